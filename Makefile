@@ -1,0 +1,38 @@
+# make demo | test | test-long | check | lock | clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-long check bench lock clean
+
+demo: $(VENV)/.ready
+	$(BIN)/python -m service demo
+
+test: $(VENV)/.ready check
+	$(BIN)/python -m pytest tests
+
+test-long: $(VENV)/.ready
+	LONG=1 $(BIN)/python -m pytest tests -m long --timeout 1200
+
+check: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.reminder_run
+
+$(VENV)/.ready: requirements-dev.lock
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+# Locks hold hashes and no addresses; needs uv on the PATH.
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q --extra embedded pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q --extra dev pyproject.toml -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) data artefacts .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,62 @@
+"""A run of a job and its states; the tick that is handed to the job."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+
+class Trigger(StrEnum):
+    """Who asked for a run."""
+
+    CRON = "cron"
+    CATCHUP = "catchup"
+    MANUAL = "manual"
+    BACKFILL = "backfill"
+    ONCE = "once"
+
+
+class RunState(StrEnum):
+    """The life of a run: ``pending → running → succeeded | partial | failed``, or one of the others at once."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The moment at which a job is asked to decide. Everything is computed as of ``as_of``, never of now.
+
+    ``zones``: the zones whose slot this is; ``None`` means every user.
+    ``clock_zone``: when set (``REMINDER_TIME_MODE=service``), all local dates are taken in this one zone.
+    """
+
+    job: str
+    run_id: int
+    as_of: datetime
+    zones: tuple[str, ...] | None
+    trigger: Trigger
+    user_id: str | None = None
+    force: bool = False
+    dry_run: bool = False
+    clock_zone: str | None = None
+
+    @property
+    def manual(self) -> bool:
+        """Manual runs know neither lateness limits nor the default night rest."""
+        return self.trigger is Trigger.MANUAL
+
+    def zone_of(self, user_zone: str) -> ZoneInfo:
+        """The zone in which this tick's local dates are taken for a user."""
+        return ZoneInfo(self.clock_zone or user_zone)
+
+    def local_date(self, user_zone: str) -> date:
+        """D: the user's local date at the tick."""
+        return self.as_of.astimezone(self.zone_of(user_zone)).date()

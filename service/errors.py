@@ -1,0 +1,73 @@
+"""The errors of this service: one tree, one line each.
+
+ServiceError
+├── ConfigurationError     a setting is missing or impossible; the start stops with exit code 2
+│   └── ScheduleError      a cron expression that is malformed or never comes due
+├── UnknownJobType         ``Unknown job type: x``
+├── UnknownJob             ``Unknown job: x``
+├── BadRequest             the caller asked for something that cannot be meant
+├── AlreadyRunning         the job runs already and does not overlap itself
+├── SchemaUnknown          documents exist, but no schema profile fits them
+├── SourceUnavailable      the dashboard's database cannot be reached now
+└── LeaseLost              this process no longer owns the run; whatever it meant to write is refused
+"""
+
+
+class ServiceError(Exception):
+    """Root of all errors that this service raises on purpose."""
+
+    permanent = True
+    """Whether trying again unchanged is pointless."""
+
+
+class ConfigurationError(ServiceError):
+    """One or more settings are wrong. ``problems`` holds one sentence for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class ScheduleError(ConfigurationError):
+    """A cron expression is malformed or can never come due."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__([problem])
+
+
+class UnknownJobType(ServiceError):
+    """The job type is neither ``reminder`` nor ``analytics``."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Unknown job type: {name}")
+
+
+class UnknownJob(ServiceError):
+    """The job type has no job of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Unknown job: {name}")
+
+
+class BadRequest(ServiceError):
+    """The options of a call contradict each other or cannot be read."""
+
+
+class AlreadyRunning(ServiceError):
+    """The job is running and may not overlap itself."""
+
+    permanent = False
+
+
+class SchemaUnknown(ServiceError):
+    """Documents exist, but no schema profile maps them. Jobs refuse to run."""
+
+
+class SourceUnavailable(ServiceError):
+    """The dashboard's database cannot be reached. Jobs wait within their lateness."""
+
+    permanent = False
+
+
+class LeaseLost(ServiceError):
+    """Another process owns the run or delivery now (its epoch is newer than ours)."""

@@ -1,0 +1,67 @@
+"""Our PostgreSQL: the shared pool and the migrations."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from service.errors import ConfigurationError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 0x6A6F6273  # "jobs": one migrator at a time
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(kind, encoder=_dumps, decoder=json.loads, schema="pg_catalog")
+
+
+def _dumps(value: Any) -> str:
+    # PostgreSQL's jsonb refuses U+0000; the dashboard's text may hold it.
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("\\u0000", "")
+
+
+async def open_pool(dsn: str, *, min_size: int = 1, max_size: int = 10) -> asyncpg.Pool:
+    """Open the shared pool. jsonb columns arrive and leave as Python values; times are aware UTC."""
+    return await asyncpg.create_pool(
+        dsn, min_size=min_size, max_size=max_size, init=_prepare, server_settings={"timezone": "UTC"}
+    )
+
+
+async def migrate(pool: asyncpg.Pool) -> list[str]:
+    """Apply what is missing, each migration in its own transaction; returns the names applied.
+
+    A migration that was edited after it ran is refused: its checksum is kept.
+    """
+    applied: list[str] = []
+    async with pool.acquire() as connection:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        try:
+            await connection.execute(
+                "CREATE TABLE IF NOT EXISTS public.service_migration"
+                " (name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+            )
+            rows = await connection.fetch("SELECT name, checksum FROM public.service_migration")
+            known = {row["name"]: row["checksum"] for row in rows}
+            for path in sorted(MIGRATIONS.glob("*.sql")):
+                text = path.read_text("utf-8")
+                checksum = hashlib.sha256(text.encode()).hexdigest()
+                if path.stem in known:
+                    if known[path.stem] != checksum:
+                        raise ConfigurationError(
+                            [f"migration {path.stem} was changed after it was applied; add a new one instead"]
+                        )
+                    continue
+                async with connection.transaction():
+                    await connection.execute(text)
+                    await connection.execute(
+                        "INSERT INTO public.service_migration (name, checksum) VALUES ($1, $2)",
+                        path.stem,
+                        checksum,
+                    )
+                applied.append(path.stem)
+        finally:
+            await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+    return applied

