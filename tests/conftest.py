@@ -1,5 +1,6 @@
-"""The real parts that tests run on: PostgreSQL (embedded, or TEST_DATABASE_URL) with a fresh database per test."""
+"""The real parts of the tests: PostgreSQL (embedded, or TEST_DATABASE_URL), a fresh database per test."""
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -15,10 +16,6 @@ from service.store import embedded
 from service.store.database import migrate, open_pool
 
 LONG = os.environ.get("LONG") == "1"
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without LONG=1 a test marked ``long`` runs in its short form (it asks the ``long_form`` fixture)."""
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +46,6 @@ def with_database(dsn: str, name: str) -> str:
 @pytest.fixture(scope="session")
 def template(postgres: str) -> str:
     """A database with all migrations applied, copied by each test."""
-    import asyncio
-
     name = f"template_{uuid.uuid4().hex[:8]}"
 
     async def make() -> None:

@@ -59,7 +59,7 @@ class Preferences:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One account. ``timezone`` is always a valid IANA name; ``timezone_valid`` says whether it was stored so."""
+    """One account. ``timezone`` is always a valid IANA name; ``timezone_valid``: whether it was stored so."""
 
     id: str
     name: str
@@ -76,7 +76,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One goal. Either ``due_date`` (floating: the same date for everybody) or ``due_at`` (an instant), or neither."""
+    """One goal. Due on ``due_date`` (floating: the same date for everybody), at ``due_at``, or never."""
 
     id: str
     user_id: str

@@ -17,7 +17,7 @@ class Trigger(StrEnum):
 
 
 class RunState(StrEnum):
-    """The life of a run: ``pending → running → succeeded | partial | failed``, or one of the others at once."""
+    """The life of a run: ``pending → running → succeeded | partial | failed``, or another end at once."""
 
     PENDING = "pending"
     RUNNING = "running"

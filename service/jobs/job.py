@@ -59,7 +59,7 @@ Read = Callable[[asyncpg.Connection, Tick, str], AsyncIterator[Page]]
 Decide = Callable[[Any, Tick], Decision]
 
 Revalidate = Callable[[dict[str, Any], frozenset[str]], dict[str, Any] | None]
-"""``revalidate(frozen facts, ids of goals still open)``: the facts that remain true, or None when nothing does."""
+"""``revalidate(frozen facts, ids of goals still open)``: the facts that remain true; None if nothing does."""
 
 
 @dataclass(frozen=True, slots=True)

