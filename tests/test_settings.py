@@ -1,0 +1,84 @@
+"""The configuration: defaults that start, and every problem named at once."""
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import ConfigurationError
+from service.settings import Settings, without_password
+
+
+def test_an_empty_environment_is_the_demo() -> None:
+    settings = Settings.load({})
+
+    assert settings.database_url == ""
+    assert settings.public_base == "http://127.0.0.1:8080"
+    assert settings.loopback
+
+
+def test_all_problems_are_reported_at_once_by_name() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load(
+            {
+                "PORT": "eighty",
+                "SERVICE_TIMEZONE": "Mars/Olympus",
+                "FRONTEND_URL": "javascript:alert(1)",
+                "DATABASE_URL": "mysql://x",
+                "CLEANUP_INTERVAL_DAYS": "3",
+                "MAIL_FROM": "a@b\r\nBcc: c@d",
+                "SMTP_PASS_FILE": "/does/not/exist",
+                "JOB_SCHEDULES": '{"goalDeadlines": "0 9 30 2 *"}',
+            }
+        )
+
+    named = {problem.split(":")[0] for problem in caught.value.problems}
+    assert named == {
+        "PORT",
+        "SERVICE_TIMEZONE",
+        "FRONTEND_URL",
+        "DATABASE_URL",
+        "CLEANUP_INTERVAL_DAYS",
+        "MAIL_FROM",
+        "SMTP_PASS_FILE",
+        "JOB_SCHEDULES",
+    }
+
+
+def test_a_secret_can_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+
+    assert Settings.load({"ADMIN_TOKEN_FILE": str(tmp_path / "token")}).admin_token == "s3cret"
+
+
+def test_a_secret_given_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a")
+
+    with pytest.raises(ConfigurationError, match="not both"):
+        Settings.load({"ADMIN_TOKEN": "b", "ADMIN_TOKEN_FILE": str(tmp_path / "token")})
+
+
+def test_one_token_cannot_have_two_roles() -> None:
+    with pytest.raises(ConfigurationError, match="must differ"):
+        Settings.load({"ADMIN_TOKEN": "same", "VIEWER_TOKEN": "same"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "security"),
+    [
+        ({"SMTP_HOST": "mail.example", "SMTP_PORT": "587"}, "starttls"),
+        ({"SMTP_HOST": "mail.example", "SMTP_PORT": "465"}, "tls"),
+        ({"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "25"}, "none"),
+        ({"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "25", "SMTP_TLS": "tls"}, "tls"),
+    ],
+)
+def test_the_mail_server_is_spoken_to_as_its_port_suggests(environ: dict[str, str], security: str) -> None:
+    assert Settings.load(environ).smtp_security == security
+
+
+def test_what_is_shown_holds_no_secret() -> None:
+    settings = Settings.load(
+        {"ADMIN_TOKEN": "hush1", "SMTP_PASS": "hush2", "DASHBOARD_URL": "mongodb://u:hush3@h/db"}
+    )
+
+    assert "hush" not in str(settings.described())
+    assert without_password("postgresql://u:p@h:5/d") == "postgresql://u:***@h:5/d"
