@@ -1,0 +1,14 @@
+"""How users and goals stand at the dashboard right now; asked directly before sending."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.domain.dashboard import User
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The dashboard's answer. A user who is missing was deleted; a goal that is missing is not open."""
+
+    users: Mapping[str, User]
+    open_goals: frozenset[str]
