@@ -130,8 +130,8 @@ def _tidied(value: Any, limit: int) -> Any:
 
 def fitted(facts: dict[str, Any]) -> dict[str, Any]:
     """At most ``GOALS_SHOWN`` goals over all sections; the rest is added to ``more``."""
-    if "sections" not in facts:
-        return facts
+    if not {"sections", "more"} <= facts.keys():
+        return facts  # another kind of mail, or a mistake that printing will name
     room, hidden, sections = GOALS_SHOWN, 0, []
     for section in facts["sections"]:
         goals = section["goals"][:room]
@@ -139,7 +139,7 @@ def fitted(facts: dict[str, Any]) -> dict[str, Any]:
         room -= len(goals)
         if goals:
             sections.append(section | {"goals": goals})
-    return facts | {"sections": sections, "more": facts.get("more", 0) + hidden}
+    return facts | {"sections": sections, "more": facts["more"] + hidden}
 
 
 def as_subject(text: str, words: Words) -> str:
@@ -171,5 +171,6 @@ def _within(layout: str, body: Path) -> str:
 def _inlined(page: str) -> str:
     inliner = CSSInliner(extra_css=_read(_FOLDER / "mail.css"), load_remote_stylesheets=False)
     dark = " ".join(_read(_FOLDER / "dark.css").split())
-    whole = inliner.inline(page.replace("@@dark@@", dark)).replace(' data-css-inline="ignore"', "")
+    # Media queries cannot be inlined; the inliner drops them, so they go in afterwards.
+    whole = inliner.inline(page).replace("</head>", f"<style>{dark}</style>\n</head>")
     return re.sub(r"\n\s+", "\n", whole)
