@@ -1,0 +1,173 @@
+"""A dashboard in MongoDB. The only module that knows motor and bson."""
+
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import json_util
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError, InvalidId
+from bson.objectid import ObjectId
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo.errors import PyMongoError
+
+from service.errors import ConfigurationError, SourceUnavailable
+from service.sources.page import Page
+from service.sources.profiles import Document, Table, identity, instant
+
+# Years beyond 9999 and broken text must arrive as something that can be counted, not as an exception.
+_CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True,
+    tzinfo=UTC,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    unicode_decode_error_handler="replace",
+)
+_BY_ID = [("_id", 1)]
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """Everything that the driver reports means: not now. What is wrong with data is decided elsewhere."""
+    try:
+        yield
+    except (PyMongoError, BSONError, OSError) as error:
+        raise SourceUnavailable(f"MongoDB does not answer: {type(error).__name__}") from error
+
+
+class MongoSource:
+    """Reads one MongoDB database, never writes. ``timeout``: seconds until it counts as unreachable."""
+
+    def __init__(self, url: str, *, database: str = "", timeout: float = 5.0) -> None:
+        self._url = url
+        self._name = database
+        self._timeout = timeout
+        self._client: Any = None
+
+    @property
+    def _database(self) -> Any:
+        if self._client is None:  # here, because motor binds itself to the running loop
+            milliseconds = int(self._timeout * 1000)
+            try:
+                self._client = AsyncIOMotorClient(
+                    self._url,
+                    serverSelectionTimeoutMS=milliseconds,
+                    connectTimeoutMS=milliseconds,
+                    appname="dashboard-jobs",
+                )
+            except (PyMongoError, ValueError) as error:
+                raise ConfigurationError([f"DASHBOARD_URL: {error}"]) from None
+        if self._name:
+            return self._client.get_database(self._name, codec_options=_CODEC)
+        return self._client.get_default_database(default="dashboard").with_options(codec_options=_CODEC)
+
+    async def ping(self) -> None:
+        """Raises SourceUnavailable when nobody answers."""
+        with _reachable():
+            await self._database.command("ping")
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    async def tables(self) -> frozenset[str]:
+        """The names of all collections."""
+        with _reachable():
+            names = await self._database.list_collection_names()
+        return frozenset(name for name in names if not name.startswith("system."))
+
+    async def sample(self, name: str, limit: int) -> list[Document]:
+        """The newest documents of a collection, whole."""
+        with _reachable():
+            return list(await self._database[name].find().sort("_id", -1).to_list(limit))
+
+    async def newest(self, table: Table) -> datetime | None:
+        """The newest time of writing; None when no document has one."""
+        if table.updated is None:
+            return None
+        query = self._database[table.name].find({table.updated: {"$type": "date"}}, {table.updated: 1})
+        with _reachable():
+            found = await query.sort(table.updated, -1).limit(1).to_list(1)
+        return instant(_walk(found[0], table.updated)) if found else None
+
+    async def page(self, table: Table, after: str, limit: int) -> Page:
+        """Documents in id order after a position. ``min`` crosses types: ids may be strings and ObjectIds."""
+        query = self._database[table.name].find({}, _projection(table)).sort(_BY_ID).hint(_BY_ID)
+        start = json_util.loads(after)["_id"] if after else None
+        if after:
+            query = query.min([("_id", start)])
+        with _reachable():
+            found = list(await query.limit(limit + 1).batch_size(limit + 1).to_list(limit + 1))
+        if after and found and found[0]["_id"] == start:
+            found = found[1:]
+        found = found[:limit]
+        return Page(found, json_util.dumps({"_id": found[-1]["_id"]}) if found else after)
+
+    async def changed(
+        self, table: Table, since: datetime, limit: int
+    ) -> AsyncGenerator[list[Document], None]:
+        """Batches of what was written at or after ``since``, oldest first."""
+        assert table.updated is not None
+        query = self._database[table.name].find({table.updated: {"$gte": since}}, _projection(table))
+        cursor = query.sort(table.updated, 1).allow_disk_use(True).batch_size(limit)  # noqa: FBT003
+        try:
+            while True:
+                with _reachable():
+                    batch = await cursor.to_list(limit)
+                if not batch:
+                    return
+                yield batch
+        finally:
+            await cursor.close()
+
+    async def undated(self, table: Table) -> bool:
+        """Whether some documents do not say when they were written."""
+        if table.updated is None:
+            return True
+        with _reachable():
+            return await self._database[table.name].find_one({table.updated: None}, {"_id": 1}) is not None
+
+    async def unindexed(self, table: Table) -> bool:
+        """Whether asking for changes must read the whole collection."""
+        with _reachable():
+            indexes = await self._database[table.name].index_information()
+        leading = {spec["key"][0][0] for spec in indexes.values() if spec["key"]}
+        return table.updated not in leading
+
+    async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]:
+        """The documents with these ids as they are now."""
+        query = self._database[table.name].find({"_id": {"$in": _keys(ids)}}, _projection(table))
+        with _reachable():
+            return list(await query.to_list(None))
+
+    async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]:
+        """Which of these ids are still there."""
+        query = self._database[table.name].find({"_id": {"$in": _keys(ids)}}, {"_id": 1})
+        with _reachable():
+            return frozenset(key for d in await query.to_list(None) if (key := identity(d["_id"])))
+
+
+def _projection(table: Table) -> dict[str, int]:
+    """Only what is mapped travels; whole top-level fields, for paths may overlap."""
+    return dict.fromkeys((path.split(".")[0] for paths in table.fields.values() for path in paths), 1)
+
+
+def _keys(ids: Sequence[str]) -> list[Any]:
+    """Our ids are text; the dashboard's may be ObjectIds, text or numbers."""
+    keys: list[Any] = list(ids)
+    for key in ids:
+        try:
+            keys.append(ObjectId(key))
+        except InvalidId:
+            if key.isdecimal() and len(key) < 19:
+                keys.append(int(key))
+    return keys
+
+
+def _walk(document: Mapping[str, Any], path: str) -> Any:
+    value: Any = document
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

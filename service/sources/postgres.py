@@ -1,0 +1,209 @@
+"""A dashboard in PostgreSQL. Reads only: each session is read-only; names come from a profile, quoted."""
+
+import json
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from service.errors import SchemaUnknown, SourceUnavailable
+from service.sources.page import Page
+from service.sources.profiles import Document, Table, identity, instant
+from service.store import queries
+
+_SQL = queries.load(__file__)
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """A table or column that is gone is a wrong schema; everything else means: not now."""
+    try:
+        yield
+    except (
+        asyncpg.UndefinedTableError,
+        asyncpg.UndefinedColumnError,
+        asyncpg.UndefinedFunctionError,
+    ) as error:
+        raise SchemaUnknown(f"the dashboard's tables changed: {error}") from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise SourceUnavailable(
+            f"the dashboard's PostgreSQL does not answer: {type(error).__name__}"
+        ) from error
+
+
+class PostgresSource:
+    """Reads one PostgreSQL database. ``timeout``: seconds until it counts as unreachable."""
+
+    def __init__(self, url: str, *, timeout: float = 5.0, connections: int = 3) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._connections = connections
+        self._pool: asyncpg.Pool | None = None
+        self._known: dict[str, dict[str, str]] = {}
+
+    async def _open(self) -> asyncpg.Pool:
+        if self._pool is None:
+            self._pool = await asyncpg.create_pool(
+                self._url,
+                min_size=0,
+                max_size=self._connections,
+                timeout=self._timeout,
+                command_timeout=120,
+                init=_prepare,
+                server_settings={
+                    "timezone": "UTC",
+                    "default_transaction_read_only": "on",
+                    "application_name": "dashboard-jobs",
+                },
+            )
+        return self._pool
+
+    async def ping(self) -> None:
+        """Raises SourceUnavailable when nobody answers."""
+        with _reachable():
+            await (await self._open()).fetchval("SELECT 1")
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    async def tables(self) -> frozenset[str]:
+        """The names of all visible tables and views."""
+        self._known.clear()
+        with _reachable():
+            rows = await (await self._open()).fetch(_SQL["tables"])
+        return frozenset(row["name"] for row in rows)
+
+    async def sample(self, name: str, limit: int) -> list[Document]:
+        """The newest rows of a table by its id, whole; none when there is no such table."""
+        columns = await self._columns(name)
+        if not columns:
+            return []
+        order = "id" if "id" in columns else next(iter(columns))
+        return await self._rows("t.*", f"{_quoted(name)} t ORDER BY t.{_quoted(order)} DESC LIMIT $1", limit)
+
+    async def newest(self, table: Table) -> datetime | None:
+        """The newest time of writing; None when no row has one."""
+        if not await self._has(table, table.updated):
+            return None
+        column = _quoted(table.updated or "")
+        where = f"{_quoted(table.name)} t WHERE {column} IS NOT NULL ORDER BY {column} DESC LIMIT 1"
+        rows = await self._rows(f"{column} AS at", where)
+        return instant(rows[0]["at"]) if rows else None
+
+    async def page(self, table: Table, after: str, limit: int) -> Page:
+        """Rows in id order after a position."""
+        columns = await self._columns(table.name)
+        if not columns:
+            return Page([], after)
+        key = _quoted(table.id)
+        where = f"WHERE {key} > $2::text::{columns[table.id]}" if after else ""
+        tail = f"{_quoted(table.name)} t {where} ORDER BY {key} LIMIT $1"
+        rows = await self._rows(await self._select(table), tail, limit, *([after] if after else []))
+        return Page(rows, str(rows[-1][table.id]) if rows else after)
+
+    async def changed(
+        self, table: Table, since: datetime, limit: int
+    ) -> AsyncGenerator[list[Document], None]:
+        """Batches of what was written at or after ``since``, oldest first."""
+        if not await self._has(table, table.updated):
+            return
+        columns = await self._columns(table.name)
+        updated, key = _quoted(table.updated or ""), _quoted(table.id)
+        first = f"{updated} >= $2::timestamptz"
+        later = f"({updated}, {key}) > ($2::timestamptz, $3::text::{columns[table.id]})"
+        position: list[Any] = [since]
+        while True:
+            condition = later if len(position) == 2 else first
+            tail = f"{_quoted(table.name)} t WHERE {condition} ORDER BY {updated}, {key} LIMIT $1"
+            rows = await self._rows(await self._select(table), tail, limit, *position)
+            if rows:
+                yield rows
+            last = instant(rows[-1][table.updated or ""]) if rows else None
+            if len(rows) < limit or last is None:
+                return
+            position = [last, str(rows[-1][table.id])]
+
+    async def undated(self, table: Table) -> bool:
+        """Whether some rows do not say when they were written."""
+        if not await self._columns(table.name):
+            return False
+        if not await self._has(table, table.updated):
+            return True
+        where = f"{_quoted(table.name)} t WHERE {_quoted(table.updated or '')} IS NULL LIMIT 1"
+        return bool(await self._rows("1 AS one", where))
+
+    async def unindexed(self, table: Table) -> bool:
+        """Whether asking for changes must read the whole table."""
+        with _reachable():
+            pool = await self._open()
+            return not await pool.fetchval(_SQL["indexed"], _quoted(table.name), table.updated)
+
+    async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]:
+        """The rows with these ids as they are now."""
+        if not await self._columns(table.name):
+            return []
+        return await self._rows(await self._select(table), await self._by_id(table), *self._keys(table, ids))
+
+    async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]:
+        """Which of these ids are still there."""
+        if not await self._columns(table.name):
+            return frozenset()
+        column = f"{_quoted(table.id)} AS id"
+        rows = await self._rows(column, await self._by_id(table), *self._keys(table, ids))
+        return frozenset(key for row in rows if (key := identity(row["id"])))
+
+    async def _by_id(self, table: Table) -> str:
+        kind = (await self._columns(table.name))[table.id]
+        return f"{_quoted(table.name)} t WHERE {_quoted(table.id)} = ANY ($1::text[]::{kind}[])"
+
+    def _keys(self, table: Table, ids: Sequence[str]) -> tuple[list[str]]:
+        """Ids that cannot be of the column's type cannot be there either."""
+        kind = self._known[table.name].get(table.id, "text")
+        if kind in {"integer", "bigint", "smallint"}:
+            return ([key for key in ids if key.lstrip("-").isdecimal()],)
+        if kind == "uuid":
+            return ([key for key in ids if len(key) == 36],)
+        return (list(ids),)
+
+    async def _columns(self, name: str) -> dict[str, str]:
+        if name not in self._known:
+            with _reachable():
+                rows = await (await self._open()).fetch(_SQL["columns"], _quoted(name))
+            self._known[name] = {row["name"]: row["type"] for row in rows}
+        return self._known[name]
+
+    async def _has(self, table: Table, column: str | None) -> bool:
+        return column is not None and column in await self._columns(table.name)
+
+    async def _select(self, table: Table) -> str:
+        """Only what is mapped travels, and only what is there is asked for."""
+        columns = await self._columns(table.name)
+        mapped = {path.split(".")[0] for paths in table.fields.values() for path in paths}
+        if table.id not in columns:
+            raise SchemaUnknown(f"{table.name} has no column {table.id}")
+        return ", ".join(_quoted(column) for column in columns if column in mapped)
+
+    async def _rows(self, select: str, tail: str, *arguments: Any) -> list[Document]:
+        with _reachable():
+            pool = await self._open()
+            try:
+                rows = await pool.fetch(f"SELECT {select} FROM {tail}", *arguments)  # noqa: S608  quoted names
+            except (ValueError, OverflowError):
+                # A date that Python cannot hold (44 BC): as JSON it is text, which can be named and counted.
+                query = f"SELECT to_jsonb(x) AS x FROM (SELECT {select} FROM {tail}) x"  # noqa: S608
+                return [row["x"] for row in await pool.fetch(query, *arguments)]
+        return [dict(row) for row in rows]
+
+
+def _quoted(name: str) -> str:
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(kind, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")

@@ -1,0 +1,19 @@
+-- name: tables
+-- All tables and views that can be seen without naming a schema, and their full names.
+SELECT c.relname AS name
+FROM pg_class c
+WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') AND pg_table_is_visible(c.oid)
+  AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+
+-- name: columns
+-- The columns of a table ($1, quoted) with the types that ids are cast to; no rows: there is no such table.
+SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type
+FROM pg_attribute a
+WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
+
+-- name: indexed
+-- Whether some index of a table ($1, quoted) begins with a column ($2).
+SELECT EXISTS (
+    SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = to_regclass($1) AND a.attname = $2 AND i.indisvalid
+)

@@ -1,0 +1,500 @@
+"""Keeps the canonical tables as fresh as the dashboard: first load, changes, deletions.
+
+The *first load* walks each collection in id order, page by page; rows and position are one transaction, so a
+crash costs one page. Then it *follows* the time of writing, re-reading a small overlap, because writes become
+visible late; re-reading is harmless. A *sweep* asks once a day which of our ids still exist.
+
+When documents exist and no schema profile fits them, nothing is read and ``SchemaUnknown`` says why: a job
+that silently matches nothing is the worst failure this service can have. An empty dashboard is healthy.
+"""
+
+import asyncio
+import hashlib
+import json
+import zoneinfo
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Protocol
+
+import asyncpg
+import structlog
+
+from service.domain.standing import Standing
+from service.errors import SchemaUnknown, ServiceError, SourceUnavailable
+from service.sources import profiles
+from service.sources.page import Page
+from service.sources.profiles import Collection, Document, Match, Profile, Reader, Reading, Table, Tail
+from service.store import queries, replica
+
+_SQL = queries.load(__file__)
+_LOCK = 0x73796E63  # "sync": one process reads the dashboard at a time
+_LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
+_log = structlog.get_logger()
+
+Progress = Callable[[str, int], None]
+"""``progress(collection, rows read so far)``, called after each page of a first load."""
+
+
+class Source(Protocol):
+    """What a dashboard is asked. Every method raises SourceUnavailable when it cannot be reached."""
+
+    async def ping(self) -> None: ...
+    async def close(self) -> None: ...
+    async def tables(self) -> frozenset[str]: ...
+    async def sample(self, name: str, limit: int) -> list[Document]: ...
+    async def newest(self, table: Table) -> datetime | None: ...
+    async def page(self, table: Table, after: str, limit: int) -> Page: ...
+    def changed(self, table: Table, since: datetime, limit: int) -> AsyncGenerator[list[Document], None]: ...
+    async def undated(self, table: Table) -> bool: ...
+    async def unindexed(self, table: Table) -> bool: ...
+    async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]: ...
+    async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]: ...
+
+
+@dataclass
+class SyncReport:
+    """What one synchronisation did, per collection. ``pending``: the dashboard is empty, profile unknown."""
+
+    profile: str | None = None
+    pending: bool = False
+    read: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)
+    deleted: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    """``collection.reason`` → count, of documents that were new or edited."""
+
+
+@dataclass
+class _State:
+    """A row of service.sync_state."""
+
+    collection: Collection
+    phase: str
+    profile: str
+    watermark: datetime | None
+    last_id: str
+    rows_read: int
+    rejected: Counter[str]
+
+
+class Sync:
+    """Copies one dashboard into our tables.
+
+    ``schema``: auto, A, B, J, PG, or ``profile`` gives one (from a mapping file). ``session_tail``: see
+    the profiles. ``overlap``: how far behind the newest write each reading starts. ``batch``: rows per
+    transaction. The pool must be able to lend two connections.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        source: Source,
+        *,
+        default_timezone: str = "UTC",
+        schema: str = "auto",
+        profile: Profile | None = None,
+        deadline_date_only: Literal["auto", "never"] = "auto",
+        session_tail: Literal["auto", "included", "excluded"] = "auto",
+        interval: float = 120.0,
+        overlap: timedelta = timedelta(minutes=5),
+        sweep_every: timedelta = timedelta(hours=24),
+        batch: int = 1000,
+        progress: Progress | None = None,
+    ) -> None:
+        self._pool = pool
+        self._source = source
+        self._default_timezone = default_timezone
+        self._candidates = _candidates(schema, profile)
+        self._date_only = deadline_date_only == "auto"
+        self._session_tail = session_tail
+        self._interval = interval
+        self._overlap = overlap
+        self._sweep_every = sweep_every
+        self._batch = batch
+        self._progress = progress or (lambda _collection, _rows: None)
+        self._turn = asyncio.Lock()
+        self._zones: frozenset[str] | None = None
+        self._reader: Reader | None = None
+        self._match = Match(None)
+        self._tail = Tail()
+        self._key = ""
+        self._warnings: list[str] = []
+        self._warned_for = ""
+        self._problem: ServiceError | None = None
+        self._rejected: dict[str, dict[str, int]] = {}
+        self._synced_at: datetime | None = None
+
+    # ── The face ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run_once(self, *, sweep: bool | None = None) -> SyncReport:
+        """Bring everything up to date. ``sweep``: look for deletions now; None: when it is time.
+
+        Raises SourceUnavailable (try later) or SchemaUnknown (refuse to work).
+        """
+        async with self._turn, self._alone():
+            try:
+                report = await self._run(sweep=sweep)
+            except (SourceUnavailable, SchemaUnknown) as error:
+                self._problem = error
+                await self._pool.execute(_SQL["failed"], str(error))
+                raise
+            self._problem = None
+            return report
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Synchronise every ``interval`` seconds until ``stop``; an unreachable dashboard is tried again."""
+        while not stop.is_set():
+            try:
+                await self.run_once()
+            except (SourceUnavailable, SchemaUnknown) as error:
+                _log.warning("sync_failed", error=str(error), kind=type(error).__name__)
+            try:
+                async with asyncio.timeout(self._interval):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+    async def standing(self, user_ids: Sequence[str], goal_ids: Sequence[str]) -> Standing:
+        """How these users and goals stand at the dashboard now; what is missing was deleted."""
+        reader = await self._ready()
+        users = await self._source.fetch(reader.profile.users, user_ids) if user_ids else []
+        goals = await self._source.fetch(reader.profile.goals, goal_ids) if goal_ids else []
+        known = reader.read(Collection.USERS, users).records
+        stand = reader.read(Collection.GOALS, goals).records
+        return Standing({user.id: user for user in known}, frozenset(goal.id for goal in stand if goal.open))
+
+    async def ping(self) -> None:
+        """Raises SourceUnavailable when the dashboard does not answer."""
+        await self._source.ping()
+
+    async def close(self) -> None:
+        """Close the connections to the dashboard."""
+        await self._source.close()
+
+    def health(self) -> dict[str, Any]:
+        """What an operator should know, JSON-able. ``healthy`` is False on a wrong schema or no answer."""
+        match = self._match
+        warnings = list(self._warnings)
+        if self._tail.ambiguous:
+            warnings.append(
+                f"SESSION_TAIL is ambiguous: {self._tail.agreement:.0%} of {self._tail.votes} sessions agree"
+            )
+        return {
+            "healthy": self._problem is None,
+            "profile": match.profile.name if match.profile else "pending",
+            "score": round(match.score, 2),
+            "complete": match.complete,
+            "session_tail": "included" if self._tail.included else "excluded",
+            "warnings": warnings,
+            "rejected": self._rejected,
+            "schema_unknown": isinstance(self._problem, SchemaUnknown),
+            "error": str(self._problem) if self._problem else None,
+            "synced_at": self._synced_at.isoformat() if self._synced_at else None,
+        }
+
+    # ── One run ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Several replicas share one dashboard: they read it in turns."""
+        async with self._pool.acquire() as connection:
+            await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+            try:
+                yield
+            finally:
+                await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+
+    async def _run(self, *, sweep: bool | None) -> SyncReport:
+        states = await self._states()
+        reader = await self._recognise(states)
+        report = SyncReport(profile=reader.profile.name if reader else None, pending=reader is None)
+        if reader is None:
+            return report
+        for collection in Collection:
+            state = states.get(collection)
+            if state is None or state.profile != self._key:
+                state = await self._begin(reader, collection)
+            if state.phase == "loading":
+                await self._load(reader, state, report)
+            await self._follow(reader, state, report)
+        await self._sweep(reader, report, wanted=sweep)
+        self._synced_at = await self._pool.fetchval("SELECT service.now()")
+        return report
+
+    async def _states(self) -> dict[Collection, _State]:
+        rows = await self._pool.fetch(_SQL["states"])
+        return {Collection(row["collection"]): _state(row) for row in rows}
+
+    # ── Schema ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _ready(self) -> Reader:
+        if self._reader is None:
+            self._reader = await self._recognise(await self._states())
+        if self._reader is None:
+            raise SourceUnavailable("the dashboard is empty; its schema is not known yet")
+        return self._reader
+
+    async def _recognise(self, states: Mapping[Collection, _State]) -> Reader | None:
+        """The reader for what the dashboard holds now; None while it is empty and was never seen full."""
+        tables = await self._source.tables()
+        match = profiles.detect(self._candidates, await self._samples(tables))
+        stored = _stored_profile(self._candidates, states)
+        if match.problem:
+            self._match = match
+            raise SchemaUnknown(match.problem)
+        profile = match.profile or stored
+        if profile is None:
+            self._match = match
+            return None
+        self._match = Match(profile, match.score, match.complete)
+        self._tail = await self._judge_tail(profile, states)
+        await self._warn(profile, tables)
+        key = _reading_key(profile, self._tail, self._default_timezone, date_only=self._date_only)
+        if self._reader is None or key != self._key:
+            self._reader = Reader(
+                profile,
+                default_timezone=self._default_timezone,
+                zones=await self._zone_names(),
+                date_only=self._date_only,
+                tail_included=self._tail.included,
+            )
+            self._key = key
+        return self._reader
+
+    async def _samples(self, tables: frozenset[str]) -> dict[str, list[Document]]:
+        """Newest documents of all collections that a profile names; of others when those hold nothing."""
+        named = {profile.table(c).name for profile in self._candidates for c in Collection}
+        samples = {name: await self._source.sample(name, 50) for name in sorted(named)}
+        if not any(samples.values()):
+            for name in sorted(tables - named)[:50]:
+                samples[name] = await self._source.sample(name, 1)
+        return samples
+
+    async def _judge_tail(self, profile: Profile, states: Mapping[Collection, _State]) -> Tail:
+        if not profiles.uses_tail(profile) or self._session_tail != "auto":
+            return Tail(included=self._session_tail == "included")
+        tail = profiles.judge_tail(profile, await self._source.sample(profile.sessions.name, 400))
+        before = states.get(Collection.SESSIONS)
+        if before and (tail.ambiguous or not tail.votes):  # keep what was decided while the evidence wavers
+            return Tail("tail=included" in before.profile, tail.agreement, tail.votes)
+        return tail
+
+    async def _warn(self, profile: Profile, tables: frozenset[str]) -> None:
+        if self._warned_for == profile.name:
+            return
+        self._warned_for, self._warnings = profile.name, []
+        for collection in Collection:
+            table = profile.table(collection)
+            if table.name.rpartition(".")[2] not in tables:
+                self._warnings.append(f"{table.name} does not exist")
+            elif table.updated is None:
+                self._warnings.append(f"{table.name} has no time of writing: edits are found once a day")
+            elif await self._source.unindexed(table):
+                self._warnings.append(
+                    f"{table.name}.{table.updated} has no index: every reading scans it all"
+                )
+        for warning in self._warnings:
+            _log.warning("dashboard_warning", warning=warning)
+
+    async def _zone_names(self) -> frozenset[str]:
+        if self._zones is None:
+            ours = await asyncio.to_thread(zoneinfo.available_timezones)
+            rows = await self._pool.fetch(_SQL["zones"])
+            theirs = {row["name"] for row in rows}
+            self._zones = frozenset(ours & theirs) | {"UTC"}
+        return self._zones
+
+    # ── First load ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _begin(self, reader: Reader, collection: Collection) -> _State:
+        newest = await self._source.newest(reader.profile.table(collection))
+        row = await self._pool.fetchrow(_SQL["begin"], collection, self._key, newest)
+        assert row
+        return _state(row)
+
+    async def _load(self, reader: Reader, state: _State, report: SyncReport) -> None:
+        async with aclosing(self._pages(reader.profile.table(state.collection), state.last_id)) as stream:
+            async for page in stream:
+                reading = await _read(reader, state.collection, page.documents)
+                self._note(state, reading, report)
+                state.last_id, state.rows_read = page.after, state.rows_read + len(page.documents)
+                async with self._pool.acquire() as connection, connection.transaction():
+                    changed = await _store(connection, state.collection, reading.records, mark=False)
+                    await connection.execute(
+                        _SQL["loaded"],
+                        state.collection,
+                        page.after,
+                        len(page.documents),
+                        dict(state.rejected),
+                    )
+                report.read[state.collection] += len(page.documents)
+                report.changed[state.collection] += changed
+                self._progress(state.collection, state.rows_read)
+        async with self._pool.acquire() as connection, connection.transaction():
+            await replica.mark_everything_stale(connection, state.collection)
+            await connection.execute(_SQL["live"], state.collection)
+        state.phase = "live"
+
+    async def _pages(self, table: Table, after: str) -> AsyncGenerator[Page, None]:
+        """Pages in id order; the next is fetched while the last is stored."""
+        following = asyncio.create_task(self._source.page(table, after, self._batch))
+        try:
+            while (page := await following).documents:
+                following = asyncio.create_task(self._source.page(table, page.after, self._batch))
+                yield page
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    # ── Changes ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _follow(self, reader: Reader, state: _State, report: SyncReport) -> None:
+        table = reader.profile.table(state.collection)
+        watermark = state.watermark or await self._source.newest(table)
+        if table.updated is None or watermark is None:  # nothing is dated: new rows only, the rest is swept
+            async with aclosing(self._pages(table, state.last_id)) as stream:
+                async for page in stream:
+                    await self._store_changes(reader, state, page.documents, page.after, report)
+        else:
+            since = state.watermark - self._overlap if state.watermark else _LONG_AGO
+            async with aclosing(self._source.changed(table, since, self._batch)) as stream:
+                async for documents in stream:
+                    await self._store_changes(reader, state, documents, None, report)
+        await self._pool.execute(_SQL["synced"], state.collection)
+
+    async def _store_changes(
+        self,
+        reader: Reader,
+        state: _State,
+        documents: Sequence[Document],
+        after: str | None,
+        report: SyncReport,
+    ) -> None:
+        reading = await _read(reader, state.collection, documents)
+        self._note(state, reading, report)
+        async with self._pool.acquire() as connection, connection.transaction():
+            changed = await _store(connection, state.collection, reading.records, mark=True)
+            await connection.execute(
+                _SQL["followed"],
+                state.collection, reading.newest, after, changed, dict(state.rejected),
+            )  # fmt: skip
+        report.read[state.collection] += len(documents)
+        report.changed[state.collection] += changed
+
+    def _note(self, state: _State, reading: Reading, report: SyncReport) -> None:
+        """Count what is malformed once, although the overlap reads it again."""
+        loading = state.phase == "loading"
+        for problem in reading.problems:
+            seen = not loading and problem.updated and state.watermark and problem.updated <= state.watermark
+            if seen:
+                continue
+            state.rejected[problem.reason] += 1
+            report.rejected[f"{state.collection}.{problem.reason}"] += 1
+            _log.debug(
+                "malformed",
+                collection=state.collection,
+                id=problem.id,
+                reason=problem.reason,
+                out=problem.fatal,
+            )
+        self._rejected[state.collection] = dict(state.rejected)
+
+    # ── Deletions ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _sweep(self, reader: Reader, report: SyncReport, *, wanted: bool | None) -> None:
+        if wanted is False:
+            return
+        every = timedelta(0) if wanted else self._sweep_every
+        due = {row["collection"] for row in await self._pool.fetch(_SQL["sweep_due"], every)}
+        for collection in Collection:
+            if wanted or collection in due:
+                await self._sweep_one(reader, collection, report)
+
+    async def _sweep_one(self, reader: Reader, collection: Collection, report: SyncReport) -> None:
+        table = reader.profile.table(collection)
+        if await self._source.undated(table):
+            await self._compare(reader, collection, report)
+        after = ""
+        while ids := [row["id"] for row in await self._pool.fetch(_SQL[f"ids_{collection}"], after, 2000)]:
+            gone = sorted(set(ids) - await self._source.existing(table, ids))
+            if gone:
+                async with self._pool.acquire() as connection:
+                    await replica.delete(connection, collection, gone)
+                report.deleted[collection] += len(gone)
+            after = ids[-1]
+        await self._pool.execute(_SQL["swept"], collection)
+
+    async def _compare(self, reader: Reader, collection: Collection, report: SyncReport) -> None:
+        """Some documents do not say when they were written: read everything, write what differs."""
+        async with aclosing(self._pages(reader.profile.table(collection), "")) as stream:
+            async for page in stream:
+                reading = await _read(reader, collection, page.documents)
+                async with self._pool.acquire() as connection:
+                    report.changed[collection] += await _store(
+                        connection, collection, reading.records, mark=True
+                    )
+
+
+def profile_from_setting(schema: str, read: Callable[[str], str]) -> Profile | None:
+    """The profile of a mapping file that DASHBOARD_SCHEMA names; None for auto and the built-in ones."""
+    if schema == "auto" or schema in profiles.PROFILES:
+        return None
+    return profiles.parse_mapping(read(schema))
+
+
+def _candidates(schema: str, profile: Profile | None) -> list[Profile]:
+    if profile is not None:
+        return [profile]
+    return list(profiles.PROFILES.values()) if schema == "auto" else [profiles.PROFILES[schema]]
+
+
+def _reading_key(profile: Profile, tail: Tail, default_timezone: str, *, date_only: bool) -> str:
+    """Names everything that decides how documents are read; when it changes, all is loaded again."""
+    shape = {name: sorted(v) if isinstance(v, frozenset) else v for name, v in asdict(profile).items()}
+    digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:8]
+    tail_word = "included" if tail.included else "excluded"
+    return f"{profile.name} {digest} tail={tail_word} zone={default_timezone} dates={date_only}"
+
+
+def _stored_profile(candidates: Sequence[Profile], states: Mapping[Collection, _State]) -> Profile | None:
+    names = {state.profile.split(" ")[0] for state in states.values()}
+    return next((profile for profile in candidates if profile.name in names), None)
+
+
+def _state(row: asyncpg.Record) -> _State:
+    return _State(
+        collection=Collection(row["collection"]),
+        phase=row["phase"],
+        profile=row["profile"] or "",
+        watermark=row["watermark"],
+        last_id=row["last_id"] or "",
+        rows_read=row["rows_read"],
+        rejected=Counter(row["rejected"]),
+    )
+
+
+async def _read(reader: Reader, collection: Collection, documents: Sequence[Document]) -> Reading:
+    """Read in slices: the loop is shared and must not wait longer than a few milliseconds."""
+    records: list[Any] = []
+    problems: list[profiles.Problem] = []
+    newest: datetime | None = None
+    for start in range(0, len(documents), 250):
+        part = reader.read(collection, documents[start : start + 250])
+        records += part.records
+        problems += part.problems
+        newest = max(filter(None, (newest, part.newest)), default=None)
+        await asyncio.sleep(0)
+    return Reading(records, problems, newest)
+
+
+def _store(
+    connection: replica.Connection, collection: Collection, records: Sequence[Any], *, mark: bool
+) -> Awaitable[int]:
+    if collection is Collection.USERS:
+        return replica.upsert_users(connection, records)
+    if collection is Collection.GOALS:
+        return replica.upsert_goals(connection, records, mark=mark)
+    return replica.upsert_timer_sessions(connection, records, mark=mark)
