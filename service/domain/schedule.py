@@ -1,0 +1,83 @@
+"""When a job is due: five-field cron expressions over naive local time, turned into instants."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from service.errors import ScheduleError
+
+_EPOCH = datetime(2024, 1, 1)  # noqa: DTZ001 — naive on purpose: wall-clock time
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Slot:
+    """One moment at which a job is due: ``at`` (aware, UTC) for the naive wall-clock time ``local``."""
+
+    at: datetime
+    local: datetime
+
+
+def to_instant(local: datetime, zone: ZoneInfo) -> datetime:
+    """The instant of a wall-clock time: moved forward by a gap that swallowed it, the first of two."""
+    return local.replace(tzinfo=zone, fold=0).astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A cron expression known to come due. Made by ``parse``."""
+
+    expression: str
+
+    @classmethod
+    def parse(cls, expression: str) -> "Schedule":
+        """Check an expression. Raises ScheduleError naming it when malformed or never due."""
+        if len(expression.split()) != 5:
+            raise ScheduleError(
+                f"{expression!r} needs five fields: minute, hour, day of month, month, day of week"
+            )
+        try:
+            next(CronSim(expression, _EPOCH))
+        except CronSimError as error:
+            raise ScheduleError(f"{expression!r} is not a cron expression: {error}") from None
+        except StopIteration:
+            raise ScheduleError(f"{expression!r} never comes due") from None
+        return cls(expression)
+
+    @property
+    def hash(self) -> str:
+        """Changes when the expression does."""
+        return hashlib.sha256(self.expression.encode()).hexdigest()[:16]
+
+    def slots(self, zone: ZoneInfo, after: datetime, until: datetime) -> Iterator[Slot]:
+        """The slots with after < at <= until, ascending, each wall-clock slot once.
+
+        Iterates naive local time from two days earlier: offsets jump by up to a day (Apia 2011), and a
+        slot that a gap moved forward belongs to an earlier wall-clock time than its instant shows.
+        """
+        start = after.astimezone(zone).replace(tzinfo=None) - 2 * _DAY
+        end = until.astimezone(zone).replace(tzinfo=None) + 2 * _DAY
+        due = []
+        for local in CronSim(self.expression, start):
+            if local > end:
+                break
+            at = to_instant(local, zone)
+            if after < at <= until:
+                due.append(Slot(at, local))
+        yield from sorted(due)
+
+    def utc_slots(self, after: datetime, until: datetime) -> Iterator[Slot]:
+        """The same, stepping in UTC: for hourly and six-hourly jobs."""
+        return self.slots(ZoneInfo("UTC"), after, until)
+
+    def next(self, zone: ZoneInfo, after: datetime) -> Slot:
+        """The first slot later than ``after`` (aware)."""
+        reach = _DAY
+        while True:
+            if slot := next(self.slots(zone, after, after + reach), None):
+                return slot
+            reach *= 4
