@@ -1,0 +1,75 @@
+"""A real mongod for tests: TEST_MONGODB_URL, or the binary that the test dependency carries."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+BINARY = Path(sysconfig.get_path("purelib")) / "fiftyone/db/bin/mongod"
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """URL of a one-member replica set on this machine; it is stopped, by its process, at the end."""
+    if given := os.environ.get("TEST_MONGODB_URL"):
+        yield given
+        return
+    if not BINARY.exists():
+        pytest.skip("no mongod here; set TEST_MONGODB_URL")
+    folder = Path(tempfile.mkdtemp(prefix="jobs-mongo-"))
+    port = _free_port()
+    process = subprocess.Popen(
+        [str(BINARY), "--dbpath", str(folder), "--port", str(port), "--bind_ip", "127.0.0.1",
+         "--replSet", "rs0", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--quiet"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    url = f"mongodb://127.0.0.1:{port}/?directConnection=true"
+    try:
+        _initiate(url, port)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _initiate(url: str, port: int) -> None:
+    members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
+    deadline = time.monotonic() + 60
+    with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=60_000) as client:
+        client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
+        while not client.admin.command("hello").get("isWritablePrimary"):
+            if time.monotonic() > deadline:
+                raise TimeoutError("mongod did not become primary")
+            time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def drop(url: str, database: str) -> None:
+    """Remove a test's database; a server that was stopped by the test needs no cleaning."""
+
+    def run() -> None:
+        try:
+            with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=2000) as client:
+                client.drop_database(database)
+        except PyMongoError:
+            return
+
+    await asyncio.to_thread(run)
