@@ -58,7 +58,8 @@ _POSTGRES: dict[str, dict[str, str]] = {
 }  # fmt: skip
 TABLES = """
 CREATE TABLE users (id bigint PRIMARY KEY, name text, email text, timezone text, locale text,
-    is_active boolean, last_login_at timestamptz, preferences jsonb, created_at timestamptz, updated_at timestamptz);
+    is_active boolean, last_login_at timestamptz, preferences jsonb,
+    created_at timestamptz, updated_at timestamptz);
 CREATE TABLE goals (id bigint PRIMARY KEY, user_id bigint, title text, category text, status text,
     priority text, target_value numeric, current_value numeric, unit text, due_at timestamptz, due_date date,
     completed_at timestamptz, created_at timestamptz, updated_at timestamptz);

@@ -130,7 +130,7 @@ class Cut:
 async def test_a_broken_first_load_goes_on_where_it_was(pool: asyncpg.Pool, dashboard: Dashboard) -> None:
     await fill(dashboard, people=20)
     with pytest.raises(SourceUnavailable):
-        await Sync(pool, Cut(dashboard.source, 3), batch=4).run_once()  # type: ignore[arg-type]
+        await Sync(pool, Cut(dashboard.source, 3), batch=4).run_once()
     assert await count(pool, "users") == 12
     seen: list[tuple[str, int]] = []
     report = await Sync(pool, dashboard.source, batch=4, progress=lambda c, n: seen.append((c, n))).run_once()
