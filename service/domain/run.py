@@ -60,3 +60,24 @@ class Tick:
     def local_date(self, user_zone: str) -> date:
         """D: the user's local date at the tick."""
         return self.as_of.astimezone(self.zone_of(user_zone)).date()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A slot found due: one run for all ``zones`` whose wall clock showed ``local`` at ``at``.
+
+    ``missed``: found too late to be useful; recorded, never run. ``deadline_at``: useful until then.
+    """
+
+    at: datetime
+    local: datetime
+    zones: tuple[str, ...] | None
+    trigger: Trigger
+    missed: bool
+    reason: str | None
+    deadline_at: datetime | None
+
+    @property
+    def state(self) -> str:
+        """The ledger's state of the new row."""
+        return str(RunState.MISSED if self.missed else RunState.PENDING)

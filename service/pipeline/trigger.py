@@ -1,0 +1,199 @@
+"""The trigger: aiocron rings, the ledger says what is due.
+
+aiocron is a doorbell here and nothing more: it reads the wall clock once, rings on every replica and forgets
+what was due while the process was down. A ring therefore only wakes the sweep, and the sweep would come by itself.
+Take every cron away, and the service is late by one sweep, never wrong.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from zoneinfo import ZoneInfo
+
+import aiocron
+import structlog
+
+from service.domain.run import PlannedRun, Trigger
+from service.domain.schedule import Schedule, Slot, to_instant
+from service.jobs.job import CatchUp, Job, TimeMode
+from service.store.ledger import Ledger
+
+log = structlog.get_logger()
+
+_EVERY_MINUTE = "* * * * *"
+_LATE = timedelta(minutes=2)
+_CLOCK_STEP = 1.0
+_LOOK_BACK = timedelta(days=400)
+
+
+def planned_runs(
+    schedule: Schedule,
+    job: Job,
+    mode: TimeMode,
+    zones: Sequence[str],
+    service_zone: ZoneInfo,
+    after: datetime,
+    until: datetime,
+) -> list[PlannedRun]:
+    """What becomes of every slot in (after, until]: pending, or missed with a reason.
+
+    A user-local job gets one run per instant for all zones whose slot it is. Slots older than 400 days
+    are not enumerated.
+    """
+    after = max(after, until - _LOOK_BACK)
+    if mode is not TimeMode.USER:
+        zone = service_zone if mode is TimeMode.SERVICE else ZoneInfo("UTC")
+        judged = _judge(list(schedule.slots(zone, after, until)), zone, job, until)
+        return [_planned(slot, None, reason, deadline, until) for slot, reason, deadline in judged]
+    return _by_instant(schedule, job, zones, after, until)
+
+
+def _by_instant(
+    schedule: Schedule, job: Job, zones: Sequence[str], after: datetime, until: datetime
+) -> list[PlannedRun]:
+    pending: dict[Slot, list[tuple[str, datetime]]] = defaultdict(list)
+    missed: dict[Slot, list[tuple[str, str, datetime]]] = defaultdict(list)
+    for name in sorted(zones):
+        zone = ZoneInfo(name)
+        for slot, reason, deadline in _judge(list(schedule.slots(zone, after, until)), zone, job, until):
+            if reason is None:
+                pending[slot].append((name, deadline))
+            else:
+                missed[slot].append((name, reason, deadline))
+    runs = [
+        _planned(slot, tuple(name for name, _ in found), None, max(end for _, end in found), until)
+        for slot, found in pending.items()
+    ]
+    taken = {run.at for run in runs}
+    runs += [
+        _planned(
+            slot, tuple(name for name, _, _ in found), found[0][1], max(end for _, _, end in found), until
+        )
+        for slot, found in missed.items()
+        if slot.at not in taken
+    ]
+    return sorted(runs, key=lambda run: run.at)
+
+
+def _judge(
+    slots: list[Slot], zone: ZoneInfo, job: Job, now: datetime
+) -> list[tuple[Slot, str | None, datetime]]:
+    """Each slot of one zone with the reason why it is missed (None: it is run) and its deadline."""
+    judged = []
+    for index, slot in enumerate(slots):
+        deadline = to_instant(job.useful_until(slot.local), zone)
+        superseded = job.catch_up is CatchUp.LATEST and index < len(slots) - 1
+        reason = "too late" if now > deadline else "superseded by a later slot" if superseded else None
+        judged.append((slot, reason, deadline))
+    return judged
+
+
+def _planned(
+    slot: Slot, zones: tuple[str, ...] | None, reason: str | None, deadline: datetime, now: datetime
+) -> PlannedRun:
+    trigger = Trigger.CATCHUP if now - slot.at > _LATE else Trigger.CRON
+    return PlannedRun(slot.at, slot.local, zones, trigger, reason is not None, reason, deadline)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a job is due and on whose clock."""
+
+    schedule: Schedule
+    mode: TimeMode
+
+
+class TriggerLoop:
+    """Decides slots as they come due. ``wake`` is set when there is something to run."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        jobs: dict[str, Job],
+        timings: dict[str, Timing],
+        service_zone: ZoneInfo,
+        wake: asyncio.Event,
+        *,
+        sweep: float = 10.0,
+        use_crons: bool = True,
+    ) -> None:
+        self._ledger = ledger
+        self._jobs = jobs
+        self._timings = timings
+        self._service_zone = service_zone
+        self._wake = wake
+        self._sweep = sweep
+        self._use_crons = use_crons
+        self._bell = asyncio.Event()
+        self._crons: list[aiocron.Cron] = []
+        self._anchor = 0.0
+        self.last_sweep_at: datetime | None = None
+        """When the last sweep ended, by the database's clock."""
+        self.rings = 0
+
+    async def sweep_once(self) -> int:
+        """Decide every slot that is due now, for all jobs. Returns the number of ledger rows written."""
+        zones = await self._ledger.zones()
+        written = 0
+        for id_, job in self._jobs.items():
+            timing = self._timings[id_]
+            plan = partial(planned_runs, timing.schedule, job, timing.mode, zones, self._service_zone)
+            written += await self._ledger.materialise(id_, plan)
+        self.last_sweep_at = await self._ledger.now()
+        if written:
+            log.info("slots decided", runs=written)
+        self._wake.set()
+        return written
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Sweep at every ring and every ``sweep`` seconds until ``stop``."""
+        self._hang_bells()
+        try:
+            while not stop.is_set():
+                await self.sweep_once()
+                await self._wait(stop)
+                self._rehang_if_the_clock_moved()
+        finally:
+            self._take_bells_down()
+
+    async def _wait(self, stop: asyncio.Event) -> None:
+        self._bell.clear()
+        waiters = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._bell.wait())]
+        try:
+            await asyncio.wait(waiters, timeout=self._sweep, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
+
+    def _hang_bells(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._anchor = time.time() - loop.time()
+        if not self._use_crons:
+            return
+        for timing in self._timings.values():
+            expression = _EVERY_MINUTE if timing.mode is TimeMode.USER else timing.schedule.expression
+            zone = self._service_zone if timing.mode is TimeMode.SERVICE else UTC
+            cron = aiocron.Cron(expression, self._ring, start=False, loop=loop, tz=zone)
+            cron.start()
+            self._crons.append(cron)
+
+    def _ring(self) -> None:
+        self.rings += 1
+        self._bell.set()
+
+    def _rehang_if_the_clock_moved(self) -> None:
+        """aiocron computes all its rings from one reading of the wall clock; a step makes them all wrong."""
+        moved = time.time() - asyncio.get_running_loop().time() - self._anchor
+        if abs(moved) > _CLOCK_STEP:
+            log.warning("the clock moved; bells are hung anew", seconds=round(moved, 1))
+            self._take_bells_down()
+            self._hang_bells()
+
+    def _take_bells_down(self) -> None:
+        for cron in self._crons:
+            cron.stop()
+        self._crons.clear()

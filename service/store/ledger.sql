@@ -1,0 +1,220 @@
+-- name: now
+-- The clock that decides.
+SELECT service.now()
+
+-- name: register
+-- A new job and a changed schedule start now, never retroactively; everything else about a job is kept.
+INSERT INTO service.job_def AS def (job, cron, mode, schedule_hash, timeout, max_attempts, materialized_through)
+VALUES ($1, $2, $3, $4, $5, $6, service.now())
+ON CONFLICT (job) DO UPDATE SET
+    cron = excluded.cron, mode = excluded.mode, schedule_hash = excluded.schedule_hash,
+    timeout = excluded.timeout, max_attempts = excluded.max_attempts,
+    materialized_through = CASE WHEN def.schedule_hash = excluded.schedule_hash
+                                THEN def.materialized_through ELSE excluded.materialized_through END
+
+-- name: lock_definition
+-- Zero rows: another replica is deciding this job's slots now, which is as good.
+SELECT materialized_through, service.now() AS now,
+       paused_at IS NOT NULL AND coalesce(paused_until > service.now(), true) AS paused
+FROM service.job_def WHERE job = $1 FOR UPDATE SKIP LOCKED
+
+-- name: insert_slots
+-- Each (job, instant) once: a conflict means that it was decided before.
+INSERT INTO service.job_run (job, trigger, nominal_at, nominal_local, zones, state, reason, not_before, deadline_at,
+                             exclusive, finished_at)
+SELECT $1, t.trigger, t.nominal_at, t.nominal_local, string_to_array(t.zones, ','), t.state, t.reason, t.nominal_at,
+       t.deadline_at, $2, CASE WHEN t.state <> 'pending' THEN service.now() END
+FROM unnest($3::text[], $4::timestamptz[], $5::timestamp[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
+     AS t(trigger, nominal_at, nominal_local, zones, state, reason, deadline_at)
+ON CONFLICT (job, nominal_at) WHERE trigger IN ('cron', 'catchup') DO NOTHING
+
+-- name: move_watermark
+-- Every slot up to here has been decided.
+UPDATE service.job_def SET materialized_through = $2 WHERE job = $1
+
+-- name: miss_overdue
+-- Pending runs that nobody claimed within their lateness limit.
+UPDATE service.job_run SET state = 'missed', reason = 'too late', finished_at = service.now()
+WHERE state = 'pending' AND not_before <= service.now() AND deadline_at < service.now()
+
+-- name: bury_exhausted
+-- Runs whose owner died at the last allowed attempt.
+UPDATE service.job_run AS run SET state = 'dead', reason = 'attempts exhausted', finished_at = service.now()
+FROM service.job_def AS def
+WHERE run.state = 'running' AND run.lease_until < service.now() AND run.job = def.job
+  AND run.attempt >= def.max_attempts
+
+-- name: claim_orphan
+-- A run whose owner let its lease expire. Zero rows: all owners are alive, or a peer was faster.
+UPDATE service.job_run SET
+    owner = $1, lease_until = service.now() + $2, attempt = attempt + 1, epoch = epoch + 1
+WHERE id = ANY (ARRAY(
+    SELECT id FROM service.job_run
+    WHERE state = 'running' AND lease_until < service.now() AND job = ANY ($3)
+    ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED))
+RETURNING *
+
+-- name: claim
+-- One run that is due, oldest first. Zero rows: nothing to do, or a peer was faster.
+-- The unique index job_run_exclusive, not the NOT EXISTS, guarantees that a job does not overlap itself.
+UPDATE service.job_run SET
+    state = 'running', owner = $1, lease_until = service.now() + $2, attempt = attempt + 1, epoch = epoch + 1,
+    started_at = coalesce(started_at, service.now()), reason = NULL
+WHERE id = ANY (ARRAY(
+    SELECT id FROM service.job_run AS due
+    WHERE state = 'pending' AND not_before <= service.now() - $4::interval AND job = ANY ($3)
+      AND NOT (exclusive AND EXISTS (SELECT 1 FROM service.job_run AS other
+                                     WHERE other.job = due.job AND other.state = 'running' AND other.exclusive))
+    ORDER BY not_before LIMIT 1 FOR UPDATE SKIP LOCKED))
+RETURNING *
+
+-- name: heartbeat
+-- Extends the lease. Zero rows: the run is somebody else's now.
+UPDATE service.job_run SET lease_until = service.now() + $3
+WHERE id = $1 AND epoch = $2 AND state = 'running'
+RETURNING cancel_requested_at
+
+-- name: fence
+-- Holds the run for the length of a transaction. Zero rows: a newer epoch owns it, write nothing.
+SELECT 1 FROM service.job_run WHERE id = $1 AND epoch = $2 AND state = 'running' FOR UPDATE
+
+-- name: advance
+-- Progress, in the same transaction as the effects it stands for; counts are added up by name.
+UPDATE service.job_run SET cursor = $2, done = done + $3, counts = (
+    SELECT coalesce(jsonb_object_agg(name, n), '{}') FROM (
+        SELECT name, sum(value::bigint) AS n
+        FROM (SELECT * FROM jsonb_each_text(counts) UNION ALL SELECT * FROM jsonb_each_text($4)) AS both_of(name, value)
+        GROUP BY name) AS added)
+WHERE id = $1
+
+-- name: finish
+-- The end of a run, refused to anyone but its owner.
+UPDATE service.job_run SET state = $3, reason = $4, error = $5, counts = coalesce($6, counts),
+                           finished_at = service.now(), lease_until = NULL
+WHERE id = $1 AND epoch = $2 AND state = 'running'
+RETURNING id
+
+-- name: retry_later
+-- Back to pending after a passing failure; dead when the attempts are used up.
+UPDATE service.job_run AS run SET
+    state = CASE WHEN run.attempt >= def.max_attempts THEN 'dead' ELSE 'pending' END,
+    reason = CASE WHEN run.attempt >= def.max_attempts THEN 'attempts exhausted' ELSE 'waiting to retry' END,
+    finished_at = CASE WHEN run.attempt >= def.max_attempts THEN service.now() END,
+    not_before = service.now() + $3, error = $4, lease_until = NULL, owner = NULL
+FROM service.job_def AS def
+WHERE run.id = $1 AND run.epoch = $2 AND run.state = 'running' AND def.job = run.job
+RETURNING run.id
+
+-- name: wait_for_dashboard
+-- Back to pending without using up an attempt: the dashboard is down, the lateness limit decides.
+UPDATE service.job_run SET state = 'pending', reason = 'waiting for the dashboard', attempt = attempt - 1,
+    not_before = service.now() + $3, error = $4, lease_until = NULL, owner = NULL
+WHERE id = $1 AND epoch = $2 AND state = 'running'
+RETURNING id
+
+-- name: release
+-- A graceful stop hands the run to a peer at once; the next owner goes on at the cursor.
+UPDATE service.job_run SET state = 'pending', attempt = attempt - 1, epoch = epoch + 1, owner = NULL,
+                           lease_until = NULL
+WHERE id = $1 AND epoch = $2 AND state = 'running'
+RETURNING id
+
+-- name: running
+-- Whether a job runs now, exclusively.
+SELECT id FROM service.job_run WHERE job = $1 AND state = 'running' AND exclusive AND lease_until >= service.now()
+
+-- name: request
+-- A run that somebody asked for. Zero rows: this request key was used before.
+INSERT INTO service.job_run (job, trigger, nominal_at, options, request_key, state, not_before)
+VALUES ($1, $2, coalesce($3, service.now() + $6), $4, $5, 'pending', service.now() + $6)
+ON CONFLICT (job, request_key) WHERE request_key IS NOT NULL DO NOTHING
+RETURNING *
+
+-- name: requested
+-- The run of an earlier request.
+SELECT * FROM service.job_run WHERE job = $1 AND request_key = $2
+
+-- name: claim_requested
+-- The asker runs it in its own process. Zero rows: a peer was faster.
+UPDATE service.job_run SET
+    state = 'running', owner = $2, lease_until = service.now() + $3, attempt = attempt + 1, epoch = epoch + 1,
+    started_at = coalesce(started_at, service.now())
+WHERE id = $1 AND state = 'pending'
+RETURNING *
+
+-- name: cancel
+-- A pending run ends here; a running one is asked to stop by its next heartbeat. Zero rows: it is over.
+UPDATE service.job_run SET
+    cancel_requested_at = service.now(),
+    state = CASE WHEN state = 'pending' THEN 'cancelled' ELSE state END,
+    finished_at = CASE WHEN state = 'pending' THEN service.now() END
+WHERE id = $1 AND state IN ('pending', 'running')
+RETURNING id
+
+-- name: get
+-- One run.
+SELECT * FROM service.job_run WHERE id = $1
+
+-- name: history
+-- Newest first; $1 is the beginning of the job's id, $3 pages backwards.
+SELECT * FROM service.job_run
+WHERE ($1::text IS NULL OR starts_with(job, $1)) AND ($3::bigint IS NULL OR id < $3)
+ORDER BY id DESC LIMIT $2
+
+-- name: pause
+-- Slots that pass while a job is paused are recorded as skipped.
+WITH paused AS (
+    UPDATE service.job_def SET paused_at = service.now(), paused_by = $2, paused_reason = $3, paused_until = $4
+    WHERE job = $1 RETURNING *)
+INSERT INTO service.audit (who, act, what)
+SELECT $2, 'pause', jsonb_build_object('job', job, 'reason', paused_reason, 'until', paused_until) FROM paused
+RETURNING id
+
+-- name: resume
+-- Ends a pause and writes down who did.
+WITH resumed AS (
+    UPDATE service.job_def SET paused_at = NULL, paused_by = NULL, paused_reason = NULL, paused_until = NULL
+    WHERE job = $1 RETURNING job)
+INSERT INTO service.audit (who, act, what) SELECT $2, 'resume', jsonb_build_object('job', job) FROM resumed
+RETURNING id
+
+-- name: definitions
+-- Every job as it is registered.
+SELECT *, paused_at IS NOT NULL AND coalesce(paused_until > service.now(), true) AS paused
+FROM service.job_def ORDER BY job
+
+-- name: summary
+-- Per job: the last run, the last success, counts by state of the last 30 days, the oldest undecided run.
+SELECT def.job, def.cron, def.mode, def.materialized_through, def.paused_at, def.paused_by, def.paused_reason,
+       last.id AS last_id, last.state AS last_state, last.finished_at AS last_finished_at,
+       last.nominal_at AS last_nominal_at, last.counts AS last_counts, last.reason AS last_reason,
+       success.finished_at AS last_success_at, active.id AS running_id, active.started_at AS running_since,
+       coalesce(states.by_state, '{}') AS by_state, oldest.not_before AS oldest_pending_at
+FROM service.job_def AS def
+LEFT JOIN LATERAL (SELECT * FROM service.job_run WHERE job = def.job AND state NOT IN ('pending', 'running')
+                   ORDER BY finished_at DESC NULLS LAST LIMIT 1) AS last ON true
+LEFT JOIN LATERAL (SELECT max(finished_at) AS finished_at FROM service.job_run
+                   WHERE job = def.job AND state IN ('succeeded', 'partial')) AS success ON true
+LEFT JOIN LATERAL (SELECT id, started_at FROM service.job_run WHERE job = def.job AND state = 'running'
+                   ORDER BY id LIMIT 1) AS active ON true
+LEFT JOIN LATERAL (SELECT jsonb_object_agg(state, n) AS by_state FROM (
+                       SELECT state, count(*) AS n FROM service.job_run
+                       WHERE job = def.job AND nominal_at > service.now() - interval '30 days' GROUP BY state) AS s
+                  ) AS states ON true
+LEFT JOIN LATERAL (SELECT min(not_before) AS not_before FROM service.job_run
+                   WHERE job = def.job AND state = 'pending') AS oldest ON true
+ORDER BY def.job
+
+-- name: beat_replica
+-- This process is alive.
+INSERT INTO service.replica (name, version, started_at, seen_at) VALUES ($1, $2, service.now(), service.now())
+ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at
+
+-- name: replicas
+-- The processes that were alive in the last five minutes.
+SELECT name, version, started_at, seen_at FROM service.replica
+WHERE seen_at > service.now() - interval '5 minutes' ORDER BY started_at
+
+-- name: zones
+-- The zones in which somebody lives.
+SELECT DISTINCT timezone FROM service.users ORDER BY timezone
