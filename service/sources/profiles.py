@@ -455,7 +455,7 @@ def _getter(paths: Paths) -> Getter:
         for parts in split:
             value: Any = document
             for part in parts:
-                value = value.get(part) if isinstance(value, Mapping) else None
+                value = value.get(part) if isinstance(value, dict) else None
             if value is not None:
                 return value
         return None
@@ -463,8 +463,19 @@ def _getter(paths: Paths) -> Getter:
     return walk
 
 
+class _Getters(dict[str, Getter]):
+    """Field → reader; a field that the profile does not map reads as nothing."""
+
+    def __missing__(self, field: str) -> Getter:
+        return _nothing
+
+
 def _nothing(_: Document) -> Any:
     return None
+
+
+def _getters(table: Table) -> _Getters:
+    return _Getters({field: _getter(paths) for field, paths in table.fields.items()})
 
 
 def text(value: Any, limit: int = 1000) -> str | None:
@@ -473,26 +484,27 @@ def text(value: Any, limit: int = 1000) -> str | None:
         return None
     if not value.isascii():
         value = value.encode("utf-8", "replace").decode("utf-8")
-    return value.replace("\0", "").strip()[:limit] or None
+    if "\0" in value:
+        value = value.replace("\0", "")
+    return value.strip()[:limit] or None
 
 
 def identity(value: Any) -> str | None:
     """An id as text: ObjectId, UUID, number or string."""
-    if value is None or isinstance(value, (bool, float, Mapping, list, bytes, datetime)):
+    if value is None or isinstance(value, (bool, float, dict, list, bytes, datetime)):
         return None
-    return text(str(value), 200)
+    return text(value if isinstance(value, str) else str(value), 200)
 
 
 def number(value: Any) -> float | None:
     """A finite number, or None."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value) if abs(value) < 1e300 else None  # false for NaN too
     if hasattr(value, "to_decimal"):  # bson's Decimal128, which only the MongoDB source may import
         value = value.to_decimal()
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+    if not isinstance(value, Decimal) or not value.is_finite():
         return None
-    try:
-        found = float(value)
-    except (OverflowError, ValueError):
-        return None
+    found = float(value)
     return found if math.isfinite(found) else None
 
 
@@ -619,10 +631,7 @@ class Reader:
         self._zones = zones
         self._date_only = date_only
         self._tail_included = tail_included
-        self._get = {
-            collection: {field: _getter(paths) for field, paths in profile.table(collection).fields.items()}
-            for collection in Collection
-        }
+        self._get = {collection: _getters(profile.table(collection)) for collection in Collection}
         self._user_name = [_getter((path,)) for path in profile.users.fields["name"]]
         self._blocks = {
             field: [_getter((path,)) for path in paths]
@@ -655,46 +664,46 @@ class Reader:
         return Reading(records, problems, newest)
 
     def _user(self, key: str, updated: datetime | None, document: Document, found: list[str]) -> User:
-        get = self._get[Collection.USERS].get
+        get = self._get[Collection.USERS]
         if not key:
             raise _Unusable("id")
-        zone = text(get("timezone", _nothing)(document), 100)
+        zone = text(get["timezone"](document), 100)
         valid = zone in self._zones
         if not valid:
             found.append("timezone")
-        active = get("active", _nothing)(document)
+        active = get["active"](document)
         is_active = flag(active)
         if active is not None and is_active is None:
             found.append("active")
         return User(
             id=key,
             name=" ".join(part for getter in self._user_name if (part := text(getter(document), 200))),
-            email=text(get("email", _nothing)(document), 320),
+            email=text(get["email"](document), 320),
             timezone=zone if valid and zone else self._default_timezone,
             timezone_valid=valid,
-            locale=text(get("locale", _nothing)(document), 35) or "en",
+            locale=text(get["locale"](document), 35) or "en",
             active=is_active if is_active is not None else active is None,
-            created_at=_optional(get("created", _nothing)(document), "created", found),
-            last_login_at=_optional(get("last_login", _nothing)(document), "last_login", found),
+            created_at=_optional(get["created"](document), "created", found),
+            last_login_at=_optional(get["last_login"](document), "last_login", found),
             preferences=self._preferences(document, found),
             updated_at=updated,
         )
 
     def _preferences(self, document: Document, found: list[str]) -> Preferences:
-        get = self._get[Collection.USERS].get
+        get = self._get[Collection.USERS]
         said = {field: self._said(field, document) for field in self._blocks}
-        quiet = _quiet(get("quiet", _nothing)(document), found)
-        week_start = number(get("week_start", _nothing)(document))
+        quiet = _quiet(get["quiet"](document), found)
+        week_start = number(get["week_start"](document))
         return Preferences(
             email=said.get("pref_email"),
             reminders=said.get("pref_reminders"),
             in_app=said.get("pref_in_app"),
             kinds={kind: on for field, kind in _PREF_KINDS.items() if (on := said.get(field)) is not None},
             quiet=quiet,
-            work_start=clock_time(get("work_start", _nothing)(document)),
-            work_end=clock_time(get("work_end", _nothing)(document)),
-            work_minutes=_minutes(get("work_minutes", _nothing)(document), 25),
-            short_break_minutes=_minutes(get("short_break", _nothing)(document), 5),
+            work_start=clock_time(get["work_start"](document)),
+            work_end=clock_time(get["work_end"](document)),
+            work_minutes=_minutes(get["work_minutes"](document), 25),
+            short_break_minutes=_minutes(get["short_break"](document), 5),
             week_start=int(week_start) if week_start in {0, 1, 2, 3, 4, 5, 6} else 1,
         )
 
@@ -704,61 +713,51 @@ class Reader:
         return all(values) if values else None
 
     def _goal(self, key: str, updated: datetime | None, document: Document, found: list[str]) -> Goal:
-        get = self._get[Collection.GOALS].get
-        owner = identity(get("user", _nothing)(document))
-        title = text(get("title", _nothing)(document), 500)
-        for reason, value in (("id", key), ("user", owner), ("title", title)):
-            if not value:
-                raise _Unusable(reason)
-        stored_due = get("due", _nothing)(document)
+        get = self._get[Collection.GOALS]
+        owner = identity(get["user"](document))
+        title = text(get["title"](document), 500)
+        if not (key and owner and title):
+            raise _Unusable(_first_missing(id=key, user=owner, title=title))
+        stored_due = get["due"](document)
         due_date, due_at = due(stored_due, date_only=self._date_only)
         if stored_due is not None and due_date is None and due_at is None:
             found.append("due")
-        status = text(get("status", _nothing)(document), 50)
+        status = text(get["status"](document), 50)
         if status is None:
             found.append("status")
-        target = number(get("target", _nothing)(document))
-        current = number(get("current", _nothing)(document))
-        stored = number(get("progress", _nothing)(document))
+        target = number(get["target"](document))
+        current = number(get["current"](document))
+        stored = number(get["progress"](document))
         return Goal(
             id=key,
-            user_id=owner or "",
-            title=title or "",
-            category=text(get("category", _nothing)(document), 200),
+            user_id=owner,
+            title=title,
+            category=text(get["category"](document), 200),
             open=status in self.profile.open_states,
-            priority=(text(get("priority", _nothing)(document), 20) or "medium").lower(),
+            priority=(text(get["priority"](document), 20) or "medium").lower(),
             target_value=target,
             current_value=current,
-            unit=text(get("unit", _nothing)(document), 50),
+            unit=text(get["unit"](document), 50),
             progress=_progress(stored, target, current),
             due_date=due_date,
             due_at=due_at,
-            created_at=_optional(get("created", _nothing)(document), "created", found),
-            completed_at=_optional(get("completed", _nothing)(document), "completed", found),
+            created_at=_optional(get["created"](document), "created", found),
+            completed_at=_optional(get["completed"](document), "completed", found),
             updated_at=updated,
         )
 
     def _session(
         self, key: str, updated: datetime | None, document: Document, found: list[str]
     ) -> TimerSession:
-        get = self._get[Collection.SESSIONS].get
-        owner = identity(get("user", _nothing)(document))
-        kind = text(get("kind", _nothing)(document), 50)
-        started = instant(get("started", _nothing)(document))
-        status = self._status(get("status", _nothing)(document))
-        for reason, value in (
-            ("id", key),
-            ("user", owner),
-            ("kind", kind),
-            ("started", started),
-            ("status", status),
-        ):
-            if not value:
-                raise _Unusable(reason)
-        assert started is not None
-        assert status is not None
-        ended = _optional(get("ended", _nothing)(document), "ended", found)
-        planned = _seconds(get("planned", _nothing)(document), self.profile.planned_unit)
+        get = self._get[Collection.SESSIONS]
+        owner = identity(get["user"](document))
+        kind = text(get["kind"](document), 50)
+        started = instant(get["started"](document))
+        status = self._status(get["status"](document))
+        if not (key and owner and kind and started and status):
+            raise _Unusable(_first_missing(id=key, user=owner, kind=kind, started=started, status=status))
+        ended = _optional(get["ended"](document), "ended", found)
+        planned = _seconds(get["planned"](document), self.profile.planned_unit)
         span = (ended - started).total_seconds() if ended else None
         focus = self._focus_seconds(document, started, ended)
         running = status in {"running", "paused"}
@@ -767,19 +766,19 @@ class Reader:
             found.append("impossible_times")
         return TimerSession(
             id=key,
-            user_id=owner or "",
-            goal_id=identity(get("goal", _nothing)(document)),
-            kind=(kind or "").lower(),
+            user_id=owner,
+            goal_id=identity(get["goal"](document)),
+            kind=kind.lower(),
             focus=kind in self.profile.focus_kinds,
             status=status,
             started_at=started,
             ended_at=None if running and status != "rejected" else ended,
-            paused_at=_optional(get("paused", _nothing)(document), "paused", found),
+            paused_at=_optional(get["paused"](document), "paused", found),
             planned_seconds=planned,
             focus_seconds=seconds,
-            category=text(get("category", _nothing)(document), 200),
-            tags=_tags(get("tags", _nothing)(document)),
-            rating=_rating(get("rating", _nothing)(document)),
+            category=text(get["category"](document), 200),
+            tags=_tags(get["tags"](document)),
+            rating=_rating(get["rating"](document)),
             updated_at=updated,
         )
 
@@ -810,6 +809,10 @@ class Reader:
         if not self._tail_included and not paused and resumed:
             elapsed += max((ended - resumed).total_seconds(), 0.0)
         return min(elapsed, max((ended - started).total_seconds(), 0.0))
+
+
+def _first_missing(**values: Any) -> str:
+    return next(name for name, value in values.items() if not value)
 
 
 def _optional(value: Any, reason: str, found: list[str]) -> datetime | None:

@@ -101,7 +101,7 @@ class Sync:
         interval: float = 120.0,
         overlap: timedelta = timedelta(minutes=5),
         sweep_every: timedelta = timedelta(hours=24),
-        batch: int = 1000,
+        batch: int = 2000,
         progress: Progress | None = None,
     ) -> None:
         self._pool = pool
@@ -316,27 +316,34 @@ class Sync:
         return _state(row)
 
     async def _load(self, reader: Reader, state: _State, report: SyncReport) -> None:
+        writing: asyncio.Task[None] | None = None  # one page is stored while the next is read
         async with aclosing(self._pages(reader.profile.table(state.collection), state.last_id)) as stream:
-            async for page in stream:
-                reading = await _read(reader, state.collection, page.documents)
-                self._note(state, reading, report)
-                state.last_id, state.rows_read = page.after, state.rows_read + len(page.documents)
-                async with self._pool.acquire() as connection, connection.transaction():
-                    changed = await _store(connection, state.collection, reading.records, mark=False)
-                    await connection.execute(
-                        _SQL["loaded"],
-                        state.collection,
-                        page.after,
-                        len(page.documents),
-                        dict(state.rejected),
-                    )
-                report.read[state.collection] += len(page.documents)
-                report.changed[state.collection] += changed
-                self._progress(state.collection, state.rows_read)
+            try:
+                async for page in stream:
+                    reading = await _read(reader, state.collection, page.documents)
+                    self._note(state, reading, report)
+                    if writing:
+                        await writing
+                    writing = asyncio.create_task(self._store_page(state, page, reading, report))
+            finally:
+                if writing:
+                    await writing
         async with self._pool.acquire() as connection, connection.transaction():
             await replica.mark_everything_stale(connection, state.collection)
             await connection.execute(_SQL["live"], state.collection)
         state.phase = "live"
+
+    async def _store_page(self, state: _State, page: Page, reading: Reading, report: SyncReport) -> None:
+        """Rows and position in one transaction; a crash of the server may lose it, and then it is repeated."""
+        rows = len(page.documents)
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute("SET LOCAL synchronous_commit = off")
+            changed = await _store(connection, state.collection, reading.records, mark=False)
+            await connection.execute(_SQL["loaded"], state.collection, page.after, rows, dict(state.rejected))
+        state.last_id, state.rows_read = page.after, state.rows_read + rows
+        report.read[state.collection] += rows
+        report.changed[state.collection] += changed
+        self._progress(state.collection, state.rows_read)
 
     async def _pages(self, table: Table, after: str) -> AsyncGenerator[Page, None]:
         """Pages in id order; the next is fetched while the last is stored."""
