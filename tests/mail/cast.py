@@ -1,12 +1,14 @@
 """The letters of the mail tests: Ada, who has six goals, and people who type strange things."""
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from service.domain.dashboard import Kind
 from service.mail.message import Composer, Letter
 
 
+@cache
 def composer() -> Composer:
     """A composer for https://dashboard.example."""
     return Composer(
