@@ -245,7 +245,7 @@ def test_a_usual_address_is_accepted(address: str) -> None:
         {"message_id": ""},
         {"token": "short"},
         {"token": "a" * 30 + ">\r\n"},
-        {"message_date": datetime(2026, 3, 10, 8, 0)},  # noqa: DTZ001 — the point
+        {"message_date": datetime(2026, 3, 10, 8, 0)},
     ],
 )
 def test_an_unusable_letter_is_refused(change: dict[str, Any]) -> None:
