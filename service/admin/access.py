@@ -1,0 +1,159 @@
+"""Who may do what, one shape for every error, and the headers that every answer carries."""
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import structlog
+from aiohttp import web
+
+from service.admin.deps import DEPS, ROLE, AdminDeps, Role
+from service.errors import (
+    AlreadyRunning,
+    BadRequest,
+    SchemaUnknown,
+    SourceUnavailable,
+    UnknownJob,
+    UnknownJobType,
+)
+
+log = structlog.get_logger()
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_STATUS: dict[type[Exception], int] = {
+    BadRequest: 400,
+    UnknownJobType: 404,
+    UnknownJob: 404,
+    AlreadyRunning: 409,
+    SourceUnavailable: 503,
+    SchemaUnknown: 503,
+}
+_DATABASE = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.OperatorInterventionError,
+)
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Refused(Exception):
+    """An answer of 4xx or 503 with a sentence for the caller."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def error(status: int, text: str, **more: Any) -> web.Response:
+    """The one shape of all errors."""
+    return web.json_response({"success": False, "error": text} | more, status=status)
+
+
+@web.middleware
+async def headers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Strict headers on everything; a page brings its own Content-Security-Policy."""
+    response = await handler(request)
+    if not response.prepared:
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+    return response
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every failure into ``{success: false, error}``; details of the unexpected stay in the log."""
+    try:
+        return await handler(request)
+    except Refused as problem:
+        return error(problem.status, str(problem))
+    except web.HTTPException as problem:
+        return _http_error(problem)
+    except tuple(_STATUS) as problem:
+        return error(_STATUS[type(problem)], str(problem))
+    except _DATABASE as problem:
+        log.warning("admin_unavailable", path=_route(request), error=type(problem).__name__)
+        return error(503, "The database cannot be reached now; try again soon")
+    except Exception:
+        log.exception("admin_error", path=_route(request))
+        return error(500, "Internal error; the log has the details")
+
+
+def _http_error(problem: web.HTTPException) -> web.Response:
+    response = error(problem.status, problem.reason)
+    if allow := problem.headers.get("Allow"):
+        response.headers["Allow"] = allow
+    return response
+
+
+def _route(request: web.Request) -> str:
+    # The pattern, not the path: a path holds tokens and user ids.
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else "unknown"
+
+
+def role_of(tokens: Mapping[str, str], presented: str) -> Role | None:
+    """The role of a bearer token. Every known token is compared, each in constant time."""
+    found: Role | None = None
+    for token, role in tokens.items():
+        if hmac.compare_digest(token.encode(), presented.encode("utf-8", "surrogateescape")):
+            found = Role(role)
+    return found
+
+
+def allowed(role: Role, method: str, path: str) -> bool:
+    """What a role may do: pure."""
+    if role is Role.ADMIN:
+        return True
+    if role is Role.DASHBOARD:
+        return path.startswith("/api/users/")
+    return path.startswith("/api/admin/") and method in {"GET", "HEAD"}
+
+
+def _protected(path: str) -> bool:
+    return path.startswith(("/api/admin/", "/api/users/"))
+
+
+@web.middleware
+async def auth(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Bearer tokens for admin and inbox routes."""
+    if not _protected(request.path):
+        return await handler(request)
+    deps = request.app[DEPS]
+    role = _open_role(request, deps) if not deps.tokens else _token_role(request, deps)
+    if not allowed(role, request.method, request.path):
+        raise Refused(403, f"The role {role} may not do this")
+    request[ROLE] = role
+    return await handler(request)
+
+
+def _token_role(request: web.Request, deps: AdminDeps) -> Role:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    role = role_of(deps.tokens, token.strip()) if scheme.lower() == "bearer" else None
+    if role is None:
+        raise Refused(401, "Missing or unknown bearer token")
+    return role
+
+
+def _open_role(request: web.Request, deps: AdminDeps) -> Role:
+    if not deps.loopback:
+        raise Refused(503, "ADMIN_TOKEN is not configured")
+    # Without tokens only this machine's own tools may in: no web page, not even by DNS rebinding.
+    host = urlsplit(f"//{request.host}").hostname
+    origin = request.headers.get("Origin")
+    foreign = origin is not None and urlsplit(origin).netloc != request.host
+    if host not in _LOOPBACK or foreign or request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise Refused(403, "Without ADMIN_TOKEN only requests from this machine are answered")
+    return Role.ADMIN

@@ -1,0 +1,123 @@
+"""Reading what callers send: strictly, and with a sentence for what is wrong."""
+
+from datetime import datetime
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from service.admin.access import Refused
+
+MAX_BODY = 64 * 1024
+"""Bytes; more is answered with 413."""
+_LARGEST_ID = 2**63 - 1
+
+
+class Body(BaseModel):
+    """Names are camelCase. Unknown names are refused: a misspelt ``dryRun`` would send real mail."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, frozen=True)
+
+
+class JobRef(Body):
+    """Which job."""
+
+    job_type: str = Field(min_length=1, max_length=100, strict=True)
+    job_name: str = Field(min_length=1, max_length=100, strict=True)
+
+
+class RunBody(JobRef):
+    """POST /api/admin/jobs/run."""
+
+    dry_run: bool = Field(default=False, strict=True)
+    as_of: AwareDatetime | None = None
+    user_id: str | None = Field(default=None, min_length=1, max_length=200, strict=True)
+    force: bool = Field(default=False, strict=True)
+    wait: bool = Field(default=True, strict=True)
+
+
+class ScheduleBody(JobRef):
+    """POST /api/admin/jobs/schedule. Milliseconds."""
+
+    delay_ms: int = Field(ge=0, le=30 * 86_400_000, strict=True)
+
+
+class RestartBody(Body):
+    """POST /api/admin/jobs/restart."""
+
+    job_type: str = Field(min_length=1, max_length=100, strict=True)
+
+
+class PauseBody(Body):
+    """POST …/pause."""
+
+    reason: str = Field(default="", max_length=500, strict=True)
+    until: AwareDatetime | None = None
+
+
+class ReadBody(Body):
+    """POST /api/users/{id}/notifications/read. Without ids: all of them."""
+
+    ids: list[int] | None = Field(default=None, max_length=1000)
+
+
+_B = TypeVar("_B", bound=Body)
+
+
+async def read(request: web.Request, model: type[_B]) -> _B:
+    """The JSON body; 400, 413 or 415 with the reason. No body at all means no fields."""
+    raw = await request.read()
+    if raw and request.content_type != "application/json":
+        raise Refused(415, "Send application/json")
+    try:
+        return model.model_validate_json(raw or b"{}")
+    except ValidationError as problem:
+        raise Refused(400, "; ".join(_sentence(dict(e)) for e in problem.errors())) from None
+
+
+def _sentence(detail: dict[str, object]) -> str:
+    loc = detail["loc"]
+    name = ".".join(str(part) for part in loc) if isinstance(loc, tuple) else ""
+    return f"{name or 'body'}: {detail['msg']}"
+
+
+def number(request: web.Request, name: str, default: int | None, *, least: int, most: int) -> int | None:
+    """A whole number of the query string; 400 otherwise."""
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+        raise Refused(400, f"{name} must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def before(request: web.Request) -> int | None:
+    """The id to page on from."""
+    return number(request, "before", None, least=1, most=_LARGEST_ID)
+
+
+def limit(request: web.Request) -> int:
+    """How many rows, 1 to 500."""
+    return number(request, "limit", 50, least=1, most=500) or 50
+
+
+def path_id(request: web.Request) -> int:
+    """The id in the path; 404 for what cannot be one."""
+    text = request.match_info["id"]
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _LARGEST_ID):
+        raise Refused(404, "Not Found")
+    return int(text)
+
+
+def one_of(request: web.Request, name: str, allowed: frozenset[str]) -> str | None:
+    """A word of the query string from a fixed set; 400 otherwise."""
+    word = request.query.get(name)
+    if word is not None and word not in allowed:
+        raise Refused(400, f"{name} must be one of {', '.join(sorted(allowed))}")
+    return word
+
+
+def iso(at: datetime | None) -> str | None:
+    """An instant as the API writes it: ISO 8601, UTC, ``Z``."""
+    return at.isoformat().replace("+00:00", "Z") if at else None

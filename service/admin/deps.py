@@ -1,0 +1,84 @@
+"""What the HTTP face needs to be given, and how its handlers find it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol
+
+import asyncpg
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+
+class Role(StrEnum):
+    """Who holds a bearer token. Admins may everything, viewers read, dashboards use the in-app inbox."""
+
+    ADMIN = "admin"
+    VIEWER = "viewer"
+    DASHBOARD = "dashboard"
+
+
+class RunResult(Protocol):
+    """What a manual run came to."""
+
+    @property
+    def run_id(self) -> int | None: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+
+
+class Manager(Protocol):
+    """The part of JobManager that the API uses; see ``service.manager``."""
+
+    async def refresh(self) -> None: ...
+    def get_status(self) -> dict[str, Any]: ...
+    async def health_check(self) -> dict[str, Any]: ...
+    async def get_job_statistics(self) -> dict[str, Any]: ...
+    async def run_job(
+        self, job_type: str, name: str, *, dry_run: bool, as_of: datetime | None, user_id: str | None,
+        force: bool, wait: bool,
+    ) -> RunResult: ...  # fmt: skip
+    async def restart(self, job_type: str) -> dict[str, Any]: ...
+    async def schedule_once(self, job_type: str, name: str, delay: timedelta) -> Any: ...
+    async def unschedule(self, run_id: int) -> bool: ...
+    async def pause(
+        self, job_type: str, name: str, who: str, reason: str, until: datetime | None = None
+    ) -> None: ...
+    async def resume(self, job_type: str, name: str, who: str) -> None: ...
+    async def history(
+        self, job_type: str | None = None, limit: int = 50, *, name: str | None = None,
+        before: int | None = None, state: str | None = None,
+    ) -> list[dict[str, Any]]: ...  # fmt: skip
+    async def run(self, run_id: int) -> dict[str, Any] | None: ...
+    async def cancel(self, run_id: int) -> bool: ...
+
+
+class Outbox(Protocol):
+    """The part of the outbox that the API uses; see ``service.store.outbox``."""
+
+    async def resend(self, id: int) -> bool: ...  # noqa: A002 - the outbox's own word
+
+
+@dataclass(frozen=True)
+class AdminDeps:
+    """``tokens``: bearer token to role. ``loopback``: HOST is this machine only, so that no token is needed.
+
+    ``ready`` says in one sentence why the process cannot work now, or None; ``started`` whether it is up.
+    """
+
+    pool: asyncpg.Pool
+    manager: Manager
+    tokens: Mapping[str, str]
+    loopback: bool
+    registry: CollectorRegistry
+    outbox: Outbox | None = None
+    started: Callable[[], bool] = lambda: True
+    ready: Callable[[], Awaitable[str | None]] | None = None
+    frontend_url: str = ""
+
+
+DEPS: web.AppKey[AdminDeps] = web.AppKey("deps", AdminDeps)
+ROLE: web.RequestKey[Role] = web.RequestKey("role", Role)

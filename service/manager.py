@@ -1,0 +1,418 @@
+"""JobManager: the original's face, a thin one, over trigger, runner and ledger.
+
+Method names are Python's, result names are the original's (``isInitialized``, ``activeJobs``, …); fields may
+be added, none is renamed. The manager owns nothing but the last snapshot: what is true stands in the ledger.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import structlog
+from aiohttp import web
+
+from service.clock import Clock, SystemClock
+from service.domain.run import Trigger
+from service.domain.schedule import Schedule
+from service.errors import BadRequest, UnknownJobType
+from service.jobs import find
+from service.jobs.job import Job, JobType
+from service.store import queries
+from service.store.ledger import Ledger, Run
+
+_SQL = queries.load(__file__)
+_UTC = ZoneInfo("UTC")
+LONGEST_DELAY = timedelta(days=30)
+"""``schedule_once`` refuses to look further ahead."""
+_LAG = timedelta(minutes=5)
+_PATIENCE = timedelta(minutes=15)
+_LOOK_BACK = timedelta(days=70)
+
+log = structlog.get_logger()
+
+
+class RunResult(Protocol):
+    """What a manual run came to; ``run_id`` is None for a dry run that left no row."""
+
+    @property
+    def run_id(self) -> int | None: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+
+
+class Runner(Protocol):
+    """The part of ``pipeline.runner.Runner`` that runs a job on demand."""
+
+    async def run_manual(
+        self, job_id: str, /, *, dry_run: bool, as_of: datetime | None, user_id: str | None, force: bool,
+        wait: bool,
+    ) -> RunResult: ...  # fmt: skip
+
+
+Check = dict[str, Any]
+Checks = Callable[[], Awaitable[Mapping[str, Check]]]
+"""Further health checks by name, each at least ``{"status": "running|stopped|unhealthy|error", …}``."""
+
+
+async def _nothing() -> None:
+    """What opening and closing do where the caller runs the loops alone."""
+
+
+async def _no_checks() -> Mapping[str, Check]:
+    return {}
+
+
+class JobManager:
+    """Start, stop, watch and run the jobs.
+
+    ``open`` starts the loops and ``close`` stops them; the pair can be repeated.
+    ``checks`` adds health checks (loops, mail, dashboard). ``schedules`` tell when a last success is stale.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        ledger: Ledger,
+        runner: Runner,
+        jobs: Mapping[str, Job],
+        *,
+        schedules: Mapping[str, Schedule] | None = None,
+        open: Callable[[], Awaitable[None]] = _nothing,  # noqa: A002 - the pair open/close says it best
+        close: Callable[[], Awaitable[None]] = _nothing,
+        checks: Checks = _no_checks,
+        clock: Clock | None = None,
+    ) -> None:
+        self._pool = pool
+        self._ledger = ledger
+        self._runner = runner
+        self._jobs = dict(jobs)
+        self._schedules = dict(schedules or {})
+        self._open = open
+        self._close = close
+        self._checks = checks
+        self._clock = clock or SystemClock()
+        self._initialized = False
+        self._gate = asyncio.Lock()
+        self._rows: dict[str, asyncpg.Record] = {}
+        self._as_of: datetime | None = None
+
+    # ── Life ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def initialize(self) -> None:
+        """Start the jobs. A second call does nothing; after ``shutdown`` it starts them again."""
+        async with self._gate:
+            if not self._initialized:
+                await self._open()
+                self._initialized = True
+        await self.refresh()
+
+    async def shutdown(self) -> None:
+        """Stop the jobs gracefully: a running one goes on elsewhere from its cursor. May be repeated."""
+        async with self._gate:
+            if self._initialized:
+                self._initialized = False
+                await self._close()
+
+    async def restart(self, job_type: str) -> dict[str, Any]:
+        """Stop and start the loops that serve a job type; raises UnknownJobType.
+
+        The loops are shared, so the other type pauses for the same moment; no run is lost or doubled.
+        """
+        self._require_type(job_type)
+        async with self._gate:
+            if self._initialized:
+                await self._close()
+            self._initialized = False
+            await self._open()
+            self._initialized = True
+        await self.refresh()
+        return self._type_status(JobType(job_type))
+
+    async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
+        """Live as long as a foreign aiohttp application: ``app.cleanup_ctx.append(manager.cleanup_ctx)``."""
+        await self.initialize()
+        try:
+            yield
+        finally:
+            await self.shutdown()
+
+    # ── Doing ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run_job(
+        self,
+        job_type: str,
+        name: str,
+        *,
+        dry_run: bool = False,
+        as_of: datetime | None = None,
+        user_id: str | None = None,
+        force: bool = False,
+        wait: bool = True,
+    ) -> RunResult:
+        """Run a job now, by the same code and ledger as on schedule: the same period sends nothing twice.
+
+        Raises UnknownJobType, UnknownJob, AlreadyRunning, BadRequest (``as_of`` without zone or in the future
+        without ``dry_run``; ``force`` without ``user_id``).
+        """
+        job = find(self._jobs, job_type, name)
+        if as_of is not None and as_of.tzinfo is None:
+            raise BadRequest("asOf needs a zone, e.g. 2026-03-10T09:00:00Z")
+        if force and user_id is None:
+            raise BadRequest("force needs userId: it is for one person")
+        return await self._runner.run_manual(
+            job.id, dry_run=dry_run, as_of=as_of, user_id=user_id, force=force, wait=wait
+        )
+
+    async def schedule_once(self, job_type: str, name: str, delay: timedelta) -> Run:
+        """Run a job once after ``delay`` (0 to 30 days), stored: a restart does not forget it."""
+        job = find(self._jobs, job_type, name)
+        if not timedelta(0) <= delay <= LONGEST_DELAY:
+            raise BadRequest("delayMs must lie between 0 and 2592000000 (30 days)")
+        return await self._ledger.request(job.id, Trigger.ONCE, delay=delay)
+
+    async def unschedule(self, run_id: int) -> bool:
+        """Take back a run of ``schedule_once``. False: there is none, or it has begun."""
+        return await self._pool.fetchval(_SQL["cancel_once"], run_id) is not None
+
+    async def pause(
+        self, job_type: str, name: str, who: str, reason: str, until: datetime | None = None
+    ) -> None:
+        """Let a job's slots pass as ``skipped`` (reason ``paused``) until resumed, or until ``until``."""
+        await self._ledger.pause(find(self._jobs, job_type, name).id, who, reason, until)
+        await self.refresh()
+
+    async def resume(self, job_type: str, name: str, who: str) -> None:
+        """End a pause. What passed meanwhile is not made up for."""
+        await self._ledger.resume(find(self._jobs, job_type, name).id, who)
+        await self.refresh()
+
+    # ── Telling ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def refresh(self) -> None:
+        """Take a new snapshot for ``get_status``."""
+        rows = await self._pool.fetch(_SQL["overview"], list(self._jobs))
+        self._rows = {row["job"]: row for row in rows}
+        self._as_of = self._clock.now()
+
+    def get_status(self) -> dict[str, Any]:
+        """``{isInitialized, jobs: {reminder: {isRunning, activeJobs, jobCount, …}, analytics: …}}``.
+
+        The last snapshot, taken at ``asOf`` (null: none yet); ``refresh`` takes a new one.
+        """
+        return {
+            "isInitialized": self._initialized,
+            "asOf": _iso(self._as_of),
+            "jobs": {str(kind): self._type_status(kind) for kind in JobType},
+        }
+
+    async def health_check(self) -> dict[str, Any]:
+        """``{status: healthy|unhealthy, timestamp, checks}``; never raises for a database that is down."""
+        try:
+            await self.refresh()
+            now = await self._pool.fetchval(_SQL["now"])
+            checks = {str(kind): self._type_check(kind, now) for kind in JobType}
+            checks["database"] = {"status": "running", "details": {}}
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            checks = {str(kind): self._broken(kind, error) for kind in JobType}
+            checks["database"] = {"status": "error", "details": {"error": type(error).__name__}}
+        checks |= await self._checks()
+        bad = {"unhealthy", "error"} | ({"stopped"} if self._initialized else set())
+        idle = {str(kind) for kind in JobType if not self._named(kind)}
+        well = self._initialized and all(c["status"] not in bad or n in idle for n, c in checks.items())
+        return {
+            "status": "healthy" if well else "unhealthy",
+            "timestamp": _iso(self._clock.now()),
+            "checks": checks,
+        }
+
+    async def get_job_statistics(self) -> dict[str, Any]:
+        """``{timestamp, overview: {totalJobTypes, runningJobTypes, totalActiveJobs}, details}``."""
+        await self.refresh()
+        details = {str(kind): self._type_status(kind) for kind in JobType}
+        for kind in JobType:
+            details[str(kind)]["runs"] = self._runs_by_state(kind)
+        return {
+            "timestamp": _iso(self._clock.now()),
+            "overview": {
+                "totalJobTypes": len(details),
+                "runningJobTypes": sum(1 for status in details.values() if status["isRunning"]),
+                "totalActiveJobs": sum(status["jobCount"] for status in details.values()),
+            },
+            "details": details,
+        }
+
+    async def history(
+        self,
+        job_type: str | None = None,
+        limit: int = 50,
+        *,
+        name: str | None = None,
+        before: int | None = None,
+        state: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Runs, newest first, as the API shows them. Raises UnknownJobType, UnknownJob."""
+        pattern = "%"
+        if job_type is not None:
+            self._require_type(job_type)
+            pattern = find(self._jobs, job_type, name).id if name else f"{job_type}.%"
+        rows = await self._pool.fetch(_SQL["history"], pattern, limit, before, state)
+        return [run_json(row) for row in rows]
+
+    async def run(self, run_id: int) -> dict[str, Any] | None:
+        """One run with the reasons of those left out and the states of its messages; None: unknown."""
+        row = await self._pool.fetchrow(_SQL["run"], run_id)
+        if row is None:
+            return None
+        reasons = await self._pool.fetch(_SQL["run_reasons"], run_id)
+        messages = await self._pool.fetch(_SQL["run_deliveries"], run_id)
+        deliveries: dict[str, dict[str, int]] = {}
+        for message in messages:
+            deliveries.setdefault(message["channel"], {})[message["state"]] = message["n"]
+        return run_json(row) | {"reasons": {r["reason"]: r["n"] for r in reasons}, "deliveries": deliveries}
+
+    async def cancel(self, run_id: int) -> bool:
+        """Ask a run to stop: a pending one at once, a running one at its next page. False: it has ended."""
+        return await self._ledger.cancel(run_id)
+
+    # ── Inside ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _require_type(self, job_type: str) -> None:
+        if job_type not in set(JobType):
+            raise UnknownJobType(job_type)
+
+    def _named(self, kind: JobType) -> list[Job]:
+        return [job for job in self._jobs.values() if job.type is kind]
+
+    def _type_status(self, kind: JobType) -> dict[str, Any]:
+        jobs = self._named(kind)
+        return {
+            "isRunning": self._initialized and bool(jobs),
+            "activeJobs": [job.name for job in jobs],
+            "jobCount": len(jobs),
+            "jobs": {job.name: self._job_status(job) for job in jobs},
+        }
+
+    def _job_status(self, job: Job) -> dict[str, Any]:
+        row = self._rows.get(job.id)
+        if row is None:
+            return {"schedule": job.schedule, "mode": str(job.mode), "paused": False, "lastRun": None}
+        return {
+            "schedule": row["cron"],
+            "mode": row["mode"],
+            "paused": row["paused"],
+            "pausedBy": row["paused_by"] if row["paused"] else None,
+            "pausedReason": row["paused_reason"] if row["paused"] else None,
+            "pausedUntil": _iso(row["paused_until"]) if row["paused"] else None,
+            "running": row["states"].get("running", 0),
+            "pending": row["states"].get("pending", 0),
+            "decidedUntil": _iso(row["materialized_through"]),
+            "lastSuccessAt": _iso(row["last_success_at"]),
+            "lastRun": _last_run(row),
+        }
+
+    def _runs_by_state(self, kind: JobType) -> dict[str, int]:
+        total: dict[str, int] = {}
+        for job in self._named(kind):
+            row = self._rows.get(job.id)
+            for state, n in (row["states"] if row else {}).items():
+                total[state] = total.get(state, 0) + n
+        return total
+
+    def _type_check(self, kind: JobType, now: datetime) -> Check:
+        jobs = self._named(kind)
+        problems = {job.name: found for job in jobs if (found := self._problems(job, now))}
+        if not self._initialized or not jobs:
+            status = "stopped"
+        else:
+            status = "unhealthy" if problems else "running"
+        details = {"problems": problems, "jobs": [job.name for job in jobs]}
+        return {"status": status, "activeJobs": len(jobs), "details": details}
+
+    def _broken(self, kind: JobType, error: Exception) -> Check:
+        details = {"error": type(error).__name__}
+        return {"status": "error", "activeJobs": len(self._named(kind)), "details": details}
+
+    def _problems(self, job: Job, now: datetime) -> list[str]:
+        row = self._rows.get(job.id)
+        if row is None:
+            return ["not registered in the ledger"]
+        slots: Iterable[datetime] = ()
+        if schedule := self._schedules.get(job.id):
+            slots = (slot.at for slot in schedule.slots(_UTC, now - _LOOK_BACK, now))
+        return problems_of(row, now, list(slots)[-2:])
+
+
+def problems_of(
+    row: Mapping[str, Any] | asyncpg.Record, now: datetime, last_slots: list[datetime]
+) -> list[str]:
+    """What is wrong with a job, in sentences; pure. ``row``: of the query ``overview``.
+
+    ``last_slots``: the two newest slots (UTC). A success older than both is stale; a pause excuses that.
+    """
+    found = []
+    if row["last_state"] in {"failed", "dead"}:
+        found.append(f"the last run {row['last_state']}")
+    if now - row["materialized_through"] > _LAG:
+        found.append("the schedule was not looked at for more than 5 minutes")
+    if row["oldest_pending"] and now - row["oldest_pending"] > _PATIENCE:
+        found.append("a due run has been waiting for more than 15 minutes")
+    since = row["last_success_at"] or row["first_created"]
+    if since and len(last_slots) == 2 and since < last_slots[0] and not row["paused"]:
+        found.append(f"the last success is stale: none since {_iso(since)}")
+    return found
+
+
+def run_json(row: Mapping[str, Any] | asyncpg.Record) -> dict[str, Any]:
+    """A run as the API shows it. Instants are ISO 8601 in UTC; ``nominalLocal`` is a wall-clock time."""
+    job_type, _, name = row["job"].partition(".")
+    local = row["nominal_local"]
+    return {
+        "id": row["id"],
+        "jobType": job_type,
+        "jobName": name,
+        "trigger": row["trigger"],
+        "state": row["state"],
+        "reason": row["reason"],
+        "nominalAt": _iso(row["nominal_at"]),
+        "nominalLocal": local.isoformat() if local else None,
+        "zones": row["zones"],
+        "options": row["options"],
+        "attempt": row["attempt"],
+        "done": row["done"],
+        "total": row["total"],
+        "counts": row["counts"],
+        "error": _first_line(row["error"]),
+        "notBefore": _iso(row["not_before"]),
+        "cancelRequestedAt": _iso(row["cancel_requested_at"]),
+        "createdAt": _iso(row["created_at"]),
+        "startedAt": _iso(row["started_at"]),
+        "finishedAt": _iso(row["finished_at"]),
+    }
+
+
+def _last_run(row: asyncpg.Record) -> dict[str, Any] | None:
+    if row["last_id"] is None:
+        return None
+    return {
+        "id": row["last_id"],
+        "state": row["last_state"],
+        "trigger": row["last_trigger"],
+        "nominalAt": _iso(row["last_nominal_at"]),
+        "finishedAt": _iso(row["last_finished_at"]),
+        "error": _first_line(row["last_error"]),
+    }
+
+
+def _first_line(error: str | None) -> str | None:
+    # A traceback may hold people's data; its last line says what happened.
+    lines = (error or "").strip().splitlines()
+    return lines[-1][:500] if lines else None
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z") if at else None

@@ -1,0 +1,47 @@
+-- name: overview
+-- One row per job: its definition, its last run, its last success, what waits. $1: job ids.
+SELECT d.job, d.cron, d.mode, d.paused_at, d.paused_until, d.paused_by, d.paused_reason, d.materialized_through,
+       d.paused_at IS NOT NULL AND (d.paused_until IS NULL OR d.paused_until > service.now()) AS paused,
+       l.id AS last_id, l.state AS last_state, l.trigger AS last_trigger, l.nominal_at AS last_nominal_at,
+       l.finished_at AS last_finished_at, l.error AS last_error, s.finished_at AS last_success_at,
+       c.states, c.oldest_pending, c.first_created
+FROM service.job_def d
+LEFT JOIN LATERAL (SELECT * FROM service.job_run r
+                   WHERE r.job = d.job AND r.started_at IS NOT NULL ORDER BY r.id DESC LIMIT 1) l ON true
+LEFT JOIN LATERAL (SELECT finished_at FROM service.job_run r
+                   WHERE r.job = d.job AND r.state IN ('succeeded', 'partial')
+                   ORDER BY r.finished_at DESC NULLS LAST LIMIT 1) s ON true
+CROSS JOIN LATERAL (SELECT coalesce(jsonb_object_agg(state, n), '{}') AS states, min(pending) AS oldest_pending,
+                           min(created) AS first_created
+                    FROM (SELECT state, count(*) AS n, min(created_at) AS created,
+                                 min(not_before) FILTER (WHERE state = 'pending') AS pending
+                          FROM service.job_run r WHERE r.job = d.job GROUP BY state) by_state) c
+WHERE d.job = ANY($1::text[])
+ORDER BY d.job
+
+-- name: now
+-- The clock that decides what is due.
+SELECT service.now()
+
+-- name: history
+-- The newest runs first. $1: job id pattern (LIKE), $2: limit, $3: only runs older than this id, $4: state or NULL.
+SELECT * FROM service.job_run
+WHERE job LIKE $1 AND ($3::bigint IS NULL OR id < $3) AND ($4::text IS NULL OR state = $4)
+ORDER BY id DESC LIMIT $2
+
+-- name: run
+-- One run. $1: its id.
+SELECT * FROM service.job_run WHERE id = $1
+
+-- name: run_reasons
+-- How many people a run left out, by reason. $1: run id.
+SELECT reason, count(*) AS n FROM service.decision WHERE run_id = $1 GROUP BY reason ORDER BY reason
+
+-- name: run_deliveries
+-- What became of a run's messages. $1: run id.
+SELECT channel, state, count(*) AS n FROM service.delivery WHERE run_id = $1 GROUP BY channel, state ORDER BY channel, state
+
+-- name: cancel_once
+-- Take back a scheduled single run that has not begun. $1: run id.
+UPDATE service.job_run SET state = 'cancelled', reason = 'cancelled', finished_at = service.now(), epoch = epoch + 1
+WHERE id = $1 AND trigger = 'once' AND state = 'pending' RETURNING id
