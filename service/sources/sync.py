@@ -334,7 +334,7 @@ class Sync:
         state.phase = "live"
 
     async def _store_page(self, state: _State, page: Page, reading: Reading, report: SyncReport) -> None:
-        """Rows and position in one transaction; a crash of the server may lose it, and then it is repeated."""
+        """Rows and position in one transaction; what a crash of the server loses is read again."""
         rows = len(page.documents)
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute("SET LOCAL synchronous_commit = off")
