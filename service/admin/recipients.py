@@ -39,7 +39,10 @@ class Choice:
 
 
 _WORDS = {
-    Kind.DEADLINES: ("Deadline reminders", "The day before a goal is due, and one week before"),
+    Kind.DEADLINES: (
+        "Deadline reminders",
+        "When a goal is due in a week, tomorrow or today, or has passed its date",
+    ),
     Kind.DAILY: ("Daily check-in", "In the evening, when a streak is about to end"),
     Kind.WEEKLY: ("Weekly review", "Your week on one page, on Sunday"),
     Kind.INACTIVE: ("Reminders after a pause", "A few, when you have not been here for days"),

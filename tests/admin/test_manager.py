@@ -1,0 +1,84 @@
+"""JobManager keeps the original's names, and starts and stops as often as a test suite likes."""
+
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from service.errors import BadRequest, UnknownJob, UnknownJobType
+from service.manager import problems_of
+from tests.admin.given import admin
+
+NOW = datetime(2026, 3, 10, 9, tzinfo=UTC)
+
+
+async def test_status_health_and_statistics_have_the_originals_shape(pool: asyncpg.Pool) -> None:
+    async with admin(pool) as given:
+        status = given.manager.get_status()
+        assert status["isInitialized"] is True
+        reminder = status["jobs"]["reminder"]
+        assert (reminder["isRunning"], reminder["activeJobs"], reminder["jobCount"]) == (
+            True,
+            ["goalDeadlines"],
+            1,
+        )
+        assert status["jobs"]["analytics"]["activeJobs"] == []
+        health = await given.manager.health_check()
+        assert health["status"] == "healthy"
+        assert health["checks"]["reminder"]["status"] == "running"
+        assert health["checks"]["reminder"]["activeJobs"] == 1
+        statistics = await given.manager.get_job_statistics()
+        assert statistics["overview"] == {"totalJobTypes": 2, "runningJobTypes": 1, "totalActiveJobs": 1}
+
+
+async def test_initialize_and_shutdown_can_be_repeated(pool: asyncpg.Pool) -> None:
+    async with admin(pool) as given:
+        await given.manager.initialize()
+        await given.manager.shutdown()
+        await given.manager.shutdown()
+        assert (await given.manager.health_check())["status"] == "unhealthy"
+        await given.manager.initialize()
+        await given.manager.restart("reminder")
+        assert given.life == ["open", "close", "open", "close", "open"]
+
+
+async def test_a_foreign_application_can_carry_the_manager(pool: asyncpg.Pool) -> None:
+    async with admin(pool) as given:
+        await given.manager.shutdown()
+        app = web.Application()
+        app.cleanup_ctx.append(given.manager.cleanup_ctx)
+        async with TestClient(TestServer(app, host="127.0.0.1")):
+            assert given.manager.get_status()["isInitialized"]
+        assert not given.manager.get_status()["isInitialized"]
+
+
+async def test_unknown_names_and_senseless_options_are_refused(pool: asyncpg.Pool) -> None:
+    async with admin(pool) as given:
+        with pytest.raises(UnknownJobType, match=r"^Unknown job type: x$"):
+            await given.manager.run_job("x", "goalDeadlines")
+        with pytest.raises(UnknownJob, match=r"^Unknown job: x$"):
+            await given.manager.run_job("reminder", "x")
+        with pytest.raises(BadRequest):
+            await given.manager.run_job("reminder", "goalDeadlines", force=True)
+        with pytest.raises(BadRequest):
+            await given.manager.schedule_once("reminder", "goalDeadlines", timedelta(days=31))
+
+
+def test_a_job_is_unwell_when_it_failed_waits_too_long_or_lost_its_last_two_slots() -> None:
+    well = {
+        "last_state": "succeeded", "materialized_through": NOW, "oldest_pending": None, "paused": False,
+        "last_success_at": NOW - timedelta(hours=1), "first_created": NOW - timedelta(days=9),
+    }  # fmt: skip
+    slots = [NOW - timedelta(days=1), NOW]
+    assert problems_of(well, NOW, slots) == []
+    for trouble in (
+        {"last_state": "failed"},
+        {"materialized_through": NOW - timedelta(minutes=6)},
+        {"oldest_pending": NOW - timedelta(minutes=16)},
+        {"last_success_at": NOW - timedelta(days=2)},
+        {"last_success_at": None},
+    ):
+        assert len(problems_of(well | trouble, NOW, slots)) == 1
+    assert problems_of(well | {"last_success_at": None, "paused": True}, NOW, slots) == []
