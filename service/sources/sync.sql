@@ -7,9 +7,9 @@ SELECT name FROM pg_timezone_names
 SELECT * FROM service.sync_state
 
 -- name: begin
--- Start a first load: from the beginning, with the newest time of writing as the point to follow on from.
+-- Start a first load: from the beginning; changes are followed from the newest time of writing, if there is one.
 INSERT INTO service.sync_state (collection, phase, profile, watermark, last_id)
-VALUES ($1, 'loading', $2, least($3, service.now()), '')
+VALUES ($1, 'loading', $2, CASE WHEN $3::timestamptz IS NOT NULL THEN least($3, service.now()) END, '')
 ON CONFLICT (collection) DO UPDATE SET
     phase = 'loading', profile = excluded.profile, watermark = excluded.watermark, last_id = '',
     rows_read = 0, rejected = '{}', error = NULL
@@ -27,7 +27,8 @@ WHERE collection = $1
 -- name: followed
 -- A batch of changes was stored. A wrong clock at the dashboard never moves the watermark into the future.
 UPDATE service.sync_state SET
-    watermark = greatest(watermark, least($2::timestamptz, service.now())),
+    watermark = CASE WHEN $2::timestamptz IS NULL THEN watermark
+                     ELSE greatest(watermark, least($2, service.now())) END,
     last_id = coalesce($3, last_id), rows_read = rows_read + $4, rejected = $5
 WHERE collection = $1
 
