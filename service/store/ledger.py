@@ -15,6 +15,7 @@ from service.store import queries
 
 _SQL = queries.load(__file__)
 _NOTHING = timedelta(0)
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class Ledger:
             return written
 
     async def _insert(
-        self, connection: asyncpg.Connection, job: str, planned: Sequence[PlannedRun], *, paused: bool
+        self, connection: Connection, job: str, planned: Sequence[PlannedRun], *, paused: bool
     ) -> int:
         def state(run: PlannedRun) -> tuple[str, str | None]:
             return ("skipped", "paused") if paused and not run.missed else (run.state, run.reason)

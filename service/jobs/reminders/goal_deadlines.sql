@@ -1,0 +1,35 @@
+-- name: page
+-- The next users who have an open goal due from 30 days ago to 7 days ahead, with these goals and their used stages.
+WITH due AS MATERIALIZED (
+    SELECT u.id AS user_id, g.id AS goal_id, coalesce(g.due_date, (g.due_at AT TIME ZONE zone.name)::date) AS due,
+           ($2::timestamptz AT TIME ZONE zone.name)::date AS today
+    FROM (
+        SELECT id, timezone FROM service.users AS u
+        WHERE id > $1 AND ($3::text[] IS NULL OR timezone = ANY ($3)) AND ($4::text IS NULL OR id = $4)
+          AND EXISTS (SELECT 1 FROM service.goals AS g
+                      WHERE g.user_id = u.id AND g.open
+                        AND coalesce(g.due_date, g.due_at::date) BETWEEN $2::date - 33 AND $2::date + 9
+                        AND NOT coalesce(g.target_value > 0 AND g.current_value >= g.target_value, false))
+        ORDER BY id LIMIT $6
+    ) AS u
+    CROSS JOIN LATERAL (SELECT coalesce($5::text, u.timezone) AS name) AS zone
+    JOIN service.goals AS g ON g.user_id = u.id AND g.open
+         AND NOT coalesce(g.target_value > 0 AND g.current_value >= g.target_value, false)
+         AND (g.due_date IS NOT NULL OR g.due_at IS NOT NULL)
+)
+SELECT u.*, goals.found AS goals, goals.stages
+FROM (
+    SELECT d.user_id,
+           jsonb_agg(to_jsonb(g) || jsonb_build_object('due', d.due))
+               FILTER (WHERE d.due BETWEEN d.today - 30 AND d.today + 7) AS found,
+           (SELECT jsonb_object_agg(s.stage_key, m.state NOT IN ('skipped', 'missed', 'expired', 'cancelled', 'failed'))
+            FROM service.delivery_stage AS s JOIN service.delivery AS m ON m.id = s.delivery_id
+            WHERE s.stage_key = ANY (array_agg('goalDeadlines:' || d.goal_id || ':' || d.due || ':D7')
+                                  || array_agg('goalDeadlines:' || d.goal_id || ':' || d.due || ':D1')
+                                  || array_agg('goalDeadlines:' || d.goal_id || ':' || d.due || ':D0')
+                                  || array_agg('goalDeadlines:' || d.goal_id || ':' || d.due || ':OV'))) AS stages
+    FROM due AS d JOIN service.goals AS g ON g.id = d.goal_id
+    GROUP BY d.user_id
+) AS goals
+JOIN service.users AS u ON u.id = goals.user_id
+ORDER BY u.id

@@ -1,0 +1,127 @@
+"""Writing what a job decided: deliveries, stages, notifications and reasons, set by set."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import asyncpg
+
+from service.domain.contact import Overrides
+from service.domain.dashboard import Channel, User
+from service.domain.effect import Message
+from service.store import queries
+
+_SQL = queries.load(__file__)
+_TOKEN_BYTES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """What this service knows about contacting a user, beside what the dashboard says."""
+
+    overrides: Overrides
+    suppressed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A message on one channel, ready for the outbox. Instants are aware, UTC."""
+
+    message: Message
+    channel: Channel
+    user: User
+    not_before: datetime
+    expires_at: datetime
+    dedupe_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a user gets nothing, with the local date that the decision was about."""
+
+    user_id: str
+    local_date: date
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What all messages of a run share."""
+
+    run_id: int
+    job: str
+    as_of: datetime
+    mail_domain: str
+    unconfirmed_policy: str
+
+
+async def contacts(connection: asyncpg.Connection, users: Sequence[User]) -> dict[str, Contact]:
+    """What this service knows about some users, by id."""
+    rows = await connection.fetch(_SQL["standing"], [u.id for u in users], [u.email for u in users])
+    return {
+        row["user_id"]: Contact(
+            {(kind, channel): on for kind, channel, on in row["overrides"] or ()}, row["suppressed"]
+        )
+        for row in rows
+    }
+
+
+async def plan(
+    connection: asyncpg.Connection, stamp: Stamp, planned: Sequence[Planned]
+) -> set[tuple[str, str]]:
+    """Put messages into the outbox. Returns the (dedupe key, channel) that are new; the rest existed."""
+    if not planned:
+        return set()
+    rows = await connection.fetch(_SQL["plan"], [_row(stamp, one) for one in planned])
+    return {(row["dedupe_key"], row["channel"]) for row in rows}
+
+
+async def refuse(connection: asyncpg.Connection, stamp: Stamp, refusals: Sequence[Refusal]) -> None:
+    """Store why users got nothing."""
+    if refusals:
+        await connection.execute(
+            _SQL["decisions"],
+            stamp.run_id,
+            stamp.job,
+            [r.user_id for r in refusals],
+            [r.local_date for r in refusals],
+            [r.reason for r in refusals],
+            [r.detail for r in refusals],
+        )
+
+
+def message_id(dedupe_key: str, channel: Channel, mail_domain: str) -> str:
+    """The Message-ID, without angle brackets: the same for the same decision, for ever."""
+    return f"{hashlib.sha256(f'{dedupe_key}/{channel}'.encode()).hexdigest()[:32]}@{mail_domain}"
+
+
+def _row(stamp: Stamp, planned: Planned) -> Mapping[str, Any]:
+    message, user = planned.message, planned.user
+    mail = planned.channel is Channel.EMAIL
+    return {
+        "dedupe_key": planned.dedupe_key,
+        "channel": planned.channel,
+        "job": stamp.job,
+        "run_id": stamp.run_id,
+        "kind": message.kind,
+        "user_id": user.id,
+        "zone": message.zone,
+        "local_date": message.local_date.isoformat(),
+        "template": message.template,
+        "locale": user.locale,
+        "address": user.email if mail else None,
+        "recipient_name": user.name,
+        "facts": message.facts if mail else {},
+        "message_id": message_id(planned.dedupe_key, planned.channel, stamp.mail_domain),
+        "message_date": stamp.as_of.isoformat(),
+        "token": secrets.token_urlsafe(_TOKEN_BYTES),
+        "unconfirmed_policy": stamp.unconfirmed_policy,
+        "not_before": planned.not_before.isoformat(),
+        "expires_at": planned.expires_at.isoformat(),
+        "in_app": None if mail else message.in_app,
+        "stages": list(message.stages),
+    }

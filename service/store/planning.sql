@@ -1,0 +1,48 @@
+-- name: standing
+-- What recipients told this service, and which of their addresses are suppressed.
+SELECT u.id AS user_id,
+       (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
+        FROM service.preference_override AS o WHERE o.user_id = u.id) AS overrides,
+       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(u.email)) AS suppressed
+FROM unnest($1::text[], $2::text[]) AS u(id, email)
+
+-- name: plan
+-- Messages with their stages and in-app notifications, all or none. A dedupe key that exists is left as it is:
+-- that message was decided before, by us, by a peer, or by this run before a crash.
+WITH incoming AS (
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS m(
+        dedupe_key text, channel text, job text, run_id bigint, kind text, user_id text, zone text, local_date date,
+        template text, locale text, address text, recipient_name text, facts jsonb, message_id text,
+        message_date timestamptz, token text, unconfirmed_policy text, not_before timestamptz, expires_at timestamptz,
+        in_app jsonb, stages text[])
+), planned AS (
+    INSERT INTO service.delivery (dedupe_key, channel, job, run_id, kind, user_id, zone, local_date, template, locale,
+        address, recipient_name, facts, message_id, message_date, token, unconfirmed_policy, not_before, expires_at,
+        state, settled_at)
+    SELECT dedupe_key, channel, job, run_id, kind, user_id, zone, local_date, template, locale,
+        address, recipient_name, facts, message_id, message_date, token, unconfirmed_policy, not_before, expires_at,
+        CASE channel WHEN 'in_app' THEN 'sent' ELSE 'planned' END,
+        CASE channel WHEN 'in_app' THEN service.now() END
+    FROM incoming
+    ON CONFLICT (dedupe_key, channel) DO NOTHING
+    RETURNING id, dedupe_key, channel
+), staged AS (
+    INSERT INTO service.delivery_stage (stage_key, delivery_id)
+    SELECT stage, p.id FROM incoming AS m JOIN planned AS p USING (dedupe_key, channel), unnest(m.stages) AS stage
+    ON CONFLICT DO NOTHING
+), noted AS (
+    INSERT INTO service.notification (delivery_id, user_id, type, title, message, data, priority, action,
+                                      visible_from, expires_at)
+    SELECT p.id, m.user_id, m.in_app ->> 'type', left(m.in_app ->> 'title', 100), left(m.in_app ->> 'message', 500),
+           coalesce(m.in_app -> 'data', '{}'), coalesce(m.in_app ->> 'priority', 'medium'), m.in_app -> 'action',
+           m.not_before, m.not_before + interval '30 days'
+    FROM incoming AS m JOIN planned AS p USING (dedupe_key, channel) WHERE m.channel = 'in_app'
+)
+SELECT dedupe_key, channel FROM planned
+
+-- name: decisions
+-- Why somebody who was looked at got nothing; a repeated page says the same again.
+INSERT INTO service.decision (run_id, user_id, job, local_date, reason, detail)
+SELECT $1, user_id, $2, local_date, reason, detail
+FROM unnest($3::text[], $4::date[], $5::text[], $6::text[]) AS d(user_id, local_date, reason, detail)
+ON CONFLICT (run_id, user_id) DO UPDATE SET reason = excluded.reason, detail = excluded.detail
