@@ -209,6 +209,7 @@ class Sync:
 
     async def _run(self, *, sweep: bool | None) -> SyncReport:
         states = await self._states()
+        self._rejected = {str(c): dict(state.rejected) for c, state in states.items() if state.rejected}
         reader = await self._recognise(states)
         report = SyncReport(profile=reader.profile.name if reader else None, pending=reader is None)
         if reader is None:
