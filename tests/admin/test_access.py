@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from tests.admin.given import ADMIN, DASHBOARD, VIEWER, admin
+from tests.admin.given import ADMIN, DASHBOARD, VIEWER, admin, delivery
 
 STATUS, RUN, INBOX = "/api/admin/jobs/status", "/api/admin/jobs/run", "/api/users/u1/notifications"
 
@@ -76,3 +76,17 @@ async def test_probes_answer_anybody(pool: asyncpg.Pool) -> None:
             answer = await given.client.get(path)
             assert answer.status == 200
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_metrics_tell_what_waits_and_outlive_the_database(pool: asyncpg.Pool) -> None:
+    await delivery(pool)
+    async with admin(pool) as given:
+        text = await (await given.client.get("/metrics")).text()
+        assert 'jobs_backlog{job="reminder.goalDeadlines",state="planned",what="delivery"} 1.0' in text
+        await pool.close()
+        assert "jobs_database_up 0.0" in await (await given.client.get("/metrics")).text()
+        assert (await given.client.get("/livez")).status == 200
+        assert (await given.client.get("/readyz")).status == 503
+        health = await given.client.get("/api/admin/jobs/health", headers=ADMIN)
+        assert health.status == 503
+        assert (await health.json())["checks"]["database"]["status"] == "error"
