@@ -1,0 +1,28 @@
+"""The preference page shows what the sending rules do: two readers of the same decisions."""
+
+import random
+
+from service.admin.recipients import effective
+from service.domain.contact import verdict
+from service.domain.dashboard import Channel, Kind, User
+from service.store.replica import preferences_from_json
+
+
+def test_a_switch_is_on_exactly_when_the_mail_would_be_sent() -> None:
+    dice = random.Random(7)
+    for _ in range(500):
+        stored = {
+            name: dice.choice([True, False]) for name in ("email", "reminders") if dice.random() < 0.5
+        } | {"kinds": {str(kind): dice.choice([True, False]) for kind in Kind if dice.random() < 0.4}}
+        overrides = {
+            (kind, channel): dice.choice([True, False])
+            for kind in [*map(str, Kind), "*"]
+            for channel in ("email", "*")
+            if dice.random() < 0.15
+        }
+        wishes = preferences_from_json(stored)
+        user = User("u", "N", "n@example.org", "UTC", "en", True, None, None, wishes)
+        sent = {
+            kind: verdict(user, kind, Channel.EMAIL, overrides, suppressed=False) is None for kind in Kind
+        }
+        assert effective(stored, overrides) == sent
