@@ -1,7 +1,7 @@
 """The trigger: aiocron rings, the ledger says what is due.
 
 aiocron is a doorbell here and nothing more: it reads the wall clock once, rings on every replica and forgets
-what was due while the process was down. A ring therefore only wakes the sweep, and the sweep would come by itself.
+what was due while the process was down. A ring only wakes the sweep, and the sweep would come by itself.
 Take every cron away, and the service is late by one sweep, never wrong.
 """
 

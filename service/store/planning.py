@@ -80,6 +80,13 @@ async def plan(
     return {(row["dedupe_key"], row["channel"]) for row in rows}
 
 
+async def existing(connection: asyncpg.Connection, keys: Sequence[str]) -> set[tuple[str, str]]:
+    """The (dedupe key, channel) among these that are in the outbox already."""
+    return {
+        (row["dedupe_key"], row["channel"]) for row in await connection.fetch(_SQL["existing"], list(keys))
+    }
+
+
 async def refuse(connection: asyncpg.Connection, stamp: Stamp, refusals: Sequence[Refusal]) -> None:
     """Store why users got nothing."""
     if refusals:

@@ -1,0 +1,414 @@
+"""The runner: claims a run, lets its job decide page by page, and applies the decisions once.
+
+Effects, progress and the fence check of a page are one transaction: whoever takes over after a crash goes on
+at the cursor, and whoever lost the lease writes nothing.
+"""
+
+import asyncio
+import random
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import Any, Literal, cast
+
+import asyncpg
+import structlog
+
+from service.clock import Clock
+from service.domain import contact
+from service.domain.dashboard import Channel
+from service.domain.effect import Decision, Message, Skip
+from service.domain.run import RunState, Tick, Trigger
+from service.domain.suppression import Reason
+from service.errors import AlreadyRunning, BadRequest, LeaseLost, SchemaUnknown, SourceUnavailable
+from service.jobs.job import Facts, Job, Page
+from service.store import planning
+from service.store.ledger import Ledger, Run
+from service.store.planning import Contact, Planned, Refusal, Stamp
+
+log = structlog.get_logger()
+
+_TOO_MANY_ERRORS = 0.2
+_DASHBOARD_PAUSE = timedelta(seconds=30)
+_MANUAL_LIFE = timedelta(hours=24)
+_SAMPLE = 5
+_PASSING = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a manual run came to. A dry run has no ``run_id``; ``sample`` holds some of what it would send."""
+
+    run_id: int | None
+    state: str
+    counts: dict[str, int]
+    sample: list[dict[str, Any]] = field(default_factory=list)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A page, decided: what to plan, whom to refuse, and how often each thing happened."""
+
+    planned: list[Planned]
+    refused: list[Refusal]
+    errors: list[str]
+
+
+class _Stop(Enum):
+    """Why a run is being stopped from outside."""
+
+    LEASE = auto()
+    ASKED = auto()
+
+
+class Runner:
+    """Runs what is due. ``refresh`` brings the dashboard's data up to date before a tick.
+
+    ``wake`` tells that something may be due, ``outbox_wake`` that there is something to send.
+    ``clock_zone``: one zone for all local dates (``REMINDER_TIME_MODE=service``), else None.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        ledger: Ledger,
+        jobs: dict[str, Job],
+        *,
+        refresh: Callable[[], Awaitable[Any]],
+        mail_domain: str,
+        clock: Clock,
+        wake: asyncio.Event,
+        outbox_wake: asyncio.Event,
+        clock_zone: str | None = None,
+        unconfirmed_policy: str = "hold",
+        jitter: timedelta = timedelta(0),
+        grace: timedelta = timedelta(seconds=20),
+        idle: float = 5.0,
+    ) -> None:
+        self._pool = pool
+        self._ledger = ledger
+        self._jobs = jobs
+        self._refresh = refresh
+        self._mail_domain = mail_domain
+        self._clock = clock
+        self._wake = wake
+        self._outbox_wake = outbox_wake
+        self._clock_zone = clock_zone
+        self._policy = unconfirmed_policy
+        self._jitter = jitter
+        self._grace = grace
+        self._idle = idle
+        self.running: dict[int, Run] = {}
+
+    # ── Claiming ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run_one(self) -> Run | None:
+        """Claim and carry out one run. None: nothing is due."""
+        jitter = self._jitter * random.random()  # noqa: S311 — spreads replicas, hides nothing
+        run = await self._ledger.claim(jitter)
+        if run is None:
+            return None
+        await self._carry_out(run)
+        return await self._ledger.get(run.id)
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Run what comes due until ``stop``; the run at hand gets its grace, then goes to a peer."""
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            while not stop.is_set():
+                self._wake.clear()
+                turn = asyncio.ensure_future(self.run_one())
+                await asyncio.wait({turn, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not turn.done():
+                    await asyncio.wait({turn}, timeout=self._grace.total_seconds())
+                if not turn.done():
+                    turn.cancel()
+                if await _result(turn) is None:
+                    await _first(self._idle, stopping, self._wake)
+        finally:
+            stopping.cancel()
+
+    async def run_manual(
+        self,
+        job_id: str,
+        *,
+        dry_run: bool = False,
+        as_of: datetime | None = None,
+        user_id: str | None = None,
+        force: bool = False,
+        wait: bool = True,
+    ) -> RunResult:
+        """Run a job now, for each user's local date at ``as_of`` (default: now).
+
+        ``dry_run`` decides and writes nothing; ``force`` (one user) sends even if it was sent before.
+        ``wait=False`` leaves the run to the next free runner. Raises BadRequest, AlreadyRunning.
+        """
+        now = await self._ledger.now()
+        if as_of is not None and as_of > now and not dry_run:
+            raise BadRequest("asOf lies in the future: only a dry run can look there; add dryRun")
+        if force and user_id is None:
+            raise BadRequest("force needs userId: it is for one person")
+        if dry_run:
+            return await self._rehearse(job_id, as_of or now, user_id, force=force)
+        options = {"userId": user_id, "force": force, "asOf": as_of.isoformat() if as_of else None}
+        run = await self._ledger.request(job_id, Trigger.MANUAL, as_of or now, options)
+        if not wait:
+            self._wake.set()
+            return RunResult(run.id, str(run.state), {})
+        claimed = await self._ledger.claim_requested(run)
+        if claimed is None:
+            await self._ledger.cancel(run.id)
+            raise AlreadyRunning(f"{job_id} is already running")
+        await self._carry_out(claimed)
+        ended = await self._ledger.get(run.id)
+        assert ended is not None
+        return RunResult(run.id, str(ended.state), ended.counts, error=ended.error)
+
+    async def _rehearse(self, job_id: str, as_of: datetime, user_id: str | None, *, force: bool) -> RunResult:
+        job = self._jobs[job_id]
+        await self._refresh()
+        zone = self._clock_zone
+        tick = Tick(job_id, 0, as_of, None, Trigger.MANUAL, user_id, force, dry_run=True, clock_zone=zone)
+        counts: Counter[str] = Counter()
+        sample: list[dict[str, Any]] = []
+        now = await self._ledger.now()
+        async with self._pool.acquire() as reading, reading.transaction(readonly=True):
+            async for page in job.read(cast("asyncpg.Connection", reading), tick, ""):
+                applied = await self._decide(reading, job, tick, page, now)
+                known = await planning.existing(
+                    cast("asyncpg.Connection", reading), [p.dedupe_key for p in applied.planned]
+                )
+                counts += _counted(applied, {k for p in applied.planned if (k := _pair(p)) not in known})
+                sample += [_shown(p) for p in applied.planned if p.channel is Channel.EMAIL][
+                    : _SAMPLE - len(sample)
+                ]
+        return RunResult(None, str(RunState.SUCCEEDED), dict(counts), sample)
+
+    # ── One run ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _carry_out(self, run: Run) -> None:
+        self.running[run.id] = run
+        started = self._clock.monotonic()
+        work = asyncio.ensure_future(self._work(run))
+        beat = asyncio.ensure_future(self._beat(run, work))
+        try:
+            await self._settle(run, work, beat)
+        except LeaseLost as error:
+            log.warning("run lost", job=run.job, run=run.id, error=str(error))
+        finally:
+            for task in (beat, work):
+                task.cancel()
+            await asyncio.gather(beat, work, return_exceptions=True)
+            del self.running[run.id]
+            await asyncio.shield(self._tell(run, self._clock.monotonic() - started))
+
+    async def _settle(self, run: Run, work: "asyncio.Future[Applied]", beat: "asyncio.Future[_Stop]") -> None:
+        """Wait for the work and write its end; every end but success has its own."""
+        try:
+            async with asyncio.timeout(self._jobs[run.job].timeout.total_seconds()):
+                await asyncio.wait(
+                    cast("list[asyncio.Future[Any]]", [work, beat]), return_when=asyncio.FIRST_COMPLETED
+                )
+                if not work.done():
+                    return await self._stopped(run, beat.result())
+                applied = work.result()
+        except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            await asyncio.shield(self._ledger.release(run))
+            raise
+        except SourceUnavailable as error:
+            return await self._ledger.wait_for_dashboard(run, _DASHBOARD_PAUSE, str(error))
+        except SchemaUnknown as error:
+            return await self._ledger.finish(
+                run, RunState.FAILED, reason=str(Reason.SCHEMA_UNKNOWN), error=str(error)
+            )
+        except LeaseLost:
+            raise
+        except _PASSING:
+            return await self._ledger.retry_later(run, timedelta(minutes=run.attempt), traceback.format_exc())
+        except Exception:  # noqa: BLE001 — recorded once, here, with its traceback; other runs go on
+            return await self._ledger.finish(run, RunState.FAILED, error=traceback.format_exc())
+        return await self._succeed(run, applied.errors)
+
+    async def _succeed(self, run: Run, errors: Sequence[str]) -> None:
+        now = await self._ledger.get(run.id)
+        failed, looked = (now.counts.get(Reason.USER_ERROR, 0), now.done) if now else (0, 0)
+        state = RunState.SUCCEEDED
+        if failed:
+            state = RunState.FAILED if failed > looked * _TOO_MANY_ERRORS else RunState.PARTIAL
+        await self._ledger.finish(run, state, error=errors[0] if errors else None)
+
+    async def _stopped(self, run: Run, why: _Stop) -> None:
+        if why is _Stop.LEASE:
+            raise LeaseLost(f"run {run.id} of {run.job}: the lease could not be kept")
+        await self._ledger.finish(run, RunState.CANCELLED, reason="cancelled on request")
+
+    async def _beat(self, run: Run, work: "asyncio.Future[Applied]") -> _Stop:
+        """Keep the lease on a connection of its own. Without proof for 0.8 of it, the run is not ours."""
+        lease = self._ledger.lease.total_seconds()
+        proved = self._clock.monotonic()
+        while True:
+            await asyncio.sleep(lease / 3)
+            try:
+                async with asyncio.timeout(lease / 3):
+                    asked = await self._ledger.heartbeat(run)
+                proved = self._clock.monotonic()
+            except LeaseLost:
+                work.cancel()
+                return _Stop.LEASE
+            except _PASSING:
+                asked = None
+            if asked:
+                work.cancel()
+                return _Stop.ASKED
+            if self._clock.monotonic() - proved > 0.8 * lease:
+                work.cancel()
+                return _Stop.LEASE
+
+    async def _work(self, run: Run) -> Applied:
+        job = self._jobs[run.job]
+        await self._refresh()
+        tick = self._tick(run)
+        errors: list[str] = []
+        async with self._pool.acquire() as reading:
+            async for page in job.read(cast("asyncpg.Connection", reading), tick, run.cursor):
+                errors += await self._apply(run, job, tick, page)
+        return Applied([], [], errors)
+
+    def _tick(self, run: Run) -> Tick:
+        options = run.options
+        return Tick(
+            job=run.job,
+            run_id=run.id,
+            as_of=run.nominal_at,
+            zones=run.zones,
+            trigger=run.trigger,
+            user_id=options.get("userId"),
+            force=bool(options.get("force")),
+            clock_zone=self._clock_zone,
+        )
+
+    async def _apply(self, run: Run, job: Job, tick: Tick, page: Page) -> list[str]:
+        """One page in one transaction: fence, messages, reasons, progress."""
+        stamp = Stamp(run.id, run.job, run.nominal_at, self._mail_domain, self._policy)
+        async with self._ledger.step(run) as connection:
+            now = await self._ledger.now()
+            applied = await self._decide(connection, job, tick, page, now)
+            new = await planning.plan(connection, stamp, applied.planned)
+            await planning.refuse(connection, stamp, applied.refused)
+            await self._ledger.advance(connection, run, page.cursor, page.scanned, _counted(applied, new))
+        self._outbox_wake.set()
+        return applied.errors
+
+    async def _decide(self, connection: Any, job: Job, tick: Tick, page: Page, now: datetime) -> Applied:
+        """Ask the job about everybody on the page, then the rules that hold for all jobs."""
+        contacts = await planning.contacts(connection, [facts.user for facts in page.facts])
+        applied = Applied([], [], [])
+        for facts in page.facts:
+            decision, error = _ask(job, facts, tick)
+            if error:
+                applied.errors.append(error)
+            if isinstance(decision, Message):
+                decision = _reach(decision, facts, contacts[facts.user.id], tick, now, applied.planned)
+            if isinstance(decision, Skip):
+                local_date = tick.local_date(facts.user.timezone)
+                applied.refused.append(
+                    Refusal(facts.user.id, local_date, str(decision.reason), decision.detail)
+                )
+        return applied
+
+    async def _tell(self, run: Run, seconds: float) -> None:
+        try:
+            ended = await self._ledger.get(run.id)
+        except _PASSING:
+            return
+        if ended:
+            log.info(
+                "run ended",
+                job=run.job,
+                run=run.id,
+                slot=run.nominal_at.isoformat(),
+                trigger=str(run.trigger),
+                state=str(ended.state),
+                seconds=round(seconds, 3),
+                users=ended.done,
+                **{f"n_{name}": n for name, n in sorted(ended.counts.items())},
+            )
+
+
+# ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _ask(job: Job, facts: Facts, tick: Tick) -> tuple[Decision, str | None]:
+    """One user's failure never stops the others: it becomes a reason and a traceback."""
+    try:
+        return job.decide(facts, tick), None
+    except Exception as error:  # noqa: BLE001
+        return Skip(facts.user.id, Reason.USER_ERROR, type(error).__name__), traceback.format_exc()
+
+
+def _reach(
+    message: Message, facts: Facts, known: Contact, tick: Tick, now: datetime, planned: list[Planned]
+) -> Decision:
+    """Plan the message on each channel that is allowed; without any, the first channel's reason."""
+    expires = max(message.expires_at, now + _MANUAL_LIFE) if tick.manual else message.expires_at
+    refused: Reason | None = None
+    start = now if tick.manual else max(now, tick.as_of)
+    late = tick.trigger is Trigger.CATCHUP
+    reached = False
+    for channel in message.channels:
+        no = contact.verdict(facts.user, message.kind, channel, known.overrides, suppressed=known.suppressed)
+        at = no or contact.earliest(facts.user, start, expires, late=late)
+        if isinstance(at, Reason):
+            refused = refused or at
+            continue
+        key = f"{message.dedupe_key}:force:{tick.run_id}" if tick.force else message.dedupe_key
+        planned.append(Planned(message, channel, facts.user, at, expires, key))
+        reached = True
+    return message if reached else Skip(facts.user.id, refused or Reason.NO_CONTENT)
+
+
+def _pair(planned: Planned) -> tuple[str, str]:
+    return planned.dedupe_key, str(planned.channel)
+
+
+def _counted(applied: Applied, new: set[tuple[str, str]]) -> Counter[str]:
+    """What happened on a page, by name: planned mails, in-app messages, and each reason."""
+    counts = Counter(refusal.reason for refusal in applied.refused)
+    for planned in applied.planned:
+        mail = planned.channel is Channel.EMAIL
+        if _pair(planned) in new:
+            counts["planned" if mail else "in_app"] += 1
+        elif mail:
+            counts[str(Reason.ALREADY_SENT)] += 1
+    return counts
+
+
+def _shown(planned: Planned) -> dict[str, Any]:
+    facts = planned.message.facts
+    return {
+        "userId": planned.user.id,
+        "subject": facts.get("subject"),
+        "notBefore": planned.not_before.isoformat(),
+    }
+
+
+async def _result(turn: "asyncio.Future[Run | None]") -> Run | None:
+    try:
+        return await turn
+    except asyncio.CancelledError:
+        return None
+
+
+async def _first(seconds: float, stopping: "asyncio.Future[Literal[True]]", wake: asyncio.Event) -> None:
+    """Wait for the stop, for something to do, or for the time, whichever comes first."""
+    waking = asyncio.ensure_future(wake.wait())
+    try:
+        await asyncio.wait([stopping, waking], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waking.cancel()
