@@ -55,28 +55,24 @@ def planned_runs(
 def _by_instant(
     schedule: Schedule, job: Job, zones: Sequence[str], after: datetime, until: datetime
 ) -> list[PlannedRun]:
-    pending: dict[Slot, list[tuple[str, datetime]]] = defaultdict(list)
-    missed: dict[Slot, list[tuple[str, str, datetime]]] = defaultdict(list)
+    """One run per instant, as the ledger holds one row per (job, instant).
+
+    Zones may share an instant under different wall clocks: an hourly slot, or 09:00 on two dates where zones
+    lie 24 hours apart. Zones to be run win over zones that missed a slot of the same instant.
+    """
+    found: dict[datetime, list[tuple[str, Slot, str | None, datetime]]] = defaultdict(list)
     for name in sorted(zones):
         zone = ZoneInfo(name)
         for slot, reason, deadline in _judge(list(schedule.slots(zone, after, until)), zone, job, until):
-            if reason is None:
-                pending[slot].append((name, deadline))
-            else:
-                missed[slot].append((name, reason, deadline))
-    runs = [
-        _planned(slot, tuple(name for name, _ in found), None, max(end for _, end in found), until)
-        for slot, found in pending.items()
-    ]
-    taken = {run.at for run in runs}
-    runs += [
-        _planned(
-            slot, tuple(name for name, _, _ in found), found[0][1], max(end for _, _, end in found), until
-        )
-        for slot, found in missed.items()
-        if slot.at not in taken
-    ]
-    return sorted(runs, key=lambda run: run.at)
+            found[slot.at].append((name, slot, reason, deadline))
+    return [_shared(found[at], until) for at in sorted(found)]
+
+
+def _shared(found: list[tuple[str, Slot, str | None, datetime]], now: datetime) -> PlannedRun:
+    chosen = [entry for entry in found if entry[2] is None] or found
+    names = tuple(dict.fromkeys(name for name, _, _, _ in chosen))
+    deadline = max(end for _, _, _, end in chosen)
+    return _planned(min(slot for _, slot, _, _ in chosen), names, chosen[0][2], deadline, now)
 
 
 def _judge(
@@ -154,6 +150,7 @@ class TriggerLoop:
         self._hang_bells()
         try:
             while not stop.is_set():
+                self._bell.clear()  # before the sweep: a ring during it asks for another
                 await self.sweep_once()
                 await self._wait(stop)
                 self._rehang_if_the_clock_moved()
@@ -161,7 +158,6 @@ class TriggerLoop:
             self._take_bells_down()
 
     async def _wait(self, stop: asyncio.Event) -> None:
-        self._bell.clear()
         waiters = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._bell.wait())]
         try:
             await asyncio.wait(waiters, timeout=self._sweep, return_when=asyncio.FIRST_COMPLETED)

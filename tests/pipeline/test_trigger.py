@@ -104,6 +104,32 @@ async def test_zones_that_share_the_instant_share_the_run(world: World) -> None:
     ]
 
 
+async def test_zones_a_whole_day_apart_share_the_instant_and_neither_is_lost(world: World) -> None:
+    """09:00 in Kiritimati is 09:00 of the day before in Honolulu: one instant, two local dates."""
+    await world.pool.execute(
+        "UPDATE service.users SET timezone = CASE id WHEN 'u0' THEN 'Pacific/Kiritimati'"
+        " ELSE 'Pacific/Honolulu' END"
+    )
+    await world.at("2026-03-10T12:00:00Z")
+    _, trigger = await world.replica()
+
+    await world.at("2026-03-10T19:00:30Z")
+    await trigger.sweep_once()
+
+    assert await world.rows() == [("10 19:00", "cron pending", ("Pacific/Honolulu", "Pacific/Kiritimati"))]
+
+
+async def test_an_hourly_slot_is_one_run_for_zones_with_different_wall_clocks(world: World) -> None:
+    job = replace(JOB, schedule="0 9-17 * * *", useful_until=lambda local: local + timedelta(minutes=5))
+    await world.at("2026-03-10T09:59:00Z")
+    _, trigger = await world.replica(job=job)
+
+    await world.at("2026-03-10T10:00:30Z")  # 10:00 in UTC, 11:00 in Berlin and Paris, 06:00 in New York
+    await trigger.sweep_once()
+
+    assert await world.rows() == [("10 10:00", "cron pending", ("Europe/Berlin", "Europe/Paris", "UTC"))]
+
+
 async def test_a_second_sweep_of_the_same_time_adds_nothing(world: World) -> None:
     await world.at("2026-03-10T00:00:00Z")
     _, trigger = await world.replica()
@@ -300,10 +326,15 @@ async def test_the_same_request_is_one_run_and_a_running_job_refuses_another(wor
 
 async def test_claiming_reads_the_index_not_the_table(world: World) -> None:
     await _due(world, "a")
-    async with world.pool.acquire() as connection:
-        sql = queries.load(ledger_module.__file__)
-        await connection.execute("SET enable_seqscan = off")
-        for query, index in (("claim", "job_run_due"), ("claim_orphan", "job_run_leases")):
-            values = ("a", timedelta(seconds=60), [ID], *([timedelta(0)] if query == "claim" else []))
-            plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {sql[query]}", *values))
-            assert index in plan
+    await world.pool.execute(
+        "INSERT INTO service.job_run (job, trigger, nominal_at, state, not_before)"
+        " SELECT $1, 'manual', service.now(), 'succeeded', service.now() FROM generate_series(1, 20000)",
+        ID,
+    )
+    await world.pool.execute("ANALYZE service.job_run")
+    sql = queries.load(ledger_module.__file__)
+    for query, index in (("claim", "job_run_due"), ("claim_orphan", "job_run_leases")):
+        values = ("a", timedelta(seconds=60), [ID], *([timedelta(0)] if query == "claim" else []))
+        plan = "\n".join(row[0] for row in await world.pool.fetch(f"EXPLAIN {sql[query]}", *values))
+        assert index in plan
+        assert "Seq Scan" not in plan
