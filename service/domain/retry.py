@@ -1,0 +1,19 @@
+"""When to try again."""
+
+from datetime import timedelta
+
+_DELAYS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=60))
+
+
+def delay(attempt: int, spread: float) -> timedelta:
+    """The pause after the ``attempt``-th failure (from 1): 1, 5, 15, then 60 minutes.
+
+    ``spread`` in [0, 1) adds up to a fifth, so that a failed batch does not come back at one instant.
+    """
+    base = _DELAYS[min(max(attempt, 1), len(_DELAYS)) - 1]
+    return base * (1 + 0.2 * spread)
+
+
+def backoff(failures: int, *, first: float = 1.0, most: float = 60.0) -> float:
+    """Seconds before a loop that died ``failures`` times running is started again: doubling to ``most``."""
+    return min(first * 2.0 ** max(failures - 1, 0), most)

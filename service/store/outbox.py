@@ -1,0 +1,134 @@
+"""The outbox: messages that were decided and how far each has come."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from service.store import queries
+
+_SQL = queries.load(__file__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A message that this process owns until its lease ends. ``dot_at`` set: it was on the wire before."""
+
+    id: int
+    epoch: int
+    attempt: int
+    dedupe_key: str
+    job: str
+    run_id: int | None
+    kind: str
+    user_id: str
+    zone: str
+    local_date: date
+    template: str
+    locale: str
+    address: str
+    recipient_name: str
+    facts: dict[str, Any]
+    message_id: str
+    message_date: datetime
+    token: str
+    dot_at: datetime | None
+    resends: int
+    expires_at: datetime
+    overrides: Mapping[tuple[str, str], bool]
+    suppressed: bool
+
+
+_COLUMNS = tuple(field.name for field in fields(Claimed) if field.name != "overrides")
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a claimed message. ``delay``: try again later; ``refund``: the attempt did not count."""
+
+    id: int
+    epoch: int
+    state: str
+    reason: str | None = None
+    code: int | None = None
+    reply: str | None = None
+    delay: timedelta | None = None
+    refund: bool = False
+
+
+class Outbox:
+    """The outbox as one process sees it. ``owner``: its unique name; ``lease``: how long a claim holds."""
+
+    def __init__(self, pool: asyncpg.Pool, owner: str, lease: timedelta) -> None:
+        self._pool = pool
+        self.owner = owner
+        self.lease = lease
+
+    async def recover(self) -> int:
+        """Free what dead owners left, and expire what is no longer useful. Returns how many were freed."""
+        await self._pool.execute(_SQL["expire"])
+        tags = [await self._pool.execute(_SQL[name]) for name in ("recover_claimed", "recover_sending")]
+        return sum(int(tag.rpartition(" ")[2]) for tag in tags)
+
+    async def claim(self, limit: int) -> list[Claimed]:
+        """Own up to ``limit`` messages that are due, resends last."""
+        rows = await self._pool.fetch(_SQL["claim"], self.owner, self.lease, limit)
+        if len(rows) < limit:
+            rows += await self._pool.fetch(_SQL["claim_resend"], self.owner, self.lease, limit - len(rows))
+        return [_claimed(row) for row in rows]
+
+    async def mark_dots(self, mine: Sequence[tuple[int, int]]) -> frozenset[int]:
+        """Record "about to write the final dot" for (id, epoch); returns the ids that may get it."""
+        rows = await self._pool.fetch(_SQL["mark_dots"], [m[0] for m in mine], [m[1] for m in mine])
+        return frozenset(row["id"] for row in rows)
+
+    async def settle(self, settlements: Sequence[Settlement]) -> frozenset[int]:
+        """Record what became of messages, fenced by their epoch; returns the ids that were still ours."""
+        if not settlements:
+            return frozenset()
+        s = settlements
+        rows = await self._pool.fetch(
+            _SQL["settle"],
+            [x.id for x in s],
+            [x.epoch for x in s],
+            [x.state for x in s],
+            [x.reason for x in s],
+            [x.code for x in s],
+            [None if x.reply is None else x.reply.replace("\0", "")[:500] for x in s],
+            [x.delay for x in s],
+            [int(x.refund) for x in s],
+        )
+        return frozenset(row["id"] for row in rows)
+
+    async def refresh(self, changed: Sequence[Mapping[str, Any]]) -> None:
+        """Store what re-validation changed: ``{id, epoch, facts, address, name}`` each."""
+        if changed:
+            await self._pool.execute(_SQL["refresh"], list(changed))
+
+    async def note_hard_bounces(self, refused: Mapping[int, bool]) -> None:
+        """Remember refused addresses; True: the server says that there is no such address."""
+        if refused:
+            await self._pool.execute(_SQL["hard_bounces"], list(refused), list(refused.values()))
+
+    async def release(self, claimed: Sequence[Claimed], pause: timedelta = timedelta(0)) -> None:
+        """Give back what was not begun, to be claimed again after ``pause``."""
+        await self._pool.execute(_SQL["release"], [c.id for c in claimed], [c.epoch for c in claimed], pause)
+
+    async def counts(self) -> dict[str, int]:
+        """Mails by state."""
+        return {row["state"]: row["n"] for row in await self._pool.fetch(_SQL["counts"])}
+
+    async def resend(self, id: int) -> bool:  # noqa: A002
+        """Send a message again that failed, expired or is unconfirmed. False: it is in no such state."""
+        return await self._pool.fetchval(_SQL["resend"], id) is not None
+
+    async def cancel(self, id: int) -> bool:  # noqa: A002
+        """Take back a message that has not left. False: it has, or there is none."""
+        return await self._pool.fetchval(_SQL["cancel"], id) is not None
+
+
+def _claimed(row: asyncpg.Record) -> Claimed:
+    overrides = {(kind, channel): on for kind, channel, on in row["overrides"] or ()}
+    return Claimed(**{name: row[name] for name in _COLUMNS}, overrides=overrides)

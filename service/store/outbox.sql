@@ -1,0 +1,116 @@
+-- name: expire
+-- What nobody could send while it was useful.
+UPDATE service.delivery SET state = 'expired', settled_at = service.now(), reason = 'stale'
+WHERE state = 'planned' AND expires_at <= service.now()
+
+-- name: recover_claimed
+-- The owner died before the final dot: certain non-delivery, so the message is free again.
+UPDATE service.delivery SET state = 'planned', owner = NULL, lease_until = NULL
+WHERE state = 'claimed' AND lease_until < service.now()
+
+-- name: recover_sending
+-- The owner died after it had recorded the dot: the server may or may not have taken it.
+UPDATE service.delivery SET state = 'unconfirmed', owner = NULL, lease_until = NULL,
+    reason = 'the sender died after the final dot was due', not_before = service.now() + interval '15 minutes'
+WHERE state = 'sending' AND lease_until < service.now()
+
+-- name: claim
+-- A batch for this owner, oldest first, with what recipients told us. Zero rows: nothing due, or peers were faster.
+WITH claimed AS (
+    UPDATE service.delivery SET state = 'claimed', owner = $1, lease_until = service.now() + $2,
+                                epoch = epoch + 1, attempt = attempt + 1
+    WHERE id = ANY (ARRAY(
+        SELECT id FROM service.delivery
+        WHERE state = 'planned' AND not_before <= service.now() AND expires_at > service.now()
+        ORDER BY not_before, id LIMIT $3 FOR UPDATE SKIP LOCKED))
+    RETURNING *
+)
+SELECT c.*,
+       (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
+        FROM service.preference_override AS o WHERE o.user_id = c.user_id) AS overrides,
+       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(c.address)) AS suppressed
+FROM claimed AS c ORDER BY c.not_before, c.id
+
+-- name: claim_resend
+-- Unconfirmed messages whose kind may be sent a second time, once, a quarter of an hour later.
+WITH claimed AS (
+    UPDATE service.delivery SET state = 'claimed', owner = $1, lease_until = service.now() + $2,
+                                epoch = epoch + 1, resends = resends + 1
+    WHERE id = ANY (ARRAY(
+        SELECT id FROM service.delivery
+        WHERE state = 'unconfirmed' AND unconfirmed_policy = 'resend' AND resends = 0 AND not_before <= service.now()
+        ORDER BY not_before, id LIMIT $3 FOR UPDATE SKIP LOCKED))
+    RETURNING *
+)
+SELECT c.*,
+       (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
+        FROM service.preference_override AS o WHERE o.user_id = c.user_id) AS overrides,
+       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(c.address)) AS suppressed
+FROM claimed AS c ORDER BY c.not_before, c.id
+
+-- name: mark_dots
+-- The durable "about to write the final dot". Rows that are not returned must not be sent: they are not ours.
+UPDATE service.delivery AS d SET state = 'sending', dot_at = service.now()
+FROM unnest($1::bigint[], $2::bigint[]) AS mine(id, epoch)
+WHERE d.id = mine.id AND d.epoch = mine.epoch AND d.state = 'claimed' AND d.lease_until > service.now()
+RETURNING d.id
+
+-- name: settle
+-- What became of our messages. A row that was taken for unconfirmed meanwhile may still become sent: that is evidence.
+UPDATE service.delivery AS d SET
+    state = s.state, reason = s.reason, smtp_code = s.code, smtp_reply = s.reply, lease_until = NULL,
+    attempt = d.attempt - s.refund,
+    not_before = CASE WHEN s.delay IS NULL THEN d.not_before ELSE service.now() + s.delay END,
+    settled_at = CASE WHEN s.state <> 'planned' THEN service.now() END
+FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::text[], $7::interval[], $8::int[])
+     AS s(id, epoch, state, reason, code, reply, delay, refund)
+WHERE d.id = s.id AND d.epoch = s.epoch
+  AND (d.state IN ('claimed', 'sending') OR (d.state = 'unconfirmed' AND s.state = 'sent'))
+RETURNING d.id
+
+-- name: refresh
+-- What re-validation left of a message that was never on the wire; the same bytes from now on.
+UPDATE service.delivery AS d SET facts = n.facts, address = n.address, recipient_name = n.name
+FROM jsonb_to_recordset($1::jsonb) AS n(id bigint, epoch bigint, facts jsonb, address text, name text)
+WHERE d.id = n.id AND d.epoch = n.epoch AND d.state = 'claimed' AND d.dot_at IS NULL
+
+-- name: hard_bounces
+-- Remember refusals of addresses; three in thirty days suppress, and so does "there is no such address" at once.
+WITH refused AS (
+    SELECT lower(d.address) AS address, d.id, n.at_once
+    FROM unnest($1::bigint[], $2::boolean[]) AS n(id, at_once) JOIN service.delivery AS d ON d.id = n.id
+), noted AS (
+    INSERT INTO service.hard_bounce (address, delivery_id) SELECT address, id FROM refused ON CONFLICT DO NOTHING
+)
+INSERT INTO service.suppression (address, reason, detail)
+SELECT address, 'hard_bounce', CASE WHEN bool_or(at_once) THEN 'the server says that there is no such address'
+                                    ELSE 'three hard bounces within 30 days' END
+FROM refused GROUP BY address
+HAVING bool_or(at_once) OR count(DISTINCT id) + (
+    SELECT count(*) FROM service.hard_bounce AS b
+    WHERE b.address = refused.address AND b.bounced_at > service.now() - interval '30 days'
+      AND b.delivery_id <> ALL (array_agg(refused.id))) >= 3
+ON CONFLICT (address) DO NOTHING
+
+-- name: release
+-- Give back what was claimed and not begun; it costs no attempt.
+UPDATE service.delivery AS d SET state = 'planned', attempt = greatest(attempt - 1, 0), owner = NULL, lease_until = NULL,
+                                 not_before = greatest(d.not_before, service.now() + $3)
+FROM unnest($1::bigint[], $2::bigint[]) AS mine(id, epoch)
+WHERE d.id = mine.id AND d.epoch = mine.epoch AND d.state = 'claimed'
+
+-- name: counts
+-- Messages by state.
+SELECT state, count(*) AS n FROM service.delivery WHERE channel = 'email' GROUP BY state
+
+-- name: resend
+-- An operator's decision: send what is not known to have arrived, or failed, once more.
+UPDATE service.delivery SET state = 'planned', not_before = service.now(), resends = resends + 1, attempt = 0,
+    expires_at = greatest(expires_at, service.now() + interval '24 hours'), reason = NULL
+WHERE id = $1 AND channel = 'email' AND state IN ('unconfirmed', 'failed', 'expired', 'cancelled')
+RETURNING id
+
+-- name: cancel
+-- Take back a message that has not left.
+UPDATE service.delivery SET state = 'cancelled', settled_at = service.now()
+WHERE id = $1 AND state = 'planned' RETURNING id
