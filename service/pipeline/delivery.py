@@ -1,0 +1,327 @@
+"""Delivery: claim, ask the dashboard once more, compose, send, settle.
+
+SMTP has no commit. "About to write the final dot" is recorded, durably and fenced, before the dot is written;
+the answer is recorded after it. A crash before the mark is certain non-delivery; between mark and answer
+nobody knows, and the message becomes *unconfirmed*: held, or sent once more byte for byte, by its policy.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from service.clock import Clock
+from service.domain import contact
+from service.domain.dashboard import Channel, Kind
+from service.domain.retry import backoff, delay
+from service.domain.smtp_reply import Fate, fate
+from service.domain.standing import Standing
+from service.domain.suppression import Reason
+from service.domain.transport import Envelope, Result, Transport
+from service.errors import SchemaUnknown, SourceUnavailable
+from service.jobs.job import Job
+from service.store.outbox import Claimed, Outbox, Settlement
+
+log = structlog.get_logger()
+
+_GROUP = 0.003
+_DASHBOARD_PAUSE = timedelta(seconds=30)
+_CONTENT_ALARM = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A claimed message with its bytes."""
+
+    claimed: Claimed
+    envelope: Envelope
+
+
+class Grouped:
+    """Collects what several connections ask for within a few milliseconds into one database statement."""
+
+    def __init__(self, write: Callable[[list[Any]], Awaitable[frozenset[int]]]) -> None:
+        self._write = write
+        self._waiting: list[tuple[list[Any], asyncio.Future[frozenset[int]]]] = []
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def add(self, items: Sequence[Any]) -> frozenset[int]:
+        """Write these with everybody else's; returns the ids that the database accepted (of all of them)."""
+        done: asyncio.Future[frozenset[int]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((list(items), done))
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.ensure_future(self._flush())
+        return await done
+
+    async def _flush(self) -> None:
+        await asyncio.sleep(_GROUP)
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                accepted = await self._write([item for items, _ in batch for item in items])
+            except BaseException as error:  # noqa: BLE001 — every asker must hear of it
+                for _, done in batch:
+                    if not done.done():
+                        done.set_exception(error)
+                continue
+            for _, done in batch:
+                if not done.done():
+                    done.set_result(accepted)
+
+
+class Delivery:
+    """Sends what is in the outbox. Several may share one database.
+
+    ``standing`` asks the dashboard how users and goals are now. ``rate``: messages per second at most, 0: no
+    limit. ``problem`` is a sentence while the mail server refuses *us*; users bear nothing of it.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        transport: Transport,
+        compose: Callable[[Claimed], bytes],
+        standing: Callable[[Sequence[str], Sequence[str]], Awaitable[Standing]],
+        jobs: Mapping[str, Job],
+        *,
+        sender: str,
+        clock: Clock,
+        wake: asyncio.Event,
+        connections: int = 10,
+        batch: int = 25,
+        rate: float = 0.0,
+        idle: float = 2.0,
+    ) -> None:
+        self._outbox = outbox
+        self._transport = transport
+        self._compose = compose
+        self._standing = standing
+        self._jobs = jobs
+        self._sender = sender
+        self._clock = clock
+        self._wake = wake
+        self._connections = connections
+        self._batch = batch
+        self._rate = rate
+        self._idle = idle
+        self._dots = Grouped(self._outbox.mark_dots)
+        self._settlements = Grouped(self._outbox.settle)
+        self._next_slot = 0.0
+        self._refusals = 0
+        self._content_refused = 0
+        self.problem: str | None = None
+        self.totals: Counter[str] = Counter()
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Send until ``stop``; the batch at hand is finished and settled first."""
+        while not stop.is_set():
+            self._wake.clear()
+            if await self.run_once():
+                continue
+            pause = backoff(self._refusals, first=5.0) if self.problem else self._idle
+            await _first_of(pause, stop, self._wake if not self.problem else stop)
+
+    async def run_once(self) -> int:
+        """Recover what others left, claim one round, and see it through. Returns how many were claimed."""
+        await self._outbox.recover()
+        limit = self._connections * self._batch
+        if self._rate:
+            limit = max(1, min(limit, int(self._rate * self._outbox.lease.total_seconds() / 4)))
+        claimed = await self._outbox.claim(1 if self.problem else limit)
+        if not claimed:
+            return 0
+        # A stop or a failure elsewhere must not tear a message between its dot and its record.
+        work = asyncio.ensure_future(self._deliver(claimed))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await work
+            raise
+
+    async def _deliver(self, claimed: list[Claimed]) -> int:
+        try:
+            now = await self._standing([c.user_id for c in claimed], [g for c in claimed for g in _goals(c)])
+        except (SourceUnavailable, SchemaUnknown) as error:
+            # Never sent unvalidated: the dashboard decides whether it still holds.
+            log.warning("delivery waits for the dashboard", messages=len(claimed), error=type(error).__name__)
+            await self._outbox.release(claimed, _DASHBOARD_PAUSE)
+            return 0
+        ready = await self._prepare(claimed, now)
+        chunks = [ready[i :: self._connections] for i in range(min(self._connections, len(ready)))]
+        await asyncio.gather(*(self._send(chunk) for chunk in chunks))
+        return len(claimed)
+
+    # ── Before sending ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def _prepare(self, claimed: Sequence[Claimed], now: Standing) -> list[Ready]:
+        """Take out what no longer holds, and make the bytes of the rest."""
+        ready: list[Ready] = []
+        gone: list[Settlement] = []
+        changed: list[dict[str, Any]] = []
+        for one in claimed:
+            reason = refusal(one, now)
+            facts = None if reason else still_true(one, self._jobs[one.job], now.open_goals)
+            if reason is None and facts is None:
+                reason = Reason.REVALIDATED_AWAY
+            if reason or facts is None:
+                gone.append(Settlement(one.id, one.epoch, "skipped", str(reason)))
+                continue
+            current = _brought_up_to_date(one, facts, now)
+            if current != one:
+                changed.append(_change(current))
+            try:
+                envelope = Envelope(one.id, self._sender, current.address, self._compose(current))
+            except (ValueError, KeyError, TypeError) as error:
+                log.exception("mail cannot be composed", delivery=one.id, job=one.job)
+                gone.append(Settlement(one.id, one.epoch, "failed", "compose_error", None, str(error)[:200]))
+                continue
+            ready.append(Ready(current, envelope))
+        await self._outbox.refresh(changed)
+        await self._outbox.settle(gone)
+        for settled in gone:
+            self._count(settled.state, settled.reason)
+        return ready
+
+    # ── Sending ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _send(self, chunk: Sequence[Ready]) -> None:
+        """One connection's worth."""
+        by_id = {ready.claimed.id: ready.claimed for ready in chunk}
+
+        async def before_dot(ids: Sequence[int]) -> frozenset[int]:
+            await self._wait_for_rate(len(ids))
+            wanted = frozenset(ids)
+            return wanted & await self._dots.add([(id_, by_id[id_].epoch) for id_ in ids])
+
+        async def on_result(result: Result) -> None:
+            await self._settle(by_id[result.id], result)
+
+        await self._transport.send([ready.envelope for ready in chunk], before_dot, on_result)
+
+    async def _wait_for_rate(self, messages: int) -> None:
+        if not self._rate:
+            return
+        now = self._clock.monotonic()
+        at = max(now, self._next_slot)
+        self._next_slot = at + messages / self._rate
+        if at > now:
+            await asyncio.sleep(at - now)
+
+    async def _settle(self, claimed: Claimed, result: Result) -> None:
+        what = fate(result)
+        settlement = settlement_of(claimed, result, what, random.random())  # noqa: S311 — spreads retries
+        self._watch(what, result)
+        ours = await self._settlements.add([settlement])
+        if what in {Fate.HARD, Fate.NO_SUCH_ADDRESS} and claimed.id in ours:
+            await self._outbox.note_hard_bounces({claimed.id: what is Fate.NO_SUCH_ADDRESS})
+        self._count(settlement.state, settlement.reason)
+        log.info(
+            "delivery",
+            delivery=claimed.id,
+            job=claimed.job,
+            run=claimed.run_id,
+            state=settlement.state,
+            reason=settlement.reason,
+            phase=str(result.phase),
+            code=result.code,
+            attempt=claimed.attempt,
+        )
+
+    def _watch(self, what: Fate, result: Result) -> None:
+        """Tell a server that refuses us from one that refuses a message."""
+        if what is Fate.OURS:
+            self._refusals += 1
+            self.problem = f"the mail server refuses us at {result.phase}: {result.code}"
+            log.error("mail server refuses us", phase=str(result.phase), code=result.code)
+        elif what is Fate.CONTENT:
+            self._content_refused += 1
+            if self._content_refused >= _CONTENT_ALARM:
+                self.problem = (
+                    f"the mail server refused the content of {self._content_refused} mails in a row"
+                )
+                log.error("mail content refused repeatedly", times=self._content_refused)
+        elif what is Fate.SENT:
+            self._refusals = self._content_refused = 0
+            self.problem = None
+
+    def _count(self, state: str, reason: str | None) -> None:
+        self.totals[f"{state}:{reason}" if reason else state] += 1
+
+
+# ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def refusal(one: Claimed, now: Standing) -> Reason | None:
+    """Why the recipient may not get this any more, as the dashboard and this service stand now."""
+    user = now.users.get(one.user_id)
+    if user is None:
+        return Reason.REVALIDATED_AWAY
+    return contact.verdict(user, Kind(one.kind), Channel.EMAIL, one.overrides, suppressed=one.suppressed)
+
+
+def still_true(one: Claimed, job: Job, open_goals: frozenset[str]) -> dict[str, Any] | None:
+    """The facts that still hold; None when nothing does.
+
+    What was on the wire before is sent whole or not at all, so that the copy is byte-identical.
+    """
+    if job.revalidate is None:
+        return one.facts
+    left = job.revalidate(one.facts, open_goals)
+    return one.facts if left is not None and one.dot_at is not None else left
+
+
+def settlement_of(claimed: Claimed, result: Result, what: Fate, spread: float) -> Settlement:
+    """What to record for a result. ``spread`` in [0, 1) keeps retries apart."""
+    base = Settlement(claimed.id, claimed.epoch, "failed", None, result.code, result.reply)
+    again = delay(claimed.attempt, spread)
+    match what:
+        case Fate.SENT:
+            return replace(base, state="sent")
+        case Fate.RETRY:
+            return replace(
+                base, state="planned", reason=f"{result.phase}_{result.code or 'lost'}", delay=again
+            )
+        case Fate.OURS:
+            return replace(base, state="planned", reason="our_fault", delay=timedelta(minutes=1), refund=True)
+        case Fate.UNCONFIRMED:
+            return replace(
+                base, state="unconfirmed", reason="no answer after the dot", delay=timedelta(minutes=15)
+            )
+        case Fate.CONTENT:
+            return replace(base, reason="content_refused")
+    return replace(base, reason="hard_bounce")
+
+
+def _goals(one: Claimed) -> list[str]:
+    return [goal["id"] for section in one.facts.get("sections", ()) for goal in section["goals"]]
+
+
+def _brought_up_to_date(one: Claimed, facts: dict[str, Any], now: Standing) -> Claimed:
+    if one.dot_at is not None:
+        return one
+    user = now.users[one.user_id]
+    return replace(one, facts=facts, address=user.email or one.address)
+
+
+def _change(one: Claimed) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "epoch": one.epoch,
+        "facts": one.facts,
+        "address": one.address,
+        "name": one.recipient_name,
+    }
+
+
+async def _first_of(seconds: float, *events: asyncio.Event) -> None:
+    waiters = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiter in waiters:
+            waiter.cancel()
