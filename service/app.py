@@ -1,0 +1,466 @@
+"""The composition root: opens everything in order, closes it in reverse; it alone knows everybody."""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import structlog
+from aiohttp import web
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+
+from service import __version__
+from service.admin import AdminDeps, build_app
+from service.clock import Clock, SystemClock
+from service.demo import inbox, sample
+from service.domain.dashboard import Kind
+from service.domain.schedule import Schedule
+from service.domain.transport import Transport
+from service.errors import ConfigurationError, SourceUnavailable
+from service.jobs import all_jobs
+from service.jobs.job import Job, JobType, TimeMode
+from service.mail.maildir import MaildirTransport
+from service.mail.message import Composer, Letter
+from service.mail.smtp import SmtpConfig, SmtpPool
+from service.manager import JobManager
+from service.pipeline.delivery import Delivery
+from service.pipeline.runner import Runner
+from service.pipeline.supervisor import Supervisor
+from service.pipeline.trigger import Timing, TriggerLoop
+from service.settings import Settings
+from service.sources.mongo import MongoSource
+from service.sources.postgres import PostgresSource
+from service.sources.sync import Progress, Source, Sync, profile_from_setting
+from service.store import embedded
+from service.store.database import migrate, open_pool
+from service.store.ledger import JobDef, Ledger
+from service.store.outbox import Claimed, Outbox
+
+log = structlog.get_logger()
+
+_PATIENCE = 30
+"""Seconds that a start waits for our PostgreSQL to come up."""
+
+
+# ── Where things are ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """Our own PostgreSQL and the dashboard's database, after the embedded defaults are filled in."""
+
+    ours: str
+    dashboard: str
+    sample: bool
+
+
+async def find_databases(settings: Settings) -> Databases:
+    """Start the embedded PostgreSQL, and fill it with the sample dashboard, where the settings name none."""
+    if settings.database_url and settings.dashboard_url:
+        return Databases(settings.database_url, settings.dashboard_url, sample=False)
+    if settings.database_url:
+        raise ConfigurationError(
+            [
+                "DASHBOARD_URL: empty means the sample dashboard, which lives in the embedded PostgreSQL;"
+                " set it (mongodb:// or postgresql://), or leave DATABASE_URL empty too"
+            ]
+        )
+    server, _ = await asyncio.to_thread(embedded.start, settings.data_dir / "postgres")
+    ours = await ensure_database(server, "jobs")
+    if settings.dashboard_url:
+        return Databases(ours, settings.dashboard_url, sample=False)
+    return Databases(ours, await ensure_database(server, "sample_dashboard"), sample=True)
+
+
+async def ensure_database(server: str, name: str) -> str:
+    """DSN of a database of the embedded server, created when it is not there."""
+    connection = await asyncpg.connect(server)
+    try:
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+            await connection.execute(f'CREATE DATABASE "{name}"')
+    finally:
+        await connection.close()
+    return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+
+
+# ── When jobs are due ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def timings_of(jobs: Mapping[str, Job], settings: Settings) -> dict[str, Timing]:
+    """Each job's schedule (the original's, or the configured one by id or name) and clock.
+
+    ``REMINDER_TIME_MODE=service`` puts the reminders on one clock. Raises ConfigurationError for a configured
+    job that does not exist.
+    """
+    chosen = settings.job_schedules
+    unknown = set(chosen) - set(jobs) - {job.name for job in jobs.values()}
+    if unknown:
+        raise ConfigurationError([f"JOB_SCHEDULES: there is no job {name!r}" for name in sorted(unknown)])
+    one_clock = settings.reminder_time_mode == "service"
+    return {
+        id_: Timing(
+            Schedule.parse(chosen.get(id_) or chosen.get(job.name) or job.schedule),
+            TimeMode.SERVICE if one_clock and job.type is JobType.REMINDER else job.mode,
+        )
+        for id_, job in jobs.items()
+    }
+
+
+def definition(job: Job, timing: Timing, settings: Settings) -> JobDef:
+    """What the ledger is told; the hash changes with everything that decides when the job is due."""
+    zone = settings.service_timezone if timing.mode is TimeMode.SERVICE else ""
+    return JobDef(
+        job=job.id,
+        cron=timing.schedule.expression,
+        mode=str(timing.mode),
+        schedule_hash=f"{timing.schedule.hash}:{timing.mode}:{zone}",
+        timeout=job.timeout,
+        max_attempts=job.max_attempts,
+        exclusive=not job.overlap,
+    )
+
+
+# ── The parts ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def source_of(url: str, settings: Settings) -> Source:
+    """The dashboard behind a URL."""
+    if urlsplit(url).scheme.startswith("mongodb"):
+        return MongoSource(url, database=settings.dashboard_database)
+    return PostgresSource(url)
+
+
+def sync_of(pool: asyncpg.Pool, url: str, settings: Settings, progress: Progress | None) -> Sync:
+    """The copy of the dashboard into our tables."""
+    profile = profile_from_setting(settings.dashboard_schema, lambda path: Path(path).read_text("utf-8"))
+    return Sync(
+        pool,
+        source_of(url, settings),
+        default_timezone=settings.default_timezone,
+        schema="auto" if profile else settings.dashboard_schema,
+        profile=profile,
+        deadline_date_only=settings.deadline_date_only,
+        session_tail=settings.session_tail,
+        interval=settings.sync_interval_seconds,
+        progress=progress,
+    )
+
+
+def transport_of(settings: Settings, clock: Clock) -> Transport:
+    """SMTP, or the local inbox where no host is named."""
+    if not settings.smtp_host:
+        return MaildirTransport(settings.data_dir / "inbox")
+    config = SmtpConfig(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        user=settings.smtp_user,
+        password=settings.smtp_pass,
+        connections=settings.smtp_connections,
+        per_connection=settings.smtp_per_connection,
+    )
+    return SmtpPool(config, clock)
+
+
+def composer_of(settings: Settings) -> Composer:
+    """Makes the mails; raises ConfigurationError where no lawful mail could be made."""
+    return Composer(
+        settings.frontend_url,
+        settings.public_base,
+        settings.mail_from,
+        reply_to=settings.mail_reply_to,
+        sender_id=settings.sender_id,
+    )
+
+
+def letter_of(claimed: Claimed) -> Letter:
+    """The letter of a delivery."""
+    return Letter(
+        template=claimed.template,
+        facts=claimed.facts,
+        recipient_name=claimed.recipient_name,
+        address=claimed.address,
+        message_id=claimed.message_id,
+        message_date=claimed.message_date,
+        token=claimed.token,
+        kind=Kind(claimed.kind),
+        job=claimed.job,
+        locale=claimed.locale,
+    )
+
+
+def replica_name() -> str:
+    """A name for this process that no other process has, now or later."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+class Loops:
+    """The loops of this process, under their supervisor; start and stop can be repeated."""
+
+    def __init__(self, supervisor: Supervisor, grace: float) -> None:
+        self._supervisor = supervisor
+        self._grace = grace
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start every loop."""
+        self._stop = asyncio.Event()
+        self._task = asyncio.create_task(self._supervisor.serve(self._stop), name="loops")
+
+    async def stop(self) -> None:
+        """Stop claiming, finish or release what is held, within the grace."""
+        if self._task is None:
+            return
+        self._stop.set()
+        _, late = await asyncio.wait({self._task}, timeout=self._grace + 10)
+        if late:
+            log.warning("loops did not stop in time; what they hold is released by its lease")
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=5)
+        self._task = None
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything that is open while the service lives."""
+
+    settings: Settings
+    databases: Databases
+    pool: asyncpg.Pool
+    jobs: dict[str, Job]
+    timings: dict[str, Timing]
+    ledger: Ledger
+    outbox: Outbox
+    transport: Transport
+    composer: Composer
+    sync: Sync
+    trigger: TriggerLoop
+    runner: Runner
+    delivery: Delivery
+    supervisor: Supervisor
+    manager: JobManager
+
+    async def web_app(self, *, inbox_page: bool = False) -> web.Application:
+        """The HTTP face. ``inbox_page`` adds the page of the local inbox."""
+        registry = CollectorRegistry()
+        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+            registry.register(collector)
+        deps = AdminDeps(
+            pool=self.pool,
+            manager=self.manager,
+            tokens=self.settings.tokens(),
+            loopback=self.settings.loopback,
+            registry=registry,
+            outbox=self.outbox,
+            started=lambda: self.sync.health()["synced_at"] is not None or not self.sync.health()["healthy"],
+            ready=self._ready,
+            frontend_url=self.settings.frontend_url,
+        )
+        app = build_app(deps)
+        if inbox_page and isinstance(self.transport, MaildirTransport):
+            app.add_routes(inbox.routes(self.transport.folder))
+        return app
+
+    async def _ready(self) -> str | None:
+        if self.delivery.problem:
+            return self.delivery.problem
+        return None if self.supervisor.healthy else "a loop is being restarted"
+
+
+@asynccontextmanager
+async def open_service(
+    settings: Settings, *, clock: Clock | None = None, progress: Progress | None = None
+) -> AsyncIterator[Service]:
+    """Open every part in order; leaving closes them in reverse. The loops start with ``manager.initialize``.
+
+    Raises ConfigurationError, and SourceUnavailable when our own PostgreSQL does not come up.
+    """
+    clock = clock or SystemClock()
+    jobs = all_jobs()
+    timings = timings_of(jobs, settings)
+    composer = composer_of(settings)
+    for warning in composer.warnings:
+        log.warning("mail", warning=warning)
+    async with AsyncExitStack() as stack:
+        databases = await find_databases(settings)
+        pool = await _connect(databases.ours)
+        stack.push_async_callback(pool.close)
+        if applied := await migrate(pool):
+            log.info("migrations applied", names=applied)
+        owner = replica_name()
+        lease = timedelta(seconds=settings.lease_seconds)
+        ledger, outbox = Ledger(pool, owner, lease), Outbox(pool, owner, lease)
+        await ledger.register([definition(job, timings[id_], settings) for id_, job in jobs.items()])
+        sync = sync_of(pool, databases.dashboard, settings, progress)
+        stack.push_async_callback(sync.close)
+        transport = transport_of(settings, clock)
+        stack.push_async_callback(transport.close)
+        due, outgoing = asyncio.Event(), asyncio.Event()
+        zone = ZoneInfo(settings.service_timezone)
+        trigger = TriggerLoop(ledger, jobs, timings, zone, due, sweep=settings.sweep_seconds)
+        runner = Runner(
+            pool,
+            ledger,
+            jobs,
+            refresh=sync.run_once,
+            mail_domain=composer.sender.rpartition("@")[2],
+            clock=clock,
+            wake=due,
+            outbox_wake=outgoing,
+            clock_zone=settings.service_timezone if settings.reminder_time_mode == "service" else None,
+            unconfirmed_policy=settings.unconfirmed_policy,
+            jitter=timedelta(seconds=settings.claim_jitter_seconds),
+            grace=timedelta(seconds=settings.shutdown_grace_seconds),
+        )
+        delivery = Delivery(
+            outbox,
+            transport,
+            lambda claimed: composer.compose(letter_of(claimed)),
+            sync.standing,
+            jobs,
+            sender=composer.sender,
+            clock=clock,
+            wake=outgoing,
+            connections=settings.smtp_connections,
+            rate=settings.smtp_rate,
+        )
+        supervisor = Supervisor(
+            clock,
+            {
+                "sync": sync.serve,
+                "trigger": trigger.serve,
+                "runner": runner.serve,
+                "delivery": delivery.serve,
+                "presence": lambda stop: _show_presence(ledger, stop),
+            },
+        )
+        loops = Loops(supervisor, settings.shutdown_grace_seconds)
+        manager = JobManager(
+            pool,
+            ledger,
+            runner,
+            jobs,
+            schedules={id_: timing.schedule for id_, timing in timings.items()},
+            open=loops.start,
+            close=loops.stop,
+            checks=lambda: _checks(supervisor, delivery, transport, sync),
+            clock=clock,
+        )
+        stack.push_async_callback(manager.shutdown)
+        yield Service(
+            settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
+            runner, delivery, supervisor, manager,
+        )  # fmt: skip
+
+
+async def _connect(dsn: str) -> asyncpg.Pool:
+    """Our own PostgreSQL; a start beside it (compose, a restarted node) may be a little early."""
+    for attempt in range(_PATIENCE):
+        try:
+            return await open_pool(dsn, max_size=20)
+        except (OSError, asyncpg.CannotConnectNowError) as error:
+            log.warning("waiting for our PostgreSQL", attempt=attempt + 1, error=type(error).__name__)
+            await asyncio.sleep(1)
+    raise SourceUnavailable("DATABASE_URL: this service's PostgreSQL cannot be reached; is it running?")
+
+
+async def _show_presence(ledger: Ledger, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        await ledger.beat_replica(__version__)
+        try:
+            async with asyncio.timeout(30):
+                await stop.wait()
+        except TimeoutError:
+            continue
+
+
+async def _checks(
+    supervisor: Supervisor, delivery: Delivery, transport: Transport, sync: Sync
+) -> dict[str, dict[str, Any]]:
+    """Each dependency's own view, for health."""
+    dashboard = sync.health()
+    mail = delivery.problem or await transport.ping()
+    return {
+        "dashboard": {"status": "running" if dashboard["healthy"] else "unhealthy", "details": dashboard},
+        "mail": {"status": "unhealthy" if mail else "running", "details": {"problem": mail}},
+        "loops": {
+            "status": "running" if supervisor.healthy else "unhealthy",
+            "details": supervisor.report(),
+        },
+    }
+
+
+# ── Serving ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def listen(service: Service, *, inbox_page: bool = False) -> web.AppRunner:
+    """Open the HTTP port. Raises ConfigurationError when it is taken."""
+    settings = service.settings
+    http = web.AppRunner(await service.web_app(inbox_page=inbox_page), access_log=None)
+    await http.setup()
+    try:
+        await web.TCPSite(http, settings.host, settings.port).start()
+    except OSError as error:
+        await http.cleanup()
+        raise ConfigurationError(
+            [f"PORT: cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another"]
+        ) from None
+    return http
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """The first SIGTERM or SIGINT asks for a graceful end; the second ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def asked(name: str) -> None:
+        if stop.is_set():
+            log.warning("second signal: ending at once", signal=name)
+            os._exit(1)
+        log.info("stopping", signal=name)
+        stop.set()
+
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sign, asked, sign.name)
+
+
+async def serve(settings: Settings) -> None:
+    """The service, until it is told to stop."""
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    async with open_service(settings) as service:
+        if service.databases.sample:
+            await sample.write(
+                service.databases.dashboard, sample.people(1, (await service.ledger.now()).date())
+            )
+        http = await listen(service, inbox_page=settings.loopback)
+        try:
+            await service.manager.initialize()
+            log.info("serving", host=settings.host, port=settings.port, version=__version__)
+            await stop.wait()
+        finally:
+            await service.manager.shutdown()
+            await http.cleanup()
+
+
+# ── Inside somebody else's application ──────────────────────────────────────────────────────────────────────
+
+MANAGER: web.AppKey[JobManager] = web.AppKey("manager", JobManager)
+
+
+async def jobs(app: web.Application) -> AsyncIterator[None]:
+    """``app.cleanup_ctx.append(jobs)``: the jobs live as long as the application; see ``app[MANAGER]``."""
+    async with open_service(Settings.load()) as service:
+        app[MANAGER] = service.manager
+        await service.manager.initialize()
+        yield

@@ -1,0 +1,331 @@
+"""The command line. Exit codes: 0 done, 1 failed, 2 wrong configuration or usage, 3 not available."""
+
+import argparse
+import asyncio
+import secrets
+import sys
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from service import __version__, app, log
+from service.demo import sample
+from service.errors import (
+    BadRequest,
+    ConfigurationError,
+    ServiceError,
+    SourceUnavailable,
+    UnknownJob,
+    UnknownJobType,
+)
+from service.jobs import all_jobs, find
+from service.jobs.job import TimeMode
+from service.pipeline.runner import RunResult
+from service.settings import Settings
+from service.store.database import migrate, open_pool
+
+
+class Exit(IntEnum):
+    """What the shell is told."""
+
+    DONE = 0
+    FAILED = 1
+    WRONG_USE = 2
+    UNAVAILABLE = 3
+
+
+_USAGE = (ConfigurationError, BadRequest, UnknownJob, UnknownJobType)
+_AWAY = (SourceUnavailable, asyncpg.PostgresConnectionError, ConnectionError)
+
+out = Console()
+err = Console(stderr=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, run, and turn every expected error into one clear line."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = Settings.load()
+        on_terminal = sys.stderr.isatty()
+        as_json = settings.log_format == "json" or (settings.log_format == "auto" and not on_terminal)
+        quiet = options.command not in {"serve"} and settings.log_level == "info"
+        log.configure("warning" if quiet else settings.log_level, json=as_json)
+        return int(_run(options.act(settings, options)))
+    except _USAGE as error:
+        for problem in getattr(error, "problems", [str(error)]):
+            err.print(f"[red]✗[/] {problem}", highlight=False, soft_wrap=True)
+        return Exit.WRONG_USE
+    except _AWAY as error:
+        err.print(f"[red]✗[/] {error}", highlight=False, soft_wrap=True)
+        return Exit.UNAVAILABLE
+    except ServiceError as error:
+        err.print(f"[red]✗[/] {error}", highlight=False, soft_wrap=True)
+        return Exit.FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(work: Coroutine[Any, Any, Exit]) -> Exit:
+    """On uvloop where there is one."""
+    try:
+        import uvloop  # noqa: PLC0415 — not on every platform
+    except ImportError:
+        return asyncio.run(work)
+    return (
+        asyncio.run(work, loop_factory=uvloop.new_event_loop)
+        if sys.version_info >= (3, 12)
+        else uvloop.run(work)
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m service", description="Background jobs of a dashboard.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(
+        name: str, act: Callable[..., Coroutine[Any, Any, Exit]], text: str
+    ) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(act=act)
+        made.add_argument("--json", action="store_true", help="print JSON for scripts")
+        return made
+
+    command("serve", _serve, "run the service until SIGTERM or Ctrl-C")
+    command("demo", _demo, "a sample dashboard, a local inbox, one run of goalDeadlines; then serve")
+    command("jobs", _jobs, "list the jobs with their next slots, local and UTC")
+    run = command("run", _run_job, "run one job now, for each user's local date")
+    run.add_argument("type", help="reminder or analytics")
+    run.add_argument("name", help="for example goalDeadlines")
+    run.add_argument("--dry-run", action="store_true", help="decide, write nothing")
+    run.add_argument("--as-of", type=_instant, metavar="TIME", help="another moment, ISO 8601 with a zone")
+    run.add_argument("--user", metavar="ID", help="one user only")
+    run.add_argument("--force", action="store_true", help="send even if it was sent before (needs --user)")
+    command("sync", _sync, "copy what changed at the dashboard now")
+    command("migrate", _migrate, "bring our database's schema up to date")
+    command("check-config", _check_config, "check the configuration and name every problem")
+    return parser
+
+
+def _instant(text: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; use 2026-03-10T09:00:00Z") from None
+    if at.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} has no zone; use 2026-03-10T09:00:00Z")
+    return at
+
+
+# ── Commands ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _serve(settings: Settings, _options: argparse.Namespace) -> Exit:
+    await app.serve(settings)
+    return Exit.DONE
+
+
+async def _jobs(settings: Settings, options: argparse.Namespace) -> Exit:
+    jobs = all_jobs()
+    now = datetime.now(UTC)  # noqa: TID251 — a listing for a person, nothing is decided by it
+    rows = []
+    for id_, timing in app.timings_of(jobs, settings).items():
+        zone = ZoneInfo(
+            settings.default_timezone if timing.mode is TimeMode.USER else settings.service_timezone
+        )
+        slot = timing.schedule.next(zone, now)
+        rows.append(
+            {
+                "type": str(jobs[id_].type),
+                "name": jobs[id_].name,
+                "schedule": timing.schedule.expression,
+                "clock": "each user's" if timing.mode is TimeMode.USER else str(zone),
+                "nextLocal": f"{slot.local:%a %d %b %H:%M} {zone}",
+                "nextUtc": slot.at.isoformat().replace("+00:00", "Z"),
+            }
+        )
+    _print(rows, options, title="Jobs")
+    return Exit.DONE
+
+
+async def _run_job(settings: Settings, options: argparse.Namespace) -> Exit:
+    job = find(all_jobs(), options.type, options.name)
+    with _bar(options) as progress:
+        async with app.open_service(settings, progress=_reporter(progress)) as service:
+            result = await service.runner.run_manual(
+                job.id,
+                dry_run=options.dry_run,
+                as_of=options.as_of,
+                user_id=options.user,
+                force=options.force,
+            )
+            if not options.dry_run:
+                await _drain(service)
+    if options.json:
+        out.print_json(data={"runId": result.run_id, "state": result.state, "counts": result.counts})
+    else:
+        _tell_run(job.name, result)
+    return Exit.DONE if result.state == "succeeded" else Exit.FAILED
+
+
+async def _sync(settings: Settings, options: argparse.Namespace) -> Exit:
+    with _bar(options) as progress:
+        async with app.open_service(settings, progress=_reporter(progress)) as service:
+            await service.sync.run_once(sweep=True)
+            health = service.sync.health()
+    _print(
+        [{"what": name, "value": str(value)} for name, value in health.items()], options, title="Dashboard"
+    )
+    return Exit.DONE if health["healthy"] else Exit.FAILED
+
+
+async def _migrate(settings: Settings, options: argparse.Namespace) -> Exit:
+    databases = await app.find_databases(settings)
+    pool = await open_pool(databases.ours)
+    try:
+        applied = await migrate(pool)
+    finally:
+        await pool.close()
+    _print([{"applied": name} for name in applied], options, title="Migrations", empty="nothing to do")
+    return Exit.DONE
+
+
+async def _check_config(settings: Settings, options: argparse.Namespace) -> Exit:
+    app.timings_of(all_jobs(), settings)
+    warnings = app.composer_of(settings).warnings
+    rows = [{"setting": name.upper(), "value": str(value)} for name, value in settings.described().items()]
+    _print(rows, options, title="Configuration")
+    for warning in warnings:
+        err.print(f"[yellow]![/] {warning}", highlight=False)
+    return Exit.DONE
+
+
+async def _demo(settings: Settings, options: argparse.Namespace) -> Exit:
+    """Everything for real, on this machine: people, PostgreSQL, mails, and the pages to look at them."""
+    token = settings.admin_token or secrets.token_urlsafe(16)
+    settings = settings.model_copy(update={"admin_token": token})
+    stop = asyncio.Event()
+    app.stop_on_signals(stop)
+    out.print("[bold]Starting[/] PostgreSQL and the sample dashboard …")
+    async with app.open_service(settings) as service:
+        if service.databases.sample:
+            today = (await service.ledger.now()).date()
+            await sample.write(service.databases.dashboard, sample.people(1, today))
+        http = await app.listen(service, inbox_page=True)
+        try:
+            result = await service.runner.run_manual("reminder.goalDeadlines")
+            await _drain(service)
+            await _tell_demo(service, settings, result, token, options)
+            await service.manager.initialize()
+            await stop.wait()
+        finally:
+            await service.manager.shutdown()
+            await http.cleanup()
+    return Exit.DONE
+
+
+async def _drain(service: app.Service) -> None:
+    """Send what was planned, as far as it is due now."""
+    while await service.delivery.run_once():
+        continue
+
+
+# ── Printing ────────────────────────────────────────────────────────────────────────────────────────────────
+
+_WORDS = {
+    "planned": "mails planned",
+    "in_app": "in-app notifications",
+    "not_due": "nothing due today in their zone",
+    "already_sent": "told before",
+    "pref_email_off": "opted out of e-mail",
+    "pref_category_off": "opted out of deadline reminders",
+    "inactive_account": "account is not active",
+    "no_email": "no usable e-mail address",
+    "suppressed_address": "address is suppressed",
+    "quiet_hours": "in their quiet hours",
+    "user_error": "could not be decided (see the run)",
+}
+
+
+def _tell_run(name: str, result: RunResult) -> None:
+    table = Table(title=f"{name}: {result.state}", title_justify="left", box=None, show_header=False)
+    for reason, n in sorted(result.counts.items(), key=lambda pair: -pair[1]):
+        table.add_row(f"{n:,}", _WORDS.get(reason, reason), f"[dim]{reason}[/]")
+    out.print(table if result.counts else f"{name}: {result.state}, nobody to write to")
+    if result.error:
+        err.print(result.error.strip().splitlines()[-1])
+
+
+async def _tell_demo(
+    service: app.Service, settings: Settings, result: RunResult, token: str, options: argparse.Namespace
+) -> None:
+    states = await service.outbox.counts()
+    people = await service.pool.fetchval("SELECT count(*) FROM service.users")
+    zones = len(await service.ledger.zones())
+    base = f"http://{settings.host}:{settings.port}"
+    if options.json:
+        out.print_json(
+            data={
+                "counts": result.counts,
+                "deliveries": states,
+                "people": people,
+                "url": base,
+                "token": token,
+            }
+        )
+        return
+    out.print(
+        f"\n[bold]{people} people in {zones} time zones.[/] goalDeadlines ran for each one's own today.\n"
+    )
+    _tell_run("goalDeadlines", result)
+    out.print(f"\nMails so far: {', '.join(f'{n} {state}' for state, n in sorted(states.items()))}")
+    auth = f'-H "Authorization: Bearer {token}"'
+    out.print(
+        f"\n[bold]Open[/]\n  inbox      {base}/inbox\n  contract   {base}/api/openapi.yaml"
+        f"\n  metrics    {base}/metrics\n\n[bold]Ask[/]\n  curl {auth} {base}/api/admin/jobs/status"
+        f"\n  curl {auth} {base}/api/admin/jobs/history\n\nCtrl-C stops it.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _print(
+    rows: list[dict[str, str]], options: argparse.Namespace, *, title: str, empty: str = "nothing"
+) -> None:
+    if options.json:
+        out.print_json(data=rows)
+        return
+    if not rows:
+        out.print(empty)
+        return
+    table = Table(title=title, title_justify="left", box=None)
+    for column in rows[0]:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    out.print(table)
+
+
+def _bar(options: argparse.Namespace) -> Progress:
+    """A bar for long work, on a terminal only."""
+    shown = err.is_terminal and not options.json
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=err, disable=not shown, transient=True)
+
+
+def _reporter(progress: Progress) -> Callable[..., None]:
+    tasks: dict[str, Any] = {}
+
+    def report(collection: str, done: int, total: int | None) -> None:
+        if collection not in tasks:
+            tasks[collection] = progress.add_task(f"reading {collection}", total=total)
+        progress.update(tasks[collection], completed=done, total=total)
+
+    return report
