@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from service import __version__, app, log
@@ -78,11 +78,8 @@ def _run(work: Coroutine[Any, Any, Exit]) -> Exit:
         import uvloop  # noqa: PLC0415 — not on every platform
     except ImportError:
         return asyncio.run(work)
-    return (
-        asyncio.run(work, loop_factory=uvloop.new_event_loop)
-        if sys.version_info >= (3, 12)
-        else uvloop.run(work)
-    )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -316,16 +313,21 @@ def _print(
 def _bar(options: argparse.Namespace) -> Progress:
     """A bar for long work, on a terminal only."""
     shown = err.is_terminal and not options.json
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,}"),
+        TimeElapsedColumn(),
+    )
     return Progress(*columns, console=err, disable=not shown, transient=True)
 
 
-def _reporter(progress: Progress) -> Callable[..., None]:
+def _reporter(progress: Progress) -> Callable[[str, int], None]:
     tasks: dict[str, Any] = {}
 
-    def report(collection: str, done: int, total: int | None) -> None:
+    def report(collection: str, done: int) -> None:
         if collection not in tasks:
-            tasks[collection] = progress.add_task(f"reading {collection}", total=total)
-        progress.update(tasks[collection], completed=done, total=total)
+            tasks[collection] = progress.add_task(f"reading {collection}", total=None)
+        progress.update(tasks[collection], completed=done)
 
     return report

@@ -1,0 +1,196 @@
+"""The cast: a small world of people and goals in the canonical tables, and the parts that work on it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from service.clock import SystemClock
+from service.domain.dashboard import Goal, Kind, Preferences, User
+from service.domain.schedule import Schedule
+from service.domain.standing import Standing
+from service.domain.transport import BeforeDot, Envelope, OnResult, Phase, Result, Transport
+from service.jobs import all_jobs
+from service.jobs.job import Job
+from service.mail.message import Composer, Letter
+from service.pipeline.delivery import Delivery
+from service.pipeline.runner import Runner
+from service.store import replica
+from service.store.ledger import JobDef, Ledger
+from service.store.outbox import Claimed, Outbox
+from tests.conftest import stop_clock
+
+GOALS = "reminder.goalDeadlines"
+
+
+def user(id: str = "ann", zone: str = "Europe/Berlin", **changes: Any) -> User:
+    """Somebody with an account in order."""
+    values: dict[str, Any] = {
+        "name": id.title(),
+        "email": f"{id}@example.org",
+        "locale": "en",
+        "active": True,
+        "created_at": None,
+        "last_login_at": None,
+        "preferences": Preferences(),
+    }
+    return User(id=id, timezone=zone, **{**values, **changes})
+
+
+def goal(id: str, owner: str = "ann", due: str | None = None, **changes: Any) -> Goal:
+    """An open goal; ``due`` is a floating date."""
+    values: dict[str, Any] = {
+        "title": f"Goal {id}",
+        "category": None,
+        "open": True,
+        "priority": "medium",
+        "target_value": 10.0,
+        "current_value": 3.0,
+        "unit": "books",
+        "progress": 30.0,
+        "due_date": date.fromisoformat(due) if due else None,
+        "due_at": None,
+        "created_at": None,
+        "completed_at": None,
+    }
+    return Goal(id=id, user_id=owner, **{**values, **changes})
+
+
+class Scripted:
+    """A transport that answers as it is told, and remembers what reached the dot."""
+
+    def __init__(self, answer: Callable[[Envelope], Result] | None = None) -> None:
+        self.answer = answer or accepted
+        self.received: list[Envelope] = []
+
+    async def send(self, envelopes: Sequence[Envelope], before_dot: BeforeDot, on_result: OnResult) -> None:
+        for envelope in envelopes:
+            granted = await before_dot([envelope.id])
+            if envelope.id not in granted:
+                await on_result(refused(envelope, Phase.CONTENT, None, "not granted"))
+                continue
+            result = self.answer(envelope)
+            if result.accepted:
+                self.received.append(envelope)
+            await on_result(result)
+
+    async def ping(self) -> str | None:
+        return None
+
+    async def close(self) -> None:
+        return
+
+
+def accepted(envelope: Envelope) -> Result:
+    """250 after the dot."""
+    return Result(id=envelope.id, accepted=True, phase=Phase.DOT, code=250, reply="2.0.0 ok")
+
+
+def refused(envelope: Envelope, phase: Phase, code: int | None, reply: str) -> Result:
+    """Any other end."""
+    return Result(id=envelope.id, accepted=False, phase=phase, code=code, reply=reply)
+
+
+async def _no_refresh() -> None:
+    return
+
+
+def composer() -> Composer:
+    """A composer whose links lead to this machine."""
+    return Composer("http://localhost:3000", "http://127.0.0.1:8080", "Dashboard <hello@example.org>")
+
+
+def letter(claimed: Claimed) -> Letter:
+    """The letter of a delivery."""
+    names = ("template", "facts", "recipient_name", "address", "message_id", "message_date", "token", "job")
+    return Letter(**{name: getattr(claimed, name) for name in names}, kind=Kind(claimed.kind))
+
+
+@dataclass
+class World:
+    """One database with a stopped clock; runners and deliveries as many as a test likes."""
+
+    pool: asyncpg.Pool
+    jobs: dict[str, Job] = field(default_factory=all_jobs)
+    refresh: Callable[[], Awaitable[Any]] = _no_refresh
+
+    async def at(self, instant: str) -> None:
+        """Stop the clock here."""
+        await stop_clock(self.pool, instant)
+
+    async def live(self, *people: User | Goal) -> None:
+        """Let these be in the dashboard's copy."""
+        async with self.pool.acquire() as connection:
+            await replica.upsert_users(connection, [p for p in people if isinstance(p, User)])
+            await replica.upsert_goals(connection, [p for p in people if isinstance(p, Goal)], mark=False)
+
+    async def ledger(self, owner: str = "a", lease: float = 60.0) -> Ledger:
+        """A replica's view of the ledger, with all jobs registered."""
+        ledger = Ledger(self.pool, owner, timedelta(seconds=lease))
+        await ledger.register(
+            [
+                JobDef(j.id, j.schedule, j.mode, Schedule.parse(j.schedule).hash, j.timeout, j.max_attempts)
+                for j in self.jobs.values()
+            ]
+        )
+        return ledger
+
+    async def runner(self, owner: str = "a", lease: float = 60.0) -> Runner:
+        """A runner of its own."""
+        return Runner(
+            self.pool,
+            await self.ledger(owner, lease),
+            self.jobs,
+            refresh=self.refresh,
+            mail_domain="example.org",
+            clock=SystemClock(),
+            wake=asyncio.Event(),
+            outbox_wake=asyncio.Event(),
+        )
+
+    def delivery(self, transport: Transport, owner: str = "a", **changes: Any) -> Delivery:
+        """A delivery of its own; re-validation asks the copy, as if it were the dashboard."""
+        outbox = Outbox(self.pool, owner, timedelta(seconds=60))
+        make = composer()
+        values: dict[str, Any] = {"sender": make.sender, "clock": SystemClock(), "wake": asyncio.Event()}
+        return Delivery(
+            outbox,
+            transport,
+            lambda claimed: make.compose(letter(claimed)),
+            changes.pop("standing", self.standing),
+            self.jobs,
+            **{**values, **changes},
+        )
+
+    async def standing(self, user_ids: Sequence[str], goal_ids: Sequence[str]) -> Standing:
+        """How people and goals stand in the copy."""
+        users = await self.pool.fetch("SELECT * FROM service.users WHERE id = ANY ($1)", list(user_ids))
+        goals = await self.pool.fetch(
+            "SELECT id FROM service.goals WHERE open AND id = ANY ($1)", list(goal_ids)
+        )
+        found = [replica.user_from_row(row) for row in users]
+        return Standing({u.id: u for u in found}, frozenset(row["id"] for row in goals))
+
+    async def mails(self) -> dict[str, tuple[str, str | None]]:
+        """Each person's mail: its state and the reason."""
+        rows = await self.pool.fetch(
+            "SELECT user_id, state, reason FROM service.delivery WHERE channel = 'email' ORDER BY id"
+        )
+        return {row["user_id"]: (row["state"], row["reason"]) for row in rows}
+
+    async def reasons(self) -> dict[str, str]:
+        """Why others got nothing, from the latest run."""
+        rows = await self.pool.fetch("SELECT user_id, reason FROM service.decision ORDER BY run_id")
+        return {row["user_id"]: row["reason"] for row in rows}
+
+
+def inbox(folder: Path) -> list[bytes]:
+    """The mails of a Maildir."""
+    return [path.read_bytes() for path in sorted((folder / "new").iterdir())]
+
+
+NINE_IN_BERLIN = datetime.fromisoformat("2026-03-10T08:00:00+00:00")
