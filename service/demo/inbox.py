@@ -1,0 +1,170 @@
+"""The local inbox: a page on the mails of the Maildir. No script, nothing from elsewhere."""
+
+import asyncio
+import re
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from aiohttp import web
+
+_KEY = re.compile(r"[0-9]{1,18}\.mail")
+_MOST = 500
+_PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; form-action 'self'; base-uri 'none'"
+)
+_MAIL_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; sandbox"
+_STYLE = """
+:root { color-scheme: light dark; --bg:#f3f5f8; --card:#fff; --ink:#141a21;
+  --soft:#55606d; --line:#dfe4ea; --link:#2f5fe0 }
+@media (prefers-color-scheme: dark) {
+  :root { --bg:#0f1216; --card:#181d24; --ink:#f2f5f8; --soft:#a9b4c0; --line:#2a323c; --link:#8fb0ff } }
+* { box-sizing: border-box }
+body { margin:0; background:var(--bg); color:var(--ink);
+  font:16px/1.5 -apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif }
+main { max-width:960px; margin:0 auto; padding:40px 16px 64px }
+h1 { font-size:27px; line-height:34px; margin:0 0 4px; letter-spacing:-.3px; overflow-wrap:anywhere }
+p.soft, .soft { color:var(--soft); margin:0 0 24px }
+a { color:var(--link) }
+form { margin:0 0 20px; display:flex; gap:8px }
+input { flex:1; min-width:0; font:inherit; padding:10px 14px;
+  border:1px solid var(--line); border-radius:10px;
+  background:var(--card); color:inherit }
+button { font:inherit; font-weight:600; padding:10px 18px; border:0; border-radius:10px;
+  background:#2f5fe0; color:#fff }
+ul { list-style:none; margin:0; padding:0; background:var(--card); border-radius:14px; overflow:hidden }
+li + li { border-top:1px solid var(--line) }
+li a { display:grid; grid-template-columns:minmax(0,240px) minmax(0,1fr); gap:2px 20px; padding:14px 20px;
+  text-decoration:none; color:inherit }
+li a:hover, li a:focus-visible { background:var(--bg) }
+li b, li span { white-space:nowrap; overflow:hidden; text-overflow:ellipsis }
+li span { color:var(--soft) }
+@media (max-width:640px) { li a { grid-template-columns:minmax(0,1fr) } }
+nav { margin:0 0 16px; display:flex; gap:20px; flex-wrap:wrap }
+nav a[aria-current] { color:var(--ink); font-weight:600; text-decoration:none }
+iframe { width:100%; height:1100px; border:1px solid var(--line); border-radius:14px; background:var(--card) }
+pre { background:var(--card); border-radius:14px; padding:20px; overflow:auto; white-space:pre-wrap;
+  overflow-wrap:anywhere; font:14px/1.5 ui-monospace,Menlo,Consolas,monospace }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of the list."""
+
+    key: str
+    to: str
+    subject: str
+
+
+def routes(folder: Path) -> list[web.RouteDef]:
+    """GET /inbox and the pages of each mail."""
+    box = _Inbox(folder)
+    return [
+        web.get("/inbox", box.listing),
+        web.get("/inbox/{key}", box.mail),
+        web.get("/inbox/{key}/html", box.html),
+    ]
+
+
+class _Inbox:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "new"
+
+    async def listing(self, request: web.Request) -> web.Response:
+        """The newest mails, and a search over recipients and subjects."""
+        wanted = request.query.get("q", "").strip()
+        total, found = await asyncio.to_thread(self._list, wanted.casefold())
+        return _page("Inbox", _listing(total, found, wanted))
+
+    async def mail(self, request: web.Request) -> web.Response:
+        """One mail: as a reader shows it, its text part, or its source."""
+        raw = await self._raw(request)
+        view = request.query.get("view", "html")
+        return _page(_subject(_parsed(raw)), _mail(request.match_info["key"], raw, view))
+
+    async def html(self, request: web.Request) -> web.Response:
+        """The HTML part alone, for the frame: no script, no request leaves it."""
+        part = _parsed(await self._raw(request)).get_body(("html",))
+        text = part.get_content() if part else "<p>This mail has no HTML part.</p>"
+        headers = {"Content-Security-Policy": _MAIL_POLICY, "X-Content-Type-Options": "nosniff"}
+        return web.Response(text=text, content_type="text/html", headers=headers)
+
+    async def _raw(self, request: web.Request) -> bytes:
+        key = request.match_info["key"]
+        if not _KEY.fullmatch(key):
+            raise web.HTTPNotFound
+        try:
+            return await asyncio.to_thread((self._folder / key).read_bytes)
+        except FileNotFoundError:
+            raise web.HTTPNotFound from None
+
+    def _list(self, wanted: str) -> tuple[int, list[Listed]]:
+        paths = sorted(self._folder.iterdir(), reverse=True)
+        found: list[Listed] = []
+        for path in paths:
+            mail = _parsed(path.read_bytes().partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+            one = Listed(path.name, str(mail["To"]), _subject(mail))
+            if wanted in f"{one.to} {one.subject}".casefold():
+                found.append(one)
+            if len(found) == _MOST:
+                break
+        return len(paths), found
+
+
+def _parsed(raw: bytes) -> EmailMessage:
+    return message_from_bytes(raw, policy=policy.default)
+
+
+def _subject(mail: EmailMessage) -> str:
+    return str(mail["Subject"] or "(no subject)")
+
+
+def _listing(total: int, found: list[Listed], wanted: str) -> str:
+    rows = "".join(
+        f'<li><a href="/inbox/{quote(one.key)}"><span>{escape(one.to)}</span>'
+        f"<b>{escape(one.subject)}</b></a></li>"
+        for one in found
+    )
+    shown = f"{len(found)} of {total} mails" if len(found) < total else f"{total} mails"
+    empty = '<p class="soft">Nothing here.</p>'
+    return (
+        f'<h1>Inbox</h1><p class="soft">{shown}, newest first. Nothing left this machine.</p>'
+        f'<form action="/inbox"><input name="q" type="search" aria-label="Search" placeholder="Name'
+        f' or subject" value="{escape(wanted)}"><button>Search</button></form>'
+        + (f"<ul>{rows}</ul>" if rows else empty)
+    )
+
+
+def _mail(key: str, raw: bytes, view: str) -> str:
+    mail = _parsed(raw)
+    here = f"/inbox/{quote(key)}"
+    tabs = "".join(
+        f'<a href="{here}?view={name}"{" aria-current=page" if name == view else ""}>{label}</a>'
+        for name, label in (("html", "HTML"), ("text", "Text"), ("source", "Source"))
+    )
+    if view == "source":
+        body = f"<pre>{escape(raw.decode('ascii', 'replace'))}</pre>"
+    elif view == "text":
+        part = mail.get_body(("plain",))
+        body = f"<pre>{escape(part.get_content() if part else '')}</pre>"
+    else:
+        body = f'<iframe sandbox title="The mail" src="{here}/html"></iframe>'
+    return (
+        f'<p class="soft"><a href="/inbox">← Inbox</a></p><h1>{escape(_subject(mail))}</h1>'
+        f'<p class="soft">to {escape(str(mail["To"]))} · {escape(str(mail["Date"]))}</p>'
+        f"<nav>{tabs}</nav>{body}"
+    )
+
+
+def _page(title: str, body: str) -> web.Response:
+    text = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
+        f"<body><main>{body}</main></body></html>"
+    )
+    headers = {"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
+    return web.Response(text=text, content_type="text/html", headers=headers)
