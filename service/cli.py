@@ -215,7 +215,7 @@ async def _demo(settings: Settings, options: argparse.Namespace) -> Exit:
         if service.databases.sample:
             today = (await service.ledger.now()).date()
             await sample.write(service.databases.dashboard, sample.people(1, today))
-        http = await app.listen(service, inbox_page=True)
+        http = await app.listen(service, inbox_page=settings.loopback)
         try:
             result = await service.runner.run_manual("reminder.goalDeadlines")
             await _drain(service)

@@ -16,7 +16,10 @@ _MOST = 500
 _PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; form-action 'self'; base-uri 'none'"
 )
-_MAIL_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; sandbox"
+_MAIL_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; sandbox;"
+    " frame-ancestors 'self'"
+)
 _STYLE = """
 :root { color-scheme: light dark; --bg:#f3f5f8; --card:#fff; --ink:#141a21;
   --soft:#55606d; --line:#dfe4ea; --link:#2f5fe0 }
@@ -90,7 +93,7 @@ class _Inbox:
         """The HTML part alone, for the frame: no script, no request leaves it."""
         part = _parsed(await self._raw(request)).get_body(("html",))
         text = part.get_content() if part else "<p>This mail has no HTML part.</p>"
-        headers = {"Content-Security-Policy": _MAIL_POLICY, "X-Content-Type-Options": "nosniff"}
+        headers = {"Content-Security-Policy": _MAIL_POLICY, "X-Frame-Options": "SAMEORIGIN"}
         return web.Response(text=text, content_type="text/html", headers=headers)
 
     async def _raw(self, request: web.Request) -> bytes:

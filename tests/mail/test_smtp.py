@@ -1,0 +1,181 @@
+"""The SMTP pool on real sockets: every phase, every kind of trouble, and never a dot before the permission."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from service.clock import SystemClock
+from service.domain.transport import Envelope, Phase, Result
+from service.mail.smtp import SmtpConfig, SmtpPool
+from tests.smtp_server import DROP, HANG, Misbehave, RecordingServer
+
+_BODY = b"Message-ID: <%d@example.org>\r\nSubject: x\r\n\r\n.leading dot\r\nline\r\n"
+
+
+def envelope(n: int, name: str = "ann") -> Envelope:
+    return Envelope(n, "hello@example.org", f"{name}{n}@example.org", _BODY % n)
+
+
+def config(server: RecordingServer, **changes: object) -> SmtpConfig:
+    values = {"connections": 2, "command_timeout": 0.5, "data_timeout": 0.5, "connect_timeout": 2.0} | changes
+    return SmtpConfig("127.0.0.1", server.port, "none", **values)  # type: ignore[arg-type]
+
+
+class Sender:
+    """Sends and remembers; ``denied`` get no dot."""
+
+    def __init__(self, server: RecordingServer, *, denied: Sequence[int] = (), **changes: object) -> None:
+        self.pool = SmtpPool(config(server, **changes), SystemClock())
+        self.server = server
+        self.denied = set(denied)
+        self.results: list[Result] = []
+        self.asked: list[tuple[int, int]] = []
+
+    async def before_dot(self, ids: Sequence[int]) -> frozenset[int]:
+        await asyncio.sleep(0)
+        self.asked += [(id_, self.server.commands.count(".")) for id_ in ids]
+        return frozenset(ids) - self.denied
+
+    async def on_result(self, result: Result) -> None:
+        self.results.append(result)
+
+    async def send(self, *envelopes: Envelope) -> list[tuple[int, bool, str, int | None]]:
+        async with asyncio.timeout(60):
+            await self.pool.send(envelopes, self.before_dot, self.on_result)
+        return [(r.id, r.accepted, str(r.phase), r.code) for r in self.results]
+
+
+def at(phase: str, told: str, name: str = "bad") -> Misbehave:
+    """Misbehave in one phase towards recipients of this name; the nameless phases towards everybody."""
+    nameless = phase in {"connect", "mail"}
+    return lambda p, recipient: told if p == phase and (nameless or recipient.startswith(name)) else None
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+async def test_messages_arrive_whole_in_order_over_one_connection(pipelining: bool) -> None:
+    async with RecordingServer(pipelining=pipelining) as server:
+        sender = Sender(server)
+        results = await sender.send(*(envelope(n) for n in range(5)))
+        await sender.pool.close()
+
+    assert results == [(n, True, "dot", 250) for n in range(5)]
+    assert [a.recipient for a in server.accepted] == [f"ann{n}@example.org" for n in range(5)]
+    assert {a.size for a in server.accepted} == {len(_BODY % 1)}
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+async def test_no_dot_is_written_before_it_is_granted(pipelining: bool) -> None:
+    async with RecordingServer(pipelining=pipelining) as server:
+        sender = Sender(server, denied=[1])
+        results = await sender.send(*(envelope(n) for n in range(3)))
+
+    assert results == [(0, True, "dot", 250), (1, False, "content", None), (2, True, "dot", 250)]
+    assert sender.asked == [(0, 0), (1, 1), (2, 1)]
+    assert [a.recipient for a in server.accepted] == ["ann0@example.org", "ann2@example.org"]
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+@pytest.mark.parametrize(
+    ("phase", "told", "result"),
+    [
+        ("rcpt", "550 5.1.1 no", ("rcpt", 550)),
+        ("rcpt", "450 4.2.1 later", ("rcpt", 450)),
+        ("data", "451 4.3.0 later", ("data", 451)),
+        ("dot", "554 5.7.0 spam", ("dot", 554)),
+        ("dot", "451 4.0.0 later", ("dot", 451)),
+        ("rcpt", DROP, ("rcpt", None)),
+        ("data", DROP, ("data", None)),
+        ("data", HANG, ("data", None)),
+        ("dot", DROP, ("dot", None)),
+        ("dot", HANG, ("dot", None)),
+        ("after_dot", DROP, ("dot", None)),
+        ("after_dot", HANG, ("dot", None)),
+    ],
+)
+async def test_trouble_with_one_message_does_not_touch_its_neighbours(
+    phase: str, told: str, result: tuple[str, int | None], pipelining: bool
+) -> None:
+    async with RecordingServer(at(phase, told), pipelining=pipelining) as server:
+        sender = Sender(server)
+        results = await sender.send(envelope(1), envelope(2, "bad"), envelope(3), envelope(4))
+
+    assert results == [
+        (1, True, "dot", 250), (2, False, *result), (3, True, "dot", 250), (4, True, "dot", 250),
+    ]  # fmt: skip
+    taken = {1, 3, 4} | ({2} if phase == "after_dot" else set())
+    assert {int(a.message_id.partition("@")[0]) for a in server.accepted} == taken
+
+
+@pytest.mark.parametrize(
+    ("phase", "told", "result"),
+    [
+        ("connect", "554 5.3.2 not you", ("connect", 554)),
+        ("connect", "421 4.3.2 later", ("connect", 421)),
+        ("connect", DROP, ("connect", None)),
+        ("mail", "550 5.7.1 not you", ("mail", 550)),
+    ],
+)
+async def test_a_server_that_refuses_us_refuses_every_message(
+    phase: str, told: str, result: tuple[str, int | None]
+) -> None:
+    async with RecordingServer(at(phase, told)) as server:
+        results = await Sender(server).send(envelope(1), envelope(2))
+
+    assert results == [(1, False, *result), (2, False, *result)]
+
+
+async def test_connections_are_kept_and_recycled_after_so_many_messages() -> None:
+    async with RecordingServer() as server:
+        sender = Sender(server, per_connection=3)
+        for n in range(6):
+            await sender.send(envelope(n))
+        await sender.pool.close()
+
+    assert server.connections == 2
+    assert server.commands.count("QUIT") == 2
+
+
+async def test_a_kept_connection_that_the_server_closed_is_replaced_without_a_word() -> None:
+    dropped: list[str] = []
+
+    def once(phase: str, _recipient: str) -> str | None:
+        if phase == "mail" and len(dropped) < 2:
+            dropped.append(phase)
+            return DROP if len(dropped) == 2 else None
+        return None
+
+    async with RecordingServer(once) as server:
+        sender = Sender(server)
+        await sender.send(envelope(1))
+        results = await sender.send(envelope(2))
+
+    assert results == [(1, True, "dot", 250), (2, True, "dot", 250)]
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("bad", [b"a\nb\r\n", b"a\r.\r\nb", b"a\0b\r\n"])
+async def test_smuggled_line_ends_never_reach_the_wire(bad: bytes) -> None:
+    async with RecordingServer() as server:
+        results = await Sender(server).send(Envelope(1, "a@example.org", "b@example.org", bad), envelope(2))
+
+    assert results == [(1, False, "dot", 554), (2, True, "dot", 250)]
+
+
+@pytest.mark.parametrize("address", ["a@b.c\r\nRCPT TO:<x@y.z>", "a b@example.org", "<a@b.c>", ""])
+async def test_an_address_that_would_inject_commands_is_refused(address: str) -> None:
+    async with RecordingServer() as server:
+        results = await Sender(server).send(Envelope(1, "a@example.org", address, _BODY % 1))
+
+    assert results == [(1, False, "rcpt", 553)]
+    assert server.connections == 0
+
+
+async def test_a_port_where_nobody_listens_is_a_passing_trouble() -> None:
+    async with RecordingServer() as server:
+        sender = Sender(server)
+    results = await sender.send(envelope(1))
+
+    assert results == [(1, False, str(Phase.CONNECT), None)]
+    assert "connect" in (await sender.pool.ping() or "")
