@@ -1,7 +1,7 @@
 """A recording SMTP server: writes down each message before it says 250, and misbehaves on demand.
 
-In process: ``async with RecordingServer() as server``. As a process of its own, so that nothing of the sender's
-death reaches it: ``python -m tests.smtp_server --log FILE --drop-after-dot 0.02`` prints its port.
+In process: ``async with RecordingServer() as server``. As a process of its own, which no death of the sender
+reaches: ``python -m tests.smtp_server --log FILE --drop-after-dot 0.02`` prints its port.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The SMTP pool on real sockets: every phase, every kind of trouble, and never a dot before the permission."""
+"""The SMTP pool on real sockets: each phase, every kind of trouble, and never a dot before the permission."""
 
 import asyncio
 from collections.abc import Sequence

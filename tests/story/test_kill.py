@@ -1,7 +1,8 @@
 """kill -9 at any moment, against a recording server in a process of its own.
 
-``hold``: nobody gets two, and everyone who got none is listed as unconfirmed. ``resend``: nobody is lost, copies
-are byte-identical, and beside answers that the server withheld there is at most one per connection and kill.
+``hold``: nobody gets two, and everyone who got none is listed as unconfirmed. ``resend``: nobody is lost,
+copies are byte-identical, and beside answers that the server withheld there is at most one per connection
+and kill.
 """
 
 import asyncio
