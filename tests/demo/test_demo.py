@@ -1,0 +1,165 @@
+"""The demo as a newcomer starts it: one process, real PostgreSQL, mails in the inbox, a graceful end."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import date
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from service.app import MANAGER, jobs
+from service.demo import inbox, sample
+from service.mail.maildir import MaildirTransport
+from service.sources.postgres import PostgresSource
+from service.sources.sync import Sync
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def _process(
+    folder: Path, *arguments: str, **environ: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    port = _free_port()
+    env = {**os.environ, "DATA_DIR": str(folder), "PORT": str(port), "PYTHONPATH": str(Path.cwd()), **environ}
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "service", *arguments, env=env, stdout=pipe, stderr=pipe
+    )
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _json_answer(process: asyncio.subprocess.Process) -> dict[str, object]:
+    assert process.stdout is not None
+    text = b""
+    async with asyncio.timeout(120):
+        while not (text.rstrip().endswith(b"}") and b"\n}" in text):
+            text += await process.stdout.readline()
+    return dict(json.loads(text[text.index(b"{") :]))
+
+
+async def test_the_demo_shows_mails_answers_with_its_token_and_ends_gracefully(tmp_path: Path) -> None:
+    async with _process(tmp_path / "data", "demo", "--json") as (process, url):
+        said = await _json_answer(process)
+        async with aiohttp.ClientSession() as http:
+            page = await (await http.get(f"{url}/inbox")).text()
+            key = re.findall(r'href="(/inbox/\d+\.mail)"', page)[0]
+            framed = await http.get(f"{url}{key}/html")
+            bearer = {"Authorization": f"Bearer {said['token']}"}
+            status = await (await http.get(f"{url}/api/admin/jobs/status", headers=bearer)).json()
+            refused = await http.get(f"{url}/api/admin/jobs/status")
+            live = await http.get(f"{url}/livez")
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            code = await process.wait()
+
+    counts = said["counts"]
+    assert isinstance(counts, dict)
+    assert counts["planned"] > 50
+    assert framed.headers["X-Frame-Options"] == "SAMEORIGIN"
+    assert "sandbox" in framed.headers["Content-Security-Policy"]
+    assert status["jobs"]["reminder"]["activeJobs"] == ["goalDeadlines"]
+    assert (refused.status, live.status, code) == (401, 200, 0)
+
+
+async def test_a_wrong_configuration_is_told_whole_and_ends_with_2(tmp_path: Path) -> None:
+    async with _process(tmp_path, "check-config", PORT="x", SERVICE_TIMEZONE="Mars/Base") as (process, _):
+        out, err = await process.communicate()
+
+    assert process.returncode == 2
+    assert b"PORT" in err
+    assert b"SERVICE_TIMEZONE" in err
+    assert out == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("jobs", "--json"), 0),
+        (("run", "reminder", "nothing"), 2),
+        (("run", "nothing", "goalDeadlines"), 2),
+        (("run", "reminder", "goalDeadlines", "--as-of", "yesterday"), 2),
+        (("check-config",), 0),
+    ],
+)
+async def test_exit_codes_tell_scripts_what_happened(
+    tmp_path: Path, arguments: tuple[str, ...], code: int
+) -> None:
+    async with _process(tmp_path / "data", *arguments) as (process, _):
+        await process.communicate()
+
+    assert process.returncode == code
+
+
+async def test_jobs_live_inside_a_foreign_application(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sample.write(dsn, sample.people(1, date(2026, 3, 10), 20))
+    for name, value in {"DATABASE_URL": dsn, "DASHBOARD_URL": dsn, "DATA_DIR": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    app = web.Application()
+    app.cleanup_ctx.append(jobs)
+
+    async with TestClient(TestServer(app)):
+        result = await app[MANAGER].run_job("reminder", "goalDeadlines", dry_run=True)
+
+        assert result.state == "succeeded"
+        assert app[MANAGER].get_status()["isInitialized"]
+    assert not app[MANAGER].get_status()["isInitialized"]
+
+
+async def test_the_sample_is_read_whole_with_its_oddities_counted(dsn: str, pool: asyncpg.Pool) -> None:
+    await sample.write(dsn, sample.people(1, date(2026, 3, 10)))
+    sync = Sync(pool, PostgresSource(dsn))
+    try:
+        await sync.run_once()
+        health = sync.health()
+    finally:
+        await sync.close()
+
+    assert await pool.fetchval("SELECT count(*) FROM service.users") == 300
+    assert await pool.fetchval("SELECT count(*) FROM service.users WHERE NOT timezone_valid") > 0
+    assert health["profile"] == "PG"
+
+
+async def test_the_inbox_shows_only_what_is_in_it(tmp_path: Path) -> None:
+    MaildirTransport(tmp_path / "box")
+    mail = b"To: Ann <ann@example.org>\r\nSubject: <script>x</script>\r\n\r\nhello <b>\r\n"
+    (tmp_path / "box" / "new" / "1.mail").write_bytes(mail)
+    (tmp_path / "box" / "secret").write_text("no")
+    app = web.Application()
+    app.add_routes(inbox.routes(tmp_path / "box"))
+
+    async with TestClient(TestServer(app)) as client:
+        listing = await (await client.get("/inbox")).text()
+        none = await (await client.get("/inbox?q=nobody")).text()
+        source = await (await client.get("/inbox/1.mail?view=source")).text()
+        outside = [
+            (await client.get(path)).status for path in ("/inbox/..%2fsecret", "/inbox/2.mail", "/inbox/x")
+        ]
+
+    assert "&lt;script&gt;x" in listing
+    assert "<script>" not in listing + source
+    assert "Nothing here" in none
+    assert "hello &lt;b&gt;" in source
+    assert outside == [404, 404, 404]
