@@ -14,6 +14,7 @@ import pytest
 
 from service.store import embedded
 from service.store.database import migrate, open_pool
+from tests import mongo
 
 LONG = os.environ.get("LONG") == "1"
 
@@ -35,6 +36,13 @@ def postgres() -> Iterator[str]:
     yield dsn
     server.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def mongod() -> Iterator[str]:
+    """URL of a real MongoDB."""
+    with mongo.server() as url:
+        yield url
 
 
 def with_database(dsn: str, name: str) -> str:

@@ -2,15 +2,11 @@
 
 import asyncio
 import json
-import os
 import re
 import signal
-import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import asyncpg
@@ -23,44 +19,21 @@ from service.demo import inbox, sample
 from service.mail.maildir import MaildirTransport
 from service.sources.postgres import PostgresSource
 from service.sources.sync import Sync
+from tests.process import process_of, until
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@asynccontextmanager
-async def _process(
-    folder: Path, *arguments: str, **environ: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    port = _free_port()
-    env = {**os.environ, "DATA_DIR": str(folder), "PORT": str(port), "PYTHONPATH": str(Path.cwd()), **environ}
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "service", *arguments, env=env, stdout=pipe, stderr=pipe
-    )
+def _told(file: Path) -> dict[str, Any] | None:
+    """The JSON object that the process has printed, once it is whole."""
     try:
-        yield process, f"http://127.0.0.1:{port}"
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def _json_answer(process: asyncio.subprocess.Process) -> dict[str, object]:
-    assert process.stdout is not None
-    text = b""
-    async with asyncio.timeout(120):
-        while not (text.rstrip().endswith(b"}") and b"\n}" in text):
-            text += await process.stdout.readline()
-    return dict(json.loads(text[text.index(b"{") :]))
+        return dict(json.loads(file.read_text()[file.read_text().index("{") :]))
+    except ValueError:
+        return None
 
 
 async def test_the_demo_shows_mails_answers_with_its_token_and_ends_gracefully(tmp_path: Path) -> None:
-    async with _process(tmp_path / "data", "demo", "--json") as (process, url):
-        said = await _json_answer(process)
+    async with process_of(tmp_path / "data", "demo", "--json") as (process, url):
+        await until(lambda: _told(tmp_path / "stdout") is not None)
+        said = _told(tmp_path / "stdout") or {}
         async with aiohttp.ClientSession() as http:
             page = await (await http.get(f"{url}/inbox")).text()
             key = re.findall(r'href="(/inbox/\d+\.mail)"', page)[0]
@@ -73,9 +46,7 @@ async def test_the_demo_shows_mails_answers_with_its_token_and_ends_gracefully(t
         async with asyncio.timeout(60):
             code = await process.wait()
 
-    counts = said["counts"]
-    assert isinstance(counts, dict)
-    assert counts["planned"] > 50
+    assert said["counts"]["planned"] > 50
     assert framed.headers["X-Frame-Options"] == "SAMEORIGIN"
     assert "sandbox" in framed.headers["Content-Security-Policy"]
     assert status["jobs"]["reminder"]["activeJobs"] == ["goalDeadlines"]
@@ -83,13 +54,17 @@ async def test_the_demo_shows_mails_answers_with_its_token_and_ends_gracefully(t
 
 
 async def test_a_wrong_configuration_is_told_whole_and_ends_with_2(tmp_path: Path) -> None:
-    async with _process(tmp_path, "check-config", PORT="x", SERVICE_TIMEZONE="Mars/Base") as (process, _):
-        out, err = await process.communicate()
+    async with process_of(tmp_path / "data", "check-config", PORT="x", SERVICE_TIMEZONE="Mars/Base") as (
+        process,
+        _,
+    ):
+        code = await process.wait()
 
-    assert process.returncode == 2
-    assert b"PORT" in err
-    assert b"SERVICE_TIMEZONE" in err
-    assert out == b""
+    err = (tmp_path / "stderr").read_text()
+    assert code == 2
+    assert "PORT" in err
+    assert "SERVICE_TIMEZONE" in err
+    assert (tmp_path / "stdout").read_text() == ""
 
 
 @pytest.mark.parametrize(
@@ -105,10 +80,10 @@ async def test_a_wrong_configuration_is_told_whole_and_ends_with_2(tmp_path: Pat
 async def test_exit_codes_tell_scripts_what_happened(
     tmp_path: Path, arguments: tuple[str, ...], code: int
 ) -> None:
-    async with _process(tmp_path / "data", *arguments) as (process, _):
-        await process.communicate()
+    async with process_of(tmp_path / "data", *arguments) as (process, _):
+        ended = await process.wait()
 
-    assert process.returncode == code
+    assert ended == code
 
 
 async def test_jobs_live_inside_a_foreign_application(

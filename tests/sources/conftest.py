@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -18,13 +18,6 @@ from tests import mongo
 from tests.conftest import with_database
 
 T0 = datetime(2026, 3, 10, 9, tzinfo=UTC)
-
-
-@pytest.fixture(scope="session")
-def mongod() -> Iterator[str]:
-    """URL of a real MongoDB."""
-    with mongo.server() as url:
-        yield url
 
 
 class Dashboard(Protocol):
