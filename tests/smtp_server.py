@@ -79,7 +79,7 @@ class RecordingServer:
         self.connections += 1
         try:
             await self._converse(reader, writer, self.connections)
-        except (_Drop, asyncio.IncompleteReadError, ConnectionError):
+        except (_Drop, asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
             self._tasks.discard(task)

@@ -43,7 +43,7 @@ class SmtpConfig:
 
 
 class _Lost(Exception):
-    """The connection broke, or a reply that nobody waits for arrived."""
+    """The connection broke, or the peer kept silent for too long; the text says which."""
 
 
 class _Refused(Exception):
@@ -99,22 +99,28 @@ class _Wire(asyncio.Protocol):
     def write(self, data: bytes, replies: int) -> None:
         """Write commands to which so many replies are due."""
         if self.lost or self._transport.is_closing():
-            raise _Lost
+            raise _Lost("connection lost")
         self._expected += replies
         self._transport.write(data)
 
     async def drain(self, seconds: float) -> None:
         """Wait until the peer has taken what was written."""
-        async with asyncio.timeout(seconds):
-            await self._writable.wait()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._writable.wait()
+        except TimeoutError:
+            raise _Lost("timeout") from None
 
     async def reply(self, seconds: float) -> tuple[int, str]:
         """The next reply in order."""
-        async with asyncio.timeout(seconds):
-            found = await self._replies.get()
+        try:
+            async with asyncio.timeout(seconds):
+                found = await self._replies.get()
+        except TimeoutError:
+            raise _Lost("timeout") from None
         if found is None:
             self._replies.put_nowait(None)
-            raise _Lost
+            raise _Lost("connection lost")
         return found
 
     def abort(self) -> None:
@@ -154,13 +160,16 @@ class _Connection:
             following = envelopes[index + 1] if index + 1 < len(envelopes) else None
             try:
                 result, ahead = await self._transact(envelope, following, before_dot, ahead=ahead)
-            except (_Lost, TimeoutError, OSError) as error:
+            except _Lost as error:
                 self._wire.abort()
                 if self._phase is Phase.MAIL and (reused or index):
                     return envelopes[index:]  # the server closed a connection that it had kept open
-                what = "timeout" if isinstance(error, TimeoutError) else "connection lost"
-                await on_result(_failed(envelope, self._phase, None, what))
+                await on_result(_failed(envelope, self._phase, None, str(error)))
                 return envelopes[index + 1 :]
+            except BaseException:
+                # Cancelled, or the caller failed before the dot: half a message must never be gone on with.
+                self._wire.abort()
+                raise
             self.sent += 1
             self.used_at = self._clock.monotonic()
             await on_result(result)
@@ -242,7 +251,7 @@ class _Connection:
             if not self._wire.lost:
                 self._wire.write(b"QUIT\r\n", replies=1)
                 await self._wire.reply(2.0)
-        except (_Lost, TimeoutError, OSError):
+        except _Lost:
             pass
         self._wire.abort()
 

@@ -29,7 +29,6 @@ from service.store.outbox import Claimed, Outbox, Settlement
 
 log = structlog.get_logger()
 
-_GROUP = 0.003
 _DASHBOARD_PAUSE = timedelta(seconds=30)
 _CONTENT_ALARM = 3
 
@@ -43,7 +42,7 @@ class Ready:
 
 
 class Grouped:
-    """Collects what several connections ask for within a few milliseconds into one database statement."""
+    """Joins what connections ask for while the last statement was under way into the next one."""
 
     def __init__(self, write: Callable[[list[Any]], Awaitable[frozenset[int]]]) -> None:
         self._write = write
@@ -59,7 +58,6 @@ class Grouped:
         return await done
 
     async def _flush(self) -> None:
-        await asyncio.sleep(_GROUP)
         while self._waiting:
             batch, self._waiting = self._waiting, []
             try:
@@ -118,21 +116,45 @@ class Delivery:
         self.totals: Counter[str] = Counter()
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Send until ``stop``; the batch at hand is finished and settled first."""
+        """Send until ``stop``; the batches at hand are finished and settled first."""
         while not stop.is_set():
             self._wake.clear()
-            if await self.run_once():
+            if await self.run_once(stop):
                 continue
             pause = backoff(self._refusals, first=5.0) if self.problem else self._idle
-            await _first_of(pause, stop, self._wake if not self.problem else stop)
+            await _first_of(pause, stop, *(() if self.problem else (self._wake,)))
 
-    async def run_once(self) -> int:
-        """Recover what others left, claim one round, and see it through. Returns how many were claimed."""
+    async def run_once(self, stop: asyncio.Event | None = None) -> int:
+        """Recover what others left; then send what is due, batch by batch on every connection.
+
+        Returns how many messages were seen through. While the server refuses us, one message is the probe.
+        """
         await self._outbox.recover()
-        limit = self._connections * self._batch
-        if self._rate:
-            limit = max(1, min(limit, int(self._rate * self._outbox.lease.total_seconds() / 4)))
-        claimed = await self._outbox.claim(1 if self.problem else limit)
+        if self.problem:
+            return await self._one_batch(1)
+        async with asyncio.TaskGroup() as group:
+            lines = [group.create_task(self._line(stop)) for _ in range(self._connections)]
+        return sum(line.result() for line in lines)
+
+    async def _line(self, stop: asyncio.Event | None) -> int:
+        """One connection's share: batch after batch."""
+        seen = 0
+        while not (self.problem or (stop and stop.is_set())):
+            done = await self._one_batch(self._batch_size())
+            if not done:
+                break
+            seen += done
+        return seen
+
+    def _batch_size(self) -> int:
+        """So many that a batch is over well within its lease, even at the limited rate."""
+        if not self._rate:
+            return self._batch
+        share = self._rate * self._outbox.lease.total_seconds() / 4 / self._connections
+        return max(1, min(self._batch, int(share)))
+
+    async def _one_batch(self, limit: int) -> int:
+        claimed = await self._outbox.claim(limit)
         if not claimed:
             return 0
         # A stop or a failure elsewhere must not tear a message between its dot and its record.
@@ -151,9 +173,7 @@ class Delivery:
             log.warning("delivery waits for the dashboard", messages=len(claimed), error=type(error).__name__)
             await self._outbox.release(claimed, _DASHBOARD_PAUSE)
             return 0
-        ready = await self._prepare(claimed, now)
-        chunks = [ready[i :: self._connections] for i in range(min(self._connections, len(ready)))]
-        await asyncio.gather(*(self._send(chunk) for chunk in chunks))
+        await self._send(await self._prepare(claimed, now))
         return len(claimed)
 
     # ── Before sending ──────────────────────────────────────────────────────────────────────────────────────
@@ -190,8 +210,11 @@ class Delivery:
     # ── Sending ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _send(self, chunk: Sequence[Ready]) -> None:
-        """One connection's worth."""
+        """One batch over one connection."""
+        if not chunk:
+            return
         by_id = {ready.claimed.id: ready.claimed for ready in chunk}
+        settling: list[asyncio.Task[None]] = []
 
         async def before_dot(ids: Sequence[int]) -> frozenset[int]:
             await self._wait_for_rate(len(ids))
@@ -199,9 +222,13 @@ class Delivery:
             return wanted & await self._dots.add([(id_, by_id[id_].epoch) for id_ in ids])
 
         async def on_result(result: Result) -> None:
-            await self._settle(by_id[result.id], result)
+            # Recorded beside the next message, not before it: the connection need not wait for the commit.
+            settling.append(asyncio.ensure_future(self._settle(by_id[result.id], result)))
 
-        await self._transport.send([ready.envelope for ready in chunk], before_dot, on_result)
+        try:
+            await self._transport.send([ready.envelope for ready in chunk], before_dot, on_result)
+        finally:
+            await asyncio.gather(*settling)
 
     async def _wait_for_rate(self, messages: int) -> None:
         if not self._rate:

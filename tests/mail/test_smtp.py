@@ -179,3 +179,18 @@ async def test_a_port_where_nobody_listens_is_a_passing_trouble() -> None:
 
     assert results == [(1, False, str(Phase.CONNECT), None)]
     assert "connect" in (await sender.pool.ping() or "")
+
+
+async def test_a_failure_of_the_note_before_the_dot_does_not_leave_half_a_message_on_the_line() -> None:
+    async with RecordingServer() as server:
+        sender = Sender(server)
+
+        async def broken(_ids: Sequence[int]) -> frozenset[int]:
+            raise ConnectionRefusedError("the database is down")
+
+        with pytest.raises(ConnectionRefusedError):
+            await sender.pool.send([envelope(1)], broken, sender.on_result)
+        results = await sender.send(envelope(2))
+
+    assert results == [(2, True, "dot", 250)]
+    assert [a.recipient for a in server.accepted] == ["ann2@example.org"]

@@ -1,7 +1,8 @@
 """One replica of several, its clock wrong by SKEW seconds.
 
-``python -m tests.story.replica DSN SKEW [unfenced]`` decides and runs the occurrences of a job that is due every
-minute. Each page leaves a row in ``effect``, which has no key: only the fence keeps the page of a zombie out.
+``python -m tests.story.replica DSN SKEW [unfenced]`` decides and runs the occurrences of a job that is
+due every minute. Each page leaves a row in ``effect``, which has no key: only the fence keeps the page of a
+zombie out.
 """
 
 import asyncio
