@@ -53,6 +53,7 @@ def dashboard(count: int, today: date) -> SampleDashboard:
                 **like,
                 "id": f"u{n:07d}",
                 "email": f"u{n}@example.org",
+                "updated_at": at + timedelta(seconds=n),
                 "is_active": True,
                 "preferences": {"notifications": {"email": True}},
             }
@@ -69,7 +70,7 @@ def dashboard(count: int, today: date) -> SampleDashboard:
                 "current_value": 3.0,
                 "target_value": 10.0,
                 "created_at": at,
-                "updated_at": at,
+                "updated_at": at + timedelta(seconds=n),
                 "due_at": datetime.combine(due, datetime.min.time(), UTC),
             }
         )

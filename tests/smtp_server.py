@@ -20,6 +20,7 @@ _MESSAGE_ID = re.compile(rb"^Message-ID: <([^>]+)>", re.MULTILINE)
 
 HANG = "hang"
 DROP = "drop"
+_END = b"\r\n.\r\n"
 Misbehave = Callable[[str, str], str | None]
 """``(phase, recipient)`` to an answer such as ``550 5.1.1 no``, to HANG or DROP, or to None for good manners.
 
@@ -40,6 +41,30 @@ class Accepted:
 
 class _Drop(Exception):
     pass
+
+
+class _Wire:
+    """What the client sent and nobody has looked at yet."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+        self._held = b""
+
+    async def until(self, end: bytes) -> bytes:
+        """Everything up to and including ``end``."""
+        start = 0
+        while (at := self._held.find(end, start)) < 0:
+            start = max(len(self._held) - len(end), 0)
+            more = await self._reader.read(1 << 17)
+            if not more:
+                raise _Drop
+            self._held += more
+        found, self._held = self._held[: at + len(end)], self._held[at + len(end) :]
+        return found
+
+    def put_back(self, data: bytes) -> None:
+        """Let this be read once more."""
+        self._held = data + self._held
 
 
 class RecordingServer:
@@ -79,7 +104,7 @@ class RecordingServer:
         self.connections += 1
         try:
             await self._converse(reader, writer, self.connections)
-        except (_Drop, asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+        except (_Drop, ConnectionError, asyncio.CancelledError):
             pass
         finally:
             self._tasks.discard(task)
@@ -89,6 +114,7 @@ class RecordingServer:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
     ) -> None:
         recipient, refused = "", False
+        wire = _Wire(reader)
 
         async def answer(phase: str, good: str) -> bool:
             told = self._misbehave(phase, recipient)
@@ -101,7 +127,7 @@ class RecordingServer:
 
         await answer("connect", "220 ready")
         while True:
-            line = (await reader.readuntil(b"\r\n")).decode().strip()
+            line = (await wire.until(b"\r\n")).decode().strip()
             self.commands.append(line)
             verb = line.upper().split(" ")[0].split(":")[0]
             if verb == "EHLO":
@@ -117,7 +143,7 @@ class RecordingServer:
                 if refused:
                     writer.write(b"503 5.5.1 no recipients\r\n")
                 elif await answer("data", "354 go on"):
-                    await self._content(reader, recipient, connection, answer)
+                    await self._content(wire, recipient, connection, answer)
             elif verb == "QUIT":
                 writer.write(b"221 bye\r\n")
                 return
@@ -126,20 +152,24 @@ class RecordingServer:
 
     async def _content(
         self,
-        reader: asyncio.StreamReader,
+        wire: _Wire,
         recipient: str,
         connection: int,
         answer: Callable[..., object],
     ) -> None:
-        lines: list[bytes] = []
-        while (line := await reader.readuntil(b"\r\n")) != b".\r\n":
-            lines.append(line[1:] if line.startswith(b".") else line)
-            if len(lines) == 3 and self._misbehave("content", recipient) == DROP:
-                raise _Drop
+        begun = b""
+        while begun.count(b"\n") < 3 and not begun.endswith(_END):
+            begun += await wire.until(b"\r\n")
+            if begun == b".\r\n":
+                break
+        if self._misbehave("content", recipient) == DROP:
+            raise _Drop
+        wire.put_back(b"\r\n" + begun)
+        content = (await wire.until(_END))[:-3].replace(b"\r\n..", b"\r\n.")[2:]
         self.commands.append(".")
         told = self._misbehave("dot", recipient)
         if told is None:
-            self._record(b"".join(lines), recipient, connection)
+            self._record(content, recipient, connection)
             await answer("after_dot", "250 2.0.0 taken")  # type: ignore[misc]
         else:
             await answer("dot", "")  # type: ignore[misc]

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import datetime, time, timedelta
-from zoneinfo import ZoneInfo
 
 from service.domain.address import valid_address
 from service.domain.dashboard import Channel, Kind, QuietHours, User
-from service.domain.schedule import to_instant
+from service.domain.schedule import to_instant, zone_of
 from service.domain.suppression import Reason
 
 Overrides = Mapping[tuple[str, str], bool]
@@ -57,7 +56,7 @@ def earliest(user: User, at: datetime, expires: datetime, *, late: bool) -> date
     ``late``: a catch-up; without a setting of the user's own it keeps the night from 21:00 to 08:00 local.
     """
     quiet = user.preferences.quiet or (_NIGHT if late else None)
-    zone = ZoneInfo(user.timezone)
+    zone = zone_of(user.timezone)
     local = at.astimezone(zone).replace(tzinfo=None)
     if quiet is None or not quiet.contains(local.time()):
         return at

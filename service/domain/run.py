@@ -5,6 +5,8 @@ from datetime import date, datetime
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+from service.domain.schedule import zone_of
+
 
 class Trigger(StrEnum):
     """Who asked for a run."""
@@ -55,7 +57,7 @@ class Tick:
 
     def zone_of(self, user_zone: str) -> ZoneInfo:
         """The zone in which this tick's local dates are taken for a user."""
-        return ZoneInfo(self.clock_zone or user_zone)
+        return zone_of(self.clock_zone or user_zone)
 
     def local_date(self, user_zone: str) -> date:
         """D: the user's local date at the tick."""

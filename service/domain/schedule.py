@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -20,6 +21,12 @@ class Slot:
 
     at: datetime
     local: datetime
+
+
+@cache
+def zone_of(name: str) -> ZoneInfo:
+    """The zone of a valid IANA name; ``ZoneInfo`` itself keeps only the last eight."""
+    return ZoneInfo(name)
 
 
 def to_instant(local: datetime, zone: ZoneInfo) -> datetime:

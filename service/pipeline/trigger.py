@@ -18,7 +18,7 @@ import aiocron
 import structlog
 
 from service.domain.run import PlannedRun, Trigger
-from service.domain.schedule import Schedule, Slot, to_instant
+from service.domain.schedule import Schedule, Slot, to_instant, zone_of
 from service.jobs.job import CatchUp, Job, TimeMode
 from service.store.ledger import Ledger
 
@@ -62,7 +62,7 @@ def _by_instant(
     """
     found: dict[datetime, list[tuple[str, Slot, str | None, datetime]]] = defaultdict(list)
     for name in sorted(zones):
-        zone = ZoneInfo(name)
+        zone = zone_of(name)
         for slot, reason, deadline in _judge(list(schedule.slots(zone, after, until)), zone, job, until):
             found[slot.at].append((name, slot, reason, deadline))
     return [_shared(found[at], until) for at in sorted(found)]
