@@ -318,6 +318,8 @@ async def open_service(
             clock=clock,
             wake=due,
             outbox_wake=outgoing,
+            notice=composer.notice,
+            rules=settings.rules,
             clock_zone=settings.service_timezone if settings.reminder_time_mode == "service" else None,
             unconfirmed_policy=settings.unconfirmed_policy,
             jitter=timedelta(seconds=settings.claim_jitter_seconds),

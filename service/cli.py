@@ -265,7 +265,7 @@ async def _tell_demo(
 ) -> None:
     states = await service.outbox.counts()
     people = await service.pool.fetchval("SELECT count(*) FROM service.users")
-    zones = len(await service.ledger.zones())
+    zones = len({zone for zone, _ in await service.ledger.places()})
     base = f"http://{settings.host}:{settings.port}"
     if options.json:
         out.print_json(

@@ -11,9 +11,11 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from service.domain.run import Rules
 from service.domain.schedule import Schedule
 from service.errors import ConfigurationError, ScheduleError
 
+_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -74,6 +76,23 @@ class Settings(BaseModel):
     mail_reply_to: str = ""
     sender_id: str = "dashboard"
     unconfirmed_policy: Literal["hold", "resend"] = "hold"
+    dkim_domain: str = ""
+    """Empty: mails are not signed. The d= of signatures: the domain of MAIL_FROM or a parent of it."""
+    dkim_selector: str = ""
+    dkim_key: str = ""
+    """PEM of an RSA (2048 bits or more) or Ed25519 key; better by DKIM_KEY_FILE."""
+    bounce_address: str = ""
+    """Where bounces go, e.g. bounce@example.org; senders name their delivery (VERP). Empty: none."""
+    bounce_secret: str = ""
+    """Signs the names of deliveries in bounce addresses; the same on all replicas, for ever."""
+    bounce_maildir: Path | None = None
+    """A Maildir that receives what is sent to BOUNCE_ADDRESS; read every minute."""
+    mail_spread_seconds: float = Field(default=0, ge=0, le=600)
+    """Mails of one slot are spread over so many seconds."""
+
+    # Reminders
+    daily_check_days: str = "mon,tue,wed,thu,fri,sat,sun"
+    inactive_steps: str = "3,7,14"
 
     # Keeping
     analytics_retention_days: int = Field(default=365, ge=30)
@@ -151,6 +170,30 @@ class Settings(BaseModel):
             raise ValueError("ADMIN_TOKEN, VIEWER_TOKEN and DASHBOARD_TOKEN must differ from each other")
         return self
 
+    @field_validator("daily_check_days")
+    @classmethod
+    def _weekdays(cls, value: str) -> str:
+        unknown = [day for day in _listed(value) if day not in _WEEKDAYS]
+        if unknown or not value.strip():
+            raise ValueError(f"{value!r} is not a list of weekdays; use one like mon,tue,wed,thu,fri")
+        return value
+
+    @field_validator("inactive_steps")
+    @classmethod
+    def _steps(cls, value: str) -> str:
+        steps = [int(step) if step.isdigit() else 0 for step in _listed(value)]
+        if not steps or steps != sorted(set(steps)) or not 1 <= steps[0] <= steps[-1] <= 21:
+            raise ValueError(f"{value!r} must be rising days between 1 and 21; use 3,7,14")
+        return value
+
+    @property
+    def rules(self) -> Rules:
+        """What may be tuned in the rules of the reminders."""
+        return Rules(
+            frozenset(_WEEKDAYS.index(day) for day in _listed(self.daily_check_days)),
+            tuple(int(step) for step in _listed(self.inactive_steps)),
+        )
+
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the service."""
@@ -181,7 +224,7 @@ class Settings(BaseModel):
 
     def described(self) -> dict[str, Any]:
         """The configuration without its secrets, for people to read."""
-        secret = {"admin_token", "viewer_token", "dashboard_token", "smtp_pass"}
+        secret = {"admin_token", "viewer_token", "dashboard_token", "smtp_pass", "dkim_key", "bounce_secret"}
         shown = self.model_dump(mode="json")
         for name in secret:
             shown[name] = "(set)" if shown[name] else ""
@@ -205,6 +248,10 @@ class Settings(BaseModel):
         if problems:
             raise ConfigurationError(problems)
         return settings
+
+
+def _listed(value: str) -> list[str]:
+    return [part.strip().lower() for part in value.split(",") if part.strip()]
 
 
 def without_password(url: str) -> str:

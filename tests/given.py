@@ -150,6 +150,7 @@ class World:
             clock=SystemClock(),
             wake=asyncio.Event(),
             outbox_wake=asyncio.Event(),
+            notice=composer().notice,
         )
 
     def delivery(self, transport: Transport, owner: str = "a", **changes: Any) -> Delivery:
@@ -166,14 +167,24 @@ class World:
             **{**values, **changes},
         )
 
-    async def standing(self, user_ids: Sequence[str], goal_ids: Sequence[str]) -> Standing:
-        """How people and goals stand in the copy."""
+    async def standing(
+        self, user_ids: Sequence[str], goal_ids: Sequence[str], session_ids: Sequence[str] = ()
+    ) -> Standing:
+        """How people, goals and sessions stand in the copy."""
         users = await self.pool.fetch("SELECT * FROM service.users WHERE id = ANY ($1)", list(user_ids))
         goals = await self.pool.fetch(
             "SELECT id FROM service.goals WHERE open AND id = ANY ($1)", list(goal_ids)
         )
         found = [replica.user_from_row(row) for row in users]
-        return Standing({u.id: u for u in found}, frozenset(row["id"] for row in goals))
+        running = await self.pool.fetch(
+            "SELECT id FROM service.timer_sessions WHERE status = 'running' AND id = ANY ($1)",
+            list(session_ids),
+        )
+        return Standing(
+            {u.id: u for u in found},
+            frozenset(row["id"] for row in goals),
+            frozenset(row["id"] for row in running),
+        )
 
     async def mails(self) -> dict[str, tuple[str, str | None]]:
         """Each person's mail: its state and the reason."""

@@ -1,7 +1,8 @@
 """Whether and when somebody may be contacted: one place for all jobs, asked at planning and at sending."""
 
-from collections.abc import Mapping
-from datetime import datetime, time, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
 
 from service.domain.address import valid_address
 from service.domain.dashboard import Channel, Kind, QuietHours, User
@@ -12,24 +13,78 @@ Overrides = Mapping[tuple[str, str], bool]
 """(kind or ``*``, channel or ``*``) to on or off: what the recipient told this service. It wins."""
 
 _REMINDERS = frozenset({Kind.DEADLINES, Kind.DAILY, Kind.INACTIVE, Kind.BREAKS})
+NUDGES = frozenset({Kind.DAILY, Kind.INACTIVE})
+"""Mails that ask for something; reports and deadlines are not capped and do not count."""
+_NUDGES_A_WEEK = 3
+_BREAK_MAILS_A_DAY = 2
+_WEEK = timedelta(days=7)
 _NIGHT = QuietHours(time(21), time(8))
 
 
-def verdict(
-    user: User, kind: Kind, channel: Channel, overrides: Overrides, *, suppressed: bool
-) -> Reason | None:
-    """None when the user may get this kind on this channel, else the first rule that forbids it.
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A message that was planned for somebody and still stands."""
 
-    ``suppressed``: the address is on the suppression list. In-app messages need a sound account too:
-    without a usable address there is no contact at all (spec, Preferences).
+    kind: str
+    channel: str
+    local_date: date
+    dedupe_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What this service knows about contacting somebody, beside what the dashboard says.
+
+    ``suppressed``: the address is on the suppression list. ``paused_until``: asked for silence until then.
+    ``quiet``: quiet hours chosen here; they win. ``past``: what was planned in the last days.
+    """
+
+    overrides: Overrides = field(default_factory=dict)
+    suppressed: bool = False
+    paused_until: datetime | None = None
+    quiet: QuietHours | None = None
+    past: tuple[Past, ...] = ()
+
+
+def verdict(user: User, kind: Kind, channel: Channel, known: Known, at: datetime) -> Reason | None:
+    """None when the user may get this kind on this channel at ``at``, else the first rule that forbids it.
+
+    In-app messages need a sound account too: without a usable address there is no contact at all (spec,
+    Preferences).
     """
     if not user.active:
         return Reason.INACTIVE_ACCOUNT
     if not valid_address(user.email):
         return Reason.NO_EMAIL
-    if refused := _refused(user, kind, channel, overrides):
+    if refused := _refused(user, kind, channel, known.overrides):
         return refused
-    return Reason.SUPPRESSED_ADDRESS if suppressed and channel is Channel.EMAIL else None
+    if known.paused_until is not None and at < known.paused_until:
+        return Reason.PAUSED_UNTIL
+    return Reason.SUPPRESSED_ADDRESS if known.suppressed and channel is Channel.EMAIL else None
+
+
+def budget(
+    kind: Kind, channel: Channel, local_date: date, dedupe_key: str, past: Sequence[Past]
+) -> Reason | None:
+    """None when one more message fits into what a person should get, else CAP_DAILY or CAP_WEEKLY.
+
+    Nudges by mail: one a local day and three in seven days, all kinds of nudges together. Breaks by mail: two
+    a day. In-app messages: one per kind and day, breaks apart. ``past`` may hold the message itself.
+    """
+    others = [one for one in past if one.dedupe_key != dedupe_key and one.channel == channel]
+    same_day = [one for one in others if one.local_date == local_date]
+    if channel is Channel.IN_APP:
+        known = kind is not Kind.BREAKS and any(one.kind == kind for one in same_day)
+        return Reason.CAP_DAILY if known else None
+    if kind is Kind.BREAKS:
+        mails = sum(one.kind == kind for one in same_day)
+        return Reason.CAP_DAILY if mails >= _BREAK_MAILS_A_DAY else None
+    if kind not in NUDGES:
+        return None
+    if any(one.kind in NUDGES for one in same_day):
+        return Reason.CAP_DAILY
+    week = [o for o in others if o.kind in NUDGES and abs(o.local_date - local_date) < _WEEK]
+    return Reason.CAP_WEEKLY if len(week) >= _NUDGES_A_WEEK else None
 
 
 def _refused(user: User, kind: Kind, channel: Channel, overrides: Overrides) -> Reason | None:
@@ -50,16 +105,21 @@ def _refused(user: User, kind: Kind, channel: Channel, overrides: Overrides) -> 
     return Reason.PREF_CATEGORY_OFF if blocked else None
 
 
-def earliest(user: User, at: datetime, expires: datetime, *, late: bool) -> datetime | Reason:
+def earliest(
+    user: User, kind: Kind, known: Known, at: datetime, expires: datetime, *, late: bool
+) -> datetime | Reason:
     """When a message decided at ``at`` may go out: now, at the end of the quiet hours, or not (QUIET_HOURS).
 
-    ``late``: a catch-up; without a setting of the user's own it keeps the night from 21:00 to 08:00 local.
+    A break is never deferred: it would not be one. ``late``: a catch-up; without a setting of the user's own
+    it keeps the night from 21:00 to 08:00 local.
     """
-    quiet = user.preferences.quiet or (_NIGHT if late else None)
+    quiet = known.quiet or user.preferences.quiet or (_NIGHT if late else None)
     zone = zone_of(user.timezone)
     local = at.astimezone(zone).replace(tzinfo=None)
     if quiet is None or not quiet.contains(local.time()):
         return at
     day = local.date() if local.time() < quiet.end else local.date() + timedelta(days=1)
     end = to_instant(datetime.combine(day, quiet.end), zone)
-    return end if end < expires else Reason.QUIET_HOURS
+    if end <= at:  # the clock is set back, and its hour comes a second time
+        end = datetime.combine(day, quiet.end, zone).replace(fold=1).astimezone(UTC)
+    return end if end < expires and kind is not Kind.BREAKS else Reason.QUIET_HOURS

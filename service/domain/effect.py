@@ -1,7 +1,7 @@
 """What a job may decide: a message, or a named reason against one. Pure values; the runner applies them."""
 
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from service.domain.dashboard import Channel, Kind
@@ -16,9 +16,11 @@ class Message:
     ``stages``: further unique keys consumed together with it, each with the channels' message
     (``goalDeadlines:{goal}:{due}:{stage}``).
     ``template``: the folder of the mail's templates, e.g. ``goal_deadlines``.
-    ``facts``: JSON-able values that the templates print; frozen in the outbox.
+    ``facts``: JSON-able values that the templates print, in no language; frozen in the outbox.
+    ``goal_ids`` and ``session_ids`` in them are asked for again before sending.
     ``expires_at``: the instant (UTC) from which it is useless and will not be sent.
-    ``in_app``: title, message, type, priority, action of the in-app notification.
+    ``in_app``: type, priority, data and url of the in-app notification, and ``facts`` for its words.
+    ``in_app_life``: how long it is worth showing.
     """
 
     user_id: str
@@ -32,6 +34,7 @@ class Message:
     stages: tuple[str, ...] = ()
     channels: tuple[Channel, ...] = (Channel.EMAIL, Channel.IN_APP)
     in_app: dict[str, Any] = field(default_factory=dict)
+    in_app_life: timedelta = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,10 +33,22 @@ class RunState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Rules:
+    """What the operator may tune in the jobs' rules.
+
+    ``daily_check_days``: weekdays on which dailyCheck is sent, 0 = Monday … 6 = Sunday.
+    ``inactive_steps``: days of absence at which inactiveUsers writes.
+    """
+
+    daily_check_days: frozenset[int] = frozenset(range(7))
+    inactive_steps: tuple[int, ...] = (3, 7, 14)
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """The moment at which a job is asked to decide. Everything is computed as of ``as_of``, never of now.
 
-    ``zones``: the zones whose slot this is; ``None`` means every user.
+    ``zones``: the slot groups whose slot this is (``Europe/Berlin``, ``Europe/Berlin@7``); None: every user.
     ``clock_zone``: when set (``REMINDER_TIME_MODE=service``), all local dates are taken in this one zone.
     """
 
@@ -49,6 +61,7 @@ class Tick:
     force: bool = False
     dry_run: bool = False
     clock_zone: str | None = None
+    rules: Rules = Rules()
 
     @property
     def manual(self) -> bool:

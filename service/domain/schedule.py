@@ -60,6 +60,11 @@ class Schedule:
         """Changes when the expression does."""
         return hashlib.sha256(self.expression.encode()).hexdigest()[:16]
 
+    def at_hour(self, hour: int) -> "Schedule":
+        """The same days and minutes at another hour of the day (0–23)."""
+        minute, _, rest = self.expression.split(maxsplit=2)
+        return Schedule(f"{minute} {hour} {rest}")
+
     def slots(self, zone: ZoneInfo, after: datetime, until: datetime) -> Iterator[Slot]:
         """The slots with after < at <= until, ascending, each wall-clock slot once.
 

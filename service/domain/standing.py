@@ -8,7 +8,9 @@ from service.domain.dashboard import User
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The dashboard's answer. A user who is missing was deleted; a goal that is missing is not open."""
+    """The dashboard's answer. A user who is missing was deleted; a goal that is missing is not open, a
+    session that is missing is not running."""
 
     users: Mapping[str, User]
     open_goals: frozenset[str]
+    running_sessions: frozenset[str] = frozenset()

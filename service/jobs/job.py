@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -10,7 +10,9 @@ import asyncpg
 
 from service.domain.dashboard import Kind, User
 from service.domain.effect import Decision
+from service.domain.figures import LocalSession
 from service.domain.run import Tick
+from service.domain.standing import Standing
 
 
 class JobType(StrEnum):
@@ -53,13 +55,46 @@ class Page:
     """How many users the page looked at, chosen or not."""
 
 
+_PAGE = 1000
+
+
+async def pages(
+    connection: asyncpg.Connection,
+    sql: str,
+    tick: Tick,
+    after: str,
+    facts_of: Callable[[asyncpg.Record], Any],
+) -> AsyncIterator[Page]:
+    """Facts about users in pages of 1,000, by user id.
+
+    ``sql`` takes the last user id, the tick's instant, its slot groups (or NULL), one user's id (or NULL),
+    the one zone of all local dates (or NULL), and how many users to look at; its rows begin with the user.
+    """
+    groups = None if tick.zones is None else list(tick.zones)
+    while rows := await connection.fetch(
+        sql, after, tick.as_of, groups, tick.user_id, tick.clock_zone, _PAGE
+    ):
+        after = rows[-1]["id"]
+        yield Page([facts_of(row) for row in rows], after, len(rows))
+
+
+def dates(found: Sequence[str] | None) -> frozenset[date]:
+    """Local dates that a query gathered as JSON; None when there were none."""
+    return frozenset(map(date.fromisoformat, found or ()))
+
+
+def local_sessions(found: Sequence[Sequence[Any]] | None) -> tuple[LocalSession, ...]:
+    """Sessions that a query gathered as JSON: [local date, focus, status, focus seconds, category] each."""
+    return tuple(LocalSession(date.fromisoformat(day), *rest) for day, *rest in found or ())
+
+
 Read = Callable[[asyncpg.Connection, Tick, str], AsyncIterator[Page]]
 """``read(connection, tick, after)`` streams pages of facts about users whose id is greater than ``after``."""
 
 Decide = Callable[[Any, Tick], Decision]
 
-Revalidate = Callable[[dict[str, Any], frozenset[str]], dict[str, Any] | None]
-"""``revalidate(frozen facts, ids of goals still open)``: the facts that remain true; None if nothing does."""
+Revalidate = Callable[[dict[str, Any], Standing], dict[str, Any] | None]
+"""``revalidate(frozen facts, how things stand now)``: the facts that remain true; None if nothing does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from service.domain.address import valid_address
 from service.domain.dashboard import Kind
 from service.domain.plain import clean, shorten
 from service.errors import ConfigurationError
-from service.mail.render import Links, Rendered, Renderer
+from service.mail.render import Links, Notice, Rendered, Renderer
 from service.mail.words import words_for
 
 _THIS_MACHINE = {"127.0.0.1", "localhost", "::1", "0.0.0.0"}  # noqa: S104 — compared with, not bound to
@@ -116,6 +116,10 @@ class Composer:
             template, facts, locale=locale, name=name, links=links, kind=kind, reason=reason
         )
 
+    def notice(self, template: str, facts: Mapping[str, Any], locale: str) -> Notice:
+        """The words of an in-app notification."""
+        return self._renderer.notice(template, facts, locale)
+
     def compose(self, letter: Letter) -> bytes:
         """The whole message, CRLF only, 7-bit, not dot-stuffed. ``ValueError`` for an unusable letter."""
         _require_sendable(letter)
@@ -145,7 +149,7 @@ class Composer:
 
     def _shared_headers(self, letter: Letter) -> str:
         job_type, _, job = letter.job.rpartition(".")
-        label = words_for(letter.locale).list_names[letter.kind]
+        label = words_for(letter.locale).list_name(letter.kind)
         return (
             self._constant
             + _list_id(label, f"{letter.kind}.{self._list_domain}")

@@ -12,7 +12,7 @@ from jinja2 import BaseLoader, Environment, StrictUndefined, Template
 
 from service.domain.dashboard import Kind
 from service.domain.plain import clean, shorten
-from service.mail.words import Words, words_for
+from service.mail.words import LANGUAGES, Words, words_for
 
 SUBJECT_LIMIT = 78
 GOALS_SHOWN = 25
@@ -22,6 +22,7 @@ _FOLDER = Path(__file__).parent / "templates"
 _LIMITS = {"subject": SUBJECT_LIMIT, "headline": 120, "url_path": 1000}
 _LIMIT = 100
 _NAME_LIMIT = 60
+_GAPS = re.compile(r"\n{3,}")
 _FAKED_REPLY = re.compile(r"^(?:(?:re|fwd?|aw|wg|sv|antw)\s*:\s*)+", re.IGNORECASE)
 
 
@@ -49,38 +50,34 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """The words of an in-app notification."""
+
+    title: str
+    message: str
+    button: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Folder:
     subject: Template
     text: Template
     html: Template
+    in_app: Template
 
 
 class Renderer:
-    """Compiles every template once; a folder below ``templates`` is one mail."""
+    """Compiles every template once for each language; a folder below ``templates`` is one mail."""
 
     def __init__(self, brand: str) -> None:
-        text = Environment(
-            loader=BaseLoader(),
-            undefined=StrictUndefined,
-            autoescape=False,  # noqa: S701 — plain text; HTML has its own environment below
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
-        # An HTML parser moves {% for %} out of tables, where the loop silently vanishes; comments stay.
-        html = Environment(
-            loader=BaseLoader(),
-            undefined=StrictUndefined,
-            autoescape=True,
-            trim_blocks=True,
-            block_start_string="<!--%",
-            block_end_string="%-->",
-            comment_start_string="<!--#",
-            comment_end_string="#-->",
-        )
         self._brand = clean(brand)
         folders = sorted(path for path in _FOLDER.iterdir() if path.is_dir())
-        self._folders = {folder.name: _compile(folder, text, html) for folder in folders}
+        pages = {folder.name: _page(folder) for folder in folders}
+        self._folders = {
+            (folder.name, language): _compile(folder, pages[folder.name], words_for(language))
+            for folder in folders
+            for language in LANGUAGES
+        }
 
     def render(
         self,
@@ -94,13 +91,22 @@ class Renderer:
         reason: str = "",
     ) -> Rendered:
         """Print the facts. ``KeyError``: no such template; ``UndefinedError``: a fact is missing."""
-        folder = self._folders[template]
         words = words_for(locale)
+        folder = self._folders[template, words.language]
         told = fitted(tidy(facts))
         told |= self._frame(words, links, kind, name=name, reason=reason)
         subject = as_subject(folder.subject.render(told), words)
         told["subject"] = subject
-        return Rendered(subject, folder.text.render(told), folder.html.render(told))
+        text = _GAPS.sub("\n\n", folder.text.render(told))
+        return Rendered(subject, text, folder.html.render(told))
+
+    def notice(self, template: str, facts: Mapping[str, Any], locale: str) -> Notice:
+        """Word an in-app notification: title of at most 100 characters, message 500, button 30."""
+        words = words_for(locale)
+        folder = self._folders[template, words.language]
+        told = folder.in_app.render(tidy(facts) | {"w": words})
+        title, message, button = (line for line in told.split("\n") if line.strip())
+        return Notice(shorten(title, 100), shorten(message, 500), shorten(button, 30))
 
     def _frame(self, words: Words, links: Links, kind: Kind, *, name: str, reason: str) -> dict[str, Any]:
         return {
@@ -109,7 +115,7 @@ class Renderer:
             "kind": kind,
             "brand": self._brand,
             "name": shorten(clean(name), _NAME_LIMIT),
-            "reason": clean(reason) or words.reasons[kind],
+            "reason": clean(reason) or words.reason(kind),
         }
 
 
@@ -148,15 +154,48 @@ def as_subject(text: str, words: Words) -> str:
     return subject if len(subject) >= 3 else words.default_subject
 
 
-def _compile(folder: Path, text: Environment, html: Environment) -> _Folder:
-    """Layout and body are joined first: the inliner must see the whole page."""
-    page = _within("layout.html", folder / "body.html").replace(
-        "@@preheader@@", _read(folder / "preheader.html")
+def _environments(words: Words) -> tuple[Environment, Environment]:
+    """One for plain text, one for HTML, speaking a language."""
+    text = Environment(
+        loader=BaseLoader(),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 — plain text; HTML has its own environment below
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        extensions=["jinja2.ext.i18n"],
     )
+    # An HTML parser moves {% for %} out of tables, where the loop silently vanishes; comments stay.
+    html = Environment(
+        loader=BaseLoader(),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        block_start_string="<!--%",
+        block_end_string="%-->",
+        comment_start_string="<!--#",
+        comment_end_string="#-->",
+        extensions=["jinja2.ext.i18n"],
+    )
+    for environment in (text, html):
+        environment.install_gettext_translations(words.catalogue, newstyle=True)  # type: ignore[attr-defined]
+    return text, html
+
+
+def _page(folder: Path) -> str:
+    """Layout, parts and body are joined first: the inliner must see the whole page."""
+    page = _within("layout.html", folder / "body.html")
+    page = page.replace("@@parts@@", _read(_FOLDER / "parts.html"))
+    return _inlined(page.replace("@@preheader@@", _read(folder / "preheader.html")))
+
+
+def _compile(folder: Path, page: str, words: Words) -> _Folder:
+    text, html = _environments(words)
     return _Folder(
         subject=text.from_string(_read(folder / "subject.txt")),
         text=text.from_string(_within("layout.txt", folder / "body.txt") + "\n"),
-        html=html.from_string(_inlined(page)),
+        html=html.from_string(page),
+        in_app=text.from_string(_read(folder / "in_app.txt")),
     )
 
 

@@ -1,108 +1,261 @@
-"""The words that templates do not hold themselves. English today; a catalogue is one more ``Words``."""
+"""Words, numbers and dates of one language: a gettext catalogue and Babel's locale data.
 
+Sources are English; ``catalogues/<language>.po`` holds the others. A language is one more file there.
+"""
+
+import gettext
+import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from babel import Locale
+from babel.dates import format_date
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.numbers import format_decimal
 
 from service.domain.dashboard import Kind
+from service.domain.trend import NEW
+
+_CATALOGUES = Path(__file__).parent / "catalogues"
+LANGUAGES = ("en", *sorted(path.stem for path in _CATALOGUES.glob("*.po")))
+_NO_BREAK = "\u00a0"
 
 
-@dataclass(frozen=True, slots=True)
+def N_(text: str) -> str:  # noqa: N802 — gettext's own name for "to be translated later"
+    """Mark a text for extraction."""
+    return text
+
+
+_LISTS = {
+    Kind.DEADLINES: N_("Deadline reminders"),
+    Kind.DAILY: N_("Daily check-in"),
+    Kind.WEEKLY: N_("Weekly review"),
+    Kind.INACTIVE: N_("Reminders after a pause"),
+    Kind.BREAKS: N_("Break reminders"),
+    Kind.MONTHLY: N_("Monthly report"),
+}
+_HINTS = {
+    Kind.DEADLINES: N_("When a goal is due in a week, tomorrow or today, or has passed its date"),
+    Kind.DAILY: N_("In the evening, when a streak is about to end or after some quiet days"),
+    Kind.WEEKLY: N_("Your week on one page, at its end"),
+    Kind.INACTIVE: N_("A few, when you have not been here for days"),
+    Kind.BREAKS: N_("During long focus sessions"),
+    Kind.MONTHLY: N_("The month before, on the first"),
+}
+_REASONS = {
+    Kind.DEADLINES: N_("You get this because a goal of yours has a date soon and deadline reminders are on."),
+    Kind.DAILY: N_("You get this because daily check-ins are on."),
+    Kind.WEEKLY: N_("You get this because weekly reviews are on."),
+    Kind.INACTIVE: N_("You get this because you have an account and reminders after a pause are on."),
+    Kind.BREAKS: N_("You get this because you asked for break reminders by mail."),
+    Kind.MONTHLY: N_("You get this because monthly reports are on."),
+}
+_STOPS = {
+    Kind.DEADLINES: N_("Stop deadline reminders"),
+    Kind.DAILY: N_("Stop daily check-ins"),
+    Kind.WEEKLY: N_("Stop weekly reviews"),
+    Kind.INACTIVE: N_("Stop reminders after a pause"),
+    Kind.BREAKS: N_("Stop break reminders"),
+    Kind.MONTHLY: N_("Stop monthly reports"),
+}
+_SECTIONS = {
+    "tomorrow": N_("Due tomorrow"),
+    "today": N_("Due today"),
+    "overdue": N_("Overdue"),
+    "week": N_("Due in one week"),
+    "also": N_("Also due soon"),
+}
+
+
 class Words:
-    """Everything that a mail says in one language, apart from the facts."""
+    """Everything that a page or a mail says in one language, apart from the facts."""
 
-    language: str
-    """BCP 47, for the ``lang`` attribute."""
-    weekdays: tuple[str, ...]
-    """Short, Monday first."""
-    months: tuple[str, ...]
-    list_names: Mapping[Kind, str]
-    reasons: Mapping[Kind, str]
-    """Why somebody gets mails of this kind, for the footer."""
-    stop_kind: Mapping[Kind, str]
-    stop_all: str
-    preferences: str
-    hello: str
-    hello_nobody: str
-    default_subject: str
-    deadlines_lead: str
-    overdue_hint: str
-    open_goal: str
-    open_goals: str
-    more_goal: str
-    more_goals: str
+    def __init__(self, language: str) -> None:
+        self.language = language
+        """BCP 47, for the ``lang`` attribute."""
+        self.locale = Locale.parse(language, sep="-")
+        self.catalogue = _catalogue(language)
+        self.gettext = self.catalogue.gettext
+        self.ngettext = self.catalogue.ngettext
 
-    def day(self, iso: str) -> str:
-        """A date with its weekday: ``2026-03-10`` → ``Tue 10 March``."""
-        day = date.fromisoformat(iso)
-        return f"{self.weekdays[day.weekday()]} {day.day} {self.months[day.month - 1]}"
+    # ── Kinds of mail ───────────────────────────────────────────────────────────────────────────────────────
+
+    def list_name(self, kind: Kind) -> str:
+        """What mails of a kind are called."""
+        return self.gettext(_LISTS[kind])
+
+    def hint(self, kind: Kind) -> str:
+        """When mails of a kind come."""
+        return self.gettext(_HINTS[kind])
+
+    def reason(self, kind: Kind) -> str:
+        """Why somebody gets mails of this kind, for the footer."""
+        return self.gettext(_REASONS[kind])
+
+    def stop(self, kind: Kind) -> str:
+        """The link that ends mails of this kind."""
+        return self.gettext(_STOPS[kind])
+
+    @property
+    def default_subject(self) -> str:
+        """For a mail whose subject would say nothing."""
+        return self.gettext("A reminder for you")
+
+    def section(self, key: str) -> str:
+        """A section of the deadline mail."""
+        return self.gettext(_SECTIONS[key])
 
     def greeting(self, name: str) -> str:
         """The first words of the mail; fits people whose name nobody knows."""
-        return self.hello.format(name=name) if name else self.hello_nobody
+        return self.gettext("Hello %(name)s,") % {"name": name} if name else self.gettext("Hello,")
 
-    def more(self, count: int) -> str:
-        """How many goals are not listed."""
-        return self.more_goal if count == 1 else self.more_goals.format(count=count)
+    # ── Dates and numbers ───────────────────────────────────────────────────────────────────────────────────
+
+    @lru_cache(maxsize=2048)  # noqa: B019 — a few instances, alive as long as the process
+    def day(self, iso: str) -> str:
+        """A date with its weekday: ``2026-03-10`` → ``Tue 10 Mar``."""
+        return self._dated(iso, self.gettext("EEE d MMM"))
+
+    @lru_cache(maxsize=512)  # noqa: B019
+    def weekday(self, iso: str) -> str:
+        """Its short weekday: ``Tue``."""
+        return self._dated(iso, "EEE").rstrip(".")
+
+    @lru_cache(maxsize=512)  # noqa: B019
+    def full_weekday(self, iso: str) -> str:
+        """Its weekday: ``Tuesday``."""
+        return self._dated(iso, "EEEE")
+
+    @lru_cache(maxsize=512)  # noqa: B019
+    def month(self, iso: str) -> str:
+        """Its month: ``March``."""
+        return self._dated(iso, "LLLL")
+
+    def span(self, first: str, last: str) -> str:
+        """A range of dates in words: ``Mon 20 Apr – Sun 26 Apr``."""
+        return f"{self.day(first)} – {self.day(last)}"
+
+    def number(self, value: float) -> str:
+        """A number with at most one decimal, as the locale writes it."""
+        return str(format_decimal(value, "#,##0.#", locale=self.locale))
+
+    def percent(self, value: float) -> str:
+        """``30 %``."""
+        return f"{self.number(round(value))}{_NO_BREAK}%"
+
+    def duration(self, seconds: float) -> str:
+        """``3 h 25 min``; minutes alone below an hour, hours alone when there are no minutes."""
+        hours, minutes = divmod(round(seconds / 60), 60)
+        parts = {"h": self.number(hours), "m": minutes}
+        if not hours:
+            return self.gettext("%(m)s min") % parts
+        if not minutes:
+            return self.gettext("%(h)s h") % parts
+        return self.gettext("%(h)s h %(m)s min") % parts
+
+    def change(self, change: int | str | None) -> str:
+        """The trend in words: ``12 % more``, ``new``, or nothing."""
+        if change is None:
+            return ""
+        if change == NEW:
+            return self.gettext("new")
+        percent = self.percent(abs(int(change)))
+        template = self.gettext("%(percent)s more") if int(change) > 0 else self.gettext("%(percent)s less")
+        return template % {"percent": percent}
+
+    def when(self, days: int) -> str:
+        """The distance in words: ``today``, ``in 1 day``, ``3 days ago``."""
+        if days == 0:
+            return self.gettext("today")
+        if days > 0:
+            return self.ngettext("in %(num)s day", "in %(num)s days", days) % {"num": days}
+        return self.ngettext("%(num)s day ago", "%(num)s days ago", -days) % {"num": -days}
+
+    def progress(self, goal: Mapping[str, Any]) -> str:
+        """``3 / 10 books (30 %)``, the per cent alone, or nothing when nothing is known."""
+        if goal["percent"] is None:
+            return ""
+        percent = self.percent(goal["percent"])
+        if goal["target"] is None:
+            return percent
+        unit = f" {goal['unit']}" if goal["unit"] else ""
+        return f"{self.number(goal['current'])} / {self.number(goal['target'])}{unit} ({percent})"
+
+    def dates(self, first: str, last: str) -> str:
+        """A short range: ``2 – 8 Mar``, ``30 Mar – 5 Apr``."""
+        pattern = self.gettext("d MMM")
+        end = self._dated(last, pattern)
+        if first == last:
+            return end
+        same = first[:7] == last[:7]
+        begin = self._dated(first, pattern.replace("MMM", "").strip() if same else pattern)
+        return f"{begin} – {end}"
+
+    # ── Sentences of the reports ────────────────────────────────────────────────────────────────────────────
+
+    def suggestion(self, rule: Mapping[str, Any]) -> str:
+        """One suggestion for the week ahead."""
+        match rule["rule"]:
+            case "goal_behind":
+                said = self.gettext(
+                    "“%(title)s” is due %(when)s and stands at %(percent)s. One session helps."
+                )
+                title = rule["title"] or self.gettext("Untitled goal")
+                return said % {
+                    "title": title,
+                    "when": self.when(rule["days"]),
+                    "percent": self.percent(rule["percent"]),
+                }
+            case "begin_small":
+                return self.gettext("One session of ten minutes early in the week makes a start.")
+            case "longer_sessions":
+                return self.gettext("Your sessions were short. Try one of 25 minutes without interruption.")
+            case "one_more_day":
+                return self.gettext("One more active day, even a short one, makes it a habit.")
+            case "best_day":
+                said = self.gettext("%(weekday)s was your best day. Keep that time free again.")
+                return said % {"weekday": self.full_weekday(rule["date"])}
+        return self.gettext("Keep what worked.")
+
+    def final(self, figures: Mapping[str, Any]) -> str:
+        """Last week's figures, where they changed after its review was sent."""
+        sessions = self.ngettext("%(num)s session", "%(num)s sessions", figures["sessions"])
+        return self.gettext("Last week, final: %(time)s focused in %(sessions)s.") % {
+            "time": self.duration(figures["focus_seconds"]),
+            "sessions": sessions % {"num": figures["sessions"]},
+        }
+
+    def _dated(self, iso: str, pattern: str) -> str:
+        return format_date(date.fromisoformat(iso), pattern, locale=self.locale)
 
 
-ENGLISH = Words(
-    language="en",
-    weekdays=("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"),
-    months=(
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ),
-    list_names={
-        Kind.DEADLINES: "Deadline reminders",
-        Kind.DAILY: "Daily check-in",
-        Kind.WEEKLY: "Weekly review",
-        Kind.INACTIVE: "Reminders after a pause",
-        Kind.BREAKS: "Break reminders",
-        Kind.MONTHLY: "Monthly report",
-    },
-    reasons={
-        Kind.DEADLINES: "You get this because a goal of yours has a date soon and deadline reminders are on.",
-        Kind.DAILY: "You get this because daily check-ins are on.",
-        Kind.WEEKLY: "You get this because weekly reviews are on.",
-        Kind.INACTIVE: "You get this because you have an account and reminders after a pause are on.",
-        Kind.BREAKS: "You get this because you asked for break reminders by mail.",
-        Kind.MONTHLY: "You get this because monthly reports are on.",
-    },
-    stop_kind={
-        Kind.DEADLINES: "Stop deadline reminders",
-        Kind.DAILY: "Stop daily check-ins",
-        Kind.WEEKLY: "Stop weekly reviews",
-        Kind.INACTIVE: "Stop reminders after a pause",
-        Kind.BREAKS: "Stop break reminders",
-        Kind.MONTHLY: "Stop monthly reports",
-    },
-    stop_all="Stop all mails",
-    preferences="Change what you get",
-    hello="Hello {name},",
-    hello_nobody="Hello,",
-    default_subject="A reminder for you",
-    deadlines_lead="this is what is due, and where it stands.",
-    overdue_hint="Done already, or no longer wanted? Close the goal or give it a new date.",
-    open_goal="Open this goal",
-    open_goals="Open your goals",
-    more_goal="+1 more",
-    more_goals="+{count} more",
-)
-
-_LANGUAGES = {"en": ENGLISH}
+def language_of(locale: str) -> str:
+    """The shipped language for a locale such as ``de-AT``; English where there is none."""
+    language = locale.replace("_", "-").partition("-")[0].lower()
+    return language if language in LANGUAGES else "en"
 
 
 def words_for(locale: str) -> Words:
-    """The words of a locale such as ``de-AT``; English where there is no catalogue yet."""
-    return _LANGUAGES.get(locale.replace("_", "-").partition("-")[0].lower(), ENGLISH)
+    """The words of a locale."""
+    return _words(language_of(locale))
+
+
+@lru_cache
+def _words(language: str) -> Words:
+    return Words(language)
+
+
+def _catalogue(language: str) -> gettext.NullTranslations:
+    path = _CATALOGUES / f"{language}.po"
+    if not path.exists():
+        return gettext.NullTranslations()
+    with path.open("rb") as file:
+        found = read_po(file, locale=language)
+    compiled = io.BytesIO()
+    write_mo(compiled, found)
+    compiled.seek(0)
+    return gettext.GNUTranslations(compiled)

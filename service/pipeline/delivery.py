@@ -75,8 +75,8 @@ class Grouped:
 class Delivery:
     """Sends what is in the outbox. Several may share one database.
 
-    ``standing`` asks the dashboard how users and goals are now. ``rate``: messages per second at most, 0: no
-    limit. ``problem`` is a sentence while the mail server refuses *us*; users bear nothing of it.
+    ``standing`` asks the dashboard how users, goals and sessions are now. ``rate``: messages per second at
+    most, 0: no limit. ``problem`` is a sentence while the mail server refuses *us*; users bear nothing of it.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Delivery:
         outbox: Outbox,
         transport: Transport,
         compose: Callable[[Claimed], bytes],
-        standing: Callable[[Sequence[str], Sequence[str]], Awaitable[Standing]],
+        standing: Callable[[Sequence[str], Sequence[str], Sequence[str]], Awaitable[Standing]],
         jobs: Mapping[str, Job],
         *,
         sender: str,
@@ -133,7 +133,7 @@ class Delivery:
         if self.problem:
             return await self._one_batch(1)
         async with asyncio.TaskGroup() as group:
-            lines = [group.create_task(self._line(stop)) for _ in range(self._connections)]
+            lines = [group.create_task(self._line(stop)) for _ in range(self._lines())]
         return sum(line.result() for line in lines)
 
     async def _line(self, stop: asyncio.Event | None) -> int:
@@ -146,11 +146,17 @@ class Delivery:
             seen += done
         return seen
 
+    def _lines(self) -> int:
+        """So many connections that each gets its turn well within a lease, even at the limited rate."""
+        if not self._rate:
+            return self._connections
+        return max(1, min(self._connections, int(self._rate * self._outbox.lease.total_seconds() / 4)))
+
     def _batch_size(self) -> int:
         """So many that a batch is over well within its lease, even at the limited rate."""
         if not self._rate:
             return self._batch
-        share = self._rate * self._outbox.lease.total_seconds() / 4 / self._connections
+        share = self._rate * self._outbox.lease.total_seconds() / 4 / self._lines()
         return max(1, min(self._batch, int(share)))
 
     async def _one_batch(self, limit: int) -> int:
@@ -167,7 +173,11 @@ class Delivery:
 
     async def _deliver(self, claimed: list[Claimed]) -> int:
         try:
-            now = await self._standing([c.user_id for c in claimed], [g for c in claimed for g in _goals(c)])
+            now = await self._standing(
+                [c.user_id for c in claimed],
+                _mentioned(claimed, "goal_ids"),
+                _mentioned(claimed, "session_ids"),
+            )
         except (SourceUnavailable, SchemaUnknown) as error:
             # Never sent unvalidated: the dashboard decides whether it still holds.
             log.warning("delivery waits for the dashboard", messages=len(claimed), error=type(error).__name__)
@@ -185,7 +195,10 @@ class Delivery:
         changed: list[dict[str, Any]] = []
         for one in claimed:
             reason = refusal(one, now)
-            facts = None if reason else still_true(one, self._jobs[one.job], now.open_goals)
+            if reason is None and (wait := quiet_now(one, now)):
+                gone.append(wait)
+                continue
+            facts = None if reason else still_true(one, self._jobs[one.job], now)
             if reason is None and facts is None:
                 reason = Reason.REVALIDATED_AWAY
             if reason or facts is None:
@@ -288,17 +301,29 @@ def refusal(one: Claimed, now: Standing) -> Reason | None:
     user = now.users.get(one.user_id)
     if user is None:
         return Reason.REVALIDATED_AWAY
-    return contact.verdict(user, Kind(one.kind), Channel.EMAIL, one.overrides, suppressed=one.suppressed)
+    return contact.verdict(user, Kind(one.kind), Channel.EMAIL, one.known, one.claimed_at)
 
 
-def still_true(one: Claimed, job: Job, open_goals: frozenset[str]) -> dict[str, Any] | None:
+def quiet_now(one: Claimed, now: Standing) -> Settlement | None:
+    """A message that a retry or an outage moved into somebody's quiet hours waits for their end."""
+    user = replace(now.users[one.user_id], timezone=one.zone)
+    at = contact.earliest(user, Kind(one.kind), one.known, one.claimed_at, one.expires_at, late=False)
+    if isinstance(at, Reason):
+        return Settlement(one.id, one.epoch, "skipped", str(at))
+    if at > one.claimed_at:
+        pause = at - one.claimed_at
+        return Settlement(one.id, one.epoch, "planned", "quiet_hours", delay=pause, refund=True)
+    return None
+
+
+def still_true(one: Claimed, job: Job, now: Standing) -> dict[str, Any] | None:
     """The facts that still hold; None when nothing does.
 
     What was on the wire before is sent whole or not at all, so that the copy is byte-identical.
     """
     if job.revalidate is None:
         return one.facts
-    left = job.revalidate(one.facts, open_goals)
+    left = job.revalidate(one.facts, now)
     return one.facts if left is not None and one.dot_at is not None else left
 
 
@@ -324,8 +349,8 @@ def settlement_of(claimed: Claimed, result: Result, what: Fate, spread: float) -
     return replace(base, reason="hard_bounce")
 
 
-def _goals(one: Claimed) -> list[str]:
-    return [goal["id"] for section in one.facts.get("sections", ()) for goal in section["goals"]]
+def _mentioned(claimed: Sequence[Claimed], what: str) -> list[str]:
+    return [id_ for one in claimed for id_ in one.facts.get(what, ())]
 
 
 def _brought_up_to_date(one: Claimed, facts: dict[str, Any], now: Standing) -> Claimed:

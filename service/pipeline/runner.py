@@ -8,8 +8,8 @@ import asyncio
 import random
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any, Literal, cast
@@ -19,15 +19,17 @@ import structlog
 
 from service.clock import Clock
 from service.domain import contact
-from service.domain.dashboard import Channel
+from service.domain.contact import Known
+from service.domain.dashboard import Channel, User
 from service.domain.effect import Decision, Message, Skip
-from service.domain.run import RunState, Tick, Trigger
+from service.domain.run import Rules, RunState, Tick, Trigger
 from service.domain.suppression import Reason
 from service.errors import AlreadyRunning, BadRequest, LeaseLost, SchemaUnknown, SourceUnavailable
 from service.jobs.job import Facts, Job, Page
+from service.mail.render import Notice
 from service.store import planning
 from service.store.ledger import Ledger, Run
-from service.store.planning import Contact, Planned, Refusal, Stamp
+from service.store.planning import Planned, Refusal, Stamp
 
 log = structlog.get_logger()
 
@@ -69,6 +71,7 @@ class Runner:
     """Runs what is due. ``refresh`` brings the dashboard's data up to date before a tick.
 
     ``wake`` tells that something may be due, ``outbox_wake`` that there is something to send.
+    ``notice`` words an in-app notification: (template, facts, locale) to title, message and button.
     ``clock_zone``: one zone for all local dates (``REMINDER_TIME_MODE=service``), else None.
     """
 
@@ -83,6 +86,8 @@ class Runner:
         clock: Clock,
         wake: asyncio.Event,
         outbox_wake: asyncio.Event,
+        notice: Callable[[str, Mapping[str, Any], str], Notice],
+        rules: Rules = Rules(),
         clock_zone: str | None = None,
         unconfirmed_policy: str = "hold",
         jitter: timedelta = timedelta(0),
@@ -97,6 +102,8 @@ class Runner:
         self._clock = clock
         self._wake = wake
         self._outbox_wake = outbox_wake
+        self._notice = notice
+        self._rules = rules
         self._clock_zone = clock_zone
         self._policy = unconfirmed_policy
         self._jitter = jitter
@@ -172,7 +179,8 @@ class Runner:
         job = self._jobs[job_id]
         await self._refresh()
         zone = self._clock_zone
-        tick = Tick(job_id, 0, as_of, None, Trigger.MANUAL, user_id, force, dry_run=True, clock_zone=zone)
+        manual = Trigger.MANUAL
+        tick = Tick(job_id, 0, as_of, None, manual, user_id, force, True, zone, self._rules)  # noqa: FBT003
         counts: Counter[str] = Counter()
         sample: list[dict[str, Any]] = []
         now = await self._ledger.now()
@@ -291,12 +299,15 @@ class Runner:
             user_id=options.get("userId"),
             force=bool(options.get("force")),
             clock_zone=self._clock_zone,
+            rules=self._rules,
         )
 
     async def _apply(self, run: Run, job: Job, tick: Tick, page: Page) -> list[str]:
         """One page in one transaction: fence, messages, reasons, progress."""
         stamp = Stamp(run.id, run.job, run.nominal_at, self._mail_domain, self._policy)
         async with self._ledger.step(run) as connection:
+            if job.kind in contact.NUDGES:
+                await planning.lock_budget(connection)
             now = await self._ledger.now()
             applied = await self._decide(connection, job, tick, page, now)
             new = await planning.plan(connection, stamp, applied.planned)
@@ -307,20 +318,28 @@ class Runner:
 
     async def _decide(self, connection: Any, job: Job, tick: Tick, page: Page, now: datetime) -> Applied:
         """Ask the job about everybody on the page, then the rules that hold for all jobs."""
-        contacts = await planning.contacts(connection, [facts.user for facts in page.facts])
+        contacts = await planning.contacts(connection, [facts.user for facts in page.facts], tick.as_of)
         applied = Applied([], [], [])
         for facts in page.facts:
             decision, error = _ask(job, facts, tick)
             if error:
                 applied.errors.append(error)
+            no = decision if isinstance(decision, Skip) else None
             if isinstance(decision, Message):
-                decision = _reach(decision, facts, contacts[facts.user.id], tick, now, applied.planned)
-            if isinstance(decision, Skip):
+                planned, no = reach(decision, facts.user, contacts[facts.user.id], tick, now)
+                applied.planned.extend(self._worded(one) for one in planned)
+            if no:
                 local_date = tick.local_date(facts.user.timezone)
-                applied.refused.append(
-                    Refusal(facts.user.id, local_date, str(decision.reason), decision.detail)
-                )
+                applied.refused.append(Refusal(facts.user.id, local_date, str(no.reason), no.detail))
         return applied
+
+    def _worded(self, planned: Planned) -> Planned:
+        """An in-app notification gets its words now, in its reader's language; a mail when it is sent."""
+        if planned.channel is Channel.EMAIL:
+            return planned
+        message = planned.message
+        notice = self._notice(message.template, message.in_app["facts"], planned.user.locale)
+        return replace(planned, notice=notice)
 
     async def _tell(self, run: Run, seconds: float) -> None:
         try:
@@ -352,25 +371,32 @@ def _ask(job: Job, facts: Facts, tick: Tick) -> tuple[Decision, str | None]:
         return Skip(facts.user.id, Reason.USER_ERROR, type(error).__name__), traceback.format_exc()
 
 
-def _reach(
-    message: Message, facts: Facts, known: Contact, tick: Tick, now: datetime, planned: list[Planned]
-) -> Decision:
-    """Plan the message on each channel that is allowed; without any, the first channel's reason."""
+def reach(
+    message: Message, user: User, known: Known, tick: Tick, now: datetime
+) -> tuple[list[Planned], Skip | None]:
+    """The message on each channel that is allowed, and the first rule that kept it off one.
+
+    The order of the rules: account, address, wishes, pause, suppression; budget; quiet hours.
+    """
     expires = max(message.expires_at, now + _MANUAL_LIFE) if tick.manual else message.expires_at
-    refused: Reason | None = None
     start = now if tick.manual else max(now, tick.as_of)
-    late = tick.trigger is Trigger.CATCHUP
-    reached = False
+    key = f"{message.dedupe_key}:force:{tick.run_id}" if tick.force else message.dedupe_key
+    planned: list[Planned] = []
+    refused: tuple[Reason, Channel] | None = None
     for channel in message.channels:
-        no = contact.verdict(facts.user, message.kind, channel, known.overrides, suppressed=known.suppressed)
-        at = no or contact.earliest(facts.user, start, expires, late=late)
+        no = contact.verdict(user, message.kind, channel, known, start)
+        if no is None and not tick.force:
+            no = contact.budget(message.kind, channel, message.local_date, key, known.past)
+        late = tick.trigger is Trigger.CATCHUP
+        at = no or contact.earliest(user, message.kind, known, start, expires, late=late)
         if isinstance(at, Reason):
-            refused = refused or at
-            continue
-        key = f"{message.dedupe_key}:force:{tick.run_id}" if tick.force else message.dedupe_key
-        planned.append(Planned(message, channel, facts.user, at, expires, key))
-        reached = True
-    return message if reached else Skip(facts.user.id, refused or Reason.NO_CONTENT)
+            refused = refused or (at, channel)
+        else:
+            planned.append(Planned(message, channel, user, at, expires, key))
+    if refused is None:
+        return planned, None
+    detail = f"Not on the channel {refused[1]}." if planned else ""
+    return planned, Skip(user.id, refused[0], detail)
 
 
 def _pair(planned: Planned) -> tuple[str, str]:

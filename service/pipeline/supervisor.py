@@ -48,13 +48,15 @@ class Supervisor:
             watched.state, watched.since = "running", self._clock.now()
             started = self._clock.monotonic()
             try:
-                await loop(stop)
-            except Exception as error:
-                failures = failures + 1 if self._clock.monotonic() - started < 60 else 1
-                watched.state, watched.restarts = "restarting", watched.restarts + 1
-                watched.last_error = f"{type(error).__name__}: {error}"
-                log.exception("loop died", loop=watched.name, restarts=watched.restarts)
-                await _pause(backoff(failures), stop)
+                error = await _end_of(loop, stop)
+            except Exception as died:
+                error = f"{type(died).__name__}: {died}"
+                log.exception("loop died", loop=watched.name, restarts=watched.restarts + 1)
+            if error is None:
+                continue
+            failures = failures + 1 if self._clock.monotonic() - started < 60 else 1
+            watched.state, watched.restarts, watched.last_error = "restarting", watched.restarts + 1, error
+            await _pause(backoff(failures), stop)
         watched.state = "stopped"
 
     def report(self) -> dict[str, Any]:
@@ -73,6 +75,23 @@ class Supervisor:
     def healthy(self) -> bool:
         """Whether no loop is between death and restart."""
         return all(w.state != "restarting" for w in self.watched.values())
+
+
+async def _end_of(loop: Loop, stop: asyncio.Event) -> str | None:
+    """Run a loop to its end; how it ended, if that was before its time."""
+    try:
+        await loop(stop)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise  # the supervisor itself is being cancelled
+        early = "cancelled from within"
+    else:
+        early = "ended before its time"
+    if stop.is_set():
+        return None
+    log.error("loop ended before its time", how=early)
+    return early
 
 
 async def _pause(seconds: float, stop: asyncio.Event) -> None:

@@ -8,7 +8,7 @@ Take every cron away, and the service is late by one sweep, never wrong.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import aiocron
 import structlog
 
+from service.domain.dashboard import Kind
 from service.domain.run import PlannedRun, Trigger
 from service.domain.schedule import Schedule, Slot, to_instant, zone_of
 from service.jobs.job import CatchUp, Job, TimeMode
@@ -41,8 +42,8 @@ def planned_runs(
 ) -> list[PlannedRun]:
     """What becomes of every slot in (after, until]: pending, or missed with a reason.
 
-    A user-local job gets one run per instant for all zones whose slot it is. Slots older than 400 days
-    are not enumerated.
+    A user-local job gets one run per instant for all ``zones`` whose slot it is (see ``slot_groups``).
+    Slots older than 400 days are not enumerated.
     """
     after = max(after, until - _LOOK_BACK)
     if mode is not TimeMode.USER:
@@ -62,8 +63,10 @@ def _by_instant(
     """
     found: dict[datetime, list[tuple[str, Slot, str | None, datetime]]] = defaultdict(list)
     for name in sorted(zones):
-        zone = zone_of(name)
-        for slot, reason, deadline in _judge(list(schedule.slots(zone, after, until)), zone, job, until):
+        zone_name, _, hour = name.partition("@")
+        zone = zone_of(zone_name)
+        own = schedule.at_hour(int(hour)) if hour else schedule
+        for slot, reason, deadline in _judge(list(own.slots(zone, after, until)), zone, job, until):
             found[slot.at].append((name, slot, reason, deadline))
     return [_shared(found[at], until) for at in sorted(found)]
 
@@ -93,6 +96,12 @@ def _planned(
 ) -> PlannedRun:
     trigger = Trigger.CATCHUP if now - slot.at > _LATE else Trigger.CRON
     return PlannedRun(slot.at, slot.local, zones, trigger, reason is not None, reason, deadline)
+
+
+def slot_groups(places: Iterable[tuple[str, Mapping[str, int]]], kind: Kind | None) -> list[str]:
+    """Whose slots differ: ``Europe/Berlin``, and ``Europe/Berlin@7`` for those who chose seven for it."""
+    chosen = ((zone, None if kind is None else hours.get(kind)) for zone, hours in places)
+    return sorted({zone if hour is None else f"{zone}@{hour}" for zone, hour in chosen})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +142,16 @@ class TriggerLoop:
 
     async def sweep_once(self) -> int:
         """Decide every slot that is due now, for all jobs. Returns the number of ledger rows written."""
-        zones = await self._ledger.zones()
+        places = await self._ledger.places()
         written = 0
         for id_, job in self._jobs.items():
             timing = self._timings[id_]
-            plan = partial(planned_runs, timing.schedule, job, timing.mode, zones, self._service_zone)
-            written += await self._ledger.materialise(id_, plan)
+            groups = slot_groups(places, job.kind)
+            plan = partial(planned_runs, timing.schedule, job, timing.mode, groups, self._service_zone)
+            try:
+                written += await self._ledger.materialise(id_, plan)
+            except Exception:
+                log.exception("slots cannot be decided", job=id_)
         self.last_sweep_at = await self._ledger.now()
         if written:
             log.info("slots decided", runs=written)

@@ -157,14 +157,22 @@ class Sync:
             except TimeoutError:
                 continue
 
-    async def standing(self, user_ids: Sequence[str], goal_ids: Sequence[str]) -> Standing:
-        """How these users and goals stand at the dashboard now; what is missing was deleted."""
+    async def standing(
+        self, user_ids: Sequence[str], goal_ids: Sequence[str], session_ids: Sequence[str] = ()
+    ) -> Standing:
+        """How these users, goals and sessions stand at the dashboard now; what is missing was deleted."""
         reader = await self._ready()
         users = await self._source.fetch(reader.profile.users, user_ids) if user_ids else []
         goals = await self._source.fetch(reader.profile.goals, goal_ids) if goal_ids else []
+        sessions = await self._source.fetch(reader.profile.sessions, session_ids) if session_ids else []
         known = reader.read(Collection.USERS, users).records
         stand = reader.read(Collection.GOALS, goals).records
-        return Standing({user.id: user for user in known}, frozenset(goal.id for goal in stand if goal.open))
+        timed = reader.read(Collection.SESSIONS, sessions).records
+        return Standing(
+            {user.id: user for user in known},
+            frozenset(goal.id for goal in stand if goal.open),
+            frozenset(session.id for session in timed if session.status == "running"),
+        )
 
     async def ping(self) -> None:
         """Raises SourceUnavailable when the dashboard does not answer."""

@@ -110,14 +110,22 @@ class Ledger:
             if row is None or row["now"] <= row["materialized_through"]:
                 return 0
             planned = plan(row["materialized_through"], row["now"])
-            written = await self._insert(connection, job, planned, paused=row["paused"]) if planned else 0
+            pause = (row["paused_at"], row["paused_until"])
+            written = await self._insert(connection, job, planned, pause) if planned else 0
             await connection.execute(_SQL["move_watermark"], job, row["now"])
             return written
 
     async def _insert(
-        self, connection: Connection, job: str, planned: Sequence[PlannedRun], *, paused: bool
+        self,
+        connection: Connection,
+        job: str,
+        planned: Sequence[PlannedRun],
+        pause: tuple[datetime | None, datetime | None],
     ) -> int:
+        since, until = pause
+
         def state(run: PlannedRun) -> tuple[str, str | None]:
+            paused = since is not None and since <= run.at and (until is None or run.at < until)
             return ("skipped", "paused") if paused and not run.missed else (run.state, run.reason)
 
         tag = await connection.execute(
@@ -261,9 +269,9 @@ class Ledger:
         """Per job: last run, last success, counts by state, oldest pending."""
         return await self._pool.fetch(_SQL["summary"])
 
-    async def zones(self) -> list[str]:
-        """The zones in which somebody lives."""
-        return [row["timezone"] for row in await self._pool.fetch(_SQL["zones"])]
+    async def places(self) -> list[tuple[str, dict[str, int]]]:
+        """Where people live, and the hours of the day that some chose for a kind: (zone, kind → hour)."""
+        return [(row["timezone"], row["hours"]) for row in await self._pool.fetch(_SQL["places"])]
 
     async def beat_replica(self, version: str) -> None:
         """Show the other replicas that this one is alive."""

@@ -14,8 +14,7 @@ ON CONFLICT (job) DO UPDATE SET
 
 -- name: lock_definition
 -- Zero rows: another replica is deciding this job's slots now, which is as good.
-SELECT materialized_through, service.now() AS now,
-       paused_at IS NOT NULL AND coalesce(paused_until > service.now(), true) AS paused
+SELECT materialized_through, service.now() AS now, paused_at, paused_until
 FROM service.job_def WHERE job = $1 FOR UPDATE SKIP LOCKED
 
 -- name: insert_slots
@@ -215,6 +214,9 @@ ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at
 SELECT name, version, started_at, seen_at FROM service.replica
 WHERE seen_at > service.now() - interval '5 minutes' ORDER BY started_at
 
--- name: zones
--- The zones in which somebody lives.
-SELECT DISTINCT timezone FROM service.users ORDER BY timezone
+-- name: places
+-- The zones in which somebody lives, and those of people who chose their own hours.
+SELECT timezone, '{}'::jsonb AS hours FROM service.users GROUP BY timezone
+UNION
+SELECT timezone, hours FROM service.recipient
+WHERE id IN (SELECT user_id FROM service.recipient_setting)

@@ -7,7 +7,9 @@ from typing import Any
 
 import asyncpg
 
+from service.domain.contact import Known
 from service.store import queries
+from service.store.planning import known_from_row
 
 _SQL = queries.load(__file__)
 
@@ -37,11 +39,11 @@ class Claimed:
     dot_at: datetime | None
     resends: int
     expires_at: datetime
-    overrides: Mapping[tuple[str, str], bool]
-    suppressed: bool
+    claimed_at: datetime
+    known: Known
 
 
-_COLUMNS = tuple(field.name for field in fields(Claimed) if field.name != "overrides")
+_COLUMNS = tuple(field.name for field in fields(Claimed) if field.name != "known")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,5 +132,4 @@ class Outbox:
 
 
 def _claimed(row: asyncpg.Record) -> Claimed:
-    overrides = {(kind, channel): on for kind, channel, on in row["overrides"] or ()}
-    return Claimed(**{name: row[name] for name in _COLUMNS}, overrides=overrides)
+    return Claimed(**{name: row[name] for name in _COLUMNS}, known=known_from_row(row))

@@ -28,8 +28,11 @@ WITH claimed AS (
 SELECT c.*,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
         FROM service.preference_override AS o WHERE o.user_id = c.user_id) AS overrides,
-       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(c.address)) AS suppressed
-FROM claimed AS c ORDER BY c.not_before, c.id
+       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(c.address)) AS suppressed,
+       s.paused_until, service.now() AS claimed_at, NULL AS past,
+       CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet
+FROM claimed AS c LEFT JOIN service.recipient_setting AS s ON s.user_id = c.user_id
+ORDER BY c.not_before, c.id
 
 -- name: claim_resend
 -- Unconfirmed messages whose kind may be sent a second time, once, a quarter of an hour later.
@@ -45,8 +48,11 @@ WITH claimed AS (
 SELECT c.*,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
         FROM service.preference_override AS o WHERE o.user_id = c.user_id) AS overrides,
-       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(c.address)) AS suppressed
-FROM claimed AS c ORDER BY c.not_before, c.id
+       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(c.address)) AS suppressed,
+       s.paused_until, service.now() AS claimed_at, NULL AS past,
+       CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet
+FROM claimed AS c LEFT JOIN service.recipient_setting AS s ON s.user_id = c.user_id
+ORDER BY c.not_before, c.id
 
 -- name: mark_dots
 -- The durable "about to write the final dot". Rows that are not returned must not be sent: they are not ours.

@@ -4,13 +4,13 @@ import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Any
+from datetime import date, datetime, time
+from typing import Any, Protocol
 
 import asyncpg
 
-from service.domain.contact import Overrides
-from service.domain.dashboard import Channel, User
+from service.domain.contact import Known, Past
+from service.domain.dashboard import Channel, QuietHours, User
 from service.domain.effect import Message
 from service.store import queries
 
@@ -18,12 +18,15 @@ _SQL = queries.load(__file__)
 _TOKEN_BYTES = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """What this service knows about contacting a user, beside what the dashboard says."""
+class Words(Protocol):
+    """The words of an in-app notification, in its reader's language."""
 
-    overrides: Overrides
-    suppressed: bool
+    @property
+    def title(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def button(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Planned:
     not_before: datetime
     expires_at: datetime
     dedupe_key: str
+    notice: Words | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +63,29 @@ class Stamp:
     unconfirmed_policy: str
 
 
-async def contacts(connection: asyncpg.Connection, users: Sequence[User]) -> dict[str, Contact]:
-    """What this service knows about some users, by id."""
-    rows = await connection.fetch(_SQL["standing"], [u.id for u in users], [u.email for u in users])
-    return {
-        row["user_id"]: Contact(
-            {(kind, channel): on for kind, channel, on in row["overrides"] or ()}, row["suppressed"]
-        )
-        for row in rows
-    }
+async def lock_budget(connection: asyncpg.Connection) -> None:
+    """Nudges of different jobs are planned one page after the other, so that each sees what the other did."""
+    await connection.execute(_SQL["lock_budget"])
+
+
+async def contacts(connection: asyncpg.Connection, users: Sequence[User], at: datetime) -> dict[str, Known]:
+    """What this service knows about contacting some users, by id; the past around ``at``."""
+    rows = await connection.fetch(_SQL["standing"], [u.id for u in users], [u.email for u in users], at)
+    return {row["user_id"]: known_from_row(row) for row in rows}
+
+
+def known_from_row(row: asyncpg.Record) -> Known:
+    """From ``overrides`` [[kind, channel, on]], ``suppressed``, ``paused_until``, ``quiet``, ``past``."""
+    quiet = row["quiet"]
+    return Known(
+        overrides={(kind, channel): on for kind, channel, on in row["overrides"] or ()},
+        suppressed=row["suppressed"],
+        paused_until=row["paused_until"],
+        quiet=QuietHours(time.fromisoformat(quiet[0]), time.fromisoformat(quiet[1])) if quiet else None,
+        past=tuple(
+            Past(kind, channel, date.fromisoformat(day), key) for kind, channel, day, key in row["past"] or ()
+        ),
+    )
 
 
 async def plan(
@@ -129,6 +147,18 @@ def _row(stamp: Stamp, planned: Planned) -> Mapping[str, Any]:
         "unconfirmed_policy": stamp.unconfirmed_policy,
         "not_before": planned.not_before.isoformat(),
         "expires_at": planned.expires_at.isoformat(),
-        "in_app": None if mail else message.in_app,
+        "in_app": None if mail else _in_app(planned),
         "stages": list(message.stages),
+    }
+
+
+def _in_app(planned: Planned) -> dict[str, Any]:
+    message, words = planned.message, planned.notice
+    assert words is not None
+    return {
+        **{key: message.in_app.get(key) for key in ("type", "priority", "data")},
+        "title": words.title,
+        "message": words.message,
+        "action": {"type": "navigate", "url": message.in_app["url"], "buttonText": words.button},
+        "life": f"{int(message.in_app_life.total_seconds())} seconds",
     }

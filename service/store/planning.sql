@@ -1,10 +1,21 @@
 -- name: standing
--- What recipients told this service, and which of their addresses are suppressed.
+-- What recipients told this service, which of their addresses are suppressed, and what was planned for them lately.
 SELECT u.id AS user_id,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
         FROM service.preference_override AS o WHERE o.user_id = u.id) AS overrides,
-       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(u.email)) AS suppressed
+       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(u.email)) AS suppressed,
+       s.paused_until,
+       CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet,
+       (SELECT jsonb_agg(jsonb_build_array(d.kind, d.channel, d.local_date, d.dedupe_key))
+        FROM service.delivery AS d
+        WHERE d.user_id = u.id AND d.local_date BETWEEN $3::timestamptz::date - 9 AND $3::timestamptz::date + 9
+          AND d.state NOT IN ('skipped', 'missed', 'expired', 'cancelled', 'failed')) AS past
 FROM unnest($1::text[], $2::text[]) AS u(id, email)
+LEFT JOIN service.recipient_setting AS s ON s.user_id = u.id
+
+-- name: lock_budget
+-- Until the end of the transaction nobody else plans nudges.
+SELECT pg_advisory_xact_lock(1852073063)
 
 -- name: plan
 -- Messages with their stages and in-app notifications, all or none. A dedupe key that exists is left as it is:
@@ -35,7 +46,7 @@ WITH incoming AS (
                                       visible_from, expires_at)
     SELECT p.id, m.user_id, m.in_app ->> 'type', left(m.in_app ->> 'title', 100), left(m.in_app ->> 'message', 500),
            coalesce(m.in_app -> 'data', '{}'), coalesce(m.in_app ->> 'priority', 'medium'), m.in_app -> 'action',
-           m.not_before, m.not_before + interval '30 days'
+           m.not_before, m.not_before + (m.in_app ->> 'life')::interval
     FROM incoming AS m JOIN planned AS p USING (dedupe_key, channel) WHERE m.channel = 'in_app'
 )
 SELECT dedupe_key, channel FROM planned

@@ -120,6 +120,14 @@ def goal_from_json(stored: Mapping[str, Any]) -> Goal:
     return Goal(**values)
 
 
+def session_from_json(stored: Mapping[str, Any]) -> TimerSession:
+    """A session from ``to_jsonb(timer_sessions)``."""
+    values: dict[str, Any] = {name: stored.get(name) for name in _SESSION_COLUMNS}
+    for name in ("started_at", "ended_at", "paused_at", "updated_at"):
+        values[name] = datetime.fromisoformat(values[name]) if values[name] else None
+    return TimerSession(**{**values, "tags": tuple(values["tags"] or ())})
+
+
 # ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -3,9 +3,10 @@
 import random
 
 from service.admin.recipients import effective
-from service.domain.contact import verdict
+from service.domain.contact import Known, verdict
 from service.domain.dashboard import Channel, Kind, User
 from service.store.replica import preferences_from_json
+from tests.given import NINE_IN_BERLIN
 
 
 def test_a_switch_is_on_exactly_when_the_mail_would_be_sent() -> None:
@@ -22,7 +23,6 @@ def test_a_switch_is_on_exactly_when_the_mail_would_be_sent() -> None:
         }
         wishes = preferences_from_json(stored)
         user = User("u", "N", "n@example.org", "UTC", "en", True, None, None, wishes)
-        sent = {
-            kind: verdict(user, kind, Channel.EMAIL, overrides, suppressed=False) is None for kind in Kind
-        }
+        known = Known(overrides)
+        sent = {kind: verdict(user, kind, Channel.EMAIL, known, NINE_IN_BERLIN) is None for kind in Kind}
         assert effective(stored, overrides) == sent

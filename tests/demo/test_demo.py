@@ -49,7 +49,7 @@ async def test_the_demo_shows_mails_answers_with_its_token_and_ends_gracefully(t
     assert said["counts"]["planned"] > 50
     assert framed.headers["X-Frame-Options"] == "SAMEORIGIN"
     assert "sandbox" in framed.headers["Content-Security-Policy"]
-    assert status["jobs"]["reminder"]["activeJobs"] == ["goalDeadlines"]
+    assert status["jobs"]["reminder"]["jobCount"] == 6
     assert (refused.status, live.status, code) == (401, 200, 0)
 
 

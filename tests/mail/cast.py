@@ -20,82 +20,59 @@ def composer() -> Composer:
 
 
 def goal(
-    number: int, title: str, due: str, when: str, progress: float | None, text: str | None
+    number: int,
+    title: str,
+    due: str,
+    days: int,
+    percent: int | None,
+    amount: tuple[float, float, str] | None,
 ) -> dict[str, Any]:
-    """One goal as the facts hold it."""
+    """One goal as the facts hold it; ``amount``: current, target, unit."""
+    current, target, unit = amount or (None, None, None)
     return {
         "id": f"g{number}",
         "title": title,
         "due": due,
-        "when": when,
-        "progress": progress,
-        "progress_text": text,
+        "days": days,
+        "percent": percent,
+        "current": current,
+        "target": target,
+        "unit": unit,
         "url_path": f"/goals/g{number}",
     }
 
 
 def six_goals() -> dict[str, Any]:
     """A full day: every section, and two goals more."""
-    return {
-        "name": "Ada Lovelace",
-        "subject": "6 goals due soon, 2 tomorrow",
-        "headline": "2 goals are due tomorrow",
-        "local_date": "2026-03-10",
-        "sections": [
-            {
-                "key": "tomorrow",
-                "title": "Due tomorrow",
-                "goals": [
-                    goal(1, "Read ten books", "2026-03-11", "in 1 day", 30, "3 / 10 books (30 %)"),
-                    goal(2, "Hand in the tax return", "2026-03-11", "in 1 day", 0, "0 / 1 form (0 %)"),
-                ],
-            },
-            {
-                "key": "today",
-                "title": "Due today",
-                "goals": [goal(3, "Call grandmother", "2026-03-10", "today", None, None)],
-            },
-            {
-                "key": "overdue",
-                "title": "Overdue",
-                "goals": [
-                    goal(4, "Run 42 km this month", "2026-03-09", "1 day ago", 88, "37 / 42 km (88 %)")
-                ],
-            },
-            {
-                "key": "week",
-                "title": "Due in one week",
-                "goals": [
-                    goal(
-                        5, "Practise the étude daily", "2026-03-17", "in 7 days", 100, "20 / 20 days (100 %)"
-                    )
-                ],
-            },
-            {
-                "key": "also",
-                "title": "Also due soon",
-                "goals": [goal(6, "Plant tomatoes", "2026-03-14", "in 4 days", 5, "1 / 20 pots (5 %)")],
-            },
+    books, forms = (3, 10, "books"), (0, 1, "form")
+    sections = {
+        "tomorrow": [
+            goal(1, "Read ten books", "2026-03-11", 1, 30, books),
+            goal(2, "Hand in the tax return", "2026-03-11", 1, 0, forms),
         ],
-        "more": 2,
+        "today": [goal(3, "Call grandmother", "2026-03-10", 0, None, None)],
+        "overdue": [goal(4, "Run 42 km this month", "2026-03-09", -1, 88, (37, 42, "km"))],
+        "week": [goal(5, "Practise the étude daily", "2026-03-17", 7, 100, (20, 20, "days"))],
+        "also": [goal(6, "Plant tomatoes", "2026-03-14", 4, 5, (1, 20, "pots"))],
     }
+    return _mail(sections, count=8, tomorrow=2, more=2)
 
 
 def one_goal(title: str = "Read ten books") -> dict[str, Any]:
     """The most common mail: one goal, tomorrow."""
+    only = goal(1, title, "2026-03-11", 1, 30, (3, 10, "books"))
+    return _mail({"tomorrow": [only]}, count=1, tomorrow=1, more=0)
+
+
+def _mail(
+    sections: dict[str, list[dict[str, Any]]], *, count: int, tomorrow: int, more: int
+) -> dict[str, Any]:
     return {
-        "name": "Ada Lovelace",
-        "subject": f"Due tomorrow: {title}",
-        "headline": "1 goal is due tomorrow",
         "local_date": "2026-03-10",
-        "sections": [
-            {
-                "key": "tomorrow",
-                "title": "Due tomorrow",
-                "goals": [goal(1, title, "2026-03-11", "in 1 day", 30, "3 / 10 books (30 %)")],
-            }
-        ],
-        "more": 0,
+        "sections": [{"key": key, "goals": goals} for key, goals in sections.items()],
+        "count": count,
+        "tomorrow": tomorrow,
+        "more": more,
     }
 
 

@@ -102,7 +102,7 @@ def test_the_headers_are_exactly_these() -> None:
 
     assert raw.partition(b"\r\n\r\n")[0].decode("ascii").split("\r\n") == [
         "To: Ada Lovelace <ada@example.org>",
-        "Subject: 6 goals due soon, 2 tomorrow",
+        "Subject: 8 goals due soon, 2 tomorrow",
         "Date: Tue, 10 Mar 2026 08:00:00 +0000",
         "Message-ID: <5d41402abc4b2a76b9719d911017c592@dashboard.example>",
         "List-Unsubscribe: <https://jobs.dashboard.example/u/Zx8QmN3vR5tY7uI9oP1aSdFgHjKlQwEr>,",

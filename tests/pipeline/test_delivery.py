@@ -65,7 +65,7 @@ async def test_whoever_opts_out_or_is_deleted_meanwhile_gets_nothing(world: Worl
 
 
 async def test_while_the_dashboard_is_down_nothing_is_sent_and_nothing_is_lost(world: World) -> None:
-    async def down(_users: Sequence[str], _goals: Sequence[str]) -> Standing:
+    async def down(*_ids: Sequence[str]) -> Standing:
         raise SourceUnavailable("down")
 
     await _planned(world, "ann")

@@ -25,6 +25,7 @@ from service.pipeline.trigger import Timing, TriggerLoop
 from service.store import ledger as ledger_module
 from service.store.database import open_pool
 from service.store.ledger import JobDef, Ledger, Run
+from tests.given import composer
 
 LEASE = timedelta(seconds=1)
 PAGES = 5
@@ -95,6 +96,7 @@ async def work(dsn: str, skew: float) -> None:
         clock=SkewedClock(skew),
         wake=asyncio.Event(),
         outbox_wake=asyncio.Event(),
+        notice=composer().notice,
     )
     while True:
         await trigger.sweep_once()

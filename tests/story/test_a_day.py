@@ -13,6 +13,7 @@ from service.domain.dashboard import Preferences, QuietHours
 from service.domain.effect import Decision
 from service.domain.run import Tick, Trigger
 from service.errors import AlreadyRunning, BadRequest, SchemaUnknown, SourceUnavailable
+from service.jobs import job
 from service.jobs.reminders import goal_deadlines
 from service.mail.maildir import MaildirTransport
 from service.pipeline.runner import RunResult
@@ -209,7 +210,7 @@ async def test_an_interrupted_run_goes_on_behind_its_last_page(world: World) -> 
     await world.at("2026-03-10T08:00:00Z")
     names = [f"u{n:02d}" for n in range(30)]
     await world.live(*map(user, names), *(goal(f"g{n}", n, "2026-03-11") for n in names))
-    goal_deadlines._PAGE, page = 10, goal_deadlines._PAGE
+    job._PAGE, page = 10, job._PAGE
     try:
         first = await world.ledger("first")
         run = await first.request(GOALS, Trigger.MANUAL)
@@ -225,7 +226,7 @@ async def test_an_interrupted_run_goes_on_behind_its_last_page(world: World) -> 
         heir = await world.runner("heir")
         ended = await heir.run_one()
     finally:
-        goal_deadlines._PAGE = page
+        job._PAGE = page
 
     assert ended is not None
     assert (ended.done, ended.counts) == (30, {"planned": 30, "in_app": 30})

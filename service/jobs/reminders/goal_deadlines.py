@@ -19,25 +19,18 @@ import asyncpg
 
 from service.domain.dashboard import Goal, Kind, User
 from service.domain.effect import Decision, Message, Skip
-from service.domain.plain import shorten
+from service.domain.goals import order, shown
 from service.domain.run import Tick
 from service.domain.schedule import to_instant
+from service.domain.standing import Standing
 from service.domain.suppression import Reason
-from service.jobs.job import CatchUp, Job, JobType, Page, TimeMode
+from service.jobs.job import CatchUp, Job, JobType, Page, TimeMode, pages
 from service.store import queries, replica
 
 _SQL = queries.load(__file__)
-_PAGE = 1000
 _ALSO = 10
-_PRIORITIES = ("urgent", "high", "medium", "low")
 _UNTIL = time(20)
-_TITLES = {
-    "tomorrow": "Due tomorrow",
-    "today": "Due today",
-    "overdue": "Overdue",
-    "week": "Due in one week",
-    "also": "Also due soon",
-}
+_SECTIONS = ("tomorrow", "today", "overdue", "week", "also")
 _SECTION_OF_STAGE = {"D1": "tomorrow", "D0": "today", "OV": "overdue", "D7": "week"}
 
 
@@ -58,17 +51,9 @@ class Facts:
     stages: Mapping[str, bool]
 
 
-async def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
-    """Candidates in pages of 1,000, by user id."""
-    while True:
-        zones = None if tick.zones is None else list(tick.zones)
-        rows = await connection.fetch(
-            _SQL["page"], after, tick.as_of, zones, tick.user_id, tick.clock_zone, _PAGE
-        )
-        if not rows:
-            return
-        after = rows[-1]["id"]
-        yield Page([_facts(row) for row in rows], after, len(rows))
+def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
+    """Candidates in pages, by user id."""
+    return pages(connection, _SQL["page"], tick, after, _facts)
 
 
 def _facts(row: asyncpg.Record) -> Facts:
@@ -95,7 +80,7 @@ def decide(facts: Facts, tick: Tick) -> Decision:
         template="goal_deadlines",
         zone=str(tick.zone_of(facts.user.timezone)),
         local_date=today,
-        facts=_mail(facts.user.name, today, _sections(staged, others, today), max(len(others) - _ALSO, 0)),
+        facts=_mail(today, _sections(staged, others, today), max(len(others) - _ALSO, 0)),
         expires_at=_useful_until(today, tick.zone_of(facts.user.timezone)),
         stages=tuple(_key(goal, stage) for goal, stage in staged),
         in_app=_in_app(staged),
@@ -126,107 +111,61 @@ def _stage(goal: DueGoal, today: date, used: Mapping[str, bool], tick: Tick) -> 
 
 
 def _order(goal: DueGoal) -> tuple[date, int, str]:
-    priority = goal.goal.priority
-    rank = _PRIORITIES.index(priority) if priority in _PRIORITIES else len(_PRIORITIES)
-    return goal.due, rank, goal.goal.title
+    return order(goal.goal, goal.due)
 
 
 def _sections(
     staged: Sequence[tuple[DueGoal, str]], others: Sequence[DueGoal], today: date
 ) -> list[dict[str, Any]]:
-    groups: dict[str, list[DueGoal]] = {key: [] for key in _TITLES}
+    groups: dict[str, list[DueGoal]] = {key: [] for key in _SECTIONS}
     for goal, stage in sorted(staged, key=lambda pair: _order(pair[0])):
         groups[_SECTION_OF_STAGE[stage]].append(goal)
     groups["also"] = list(others[:_ALSO])
     return [
-        {"key": key, "title": _TITLES[key], "goals": [_shown(goal, today) for goal in goals]}
+        {"key": key, "goals": [shown(goal.goal, goal.due, today) for goal in goals]}
         for key, goals in groups.items()
         if goals
     ]
 
 
-def _shown(goal: DueGoal, today: date) -> dict[str, Any]:
-    return {
-        "id": goal.goal.id,
-        "title": shorten(goal.goal.title, 100) or "Untitled goal",
-        "due": goal.due.isoformat(),
-        "when": when(goal.due, today),
-        "progress": None if goal.goal.progress is None else round(min(max(goal.goal.progress, 0), 100)),
-        "progress_text": progress_text(goal.goal),
-        "url_path": f"/goals/{goal.goal.id}",
-    }
-
-
-def when(due: date, today: date) -> str:
-    """The distance in words: ``today``, ``in 1 day``, ``3 days ago``."""
-    days = (due - today).days
-    unit = "day" if abs(days) == 1 else "days"
-    if days == 0:
-        return "today"
-    return f"in {days} {unit}" if days > 0 else f"{-days} {unit} ago"
-
-
-def progress_text(goal: Goal) -> str | None:
-    """``3 / 10 books (30 %)``, or the per cent alone, or None when nothing is known."""
-    if goal.progress is None:
-        return None
-    percent = f"{round(min(max(goal.progress, 0), 100))} %"
-    if goal.target_value is None or goal.current_value is None:
-        return percent
-    unit = f" {shorten(goal.unit, 20)}" if goal.unit else ""
-    return f"{goal.current_value:g} / {goal.target_value:g}{unit} ({percent})"
-
-
-def _mail(name: str, today: date, sections: list[dict[str, Any]], more: int) -> dict[str, Any]:
-    """The facts that the templates print; subject and headline follow from the goals that are left."""
+def _mail(today: date, sections: list[dict[str, Any]], more: int) -> dict[str, Any]:
+    """The facts that the templates print, counted: ``count`` goals in all, ``tomorrow`` of them tomorrow."""
     goals = [(section["key"], goal) for section in sections for goal in section["goals"]]
-    n = len(goals) + more
-    tomorrow = sum(1 for key, _ in goals if key == "tomorrow")
-    if n == 1:
-        key, goal = goals[0]
-        headline = f"{_TITLES[key]}: {goal['title']}"
-    else:
-        headline = f"{n} goals due soon" + (f", {tomorrow} tomorrow" if tomorrow else "")
     return {
-        "name": name,
-        "subject": headline,
-        "headline": headline,
         "local_date": today.isoformat(),
         "sections": sections,
         "more": more,
+        "count": len(goals) + more,
+        "tomorrow": sum(1 for key, _ in goals if key == "tomorrow"),
+        "goal_ids": [goal["id"] for _, goal in goals],
     }
 
 
 def _in_app(staged: Sequence[tuple[DueGoal, str]]) -> dict[str, Any]:
     first, stage = min(staged, key=lambda pair: (list(_SECTION_OF_STAGE).index(pair[1]), _order(pair[0])))
-    title = _TITLES[_SECTION_OF_STAGE[stage]]
-    rest = len(staged) - 1
-    more = f" and {rest} more" if rest else ""
-    alone = not rest
     return {
         "type": "goal_deadline",
-        "title": title,
-        "message": shorten(first.goal.title, 400) + more,
         "priority": "high" if stage in {"D1", "D0", "OV"} else "medium",
         "data": {"goalIds": [goal.goal.id for goal, _ in staged]},
-        "action": {
-            "type": "navigate",
-            "url": f"/goals/{first.goal.id}" if alone else "/goals",
-            "buttonText": "Open goal" if alone else "Open goals",
+        "url": f"/goals/{first.goal.id}" if len(staged) == 1 else "/goals",
+        "facts": {
+            "section": _SECTION_OF_STAGE[stage],
+            "title": first.goal.title,
+            "others": len(staged) - 1,
         },
     }
 
 
-def revalidate(facts: dict[str, Any], open_goals: frozenset[str]) -> dict[str, Any] | None:
+def revalidate(facts: dict[str, Any], now: Standing) -> dict[str, Any] | None:
     """Take out the goals that are no longer open. None when no stage that triggered the message is left."""
     sections = [
-        {**section, "goals": [goal for goal in section["goals"] if goal["id"] in open_goals]}
+        {**section, "goals": [goal for goal in section["goals"] if goal["id"] in now.open_goals]}
         for section in facts["sections"]
     ]
     sections = [section for section in sections if section["goals"]]
     if all(section["key"] == "also" for section in sections):
         return None
-    return _mail(facts["name"], date.fromisoformat(facts["local_date"]), sections, facts["more"])
+    return _mail(date.fromisoformat(facts["local_date"]), sections, facts["more"])
 
 
 def _useful_until(day: date, zone: ZoneInfo) -> datetime:

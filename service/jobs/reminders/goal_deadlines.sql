@@ -4,11 +4,12 @@ WITH due AS MATERIALIZED (
     SELECT u.id AS user_id, g.id AS goal_id, coalesce(g.due_date, (g.due_at AT TIME ZONE zone.name)::date) AS due,
            ($2::timestamptz AT TIME ZONE zone.name)::date AS today
     FROM (
-        SELECT id, timezone FROM service.users AS u
-        WHERE id > $1 AND ($3::text[] IS NULL OR timezone = ANY ($3)) AND ($4::text IS NULL OR id = $4)
+        SELECT id, timezone FROM service.recipient AS u
+        WHERE id > $1 AND ($4::text IS NULL OR id = $4)
+          AND ($3::text[] IS NULL OR service.slot_group(timezone, hours, 'deadlines') = ANY ($3))
           AND EXISTS (SELECT 1 FROM service.goals AS g
                       WHERE g.user_id = u.id AND g.open
-                        AND coalesce(g.due_date, g.due_at::date) BETWEEN $2::date - 33 AND $2::date + 9
+                        AND coalesce(g.due_date, g.due_at::date) BETWEEN $2::timestamptz::date - 33 AND $2::timestamptz::date + 9
                         AND NOT coalesce(g.target_value > 0 AND g.current_value >= g.target_value, false))
         ORDER BY id LIMIT $6
     ) AS u
@@ -31,5 +32,5 @@ FROM (
     FROM due AS d JOIN service.goals AS g ON g.id = d.goal_id
     GROUP BY d.user_id
 ) AS goals
-JOIN service.users AS u ON u.id = goals.user_id
+JOIN service.recipient AS u ON u.id = goals.user_id
 ORDER BY u.id

@@ -1,0 +1,38 @@
+-- name: page
+-- The next users who were active within seven local days, with the dates of their sessions and up to three goals.
+WITH chosen AS MATERIALIZED (
+    SELECT r.*, zone.name AS zone, ($2::timestamptz AT TIME ZONE zone.name)::date AS today,
+           service.last_activity(r.id, $2) AS last_activity
+    FROM service.recipient AS r
+    CROSS JOIN LATERAL (SELECT coalesce($5::text, r.timezone) AS name) AS zone
+    WHERE r.id > $1 AND ($4::text IS NULL OR r.id = $4)
+      AND ($3::text[] IS NULL OR service.slot_group(r.timezone, r.hours, 'daily') = ANY ($3))
+      AND ($4 IS NOT NULL OR service.last_activity(r.id, $2) > $2 - interval '9 days')
+    ORDER BY r.id LIMIT $6
+)
+SELECT c.*,
+       (SELECT jsonb_agg(DISTINCT (s.started_at AT TIME ZONE coalesce($5, s.timezone))::date)
+        FROM service.local_session AS s
+        WHERE s.user_id = c.id AND s.focus AND s.status = 'completed' AND s.started_at <= $2) AS done_days,
+       (SELECT jsonb_agg(DISTINCT (s.started_at AT TIME ZONE coalesce($5, s.timezone))::date)
+        FROM service.local_session AS s
+        WHERE s.user_id = c.id AND s.started_at BETWEEN $2 - interval '5 days' AND $2) AS recent_days,
+       EXISTS (SELECT 1 FROM service.timer_sessions AS s
+               WHERE s.user_id = c.id AND s.focus AND s.status IN ('running', 'paused')
+                 AND s.started_at BETWEEN $2 - interval '24 hours' AND $2) AS at_it,
+       (SELECT jsonb_agg((z.since AT TIME ZONE z.timezone)::date)
+        FROM service.user_zone AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
+       (SELECT max(d.local_date) FROM service.delivery AS d
+        WHERE d.user_id = c.id AND d.job = 'reminder.dailyCheck' AND d.channel = 'email' AND d.local_date < c.today
+          AND d.facts ->> 'variant' = 'gentle'
+          AND d.state NOT IN ('skipped', 'missed', 'expired', 'cancelled', 'failed')) AS gentle_on,
+       (SELECT jsonb_agg(DISTINCT jsonb_build_array(split_part(d.dedupe_key, ':', 3), split_part(d.dedupe_key, ':', 4),
+                                                    d.local_date))
+        FROM service.delivery AS d
+        WHERE d.user_id = c.id AND d.job = 'reminder.inactiveUsers' AND d.local_date > c.today - 30) AS steps,
+       (SELECT jsonb_agg(to_jsonb(g) ORDER BY g.at NULLS LAST, g.id)
+        FROM (SELECT g.*, coalesce(g.due_date::timestamptz, g.due_at) AS at FROM service.goals AS g
+              WHERE g.user_id = c.id AND g.open
+                AND NOT coalesce(g.target_value > 0 AND g.current_value >= g.target_value, false)
+              ORDER BY coalesce(g.due_date::timestamptz, g.due_at) NULLS LAST, g.id LIMIT 3) AS g) AS goals
+FROM chosen AS c ORDER BY c.id

@@ -1,0 +1,40 @@
+-- name: page
+-- The next users who have been away for some days, or never began, with what was written about it before.
+WITH chosen AS MATERIALIZED (
+    SELECT r.*, last.at AS last_activity,
+           (coalesce(last.at, r.created_at) AT TIME ZONE coalesce($5::text, service.zone_at(
+               r.id, coalesce(last.at, r.created_at)), r.timezone))::date AS gone_since
+    FROM service.recipient AS r
+    CROSS JOIN LATERAL (SELECT service.last_activity(r.id, $2) AS at) AS last
+    WHERE r.id > $1 AND ($4::text IS NULL OR r.id = $4)
+      AND ($3::text[] IS NULL OR service.slot_group(r.timezone, r.hours, 'inactive') = ANY ($3))
+      AND ($4 IS NOT NULL OR coalesce(last.at, r.created_at) BETWEEN $2 - interval '35 days' AND $2 - interval '1 day')
+    ORDER BY r.id LIMIT $6
+)
+SELECT c.*,
+       (SELECT jsonb_agg(jsonb_build_array(e.episode, e.steps, e.last_on, EXISTS (
+            SELECT 1 FROM service.timer_sessions AS s
+            WHERE s.user_id = c.id AND s.started_at >= e.last_at AND s.started_at <= e.last_at + interval '7 days'
+            UNION ALL
+            SELECT 1 FROM service.goals AS g
+            WHERE g.user_id = c.id AND g.updated_at >= e.last_at AND g.updated_at <= e.last_at + interval '7 days'
+        )) ORDER BY e.last_on)
+        FROM (SELECT split_part(d.dedupe_key, ':', 3) AS episode, max(d.local_date) AS last_on,
+                     max(d.not_before) AS last_at,
+                     jsonb_agg(DISTINCT split_part(d.dedupe_key, ':', 4)::int) AS steps
+              FROM service.delivery AS d
+              WHERE d.user_id = c.id AND d.job = 'reminder.inactiveUsers'
+                AND d.state NOT IN ('skipped', 'missed', 'expired', 'cancelled', 'failed')
+                AND d.dedupe_key NOT LIKE '%:force:%'
+              GROUP BY 1) AS e) AS episodes,
+       (SELECT jsonb_agg(DISTINCT (s.started_at AT TIME ZONE coalesce($5, s.timezone))::date)
+        FROM service.local_session AS s
+        WHERE s.user_id = c.id AND s.focus AND s.status = 'completed' AND s.started_at <= $2) AS done_days,
+       (SELECT jsonb_agg((z.since AT TIME ZONE z.timezone)::date)
+        FROM service.user_zone AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
+       (SELECT jsonb_agg(to_jsonb(g))
+        FROM (SELECT g.* FROM service.goals AS g
+              WHERE g.user_id = c.id AND g.open
+                AND NOT coalesce(g.target_value > 0 AND g.current_value >= g.target_value, false)
+              ORDER BY coalesce(g.due_date::timestamptz, g.due_at) NULLS LAST, g.id LIMIT 3) AS g) AS goals
+FROM chosen AS c ORDER BY c.id

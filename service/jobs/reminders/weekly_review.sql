@@ -1,0 +1,31 @@
+-- name: page
+-- The next users with their sessions since before the earlier week, goals, and what the last review told them.
+WITH chosen AS MATERIALIZED (
+    SELECT r.*, zone.name AS zone, ($2::timestamptz AT TIME ZONE zone.name)::date AS today
+    FROM service.recipient AS r
+    CROSS JOIN LATERAL (SELECT coalesce($5::text, r.timezone) AS name) AS zone
+    WHERE r.id > $1 AND ($4::text IS NULL OR r.id = $4)
+      AND ($3::text[] IS NULL OR service.slot_group(r.timezone, r.hours, 'weekly') = ANY ($3))
+    ORDER BY r.id LIMIT $6
+)
+SELECT c.*, sessions.found AS sessions, sessions.done_days,
+       (SELECT jsonb_agg((z.since AT TIME ZONE z.timezone)::date)
+        FROM service.user_zone AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
+       (SELECT jsonb_agg(to_jsonb(g)) FROM service.goals AS g
+        WHERE g.user_id = c.id
+          AND ((g.open AND NOT coalesce(g.target_value > 0 AND g.current_value >= g.target_value, false)
+                AND coalesce(g.due_date, g.due_at::date) BETWEEN c.today - 9 AND c.today + 16)
+               OR g.completed_at BETWEEN $2 - interval '9 days' AND $2)) AS goals,
+       (SELECT d.facts -> 'figures' FROM service.delivery AS d
+        WHERE d.user_id = c.id AND d.job = 'reminder.weeklyReview' AND d.channel = 'email'
+          AND d.local_date BETWEEN c.today - 9 AND c.today - 5
+          AND d.state NOT IN ('skipped', 'missed', 'expired', 'cancelled', 'failed')
+        ORDER BY d.local_date DESC LIMIT 1) AS reported
+FROM chosen AS c
+CROSS JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_array(s.day, s.focus, s.status, s.focus_seconds, s.category))
+               FILTER (WHERE s.day > c.today - 23) AS found,
+           jsonb_agg(DISTINCT s.day) FILTER (WHERE s.focus AND s.status = 'completed') AS done_days
+    FROM (SELECT l.*, (l.started_at AT TIME ZONE coalesce($5, l.timezone))::date AS day FROM service.local_session AS l
+          WHERE l.user_id = c.id AND l.started_at <= $2) AS s) AS sessions
+ORDER BY c.id
