@@ -5,7 +5,7 @@ be added, none is renamed. The manager owns nothing but the last snapshot: what 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
@@ -19,7 +19,7 @@ from service.domain.run import Trigger
 from service.domain.schedule import Schedule
 from service.errors import BadRequest, UnknownJobType
 from service.jobs import find
-from service.jobs.job import Job, JobType
+from service.jobs.job import Job, JobType, TimeMode
 from service.store import queries
 from service.store.ledger import Ledger, Run
 
@@ -30,6 +30,9 @@ LONGEST_DELAY = timedelta(days=30)
 _LAG = timedelta(minutes=5)
 _PATIENCE = timedelta(minutes=15)
 _LOOK_BACK = timedelta(days=70)
+_NOTHING = timedelta(0)
+_ZONES = (timedelta(hours=12), timedelta(hours=14))
+"""A wall-clock time comes up to 12 hours later than in UTC, and up to 14 earlier."""
 
 log = structlog.get_logger()
 
@@ -341,18 +344,23 @@ class JobManager:
         row = self._rows.get(job.id)
         if row is None:
             return ["not registered in the ledger"]
-        slots: Iterable[datetime] = ()
-        if schedule := self._schedules.get(job.id):
-            slots = (slot.at for slot in schedule.slots(_UTC, now - _LOOK_BACK, now))
-        return problems_of(row, now, list(slots)[-2:])
+        schedule = self._schedules.get(job.id)
+        return problems_of(row, now, last_slots(schedule, row["mode"], now) if schedule else [])
 
 
-def problems_of(
-    row: Mapping[str, Any] | asyncpg.Record, now: datetime, last_slots: list[datetime]
-) -> list[str]:
+def last_slots(schedule: Schedule, mode: str, now: datetime) -> list[datetime]:
+    """Since when (UTC) the two newest slots that passed everywhere may have been run; fewer where rare.
+
+    A user-local slot comes at as many instants as there are zones: it has passed with the last of them.
+    """
+    late, early = _ZONES if mode == TimeMode.USER else (_NOTHING, _NOTHING)
+    return [slot.at - early for slot in schedule.slots(_UTC, now - _LOOK_BACK, now - late)][-2:]
+
+
+def problems_of(row: Mapping[str, Any] | asyncpg.Record, now: datetime, slots: list[datetime]) -> list[str]:
     """What is wrong with a job, in sentences; pure. ``row``: of the query ``overview``.
 
-    ``last_slots``: the two newest slots (UTC). A success older than both is stale; a pause excuses that.
+    ``slots``: see ``last_slots``. A success older than both is stale; a pause excuses that.
     """
     found = []
     if row["last_state"] in {"failed", "dead"}:
@@ -362,7 +370,7 @@ def problems_of(
     if row["oldest_pending"] and now - row["oldest_pending"] > _PATIENCE:
         found.append("a due run has been waiting for more than 15 minutes")
     since = row["last_success_at"] or row["first_created"]
-    if since and len(last_slots) == 2 and since < last_slots[0] and not row["paused"]:
+    if since and len(slots) == 2 and since < slots[0] and not row["paused"]:
         found.append(f"the last success is stale: none since {_iso(since)}")
     return found
 

@@ -7,8 +7,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from service.domain.schedule import Schedule
 from service.errors import BadRequest, UnknownJob, UnknownJobType
-from service.manager import problems_of
+from service.manager import last_slots, problems_of
 from tests.admin.given import admin
 
 NOW = datetime(2026, 3, 10, 9, tzinfo=UTC)
@@ -82,3 +83,14 @@ def test_a_job_is_unwell_when_it_failed_waits_too_long_or_lost_its_last_two_slot
     ):
         assert len(problems_of(well | trouble, NOW, slots)) == 1
     assert problems_of(well | {"last_success_at": None, "paused": True}, NOW, slots) == []
+
+
+def test_a_slot_is_lost_only_when_it_has_passed_in_every_zone() -> None:
+    breaks = Schedule.parse("*/25 9-17 * * 1-5")
+    in_los_angeles = datetime(2026, 3, 10, 0, 50, tzinfo=UTC)  # Monday 17:50 there
+
+    early_in_utc = datetime(2026, 3, 10, 10, tzinfo=UTC)
+    assert last_slots(breaks, "user", early_in_utc)[0] < in_los_angeles
+    assert last_slots(breaks, "service", early_in_utc)[0] > in_los_angeles
+    a_day_later = datetime(2026, 3, 12, 6, tzinfo=UTC)
+    assert last_slots(breaks, "user", a_day_later)[0] > in_los_angeles
