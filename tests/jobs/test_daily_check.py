@@ -37,15 +37,11 @@ def ago(*numbers: int) -> frozenset[date]:
     return frozenset(TODAY - timedelta(days=n) for n in numbers)
 
 
-def noon(days_ago: int) -> datetime:
-    return datetime(2026, 3, 10, 11, tzinfo=UTC) - timedelta(days=days_ago)
-
-
 def facts(**changes: Any) -> Facts:
     """Ann, who logged in yesterday; whatever she completed she also did."""
     values: dict[str, Any] = {
         "user": user(),
-        "last_activity": noon(1),
+        "gone_since": TODAY - timedelta(days=1),
         "done_days": frozenset(),
         "recent_days": changes.get("done_days", frozenset()),
         "at_it": False,
@@ -146,7 +142,7 @@ def test_the_gentle_mail_gives_way_to_a_step_today_or_tomorrow(
     gone_since = TODAY - timedelta(days=away)
     steps = tuple((gone_since, step, TODAY - timedelta(days=on)) for step, on in sent.items())
 
-    said = reason(last_activity=noon(away), steps=steps)
+    said = reason(gone_since=TODAY - timedelta(days=away), steps=steps)
 
     assert said is (Reason.SUPERSEDED_BY if gives_way else None)
 
@@ -154,7 +150,7 @@ def test_the_gentle_mail_gives_way_to_a_step_today_or_tomorrow(
 def test_steps_of_an_earlier_absence_do_not_answer_for_this_one() -> None:
     before = (TODAY - timedelta(days=20), 1, TODAY - timedelta(days=17))
 
-    assert reason(last_activity=noon(2), steps=(before,)) is Reason.SUPERSEDED_BY
+    assert reason(gone_since=TODAY - timedelta(days=2), steps=(before,)) is Reason.SUPERSEDED_BY
 
 
 def test_only_the_gentle_mail_gives_way() -> None:
@@ -165,8 +161,11 @@ def test_only_the_gentle_mail_gives_way() -> None:
 
 
 def test_the_steps_are_those_that_the_operator_chose() -> None:
-    assert reason(tick(rules=Rules(inactive_steps=(5,))), last_activity=noon(2)) is None
-    assert reason(tick(rules=Rules(inactive_steps=(5,))), last_activity=noon(4)) is Reason.SUPERSEDED_BY
+    assert reason(tick(rules=Rules(inactive_steps=(5,))), gone_since=TODAY - timedelta(days=2)) is None
+    assert (
+        reason(tick(rules=Rules(inactive_steps=(5,))), gone_since=TODAY - timedelta(days=4))
+        is Reason.SUPERSEDED_BY
+    )
 
 
 # ── To whom ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -180,31 +179,16 @@ def test_the_steps_are_those_that_the_operator_chose() -> None:
         ({"done_days": ago(0, 1, 2, 3)}, Reason.NOT_DUE),
         ({"recent_days": ago(0)}, None),  # a break or a session cancelled is not focus
         ({"at_it": True}, Reason.NOT_DUE),
-        ({"last_activity": None}, Reason.NOT_DUE),
-        ({"last_activity": noon(7), "recent_days": ago(2)}, None),
-        ({"last_activity": noon(8), "recent_days": ago(2)}, Reason.NOT_DUE),
-        ({"last_activity": noon(60)}, Reason.NOT_DUE),
+        ({"gone_since": None}, Reason.NOT_DUE),
+        ({"gone_since": TODAY - timedelta(days=7), "recent_days": ago(2)}, None),
+        ({"gone_since": TODAY - timedelta(days=8), "recent_days": ago(2)}, Reason.NOT_DUE),
+        ({"gone_since": TODAY - timedelta(days=60)}, Reason.NOT_DUE),
     ],
 )
 def test_it_is_for_people_who_were_there_lately_but_did_not_focus_today(
     changes: dict[str, Any], said: Reason | None
 ) -> None:
     assert reason(**changes) is said
-
-
-@pytest.mark.parametrize(
-    ("zone", "last", "due"),
-    [
-        ("Europe/Berlin", "2026-03-02T23:30:00Z", True),
-        ("Europe/Berlin", "2026-03-02T22:30:00Z", False),
-        ("America/Los_Angeles", "2026-03-03T08:00:00Z", True),
-        ("America/Los_Angeles", "2026-03-03T07:59:00Z", False),
-    ],
-)
-def test_seven_days_are_local_dates(zone: str, last: str, due: bool) -> None:
-    said = reason(user=user(zone=zone), last_activity=datetime.fromisoformat(last), recent_days=ago(2))
-
-    assert said is (None if due else Reason.NOT_DUE)
 
 
 @pytest.mark.parametrize(("seconds", "too_new"), [(0, True), (86_399, True), (86_400, False)])
@@ -224,7 +208,7 @@ def test_the_operator_chooses_the_days_of_the_week(weekday: int) -> None:
 def test_the_day_of_the_week_is_the_users() -> None:
     wednesday = Rules(daily_check_days=frozenset({2}))
 
-    assert reason(tick(rules=wednesday), user=user(zone="Pacific/Kiritimati")) is None
+    assert reason(tick(rules=wednesday), user=user(zone="Pacific/Kiritimati"), gone_since=TODAY) is None
 
 
 def test_force_asks_no_questions() -> None:
@@ -233,7 +217,7 @@ def test_force_asks_no_questions() -> None:
         "user": user(created_at=forced.as_of),
         "done_days": ago(0),
         "at_it": True,
-        "last_activity": None,
+        "gone_since": None,
         "gentle_on": TODAY,
         "steps": ((TODAY, 1, TODAY),),
     }
@@ -250,7 +234,9 @@ dates_lately = st.frozensets(st.integers(0, 9)).map(lambda numbers: ago(*numbers
 def test_whoever_is_told_did_not_focus_today_and_a_mail_has_its_reason(
     done: frozenset[date], others: frozenset[date], away: int, at_it: bool
 ) -> None:
-    found = told(done_days=done, recent_days=done | others, last_activity=noon(away), at_it=at_it)
+    found = told(
+        done_days=done, recent_days=done | others, gone_since=TODAY - timedelta(days=away), at_it=at_it
+    )
 
     if isinstance(found, Message):
         assert TODAY not in done
@@ -303,7 +289,7 @@ def test_the_goals_are_shown_by_date_then_priority_and_those_without_a_date_last
 def test_it_is_useful_until_nine_in_the_evening(zone: str, as_of: str, until: str) -> None:
     at = tick(as_of)
 
-    found = message(at, user=user(zone=zone), last_activity=at.as_of)
+    found = message(at, user=user(zone=zone), gone_since=at.local_date(zone))
 
     assert found.expires_at == datetime.fromisoformat(until)
 
@@ -377,6 +363,23 @@ async def test_sessions_lie_on_the_dates_of_the_zone_that_was_valid_then(world: 
     await _run(world)
 
     assert await _variants(world) == {"ann": ("streak", 4)}
+
+
+@pytest.mark.parametrize(
+    ("zone", "last", "due"),
+    [
+        ("Europe/Berlin", "2026-03-02T23:30:00Z", True),
+        ("Europe/Berlin", "2026-03-02T22:30:00Z", False),
+        ("America/Los_Angeles", "2026-03-03T08:00:00Z", True),
+        ("America/Los_Angeles", "2026-03-03T07:59:00Z", False),
+    ],
+)
+async def test_seven_days_are_local_dates(world: World, zone: str, last: str, due: bool) -> None:
+    await world.live(user(zone=zone, last_login_at=datetime.fromisoformat(last)))
+
+    counts = await _run(world, user_id="ann")
+
+    assert counts == ({"superseded_by": 1} if due else {"not_due": 1})
 
 
 async def test_only_completed_focus_before_the_slot_ends_the_matter(world: World) -> None:

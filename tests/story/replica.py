@@ -108,8 +108,9 @@ if __name__ == "__main__":
     log.configure("error", json=True)
     if sys.argv[3:] == ["unfenced"]:
         ledger_module._SQL["fence"] = "SELECT 1 FROM service.job_run WHERE id = $1 AND $2::bigint > 0"
-        sql = ledger_module._SQL["finish"].replace(
-            "AND epoch = $2 AND state = 'running'", "AND $2::bigint > 0"
-        )
-        ledger_module._SQL["finish"] = sql
+        for name in ("finish", "heartbeat"):
+            fenced = ledger_module._SQL[name]
+            open_ = fenced.replace("AND epoch = $2 AND state = 'running'", "AND $2::bigint > 0")
+            assert open_ != fenced
+            ledger_module._SQL[name] = open_
     asyncio.run(work(sys.argv[1], float(sys.argv[2])))

@@ -41,13 +41,14 @@ _DAY = timedelta(days=1)
 class Facts:
     """What is known about one candidate at the slot.
 
+    ``gone_since``: the local date of the last activity, where the user was then; None without any.
     ``done_days``: local dates with a completed focus session. ``recent_days``: dates with any session, of the
     last days. ``at_it``: a focus session is running or paused. ``gentle_on``: when the last gentle mail was
     for. ``steps``: (episode start, step, date) of inactiveUsers in the last 30 days.
     """
 
     user: User
-    last_activity: datetime | None
+    gone_since: date | None
     done_days: frozenset[date]
     recent_days: frozenset[date]
     at_it: bool
@@ -65,7 +66,7 @@ def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterato
 def _facts(row: asyncpg.Record) -> Facts:
     return Facts(
         user=replica.user_from_row(row),
-        last_activity=row["last_activity"],
+        gone_since=row["gone_since"],
         done_days=dates(row["done_days"]),
         recent_days=dates(row["recent_days"]),
         at_it=row["at_it"],
@@ -96,12 +97,11 @@ def decide(facts: Facts, tick: Tick) -> Decision:
 
 def _stands_against(facts: Facts, today: date, tick: Tick) -> Skip | None:
     user = facts.user
-    zone = tick.zone_of(user.timezone)
     if user.created_at and tick.as_of - user.created_at < _NEW:
         return Skip(user.id, Reason.TOO_NEW, "The account is younger than 24 hours.")
     if today.weekday() not in tick.rules.daily_check_days:
         return Skip(user.id, Reason.NOT_DUE, "Not on this day of the week.")
-    if facts.last_activity is None or today - facts.last_activity.astimezone(zone).date() > _LOOK_BACK:
+    if facts.gone_since is None or today - facts.gone_since > _LOOK_BACK:
         return Skip(user.id, Reason.NOT_DUE, "No activity within seven days.")
     if today in facts.done_days:
         return Skip(user.id, Reason.NOT_DUE, "A focus session was completed today.")
@@ -118,10 +118,9 @@ def _leaves_to_inactive_users(facts: Facts, today: date, tick: Tick) -> bool:
     """Whether inactiveUsers has a step on D, or will have one on D + 1."""
     if any(on == today for _, _, on in facts.steps):
         return True
-    assert facts.last_activity is not None
-    gone_since = facts.last_activity.astimezone(tick.zone_of(facts.user.timezone)).date()
-    sent = {step for episode, step, _ in facts.steps if episode == gone_since}
-    tomorrow = step_due((today + _DAY - gone_since).days, tick.rules.inactive_steps)
+    assert facts.gone_since is not None
+    sent = {step for episode, step, _ in facts.steps if episode == facts.gone_since}
+    tomorrow = step_due((today + _DAY - facts.gone_since).days, tick.rules.inactive_steps)
     return tomorrow is not None and not any(step >= tomorrow for step in sent)
 
 

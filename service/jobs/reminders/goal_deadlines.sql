@@ -9,7 +9,9 @@ WITH due AS MATERIALIZED (
           AND ($3::text[] IS NULL OR service.slot_group(timezone, hours, 'deadlines') = ANY ($3))
           AND EXISTS (SELECT 1 FROM service.goals AS g
                       WHERE g.user_id = u.id AND g.open
-                        AND coalesce(g.due_date, g.due_at::date) BETWEEN $2::timestamptz::date - 33 AND $2::timestamptz::date + 9
+                        AND coalesce(g.due_date, (g.due_at AT TIME ZONE coalesce($5::text, u.timezone))::date)
+                            BETWEEN ($2::timestamptz AT TIME ZONE coalesce($5, u.timezone))::date - 30
+                                AND ($2::timestamptz AT TIME ZONE coalesce($5, u.timezone))::date + 7
                         AND NOT coalesce(g.target_value > 0 AND g.current_value >= g.target_value, false))
         ORDER BY id LIMIT $6
     ) AS u
