@@ -321,7 +321,8 @@ async def open_service(
             notice=composer.notice,
             rules=settings.rules,
             clock_zone=settings.service_timezone if settings.reminder_time_mode == "service" else None,
-            unconfirmed_policy=settings.unconfirmed_policy,
+            resent=settings.resent_kinds,
+            spread=timedelta(seconds=settings.mail_spread_seconds),
             jitter=timedelta(seconds=settings.claim_jitter_seconds),
             grace=timedelta(seconds=settings.shutdown_grace_seconds),
         )

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from service.domain.contact import MAY_BE_RESENT
 from service.domain.run import Rules
 from service.domain.schedule import Schedule
 from service.errors import ConfigurationError, ScheduleError
@@ -75,7 +76,8 @@ class Settings(BaseModel):
     mail_from: str = "Dashboard <reminders@localhost>"
     mail_reply_to: str = ""
     sender_id: str = "dashboard"
-    unconfirmed_policy: Literal["hold", "resend"] = "hold"
+    unconfirmed_policy: str = "hold"
+    """hold, resend (deadlines and reports), or the kinds to resend: deadlines,weekly,monthly."""
     dkim_domain: str = ""
     """Empty: mails are not signed. The d= of signatures: the domain of MAIL_FROM or a parent of it."""
     dkim_selector: str = ""
@@ -185,6 +187,20 @@ class Settings(BaseModel):
         if not steps or steps != sorted(set(steps)) or not 1 <= steps[0] <= steps[-1] <= 21:
             raise ValueError(f"{value!r} must be rising days between 1 and 21; use 3,7,14")
         return value
+
+    @field_validator("unconfirmed_policy")
+    @classmethod
+    def _policy(cls, value: str) -> str:
+        if value not in {"hold", "resend"} and not set(_listed(value)) <= MAY_BE_RESENT:
+            kinds = ",".join(sorted(MAY_BE_RESENT))
+            raise ValueError(f"{value!r} must be hold, resend, or some of {kinds}; nudges are never resent")
+        return value
+
+    @property
+    def resent_kinds(self) -> frozenset[str]:
+        """The kinds of mail that are sent a second time when their receipt is unknown."""
+        named = {"hold": frozenset[str](), "resend": frozenset(map(str, MAY_BE_RESENT))}
+        return named.get(self.unconfirmed_policy, frozenset(_listed(self.unconfirmed_policy)))
 
     @property
     def rules(self) -> Rules:

@@ -139,7 +139,7 @@ class World:
         )
         return ledger
 
-    async def runner(self, owner: str = "a", lease: float = 60.0) -> Runner:
+    async def runner(self, owner: str = "a", lease: float = 60.0, **changes: Any) -> Runner:
         """A runner of its own."""
         return Runner(
             self.pool,
@@ -151,6 +151,7 @@ class World:
             wake=asyncio.Event(),
             outbox_wake=asyncio.Event(),
             notice=composer().notice,
+            **changes,
         )
 
     def delivery(self, transport: Transport, owner: str = "a", **changes: Any) -> Delivery:

@@ -82,3 +82,11 @@ def test_what_is_shown_holds_no_secret() -> None:
 
     assert "hush" not in str(settings.described())
     assert without_password("postgresql://u:p@h:5/d") == "postgresql://u:***@h:5/d"
+
+
+def test_deadlines_and_reports_may_be_resent_and_nudges_never() -> None:
+    assert Settings.load({}).resent_kinds == frozenset()
+    assert Settings.load({"UNCONFIRMED_POLICY": "resend"}).resent_kinds == {"deadlines", "weekly", "monthly"}
+    assert Settings.load({"UNCONFIRMED_POLICY": "weekly, deadlines"}).resent_kinds == {"weekly", "deadlines"}
+    with pytest.raises(ConfigurationError, match="nudges are never resent"):
+        Settings.load({"UNCONFIRMED_POLICY": "daily"})

@@ -15,6 +15,8 @@ Overrides = Mapping[tuple[str, str], bool]
 _REMINDERS = frozenset({Kind.DEADLINES, Kind.DAILY, Kind.INACTIVE, Kind.BREAKS})
 NUDGES = frozenset({Kind.DAILY, Kind.INACTIVE})
 """Mails that ask for something; reports and deadlines are not capped and do not count."""
+MAY_BE_RESENT = frozenset({Kind.DEADLINES, Kind.WEEKLY, Kind.MONTHLY})
+"""Kinds that may be sent a second time when nobody knows whether the first arrived; the others never."""
 _NUDGES_A_WEEK = 3
 _BREAK_MAILS_A_DAY = 2
 _WEEK = timedelta(days=7)

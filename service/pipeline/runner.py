@@ -72,6 +72,8 @@ class Runner:
 
     ``wake`` tells that something may be due, ``outbox_wake`` that there is something to send.
     ``notice`` words an in-app notification: (template, facts, locale) to title, message and button.
+    ``resent``: kinds of mail that are sent once more when their receipt is unknown.
+    ``spread``: over how long the mails of one slot leave.
     ``clock_zone``: one zone for all local dates (``REMINDER_TIME_MODE=service``), else None.
     """
 
@@ -89,7 +91,8 @@ class Runner:
         notice: Callable[[str, Mapping[str, Any], str], Notice],
         rules: Rules = Rules(),
         clock_zone: str | None = None,
-        unconfirmed_policy: str = "hold",
+        resent: frozenset[str] = frozenset(),
+        spread: timedelta = timedelta(0),
         jitter: timedelta = timedelta(0),
         grace: timedelta = timedelta(seconds=20),
         idle: float = 5.0,
@@ -105,7 +108,8 @@ class Runner:
         self._notice = notice
         self._rules = rules
         self._clock_zone = clock_zone
-        self._policy = unconfirmed_policy
+        self._resent = resent
+        self._spread = spread
         self._jitter = jitter
         self._grace = grace
         self._idle = idle
@@ -304,7 +308,7 @@ class Runner:
 
     async def _apply(self, run: Run, job: Job, tick: Tick, page: Page) -> list[str]:
         """One page in one transaction: fence, messages, reasons, progress."""
-        stamp = Stamp(run.id, run.job, run.nominal_at, self._mail_domain, self._policy)
+        stamp = Stamp(run.id, run.job, run.nominal_at, self._mail_domain, self._resent, self._spread)
         async with self._ledger.step(run) as connection:
             if job.kind in contact.NUDGES:
                 await planning.lock_budget(connection)

@@ -4,8 +4,9 @@ import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Any, Protocol
+from zlib import crc32
 
 import asyncpg
 
@@ -54,13 +55,18 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What all messages of a run share."""
+    """What all messages of a run share. ``resent``: kinds sent once more when their receipt is unknown.
+
+    ``spread``: mails of one slot leave over so long a time, each at a moment of its own, so that nine o'clock
+    in one zone is no spike.
+    """
 
     run_id: int
     job: str
     as_of: datetime
     mail_domain: str
-    unconfirmed_policy: str
+    resent: frozenset[str] = frozenset()
+    spread: timedelta = timedelta(0)
 
 
 async def lock_budget(connection: asyncpg.Connection) -> None:
@@ -144,12 +150,19 @@ def _row(stamp: Stamp, planned: Planned) -> Mapping[str, Any]:
         "message_id": message_id(planned.dedupe_key, planned.channel, stamp.mail_domain),
         "message_date": stamp.as_of.isoformat(),
         "token": secrets.token_urlsafe(_TOKEN_BYTES),
-        "unconfirmed_policy": stamp.unconfirmed_policy,
-        "not_before": planned.not_before.isoformat(),
+        "unconfirmed_policy": "resend" if message.kind in stamp.resent else "hold",
+        "not_before": (planned.not_before + _share(stamp, planned)).isoformat(),
         "expires_at": planned.expires_at.isoformat(),
         "in_app": None if mail else _in_app(planned),
         "stages": list(message.stages),
     }
+
+
+def _share(stamp: Stamp, planned: Planned) -> timedelta:
+    """A mail's part of the spread; the same for the same mail."""
+    if planned.channel is not Channel.EMAIL:
+        return timedelta(0)
+    return stamp.spread * (crc32(planned.dedupe_key.encode()) / 2**32)
 
 
 def _in_app(planned: Planned) -> dict[str, Any]:

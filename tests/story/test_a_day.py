@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from email import message_from_bytes, policy
 from pathlib import Path
 
@@ -50,6 +50,27 @@ async def test_a_second_run_of_the_same_day_sends_nothing(world: World, tmp_path
 
     assert again.counts == {"already_sent": 1}
     assert len(inbox(tmp_path)) == 1
+
+
+async def test_mails_are_spread_and_only_kinds_that_may_be_are_resent(world: World) -> None:
+    await world.at("2026-03-10T17:00:00Z")
+    people = [user(f"u{n}", last_login_at=datetime.fromisoformat("2026-03-10T12:00Z")) for n in range(20)]
+    await world.live(*people, *(goal(f"g{n}", f"u{n}", due="2026-03-11") for n in range(20)))
+    runner = await world.runner(resent=frozenset({"deadlines"}), spread=timedelta(minutes=2))
+
+    for name in (GOALS, "reminder.dailyCheck"):
+        await runner.run_manual(name)
+
+    rows = await world.pool.fetch(
+        "SELECT channel, kind, unconfirmed_policy, not_before FROM service.delivery"
+    )
+    policies = {(row["kind"], row["unconfirmed_policy"]) for row in rows if row["channel"] == "email"}
+    assert policies == {("deadlines", "resend"), ("daily", "hold")}
+    starts = {row["not_before"] for row in rows if row["kind"] == "deadlines" and row["channel"] == "email"}
+    slot = datetime.fromisoformat("2026-03-10T17:00:00Z")
+    assert len(starts) == 20
+    assert slot <= min(starts) < max(starts) < slot + timedelta(minutes=2)
+    assert {row["not_before"] for row in rows if row["channel"] == "in_app"} == {slot}
 
 
 async def test_whoever_gets_nothing_has_a_reason(world: World) -> None:
