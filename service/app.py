@@ -5,10 +5,11 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -26,28 +27,33 @@ from service.demo import inbox, sample
 from service.domain.dashboard import Kind
 from service.domain.schedule import Schedule
 from service.domain.transport import Transport
+from service.domain.verp import envelope_sender
 from service.errors import ConfigurationError, SourceUnavailable
 from service.jobs import all_jobs
 from service.jobs.job import Job, JobType, TimeMode
+from service.mail.dkim import DkimSigner
 from service.mail.maildir import MaildirTransport
 from service.mail.message import Composer, Letter
 from service.mail.smtp import SmtpConfig, SmtpPool
 from service.manager import JobManager
+from service.pipeline.bounces import BounceBox, BounceIntake
 from service.pipeline.delivery import Delivery
 from service.pipeline.runner import Runner
-from service.pipeline.supervisor import Supervisor
+from service.pipeline.supervisor import Loop, Supervisor
 from service.pipeline.trigger import Timing, TriggerLoop
 from service.settings import Settings
 from service.sources.mongo import MongoSource
 from service.sources.postgres import PostgresSource
 from service.sources.sync import Progress, Source, Sync, profile_from_setting
 from service.store import embedded
+from service.store.bounces import Bounces
 from service.store.database import migrate, open_pool
 from service.store.ledger import JobDef, Ledger
 from service.store.outbox import Claimed, Outbox
 
 log = structlog.get_logger()
 
+_ANY_DELIVERY = 2**62
 _PATIENCE = 30
 """Seconds that a start waits for our PostgreSQL to come up."""
 
@@ -180,7 +186,38 @@ def composer_of(settings: Settings) -> Composer:
         settings.mail_from,
         reply_to=settings.mail_reply_to,
         sender_id=settings.sender_id,
+        signer=signer_of(settings),
     )
+
+
+def signer_of(settings: Settings) -> DkimSigner | None:
+    """Signs mails where a key is configured; raises ConfigurationError for an unusable one."""
+    if not settings.dkim_key:
+        return None
+    domain = settings.dkim_domain or parseaddr(settings.mail_from)[1].rpartition("@")[2]
+    return DkimSigner.from_pem(settings.dkim_key.encode(), domain, settings.dkim_selector)
+
+
+def envelope_senders(settings: Settings, sender: str) -> Callable[[int], str]:
+    """The envelope sender of a delivery: one that names it where bounces can be taken in, else ``sender``.
+
+    Raises ConfigurationError for an address that cannot carry a delivery's name.
+    """
+    if not settings.bounce_address:
+        return lambda _delivery: sender
+    base, secret = settings.bounce_address, settings.bounce_secret.encode()
+    try:
+        envelope_sender(base, _ANY_DELIVERY, secret)
+    except ValueError as error:
+        raise ConfigurationError([f"BOUNCE_ADDRESS: {error}"]) from None
+    return lambda delivery: envelope_sender(base, delivery, secret)
+
+
+def intake_of(settings: Settings, bounces: Bounces) -> BounceIntake | None:
+    """Takes in bounces where there is an address for them."""
+    if not settings.bounce_address:
+        return None
+    return BounceIntake(bounces, settings.bounce_address, settings.bounce_secret.encode())
 
 
 def letter_of(claimed: Claimed) -> Letter:
@@ -250,6 +287,7 @@ class Service:
     delivery: Delivery
     supervisor: Supervisor
     manager: JobManager
+    bounces: BounceIntake | None
 
     async def web_app(self, *, inbox_page: bool = False) -> web.Application:
         """The HTTP face. ``inbox_page`` adds the page of the local inbox."""
@@ -266,6 +304,7 @@ class Service:
             started=lambda: self.sync.health()["synced_at"] is not None or not self.sync.health()["healthy"],
             ready=self._ready,
             frontend_url=self.settings.frontend_url,
+            bounces=self.bounces,
         )
         app = build_app(deps)
         if inbox_page and isinstance(self.transport, MaildirTransport):
@@ -290,6 +329,7 @@ async def open_service(
     jobs = all_jobs()
     timings = timings_of(jobs, settings)
     composer = composer_of(settings)
+    senders = envelope_senders(settings, composer.sender)
     for warning in composer.warnings:
         log.warning("mail", warning=warning)
     async with AsyncExitStack() as stack:
@@ -332,22 +372,23 @@ async def open_service(
             lambda claimed: composer.compose(letter_of(claimed)),
             sync.standing,
             jobs,
-            sender=composer.sender,
+            sender=senders,
             clock=clock,
             wake=outgoing,
             connections=settings.smtp_connections,
             rate=settings.smtp_rate,
         )
-        supervisor = Supervisor(
-            clock,
-            {
-                "sync": sync.serve,
-                "trigger": trigger.serve,
-                "runner": runner.serve,
-                "delivery": delivery.serve,
-                "presence": lambda stop: _show_presence(ledger, stop),
-            },
-        )
+        bounces = intake_of(settings, Bounces(pool, outbox))
+        watched: dict[str, Loop] = {
+            "sync": sync.serve,
+            "trigger": trigger.serve,
+            "runner": runner.serve,
+            "delivery": delivery.serve,
+            "presence": lambda stop: _show_presence(ledger, stop),
+        }
+        if bounces and settings.bounce_maildir:
+            watched["bounces"] = BounceBox(settings.bounce_maildir, bounces).serve
+        supervisor = Supervisor(clock, watched)
         loops = Loops(supervisor, settings.shutdown_grace_seconds)
         manager = JobManager(
             pool,
@@ -363,7 +404,7 @@ async def open_service(
         stack.push_async_callback(manager.shutdown)
         yield Service(
             settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
-            runner, delivery, supervisor, manager,
+            runner, delivery, supervisor, manager, bounces,
         )  # fmt: skip
 
 

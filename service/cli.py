@@ -199,6 +199,8 @@ async def _check_config(settings: Settings, options: argparse.Namespace) -> Exit
     warnings = app.composer_of(settings).warnings
     rows = [{"setting": name.upper(), "value": str(value)} for name, value in settings.described().items()]
     _print(rows, options, title="Configuration")
+    if (signer := app.signer_of(settings)) and not options.json:
+        out.print(f"\nDNS record for DKIM: {signer.txt_name} TXT {signer.txt_record}", soft_wrap=True)
     for warning in warnings:
         err.print(f"[yellow]![/] {warning}", highlight=False)
     return Exit.DONE

@@ -16,6 +16,7 @@ from service.domain.run import Rules
 from service.domain.schedule import Schedule
 from service.errors import ConfigurationError, ScheduleError
 
+_SECRET = 16
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -167,9 +168,18 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _together(self) -> "Settings":
+        problems = []
         tokens = [t for t in (self.admin_token, self.viewer_token, self.dashboard_token) if t]
         if len(set(tokens)) != len(tokens):
-            raise ValueError("ADMIN_TOKEN, VIEWER_TOKEN and DASHBOARD_TOKEN must differ from each other")
+            problems.append("ADMIN_TOKEN, VIEWER_TOKEN and DASHBOARD_TOKEN must differ from each other")
+        if bool(self.dkim_key) != bool(self.dkim_selector):
+            problems.append("DKIM_KEY and DKIM_SELECTOR go together: set both, or neither to send unsigned")
+        if self.bounce_address and len(self.bounce_secret) < _SECRET:
+            problems.append(f"BOUNCE_SECRET needs {_SECRET} characters or more where BOUNCE_ADDRESS is set")
+        if self.bounce_maildir and not self.bounce_address:
+            problems.append("BOUNCE_MAILDIR: bounces are recognised by BOUNCE_ADDRESS; set it too")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     @field_validator("daily_check_days")

@@ -158,7 +158,11 @@ class World:
         """A delivery of its own; re-validation asks the copy, as if it were the dashboard."""
         outbox = Outbox(self.pool, owner, timedelta(seconds=60))
         make = composer()
-        values: dict[str, Any] = {"sender": make.sender, "clock": SystemClock(), "wake": asyncio.Event()}
+        values: dict[str, Any] = {
+            "sender": lambda _id: make.sender,
+            "clock": SystemClock(),
+            "wake": asyncio.Event(),
+        }
         return Delivery(
             outbox,
             transport,

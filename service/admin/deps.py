@@ -62,6 +62,23 @@ class Outbox(Protocol):
     async def resend(self, id: int) -> bool: ...  # noqa: A002 - the outbox's own word
 
 
+class Taken(Protocol):
+    """What a returned mail was understood as."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def delivery(self) -> int | None: ...
+    @property
+    def news(self) -> bool: ...
+
+
+class Bounces(Protocol):
+    """Takes in bounces and complaints; see ``service.pipeline.bounces``."""
+
+    async def take(self, raw: bytes, recipient: str | None = None) -> Taken: ...
+
+
 @dataclass(frozen=True)
 class AdminDeps:
     """``tokens``: bearer token to role. ``loopback``: HOST is this machine only, so that no token is needed.
@@ -78,6 +95,7 @@ class AdminDeps:
     started: Callable[[], bool] = lambda: True
     ready: Callable[[], Awaitable[str | None]] | None = None
     frontend_url: str = ""
+    bounces: Bounces | None = None
 
 
 DEPS: web.AppKey[AdminDeps] = web.AppKey("deps", AdminDeps)

@@ -15,6 +15,7 @@ from service.domain.address import valid_address
 from service.domain.dashboard import Kind
 from service.domain.plain import clean, shorten
 from service.errors import ConfigurationError
+from service.mail.dkim import DkimSigner
 from service.mail.render import Links, Notice, Rendered, Renderer
 from service.mail.words import words_for
 
@@ -61,7 +62,9 @@ class Letter:
 
 
 class Composer:
-    """Makes mails. ``mail_from`` and ``reply_to`` are mailboxes such as ``Dashboard <hello@example.org>``.
+    """Makes mails, signed where there is a ``signer``.
+
+    ``mail_from`` and ``reply_to`` are mailboxes such as ``Dashboard <hello@example.org>``.
 
     Raises ConfigurationError where no lawful mail could be made of these values; ``warnings`` holds
     sentences about what large providers will not like.
@@ -76,6 +79,7 @@ class Composer:
         reply_to: str = "",
         list_domain: str = "",
         sender_id: str = "dashboard",
+        signer: DkimSigner | None = None,
     ) -> None:
         name, sender = parseaddr(mail_from)
         answer_name, answer = parseaddr(reply_to or mail_from)
@@ -89,7 +93,8 @@ class Composer:
         self._renderer = Renderer(name or sender.rpartition("@")[2])
         self.sender = sender
         """The address of From; the envelope sender belongs to the same domain."""
-        self.warnings = _warnings(sender)
+        self._signer = signer
+        self.warnings = (*_warnings(sender), *_unaligned(signer, sender))
 
     def links(self, token: str) -> Links:
         """The addresses that a mail with this token leads to."""
@@ -134,7 +139,9 @@ class Composer:
             reason=letter.reason,
         )
         head = self._own_headers(letter, rendered.subject, links) + self._shared_headers(letter)
-        return _multipart(head, rendered, "=_" + hashlib.sha256(letter.message_id.encode()).hexdigest()[:32])
+        boundary = "=_" + hashlib.sha256(letter.message_id.encode()).hexdigest()[:32]
+        message = _multipart(head, rendered, boundary)
+        return self._signer.sign(message, letter.message_date) if self._signer else message
 
     def _own_headers(self, letter: Letter, subject: str, links: Links) -> str:
         mailto = f"mailto:{quote(self._answer, safe='@')}?subject=unsubscribe%20{letter.token}"
@@ -290,6 +297,11 @@ def _require_usable(public_url: str, sender: str, answer: str) -> None:
         problems.append("PUBLIC_URL: one-click unsubscribe needs https, except on this machine")
     if problems:
         raise ConfigurationError(problems)
+
+
+def _unaligned(signer: DkimSigner | None, sender: str) -> tuple[str, ...]:
+    problem = signer.alignment_problem(sender.rpartition("@")[2]) if signer else None
+    return (f"DKIM_DOMAIN: {problem}",) if problem else ()
 
 
 def _warnings(sender: str) -> tuple[str, ...]:

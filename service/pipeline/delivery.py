@@ -75,6 +75,7 @@ class Grouped:
 class Delivery:
     """Sends what is in the outbox. Several may share one database.
 
+    ``sender``: the envelope sender of a delivery.
     ``standing`` asks the dashboard how users, goals and sessions are now. ``rate``: messages per second at
     most, 0: no limit. ``problem`` is a sentence while the mail server refuses *us*; users bear nothing of it.
     """
@@ -87,7 +88,7 @@ class Delivery:
         standing: Callable[[Sequence[str], Sequence[str], Sequence[str]], Awaitable[Standing]],
         jobs: Mapping[str, Job],
         *,
-        sender: str,
+        sender: Callable[[int], str],
         clock: Clock,
         wake: asyncio.Event,
         connections: int = 10,
@@ -208,7 +209,7 @@ class Delivery:
             if current != one:
                 changed.append(_change(current))
             try:
-                envelope = Envelope(one.id, self._sender, current.address, self._compose(current))
+                envelope = Envelope(one.id, self._sender(one.id), current.address, self._compose(current))
             except (ValueError, KeyError, TypeError) as error:
                 log.exception("mail cannot be composed", delivery=one.id, job=one.job)
                 gone.append(Settlement(one.id, one.epoch, "failed", "compose_error", None, str(error)[:200]))

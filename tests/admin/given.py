@@ -68,7 +68,7 @@ class Admin:
 
 @asynccontextmanager
 async def admin(
-    pool: asyncpg.Pool, *, tokens: Mapping[str, str] = TOKENS, loopback: bool = True
+    pool: asyncpg.Pool, *, tokens: Mapping[str, str] = TOKENS, loopback: bool = True, **more: Any
 ) -> AsyncIterator[Admin]:
     ledger = Ledger(pool, "test", timedelta(seconds=30))
     jobs = {"reminder.goalDeadlines": job()}
@@ -84,7 +84,7 @@ async def admin(
 
     manager = JobManager(pool, ledger, runner, jobs, open=opened, close=closed)
     await manager.initialize()
-    app = build_app(AdminDeps(pool, manager, tokens, loopback, CollectorRegistry()))
+    app = build_app(AdminDeps(pool, manager, tokens, loopback, CollectorRegistry(), **more))
     async with TestClient(TestServer(app, host="127.0.0.1")) as client:
         yield Admin(client, manager, ledger, runner, pool, life)
     await manager.shutdown()

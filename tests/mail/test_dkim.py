@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from service.app import composer_of
 from service.errors import ConfigurationError
 from service.mail.dkim import DkimSigner
+from service.settings import Settings
 from tests.mail.cast import composer, letter, one_goal
 
 AT = datetime(2026, 3, 10, 8, 0, tzinfo=UTC)
@@ -494,3 +496,26 @@ def test_not_aligned(from_domain: str) -> None:
 
 def test_the_child_of_the_from_domain_is_reported() -> None:
     assert signer("ed25519", "mail.example.org").alignment_problem("example.org")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_service_signs_what_it_composes_where_a_key_is_configured(kind: str) -> None:
+    settings = Settings.load(
+        {
+            "MAIL_FROM": "Dashboard <hello@example.org>",
+            "DKIM_SELECTOR": "s1",
+            "DKIM_KEY": pem(private_key(kind)).decode(),
+        }
+    )
+
+    signed = composer_of(settings).compose(letter())
+
+    assert signed.startswith(b"DKIM-Signature: ")
+    assert accepted(signed, signer(kind))
+
+
+def test_a_key_without_a_selector_and_an_unusable_key_stop_the_start() -> None:
+    with pytest.raises(ConfigurationError, match="DKIM_KEY and DKIM_SELECTOR go together"):
+        Settings.load({"DKIM_KEY": "x"})
+    with pytest.raises(ConfigurationError, match="DKIM_KEY"):
+        composer_of(Settings.load({"DKIM_KEY": "x", "DKIM_SELECTOR": "s1"}))

@@ -30,7 +30,7 @@ async def deliver(dsn: str, port: int) -> None:
         lambda claimed: make.compose(letter(claimed)),
         World(pool).standing,
         World(pool).jobs,
-        sender=make.sender,
+        sender=lambda _id: make.sender,
         clock=SystemClock(),
         wake=asyncio.Event(),
         connections=4,

@@ -1,0 +1,24 @@
+-- name: bounced
+-- The address does not take mail. Zero rows: no such delivery, or it was taken in before. $1 id, $2 what was said.
+UPDATE service.delivery SET state = 'bounced', reason = 'hard_bounce', smtp_reply = left($2, 500), settled_at = service.now()
+WHERE id = $1 AND channel = 'email' AND state IN ('sent', 'sending', 'unconfirmed') RETURNING id
+
+-- name: complained
+-- The recipient called it spam: the address gets nothing more. $1 id, $2 what was said.
+WITH told AS (
+    UPDATE service.delivery SET state = 'complained', reason = 'complaint', smtp_reply = left($2, 500),
+                                settled_at = service.now()
+    WHERE id = $1 AND channel = 'email' AND state IN ('sent', 'sending', 'unconfirmed', 'bounced') RETURNING id, address
+), silenced AS (
+    INSERT INTO service.suppression (address, reason, detail)
+    SELECT lower(address), 'complaint', 'the recipient called a mail spam' FROM told ON CONFLICT (address) DO NOTHING
+)
+SELECT id FROM told
+
+-- name: arrived
+-- A report of a passing failure, a delay or an arrival: the mail server had taken an unconfirmed message. $1 id, $2 said.
+UPDATE service.delivery SET detail = left($2, 500),
+    state = CASE state WHEN 'unconfirmed' THEN 'sent' ELSE state END,
+    reason = CASE state WHEN 'unconfirmed' THEN 'confirmed_by_report' ELSE reason END
+WHERE id = $1 AND channel = 'email' AND state IN ('sent', 'sending', 'unconfirmed')
+  AND (state = 'unconfirmed' OR detail IS DISTINCT FROM left($2, 500)) RETURNING id
