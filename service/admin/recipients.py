@@ -5,82 +5,73 @@ repeated, and answers the same for a token that nobody has.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 from aiohttp import web
+from babel.core import negotiate_locale
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.admin.deps import DEPS
-from service.domain.dashboard import Kind
+from service.admin.wishes import HOURLY, TIMES, ZONES, Settings, Switch, Wishes, read_wishes
+from service.domain.contact import Overrides, refusal
+from service.domain.dashboard import Channel, Kind
+from service.mail.words import LANGUAGES, Words, words_for
 from service.store import queries
+from service.store.replica import preferences_from_json
 
 _SQL = queries.load(__file__)
-_PAGES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=True, undefined=StrictUndefined
-)
+_FOLDER = Path(__file__).parent / "pages"
 _CSP = (
     "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none';"
     " img-src data:"
 )
-_REMINDERS = {Kind.DEADLINES, Kind.DAILY, Kind.INACTIVE, Kind.BREAKS}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One line of the preference page."""
-
-    kind: str
-    title: str
-    hint: str
-    on: bool
-
-
-_WORDS = {
-    Kind.DEADLINES: (
-        "Deadline reminders",
-        "When a goal is due in a week, tomorrow or today, or has passed its date",
-    ),
-    Kind.DAILY: ("Daily check-in", "In the evening, when a streak is about to end"),
-    Kind.WEEKLY: ("Weekly review", "Your week on one page, on Sunday"),
-    Kind.INACTIVE: ("Reminders after a pause", "A few, when you have not been here for days"),
-    Kind.BREAKS: ("Break reminders", "During long focus sessions"),
-    Kind.MONTHLY: ("Monthly report", "The month before, on the first"),
-}
 
 routes = web.RouteTableDef()
 
 
-def effective(preferences: Mapping[str, Any], overrides: Mapping[tuple[str, str], bool]) -> dict[Kind, bool]:
-    """Which kinds of mail somebody gets: own decisions first (most specific wins), then the dashboard's."""
-    return {kind: _one(kind, preferences, overrides) for kind in Kind}
+@cache
+def _pages(words: Words) -> Environment:
+    """The pages in one language."""
+    pages = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        extensions=["jinja2.ext.i18n"],
+    )
+    pages.install_gettext_translations(words.catalogue, newstyle=True)  # type: ignore[attr-defined]
+    pages.globals["w"] = words
+    return pages
 
 
-def _one(kind: Kind, preferences: Mapping[str, Any], overrides: Mapping[tuple[str, str], bool]) -> bool:
-    for key in ((str(kind), "email"), (str(kind), "*"), ("*", "email"), ("*", "*")):
-        if key in overrides:
-            return overrides[key]
-    if preferences.get("email") is False:
-        return False
-    if preferences.get("reminders") is False and kind in _REMINDERS:
-        return False
-    own = preferences.get("kinds", {}).get(str(kind))
-    return own is True if kind is Kind.BREAKS else own is not False
+def effective(preferences: Mapping[str, Any], overrides: Overrides) -> dict[Switch, bool]:
+    """What somebody gets on which channel, as the rules of sending see it."""
+    wishes = preferences_from_json(dict(preferences))
+    return {
+        (kind, channel): refusal(wishes, kind, channel, overrides) is None
+        for kind in Kind
+        for channel in Channel
+    }
 
 
 @routes.get("/pages.css")
 async def stylesheet(_request: web.Request) -> web.Response:
     """The look of these pages, the same for everybody."""
-    text = (Path(__file__).parent / "pages" / "pages.css").read_text("utf-8")
+    text = (_FOLDER / "pages.css").read_text("utf-8")
     return web.Response(text=text, content_type="text/css", headers={"Cache-Control": "public, max-age=3600"})
+
+
+# ── Unsubscribing ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.get("/u/{token}")
 async def ask(request: web.Request) -> web.Response:
     """Ask once more. Tells nothing that the token would have to be looked up for."""
-    return _page(request, "unsubscribe.html", everything=request.query.get("all") == "1")
+    everything = request.query.get("all") == "1"
+    return _page(request, _asked_for(request), "unsubscribe.html", everything=everything)
 
 
 @routes.post("/u/{token}")
@@ -91,28 +82,43 @@ async def unsubscribe(request: web.Request) -> web.Response:
     holder = await _holder(request)
     if holder is not None:
         kinds = [*map(str, Kind), "*"] if everything else [holder["kind"]]
-        await _store(request, holder["user_id"], dict.fromkeys(kinds, False), "unsubscribe")
-    return _page(request, "stopped.html", everything=everything)
+        await _decide(request, holder["user_id"], {(kind, "email"): False for kind in kinds}, "unsubscribe")
+    return _page(request, _asked_for(request), "stopped.html", everything=everything)
+
+
+# ── Preferences ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.get("/preferences/{token}")
 async def show(request: web.Request) -> web.Response:
-    """The switches as they stand; for an unknown token as they stand for somebody new."""
+    """Everything as it stands; for an unknown token as it stands for somebody new."""
     holder = await _holder(request)
-    return _preferences(request, await _state(request, holder), saved=False)
+    switches = await _switches(request, holder)
+    return _preferences(request, holder, Wishes(switches, await _settings(request, holder)))
 
 
 @routes.post("/preferences/{token}")
 async def change(request: web.Request) -> web.Response:
-    """Store what differs from before, so that untouched switches still follow the dashboard."""
-    form = await request.post()
-    wanted = {kind: form.get(str(kind)) == "on" for kind in Kind}
+    """Store what differs from before, so that what was not touched still follows the dashboard.
+
+    A mistake (a zone that does not exist) stores nothing and shows the page again, with what was typed.
+    """
     holder = await _holder(request)
+    before = await _settings(request, holder)
+    wishes = read_wishes(await request.post(), before)
+    if wishes.problems:
+        return _preferences(request, holder, wishes)
     if holder is not None:
-        now = await _state(request, holder)
-        changed = {str(kind): on for kind, on in wanted.items() if on != now[kind]}
-        await _store(request, holder["user_id"], changed, "preferences")
-    return _preferences(request, wanted, saved=True)
+        now = await _switches(request, holder)
+        changed = {
+            (str(kind), str(channel)): on
+            for (kind, channel), on in wishes.switches.items()
+            if on != now[kind, channel]
+        }
+        await _decide(request, holder["user_id"], changed, "preferences")
+        if wishes.settings != before:
+            await _keep(request, holder["user_id"], wishes.settings)
+    return _preferences(request, holder, wishes, saved=True)
 
 
 async def _holder(request: web.Request) -> asyncpg.Record | None:
@@ -122,7 +128,7 @@ async def _holder(request: web.Request) -> asyncpg.Record | None:
     return await request.app[DEPS].pool.fetchrow(_SQL["holder"], token)
 
 
-async def _state(request: web.Request, holder: asyncpg.Record | None) -> dict[Kind, bool]:
+async def _switches(request: web.Request, holder: asyncpg.Record | None) -> dict[Switch, bool]:
     if holder is None:
         return effective({}, {})
     rows = await request.app[DEPS].pool.fetch(_SQL["overrides"], holder["user_id"])
@@ -130,24 +136,73 @@ async def _state(request: web.Request, holder: asyncpg.Record | None) -> dict[Ki
     return effective(holder["preferences"], overrides)
 
 
-async def _store(request: web.Request, user_id: str, decided: Mapping[str, bool], act: str) -> None:
+async def _settings(request: web.Request, holder: asyncpg.Record | None) -> Settings:
+    if holder is None:
+        return Settings(now=await request.app[DEPS].pool.fetchval(_SQL["now"]))
+    names = ("timezone", "locale", "quiet_start", "quiet_end", "paused_until")
+    return Settings(
+        **{name: holder[name] for name in names},
+        dashboard_timezone=holder["dashboard_timezone"],
+        dashboard_locale=holder["dashboard_locale"],
+        hours={Kind(kind): hour for kind, hour in holder["hours"].items() if kind in set(Kind)},
+        now=holder["now"],
+    )
+
+
+async def _decide(
+    request: web.Request, user_id: str, decided: Mapping[tuple[str, str], bool], act: str
+) -> None:
     if not decided:
         return
+    kinds, channels = [kind for kind, _ in decided], [channel for _, channel in decided]
     async with request.app[DEPS].pool.acquire() as connection, connection.transaction():
-        tag = await connection.execute(_SQL["store"], user_id, list(decided), list(decided.values()), act)
+        tag = await connection.execute(_SQL["store"], user_id, kinds, list(decided.values()), act, channels)
         if not tag.endswith(" 0"):
-            await connection.execute(_SQL["remark"], act, {"user": user_id, "decided": dict(decided)})
+            what = {f"{kind} {channel}": on for (kind, channel), on in decided.items()}
+            await connection.execute(_SQL["remark"], act, {"user": user_id, "decided": what})
 
 
-def _preferences(request: web.Request, state: Mapping[Kind, bool], *, saved: bool) -> web.Response:
-    choices = [Choice(str(kind), *_WORDS[kind], on=state[kind]) for kind in Kind]
-    return _page(request, "preferences.html", choices=choices, saved=saved)
+async def _keep(request: web.Request, user_id: str, wanted: Settings) -> None:
+    hours = {str(kind): hour for kind, hour in wanted.hours.items()}
+    own = (wanted.timezone, wanted.locale, wanted.quiet_start, wanted.quiet_end, hours, wanted.paused_until)
+    async with request.app[DEPS].pool.acquire() as connection, connection.transaction():
+        await connection.execute(_SQL["keep"], user_id, *own)
+        what = {"user": user_id, "settings": wanted.described()}
+        await connection.execute(_SQL["remark"], "preferences", what)
 
 
-def _page(request: web.Request, template: str, **facts: Any) -> web.Response:
+def _preferences(
+    request: web.Request, holder: asyncpg.Record | None, wishes: Wishes, *, saved: bool = False
+) -> web.Response:
+    own = wishes.settings.locale or wishes.settings.dashboard_locale
+    words = words_for(own) if holder else _asked_for(request)
+    return _page(
+        request,
+        words,
+        "preferences.html",
+        kinds=list(Kind),
+        wishes=wishes,
+        saved=saved,
+        hourly=HOURLY,
+        times=TIMES,
+        zones=ZONES,
+        languages={tag: words_for(tag).locale.get_display_name() for tag in LANGUAGES},
+    )
+
+
+def _asked_for(request: web.Request) -> Words:
+    """The language that the browser asks for: it tells nothing about the token."""
+    asked = request.headers.get("Accept-Language", "").split(",")
+    tags = [piece.partition(";")[0].strip() for piece in asked]
+    return words_for(negotiate_locale(tags, list(LANGUAGES), sep="-") or "en")
+
+
+def _page(request: web.Request, words: Words, template: str, **facts: Any) -> web.Response:
     token = request.match_info["token"]
-    text = _PAGES.get_template(template).render(
-        token=token, frontend_url=request.app[DEPS].frontend_url, **facts
+    text = (
+        _pages(words)
+        .get_template(template)
+        .render(token=token, frontend_url=request.app[DEPS].frontend_url, **facts)
     )
     headers = {"Content-Security-Policy": _CSP, "X-Robots-Tag": "noindex"}
     return web.Response(text=text, content_type="text/html", headers=headers)

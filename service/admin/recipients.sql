@@ -1,19 +1,39 @@
 -- name: holder
--- Whose link this is: the user, the kind of the message, the dashboard's preferences. $1: token.
-SELECT d.user_id, d.kind, coalesce(u.preferences, '{}') AS preferences
-FROM service.delivery d LEFT JOIN service.users u ON u.id = d.user_id WHERE d.token = $1
+-- Whose link this is: the user, the kind of the message, what the dashboard says and what was decided here. $1: token.
+SELECT d.user_id, d.kind, coalesce(u.preferences, '{}') AS preferences,
+       coalesce(u.timezone, 'UTC') AS dashboard_timezone, coalesce(u.locale, 'en') AS dashboard_locale,
+       s.timezone, s.locale, s.quiet_start, s.quiet_end, coalesce(s.hours, '{}') AS hours, s.paused_until,
+       service.now() AS now
+FROM service.delivery d
+LEFT JOIN service.users u ON u.id = d.user_id
+LEFT JOIN service.recipient_setting s ON s.user_id = d.user_id
+WHERE d.token = $1
+
+-- name: now
+-- The clock that decides when a pause ends.
+SELECT service.now()
 
 -- name: overrides
--- What the person decided here before, for mail. $1: user.
-SELECT kind, channel, enabled FROM service.preference_override WHERE user_id = $1 AND channel IN ('email', '*')
+-- What the person decided here before. $1: user.
+SELECT kind, channel, enabled FROM service.preference_override WHERE user_id = $1
 
 -- name: store
--- Remember decisions about mail. $1 user, $2 kinds, $3 on or off, $4 where it was decided.
+-- Remember decisions. $1 user, $2 kinds, $3 on or off, $4 where it was decided, $5 channels.
 INSERT INTO service.preference_override (user_id, kind, channel, enabled, source)
-SELECT $1, kind, 'email', enabled, $4 FROM unnest($2::text[], $3::boolean[]) AS decided (kind, enabled)
+SELECT $1, kind, channel, enabled, $4 FROM unnest($2::text[], $3::boolean[], $5::text[]) AS decided (kind, enabled, channel)
 ON CONFLICT (user_id, kind, channel) DO UPDATE
 SET enabled = excluded.enabled, source = excluded.source, updated_at = service.now()
 WHERE preference_override.enabled <> excluded.enabled
+
+-- name: keep
+-- Remember settings; NULL: as the dashboard has it. $1 user, $2 zone, $3 language, $4 and $5 quiet hours, $6 hours of
+-- the day by kind, $7 paused until.
+INSERT INTO service.recipient_setting (user_id, timezone, locale, quiet_start, quiet_end, hours, paused_until)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (user_id) DO UPDATE SET
+    timezone = excluded.timezone, locale = excluded.locale, quiet_start = excluded.quiet_start,
+    quiet_end = excluded.quiet_end, hours = excluded.hours, paused_until = excluded.paused_until,
+    updated_at = service.now()
 
 -- name: remark
 -- Leave a trace of what a recipient did. $1 act, $2 what.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
 from service.domain.address import valid_address
-from service.domain.dashboard import Channel, Kind, QuietHours, User
+from service.domain.dashboard import Channel, Kind, Preferences, QuietHours, User
 from service.domain.schedule import to_instant, zone_of
 from service.domain.suppression import Reason
 
@@ -58,8 +58,8 @@ def verdict(user: User, kind: Kind, channel: Channel, known: Known, at: datetime
         return Reason.INACTIVE_ACCOUNT
     if not valid_address(user.email):
         return Reason.NO_EMAIL
-    if refused := _refused(user, kind, channel, known.overrides):
-        return refused
+    if no := refusal(user.preferences, kind, channel, known.overrides):
+        return no
     if known.paused_until is not None and at < known.paused_until:
         return Reason.PAUSED_UNTIL
     return Reason.SUPPRESSED_ADDRESS if known.suppressed and channel is Channel.EMAIL else None
@@ -89,13 +89,13 @@ def budget(
     return Reason.CAP_WEEKLY if len(week) >= _NUDGES_A_WEEK else None
 
 
-def _refused(user: User, kind: Kind, channel: Channel, overrides: Overrides) -> Reason | None:
+def refusal(wishes: Preferences, kind: Kind, channel: Channel, overrides: Overrides) -> Reason | None:
+    """Which wish stands against this kind on this channel; None: it is wanted. Own decisions win."""
     for key in ((kind, channel), (kind, "*"), ("*", channel), ("*", "*")):
         chosen = overrides.get((str(key[0]), str(key[1])))
         if chosen is not None:
             everything = Reason.PREF_EMAIL_OFF if channel is Channel.EMAIL else Reason.PREF_CATEGORY_OFF
             return None if chosen else (everything if key[0] == "*" else Reason.PREF_CATEGORY_OFF)
-    wishes = user.preferences
     if channel is Channel.EMAIL and wishes.email is False:
         return Reason.PREF_EMAIL_OFF
     blocked = (

@@ -18,11 +18,15 @@ def test_a_switch_is_on_exactly_when_the_mail_would_be_sent() -> None:
         overrides = {
             (kind, channel): dice.choice([True, False])
             for kind in [*map(str, Kind), "*"]
-            for channel in ("email", "*")
+            for channel in ("email", "in_app", "*")
             if dice.random() < 0.15
         }
         wishes = preferences_from_json(stored)
         user = User("u", "N", "n@example.org", "UTC", "en", True, None, None, wishes)
         known = Known(overrides)
-        sent = {kind: verdict(user, kind, Channel.EMAIL, known, NINE_IN_BERLIN) is None for kind in Kind}
+        sent = {
+            (kind, channel): verdict(user, kind, channel, known, NINE_IN_BERLIN) is None
+            for kind in Kind
+            for channel in Channel
+        }
         assert effective(stored, overrides) == sent

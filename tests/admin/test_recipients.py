@@ -1,8 +1,18 @@
 """The links at the end of every mail."""
 
-import asyncpg
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
 
+import asyncpg
+import pytest
+
+from service.admin.wishes import Settings, read_wishes
+from service.domain.dashboard import Channel, Kind
+from service.jobs.reminders.goal_deadlines import JOB
+from service.pipeline.trigger import slot_groups
 from tests.admin.given import admin, delivery
+from tests.given import Scripted, World, goal, user
 
 
 async def _off(pool: asyncpg.Pool) -> dict[str, bool]:
@@ -50,7 +60,9 @@ async def test_unknown_tokens_get_the_same_answers(pool: asyncpg.Pool) -> None:
             ("GET", "/preferences/{}", None),
             ("GET", "/u/{}", None),
             ("POST", "/u/{}", {"List-Unsubscribe": "One-Click"}),
+            ("POST", "/preferences/{}", {"timezone": "Mars/Olympus"}),
             ("POST", "/preferences/{}", {"weekly": "on"}),
+            ("POST", "/preferences/{}", {"timezone": "Asia/Tokyo", "pause_days": "3", "hour.daily": "7"}),
         ]:
             known, unknown = [
                 await given.client.request(method, path.format(token), data=form)
@@ -80,3 +92,154 @@ async def test_hostile_tokens_are_ordinary_unknown_ones(pool: asyncpg.Pool) -> N
             answer = await given.client.post(f"/u/{token}", data={"List-Unsubscribe": "One-Click"})
             assert answer.status in {200, 400, 404}
             assert "<script" not in await answer.text()
+
+
+NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
+HERE = Settings(dashboard_timezone="Europe/Berlin", now=NOON)
+
+
+@pytest.mark.parametrize(
+    ("form", "changed"),
+    [
+        ({}, {}),
+        ({"timezone": "Europe/Berlin", "language": "", "quiet_start": "", "quiet_end": "08:00"}, {}),
+        ({"timezone": "Asia/Tokyo"}, {"timezone": "Asia/Tokyo"}),
+        ({"language": "de"}, {"locale": "de"}),
+        ({"quiet_start": "22:30", "quiet_end": "07:00"}, {"quiet_start": time(22, 30), "quiet_end": time(7)}),
+        ({"quiet_start": "none", "quiet_end": "07:00"}, {"quiet_start": time(0), "quiet_end": time(0)}),
+        ({"hour.daily": "7", "hour.weekly": ""}, {"hours": {Kind.DAILY: 7}}),
+        ({"hour.breaks": "7"}, {}),
+        ({"pause_days": "14"}, {"paused_until": NOON + timedelta(days=14)}),
+        ({"pause_days": "0"}, {}),
+    ],
+)
+def test_what_is_chosen_is_stored_and_the_rest_follows_the_dashboard(
+    form: dict[str, str], changed: dict[str, Any]
+) -> None:
+    wishes = read_wishes(form, HERE)
+
+    assert not wishes.problems
+    found = {name: getattr(wishes.settings, name) for name in Settings.__slots__}
+    assert found == {name: getattr(HERE, name) for name in Settings.__slots__} | changed
+
+
+def test_a_zone_of_ones_own_is_given_up_by_choosing_the_dashboards() -> None:
+    own = Settings(timezone="Asia/Tokyo", dashboard_timezone="Europe/Berlin", now=NOON)
+
+    assert read_wishes({"timezone": "Asia/Tokyo"}, own).settings.timezone == "Asia/Tokyo"
+    assert read_wishes({"timezone": "Europe/Berlin"}, own).settings.timezone is None
+    assert read_wishes({"resume": "on"}, Settings(paused_until=NOON, now=NOON)).settings.paused_until is None
+
+
+@pytest.mark.parametrize(
+    ("form", "problem"),
+    [
+        ({"timezone": "Mars/Olympus"}, "timezone"),
+        ({"timezone": "../etc/passwd"}, "timezone"),
+        ({"language": "xx"}, "language"),
+        ({"quiet_start": "22:30", "quiet_end": "25:00"}, "quiet"),
+        ({"quiet_start": "22:30"}, "quiet"),
+        ({"hour.daily": "24"}, "hour"),
+        ({"hour.daily": "-1"}, "hour"),
+        ({"pause_days": "366"}, "pause"),
+        ({"pause_days": "-1"}, "pause"),
+        ({"pause_days": "9" * 400}, "pause"),
+        ({"pause_days": "٣"}, "pause"),
+    ],
+)
+def test_what_cannot_be_meant_is_named_and_changes_nothing(form: dict[str, str], problem: str) -> None:
+    wishes = read_wishes(form, HERE)
+
+    assert wishes.problems == {problem}
+    assert wishes.settings == HERE
+
+
+async def _everything(pool: asyncpg.Pool) -> list[list[asyncpg.Record]]:
+    tables = ("preference_override", "recipient_setting", "audit", "delivery", "suppression", "user_zone")
+    return [await pool.fetch(f"SELECT * FROM service.{table} ORDER BY 1, 2") for table in tables]
+
+
+ALL_ON = {str(kind): "on" for kind in Kind if kind is not Kind.BREAKS} | {
+    f"app.{kind}": "on" for kind in Kind
+}
+
+
+async def test_a_mistake_stores_nothing_and_shows_what_was_typed(pool: asyncpg.Pool) -> None:
+    await delivery(pool)
+    before = await _everything(pool)
+    async with admin(pool) as given:
+        answer = await given.client.post("/preferences/a-token", data={"timezone": 'Mars/"Olympus'})
+        page = await answer.text()
+    assert 'value="Mars/&#34;Olympus"' in page
+    assert "There is no time zone of this name" in page
+    assert await _everything(pool) == before
+
+
+async def _mailed(world: World) -> str:
+    """Ann got a mail about a goal; the token of its links."""
+    await world.at("2026-03-10T08:00:00Z")
+    await world.live(user(), goal("g1", due="2026-03-11"))
+    await (await world.runner()).run_manual(JOB.id)
+    await world.delivery(Scripted()).run_once()
+    return str(await world.pool.fetchval("SELECT token FROM service.delivery WHERE channel = 'email'"))
+
+
+async def test_a_chosen_hour_and_zone_are_when_and_where_the_next_one_comes(world: World) -> None:
+    token = await _mailed(world)
+    chosen = {"hour.deadlines": "7", "timezone": "Asia/Tokyo", "language": "de"}
+    async with admin(world.pool) as given:
+        page = await (await given.client.post(f"/preferences/{token}", data=ALL_ON | chosen)).text()
+
+    ledger = await world.ledger()
+    group = "SELECT service.slot_group(timezone, hours, $1) FROM service.recipient"
+    for kind, expected in ((Kind.DEADLINES, "Asia/Tokyo@7"), (Kind.WEEKLY, "Asia/Tokyo")):
+        assert await world.pool.fetchval(group, kind) == expected
+        assert expected in slot_groups(await ledger.places(), kind)
+    zones = await world.pool.fetch("SELECT timezone FROM service.user_zone ORDER BY since")
+    assert [row["timezone"] for row in zones] == ["Europe/Berlin", "Asia/Tokyo"]
+    assert await world.pool.fetchval("SELECT locale FROM service.recipient") == "de"
+    assert '<html lang="de"' in page
+    assert "Gespeichert. Es gilt ab jetzt." in page
+    assert await world.pool.fetchval("SELECT count(*) FROM service.preference_override") == 0
+
+
+async def test_a_pause_holds_what_is_planned_already(world: World) -> None:
+    token = await _mailed(world)
+    await world.live(goal("g2", due="2026-03-12"))
+    await world.at("2026-03-11T08:00:00Z")
+    await (await world.runner()).run_manual(JOB.id)
+    async with admin(world.pool) as given:
+        await given.client.post(f"/preferences/{token}", data=ALL_ON | {"pause_days": "7"})
+        page = await (await given.client.get(f"/preferences/{token}")).text()
+    await world.delivery(transport := Scripted()).run_once()
+
+    assert "Nothing is sent until Wed 18 Mar." in page
+    assert transport.received == []
+    assert await world.mails() == {"ann": ("skipped", "paused_until")}
+
+
+async def test_quiet_hours_defer_and_one_channel_may_be_silent(world: World) -> None:
+    token = await _mailed(world)
+    quiet = {"quiet_start": "08:00", "quiet_end": "10:30"}
+    form = {name: on for name, on in (ALL_ON | quiet).items() if name != "app.deadlines"}
+    async with admin(world.pool) as given:
+        await given.client.post(f"/preferences/{token}", data=form)
+    await world.live(goal("g2", due="2026-03-12"))
+    await world.at("2026-03-11T08:00:00Z")
+    await (await world.runner()).run_manual(JOB.id)
+
+    rows = await world.pool.fetch(
+        "SELECT channel, not_before FROM service.delivery WHERE local_date = '2026-03-11'"
+    )
+    half_past_ten = datetime(2026, 3, 11, 10, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert [tuple(row) for row in rows] == [(str(Channel.EMAIL), half_past_ten)]
+
+
+async def test_a_robot_that_opens_every_link_changes_nothing(world: World) -> None:
+    token = await _mailed(world)
+    before = await _everything(world.pool)
+    async with admin(world.pool) as given:
+        for path in (f"/u/{token}", f"/u/{token}?all=1", f"/preferences/{token}", "/pages.css"):
+            for method in ("GET", "HEAD"):
+                assert (await given.client.request(method, path)).status == 200
+    assert await _everything(world.pool) == before
