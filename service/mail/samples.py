@@ -12,7 +12,7 @@ from service.domain.dashboard import Kind
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One mail as it could be. ``job`` is the ledger's name; ``variant`` tells apart mails of one template."""
+    """One mail as it could be. ``job`` is the ledger's name, ``variant`` one of the ways it can turn out."""
 
     template: str
     variant: str
