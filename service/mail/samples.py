@@ -254,7 +254,7 @@ SAMPLES = (
             {"name": "Writing", "seconds": 41_400, "percent": 100},
             {"name": "Study", "seconds": 34_200, "percent": 83},
             {"name": "Planning", "seconds": 18_000, "percent": 43},
-            {"name": "", "seconds": 10_800, "percent": 26},
+            {"name": "Reading", "seconds": 10_800, "percent": 26},
         ],
     ),
     _month("empty", change=-100, goals_created=1, goals_rate=0, goals_overdue=1),
