@@ -34,6 +34,7 @@ from service.mail.message import Composer, Letter
 from service.mail.smtp import SmtpConfig, SmtpPool
 from service.manager import JobManager
 from service.pipeline.delivery import Delivery
+from service.pipeline.preview import Previewer
 from service.pipeline.runner import Runner
 from service.pipeline.supervisor import Supervisor
 from service.pipeline.trigger import Timing, TriggerLoop
@@ -250,6 +251,7 @@ class Service:
     delivery: Delivery
     supervisor: Supervisor
     manager: JobManager
+    previewer: Previewer
 
     async def web_app(self, *, inbox_page: bool = False) -> web.Application:
         """The HTTP face. ``inbox_page`` adds the page of the local inbox."""
@@ -266,6 +268,7 @@ class Service:
             started=lambda: self.sync.health()["synced_at"] is not None or not self.sync.health()["healthy"],
             ready=self._ready,
             frontend_url=self.settings.frontend_url,
+            previewer=self.previewer,
         )
         app = build_app(deps)
         if inbox_page and isinstance(self.transport, MaildirTransport):
@@ -363,6 +366,7 @@ async def open_service(
         yield Service(
             settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
             runner, delivery, supervisor, manager,
+            Previewer(pool, runner, jobs, composer, composer.compose, transport),
         )  # fmt: skip
 
 

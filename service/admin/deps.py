@@ -10,6 +10,8 @@ import asyncpg
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from service.pipeline.preview import Ask, Preview
+
 
 class Role(StrEnum):
     """Who holds a bearer token. Admins may everything, viewers read, dashboards use the in-app inbox."""
@@ -62,6 +64,13 @@ class Outbox(Protocol):
     async def resend(self, id: int) -> bool: ...  # noqa: A002 - the outbox's own word
 
 
+class Previewer(Protocol):
+    """Shows and sends what jobs would write; see ``service.pipeline.preview``."""
+
+    async def preview(self, ask: Ask) -> Preview: ...
+    async def send_test(self, ask: Ask, to: str, who: str) -> str: ...
+
+
 @dataclass(frozen=True)
 class AdminDeps:
     """``tokens``: bearer token to role. ``loopback``: HOST is this machine only, so that no token is needed.
@@ -78,6 +87,7 @@ class AdminDeps:
     started: Callable[[], bool] = lambda: True
     ready: Callable[[], Awaitable[str | None]] | None = None
     frontend_url: str = ""
+    previewer: Previewer | None = None
 
 
 DEPS: web.AppKey[AdminDeps] = web.AppKey("deps", AdminDeps)
