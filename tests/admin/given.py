@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
 from service.admin import AdminDeps, build_app
+from service.admin.deps import Previewer
 from service.errors import AlreadyRunning
 from service.jobs.job import CatchUp, Job, JobType, TimeMode
 from service.manager import JobManager
@@ -68,7 +69,11 @@ class Admin:
 
 @asynccontextmanager
 async def admin(
-    pool: asyncpg.Pool, *, tokens: Mapping[str, str] = TOKENS, loopback: bool = True
+    pool: asyncpg.Pool,
+    *,
+    tokens: Mapping[str, str] = TOKENS,
+    loopback: bool = True,
+    previewer: Previewer | None = None,
 ) -> AsyncIterator[Admin]:
     ledger = Ledger(pool, "test", timedelta(seconds=30))
     jobs = {"reminder.goalDeadlines": job()}
@@ -84,7 +89,7 @@ async def admin(
 
     manager = JobManager(pool, ledger, runner, jobs, open=opened, close=closed)
     await manager.initialize()
-    app = build_app(AdminDeps(pool, manager, tokens, loopback, CollectorRegistry()))
+    app = build_app(AdminDeps(pool, manager, tokens, loopback, CollectorRegistry(), previewer=previewer))
     async with TestClient(TestServer(app, host="127.0.0.1")) as client:
         yield Admin(client, manager, ledger, runner, pool, life)
     await manager.shutdown()
