@@ -1,4 +1,4 @@
-"""``make screenshots``: every mail as a reader sees it, narrow and wide, in light and dark.
+"""``make screenshots``: every mail and the preference page, narrow and wide, in light and dark.
 
 All pictures go to ``artefacts/screenshots``; those that the README shows to ``docs/screenshots``.
 """
@@ -8,10 +8,13 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, async_playwright
+from prometheus_client import CollectorRegistry
 
+from service.admin import AdminDeps, build_app
 from service.mail.samples import NAME, SAMPLES, Sample
 from tests.mail.cast import composer
 
@@ -37,10 +40,10 @@ Scheme = Literal["light", "dark"]
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One picture. ``width`` in CSS pixels."""
+    """One picture. ``page``: HTML, or the address of a page. ``width`` in CSS pixels."""
 
     name: str
-    html: str
+    page: str
     width: int
     scheme: Scheme
 
@@ -62,15 +65,35 @@ def page_of(sample: Sample) -> str:
     ).html
 
 
-def shots() -> list[Shot]:
-    """Every sample, at both widths and in both schemes."""
+def shots(pages: dict[str, str]) -> list[Shot]:
+    """Every page, at both widths and in both schemes."""
     schemes: tuple[Scheme, ...] = ("light", "dark")
     return [
-        Shot(sample.name, page_of(sample), width, scheme)
-        for sample in SAMPLES
+        Shot(name, page, width, scheme)
+        for name, page in pages.items()
         for width in (320, 800)
         for scheme in schemes
     ]
+
+
+class NoDatabase:
+    """Answers like a database that knows nobody: the page shows what it shows to a stranger."""
+
+    async def fetchrow(self, *_: Any) -> None:
+        return None
+
+    async def fetchval(self, *_: Any) -> None:
+        return None
+
+    async def fetch(self, *_: Any) -> list[Any]:
+        return []
+
+
+def recipient_pages() -> TestServer:
+    """The pages behind the links in the mails, on this machine."""
+    nothing: Any = NoDatabase()
+    deps = AdminDeps(nothing, nothing, {}, loopback=True, registry=CollectorRegistry(), frontend_url="/")
+    return TestServer(build_app(deps), host="127.0.0.1")
 
 
 async def main() -> int:
@@ -81,9 +104,10 @@ async def main() -> int:
         return 1
     ALL.mkdir(parents=True, exist_ok=True)
     KEPT.mkdir(parents=True, exist_ok=True)
-    async with async_playwright() as driver:
+    async with async_playwright() as driver, recipient_pages() as server:
         browser = await driver.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
-        taken = shots()
+        pages = {sample.name: page_of(sample) for sample in SAMPLES}
+        taken = shots({**pages, "preferences": str(server.make_url("/preferences/nobody"))})
         for shot in taken:
             await photograph(browser, shot)
         await browser.close()
@@ -95,7 +119,7 @@ async def photograph(browser: Browser, shot: Shot) -> None:
     """One picture of the whole page; a page that is wider than its window is a fault."""
     page = await browser.new_page(viewport={"width": shot.width, "height": 400}, color_scheme=shot.scheme)
     try:
-        await page.set_content(shot.html)
+        await (page.goto(shot.page) if shot.page.startswith("http") else page.set_content(shot.page))
         wide = await page.evaluate("document.documentElement.scrollWidth")
         if wide > shot.width:
             raise RuntimeError(f"{shot.file}: {wide} px wide, the window has {shot.width}")
