@@ -1,9 +1,9 @@
-# make demo | test | test-long | check | lock | clean
+# make demo | test | test-long | check | bench | screenshots | lock | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long check bench lock clean
+.PHONY: demo test test-long check bench screenshots lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python -m service demo
@@ -22,6 +22,9 @@ check: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.reminder_run
+
+screenshots: $(VENV)/.ready
+	$(BIN)/python -m tests.screenshots
 
 $(VENV)/.ready: requirements-dev.lock
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ...")'

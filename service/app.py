@@ -38,6 +38,7 @@ from service.mail.smtp import SmtpConfig, SmtpPool
 from service.manager import JobManager
 from service.pipeline.bounces import BounceBox, BounceIntake
 from service.pipeline.delivery import Delivery
+from service.pipeline.preview import Previewer
 from service.pipeline.runner import Runner
 from service.pipeline.supervisor import Loop, Supervisor
 from service.pipeline.trigger import Timing, TriggerLoop
@@ -288,6 +289,7 @@ class Service:
     supervisor: Supervisor
     manager: JobManager
     bounces: BounceIntake | None
+    previewer: Previewer
 
     async def web_app(self, *, inbox_page: bool = False) -> web.Application:
         """The HTTP face. ``inbox_page`` adds the page of the local inbox."""
@@ -305,6 +307,7 @@ class Service:
             ready=self._ready,
             frontend_url=self.settings.frontend_url,
             bounces=self.bounces,
+            previewer=self.previewer,
         )
         app = build_app(deps)
         if inbox_page and isinstance(self.transport, MaildirTransport):
@@ -405,6 +408,7 @@ async def open_service(
         yield Service(
             settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
             runner, delivery, supervisor, manager, bounces,
+            Previewer(pool, runner, jobs, composer, composer.compose, transport),
         )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
@@ -26,7 +27,8 @@ from service.errors import (
     UnknownJobType,
 )
 from service.jobs import all_jobs, find
-from service.jobs.job import TimeMode
+from service.jobs.job import JobType, TimeMode
+from service.pipeline.preview import Ask
 from service.pipeline.runner import RunResult
 from service.settings import Settings
 from service.store.database import migrate, open_pool
@@ -105,6 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--as-of", type=_instant, metavar="TIME", help="another moment, ISO 8601 with a zone")
     run.add_argument("--user", metavar="ID", help="one user only")
     run.add_argument("--force", action="store_true", help="send even if it was sent before (needs --user)")
+    preview = command("preview", _preview, "show the mail that a job would write, or send it as a test")
+    preview.add_argument("name", help="for example weeklyReview")
+    preview.add_argument("--user", metavar="ID", help="what this user would get; without: a sample")
+    preview.add_argument("--at", type=_instant, metavar="TIME", help="at another moment (needs --user)")
+    preview.add_argument("--variant", help="which sample, for example streak")
+    preview.add_argument("--locale", help="in another language")
+    preview.add_argument("--format", choices=("text", "html", "source"), default="text")
+    preview.add_argument("--to", metavar="ADDRESS", help="send it there, once, marked as a test")
     command("sync", _sync, "copy what changed at the dashboard now")
     command("migrate", _migrate, "bring our database's schema up to date")
     command("check-config", _check_config, "check the configuration and name every problem")
@@ -170,6 +180,23 @@ async def _run_job(settings: Settings, options: argparse.Namespace) -> Exit:
     else:
         _tell_run(job.name, result)
     return Exit.DONE if result.state == "succeeded" else Exit.FAILED
+
+
+async def _preview(settings: Settings, options: argparse.Namespace) -> Exit:
+    ask = Ask(JobType.REMINDER, options.name, options.user, options.at, options.variant, options.locale)
+    async with app.open_service(settings) as service:
+        if options.to:
+            message_id = await service.previewer.send_test(ask, options.to, "command line")
+            _print([{"to": options.to, "messageId": message_id}], options, title="Sent")
+            return Exit.DONE
+        found = await service.previewer.preview(ask)
+    if options.json:
+        out.print_json(data=asdict(found))
+    else:
+        sys.stdout.write(
+            f"{found.subject}\n\n{found.text}" if options.format == "text" else getattr(found, options.format)
+        )
+    return Exit.DONE
 
 
 async def _sync(settings: Settings, options: argparse.Namespace) -> Exit:

@@ -6,6 +6,9 @@ ServiceError
 ├── UnknownJobType         ``Unknown job type: x``
 ├── UnknownJob             ``Unknown job: x``
 ├── BadRequest             the caller asked for something that cannot be meant
+├── UnknownUser            ``Unknown user: x``
+├── NothingToSay           the job would not write to this user; the sentence says why
+├── MailRefused            the mail server did not take a test mail
 ├── AlreadyRunning         the job runs already and does not overlap itself
 ├── SchemaUnknown          documents exist, but no schema profile fits them
 ├── SourceUnavailable      the dashboard's database cannot be reached now
@@ -51,6 +54,21 @@ class UnknownJob(ServiceError):
 
 class BadRequest(ServiceError):
     """The options of a call contradict each other or cannot be read."""
+
+
+class UnknownUser(ServiceError):
+    """The dashboard's copy has no user of this id."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(f"Unknown user: {user_id}")
+
+
+class NothingToSay(ServiceError):
+    """A job would not write a mail to this user at this moment."""
+
+
+class MailRefused(ServiceError):
+    """The mail server did not take a mail that somebody waits for."""
 
 
 class AlreadyRunning(ServiceError):

@@ -14,10 +14,13 @@ from service.admin.deps import DEPS, ROLE, AdminDeps, Role
 from service.errors import (
     AlreadyRunning,
     BadRequest,
+    MailRefused,
+    NothingToSay,
     SchemaUnknown,
     SourceUnavailable,
     UnknownJob,
     UnknownJobType,
+    UnknownUser,
 )
 
 log = structlog.get_logger()
@@ -28,7 +31,10 @@ _STATUS: dict[type[Exception], int] = {
     BadRequest: 400,
     UnknownJobType: 404,
     UnknownJob: 404,
+    UnknownUser: 404,
     AlreadyRunning: 409,
+    NothingToSay: 409,
+    MailRefused: 502,
     SourceUnavailable: 503,
     SchemaUnknown: 503,
 }
@@ -39,6 +45,8 @@ _DATABASE = (
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
 )
+_READING = {"/api/admin/preview"}
+"""Asked by POST, because the question does not fit into an address; nothing is changed by them."""
 _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -119,7 +127,7 @@ def allowed(role: Role, method: str, path: str) -> bool:
         return True
     if role is Role.DASHBOARD:
         return path.startswith("/api/users/")
-    return path.startswith("/api/admin/") and method in {"GET", "HEAD"}
+    return path in _READING or (path.startswith("/api/admin/") and method in {"GET", "HEAD"})
 
 
 def _protected(path: str) -> bool:

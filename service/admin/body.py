@@ -37,6 +37,21 @@ class RunBody(JobRef):
     wait: bool = Field(default=True, strict=True)
 
 
+class PreviewBody(JobRef):
+    """POST /api/admin/preview."""
+
+    user_id: str | None = Field(default=None, min_length=1, max_length=200, strict=True)
+    at: AwareDatetime | None = None
+    variant: str | None = Field(default=None, min_length=1, max_length=50, strict=True)
+    locale: str | None = Field(default=None, min_length=2, max_length=35, strict=True)
+
+
+class TestSendBody(PreviewBody):
+    """POST /api/admin/test-send."""
+
+    to: str = Field(min_length=3, max_length=320, strict=True)
+
+
 class ScheduleBody(JobRef):
     """POST /api/admin/jobs/schedule. Milliseconds."""
 

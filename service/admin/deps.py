@@ -10,6 +10,8 @@ import asyncpg
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from service.pipeline.preview import Ask, Preview
+
 
 class Role(StrEnum):
     """Who holds a bearer token. Admins may everything, viewers read, dashboards use the in-app inbox."""
@@ -79,6 +81,13 @@ class Bounces(Protocol):
     async def take(self, raw: bytes, recipient: str | None = None) -> Taken: ...
 
 
+class Previewer(Protocol):
+    """Shows and sends what jobs would write; see ``service.pipeline.preview``."""
+
+    async def preview(self, ask: Ask) -> Preview: ...
+    async def send_test(self, ask: Ask, to: str, who: str) -> str: ...
+
+
 @dataclass(frozen=True)
 class AdminDeps:
     """``tokens``: bearer token to role. ``loopback``: HOST is this machine only, so that no token is needed.
@@ -96,6 +105,7 @@ class AdminDeps:
     ready: Callable[[], Awaitable[str | None]] | None = None
     frontend_url: str = ""
     bounces: Bounces | None = None
+    previewer: Previewer | None = None
 
 
 DEPS: web.AppKey[AdminDeps] = web.AppKey("deps", AdminDeps)

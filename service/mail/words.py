@@ -105,6 +105,11 @@ class Words:
         """For a mail whose subject would say nothing."""
         return self.gettext("A reminder for you")
 
+    @property
+    def test_reason(self) -> str:
+        """Why somebody gets a mail that was sent as a test."""
+        return self.gettext("You asked for a test mail.")
+
     def section(self, key: str) -> str:
         """A section of the deadline mail."""
         return self.gettext(_SECTIONS[key])

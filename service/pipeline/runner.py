@@ -182,9 +182,7 @@ class Runner:
     async def _rehearse(self, job_id: str, as_of: datetime, user_id: str | None, *, force: bool) -> RunResult:
         job = self._jobs[job_id]
         await self._refresh()
-        zone = self._clock_zone
-        manual = Trigger.MANUAL
-        tick = Tick(job_id, 0, as_of, None, manual, user_id, force, True, zone, self._rules)  # noqa: FBT003
+        tick = self._rehearsal(job_id, as_of, user_id, force=force)
         counts: Counter[str] = Counter()
         sample: list[dict[str, Any]] = []
         now = await self._ledger.now()
@@ -199,6 +197,34 @@ class Runner:
                     : _SAMPLE - len(sample)
                 ]
         return RunResult(None, str(RunState.SUCCEEDED), dict(counts), sample)
+
+    async def decide_for(self, job_id: str, user_id: str, as_of: datetime) -> tuple[User, Decision] | None:
+        """What a job says about one user at an instant; writes nothing. None: it does not look at them.
+
+        Wishes, budgets and quiet hours are not asked: this is about what a mail would say.
+        """
+        job = self._jobs[job_id]
+        await self._refresh()
+        tick = self._rehearsal(job_id, as_of, user_id, force=False)
+        async with self._pool.acquire() as reading, reading.transaction(readonly=True):
+            async for page in job.read(cast("asyncpg.Connection", reading), tick, ""):
+                for facts in page.facts:
+                    return facts.user, job.decide(facts, tick)
+        return None
+
+    def _rehearsal(self, job_id: str, as_of: datetime, user_id: str | None, *, force: bool) -> Tick:
+        return Tick(
+            job=job_id,
+            run_id=0,
+            as_of=as_of,
+            zones=None,
+            trigger=Trigger.MANUAL,
+            user_id=user_id,
+            force=force,
+            dry_run=True,
+            clock_zone=self._clock_zone,
+            rules=self._rules,
+        )
 
     # ── One run ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,0 +1,39 @@
+"""/api/admin/preview and /api/admin/test-send: what a job would write, before anybody gets it."""
+
+from dataclasses import asdict
+
+from aiohttp import web
+
+from service.admin import body
+from service.admin.access import Refused
+from service.admin.deps import DEPS, ROLE, Previewer
+from service.pipeline.preview import Ask
+
+routes = web.RouteTableDef()
+
+
+def _previewer(request: web.Request) -> Previewer:
+    previewer = request.app[DEPS].previewer
+    if previewer is None:
+        raise Refused(503, "This process makes no mails")
+    return previewer
+
+
+def _ask(asked: body.PreviewBody) -> Ask:
+    return Ask(asked.job_type, asked.job_name, asked.user_id, asked.at, asked.variant, asked.locale)
+
+
+@routes.post("/api/admin/preview")
+async def preview(request: web.Request) -> web.Response:
+    """The mail that a job would write to somebody, or a sample of it."""
+    asked = await body.read(request, body.PreviewBody)
+    found = await _previewer(request).preview(_ask(asked))
+    return web.json_response({"success": True, "data": asdict(found)})
+
+
+@routes.post("/api/admin/test-send")
+async def test_send(request: web.Request) -> web.Response:
+    """The same, sent once to an address, marked as a test."""
+    asked = await body.read(request, body.TestSendBody)
+    message_id = await _previewer(request).send_test(_ask(asked), asked.to, str(request[ROLE]))
+    return web.json_response({"success": True, "messageId": message_id})
