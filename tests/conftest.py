@@ -33,9 +33,19 @@ def postgres() -> Iterator[str]:
         return
     folder = Path(tempfile.mkdtemp(prefix="jobs-pg-"))
     dsn, server = embedded.start(folder / "data")
+    asyncio.run(_hurry(dsn))
     yield dsn
     server.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _hurry(dsn: str) -> None:
+    """Tests kill the service, never this server: its disk need not be waited for."""
+    connection = await asyncpg.connect(dsn)
+    for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+        await connection.execute(f"ALTER SYSTEM SET {setting} = off")
+    await connection.execute("SELECT pg_reload_conf()")
+    await connection.close()
 
 
 @pytest.fixture(scope="session")

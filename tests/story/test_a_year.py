@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -157,6 +158,16 @@ class Known:
         return (theirs.start, theirs.end) if theirs else None
 
 
+@lru_cache(maxsize=10_000)
+def _is_slot(kind: str, hour: int, zone: str, at: datetime) -> bool:
+    here = at.astimezone(ZoneInfo(zone)).date()
+    for day in (here - DAY, here, here + DAY):
+        fits = {"weekly": day.isoweekday() == 7, "monthly": day.day == 1}.get(kind, True)
+        if fits and instant(day, time(hour), zone) == at:
+            return True
+    return False
+
+
 def _is_quiet(quiet: tuple[time, time] | None, at: datetime, zone: str) -> bool:
     if quiet is None:
         return False
@@ -223,6 +234,8 @@ class Oracle:
         self.known = {person.id: Known(person.id) for person in people}
         self.bounces = {f"{p.id}@example.org": p.bounces_from for p in people if p.bounces_from}
         self.told: dict[tuple[str, str], Told] = {}
+        self.waiting: list[Told] = []
+        """Mails that are planned and not sent yet."""
         self.silences: dict[tuple[datetime, str, str], str] = {}
         self.suppressed: set[str] = set()
         self.looked: Counter[str] = Counter()
@@ -240,12 +253,7 @@ class Oracle:
     @staticmethod
     def _rings(who: Known, kind: str, hour: int, at: datetime) -> bool:
         own = who.own.hours.get(kind, hour) if who.own else hour
-        here = at.astimezone(ZoneInfo(who.zone)).date()
-        for day in (here - DAY, here, here + DAY):
-            fits = {"weekly": day.isoweekday() == 7, "monthly": day.day == 1}.get(kind, True)
-            if fits and instant(day, time(own), who.zone) == at:
-                return True
-        return False
+        return _is_slot(kind, own, who.zone, at)
 
     def _say(self, who: Known, job: str, at: datetime, found: "str | Words") -> None:
         if isinstance(found, str):
@@ -270,6 +278,8 @@ class Oracle:
             told = Told(at, job, who.id, JOBS[job][0], found.key, channel, local, who.zone, when, found.facts,
                         found.stages, "planned" if channel == "email" else "sent")  # fmt: skip
             self.told[found.key, channel] = told
+            if channel == "email":
+                self.waiting.append(told)
             who.told.append(told)
         if first_no:
             self.silences[at, job, who.id] = first_no
@@ -509,7 +519,9 @@ class Oracle:
     def deliver(self, now: datetime) -> None:
         """What becomes of the mails that are due: all of them are taken in one batch."""
         refused_now: set[str] = set()
-        for told in [t for t in self.told.values() if t.state == "planned" and t.not_before <= now]:
+        due = [told for told in self.waiting if told.not_before <= now]
+        self.waiting = [told for told in self.waiting if told.not_before > now]
+        for told in due:
             who = self.known[told.user]
             no = self._forbidden(who, told.kind, "email", now) if who.user else "revalidated_away"
             if not no and told.kind == "deadlines":
@@ -595,6 +607,7 @@ class Life:
         events = sorted((e for p in self.people for e in p.events), key=lambda e: e.at)
         coming = iter(events)
         ahead = next(coming, None)
+        await self._stop_the_clock()
         await self._stand(self.start)
         runner, ledger = await self.world.runner(), await self.world.ledger("trigger")
         delivery = self.world.delivery(self.transport, connections=1, batch=10_000)
@@ -622,7 +635,15 @@ class Life:
 
     async def _stand(self, at: datetime) -> None:
         self.now = at
-        await self.world.at(at.isoformat())
+        await self.world.pool.execute("UPDATE stopped_clock SET at = $1", at)
+
+    async def _stop_the_clock(self) -> None:
+        """A table instead of a new function for each moment: tens of thousands would fill the catalogue."""
+        await self.world.pool.execute(
+            "CREATE TABLE stopped_clock (at timestamptz); INSERT INTO stopped_clock VALUES ('-infinity');"
+            " CREATE OR REPLACE FUNCTION service.now() RETURNS timestamptz LANGUAGE sql VOLATILE"
+            " AS 'SELECT at FROM public.stopped_clock'"
+        )
 
     async def _run(self, runner: Runner) -> None:
         while await runner.run_one():
@@ -630,7 +651,7 @@ class Life:
 
     async def _put_off(self, delivery: Any, until: datetime) -> None:
         """Stop where quiet hours end, if a message waits for it."""
-        waiting = {t.not_before for t in self.oracle.told.values() if t.state == "planned"}
+        waiting = {told.not_before for told in self.oracle.waiting}
         for at in sorted(at for at in waiting if self.now < at < until):
             await self._stand(at)
             await delivery.run_once()
