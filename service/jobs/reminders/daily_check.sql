@@ -1,15 +1,17 @@
 -- name: page
 -- The next users who were active within seven local days, with the dates of their sessions and up to three goals.
-WITH chosen AS MATERIALIZED (
+WITH people AS MATERIALIZED (  -- whose slot it is, before anything is asked about each of them
+    SELECT * FROM service.recipient
+    WHERE id > $1 AND ($4::text IS NULL OR id = $4)
+      AND ($3::text[] IS NULL OR service.slot_group(timezone, hours, 'daily') = ANY ($3))
+), chosen AS MATERIALIZED (
     SELECT r.*, zone.name AS zone, ($2::timestamptz AT TIME ZONE zone.name)::date AS today,
            last.at AS last_activity,
            (last.at AT TIME ZONE coalesce($5::text, service.zone_at(r.id, last.at), r.timezone))::date AS gone_since
-    FROM service.recipient AS r
+    FROM people AS r
     CROSS JOIN LATERAL (SELECT coalesce($5::text, r.timezone) AS name) AS zone
     CROSS JOIN LATERAL (SELECT service.last_activity(r.id, $2) AS at) AS last
-    WHERE r.id > $1 AND ($4::text IS NULL OR r.id = $4)
-      AND ($3::text[] IS NULL OR service.slot_group(r.timezone, r.hours, 'daily') = ANY ($3))
-      AND ($4 IS NOT NULL OR last.at > $2 - interval '9 days')
+    WHERE ($4 IS NOT NULL OR last.at > $2 - interval '9 days')
     ORDER BY r.id LIMIT $6
 )
 SELECT c.*,

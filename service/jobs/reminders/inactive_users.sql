@@ -1,14 +1,16 @@
 -- name: page
 -- The next users who have been away for some days, or never began, with what was written about it before.
-WITH chosen AS MATERIALIZED (
+WITH people AS MATERIALIZED (  -- whose slot it is, before anything is asked about each of them
+    SELECT * FROM service.recipient
+    WHERE id > $1 AND ($4::text IS NULL OR id = $4)
+      AND ($3::text[] IS NULL OR service.slot_group(timezone, hours, 'inactive') = ANY ($3))
+), chosen AS MATERIALIZED (
     SELECT r.*, last.at AS last_activity,
            (coalesce(last.at, r.created_at) AT TIME ZONE coalesce($5::text, service.zone_at(
                r.id, coalesce(last.at, r.created_at)), r.timezone))::date AS gone_since
-    FROM service.recipient AS r
+    FROM people AS r
     CROSS JOIN LATERAL (SELECT service.last_activity(r.id, $2) AS at) AS last
-    WHERE r.id > $1 AND ($4::text IS NULL OR r.id = $4)
-      AND ($3::text[] IS NULL OR service.slot_group(r.timezone, r.hours, 'inactive') = ANY ($3))
-      AND ($4 IS NOT NULL OR coalesce(last.at, r.created_at) BETWEEN $2 - interval '35 days' AND $2 - interval '1 day')
+    WHERE ($4 IS NOT NULL OR coalesce(last.at, r.created_at) BETWEEN $2 - interval '35 days' AND $2 - interval '1 day')
     ORDER BY r.id LIMIT $6
 )
 SELECT c.*,
