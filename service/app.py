@@ -38,6 +38,7 @@ from service.mail.smtp import SmtpConfig, SmtpPool
 from service.manager import JobManager
 from service.pipeline.bounces import BounceBox, BounceIntake
 from service.pipeline.delivery import Delivery
+from service.pipeline.explain import Explainer
 from service.pipeline.preview import Previewer
 from service.pipeline.runner import Runner
 from service.pipeline.supervisor import Loop, Supervisor
@@ -289,6 +290,7 @@ class Service:
     supervisor: Supervisor
     manager: JobManager
     bounces: BounceIntake | None
+    explainer: Explainer
     previewer: Previewer
 
     async def web_app(self, *, inbox_page: bool = False) -> web.Application:
@@ -307,6 +309,7 @@ class Service:
             ready=self._ready,
             frontend_url=self.settings.frontend_url,
             bounces=self.bounces,
+            explainer=self.explainer,
             previewer=self.previewer,
         )
         app = build_app(deps)
@@ -407,7 +410,7 @@ async def open_service(
         stack.push_async_callback(manager.shutdown)
         yield Service(
             settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
-            runner, delivery, supervisor, manager, bounces,
+            runner, delivery, supervisor, manager, bounces, Explainer(pool, runner, jobs),
             Previewer(pool, runner, jobs, composer, composer.compose, transport),
         )  # fmt: skip
 

@@ -115,6 +115,10 @@ def _parser() -> argparse.ArgumentParser:
     preview.add_argument("--locale", help="in another language")
     preview.add_argument("--format", choices=("text", "html", "source"), default="text")
     preview.add_argument("--to", metavar="ADDRESS", help="send it there, once, marked as a test")
+    explain = command("explain", _explain, "why somebody did, did not, or will (not) get a message")
+    explain.add_argument("name", help="for example goalDeadlines")
+    explain.add_argument("--user", metavar="ID", required=True)
+    explain.add_argument("--at", type=_instant, metavar="TIME", help="default now; ISO 8601 with a zone")
     command("sync", _sync, "copy what changed at the dashboard now")
     command("migrate", _migrate, "bring our database's schema up to date")
     command("check-config", _check_config, "check the configuration and name every problem")
@@ -196,6 +200,23 @@ async def _preview(settings: Settings, options: argparse.Namespace) -> Exit:
         sys.stdout.write(
             f"{found.subject}\n\n{found.text}" if options.format == "text" else getattr(found, options.format)
         )
+    return Exit.DONE
+
+
+async def _explain(settings: Settings, options: argparse.Namespace) -> Exit:
+    job = find(all_jobs(), "reminder", options.name)
+    async with app.open_service(settings) as service:
+        found = await service.explainer.explain(job.id, options.user, options.at)
+    if options.json:
+        out.print_json(data=found)
+        return Exit.DONE
+    out.print(f"[bold]{found['conclusion']}[/]\n", highlight=False)
+    for channel, told in found["rules"].items():
+        rows = [
+            {"rule": rule["rule"], "verdict": rule["reason"] or "passed", "detail": rule["detail"]}
+            for rule in told
+        ]
+        _print(rows, options, title=f"{channel}, {found['localDate']} in {found['timezone']}")
     return Exit.DONE
 
 

@@ -88,6 +88,12 @@ class Previewer(Protocol):
     async def send_test(self, ask: Ask, to: str, who: str) -> str: ...
 
 
+class Explainer(Protocol):
+    """Says why somebody gets a message or not; see ``service.pipeline.explain``."""
+
+    async def explain(self, job_id: str, user_id: str, at: datetime | None = None) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class AdminDeps:
     """``tokens``: bearer token to role. ``loopback``: HOST is this machine only, so that no token is needed.
@@ -105,6 +111,7 @@ class AdminDeps:
     ready: Callable[[], Awaitable[str | None]] | None = None
     frontend_url: str = ""
     bounces: Bounces | None = None
+    explainer: Explainer | None = None
     previewer: Previewer | None = None
 
 

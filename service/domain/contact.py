@@ -1,6 +1,6 @@
 """Whether and when somebody may be contacted: one place for all jobs, asked at planning and at sending."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -54,15 +54,20 @@ def verdict(user: User, kind: Kind, channel: Channel, known: Known, at: datetime
     In-app messages need a sound account too: without a usable address there is no contact at all (spec,
     Preferences).
     """
-    if not user.active:
-        return Reason.INACTIVE_ACCOUNT
-    if not valid_address(user.email):
-        return Reason.NO_EMAIL
-    if no := refusal(user.preferences, kind, channel, known.overrides):
-        return no
-    if known.paused_until is not None and at < known.paused_until:
-        return Reason.PAUSED_UNTIL
-    return Reason.SUPPRESSED_ADDRESS if known.suppressed and channel is Channel.EMAIL else None
+    return next((no for _, no in rules(user, kind, channel, known, at) if no), None)
+
+
+def rules(
+    user: User, kind: Kind, channel: Channel, known: Known, at: datetime
+) -> Iterator[tuple[str, Reason | None]]:
+    """Each rule about contacting somebody, in the order in which they are asked, and whether it forbids."""
+    yield "account", None if user.active else Reason.INACTIVE_ACCOUNT
+    yield "address", None if valid_address(user.email) else Reason.NO_EMAIL
+    yield "wishes", refusal(user.preferences, kind, channel, known.overrides)
+    paused = known.paused_until is not None and at < known.paused_until
+    yield "pause", Reason.PAUSED_UNTIL if paused else None
+    suppressed = known.suppressed and channel is Channel.EMAIL
+    yield "suppression", Reason.SUPPRESSED_ADDRESS if suppressed else None
 
 
 def budget(

@@ -10,7 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import Enum, auto
 from typing import Any, Literal, cast
 
@@ -211,6 +211,10 @@ class Runner:
                 for facts in page.facts:
                     return facts.user, job.decide(facts, tick)
         return None
+
+    def local_date(self, user: User, at: datetime) -> date:
+        """The user's local date at an instant, as jobs take it."""
+        return self._rehearsal("", at, user.id, force=False).local_date(user.timezone)
 
     def _rehearsal(self, job_id: str, as_of: datetime, user_id: str | None, *, force: bool) -> Tick:
         return Tick(
