@@ -782,8 +782,36 @@ async def _lived(pool: asyncpg.Pool, life: Life) -> None:
     assert not _differences(_expected(life.oracle), _found(rows, life.oracle)), _differences(
         _expected(life.oracle), _found(rows, life.oracle)
     )
+    _keep_the_budget(rows)
+    _really_happened(life, rows)
     silences = await _silences(pool)
     assert not _differences(life.oracle.silences, silences), _differences(life.oracle.silences, silences)
+
+
+def _keep_the_budget(rows: Sequence[asyncpg.Record]) -> None:
+    """Nudges by mail: one a local day, three in seven."""
+    days = defaultdict(list)
+    for row in rows:
+        if row["channel"] == "email" and row["kind"] in {"daily", "inactive"} and row["state"] == "sent":
+            days[row["user_id"]].append(row["local_date"])
+    for person, told in days.items():
+        assert len(told) == len(set(told)), person
+        for day in told:
+            assert sum(day <= other < day + 7 * DAY for other in told) <= 3, person
+
+
+def _really_happened(life: Life, rows: Sequence[asyncpg.Record]) -> None:
+    """The days held what they are meant to hold; otherwise they would prove little."""
+    kinds = {row["kind"] for row in rows if row["channel"] == "email" and row["state"] == "sent"}
+    assert kinds >= {"deadlines", "daily", "inactive", "weekly"}
+    assert any(row["reason"] == "hard_bounce" for row in rows)
+    assert any(len(person.trips) > 1 for person in life.people)
+    assert any(person.away for person in life.people)
+    reasons = set(life.oracle.silences.values())
+    assert reasons >= {"pref_email_off", "pref_category_off", "paused_until", "superseded_by"}
+    for zone in ("Europe/Berlin", "America/New_York"):
+        offsets = {at.astimezone(ZoneInfo(zone)).utcoffset() for at in (life.start, life.end)}
+        assert len(offsets) == 2 or life.end - life.start > 200 * DAY
 
 
 @pytest.mark.long
