@@ -193,9 +193,8 @@ class Runner:
                     cast("asyncpg.Connection", reading), [p.dedupe_key for p in applied.planned]
                 )
                 counts += _counted(applied, {k for p in applied.planned if (k := _pair(p)) not in known})
-                sample += [_shown(p) for p in applied.planned if p.channel is Channel.EMAIL][
-                    : _SAMPLE - len(sample)
-                ]
+                mails = [p for p in applied.planned if p.channel is Channel.EMAIL]
+                sample += [self._shown(mail) for mail in mails[: _SAMPLE - len(sample)]]
         return RunResult(None, str(RunState.SUCCEEDED), dict(counts), sample)
 
     async def decide_for(self, job_id: str, user_id: str, as_of: datetime) -> tuple[User, Decision] | None:
@@ -367,6 +366,14 @@ class Runner:
                 applied.refused.append(Refusal(facts.user.id, local_date, str(no.reason), no.detail))
         return applied
 
+    def _shown(self, planned: Planned) -> dict[str, Any]:
+        message = planned.message
+        return {
+            "userId": planned.user.id,
+            "title": self._notice(message.template, message.in_app["facts"], planned.user.locale).title,
+            "notBefore": planned.not_before.isoformat(),
+        }
+
     def _worded(self, planned: Planned) -> Planned:
         """An in-app notification gets its words now, in its reader's language; a mail when it is sent."""
         if planned.channel is Channel.EMAIL:
@@ -447,15 +454,6 @@ def _counted(applied: Applied, new: set[tuple[str, str]]) -> Counter[str]:
         elif mail:
             counts[str(Reason.ALREADY_SENT)] += 1
     return counts
-
-
-def _shown(planned: Planned) -> dict[str, Any]:
-    facts = planned.message.facts
-    return {
-        "userId": planned.user.id,
-        "subject": facts.get("subject"),
-        "notBefore": planned.not_before.isoformat(),
-    }
 
 
 async def _result(turn: "asyncio.Future[Run | None]") -> Run | None:

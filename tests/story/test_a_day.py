@@ -159,6 +159,7 @@ async def test_a_dry_run_writes_nothing_and_may_look_ahead(world: World) -> None
     rehearsed = await _run(world, dry_run=True, as_of=later)
 
     assert rehearsed.counts == {"planned": 1, "in_app": 1}
+    assert [(one["userId"], one["title"]) for one in rehearsed.sample] == [("ann", "Due tomorrow")]
     assert await world.pool.fetchval("SELECT count(*) FROM service.job_run") == 0
     with pytest.raises(BadRequest, match="dryRun"):
         await _run(world, as_of=later)
