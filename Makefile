@@ -21,6 +21,7 @@ check: $(VENV)/.ready
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.mail_cost
 	$(BIN)/python -m benchmarks.reminder_run
 
 screenshots: $(VENV)/.ready

@@ -1,0 +1,94 @@
+"""What a mail costs before it leaves: ``python -m benchmarks.mail_cost [repetitions]``.
+
+Prints, for the first sample of each template, µs for the three texts, for the whole message, and for the
+message with an Ed25519 and an RSA-2048 signature; each the median of several rounds in one process. Ratios
+are what counts.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+from service.mail.dkim import DkimSigner
+from service.mail.message import Composer, Letter
+from service.mail.render import Rendered
+from service.mail.samples import NAME, SAMPLES, Sample
+
+_AT = datetime(2026, 3, 10, 8, tzinfo=UTC)
+_ROUNDS = 7
+
+
+def composer(key: PrivateKeyTypes | None) -> Composer:
+    """One that signs with a key, or not at all."""
+    signer = DkimSigner.from_pem(_pem(key), "example.org", "s1") if key else None
+    return Composer(
+        "https://dashboard.example.org", "https://jobs.example.org", "D <hello@example.org>", signer=signer
+    )
+
+
+def _pem(key: PrivateKeyTypes) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def letter(sample: Sample) -> Letter:
+    """The sample, addressed."""
+    return Letter(
+        template=sample.template,
+        facts=sample.facts,
+        recipient_name=NAME,
+        address="ada@example.net",
+        message_id="5d41402abc4b2a76b9719d911017c592@example.org",
+        message_date=_AT,
+        token="Zx8QmN3vR5tY7uI9oP1aSdFgHjKlQwEr",
+        kind=sample.kind,
+        job=sample.job,
+    )
+
+
+def render(made: Composer, mail: Letter) -> Rendered:
+    """Subject, text and HTML alone."""
+    links = made.links(mail.token)
+    return made.render(mail.template, mail.facts, locale="en", name=NAME, links=links, kind=mail.kind)
+
+
+def cost(work: Callable[[], object], times: int) -> float:
+    """µs for one call: the median of rounds of so many calls."""
+    rounds = []
+    for _ in range(_ROUNDS):
+        began = time.perf_counter()
+        for _ in range(times):
+            work()
+        rounds.append((time.perf_counter() - began) / times * 1e6)
+    return statistics.median(rounds)
+
+
+def main() -> None:
+    """Measure each template once and print a table."""
+    times = int(sys.argv[1]) if sys.argv[1:] else 200
+    makers = {
+        "message": composer(None),
+        "+Ed25519": composer(ed25519.Ed25519PrivateKey.generate()),
+        "+RSA": composer(rsa.generate_private_key(65537, 2048)),
+    }
+    print("".join(f"{head:>10}" for head in ("kB", "render", *makers, "RSA/none")), " µs per mail")
+    for template in dict.fromkeys(sample.template for sample in SAMPLES):
+        mail = letter(next(sample for sample in SAMPLES if sample.template == template))
+        plain = makers["message"]
+        texts = cost(partial(render, plain, mail), times)
+        whole = [cost(partial(made.compose, mail), times) for made in makers.values()]
+        size = len(plain.compose(mail)) / 1000
+        told = "".join(f"{value:>10.0f}" for value in (texts, *whole))
+        print(f"{size:>10.1f}{told}{whole[-1] / whole[0]:>10.1f}  {template}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
