@@ -87,5 +87,11 @@ class SourceUnavailable(ServiceError):
     permanent = False
 
 
+class NotYet(ServiceError):
+    """A statistic rests on another one that is not there yet. The run waits within its lateness."""
+
+    permanent = False
+
+
 class LeaseLost(ServiceError):
     """Another process owns the run or delivery now (its epoch is newer than ours)."""

@@ -1,6 +1,11 @@
-"""What a job is: a value with a schedule, a reader of facts and a pure decision."""
+"""What a job is: a value with a schedule that either decides about people, or works in steps.
 
-from collections.abc import AsyncIterator, Callable, Sequence
+A reminder reads facts about people page by page and decides, purely, what each of them gets. A statistic has
+``work``: it writes in steps, each of them one transaction under the run's fence, and goes on at its cursor.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -97,9 +102,65 @@ Revalidate = Callable[[dict[str, Any], Standing], dict[str, Any] | None]
 """``revalidate(frozen facts, how things stand now)``: the facts that remain true; None if nothing does."""
 
 
+async def _read_nobody(_connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[Page]:
+    nobody: tuple[Page, ...] = ()
+    for page in nobody:
+        yield page
+
+
+def _decide_nothing(_facts: Any, _tick: Tick) -> Decision:
+    raise TypeError("this job decides about nobody")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What statistics may use beside the database.
+
+    ``service_zone``: the IANA zone of service days.
+    """
+
+    service_zone: str = "UTC"
+
+
+class Desk(Protocol):
+    """Where a statistic works: its moment, how far it came, and its fenced transactions."""
+
+    @property
+    def tick(self) -> Tick: ...
+
+    @property
+    def parts(self) -> Parts: ...
+
+    @property
+    def cursor(self) -> str:
+        """Where the run stands; empty at the start. A run that is taken over goes on here."""
+        ...
+
+    def step(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
+        """One transaction that counts only while the run is ours; keep it to a few seconds."""
+        ...
+
+    async def advance(
+        self,
+        connection: asyncpg.Connection,
+        cursor: str,
+        done: int = 0,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
+        """Record progress within a step: ``done`` more rows looked at, ``counts`` added up by name."""
+        ...
+
+
+Work = Callable[[Desk], Awaitable[None]]
+"""Carries a statistic out. May be stopped between any two steps, and is then called again with its cursor."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job. ``useful_until(nominal_local)`` is the local wall-clock time after which a slot is missed."""
+    """One job. ``useful_until(nominal_local)`` is the local wall-clock time after which a slot is missed.
+
+    Either ``read`` and ``decide`` (people), or ``work`` (steps).
+    """
 
     type: JobType
     name: str
@@ -107,8 +168,9 @@ class Job:
     mode: TimeMode
     catch_up: CatchUp
     useful_until: Callable[[datetime], datetime]
-    read: Read
-    decide: Decide
+    read: Read = _read_nobody
+    decide: Decide = _decide_nothing
+    work: Work | None = None
     kind: Kind | None = None
     revalidate: Revalidate | None = None
     overlap: bool = False

@@ -8,7 +8,8 @@ import asyncio
 import random
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import Enum, auto
@@ -24,8 +25,8 @@ from service.domain.dashboard import Channel, User
 from service.domain.effect import Decision, Message, Skip
 from service.domain.run import Rules, RunState, Tick, Trigger
 from service.domain.suppression import Reason
-from service.errors import AlreadyRunning, BadRequest, LeaseLost, SchemaUnknown, SourceUnavailable
-from service.jobs.job import Facts, Job, Page
+from service.errors import AlreadyRunning, BadRequest, LeaseLost, NotYet, SchemaUnknown, SourceUnavailable
+from service.jobs.job import Facts, Job, Page, Parts
 from service.mail.render import Notice
 from service.store import planning
 from service.store.ledger import Ledger, Run
@@ -35,6 +36,7 @@ log = structlog.get_logger()
 
 _TOO_MANY_ERRORS = 0.2
 _DASHBOARD_PAUSE = timedelta(seconds=30)
+_DEPENDENCY_PAUSE = timedelta(minutes=1)
 _MANUAL_LIFE = timedelta(hours=24)
 _SAMPLE = 5
 _PASSING = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
@@ -60,6 +62,60 @@ class Applied:
     errors: list[str]
 
 
+@dataclass(slots=True)
+class RunDesk:
+    """Where a statistic of one run works; see ``jobs.job.Desk``."""
+
+    ledger: Ledger
+    run: Run
+    tick: Tick
+    parts: Parts
+    cursor: str
+
+    def step(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
+        """A fenced transaction."""
+        return self.ledger.step(self.run)
+
+    async def advance(
+        self,
+        connection: asyncpg.Connection,
+        cursor: str,
+        done: int = 0,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
+        """Record progress."""
+        await self.ledger.advance(connection, self.run, cursor, done, counts or {})
+        self.cursor = cursor
+
+
+@dataclass(slots=True)
+class DryDesk:
+    """Where a statistic is rehearsed: every step is a savepoint of one transaction that is rolled back."""
+
+    connection: asyncpg.Connection
+    tick: Tick
+    parts: Parts
+    cursor: str = ""
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @asynccontextmanager
+    async def step(self) -> AsyncIterator[asyncpg.Connection]:
+        """A savepoint."""
+        async with self.connection.transaction():
+            yield self.connection
+
+    async def advance(
+        self,
+        connection: asyncpg.Connection,
+        cursor: str,
+        done: int = 0,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
+        """Count; nothing is kept."""
+        self.cursor = cursor
+        self.counts += Counter(counts or {})
+
+
 class _Stop(Enum):
     """Why a run is being stopped from outside."""
 
@@ -75,6 +131,7 @@ class Runner:
     ``resent``: kinds of mail that are sent once more when their receipt is unknown.
     ``spread``: over how long the mails of one slot leave.
     ``clock_zone``: one zone for all local dates (``REMINDER_TIME_MODE=service``), else None.
+    ``parts``: what statistics use beside the database.
     """
 
     def __init__(
@@ -93,6 +150,7 @@ class Runner:
         clock_zone: str | None = None,
         resent: frozenset[str] = frozenset(),
         spread: timedelta = timedelta(0),
+        parts: Parts = Parts(),
         jitter: timedelta = timedelta(0),
         grace: timedelta = timedelta(seconds=20),
         idle: float = 5.0,
@@ -110,6 +168,7 @@ class Runner:
         self._clock_zone = clock_zone
         self._resent = resent
         self._spread = spread
+        self._parts = parts
         self._jitter = jitter
         self._grace = grace
         self._idle = idle
@@ -183,6 +242,8 @@ class Runner:
         job = self._jobs[job_id]
         await self._refresh()
         tick = self._rehearsal(job_id, as_of, user_id, force=force)
+        if job.work:
+            return await self._rehearse_work(job, tick)
         counts: Counter[str] = Counter()
         sample: list[dict[str, Any]] = []
         now = await self._ledger.now()
@@ -196,6 +257,20 @@ class Runner:
                 mails = [p for p in applied.planned if p.channel is Channel.EMAIL]
                 sample += [self._shown(mail) for mail in mails[: _SAMPLE - len(sample)]]
         return RunResult(None, str(RunState.SUCCEEDED), dict(counts), sample)
+
+    async def _rehearse_work(self, job: Job, tick: Tick) -> RunResult:
+        assert job.work
+        async with self._pool.acquire() as lent:
+            desk = DryDesk(cast("asyncpg.Connection", lent), tick, self._parts)
+            whole = lent.transaction()
+            await whole.start()
+            try:
+                await job.work(desk)
+            except NotYet as error:
+                return RunResult(None, str(RunState.FAILED), dict(desk.counts), error=str(error))
+            finally:
+                await whole.rollback()
+        return RunResult(None, str(RunState.SUCCEEDED), dict(desk.counts))
 
     async def decide_for(self, job_id: str, user_id: str, as_of: datetime) -> tuple[User, Decision] | None:
         """What a job says about one user at an instant; writes nothing. None: it does not look at them.
@@ -262,19 +337,27 @@ class Runner:
             await asyncio.gather(work, return_exceptions=True)
             await asyncio.shield(self._ledger.release(run))
             raise
-        except SourceUnavailable as error:
-            return await self._ledger.wait_for_dashboard(run, _DASHBOARD_PAUSE, str(error))
+        except (SourceUnavailable, NotYet, *_PASSING) as error:
+            return await self._put_back(run, error)
         except SchemaUnknown as error:
             return await self._ledger.finish(
                 run, RunState.FAILED, reason=str(Reason.SCHEMA_UNKNOWN), error=str(error)
             )
         except LeaseLost:
             raise
-        except _PASSING:
-            return await self._ledger.retry_later(run, timedelta(minutes=run.attempt), traceback.format_exc())
         except Exception:  # noqa: BLE001 — recorded once, here, with its traceback; other runs go on
             return await self._ledger.finish(run, RunState.FAILED, error=traceback.format_exc())
         return await self._succeed(run, applied.errors)
+
+    async def _put_back(self, run: Run, error: Exception) -> None:
+        """What passes is waited for; only trouble of our own uses up an attempt."""
+        if isinstance(error, SourceUnavailable):
+            await self._ledger.wait_for_dashboard(run, _DASHBOARD_PAUSE, str(error))
+        elif isinstance(error, NotYet):
+            await self._ledger.wait_for(run, _DEPENDENCY_PAUSE, str(error))
+        else:
+            trouble = "".join(traceback.format_exception(error))
+            await self._ledger.retry_later(run, timedelta(minutes=run.attempt), trouble)
 
     async def _succeed(self, run: Run, errors: Sequence[str]) -> None:
         now = await self._ledger.get(run.id)
@@ -315,6 +398,9 @@ class Runner:
         job = self._jobs[run.job]
         await self._refresh()
         tick = self._tick(run)
+        if job.work:
+            await job.work(RunDesk(self._ledger, run, tick, self._parts, run.cursor))
+            return Applied([], [], [])
         errors: list[str] = []
         async with self._pool.acquire() as reading:
             async for page in job.read(cast("asyncpg.Connection", reading), tick, run.cursor):

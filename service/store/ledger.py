@@ -208,6 +208,10 @@ class Ledger:
         """Put a run back while the dashboard is down: no attempt is used up, the lateness limit decides."""
         await self._fenced("wait_for_dashboard", run, delay, error)
 
+    async def wait_for(self, run: Run, delay: timedelta, reason: str) -> None:
+        """Put a run back until what it rests on is there: no attempt is used up."""
+        await self._fenced("wait_for", run, delay, reason)
+
     async def release(self, run: Run) -> None:
         """Hand a run to a peer at once, at its cursor, without using up an attempt."""
         await self._fenced("release", run)

@@ -111,6 +111,13 @@ UPDATE service.job_run SET state = 'pending', reason = 'waiting for the dashboar
 WHERE id = $1 AND epoch = $2 AND state = 'running'
 RETURNING id
 
+-- name: wait_for
+-- Back to pending without using up an attempt: what it rests on is not there yet.
+UPDATE service.job_run SET state = 'pending', reason = $4, attempt = attempt - 1,
+    not_before = service.now() + $3, lease_until = NULL, owner = NULL
+WHERE id = $1 AND epoch = $2 AND state = 'running'
+RETURNING id
+
 -- name: release
 -- A graceful stop hands the run to a peer at once; the next owner goes on at the cursor.
 UPDATE service.job_run SET state = 'pending', attempt = attempt - 1, epoch = epoch + 1, owner = NULL,
