@@ -510,7 +510,7 @@ def _store(
     connection: replica.Connection, collection: Collection, records: Sequence[Any], *, mark: bool
 ) -> Awaitable[int]:
     if collection is Collection.USERS:
-        return replica.upsert_users(connection, records)
+        return replica.upsert_users(connection, records, mark=mark)
     if collection is Collection.GOALS:
         return replica.upsert_goals(connection, records, mark=mark)
     return replica.upsert_timer_sessions(connection, records, mark=mark)

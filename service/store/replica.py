@@ -1,7 +1,7 @@
 """The replica of the dashboard: canonical users, goals and timer sessions, as rows and as JSON.
 
 Writing is set-based: records are COPYed into a temporary table and upserted from there, newer wins, unchanged
-rows are not touched. Each changed goal or session marks its (user, local day) as stale for the rollups.
+rows are not touched. Triggers mark the (user, local day) of each changed row as stale for the rollups.
 """
 
 import json
@@ -131,28 +131,38 @@ def session_from_json(stored: Mapping[str, Any]) -> TimerSession:
 # ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def upsert_users(connection: Connection, users: Sequence[User]) -> int:
-    """Store users, newer wins. Returns how many rows changed."""
-    async with connection.transaction():
-        await _land(connection, "incoming_users", _USER_COLUMNS, _newest(users), _user_row)
-        tag: str = await connection.execute(_SQL["upsert_users"])
-        return int(tag.rpartition(" ")[2])
+async def upsert_users(connection: Connection, users: Sequence[User], *, mark: bool = True) -> int:
+    """Store users, newer wins; with ``mark`` their days become stale. Returns how many rows changed."""
+    return await _upsert(connection, "users", _USER_COLUMNS, _newest(users), _user_row, mark=mark)
 
 
 async def upsert_goals(connection: Connection, goals: Sequence[Goal], *, mark: bool = True) -> int:
     """Store goals, newer wins; with ``mark`` their days become stale. Returns how many rows changed."""
-    async with connection.transaction():
-        await _land(connection, "incoming_goals", _GOAL_COLUMNS, _newest(goals), _goal_row)
-        return int(await connection.fetchval(_SQL["upsert_goals"], mark))
+    return await _upsert(connection, "goals", _GOAL_COLUMNS, _newest(goals), _goal_row, mark=mark)
 
 
 async def upsert_timer_sessions(
     connection: Connection, sessions: Sequence[TimerSession], *, mark: bool = True
 ) -> int:
     """Store sessions, newer wins; with ``mark`` their days become stale. Returns how many rows changed."""
+    rows = _newest(sessions)
+    return await _upsert(connection, "timer_sessions", _SESSION_COLUMNS, rows, _session_row, mark=mark)
+
+
+async def _upsert(
+    connection: Connection,
+    table: str,
+    columns: Sequence[str],
+    records: Iterable[Any],
+    row: Callable[[Any], tuple[Any, ...]],
+    *,
+    mark: bool,
+) -> int:
     async with connection.transaction():
-        await _land(connection, "incoming_timer_sessions", _SESSION_COLUMNS, _newest(sessions), _session_row)
-        return int(await connection.fetchval(_SQL["upsert_timer_sessions"], mark))
+        await connection.execute(_SQL["loading"], "off" if mark else "on")
+        await _land(connection, f"incoming_{table}", columns, records, row)
+        tag: str = await connection.execute(_SQL[f"upsert_{table}"])
+        return int(tag.rpartition(" ")[2])
 
 
 async def delete(connection: Connection, table: str, ids: Sequence[str]) -> None:
@@ -161,10 +171,8 @@ async def delete(connection: Connection, table: str, ids: Sequence[str]) -> None
 
 
 async def mark_everything_stale(connection: Connection, table: str) -> None:
-    """After the first load of ``goals`` or ``timer_sessions``: all their days need their rollup."""
-    names = {"goals": "mark_all_goal_days", "timer_sessions": "mark_all_session_days"}
-    if name := names.get(table):
-        await connection.execute(_SQL[name])
+    """After the first load of ``users``, ``goals`` or ``timer_sessions``: all their days need their rollup."""
+    await connection.execute(_SQL[f"mark_all_{table}"])
 
 
 async def _land(

@@ -107,7 +107,7 @@ async def test_what_was_deleted_at_the_dashboard_goes_with_the_sweep(
     report = await sync.run_once(sweep=True)
     assert dict(report.deleted) == {"users": 1, "timer_sessions": 1}
     assert await count(pool, "users") == 2
-    assert await count(pool, "stale_day") == 1
+    assert await count(pool, "stale_day") == 2  # of the session, and of the signup
 
 
 class Cut:

@@ -80,7 +80,7 @@ async def test_a_wrong_clock_once_does_not_freeze_a_row_for_ever(pool: asyncpg.P
 
 async def test_a_moved_session_marks_both_local_days_as_stale(pool: asyncpg.Pool) -> None:
     async with pool.acquire() as connection:
-        await replica.upsert_users(connection, [ANA])
+        await replica.upsert_users(connection, [ANA], mark=False)
         await replica.upsert_timer_sessions(connection, [SESSION])
         assert await _stale(connection) == [date(2026, 3, 11)]  # 20:00 UTC is the next day in Auckland
         await connection.execute("TRUNCATE service.stale_day")
