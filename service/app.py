@@ -30,7 +30,7 @@ from service.domain.transport import Transport
 from service.domain.verp import envelope_sender
 from service.errors import ConfigurationError, SourceUnavailable
 from service.jobs import all_jobs
-from service.jobs.job import Job, JobType, TimeMode
+from service.jobs.job import Job, JobType, Parts, TimeMode
 from service.mail.dkim import DkimSigner
 from service.mail.maildir import MaildirTransport
 from service.mail.message import Composer, Letter
@@ -369,6 +369,7 @@ async def open_service(
             clock_zone=settings.service_timezone if settings.reminder_time_mode == "service" else None,
             resent=settings.resent_kinds,
             spread=timedelta(seconds=settings.mail_spread_seconds),
+            parts=Parts(service_zone=settings.service_timezone),
             jitter=timedelta(seconds=settings.claim_jitter_seconds),
             grace=timedelta(seconds=settings.shutdown_grace_seconds),
         )

@@ -171,7 +171,7 @@ async def delete(connection: Connection, table: str, ids: Sequence[str]) -> None
 
 
 async def mark_everything_stale(connection: Connection, table: str) -> None:
-    """After the first load of ``users``, ``goals`` or ``timer_sessions``: all their days need their rollup."""
+    """After the first load of ``users``, ``goals`` or ``timer_sessions``: all their days need a rollup."""
     await connection.execute(_SQL[f"mark_all_{table}"])
 
 

@@ -1,0 +1,26 @@
+"""dailyAnalytics: the day before, in the service zone; and whatever late data changed in any statistic."""
+
+from datetime import timedelta
+
+from service.domain.statistic import Statistic
+from service.jobs import statistics
+from service.jobs.job import CatchUp, Desk, Job, JobType, TimeMode
+
+
+async def work(desk: Desk) -> None:
+    """Rebuild stale days, fill missing service days, and revise every statistic that rests on them."""
+    await statistics.absorb(desk)
+    await statistics.fill(desk, Statistic.DAILY)
+    await statistics.revise(desk)
+
+
+JOB = Job(
+    type=JobType.ANALYTICS,
+    name="dailyAnalytics",
+    schedule="0 1 * * *",
+    mode=TimeMode.SERVICE,
+    catch_up=CatchUp.EVERY,
+    useful_until=lambda local: local + timedelta(days=30),
+    work=work,
+    timeout=timedelta(hours=3),
+)

@@ -1,0 +1,26 @@
+"""userBehavior: six-hour windows in UTC, [t - 6 h, t): how people use their timer, and when."""
+
+from datetime import timedelta
+
+from service.domain.statistic import Statistic
+from service.jobs import statistics
+from service.jobs.job import CatchUp, Desk, Job, JobType, TimeMode
+
+
+async def work(desk: Desk) -> None:
+    """Fill missing windows; revise those that late data touched."""
+    await statistics.absorb(desk)
+    await statistics.fill(desk, Statistic.BEHAVIOUR)
+    await statistics.revise(desk, [Statistic.BEHAVIOUR])
+
+
+JOB = Job(
+    type=JobType.ANALYTICS,
+    name="userBehavior",
+    schedule="0 */6 * * *",
+    mode=TimeMode.UTC,
+    catch_up=CatchUp.EVERY,
+    useful_until=lambda local: local + timedelta(days=7),
+    work=work,
+    timeout=timedelta(hours=2),
+)

@@ -1,0 +1,24 @@
+"""weeklyAggregation: the seven local dates that ended on Saturday, with lifecycle, retention and cohorts."""
+
+from datetime import timedelta
+
+from service.domain.statistic import Statistic
+from service.jobs import statistics
+from service.jobs.job import CatchUp, Desk, Job, JobType, TimeMode
+
+
+async def work(desk: Desk) -> None:
+    """Fill missing weeks once dailyAnalytics has been through them; provisional until they are over."""
+    await statistics.keep(desk, Statistic.WEEKLY)
+
+
+JOB = Job(
+    type=JobType.ANALYTICS,
+    name="weeklyAggregation",
+    schedule="0 2 * * 0",
+    mode=TimeMode.SERVICE,
+    catch_up=CatchUp.EVERY,
+    useful_until=lambda local: local + timedelta(days=90),
+    work=work,
+    timeout=timedelta(hours=2),
+)

@@ -1,0 +1,75 @@
+"""How the statistics are kept: take in what changed, fill what is missing, derive again what is stale.
+
+Every loop is a row of short steps under the run's fence; stopped between any two, it goes on where it was.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, time, timedelta
+
+from service.domain.statistic import CALENDARS, Statistic
+from service.errors import NotYet
+from service.jobs.job import Desk
+from service.store import rollups
+
+
+def last_period(desk: Desk, statistic: Statistic) -> datetime:
+    """The last period that is over at the tick, by the statistic's clock."""
+    zone = UTC if statistic is Statistic.BEHAVIOUR else desk.tick.zone_of(desk.parts.service_zone)
+    return CALENDARS[statistic].before(desk.tick.as_of.astimezone(zone).replace(tzinfo=None))
+
+
+async def absorb(desk: Desk) -> None:
+    """Rebuild every stale (user, local day)."""
+    days = rollups.STALE_DAYS_A_STEP
+    while days == rollups.STALE_DAYS_A_STEP:
+        async with desk.step() as connection:
+            found = await rollups.absorb(connection)
+            counts = {"staleDays": found.days, "changedDays": found.changed}
+            await desk.advance(connection, desk.cursor, found.days, counts)
+        days = found.days
+
+
+async def fill(desk: Desk, statistic: Statistic) -> None:
+    """Derive every missing period up to the last that is over, oldest first; one that is there, again."""
+    target = last_period(desk, statistic)
+    async with desk.step() as connection:
+        await rollups.again(connection, statistic, target)
+        missing = await rollups.begin(connection, statistic, target)
+    while missing:
+        async with desk.step() as connection:
+            found = await rollups.fill(connection, statistic, target, desk.parts.service_zone)
+            await desk.advance(connection, desk.cursor, found.periods, {f"{statistic}New": found.new})
+        async with desk.step() as connection:
+            missing = await rollups.begin(connection, statistic, target)
+
+
+async def revise(desk: Desk, statistics: Iterable[Statistic] = Statistic) -> None:
+    """Derive again what late, edited or deleted data touched, and what was provisional until now."""
+    for statistic in statistics:
+        periods = 1
+        while periods:
+            async with desk.step() as connection:
+                found = await rollups.revise(connection, statistic, desk.parts.service_zone)
+                await desk.advance(
+                    connection, desk.cursor, found.periods, {f"{statistic}Revised": found.revised}
+                )
+            periods = found.periods
+
+
+async def require_daily(desk: Desk, last: datetime) -> None:
+    """Raise NotYet unless dailyAnalytics has been through the date of ``last`` (naive)."""
+    async with desk.step() as connection:
+        through = await rollups.watermark(connection, Statistic.DAILY)
+    wanted = datetime.combine(last.date(), time())
+    if through is None or through < wanted:
+        raise NotYet(f"waits for dailyAnalytics of {wanted.date().isoformat()}")
+
+
+async def keep(desk: Desk, statistic: Statistic) -> None:
+    """The whole turn of a weekly or monthly statistic."""
+    await require_daily(
+        desk, CALENDARS[statistic].following(last_period(desk, statistic)) - timedelta(days=1)
+    )
+    await absorb(desk)
+    await fill(desk, statistic)
+    await revise(desk, [statistic])

@@ -1,0 +1,548 @@
+-- name: lock
+-- One writer of rollups at a time: what one derives rests on what the other rebuilds.
+SELECT pg_advisory_xact_lock(hashtext('service.rollups'))
+
+-- name: take_stale_days
+-- The next stale days in key order; those that a sync is marking at this moment are left for the next turn.
+DELETE FROM service.stale_day WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM service.stale_day ORDER BY user_id, local_day LIMIT $1 FOR UPDATE SKIP LOCKED))
+RETURNING user_id, local_day, onward
+
+-- name: rebuild_days
+-- The rollups of the days ($1 users, $2 local dates), whole, from sessions and goals. Returns the days that changed.
+-- A session belongs to the date of its start in the zone that was valid then. Its focus is spread evenly over the
+-- time it ran (an abandoned one: over the time it is credited), split at the local hour; a local hour begins on a
+-- quarter of an hour in every zone. Cumulated seconds are rounded, so that the hours add up to the day exactly.
+WITH keys AS MATERIALIZED (
+    SELECT DISTINCT u AS user_id, d AS local_date FROM unnest($1::text[], $2::date[]) AS k (u, d)
+), reach AS MATERIALIZED (
+    SELECT user_id, min(local_date)::timestamp AT TIME ZONE 'UTC' - interval '16 hours' AS lo,
+           max(local_date)::timestamp AT TIME ZONE 'UTC' + interval '40 hours' AS hi
+    FROM keys GROUP BY user_id
+), zones AS MATERIALIZED (
+    SELECT user_id, timezone, since, coalesce(lead(since) OVER (PARTITION BY user_id ORDER BY since), 'infinity') AS until
+    FROM service.user_zone WHERE user_id IN (SELECT user_id FROM reach)
+), sessions AS MATERIALIZED (
+    SELECT s.user_id, k.local_date, z.timezone, s.started_at, s.kind, s.focus, s.status, s.tags, s.goal_id, s.rating,
+           s.focus AND s.status = 'completed' AS done,
+           CASE WHEN s.focus AND s.status IN ('completed', 'abandoned') THEN s.focus_seconds ELSE 0 END AS credited,
+           CASE WHEN s.status = 'abandoned' THEN s.started_at + make_interval(secs => s.focus_seconds)
+                ELSE greatest(s.ended_at, s.started_at) END AS ended_at
+    FROM reach AS r
+    JOIN service.timer_sessions AS s ON s.user_id = r.user_id AND s.started_at >= r.lo AND s.started_at < r.hi
+    JOIN zones AS z ON z.user_id = s.user_id AND s.started_at >= z.since AND s.started_at < z.until
+    JOIN keys AS k ON k.user_id = s.user_id AND k.local_date = (s.started_at AT TIME ZONE z.timezone)::date
+), base AS (
+    SELECT user_id, local_date, count(*)::int AS started, sum(credited)::int AS focus_seconds,
+           (count(*) FILTER (WHERE done))::int AS completed,
+           (count(*) FILTER (WHERE focus AND status = 'cancelled'))::int AS cancelled,
+           (count(*) FILTER (WHERE focus AND status = 'abandoned'))::int AS abandoned,
+           (count(*) FILTER (WHERE NOT focus))::int AS breaks,
+           (count(*) FILTER (WHERE tags <> '{}'))::int AS tagged,
+           count(goal_id)::int AS linked, count(rating)::int AS rated, coalesce(sum(rating), 0)::int AS rating_sum
+    FROM sessions GROUP BY user_id, local_date
+), kinds AS (
+    SELECT user_id, local_date, jsonb_object_agg(kind, jsonb_build_array(started, completed, seconds)) AS kinds
+    FROM (SELECT user_id, local_date, kind, count(*) AS started, count(*) FILTER (WHERE status = 'completed') AS completed,
+                 sum(credited) AS seconds
+          FROM sessions GROUP BY user_id, local_date, kind) AS one
+    GROUP BY user_id, local_date
+), pieces AS (
+    SELECT s.user_id, s.local_date, extract(hour FROM p.lo AT TIME ZONE s.timezone)::int AS hour,
+           CASE WHEN s.ended_at IS NULL OR s.ended_at <= s.started_at THEN s.credited ELSE
+               round(s.credited * extract(epoch FROM least(p.hi, s.ended_at) - s.started_at)
+                     / extract(epoch FROM s.ended_at - s.started_at))
+             - round(s.credited * extract(epoch FROM p.lo - s.started_at)
+                     / extract(epoch FROM s.ended_at - s.started_at)) END AS seconds
+    FROM sessions AS s
+    CROSS JOIN LATERAL (
+        SELECT s.started_at AS lo, s.ended_at AS hi
+        WHERE s.ended_at IS NULL
+           OR date_bin('1 hour', s.started_at AT TIME ZONE s.timezone, '2000-01-01')
+              + interval '1 hour' >= s.started_at AT TIME ZONE s.timezone + (s.ended_at - s.started_at)
+        UNION ALL
+        SELECT greatest(q, s.started_at), q + interval '15 minutes'
+        FROM generate_series(date_bin('15 minutes', s.started_at, '2000-01-01Z'), s.ended_at - interval '1 microsecond',
+                             interval '15 minutes') AS q
+        WHERE date_bin('1 hour', s.started_at AT TIME ZONE s.timezone, '2000-01-01')
+              + interval '1 hour' < s.started_at AT TIME ZONE s.timezone + (s.ended_at - s.started_at)) AS p
+    WHERE s.credited > 0
+), hours AS (
+    SELECT user_id, local_date, jsonb_object_agg(hour, seconds) AS hours
+    FROM (SELECT user_id, local_date, hour, sum(seconds)::int AS seconds FROM pieces
+          GROUP BY user_id, local_date, hour HAVING sum(seconds) > 0) AS one
+    GROUP BY user_id, local_date
+), goals AS (
+    SELECT k.user_id, k.local_date, (count(*) FILTER (WHERE t.created))::int AS created,
+           (count(*) FILTER (WHERE NOT t.created))::int AS completed
+    FROM reach AS r
+    JOIN service.goals AS g ON g.user_id = r.user_id
+    CROSS JOIN LATERAL (SELECT g.created_at AS at, true AS created
+                        UNION ALL SELECT g.completed_at, false WHERE NOT g.open) AS t
+    JOIN zones AS z ON z.user_id = g.user_id AND t.at >= z.since AND t.at < z.until
+    JOIN keys AS k ON k.user_id = g.user_id AND k.local_date = (t.at AT TIME ZONE z.timezone)::date
+    GROUP BY k.user_id, k.local_date
+), fresh AS (
+    SELECT k.user_id, k.local_date, coalesce(b.started, 0) AS started, coalesce(b.focus_seconds, 0) AS focus_seconds,
+           coalesce(b.completed, 0) AS completed, coalesce(b.cancelled, 0) AS cancelled,
+           coalesce(b.abandoned, 0) AS abandoned, coalesce(b.breaks, 0) AS breaks, coalesce(b.tagged, 0) AS tagged,
+           coalesce(b.linked, 0) AS linked, coalesce(b.rated, 0) AS rated, coalesce(b.rating_sum, 0) AS rating_sum,
+           coalesce(g.created, 0) AS goals_created, coalesce(g.completed, 0) AS goals_completed,
+           coalesce(ki.kinds, '{}') AS kinds, coalesce(h.hours, '{}') AS hours
+    FROM keys AS k
+    LEFT JOIN base AS b USING (user_id, local_date)
+    LEFT JOIN kinds AS ki USING (user_id, local_date)
+    LEFT JOIN hours AS h USING (user_id, local_date)
+    LEFT JOIN goals AS g USING (user_id, local_date)
+    WHERE b.user_id IS NOT NULL OR g.user_id IS NOT NULL
+), emptied AS (
+    DELETE FROM service.user_day AS t USING keys AS k
+    WHERE t.user_id = k.user_id AND t.local_date = k.local_date
+      AND NOT EXISTS (SELECT FROM fresh AS f WHERE f.user_id = k.user_id AND f.local_date = k.local_date)
+    RETURNING t.user_id, t.local_date
+), written AS (
+    INSERT INTO service.user_day AS t SELECT * FROM fresh
+    ON CONFLICT (user_id, local_date) DO UPDATE SET
+        started = excluded.started, focus_seconds = excluded.focus_seconds, completed = excluded.completed,
+        cancelled = excluded.cancelled, abandoned = excluded.abandoned, breaks = excluded.breaks,
+        tagged = excluded.tagged, linked = excluded.linked, rated = excluded.rated, rating_sum = excluded.rating_sum,
+        goals_created = excluded.goals_created, goals_completed = excluded.goals_completed,
+        kinds = excluded.kinds, hours = excluded.hours
+    WHERE ROW (t.*) IS DISTINCT FROM ROW (excluded.*)
+    RETURNING t.user_id, t.local_date
+)
+SELECT user_id, local_date FROM emptied UNION ALL SELECT user_id, local_date FROM written
+
+-- name: refresh_spans
+-- First and last active dates of these users, from their days. Returns those whose first date moved, and from when on
+-- that is felt: the earlier of the old and the new one.
+WITH wanted AS (
+    SELECT DISTINCT unnest($1::text[]) AS user_id
+), fresh AS (
+    SELECT w.user_id, min(d.local_date) AS first_date, max(d.local_date) AS last_date
+    FROM wanted AS w JOIN service.user_day AS d ON d.user_id = w.user_id AND d.started > 0
+    GROUP BY w.user_id
+), former AS (
+    SELECT s.* FROM service.user_span AS s JOIN wanted USING (user_id)
+), gone AS (
+    DELETE FROM service.user_span AS s USING wanted AS w
+    WHERE s.user_id = w.user_id AND w.user_id NOT IN (SELECT user_id FROM fresh)
+), written AS (
+    INSERT INTO service.user_span AS t SELECT * FROM fresh
+    ON CONFLICT (user_id) DO UPDATE SET first_date = excluded.first_date, last_date = excluded.last_date
+    WHERE (t.first_date, t.last_date) IS DISTINCT FROM (excluded.first_date, excluded.last_date)
+)
+SELECT user_id, least(o.first_date, n.first_date) AS since FROM former AS o FULL JOIN fresh AS n USING (user_id)
+WHERE o.first_date IS DISTINCT FROM n.first_date
+
+-- name: mark_periods
+-- What must be derived again, up to each watermark: $1 a statistic, $2 and $3 the first and last period of each span
+-- (wall-clock starts), $4 the step between periods.
+INSERT INTO service.stale_period (statistic, period)
+SELECT DISTINCT $1::text, p.period
+FROM unnest($2::timestamp[], $3::timestamp[]) AS s (lo, hi)
+JOIN service.watermark AS w ON w.statistic = $1 AND w.through IS NOT NULL
+CROSS JOIN LATERAL generate_series(s.lo, least(s.hi, w.through), $4::text::interval) AS p (period)
+ON CONFLICT DO NOTHING
+
+-- name: mark_period
+-- Derive one period again.
+INSERT INTO service.stale_period (statistic, period)
+SELECT $1, $2 FROM service.watermark WHERE statistic = $1 AND through >= $2
+ON CONFLICT DO NOTHING
+
+-- name: reach_back
+-- Something older than the first period that has a row turned up: the periods from $2 on up to it.
+INSERT INTO service.stale_period (statistic, period)
+SELECT $1, p FROM (SELECT min(period) AS first FROM service.rollup WHERE statistic = $1) AS r
+CROSS JOIN LATERAL generate_series($2::timestamp, r.first - $3::text::interval, $3::text::interval) AS p
+ON CONFLICT DO NOTHING
+
+-- name: stale_periods
+-- The oldest stale periods of a statistic.
+SELECT period FROM service.stale_period WHERE statistic = $1 ORDER BY period LIMIT $2
+
+-- name: settled_periods
+-- These have been derived again.
+DELETE FROM service.stale_period WHERE statistic = $1 AND period = ANY ($2::timestamp[])
+
+-- name: ripe
+-- Provisional periods that begin no later than $2: their last date is over everywhere now.
+INSERT INTO service.stale_period (statistic, period)
+SELECT statistic, period FROM service.rollup WHERE statistic = $1 AND NOT final AND period <= $2
+ON CONFLICT DO NOTHING
+
+-- name: watermark
+-- How far a statistic has come.
+SELECT through, working FROM service.watermark WHERE statistic = $1
+
+-- name: begin_periods
+-- STARTED: a batch up to $2 is being derived.
+INSERT INTO service.watermark (statistic, working) VALUES ($1, $2)
+ON CONFLICT (statistic) DO UPDATE SET working = excluded.working, updated_at = service.now()
+
+-- name: undo_periods
+-- Whatever lies beyond the watermark came from a batch that did not end.
+DELETE FROM service.rollup AS r USING service.watermark AS w
+WHERE r.statistic = $1 AND w.statistic = $1 AND r.period > coalesce(w.through, '-infinity')
+
+-- name: end_periods
+-- DONE, in the transaction of the rows.
+UPDATE service.watermark SET through = $2, working = NULL, updated_at = service.now() WHERE statistic = $1
+
+-- name: put
+-- Store figures of periods; a figure that changed gets a new revision, and what it was is kept. Returns what was
+-- written new and what was revised.
+WITH fresh AS (
+    SELECT * FROM unnest($2::timestamp[], $3::text[], $4::boolean[]) AS f (period, figures, final)
+), kept AS (
+    INSERT INTO service.rollup_revision (statistic, period, revision, figures, computed_at)
+    SELECT r.statistic, r.period, r.revision, r.figures, r.computed_at
+    FROM service.rollup AS r JOIN fresh AS f ON r.statistic = $1 AND r.period = f.period
+    WHERE r.figures IS DISTINCT FROM f.figures::jsonb
+), written AS (
+    INSERT INTO service.rollup AS t (statistic, period, figures, final)
+    SELECT $1, period, figures::jsonb, final FROM fresh
+    ON CONFLICT (statistic, period) DO UPDATE SET
+        figures = excluded.figures, final = excluded.final, computed_at = excluded.computed_at,
+        revision = t.revision + (t.figures IS DISTINCT FROM excluded.figures)::int
+    WHERE (t.figures, t.final) IS DISTINCT FROM (excluded.figures, excluded.final)
+    RETURNING xmax = 0 AS new
+)
+SELECT count(*) FILTER (WHERE new) AS new, count(*) FILTER (WHERE NOT new) AS revised FROM written
+
+-- name: daily
+-- Service-zone days ($1 dates, $2 the zone). Sessions and goals count by the service day of their start, creation and
+-- completion. A user is active on a service day with a session start, a goal created or one completed (an edit leaves
+-- no history). DAU, WAU and MAU count local dates instead: distinct users with an active date in [d, d], [d-6, d],
+-- [d-29, d]; each active date covers k dates, merged per user, and the edges of the merged spans are summed up.
+WITH days AS MATERIALIZED (
+    SELECT unnest($1::date[]) AS day
+), bounds AS MATERIALIZED (
+    SELECT min(day) AS lo, max(day) AS hi, min(day)::timestamp AT TIME ZONE 'UTC' - interval '1 day' AS since,
+           max(day)::timestamp AT TIME ZONE 'UTC' + interval '2 days' AS until FROM days
+), sessions AS MATERIALIZED (
+    SELECT (s.started_at AT TIME ZONE $2)::date AS day, s.user_id, s.focus, s.status, s.focus_seconds
+    FROM bounds AS b JOIN service.timer_sessions AS s ON s.started_at >= b.since AND s.started_at < b.until
+    WHERE s.user_id IN (SELECT user_id FROM service.user_zone)
+), goals AS MATERIALIZED (
+    SELECT (g.created_at AT TIME ZONE $2)::date AS day, g.user_id, true AS created,
+           g.completed_at IS NOT NULL AND NOT g.open AS completed
+    FROM bounds AS b JOIN service.goals AS g ON g.created_at >= b.since AND g.created_at < b.until
+    WHERE g.user_id IN (SELECT user_id FROM service.user_zone)
+    UNION ALL
+    SELECT (g.completed_at AT TIME ZONE $2)::date, g.user_id, false, true
+    FROM bounds AS b JOIN service.goals AS g ON g.completed_at >= b.since AND g.completed_at < b.until AND NOT g.open
+    WHERE g.user_id IN (SELECT user_id FROM service.user_zone)
+), active AS (
+    SELECT day, count(DISTINCT user_id) AS users
+    FROM (SELECT day, user_id FROM sessions UNION ALL SELECT day, user_id FROM goals) AS acts GROUP BY day
+), timer AS (
+    SELECT day, count(*) FILTER (WHERE focus AND status = 'completed') AS completed,
+           count(*) FILTER (WHERE focus AND status IN ('cancelled', 'abandoned')) AS stopped,
+           coalesce(sum(focus_seconds) FILTER (WHERE focus AND status IN ('completed', 'abandoned')), 0) AS seconds,
+           sum(focus_seconds) FILTER (WHERE focus AND status = 'completed') AS completed_seconds
+    FROM sessions GROUP BY day
+), aims AS (
+    SELECT day, count(*) FILTER (WHERE created) AS created, count(*) FILTER (WHERE NOT created) AS completed,
+           count(*) FILTER (WHERE created AND completed) AS reached
+    FROM goals GROUP BY day
+), accounts AS (
+    SELECT (u.created_at AT TIME ZONE $2)::date AS day, count(*) AS new
+    FROM bounds AS b JOIN service.users AS u ON u.created_at >= b.since AND u.created_at < b.until GROUP BY 1
+), visits AS MATERIALIZED (
+    SELECT d.local_date AS d, lag(d.local_date) OVER dates AS p, lead(d.local_date) OVER dates AS n
+    FROM bounds AS b JOIN service.user_day AS d ON d.local_date BETWEEN b.lo - 29 AND b.hi
+    WHERE d.started > 0
+    WINDOW dates AS (PARTITION BY d.user_id ORDER BY d.local_date)
+), edges AS (
+    SELECT d AS at, count(*) AS dau,
+           count(*) FILTER (WHERE p IS NULL OR d - p >= 7) AS wau, count(*) FILTER (WHERE p IS NULL OR d - p >= 30) AS mau
+    FROM visits GROUP BY d
+    UNION ALL
+    SELECT d + 7, 0, -count(*), 0 FROM visits WHERE n IS NULL OR n - d >= 7 GROUP BY d
+    UNION ALL
+    SELECT d + 30, 0, 0, -count(*) FROM visits WHERE n IS NULL OR n - d >= 30 GROUP BY d
+), reach AS (
+    SELECT b.lo - 29 + i AS day, coalesce(e.dau, 0) AS dau, sum(coalesce(e.wau, 0)) OVER upto AS wau,
+           sum(coalesce(e.mau, 0)) OVER upto AS mau
+    FROM bounds AS b CROSS JOIN LATERAL generate_series(0, b.hi - b.lo + 29) AS i
+    LEFT JOIN (SELECT at, sum(dau) AS dau, sum(wau) AS wau, sum(mau) AS mau FROM edges GROUP BY at) AS e
+           ON e.at = b.lo - 29 + i
+    WINDOW upto AS (ORDER BY b.lo - 29 + i)
+)
+SELECT d.day::timestamp AS period, jsonb_build_object(
+    'date', d.day,
+    'activeUsers', coalesce(a.users, 0),
+    'newUsers', coalesce(n.new, 0),
+    'totalSessions', coalesce(t.completed, 0),
+    'focusSeconds', coalesce(t.seconds, 0),
+    'totalFocusTime', round(coalesce(t.seconds, 0) / 60.0, 2),
+    'averageSessionLength', round(t.completed_seconds / 60.0 / nullif(t.completed, 0), 2),
+    'sessionCompletionRate', round(t.completed::numeric / nullif(t.completed + t.stopped, 0), 4),
+    'sessionsEnded', coalesce(t.completed + t.stopped, 0),
+    'goalsCreated', coalesce(g.created, 0),
+    'goalsCompleted', coalesce(g.completed, 0),
+    'goalCompletionRate', round(g.reached::numeric / nullif(g.created, 0), 4),
+    'goalsCreatedAndReached', coalesce(g.reached, 0),
+    'dau', r.dau, 'wau', r.wau, 'mau', r.mau,
+    'stickiness', round(r.dau::numeric / nullif(r.mau, 0), 4)) AS figures
+FROM days AS d
+JOIN reach AS r ON r.day = d.day
+LEFT JOIN timer AS t ON t.day = d.day LEFT JOIN active AS a ON a.day = d.day
+LEFT JOIN aims AS g ON g.day = d.day LEFT JOIN accounts AS n ON n.day = d.day
+ORDER BY d.day
+
+-- name: weekly
+-- Weeks of seven local dates from Sunday ($1 their Sundays).
+-- Lifecycle: new: first ever; returning: active now and the week before; resurrecting: neither; dormant: the week before,
+-- not now. retention: of those whose n-th day after their first lies in the week, who was active on that very day.
+-- cohorts: per week of the first active date, who was active in this week; size is the whole cohort.
+WITH weeks AS MATERIALIZED (
+    SELECT unnest($1::date[]) AS week
+), days AS MATERIALIZED (
+    SELECT w.week, d.* FROM weeks AS w JOIN service.user_day AS d ON d.local_date BETWEEN w.week AND w.week + 6
+), people AS MATERIALIZED (
+    SELECT d.week, d.user_id, s.first_date
+    FROM (SELECT DISTINCT week, user_id FROM days WHERE started > 0) AS d JOIN service.user_span AS s USING (user_id)
+), before AS MATERIALIZED (
+    SELECT DISTINCT w.week, d.user_id FROM weeks AS w
+    JOIN service.user_day AS d ON d.local_date BETWEEN w.week - 7 AND w.week - 1 AND d.started > 0
+), lifecycle AS (
+    SELECT week, count(*) FILTER (WHERE p.user_id IS NOT NULL) AS active,
+           count(*) FILTER (WHERE p.first_date >= week) AS new,
+           count(*) FILTER (WHERE p.first_date < week AND b.user_id IS NOT NULL) AS returning,
+           count(*) FILTER (WHERE p.first_date < week AND b.user_id IS NULL) AS resurrecting,
+           count(*) FILTER (WHERE p.user_id IS NULL) AS dormant
+    FROM people AS p FULL JOIN before AS b USING (week, user_id) GROUP BY week
+), sums AS (
+    SELECT week, sum(completed) AS completed, sum(focus_seconds) AS seconds, sum(goals_created) AS created,
+           sum(goals_completed) AS reached, sum(cancelled + abandoned) AS stopped
+    FROM days GROUP BY week
+), accounts AS (
+    SELECT w.week, count(*) AS new
+    FROM weeks AS w JOIN service.users AS u ON u.created_at >= w.week - interval '2 days' AND u.created_at < w.week + interval '9 days'
+     AND service.signup_day(u.id, u.created_at) BETWEEN w.week AND w.week + 6
+    GROUP BY w.week
+), kinds AS (
+    SELECT week, jsonb_object_agg(kind, jsonb_build_object('started', started, 'completed', completed, 'focusSeconds', seconds)) AS stats
+    FROM (SELECT week, k.key AS kind, sum((k.value ->> 0)::int) AS started, sum((k.value ->> 1)::int) AS completed,
+                 sum((k.value ->> 2)::int) AS seconds
+          FROM days CROSS JOIN LATERAL jsonb_each(kinds) AS k GROUP BY week, k.key) AS one
+    GROUP BY week
+), hours AS (
+    SELECT week, jsonb_agg(coalesce(seconds, 0) ORDER BY hour) AS seconds
+    FROM weeks CROSS JOIN generate_series(0, 23) AS hour
+    LEFT JOIN (SELECT week, h.key::int AS hour, sum(h.value::int) AS seconds
+               FROM days CROSS JOIN LATERAL jsonb_each_text(hours) AS h GROUP BY 1, 2) AS one USING (week, hour)
+    GROUP BY week
+), weekdays AS (
+    SELECT week, jsonb_agg(coalesce(seconds, 0) ORDER BY dow) AS seconds
+    FROM weeks CROSS JOIN generate_series(0, 6) AS dow
+    LEFT JOIN (SELECT week, local_date - week AS dow, sum(focus_seconds) AS seconds FROM days GROUP BY 1, 2) AS one
+        USING (week, dow)
+    GROUP BY week
+), returns AS (
+    SELECT w.week, n, count(*) AS cohort, count(d.user_id) AS returned
+    FROM weeks AS w CROSS JOIN unnest(ARRAY[1, 7, 30]) AS n
+    JOIN service.user_span AS s ON s.first_date BETWEEN w.week - n AND w.week + 6 - n
+    LEFT JOIN service.user_day AS d ON d.user_id = s.user_id AND d.local_date = s.first_date + n AND d.started > 0
+    GROUP BY w.week, n
+), retention AS (
+    SELECT w.week, jsonb_object_agg('d' || n, jsonb_build_object(
+               'cohort', coalesce(r.cohort, 0), 'returned', coalesce(r.returned, 0),
+               'rate', CASE WHEN r.cohort >= 10 THEN round(r.returned::numeric / r.cohort, 4) END)) AS figures
+    FROM weeks AS w CROSS JOIN unnest(ARRAY[1, 7, 30]) AS n LEFT JOIN returns AS r USING (week, n) GROUP BY w.week
+), sizes AS MATERIALIZED (
+    SELECT first_date - extract(dow FROM first_date)::int AS cohort, count(*) AS size FROM service.user_span GROUP BY 1
+), cells AS (
+    SELECT week, first_date - extract(dow FROM first_date)::int AS cohort, count(*) AS active FROM people GROUP BY 1, 2
+), cohorts AS (
+    SELECT w.week, jsonb_agg(jsonb_build_object('cohort', s.cohort, 'n', (w.week - s.cohort) / 7, 'size', s.size,
+                                                'active', coalesce(c.active, 0)) ORDER BY s.cohort) AS cells
+    FROM weeks AS w JOIN sizes AS s ON s.cohort <= w.week LEFT JOIN cells AS c ON c.week = w.week AND c.cohort = s.cohort
+    GROUP BY w.week
+)
+SELECT w.week::timestamp AS period, jsonb_build_object(
+    'weekStart', w.week, 'weekEnd', w.week + 6,
+    'activeUsers', coalesce(l.active, 0),
+    'newUsers', coalesce(a.new, 0),
+    'totalSessions', coalesce(s.completed, 0),
+    'focusSeconds', coalesce(s.seconds, 0),
+    'totalFocusTime', round(coalesce(s.seconds, 0) / 60.0, 2),
+    'goalsCreated', coalesce(s.created, 0),
+    'goalsCompleted', coalesce(s.reached, 0),
+    'sessionCompletionRate', round(s.completed::numeric / nullif(s.completed + s.stopped, 0), 4),
+    'timerTypeStats', coalesce(k.stats, '{}'),
+    'usagePatterns', jsonb_build_object('hourlyDistribution', h.seconds, 'dailyDistribution', d.seconds),
+    'lifecycle', jsonb_build_object('new', coalesce(l.new, 0), 'returning', coalesce(l.returning, 0),
+                                    'resurrecting', coalesce(l.resurrecting, 0), 'dormant', coalesce(l.dormant, 0)),
+    'retentionData', r.figures,
+    'cohorts', coalesce(c.cells, '[]')) AS figures
+FROM weeks AS w
+JOIN hours AS h USING (week) JOIN weekdays AS d USING (week) JOIN retention AS r USING (week)
+LEFT JOIN lifecycle AS l USING (week) LEFT JOIN sums AS s USING (week) LEFT JOIN accounts AS a USING (week)
+LEFT JOIN kinds AS k USING (week) LEFT JOIN cohorts AS c USING (week)
+ORDER BY w.week
+
+-- name: monthly
+-- Local calendar months ($1 their first dates). Segments as of the month's last date, disjoint, in this order: new
+-- (account made in the month), churned (no active date in the last 30 days), atRisk (none in the last 14), power (over
+-- 20 completed focus sessions in the month), active.
+WITH months AS MATERIALIZED (
+    SELECT m AS month, (m + interval '1 month')::date - 1 AS last, (m - interval '1 month')::date AS former
+    FROM unnest($1::date[]) AS m
+), days AS MATERIALIZED (
+    SELECT m.month, d.* FROM months AS m JOIN service.user_day AS d ON d.local_date BETWEEN m.month AND m.last
+), people AS MATERIALIZED (
+    SELECT d.month, d.user_id, s.first_date, d.completed
+    FROM (SELECT month, user_id, sum(completed) AS completed FROM days WHERE started > 0 GROUP BY 1, 2) AS d
+    JOIN service.user_span AS s USING (user_id)
+), before AS MATERIALIZED (
+    SELECT DISTINCT m.month, d.user_id FROM months AS m
+    JOIN service.user_day AS d ON d.local_date BETWEEN m.former AND m.month - 1 AND d.started > 0
+), lifecycle AS (
+    SELECT month, count(*) FILTER (WHERE p.user_id IS NOT NULL) AS active,
+           count(*) FILTER (WHERE p.first_date >= month) AS new,
+           count(*) FILTER (WHERE p.first_date < month AND b.user_id IS NOT NULL) AS returning,
+           count(*) FILTER (WHERE p.first_date < month AND b.user_id IS NULL) AS resurrecting,
+           count(*) FILTER (WHERE p.user_id IS NULL) AS dormant,
+           count(*) FILTER (WHERE b.user_id IS NOT NULL) AS base
+    FROM people AS p FULL JOIN before AS b USING (month, user_id) GROUP BY month
+), sums AS (
+    SELECT month, sum(started) AS started, sum(completed) AS completed, sum(focus_seconds) AS seconds,
+           sum(goals_created) AS created, sum(goals_completed) AS reached, sum(breaks) AS breaks, sum(tagged) AS tagged,
+           sum(linked) AS linked,
+           count(DISTINCT user_id) FILTER (WHERE goals_created + goals_completed > 0) AS goal_users,
+           count(DISTINCT user_id) FILTER (WHERE breaks > 0) AS break_users,
+           count(DISTINCT user_id) FILTER (WHERE tagged > 0) AS tag_users,
+           count(DISTINCT user_id) FILTER (WHERE linked > 0) AS link_users
+    FROM days GROUP BY month
+), recent AS MATERIALIZED (
+    SELECT m.month, d.user_id, max(d.local_date) AS last_active
+    FROM months AS m JOIN service.user_day AS d ON d.local_date BETWEEN m.last - 30 AND m.last AND d.started > 0
+    GROUP BY 1, 2
+), accounts AS MATERIALIZED (
+    SELECT u.id AS user_id, service.signup_day(u.id, u.created_at) AS signup FROM service.users AS u
+), segments AS (
+    SELECT month, count(*) AS total, count(*) FILTER (WHERE segment = 'new') AS new,
+           count(*) FILTER (WHERE segment = 'churned') AS churned, count(*) FILTER (WHERE segment = 'atRisk') AS at_risk,
+           count(*) FILTER (WHERE segment = 'power') AS power, count(*) FILTER (WHERE segment = 'active') AS active
+    FROM (SELECT m.month, CASE WHEN a.signup >= m.month THEN 'new'
+                               WHEN r.last_active IS NULL THEN 'churned'
+                               WHEN m.last - r.last_active > 14 THEN 'atRisk'
+                               WHEN p.completed > 20 THEN 'power' ELSE 'active' END AS segment
+          FROM months AS m JOIN accounts AS a ON coalesce(a.signup, '-infinity') <= m.last
+          LEFT JOIN recent AS r ON r.month = m.month AND r.user_id = a.user_id
+          LEFT JOIN people AS p ON p.month = m.month AND p.user_id = a.user_id) AS one
+    GROUP BY month
+), read AS (
+    SELECT m.month, count(*) AS uses, count(DISTINCT n.user_id) AS users
+    FROM months AS m JOIN service.notification AS n
+      ON n.read_at >= m.month::timestamp AT TIME ZONE 'UTC' AND n.read_at < (m.last + 1)::timestamp AT TIME ZONE 'UTC'
+    GROUP BY m.month
+), sizes AS MATERIALIZED (
+    SELECT date_trunc('month', first_date)::date AS cohort, count(*) AS size FROM service.user_span GROUP BY 1
+), cells AS (
+    SELECT month, date_trunc('month', first_date)::date AS cohort, count(*) AS active FROM people GROUP BY 1, 2
+), cohorts AS (
+    SELECT m.month, jsonb_agg(jsonb_build_object(
+               'cohort', s.cohort,
+               'n', (extract(year FROM age(m.month, s.cohort)) * 12 + extract(month FROM age(m.month, s.cohort)))::int,
+               'size', s.size, 'active', coalesce(c.active, 0)) ORDER BY s.cohort) AS cells
+    FROM months AS m JOIN sizes AS s ON s.cohort <= m.month
+    LEFT JOIN cells AS c ON c.month = m.month AND c.cohort = s.cohort
+    GROUP BY m.month
+)
+SELECT m.month::timestamp AS period, jsonb_build_object(
+    'month', to_char(m.month, 'YYYY-MM'),
+    'newUsers', coalesce(g.new, 0),
+    'activeUsers', coalesce(l.active, 0),
+    'totalSessions', coalesce(s.completed, 0),
+    'focusSeconds', coalesce(s.seconds, 0),
+    'totalFocusTime', round(coalesce(s.seconds, 0) / 60.0, 2),
+    'averageSessionsPerUser', round(s.completed::numeric / nullif(l.active, 0), 2),
+    'goalsCreated', coalesce(s.created, 0),
+    'goalsCompleted', coalesce(s.reached, 0),
+    'totalUsers', coalesce(g.total, 0),
+    'userSegments', jsonb_build_object('new', coalesce(g.new, 0), 'churned', coalesce(g.churned, 0),
+        'atRisk', coalesce(g.at_risk, 0), 'power', coalesce(g.power, 0), 'active', coalesce(g.active, 0)),
+    'lifecycle', jsonb_build_object('new', coalesce(l.new, 0), 'returning', coalesce(l.returning, 0),
+        'resurrecting', coalesce(l.resurrecting, 0), 'dormant', coalesce(l.dormant, 0)),
+    'featureUsage', (
+        SELECT jsonb_object_agg(feature, jsonb_build_object('measured', true, 'uses', coalesce(uses, 0), 'users', coalesce(users, 0),
+                   'adoption', round(coalesce(users, 0)::numeric / nullif(l.active, 0), 4)))
+        FROM (VALUES ('timer', s.started, l.active), ('goals', s.created + s.reached, s.goal_users),
+                     ('breaks', s.breaks, s.break_users), ('tags', s.tagged, s.tag_users),
+                     ('goalLinkedSessions', s.linked, s.link_users),
+                     ('notificationsRead', n.uses, n.users)) AS f (feature, uses, users)),
+    'churnAnalysis', jsonb_build_object('base', coalesce(l.base, 0), 'churned', coalesce(l.dormant, 0),
+        'rate', round(l.dormant::numeric / nullif(l.base, 0), 4)),
+    'cohorts', coalesce(c.cells, '[]')) AS figures
+FROM months AS m
+LEFT JOIN lifecycle AS l USING (month) LEFT JOIN sums AS s USING (month) LEFT JOIN segments AS g USING (month)
+LEFT JOIN read AS n USING (month) LEFT JOIN cohorts AS c USING (month)
+ORDER BY m.month
+
+-- name: behaviour
+-- Six-hour windows in UTC ($1 their starts, as wall-clock time): sessions that started in them, breaks and goal
+-- completions by the hour of their users. Hours of fewer than five users are not told.
+WITH windows AS MATERIALIZED (
+    SELECT w AS period, w AT TIME ZONE 'UTC' AS since, w AT TIME ZONE 'UTC' + interval '6 hours' AS until
+    FROM unnest($1::timestamp[]) AS w
+), sessions AS MATERIALIZED (
+    SELECT w.period, s.user_id, s.kind, s.focus, s.status, s.focus_seconds, s.rating,
+           extract(hour FROM s.local_start)::int AS hour
+    FROM windows AS w JOIN service.local_session AS s ON s.started_at >= w.since AND s.started_at < w.until
+), timer AS (
+    SELECT period, count(DISTINCT user_id) AS users, count(*) AS started,
+           count(*) FILTER (WHERE focus AND status = 'completed') AS completed,
+           count(*) FILTER (WHERE focus AND status IN ('cancelled', 'abandoned')) AS stopped,
+           count(*) FILTER (WHERE focus AND status = 'cancelled') AS cancelled,
+           sum(focus_seconds) FILTER (WHERE focus AND status = 'completed') AS seconds,
+           count(rating) AS rated, sum(rating) AS ratings
+    FROM sessions GROUP BY period
+), kinds AS (
+    SELECT period, jsonb_object_agg(kind, n) AS types
+    FROM (SELECT period, kind, count(*) AS n FROM sessions GROUP BY period, kind) AS one GROUP BY period
+), breaks AS (
+    SELECT period, jsonb_object_agg(hour, n) AS hours
+    FROM (SELECT period, hour, count(*) AS n FROM sessions WHERE NOT focus GROUP BY period, hour) AS one
+    GROUP BY period HAVING (SELECT count(DISTINCT s.user_id) FROM sessions AS s
+                            WHERE s.period = one.period AND NOT s.focus) >= 5
+), completions AS MATERIALIZED (
+    SELECT w.period, g.user_id, extract(hour FROM g.completed_at AT TIME ZONE z.timezone)::int AS hour
+    FROM windows AS w
+    JOIN service.goals AS g ON g.completed_at >= w.since AND g.completed_at < w.until AND NOT g.open
+    CROSS JOIN LATERAL (SELECT service.zone_at(g.user_id, g.completed_at) AS timezone) AS z
+    WHERE z.timezone IS NOT NULL
+), aims AS (
+    SELECT period, jsonb_object_agg(hour, n) AS hours
+    FROM (SELECT period, hour, count(*) AS n FROM completions GROUP BY period, hour) AS one
+    GROUP BY period HAVING (SELECT count(DISTINCT c.user_id) FROM completions AS c WHERE c.period = one.period) >= 5
+)
+SELECT w.period, jsonb_build_object(
+    'since', to_char(w.period, 'YYYY-MM-DD"T"HH24:MI"Z"'),
+    'users', coalesce(t.users, 0),
+    'sessionsStarted', coalesce(t.started, 0),
+    'sessionsCompleted', coalesce(t.completed, 0),
+    'averageSessionLength', round(t.seconds / 60.0 / nullif(t.completed, 0), 2),
+    'sessionTypes', coalesce(k.types, '{}'),
+    'cancelledRate', round(t.cancelled::numeric / nullif(t.completed + t.stopped, 0), 4),
+    'averageRating', round(t.ratings::numeric / nullif(t.rated, 0), 2),
+    'ratings', coalesce(t.rated, 0),
+    'breakHours', b.hours,
+    'goalCompletionHours', a.hours) AS figures
+FROM windows AS w
+LEFT JOIN timer AS t USING (period) LEFT JOIN kinds AS k USING (period)
+LEFT JOIN breaks AS b USING (period) LEFT JOIN aims AS a USING (period)
+ORDER BY w.period
+
+-- name: first_date
+-- The first date on which anything happened: an account, a goal, a session.
+SELECT least((SELECT min(local_date) FROM service.user_day),
+             (SELECT min(created_at AT TIME ZONE 'UTC')::date FROM service.users))
+
+-- name: now
+-- The clock that decides.
+SELECT service.now()
