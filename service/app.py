@@ -5,11 +5,12 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parseaddr
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -43,9 +44,11 @@ from service.pipeline.preview import Previewer
 from service.pipeline.runner import Runner
 from service.pipeline.supervisor import Loop, Supervisor
 from service.pipeline.trigger import Timing, TriggerLoop
+from service.pipeline.vitals import Vitals
 from service.settings import Settings
 from service.sources.mongo import MongoSource
 from service.sources.postgres import PostgresSource
+from service.sources.scrape import dashboard_counters
 from service.sources.sync import Progress, Source, Sync, profile_from_setting
 from service.store import embedded
 from service.store.bounces import Bounces
@@ -161,6 +164,15 @@ def sync_of(pool: asyncpg.Pool, url: str, settings: Settings, progress: Progress
         session_tail=settings.session_tail,
         interval=settings.sync_interval_seconds,
         progress=progress,
+    )
+
+
+def parts_of(settings: Settings) -> Parts:
+    """What statistics use beside the database."""
+    url = settings.dashboard_metrics_url
+    return Parts(
+        service_zone=settings.service_timezone,
+        dashboard_metrics=partial(dashboard_counters, url) if url else None,
     )
 
 
@@ -292,6 +304,7 @@ class Service:
     bounces: BounceIntake | None
     explainer: Explainer
     previewer: Previewer
+    vitals: Vitals
 
     async def web_app(self, *, inbox_page: bool = False) -> web.Application:
         """The HTTP face. ``inbox_page`` adds the page of the local inbox."""
@@ -311,6 +324,7 @@ class Service:
             bounces=self.bounces,
             explainer=self.explainer,
             previewer=self.previewer,
+            observe=lambda seconds, status: self.vitals.request(seconds, failed=status >= 500),
         )
         app = build_app(deps)
         if inbox_page and isinstance(self.transport, MaildirTransport):
@@ -369,7 +383,7 @@ async def open_service(
             clock_zone=settings.service_timezone if settings.reminder_time_mode == "service" else None,
             resent=settings.resent_kinds,
             spread=timedelta(seconds=settings.mail_spread_seconds),
-            parts=Parts(service_zone=settings.service_timezone),
+            parts=parts_of(settings),
             jitter=timedelta(seconds=settings.claim_jitter_seconds),
             grace=timedelta(seconds=settings.shutdown_grace_seconds),
         )
@@ -386,12 +400,14 @@ async def open_service(
             rate=settings.smtp_rate,
         )
         bounces = intake_of(settings, Bounces(pool, outbox))
+        vitals = Vitals(clock, lambda: _gauges(pool))
         watched: dict[str, Loop] = {
             "sync": sync.serve,
             "trigger": trigger.serve,
             "runner": runner.serve,
             "delivery": delivery.serve,
-            "presence": lambda stop: _show_presence(ledger, stop),
+            "vitals": vitals.serve,
+            "presence": lambda stop: _show_presence(ledger, vitals, sync, stop),
         }
         if bounces and settings.bounce_maildir:
             watched["bounces"] = BounceBox(settings.bounce_maildir, bounces).serve
@@ -412,7 +428,7 @@ async def open_service(
         yield Service(
             settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
             runner, delivery, supervisor, manager, bounces, Explainer(pool, runner, jobs),
-            Previewer(pool, runner, jobs, composer, composer.compose, transport),
+            Previewer(pool, runner, jobs, composer, composer.compose, transport), vitals,
         )  # fmt: skip
 
 
@@ -427,14 +443,32 @@ async def _connect(dsn: str) -> asyncpg.Pool:
     raise SourceUnavailable("DATABASE_URL: this service's PostgreSQL cannot be reached; is it running?")
 
 
-async def _show_presence(ledger: Ledger, stop: asyncio.Event) -> None:
+async def _show_presence(ledger: Ledger, vitals: Vitals, sync: Sync, stop: asyncio.Event) -> None:
     while not stop.is_set():
-        await ledger.beat_replica(__version__)
+        pings = {"postgresPingMs": await _ping(ledger.now), "dashboardPingMs": await _ping(sync.ping)}
+        await ledger.beat_replica(__version__, vitals.report() | pings)
         try:
             async with asyncio.timeout(30):
                 await stop.wait()
         except TimeoutError:
             continue
+
+
+async def _ping(ask: Callable[[], Awaitable[Any]]) -> float | None:
+    """How long an answer takes, in ms; None: there is none within five seconds."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    try:
+        async with asyncio.timeout(5):
+            await ask()
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SourceUnavailable):
+        return None
+    return round(1000 * (loop.time() - started), 3)
+
+
+def _gauges(pool: asyncpg.Pool) -> dict[str, float | None]:
+    size, idle = pool.get_size(), pool.get_idle_size()
+    return {"poolSize": size, "poolBusy": size - idle}
 
 
 async def _checks(

@@ -36,6 +36,8 @@ class Settings(BaseModel):
     dashboard_schema: str = "auto"
     """auto, A, B, J, or the path of a mapping file (TOML)."""
     data_dir: Path = Path("data")
+    dashboard_metrics_url: str = ""
+    """Where the dashboard tells its own metrics as Prometheus text; empty: its answers are not measured."""
     frontend_url: str = "http://localhost:3000"
     public_url: str = ""
     """Where recipients reach this service; empty: http://HOST:PORT."""

@@ -71,6 +71,22 @@ def error(status: int, text: str, **more: Any) -> web.Response:
 
 
 @web.middleware
+async def timing(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell how long every answer of the API took; probes and pages of recipients are not the API."""
+    observe = request.app[DEPS].observe
+    if observe is None or not request.path.startswith("/api/"):
+        return await handler(request)
+    started = asyncio.get_running_loop().time()
+    status = 500
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        observe(asyncio.get_running_loop().time() - started, status)
+
+
+@web.middleware
 async def headers(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Strict headers on everything; a page brings its own Content-Security-Policy."""
     response = await handler(request)

@@ -113,6 +113,8 @@ class AdminDeps:
     bounces: Bounces | None = None
     explainer: Explainer | None = None
     previewer: Previewer | None = None
+    observe: Callable[[float, int], None] | None = None
+    """Told of every answer: seconds, status."""
 
 
 DEPS: web.AppKey[AdminDeps] = web.AppKey("deps", AdminDeps)

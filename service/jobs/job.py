@@ -117,9 +117,12 @@ class Parts:
     """What statistics may use beside the database.
 
     ``service_zone``: the IANA zone of service days.
+    ``dashboard_metrics``: the counters of the dashboard's own answers (requests, seconds, errors), or the
+    ``reason`` why there are none; None: it was not said where they are.
     """
 
     service_zone: str = "UTC"
+    dashboard_metrics: Callable[[], Awaitable[dict[str, Any]]] | None = None
 
 
 class Desk(Protocol):

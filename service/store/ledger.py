@@ -277,9 +277,9 @@ class Ledger:
         """Where people live, and the hours of the day that some chose for a kind: (zone, kind → hour)."""
         return [(row["timezone"], row["hours"]) for row in await self._pool.fetch(_SQL["places"])]
 
-    async def beat_replica(self, version: str) -> None:
-        """Show the other replicas that this one is alive."""
-        await self._pool.execute(_SQL["beat_replica"], self.owner, version)
+    async def beat_replica(self, version: str, vitals: Mapping[str, Any] | None = None) -> None:
+        """Show the other replicas that this one is alive, and how it feels."""
+        await self._pool.execute(_SQL["beat_replica"], self.owner, version, dict(vitals or {}))
 
     async def replicas(self) -> list[asyncpg.Record]:
         """The processes that were alive in the last five minutes."""

@@ -213,12 +213,13 @@ ORDER BY def.job
 
 -- name: beat_replica
 -- This process is alive.
-INSERT INTO service.replica (name, version, started_at, seen_at) VALUES ($1, $2, service.now(), service.now())
-ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at
+INSERT INTO service.replica (name, version, started_at, seen_at, vitals)
+VALUES ($1, $2, service.now(), service.now(), $3)
+ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at, vitals = excluded.vitals
 
 -- name: replicas
 -- The processes that were alive in the last five minutes.
-SELECT name, version, started_at, seen_at FROM service.replica
+SELECT name, version, started_at, seen_at, vitals FROM service.replica
 WHERE seen_at > service.now() - interval '5 minutes' ORDER BY started_at
 
 -- name: places
