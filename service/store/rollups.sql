@@ -13,25 +13,25 @@ RETURNING user_id, local_day, onward
 -- A session belongs to the date of its start in the zone that was valid then. Its focus is spread evenly over the
 -- time it ran (an abandoned one: over the time it is credited), split at the local hour; a local hour begins on a
 -- quarter of an hour in every zone. Cumulated seconds are rounded, so that the hours add up to the day exactly.
+-- Everything is looked up by index from the keys: their number is known, what lies behind them is not.
 WITH keys AS MATERIALIZED (
     SELECT DISTINCT u AS user_id, d AS local_date FROM unnest($1::text[], $2::date[]) AS k (u, d)
-), reach AS MATERIALIZED (
-    SELECT user_id, min(local_date)::timestamp AT TIME ZONE 'UTC' - interval '16 hours' AS lo,
-           max(local_date)::timestamp AT TIME ZONE 'UTC' + interval '40 hours' AS hi
-    FROM keys GROUP BY user_id
-), zones AS MATERIALIZED (
-    SELECT user_id, timezone, since, coalesce(lead(since) OVER (PARTITION BY user_id ORDER BY since), 'infinity') AS until
-    FROM service.user_zone WHERE user_id IN (SELECT user_id FROM reach)
 ), sessions AS MATERIALIZED (
     SELECT s.user_id, k.local_date, z.timezone, s.started_at, s.kind, s.focus, s.status, s.tags, s.goal_id, s.rating,
            s.focus AND s.status = 'completed' AS done,
            CASE WHEN s.focus AND s.status IN ('completed', 'abandoned') THEN s.focus_seconds ELSE 0 END AS credited,
            CASE WHEN s.status = 'abandoned' THEN s.started_at + make_interval(secs => s.focus_seconds)
                 ELSE greatest(s.ended_at, s.started_at) END AS ended_at
-    FROM reach AS r
-    JOIN service.timer_sessions AS s ON s.user_id = r.user_id AND s.started_at >= r.lo AND s.started_at < r.hi
-    JOIN zones AS z ON z.user_id = s.user_id AND s.started_at >= z.since AND s.started_at < z.until
-    JOIN keys AS k ON k.user_id = s.user_id AND k.local_date = (s.started_at AT TIME ZONE z.timezone)::date
+    FROM keys AS k
+    CROSS JOIN LATERAL (
+        SELECT timezone, since,
+               coalesce((SELECT min(n.since) FROM service.user_zone AS n WHERE n.user_id = u.user_id AND n.since > u.since),
+                        'infinity') AS until
+        FROM service.user_zone AS u WHERE u.user_id = k.user_id) AS z
+    JOIN service.timer_sessions AS s
+      ON s.user_id = k.user_id AND (s.started_at AT TIME ZONE z.timezone)::date = k.local_date
+     AND s.started_at >= greatest(z.since, k.local_date::timestamp AT TIME ZONE z.timezone - interval '3 hours')
+     AND s.started_at < least(z.until, (k.local_date + 1)::timestamp AT TIME ZONE z.timezone + interval '3 hours')
 ), base AS (
     SELECT user_id, local_date, count(*)::int AS started, sum(credited)::int AS focus_seconds,
            (count(*) FILTER (WHERE done))::int AS completed,
@@ -73,15 +73,15 @@ WITH keys AS MATERIALIZED (
           GROUP BY user_id, local_date, hour HAVING sum(seconds) > 0) AS one
     GROUP BY user_id, local_date
 ), goals AS (
-    SELECT k.user_id, k.local_date, (count(*) FILTER (WHERE t.created))::int AS created,
+    SELECT g.user_id, (t.at AT TIME ZONE z.timezone)::date AS local_date, (count(*) FILTER (WHERE t.created))::int AS created,
            (count(*) FILTER (WHERE NOT t.created))::int AS completed
-    FROM reach AS r
-    JOIN service.goals AS g ON g.user_id = r.user_id
+    FROM (SELECT DISTINCT user_id FROM keys) AS k
+    JOIN service.goals AS g ON g.user_id = k.user_id
     CROSS JOIN LATERAL (SELECT g.created_at AS at, true AS created
                         UNION ALL SELECT g.completed_at, false WHERE NOT g.open) AS t
-    JOIN zones AS z ON z.user_id = g.user_id AND t.at >= z.since AND t.at < z.until
-    JOIN keys AS k ON k.user_id = g.user_id AND k.local_date = (t.at AT TIME ZONE z.timezone)::date
-    GROUP BY k.user_id, k.local_date
+    CROSS JOIN LATERAL (SELECT service.zone_at(g.user_id, t.at) AS timezone) AS z
+    WHERE z.timezone IS NOT NULL AND t.at IS NOT NULL
+    GROUP BY 1, 2
 ), fresh AS (
     SELECT k.user_id, k.local_date, coalesce(b.started, 0) AS started, coalesce(b.focus_seconds, 0) AS focus_seconds,
            coalesce(b.completed, 0) AS completed, coalesce(b.cancelled, 0) AS cancelled,

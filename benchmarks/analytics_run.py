@@ -1,0 +1,262 @@
+"""Rollups over N sessions: ``python -m benchmarks.analytics_run [N …]`` (1,000,000 unless told).
+
+For each N, with a tenth as many users (at most 100,000) in 50 zones, over a year: the first load from
+PostgreSQL and from MongoDB in rows per second; the full rollup (every user day, every daily, weekly, monthly
+and six-hour figure) as a ratio to one plain ``GROUP BY`` over the same rows in the same database; the daily
+run after 0.3 % new rows as a ratio to the full one; the peak memory of the process, and the event loop's lag
+meanwhile. Ratios are what counts; machines differ.
+"""
+
+import asyncio
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import available_timezones
+
+import asyncpg
+from pymongo import MongoClient
+from pymongo.errors import BulkWriteError
+
+from service import app, log
+from service.clock import SystemClock
+from service.demo import sample
+from service.jobs import all_jobs
+from service.pipeline.runner import Runner
+from service.pipeline.vitals import Vitals
+from service.sources.mongo import MongoSource
+from service.sources.postgres import PostgresSource
+from service.sources.sync import Source, Sync
+from service.store import embedded
+from service.store.database import migrate, open_pool
+from service.store.ledger import JobDef, Ledger
+from tests import mongo
+
+_YEAR = 365
+_BATCH = 20_000
+_JOBS = ("dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBehavior")
+
+_USERS = """
+INSERT INTO users (id, name, email, timezone, is_active, preferences, created_at, updated_at)
+SELECT 'u' || n, 'User ' || n, 'u' || n || '@example.org', ($2::text[])[1 + n % cardinality($2::text[])],
+       true, '{}', $3::timestamptz - make_interval(days => 20 + n % 340), $3
+FROM generate_series(0, $1 - 1) AS n"""
+_SESSIONS = """
+INSERT INTO timer_sessions (id, user_id, kind, status, started_at, ended_at, planned_seconds, focus_seconds, tags,
+                            updated_at)
+SELECT $4 || n, 'u' || (hashint8(n) & 2147483647) % $2,
+       (ARRAY['focus', 'focus', 'focus', 'pomodoro', 'break'])[1 + n % 5],
+       (ARRAY['completed', 'completed', 'completed', 'completed', 'cancelled'])[1 + n / 7 % 5],
+       at, at + make_interval(secs => 600 + n % 2400), 1500, 600 + n % 2400, '{}', at + interval '1 hour'
+FROM generate_series(0, $1 - 1) AS n
+CROSS JOIN LATERAL (SELECT $3::timestamptz - make_interval(secs => (hashint8(n * 7919) & 2147483647) % $5)
+                           - interval '2 hours' AS at) AS t"""
+_PLAIN = """
+SELECT count(*) FROM (
+    SELECT s.user_id, (s.started_at AT TIME ZONE u.timezone)::date AS day, count(*), sum(s.focus_seconds),
+           count(*) FILTER (WHERE s.status = 'completed')
+    FROM service.timer_sessions AS s JOIN service.users AS u ON u.id = s.user_id GROUP BY 1, 2) AS days"""
+
+
+def _zones() -> list[str]:
+    return random.Random(1).sample(sorted(z for z in available_timezones() if "/" in z), 50)
+
+
+async def _fill_postgres(dsn: str, sessions: int, users: int, now: datetime) -> None:
+    await sample.write(dsn, sample.people(1, now.date(), 1))
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("TRUNCATE users, goals, timer_sessions")
+    await connection.execute(_USERS, users, _zones(), now)
+    await connection.execute(_SESSIONS, sessions, users, now, "s", _YEAR * 86_400)
+    await connection.close()
+
+
+def _fill_mongo(url: str, name: str, sessions: int, users: int, now: datetime) -> None:
+    """The same people and sessions as documents of profile A."""
+    dice, zones = random.Random(2), _zones()
+    with MongoClient[dict[str, Any]](url) as client:
+        database = client[name]
+        people = (
+            {
+                "_id": f"u{n}",
+                "name": f"User {n}",
+                "email": f"u{n}@example.org",
+                "timezone": zones[n % 50],
+                "isActive": True,
+                "createdAt": now - timedelta(days=20 + n % 340),
+                "updatedAt": now,
+            }
+            for n in range(users)
+        )
+        _insert(database.users, people)
+        database.goals.create_index("updatedAt")
+        _insert(database.timersessions, (_document(dice, n, users, now) for n in range(sessions)))
+        for collection in (database.users, database.timersessions):
+            collection.create_index("updatedAt")
+
+
+def _document(dice: random.Random, n: int, users: int, now: datetime) -> dict[str, Any]:
+    at = now - timedelta(seconds=7200 + dice.randrange(_YEAR * 86_400))
+    seconds = 600 + n % 2400
+    return {
+        "_id": f"s{n}",
+        "userId": f"u{dice.randrange(users)}",
+        "type": ("focus", "pomodoro", "break")[n % 3],
+        "status": "cancelled" if n % 5 == 4 else "completed",
+        "duration": 1_500_000,
+        "elapsedTime": 1000 * seconds,
+        "createdAt": at,
+        "startTime": at,
+        "endTime": at + timedelta(seconds=seconds),
+        "updatedAt": at + timedelta(hours=1),
+    }
+
+
+def _insert(collection: Any, documents: Any) -> None:
+    batch: list[dict[str, Any]] = []
+    for document in documents:
+        batch.append(document)
+        if len(batch) == _BATCH:
+            collection.insert_many(batch, ordered=False)
+            batch = []
+    if batch:
+        try:
+            collection.insert_many(batch, ordered=False)
+        except BulkWriteError as error:
+            raise RuntimeError(str(error.details)[:500]) from None
+
+
+async def _load(pool: asyncpg.Pool, source: Source) -> tuple[float, Sync]:
+    await pool.execute("TRUNCATE service.users, service.goals, service.timer_sessions, service.user_zone,"
+                       " service.sync_state, service.stale_day")  # fmt: skip
+    sync = Sync(pool, source)
+    began = time.perf_counter()
+    await sync.run_once()
+    return time.perf_counter() - began, sync
+
+
+async def _run(runner: Runner) -> float:
+    began = time.perf_counter()
+    for name in _JOBS:
+        result = await runner.run_manual(f"analytics.{name}")
+        if result.state != "succeeded":
+            raise RuntimeError(f"{name}: {result.state} {result.error}")
+    return time.perf_counter() - began
+
+
+async def _runner(pool: asyncpg.Pool) -> Runner:
+    jobs = all_jobs()
+    ledger = Ledger(pool, "bench", timedelta(seconds=60))
+    await ledger.register(
+        [JobDef(j.id, j.schedule, j.mode, "bench", j.timeout, j.max_attempts) for j in jobs.values()]
+    )
+
+    async def nothing() -> None:
+        return
+
+    return Runner(
+        pool,
+        ledger,
+        jobs,
+        refresh=nothing,
+        mail_domain="example.org",
+        clock=SystemClock(),
+        wake=asyncio.Event(),
+        outbox_wake=asyncio.Event(),
+        notice=lambda _t, _f, _l: _no_notice(),
+    )
+
+
+def _no_notice() -> Any:
+    raise RuntimeError("statistics notify nobody")
+
+
+async def measure(sessions: int, dsn: str, url: str | None) -> None:
+    """Load, roll up, add, roll up again; print."""
+    users = min(100_000, max(1000, sessions // 10))
+    now = datetime.now(UTC)
+    dashboard = await app.ensure_database(dsn, "bench_dashboard")
+    ours = await app.ensure_database(dsn, "bench_jobs")
+    await _fill_postgres(dashboard, sessions, users, now)
+    pool = await open_pool(ours)
+    await migrate(pool)
+    vitals, stop = Vitals(SystemClock()), asyncio.Event()
+    watching = asyncio.ensure_future(vitals.serve(stop))
+    print(f"\n{sessions:,} sessions, {users:,} users, 50 zones, {_YEAR} days", flush=True)
+    if url:
+        filler = [sys.executable, "-m", "benchmarks.analytics_run", "--mongo", url, str(sessions), str(users)]
+        await asyncio.to_thread(subprocess.run, filler, check=True)  # its memory is not the service's
+        seconds, sync = await _load(pool, MongoSource(url, database="bench"))
+        await sync.close()
+        _line("first load, MongoDB", seconds, f"{(sessions + users) / seconds:,.0f} rows/s")
+    seconds, sync = await _load(pool, PostgresSource(dashboard))
+    _line("first load, PostgreSQL", seconds, f"{(sessions + users) / seconds:,.0f} rows/s")
+    await pool.execute("ANALYZE")
+    await pool.fetchval(_PLAIN)
+    began = time.perf_counter()
+    days = await pool.fetchval(_PLAIN)
+    plain = time.perf_counter() - began
+    _line("plain GROUP BY", plain, f"{days:,} user days")
+    runner = await _runner(pool)
+    full = await _run(runner)
+    _line("full rollup", full, f"ratio to plain {full / plain:.1f}")
+    await pool.execute("ANALYZE")
+    connection = await asyncpg.connect(dashboard)
+    new = max(1, int(sessions * 0.003))
+    await connection.execute(_SESSIONS, new, users, now, "new", 3 * 86_400)
+    await connection.execute("UPDATE timer_sessions SET updated_at = now() WHERE id LIKE 'new%'")
+    await connection.close()
+    await sync.run_once()
+    stale = await pool.fetchval("SELECT count(*) FROM service.stale_day")
+    again = await _run(runner)
+    _line("daily run, 0.3 % new", again, f"{stale:,} stale days, ratio to full {again / full:.3f}")
+    stop.set()
+    await watching
+    report = vitals.report()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"  peak memory              {peak:8.0f} MB (aim 200)", flush=True)
+    print(f"  loop lag p99             {report['loopLagMs']['p99']:8.1f} ms (aim 50)", flush=True)
+    await sync.close()
+    await pool.close()
+
+
+def _line(name: str, seconds: float, more: str) -> None:
+    print(f"  {name:<24} {seconds:8.2f} s   {more}", flush=True)
+
+
+async def one_size(sessions: int) -> None:
+    """Servers of its own, and one measurement."""
+    with tempfile.TemporaryDirectory(prefix="jobs-bench-") as name:
+        dsn, server = embedded.start(Path(name) / "postgres")
+        try:
+            if not mongo.BINARY.exists():
+                print("no mongod here: MongoDB is left out")
+                await measure(sessions, dsn, None)
+                return
+            with mongo.server() as url:
+                await measure(sessions, dsn, url)
+        finally:
+            server.stop()
+
+
+def main() -> None:
+    """Each size in a process of its own, so that peak memory is its own."""
+    log.configure("error", json=True)
+    if sys.argv[1:2] == ["--mongo"]:
+        url, sessions, users = sys.argv[2:5]
+        _fill_mongo(url, "bench", int(sessions), int(users), datetime.now(UTC))
+    elif sys.argv[1:2] == ["--one"]:
+        with asyncio.Runner(loop_factory=__import__("uvloop").new_event_loop) as runner:
+            runner.run(one_size(int(sys.argv[2])))
+    else:
+        for sessions in sys.argv[1:] or ["1000000"]:
+            subprocess.run([sys.executable, "-m", "benchmarks.analytics_run", "--one", sessions], check=True)
+
+
+if __name__ == "__main__":
+    main()
