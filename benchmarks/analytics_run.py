@@ -47,8 +47,8 @@ SELECT 'u' || n, 'User ' || n, 'u' || n || '@example.org', ($2::text[])[1 + n % 
        true, '{}', $3::timestamptz - make_interval(days => 20 + n % 340), $3
 FROM generate_series(0, $1 - 1) AS n"""
 _SESSIONS = """
-INSERT INTO timer_sessions (id, user_id, kind, status, started_at, ended_at, planned_seconds, focus_seconds, tags,
-                            updated_at)
+INSERT INTO timer_sessions (id, user_id, kind, status, started_at, ended_at, planned_seconds, focus_seconds,
+                            tags, updated_at)
 SELECT $4 || n, 'u' || (hashint8(n) & 2147483647) % $2,
        (ARRAY['focus', 'focus', 'focus', 'pomodoro', 'break'])[1 + n % 5],
        (ARRAY['completed', 'completed', 'completed', 'completed', 'cancelled'])[1 + n / 7 % 5],
