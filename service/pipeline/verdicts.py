@@ -1,5 +1,5 @@
-"""What explain says, from what it read: every rule with its verdict, the outcome on each channel, and all of it
-in words. Pure.
+"""What explain says, from what it read: every rule with its verdict, the outcome on each channel, and all in
+words. Pure.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -155,7 +155,7 @@ def _outcome(case: Case, message: Message | None, channel: Channel, share: timed
         asked = list(contact.rules(case.user, case.job.kind, channel, case.known, case.start))
     else:
         asked = list(contact.answers(message, case.user, channel, case.known, case.terms))
-    rules = [*_of_the_slot(case), *(_contact_rule(case, name, answer) for name, answer in asked)]
+    rules = [*_of_the_slot(case, channel), *(_contact_rule(case, name, answer) for name, answer in asked)]
     if message is None or case.terms is None:
         rules += [Rule(n, Verdict.NOT_REACHED, detail="There is no message.") for n in _OF_A_MESSAGE]
         return Outcome(tuple(rules), None, deferred=False)
@@ -173,15 +173,15 @@ def _rule(name: str, reason: str | None, detail: str = "") -> Rule:
     )
 
 
-def _of_the_slot(case: Case) -> Iterator[Rule]:
-    """What holds whatever the channel is."""
+def _of_the_slot(case: Case, channel: Channel) -> Iterator[Rule]:
+    """What comes before all that is about contacting somebody."""
     if case.slot is None:
         yield _rule("slot", "no_slot", no_slot(case))
         yield Rule("lateness", Verdict.NOT_REACHED, detail="There is no slot.")
         yield Rule("job_paused", Verdict.NOT_REACHED, detail="There is no slot.")
     else:
         yield _rule("slot", None, f"Due on {case.said(case.slot.at)}.")
-        yield _lateness(case, case.slot)
+        yield _lateness(case, case.slot, channel)
         yield _paused(case, case.slot)
     yield _dashboard(case)
     yield _of_the_job(case)
@@ -194,14 +194,14 @@ def no_slot(case: Case) -> str:
     return f"{case.job.name} has no slot on {on}; the next is {worded(local, case.zone)}."
 
 
-def _lateness(case: Case, slot: Slot) -> Rule:
-    """A slot is useful until its job's limit; a message until it expires."""
+def _lateness(case: Case, slot: Slot, channel: Channel) -> Rule:
+    """A slot is useful until its job's limit; a mail until it expires."""
     run = case.record.run_of(slot.at)
     if run and run["state"] == "missed":
         return _rule("lateness", Reason.STALE, f"The run of this slot was missed: {run['reason']}.")
     limit = to_instant(case.job.useful_until(slot.local), case.zone)
     late = case.start > limit
-    if case.terms is not None:
+    if case.terms is not None and channel is Channel.EMAIL:
         limit = min(limit, case.terms.expires)
         late = late or case.terms.expires <= case.start
     return _rule("lateness", Reason.STALE if late else None, f"Useful until {case.said(limit)}.")
