@@ -427,7 +427,7 @@ async def open_service(
         stack.push_async_callback(manager.shutdown)
         yield Service(
             settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
-            runner, delivery, supervisor, manager, bounces, Explainer(pool, runner, jobs),
+            runner, delivery, supervisor, manager, bounces, Explainer(pool, runner, jobs, timings, zone),
             Previewer(pool, runner, jobs, composer, composer.compose, transport), vitals,
         )  # fmt: skip
 

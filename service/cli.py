@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -204,20 +205,39 @@ async def _preview(settings: Settings, options: argparse.Namespace) -> Exit:
 
 
 async def _explain(settings: Settings, options: argparse.Namespace) -> Exit:
-    job = find(all_jobs(), "reminder", options.name)
     async with app.open_service(settings) as service:
-        found = await service.explainer.explain(job.id, options.user, options.at)
+        found = await service.explainer.explain(options.name, options.user, options.at)
     if options.json:
         out.print_json(data=found)
         return Exit.DONE
-    out.print(f"[bold]{found['conclusion']}[/]\n", highlight=False)
+    out.print(f"{found['conclusion']}\n", style="bold", markup=False, highlight=False, soft_wrap=True)
+    slot = found["slot"]
+    where = f"its slot {slot['local']} ({slot['group']}), {found['when']}" if slot else "no slot that day"
+    out.print(
+        f"{found['job']} for {found['userId']}: {where}\n", markup=False, highlight=False, soft_wrap=True
+    )
+    for what, rows in found["recorded"].items():
+        shown = [{key: "" if row[key] is None else str(row[key]) for key in _RECORDED[what]} for row in rows]
+        if shown:
+            _print(shown, options, title=f"Recorded {what}")
     for channel, told in found["rules"].items():
-        rows = [
-            {"rule": rule["rule"], "verdict": rule["reason"] or "passed", "detail": rule["detail"]}
+        rules = [
+            {
+                "rule": rule["rule"],
+                "verdict": rule["reason"] or rule["verdict"].replace("_", " "),
+                "detail": rule["detail"],
+            }
             for rule in told
         ]
-        _print(rows, options, title=f"{channel}, {found['localDate']} in {found['timezone']}")
+        _print(rules, options, title=f"Rules for {channel}")
     return Exit.DONE
+
+
+_RECORDED = {
+    "runs": ("id", "trigger", "state", "reason", "nominalAt"),
+    "deliveries": ("id", "channel", "state", "reason", "notBefore", "settledAt"),
+    "decisions": ("runId", "reason", "detail", "decidedAt"),
+}
 
 
 async def _sync(settings: Settings, options: argparse.Namespace) -> Exit:
@@ -356,7 +376,7 @@ def _print(
     for column in rows[0]:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*map(escape, row.values()))
     out.print(table)
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ async def _no_refresh() -> None:
     return
 
 
+@cache
 def composer() -> Composer:
     """A composer whose links lead to this machine."""
     return Composer("http://localhost:3000", "http://127.0.0.1:8080", "Dashboard <hello@example.org>")

@@ -91,7 +91,7 @@ class Previewer(Protocol):
 class Explainer(Protocol):
     """Says why somebody gets a message or not; see ``service.pipeline.explain``."""
 
-    async def explain(self, job_id: str, user_id: str, at: datetime | None = None) -> dict[str, Any]: ...
+    async def explain(self, name: str, user_id: str, at: datetime | None = None) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)

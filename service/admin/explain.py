@@ -7,23 +7,20 @@ from aiohttp import web
 from service.admin.access import Refused
 from service.admin.deps import DEPS
 from service.errors import BadRequest
-from service.jobs import all_jobs, find
 
 routes = web.RouteTableDef()
 
 
 @routes.get("/api/admin/users/{id}/explain")
 async def explain(request: web.Request) -> web.Response:
-    """What is recorded, every rule with its verdict, and one sentence. ``at``: default now."""
+    """What is recorded, every rule with its verdict, and all of it in words. ``at``: default now."""
     explainer = request.app[DEPS].explainer
     if explainer is None:
         raise Refused(503, "This process decides nothing")
     name = request.query.get("job", "")
     if not name:
         raise BadRequest("job is missing; use one like goalDeadlines")
-    job_type, _, short = name.rpartition(".")
-    job = find(all_jobs(), job_type or "reminder", short)
-    found = await explainer.explain(job.id, request.match_info["id"], _instant(request.query.get("at")))
+    found = await explainer.explain(name, request.match_info["id"], _instant(request.query.get("at")))
     return web.json_response({"success": True, "data": found})
 
 

@@ -6,6 +6,8 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from service.domain.address import valid_address
 from service.domain.dashboard import Channel, Kind, Preferences, QuietHours, User
+from service.domain.effect import Message
+from service.domain.run import Tick, Trigger
 from service.domain.schedule import to_instant, zone_of
 from service.domain.suppression import Reason
 
@@ -21,6 +23,7 @@ _NUDGES_A_WEEK = 3
 _BREAK_MAILS_A_DAY = 2
 _WEEK = timedelta(days=7)
 _NIGHT = QuietHours(time(21), time(8))
+_MANUAL_LIFE = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,59 @@ class Known:
     paused_until: datetime | None = None
     quiet: QuietHours | None = None
     past: tuple[Past, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms a run asks for a message; instants are aware, UTC.
+
+    ``start``: it goes out no earlier. ``expires``: it is useless from then on. ``key``: its dedupe key.
+    ``capped``: the budget holds for it (not for a forced one). ``late``: a catch-up, which keeps the night.
+    """
+
+    start: datetime
+    expires: datetime
+    key: str
+    capped: bool
+    late: bool
+
+
+def terms(message: Message, tick: Tick, now: datetime) -> Terms:
+    """The terms of a run that is carried out at ``now``: a manual one starts now and knows no lateness."""
+    return Terms(
+        start=now if tick.manual else max(now, tick.as_of),
+        expires=max(message.expires_at, now + _MANUAL_LIFE) if tick.manual else message.expires_at,
+        key=f"{message.dedupe_key}:force:{tick.run_id}" if tick.force else message.dedupe_key,
+        capped=not tick.force,
+        late=tick.trigger is Trigger.CATCHUP,
+    )
+
+
+Answer = Reason | datetime | None
+"""What a rule says of a message: why not, from when on, or nothing against it."""
+
+
+def answers(
+    message: Message, user: User, channel: Channel, known: Known, on: Terms
+) -> Iterator[tuple[str, Answer]]:
+    """Each rule about a message on a channel, in the order in which they are asked.
+
+    Account, address, wishes, pause, suppression; budget; quiet hours. The last says from when on it may go.
+    """
+    yield from rules(user, message.kind, channel, known, on.start)
+    capped = budget(message.kind, channel, message.local_date, on.key, known.past) if on.capped else None
+    yield "budget", capped
+    yield "quiet_hours", earliest(user, message.kind, known, on.start, on.expires, late=on.late)
+
+
+def reach(message: Message, user: User, channel: Channel, known: Known, on: Terms) -> datetime | Reason:
+    """When a message may go out on a channel, or the first rule that keeps it from that."""
+    answer: Answer = None
+    for _, answer in answers(message, user, channel, known, on):
+        if isinstance(answer, Reason):
+            return answer
+    assert isinstance(answer, datetime)
+    return answer
 
 
 def verdict(user: User, kind: Kind, channel: Channel, known: Known, at: datetime) -> Reason | None:

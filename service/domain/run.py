@@ -33,6 +33,18 @@ class RunState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """A job is paused from ``since`` (None: it is not) until ``until`` (None: for good)."""
+
+    since: datetime | None
+    until: datetime | None = None
+
+    def covers(self, slot: datetime) -> bool:
+        """Whether a slot falls into it, and is skipped."""
+        return self.since is not None and self.since <= slot and (self.until is None or slot < self.until)
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """What the operator may tune in the jobs' rules.
 

@@ -3,16 +3,17 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from service.errors import ScheduleError
+from service.errors import BadRequest, ScheduleError
 
 _EPOCH = datetime(2024, 1, 1)  # noqa: DTZ001 — naive on purpose: wall-clock time
 _DAY = timedelta(days=1)
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,6 +33,12 @@ def zone_of(name: str) -> ZoneInfo:
 def to_instant(local: datetime, zone: ZoneInfo) -> datetime:
     """The instant of a wall-clock time: moved forward by a gap that swallowed it, the first of two."""
     return local.replace(tzinfo=zone, fold=0).astimezone(UTC)
+
+
+def check_instant(at: datetime) -> None:
+    """Raises BadRequest for an aware instant around which dates cannot be computed in every zone."""
+    if not _FIRST <= at < _LAST:
+        raise BadRequest(f"{at.isoformat()} is out of reach: use a time from 1970 to 2199")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,16 @@ class Schedule:
             if after < at <= until:
                 due.append(Slot(at, local))
         yield from sorted(due)
+
+    def on(self, zone: ZoneInfo, day: date) -> list[Slot]:
+        """The slots that come on a local date, ascending, one per instant.
+
+        The date is that of the instant, as jobs take it: a slot that a gap moved past midnight comes the
+        next day.
+        """
+        noon = datetime.combine(day, time(12), UTC)
+        near = self.slots(zone, noon - 2 * _DAY, noon + 2 * _DAY)
+        return list({slot.at: slot for slot in near if slot.at.astimezone(zone).date() == day}.values())
 
     def utc_slots(self, after: datetime, until: datetime) -> Iterator[Slot]:
         """The same, stepping in UTC: for hourly and six-hourly jobs."""

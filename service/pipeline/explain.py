@@ -1,166 +1,240 @@
 """Why somebody did, did not, or will (not) get a message: what is recorded, and every rule with its verdict.
 
-What was decided is told from the ledger. The rules are asked as they stand now, by deciding without sending:
-for a moment to come that is the forecast, for one that has passed it shows what holds today.
+What was decided is told from the ledger. The rules are asked as they stand now, at the user's own slot of the
+local date, by deciding without sending: for a slot to come that is the forecast, for one that has passed it
+shows what would hold today. What other jobs will have sent until then is not foreseen.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import asyncpg
 
 from service.domain import contact
-from service.domain.contact import Known
 from service.domain.dashboard import Channel, User
-from service.domain.effect import Decision, Message, Skip
-from service.errors import BadRequest, UnknownUser
-from service.jobs.job import Job
+from service.domain.effect import Message
+from service.domain.run import Pause, Trigger
+from service.domain.schedule import Schedule, Slot, check_instant
+from service.errors import BadRequest, SchemaUnknown, SourceUnavailable, UnknownUser
+from service.jobs import find
+from service.jobs.job import Job, JobType, TimeMode
 from service.pipeline.runner import Runner
-from service.pipeline.trigger import slot_groups
+from service.pipeline.trigger import Timing, slot_groups, trigger_at
+from service.pipeline.verdicts import Case, Definition, Outcome, Record, When, conclusion, outcomes, when_is
 from service.store import planning, queries, replica
 
 _SQL = queries.load(__file__)
 
 
-class Explainer:
-    """Answers for one user, job and moment. Reads only."""
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """When a job is due for somebody on a local date. ``until``, ``since``: what lies between the slots next
+    to it belongs to it; None: there is none on that side."""
 
-    def __init__(self, pool: asyncpg.Pool, runner: Runner, jobs: Mapping[str, Job]) -> None:
+    schedule: Schedule
+    zone: ZoneInfo
+    group: str
+    day: date
+    slot: Slot | None
+    since: datetime | None
+    until: datetime | None
+
+
+class Explainer:
+    """Answers for one user, job and moment. Reads only.
+
+    ``timings``: each job's schedule and clock; ``service_zone``: the one clock, where they have one.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        runner: Runner,
+        jobs: Mapping[str, Job],
+        timings: Mapping[str, Timing],
+        service_zone: ZoneInfo,
+    ) -> None:
         self._pool = pool
         self._runner = runner
         self._jobs = dict(jobs)
+        self._timings = timings
+        self._service_zone = service_zone
 
-    async def explain(self, job_id: str, user_id: str, at: datetime | None = None) -> dict[str, Any]:
-        """Everything that is known, JSON-able; ``at`` (aware) None: now. Raises UnknownUser, BadRequest."""
-        job = self._jobs[job_id]
-        if job.kind is None:
-            raise BadRequest(f"{job_id} writes to nobody")
-        now = await self._pool.fetchval(_SQL["now"])
-        row = await self._pool.fetchrow(_SQL["person"], user_id)
+    async def explain(self, name: str, user_id: str, at: datetime | None = None) -> dict[str, Any]:
+        """Everything that is known, JSON-able. ``name``: ``goalDeadlines`` or ``reminder.goalDeadlines``.
+
+        ``at`` (aware): any moment of the local date that is asked about; None: now. Raises UnknownUser,
+        UnknownJobType, UnknownJob, BadRequest.
+        """
+        job = self._job(name)
+        if at is not None:
+            check_instant(at)
+        if not _storable(user_id):
+            raise UnknownUser(user_id)
+        trouble = await self._runner.refreshed()
+        async with (
+            self._pool.acquire() as reading,
+            reading.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            case = await self._case(cast("asyncpg.Connection", reading), job, user_id, at, trouble)
+        return _answer(case, outcomes(case, self._shares(case)))
+
+    def _job(self, name: str) -> Job:
+        job_type, _, short = name.rpartition(".")
+        job = None if job_type == JobType.ANALYTICS else find(self._jobs, job_type or JobType.REMINDER, short)
+        if job is None or job.kind is None:
+            raise BadRequest(f"{name} writes to nobody; ask about a reminder like goalDeadlines")
+        return job
+
+    def _shares(self, case: Case) -> dict[Channel, Any]:
+        if case.terms is None:
+            return {}
+        return {channel: self._runner.share(channel, case.terms.key) for channel in Channel}
+
+    async def _case(
+        self,
+        connection: asyncpg.Connection,
+        job: Job,
+        user_id: str,
+        at: datetime | None,
+        trouble: SourceUnavailable | SchemaUnknown | None,
+    ) -> Case:
+        now = await connection.fetchval(_SQL["now"])
+        row = await connection.fetchrow(_SQL["person"], user_id)
         if row is None:
             raise UnknownUser(user_id)
         user, at = replica.user_from_row(row), at or now
-        found = await self._runner.decide_for(job_id, user_id, at)
+        due = self._due(job, user, row["hours"], at)
+        definition = _definition(await connection.fetchrow(_SQL["definition"], job.id))
+        record = await _record(connection, job, user, due)
+        if due.slot is None:
+            when, start, tick = When.FUTURE if at > now else When.PAST, at, None
+        else:
+            slot = due.slot.at
+            run = record.run_of(slot)
+            when = when_is(slot, now, run, definition.through)
+            start = max(now, slot) if when is When.NOW else slot
+            trigger = Trigger(run["trigger"]) if run else trigger_at(slot, start)
+            tick = self._runner.slot_tick(job.id, user_id, slot, trigger)
+        found = await self._runner.decided(connection, tick) if tick else None
         decision = found[1] if found else None
-        day = self._runner.local_date(user, at)
-        (group,) = slot_groups([(user.timezone, row["hours"])], job.kind)
-        async with self._pool.acquire() as reading:
-            connection = cast("asyncpg.Connection", reading)
-            known = (await planning.contacts(connection, [user], at))[user_id]
-            about = (user_id, job_id, day)
-            deliveries = [dict(row) for row in await connection.fetch(_SQL["deliveries"], *about)]
-            decisions = [dict(row) for row in await connection.fetch(_SQL["decisions"], *about)]
-            found_runs = await connection.fetch(_SQL["runs"], job_id, day, user.timezone, group)
-            runs = [dict(row) for row in found_runs]
-            keys = [decision.dedupe_key] if isinstance(decision, Message) else []
-            sent = await planning.existing(connection, keys)
-        channels = decision.channels if isinstance(decision, Message) else (Channel.EMAIL, Channel.IN_APP)
-        rules = {
-            str(channel): [_told(*rule) for rule in _rules(user, job, channel, known, at, decision, sent)]
-            for channel in channels
-        }
-        return {
-            "userId": user_id,
-            "job": job_id,
-            "at": _iso(at),
-            "localDate": day.isoformat(),
-            "timezone": user.timezone,
-            "slotGroup": group,
-            "recorded": {
-                "runs": [_json(row) for row in runs],
-                "deliveries": [_json(row) for row in deliveries],
-                "decisions": [_json(row) for row in decisions],
-            },
-            "rules": rules,
-            "conclusion": conclusion(deliveries, decisions, runs, rules),
-        }
+        terms = contact.terms(decision, tick, start) if tick and isinstance(decision, Message) else None
+        return Case(
+            job=job,
+            user=user,
+            at=at,
+            now=now,
+            day=due.day,
+            zone=due.zone,
+            group=due.group,
+            slot=due.slot,
+            following=due.schedule.next(due.zone, at).at,
+            when=when,
+            start=start,
+            definition=definition,
+            record=record,
+            decision=decision,
+            terms=terms,
+            known=(await planning.contacts(connection, [user], tick.as_of if tick else at))[user_id],
+            sent=frozenset(await planning.existing(connection, [terms.key] if terms else [])),
+            trouble=trouble,
+        )
+
+    def _due(self, job: Job, user: User, hours: Mapping[str, int], at: datetime) -> _Due:
+        timing = self._timings[job.id]
+        (group,) = slot_groups([(user.timezone, hours)], job.kind)
+        schedule, zone = timing.of(group, self._service_zone)
+        day = at.astimezone(zone).date()
+        slots = schedule.on(zone, day)
+        chosen = next((n for n, slot in enumerate(slots) if slot.at >= at), len(slots) - 1)
+        return _Due(
+            schedule=schedule,
+            zone=zone,
+            group=group if timing.mode is TimeMode.USER else str(zone),
+            day=day,
+            slot=slots[chosen] if slots else None,
+            since=slots[chosen].at if chosen > 0 else None,
+            until=slots[chosen + 1].at if chosen + 1 < len(slots) else None,
+        )
 
 
-Rule = tuple[str, str | None, str]
-"""Its name, the reason why it stops the message (None: it does not), and one sentence."""
+async def _record(connection: asyncpg.Connection, job: Job, user: User, due: _Due) -> Record:
+    about = (user.id, job.id, due.day, due.since, due.until)
+    runs = await connection.fetch(_SQL["runs"], *about, str(due.zone), due.group)
+    deliveries = await connection.fetch(_SQL["deliveries"], *about)
+    decisions = await connection.fetch(_SQL["decisions"], *about)
+    return Record([dict(r) for r in runs], [dict(d) for d in deliveries], [dict(d) for d in decisions])
 
 
-def _rules(
-    user: User,
-    job: Job,
-    channel: Channel,
-    known: Known,
-    at: datetime,
-    decision: Decision | None,
-    sent: set[tuple[str, str]],
-) -> Iterator[Rule]:
-    """Every rule, also those behind the first that stops; those about a message only where there is one."""
-    assert job.kind is not None
-    yield _of_the_job(job, decision)
-    for name, reason in contact.rules(user, job.kind, channel, known, at):
-        yield name, reason, ""
-    if not isinstance(decision, Message):
-        return
-    known_key = (decision.dedupe_key, str(channel)) in sent
-    yield "once", "already_sent" if known_key else None, decision.dedupe_key
-    day, key = decision.local_date, decision.dedupe_key
-    yield "budget", contact.budget(job.kind, channel, day, key, known.past), ""
-    late = "stale" if decision.expires_at <= at else None
-    yield "lateness", late, f"Useful until {_iso(decision.expires_at)}."
-    when = contact.earliest(user, job.kind, known, at, decision.expires_at, late=False)
-    if isinstance(when, datetime):
-        yield "quiet_hours", None, f"It may go out at {_iso(when)}."
-    else:
-        yield "quiet_hours", when, ""
+def _storable(text: str) -> bool:
+    """Whether PostgreSQL could hold it at all: no NUL, no half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def _of_the_job(job: Job, decision: Decision | None) -> Rule:
-    if decision is None:
-        return "job", "not_due", f"{job.name} does not look at this user then."
-    if isinstance(decision, Skip):
-        return "job", str(decision.reason), decision.detail
-    return "job", None, f"{job.name} has something to say."
+def _definition(row: asyncpg.Record | None) -> Definition:
+    if row is None:
+        return Definition(None, Pause(None), None, None)
+    pause = Pause(row["paused_at"], row["paused_until"])
+    return Definition(row["materialized_through"], pause, row["paused_by"], row["paused_reason"])
 
 
-def conclusion(
-    deliveries: Sequence[Mapping[str, Any]],
-    decisions: Sequence[Mapping[str, Any]],
-    runs: Sequence[Mapping[str, Any]],
-    rules: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> str:
-    """One sentence: what became of it, else what would. Recorded facts come before rules."""
-    mails = [row for row in deliveries if row["channel"] == Channel.EMAIL] or list(deliveries)
-    if mails:
-        one = mails[-1]
-        what = "The mail" if one["channel"] == Channel.EMAIL else "The notification"
-        at = f" at {_iso(one['settled_at'])}" if one["settled_at"] else f", due at {_iso(one['not_before'])}"
-        return f"{what} is {one['state']}{at}{_because(one['reason'])}."
-    if decisions:
-        return f"Nothing was sent{_because(decisions[-1]['reason'])}. {decisions[-1]['detail']}".strip()
-    if runs and runs[-1]["state"] in {"missed", "skipped", "pending", "failed", "dead"}:
-        return f"The run of this slot is {runs[-1]['state']}{_because(runs[-1]['reason'])}."
-    return _forecast(rules)
+# ── The answer ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _forecast(rules: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    free = [channel for channel, told in rules.items() if all(rule["reason"] is None for rule in told)]
-    if free:
-        return f"It would go out now on: {', '.join(free)}."
-    first = next(rule for told in rules.values() for rule in told if rule["reason"])
-    return f"It would not be sent: {first['reason']}. {first['detail']}".strip()
+def _answer(case: Case, found: Mapping[Channel, Outcome]) -> dict[str, Any]:
+    record = case.record
+    return {
+        "userId": case.user.id,
+        "job": case.job.id,
+        "at": _iso(case.at),
+        "localDate": case.day.isoformat(),
+        "timezone": case.user.timezone,
+        "when": str(case.when),
+        "slot": _slot(case),
+        "recorded": {
+            "runs": _json(record.runs),
+            "deliveries": _json(record.deliveries),
+            "decisions": _json(record.decisions),
+        },
+        "rules": {
+            str(channel): [
+                {
+                    "rule": rule.name,
+                    "verdict": str(rule.verdict),
+                    "reason": rule.reason,
+                    "detail": rule.detail,
+                }
+                for rule in one.rules
+            ]
+            for channel, one in found.items()
+        },
+        "outcome": {
+            str(channel): {
+                "notBefore": _iso(one.at) if one.at else None,
+                "reason": one.stop.reason if one.stop else None,
+            }
+            for channel, one in found.items()
+        },
+        "conclusion": conclusion(case, found),
+    }
 
 
-def _because(reason: str | None) -> str:
-    return f": {reason}" if reason else ""
+def _slot(case: Case) -> dict[str, str] | None:
+    if case.slot is None:
+        return None
+    local = case.slot.at.astimezone(case.zone)
+    return {"local": local.isoformat(), "utc": _iso(case.slot.at), "group": case.group}
 
 
-def _told(name: str, reason: str | None, detail: str) -> dict[str, Any]:
-    verdict = "stopped" if reason else "passed"
-    return {"rule": name, "verdict": verdict, "reason": str(reason) if reason else None, "detail": detail}
-
-
-def _json(row: Mapping[str, Any]) -> dict[str, Any]:
+def _json(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     def camel(name: str) -> str:
         head, *rest = name.split("_")
         return head + "".join(word.title() for word in rest)
 
-    return {camel(k): _iso(v) if isinstance(v, datetime) else v for k, v in row.items()}
+    return [{camel(k): _iso(v) if isinstance(v, datetime) else v for k, v in row.items()} for row in rows]
 
 
 def _iso(at: datetime) -> str:

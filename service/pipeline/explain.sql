@@ -6,19 +6,32 @@ SELECT service.now()
 -- One person as jobs see them. $1: id.
 SELECT * FROM service.recipient WHERE id = $1
 
+-- name: definition
+-- Until when a job's slots are decided, and whether it is paused. $1: job.
+SELECT materialized_through, paused_at, paused_until, paused_by, paused_reason FROM service.job_def WHERE job = $1
+
 -- name: deliveries
--- What was decided to be sent on a local date. $1 user, $2 job, $3 date.
-SELECT id, channel, state, reason, attempt, run_id, dedupe_key, not_before, dot_at, settled_at
-FROM service.delivery WHERE user_id = $1 AND job = $2 AND local_date = $3 ORDER BY id
+-- What was decided to be sent on a local date. $1 user, $2 job, $3 date; of runs from $4 to before $5 (or NULL).
+SELECT d.id, d.channel, d.state, d.reason, d.attempt, d.run_id, d.dedupe_key, d.not_before, d.dot_at, d.settled_at
+FROM service.delivery AS d LEFT JOIN service.job_run AS r ON r.id = d.run_id
+WHERE d.user_id = $1 AND d.job = $2 AND d.local_date = $3
+  AND ($4::timestamptz IS NULL OR r.nominal_at >= $4) AND ($5::timestamptz IS NULL OR r.nominal_at < $5)
+ORDER BY d.id
 
 -- name: decisions
--- Why nothing was sent on a local date. $1 user, $2 job, $3 date.
-SELECT run_id, reason, detail, decided_at
-FROM service.decision WHERE user_id = $1 AND job = $2 AND local_date = $3 ORDER BY run_id
+-- Why nothing was sent on a local date. $1 user, $2 job, $3 date; of runs from $4 to before $5 (or NULL).
+SELECT d.run_id, d.reason, d.detail, d.decided_at
+FROM service.decision AS d JOIN service.job_run AS r ON r.id = d.run_id
+WHERE d.user_id = $1 AND d.job = $2 AND d.local_date = $3
+  AND ($4::timestamptz IS NULL OR r.nominal_at >= $4) AND ($5::timestamptz IS NULL OR r.nominal_at < $5)
+ORDER BY d.run_id
 
 -- name: runs
--- The runs of a job whose slot it was for this person on a local date. $1 job, $2 date, $3 zone, $4 slot group.
-SELECT id, trigger, state, reason, nominal_at FROM service.job_run
-WHERE job = $1 AND (zones IS NULL OR $4 = ANY (zones))
-  AND nominal_at BETWEEN $2::date - interval '1 day' AND $2::date + interval '2 days'
-  AND (nominal_at AT TIME ZONE $3)::date = $2 ORDER BY id
+-- The runs of a job on a local date that were for this person too. $1 user, $2 job, $3 date;
+-- from $4 to before $5 (or NULL); $6 the zone of the date, $7 the slot group.
+SELECT id, trigger, state, reason, nominal_at, started_at, finished_at FROM service.job_run
+WHERE job = $2 AND (zones IS NULL OR $7 = ANY (zones)) AND coalesce(options ->> 'userId', $1) = $1
+  AND nominal_at BETWEEN $3::date - interval '2 days' AND $3::date + interval '3 days'
+  AND (nominal_at AT TIME ZONE $6)::date = $3
+  AND ($4::timestamptz IS NULL OR nominal_at >= $4) AND ($5::timestamptz IS NULL OR nominal_at < $5)
+ORDER BY id

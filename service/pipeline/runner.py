@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any, Literal, cast
 
@@ -24,6 +24,7 @@ from service.domain.contact import Known
 from service.domain.dashboard import Channel, User
 from service.domain.effect import Decision, Message, Skip
 from service.domain.run import Rules, RunState, Tick, Trigger
+from service.domain.schedule import check_instant
 from service.domain.suppression import Reason
 from service.errors import AlreadyRunning, BadRequest, LeaseLost, NotYet, SchemaUnknown, SourceUnavailable
 from service.jobs.job import Facts, Job, Page, Parts
@@ -37,7 +38,6 @@ log = structlog.get_logger()
 _TOO_MANY_ERRORS = 0.2
 _DASHBOARD_PAUSE = timedelta(seconds=30)
 _DEPENDENCY_PAUSE = timedelta(minutes=1)
-_MANUAL_LIFE = timedelta(hours=24)
 _SAMPLE = 5
 _PASSING = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
@@ -217,6 +217,8 @@ class Runner:
         ``dry_run`` decides and writes nothing; ``force`` (one user) sends even if it was sent before.
         ``wait=False`` leaves the run to the next free runner. Raises BadRequest, AlreadyRunning.
         """
+        if as_of is not None:
+            check_instant(as_of)
         now = await self._ledger.now()
         if as_of is not None and as_of > now and not dry_run:
             raise BadRequest("asOf lies in the future: only a dry run can look there; add dryRun")
@@ -275,20 +277,38 @@ class Runner:
     async def decide_for(self, job_id: str, user_id: str, as_of: datetime) -> tuple[User, Decision] | None:
         """What a job says about one user at an instant; writes nothing. None: it does not look at them.
 
-        Wishes, budgets and quiet hours are not asked: this is about what a mail would say.
+        Wishes, budgets and quiet hours are not asked: this is about what a mail would say. Raises BadRequest,
+        SourceUnavailable, SchemaUnknown.
         """
-        job = self._jobs[job_id]
+        check_instant(as_of)
         await self._refresh()
         tick = self._rehearsal(job_id, as_of, user_id, force=False)
         async with self._pool.acquire() as reading, reading.transaction(readonly=True):
-            async for page in job.read(cast("asyncpg.Connection", reading), tick, ""):
-                for facts in page.facts:
-                    return facts.user, job.decide(facts, tick)
+            return await self.decided(cast("asyncpg.Connection", reading), tick)
+
+    async def decided(self, connection: asyncpg.Connection, tick: Tick) -> tuple[User, Decision] | None:
+        """What a job says about the one user of a tick; an error of the job becomes a reason, as in a run."""
+        job = self._jobs[tick.job]
+        async for page in job.read(connection, tick, ""):
+            for facts in page.facts:
+                return facts.user, _ask(job, facts, tick)[0]
         return None
 
-    def local_date(self, user: User, at: datetime) -> date:
-        """The user's local date at an instant, as jobs take it."""
-        return self._rehearsal("", at, user.id, force=False).local_date(user.timezone)
+    async def refreshed(self) -> SourceUnavailable | SchemaUnknown | None:
+        """Bring the copy of the dashboard up to date; what kept us from that, None: nothing."""
+        try:
+            await self._refresh()
+        except (SourceUnavailable, SchemaUnknown) as error:
+            return error
+        return None
+
+    def slot_tick(self, job_id: str, user_id: str, slot: datetime, trigger: Trigger) -> Tick:
+        """The tick of a slot's run, for one user; nothing is written by it."""
+        return replace(self._rehearsal(job_id, slot, user_id, force=False), trigger=trigger)
+
+    def share(self, channel: Channel, dedupe_key: str) -> timedelta:
+        """How long a message waits so that those of one slot are spread."""
+        return planning.share(self._spread, channel, dedupe_key)
 
     def _rehearsal(self, job_id: str, as_of: datetime, user_id: str | None, *, force: bool) -> Tick:
         return Tick(
@@ -503,23 +523,17 @@ def reach(
 ) -> tuple[list[Planned], Skip | None]:
     """The message on each channel that is allowed, and the first rule that kept it off one.
 
-    The order of the rules: account, address, wishes, pause, suppression; budget; quiet hours.
+    The rules and their order: ``contact.answers``.
     """
-    expires = max(message.expires_at, now + _MANUAL_LIFE) if tick.manual else message.expires_at
-    start = now if tick.manual else max(now, tick.as_of)
-    key = f"{message.dedupe_key}:force:{tick.run_id}" if tick.force else message.dedupe_key
+    on = contact.terms(message, tick, now)
     planned: list[Planned] = []
     refused: tuple[Reason, Channel] | None = None
     for channel in message.channels:
-        no = contact.verdict(user, message.kind, channel, known, start)
-        if no is None and not tick.force:
-            no = contact.budget(message.kind, channel, message.local_date, key, known.past)
-        late = tick.trigger is Trigger.CATCHUP
-        at = no or contact.earliest(user, message.kind, known, start, expires, late=late)
+        at = contact.reach(message, user, channel, known, on)
         if isinstance(at, Reason):
             refused = refused or (at, channel)
         else:
-            planned.append(Planned(message, channel, user, at, expires, key))
+            planned.append(Planned(message, channel, user, at, on.expires, on.key))
     if refused is None:
         return planned, None
     detail = f"Not on the channel {refused[1]}." if planned else ""

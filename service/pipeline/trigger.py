@@ -63,12 +63,16 @@ def _by_instant(
     """
     found: dict[datetime, list[tuple[str, Slot, str | None, datetime]]] = defaultdict(list)
     for name in sorted(zones):
-        zone_name, _, hour = name.partition("@")
-        zone = zone_of(zone_name)
-        own = schedule.at_hour(int(hour)) if hour else schedule
+        own, zone = _own(schedule, name)
         for slot, reason, deadline in _judge(list(own.slots(zone, after, until)), zone, job, until):
             found[slot.at].append((name, slot, reason, deadline))
     return [_shared(found[at], until) for at in sorted(found)]
+
+
+def _own(schedule: Schedule, group: str) -> tuple[Schedule, ZoneInfo]:
+    """A slot group's schedule and clock: ``Europe/Berlin@7`` is due at seven."""
+    zone, _, hour = group.partition("@")
+    return schedule.at_hour(int(hour)) if hour else schedule, zone_of(zone)
 
 
 def _shared(found: list[tuple[str, Slot, str | None, datetime]], now: datetime) -> PlannedRun:
@@ -94,8 +98,13 @@ def _judge(
 def _planned(
     slot: Slot, zones: tuple[str, ...] | None, reason: str | None, deadline: datetime, now: datetime
 ) -> PlannedRun:
-    trigger = Trigger.CATCHUP if now - slot.at > _LATE else Trigger.CRON
-    return PlannedRun(slot.at, slot.local, zones, trigger, reason is not None, reason, deadline)
+    missed = reason is not None
+    return PlannedRun(slot.at, slot.local, zones, trigger_at(slot.at, now), missed, reason, deadline)
+
+
+def trigger_at(slot: datetime, now: datetime) -> Trigger:
+    """What brings about the run of a slot that is decided at ``now``: its ring, or a catch-up."""
+    return Trigger.CATCHUP if now - slot > _LATE else Trigger.CRON
 
 
 def slot_groups(places: Iterable[tuple[str, Mapping[str, int]]], kind: Kind | None) -> list[str]:
@@ -110,6 +119,12 @@ class Timing:
 
     schedule: Schedule
     mode: TimeMode
+
+    def of(self, group: str, service_zone: ZoneInfo) -> tuple[Schedule, ZoneInfo]:
+        """By which schedule and clock a slot group's slots come; one clock knows neither zone nor hour."""
+        if self.mode is TimeMode.USER:
+            return _own(self.schedule, group)
+        return self.schedule, service_zone if self.mode is TimeMode.SERVICE else ZoneInfo("UTC")
 
 
 class TriggerLoop:

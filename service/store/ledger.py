@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import asyncpg
 
-from service.domain.run import PlannedRun, RunState, Trigger
+from service.domain.run import Pause, PlannedRun, RunState, Trigger
 from service.errors import AlreadyRunning, LeaseLost
 from service.store import queries
 
@@ -110,7 +110,7 @@ class Ledger:
             if row is None or row["now"] <= row["materialized_through"]:
                 return 0
             planned = plan(row["materialized_through"], row["now"])
-            pause = (row["paused_at"], row["paused_until"])
+            pause = Pause(row["paused_at"], row["paused_until"])
             written = await self._insert(connection, job, planned, pause) if planned else 0
             await connection.execute(_SQL["move_watermark"], job, row["now"])
             return written
@@ -120,13 +120,11 @@ class Ledger:
         connection: Connection,
         job: str,
         planned: Sequence[PlannedRun],
-        pause: tuple[datetime | None, datetime | None],
+        pause: Pause,
     ) -> int:
-        since, until = pause
-
         def state(run: PlannedRun) -> tuple[str, str | None]:
-            paused = since is not None and since <= run.at and (until is None or run.at < until)
-            return ("skipped", "paused") if paused and not run.missed else (run.state, run.reason)
+            paused = pause.covers(run.at) and not run.missed
+            return ("skipped", "paused") if paused else (run.state, run.reason)
 
         tag = await connection.execute(
             _SQL["insert_slots"],

@@ -151,18 +151,20 @@ def _row(stamp: Stamp, planned: Planned) -> Mapping[str, Any]:
         "message_date": stamp.as_of.isoformat(),
         "token": secrets.token_urlsafe(_TOKEN_BYTES),
         "unconfirmed_policy": "resend" if message.kind in stamp.resent else "hold",
-        "not_before": (planned.not_before + _share(stamp, planned)).isoformat(),
+        "not_before": (
+            planned.not_before + share(stamp.spread, planned.channel, planned.dedupe_key)
+        ).isoformat(),
         "expires_at": planned.expires_at.isoformat(),
         "in_app": None if mail else _in_app(planned),
         "stages": list(message.stages),
     }
 
 
-def _share(stamp: Stamp, planned: Planned) -> timedelta:
+def share(spread: timedelta, channel: Channel, dedupe_key: str) -> timedelta:
     """A mail's part of the spread; the same for the same mail."""
-    if planned.channel is not Channel.EMAIL:
+    if channel is not Channel.EMAIL:
         return timedelta(0)
-    return stamp.spread * (crc32(planned.dedupe_key.encode()) / 2**32)
+    return spread * (crc32(dedupe_key.encode()) / 2**32)
 
 
 def _in_app(planned: Planned) -> dict[str, Any]:
