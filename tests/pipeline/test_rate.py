@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.transport import BeforeDot, Envelope, OnResult, Phase
+from service.domain.transport import BeforeDot, Envelope, OnResult, Phase, Wanted, every
 from service.pipeline import delivery as delivery_module
 from service.pipeline.delivery import Delivery
 from tests.given import GOALS, Scripted, World, accepted, goal, refused, user
@@ -69,7 +69,13 @@ class AllAtOnce(Scripted):
         super().__init__()
         self.batches: list[int] = []
 
-    async def send(self, envelopes: Sequence[Envelope], before_dot: BeforeDot, on_result: OnResult) -> None:
+    async def send(
+        self,
+        envelopes: Sequence[Envelope],
+        before_dot: BeforeDot,
+        on_result: OnResult,
+        wanted: Wanted = every,
+    ) -> None:
         granted = await before_dot([envelope.id for envelope in envelopes])
         self.batches.append(len(envelopes))
         for envelope in envelopes:
