@@ -3,7 +3,7 @@
 UPDATE service.delivery AS d SET state = 'expired', settled_at = service.now(), reason = 'stale',
     detail = coalesce((SELECT format('%s asked us to wait: %s', p.domain, p.reply)
                        FROM service.domain_pause AS p WHERE p.domain = d.domain), d.detail)
-WHERE state = 'planned' AND expires_at <= service.now()
+WHERE state = 'planned' AND expires_at <= (SELECT service.now())
 
 -- name: recover_claimed
 -- The owner died before the final dot: certain non-delivery, so the message is free again.
@@ -31,6 +31,7 @@ WITH RECURSIVE room AS MATERIALIZED (
     SELECT f.id
     FROM (SELECT *, row_number() OVER (PARTITION BY domain ORDER BY not_before, id) AS nth FROM front) AS f
     LEFT JOIN room AS r USING (domain) WHERE f.nth <= coalesce(r.most, $6)
+    ORDER BY f.not_before, f.id LIMIT 3 * $3
 ), domains AS (
     SELECT min(domain) AS domain FROM service.delivery
     WHERE state = 'planned' AND (SELECT count(*) FROM near) < $3 AND (SELECT count(*) FROM front) = 10 * $3
@@ -41,10 +42,11 @@ WITH RECURSIVE room AS MATERIALIZED (
     SELECT own.id
     FROM domains LEFT JOIN room AS r USING (domain) CROSS JOIN LATERAL (
         SELECT d.id FROM service.delivery AS d
-        WHERE d.state = 'planned' AND d.domain = domains.domain
-          AND d.not_before <= (SELECT service.now()) AND d.expires_at > (SELECT service.now())
-        ORDER BY d.not_before, d.id LIMIT coalesce(r.most, $6)) AS own
-    LIMIT $3
+        WHERE d.state = 'planned' AND d.expires_at > (SELECT service.now())
+          AND (d.domain, d.not_before) >= (domains.domain, '-infinity')
+          AND (d.domain, d.not_before) <= (domains.domain, (SELECT service.now()))
+        ORDER BY d.domain, d.not_before, d.id LIMIT coalesce(r.most, $6)) AS own
+    WHERE domains.domain IS NOT NULL LIMIT 3 * $3
 ), claimed AS (
     UPDATE service.delivery SET state = 'claimed', owner = $1, lease_until = service.now() + $2,
                                 epoch = epoch + 1, attempt = attempt + 1
