@@ -1,17 +1,20 @@
-"""Each recipient's domain has its limits and its pauses, before a real SMTP server; nobody else waits for it."""
+"""Each recipient's domain has its limits and its pauses, on a real SMTP server; nobody else waits for it."""
 
 import asyncio
 import re
 from collections import Counter
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.app import open_service
 from service.clock import SystemClock
 from service.domain.limits import ANY, Limits, domain_of
 from service.mail.smtp import SmtpConfig, SmtpPool
 from service.pipeline.delivery import Delivery
+from service.settings import Settings
 from service.store import outbox as outbox_module
 from service.store import queries
 from service.store.outbox import Outbox
@@ -217,6 +220,24 @@ async def test_whoever_moves_to_another_domain_is_counted_there(world: World) ->
     assert await _states(world, "example.org") == {("sent", 1): 3}
 
 
+async def test_health_tells_which_domains_are_paused_and_until_when(
+    world: World, dsn: str, tmp_path: Path
+) -> None:
+    await world.at("2026-03-10T08:00:00Z")
+    outbox = _outbox(world)
+    await outbox.pause(SLOW, [timedelta(minutes=4)], "421 4.7.0 too fast")
+    await outbox.pause("over.example", [timedelta(0)], "421")
+    environ = {"DATABASE_URL": dsn, "DASHBOARD_URL": dsn, "DATA_DIR": str(tmp_path)}
+
+    async with open_service(Settings.load(environ)) as service:
+        mail = (await service.manager.health_check())["checks"]["mail"]
+
+    assert mail == {
+        "status": "running",
+        "details": {"problem": None, "pausedDomains": {SLOW: "2026-03-10T08:04:00+00:00"}},
+    }
+
+
 # ── The claim ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -305,8 +326,8 @@ async def test_claiming_reads_indexes_and_little_of_them_however_much_is_blocked
 
 
 _MANY = """
-INSERT INTO service.delivery (dedupe_key, channel, job, kind, user_id, zone, local_date, template, locale, address,
-    facts, message_id, message_date, token, not_before, expires_at, state)
+INSERT INTO service.delivery (dedupe_key, channel, job, kind, user_id, zone, local_date, template, locale,
+    address, facts, message_id, message_date, token, not_before, expires_at, state)
 SELECT n, 'email', 'j', 'deadlines', n, 'UTC', '2026-03-10', 't', 'en',
     CASE WHEN n % 1000 = 0 THEN 'u@free.example' ELSE 'u@blocked.example' END,
     '{}', n, service.now(), n, service.now(), service.now() + interval '1 day',
