@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.utils import parseaddr
 from functools import partial
 from pathlib import Path
@@ -398,6 +398,7 @@ async def open_service(
             wake=outgoing,
             connections=settings.smtp_connections,
             rate=settings.smtp_rate,
+            limits=settings.domain_limits,
         )
         bounces = intake_of(settings, Bounces(pool, outbox))
         vitals = Vitals(clock, lambda: _gauges(pool))
@@ -421,7 +422,7 @@ async def open_service(
             schedules={id_: timing.schedule for id_, timing in timings.items()},
             open=loops.start,
             close=loops.stop,
-            checks=lambda: _checks(supervisor, delivery, transport, sync),
+            checks=lambda: _checks(supervisor, delivery, outbox, transport, sync),
             clock=clock,
         )
         stack.push_async_callback(manager.shutdown)
@@ -472,19 +473,30 @@ def _gauges(pool: asyncpg.Pool) -> dict[str, float | None]:
 
 
 async def _checks(
-    supervisor: Supervisor, delivery: Delivery, transport: Transport, sync: Sync
+    supervisor: Supervisor, delivery: Delivery, outbox: Outbox, transport: Transport, sync: Sync
 ) -> dict[str, dict[str, Any]]:
     """Each dependency's own view, for health."""
     dashboard = sync.health()
     mail = delivery.problem or await transport.ping()
+    paused = {domain: until.isoformat() for domain, until in (await _paused(outbox)).items()}
     return {
         "dashboard": {"status": "running" if dashboard["healthy"] else "unhealthy", "details": dashboard},
-        "mail": {"status": "unhealthy" if mail else "running", "details": {"problem": mail}},
+        "mail": {
+            "status": "unhealthy" if mail else "running",
+            "details": {"problem": mail, "pausedDomains": paused},
+        },
         "loops": {
             "status": "running" if supervisor.healthy else "unhealthy",
             "details": supervisor.report(),
         },
     }
+
+
+async def _paused(outbox: Outbox) -> dict[str, datetime]:
+    try:
+        return await outbox.paused()
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return {}  # health has a line of its own for our database
 
 
 # ── Serving ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from service.domain.contact import MAY_BE_RESENT
+from service.domain.limits import Limits
 from service.domain.run import Rules
 from service.domain.schedule import Schedule
 from service.errors import ConfigurationError, ScheduleError
@@ -76,6 +77,8 @@ class Settings(BaseModel):
     smtp_per_connection: int = Field(default=100, ge=1)
     smtp_rate: float = Field(default=0, ge=0)
     """Messages per second at most; 0: no limit."""
+    smtp_domain_limits: str = "*=5/0"
+    """domain=mails at once/mails per second, e.g. gmail.com=5/20,*=10/0; 0: no limit; *: all others."""
     mail_from: str = "Dashboard <reminders@localhost>"
     mail_reply_to: str = ""
     sender_id: str = "dashboard"
@@ -207,6 +210,17 @@ class Settings(BaseModel):
             kinds = ",".join(sorted(MAY_BE_RESENT))
             raise ValueError(f"{value!r} must be hold, resend, or some of {kinds}; nudges are never resent")
         return value
+
+    @field_validator("smtp_domain_limits")
+    @classmethod
+    def _domain_limits(cls, value: str) -> str:
+        Limits.parse(value)
+        return value
+
+    @property
+    def domain_limits(self) -> Limits:
+        """How much mail each recipient's domain is sent."""
+        return Limits.parse(self.smtp_domain_limits)
 
     @property
     def resent_kinds(self) -> frozenset[str]:

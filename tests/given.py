@@ -14,7 +14,16 @@ from service.clock import SystemClock
 from service.domain.dashboard import Goal, Kind, Preferences, User
 from service.domain.schedule import Schedule
 from service.domain.standing import Standing
-from service.domain.transport import BeforeDot, Envelope, OnResult, Phase, Result, Transport
+from service.domain.transport import (
+    BeforeDot,
+    Envelope,
+    OnResult,
+    Phase,
+    Result,
+    Transport,
+    Wanted,
+    every,
+)
 from service.jobs import all_jobs
 from service.jobs.job import Job
 from service.mail.message import Composer, Letter
@@ -68,8 +77,16 @@ class Scripted:
         self.answer = answer or accepted
         self.received: list[Envelope] = []
 
-    async def send(self, envelopes: Sequence[Envelope], before_dot: BeforeDot, on_result: OnResult) -> None:
+    async def send(
+        self,
+        envelopes: Sequence[Envelope],
+        before_dot: BeforeDot,
+        on_result: OnResult,
+        wanted: Wanted = every,
+    ) -> None:
         for envelope in envelopes:
+            if not wanted(envelope):
+                continue
             granted = await before_dot([envelope.id])
             if envelope.id not in granted:
                 await on_result(refused(envelope, Phase.CONTENT, None, "not granted"))

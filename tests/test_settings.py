@@ -28,6 +28,7 @@ def test_all_problems_are_reported_at_once_by_name() -> None:
                 "MAIL_FROM": "a@b\r\nBcc: c@d",
                 "SMTP_PASS_FILE": "/does/not/exist",
                 "JOB_SCHEDULES": '{"goalDeadlines": "0 9 30 2 *"}',
+                "SMTP_DOMAIN_LIMITS": "gmail.com=5,*=1/x",
             }
         )
 
@@ -41,7 +42,11 @@ def test_all_problems_are_reported_at_once_by_name() -> None:
         "MAIL_FROM",
         "SMTP_PASS_FILE",
         "JOB_SCHEDULES",
+        "SMTP_DOMAIN_LIMITS",
     }
+    (limits,) = [problem for problem in caught.value.problems if problem.startswith("SMTP_DOMAIN_LIMITS")]
+    assert "'gmail.com=5': write" in limits
+    assert "'*=1/x': write" in limits
 
 
 def test_a_secret_can_come_from_a_file(tmp_path: Path) -> None:

@@ -14,6 +14,15 @@ def delay(attempt: int, spread: float) -> timedelta:
     return base * (1 + 0.2 * spread)
 
 
+def domain_pauses(spread: float) -> list[timedelta]:
+    """How long a domain that throttles us is left alone, time after time: 30 s, doubling to 16 minutes.
+
+    Each is shorter than a message's own pause after so many failures, so that it does not delay its retry.
+    ``spread`` in [0, 1) adds up to a fifth.
+    """
+    return [timedelta(seconds=30) * 2**times * (1 + 0.2 * spread) for times in range(6)]
+
+
 def backoff(failures: int, *, first: float = 1.0, most: float = 60.0) -> float:
     """Seconds before a loop that died ``failures`` times running is started again: doubling to ``most``."""
     return min(first * 2.0 ** max(failures - 1, 0), most)

@@ -7,6 +7,10 @@ from service.domain.transport import Phase, Result
 
 _ENHANCED = re.compile(r"\b([245]\.\d{1,3}\.\d{1,3})\b")
 _NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.2", "5.1.10"})
+_THROTTLES = frozenset({421, 450, 451, 452})
+_THEIR_PHASES = frozenset({Phase.RCPT, Phase.DATA, Phase.DOT})
+_ONE_MAILBOX = ("4.1.", "4.2.")
+_GREYLISTED = re.compile(r"gr[ae]y-?list", re.IGNORECASE)
 _OUR_PHASES = frozenset({Phase.CONNECT, Phase.TLS, Phase.AUTH, Phase.MAIL})
 
 
@@ -51,3 +55,16 @@ def _refusal(result: Result) -> Fate:
     if result.phase is Phase.RCPT or detail.startswith("5.1."):
         return Fate.HARD
     return Fate.CONTENT
+
+
+def throttles(result: Result) -> bool:
+    """Whether the recipient's domain asks us to come more slowly.
+
+    Not so when the answer is about one mailbox (X.1.n, X.2.n: full, busy), or about one sender and recipient
+    who have not met (greylisting: trying again is the point), or was given before the recipient was named:
+    that is the relay.
+    """
+    if result.accepted or result.code not in _THROTTLES or result.phase not in _THEIR_PHASES:
+        return False
+    detail = enhanced_code(result.reply) or ""
+    return not detail.startswith(_ONE_MAILBOX) and not _GREYLISTED.search(result.reply)

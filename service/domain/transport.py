@@ -47,12 +47,26 @@ BeforeDot = Callable[[Sequence[int]], Awaitable[frozenset[int]]]
 
 OnResult = Callable[[Result], Awaitable[None]]
 
+Wanted = Callable[[Envelope], bool]
+"""Asked before a message's first command. What is no longer wanted is left alone: no result."""
+
+
+def every(_envelope: Envelope) -> bool:
+    """All are wanted."""
+    return True
+
 
 class Transport(Protocol):
     """SMTP, or the local inbox."""
 
-    async def send(self, envelopes: Sequence[Envelope], before_dot: BeforeDot, on_result: OnResult) -> None:
-        """Send over one connection, in order; exactly one result for each envelope."""
+    async def send(
+        self,
+        envelopes: Sequence[Envelope],
+        before_dot: BeforeDot,
+        on_result: OnResult,
+        wanted: Wanted = every,
+    ) -> None:
+        """Send over one connection, in order; exactly one result for each that is wanted."""
 
     async def ping(self) -> str | None:
         """None when a message could be sent now, else what is wrong."""

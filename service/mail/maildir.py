@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.domain.transport import BeforeDot, Envelope, OnResult, Phase, Result
+from service.domain.transport import BeforeDot, Envelope, OnResult, Phase, Result, Wanted, every
 
 
 class MaildirTransport:
@@ -19,8 +19,15 @@ class MaildirTransport:
         for part in ("tmp", "new", "cur"):
             (folder / part).mkdir(parents=True, exist_ok=True)
 
-    async def send(self, envelopes: Sequence[Envelope], before_dot: BeforeDot, on_result: OnResult) -> None:
+    async def send(
+        self,
+        envelopes: Sequence[Envelope],
+        before_dot: BeforeDot,
+        on_result: OnResult,
+        wanted: Wanted = every,
+    ) -> None:
         """Write the mails that ``before_dot`` grants, in order."""
+        envelopes = list(filter(wanted, envelopes))
         granted = await before_dot([envelope.id for envelope in envelopes])
         for envelope in envelopes:
             if envelope.id not in granted:

@@ -9,14 +9,15 @@ made a durable note of it.
 import asyncio
 import re
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast
 
 import aiosmtplib
 
 from service.clock import Clock
-from service.domain.transport import BeforeDot, Envelope, OnResult, Phase, Result
+from service.domain.transport import BeforeDot, Envelope, OnResult, Phase, Result, Wanted, every
 
 _MAILBOX = re.compile(r"[!-;=?-~]+")
 _LONGEST_LINE = 8192
@@ -148,17 +149,19 @@ class _Connection:
         return not self._wire.lost and fresh and self.sent < self._config.per_connection
 
     async def carry(
-        self, envelopes: Sequence[Envelope], before_dot: BeforeDot, on_result: OnResult
+        self, envelopes: Sequence[Envelope], before_dot: BeforeDot, on_result: OnResult, wanted: Wanted
     ) -> Sequence[Envelope]:
         """Send in order; returns those that must go over another connection, untouched."""
         reused = self.sent > 0
-        ahead = False
+        ahead: Envelope | None = None
         for index, envelope in enumerate(envelopes):
             if not self.usable:
                 return envelopes[index:]
-            following = envelopes[index + 1] if index + 1 < len(envelopes) else None
+            if envelope is not ahead if ahead else not wanted(envelope):
+                continue
+            following = partial(_first_wanted, envelopes[index + 1 :], wanted)
             try:
-                result, ahead = await self._transact(envelope, following, before_dot, ahead=ahead)
+                result, ahead = await self._transact(envelope, following, before_dot, ahead=bool(ahead))
             except _Lost as error:
                 self._wire.abort()
                 if self._phase is Phase.MAIL and (reused or index):
@@ -177,27 +180,33 @@ class _Connection:
         return ()
 
     async def _transact(
-        self, envelope: Envelope, following: Envelope | None, before_dot: BeforeDot, *, ahead: bool
-    ) -> tuple[Result, bool]:
-        """One message. ``ahead``: its commands went out already. Returns whether the next one's did."""
+        self,
+        envelope: Envelope,
+        following: Callable[[], Envelope | None],
+        before_dot: BeforeDot,
+        *,
+        ahead: bool,
+    ) -> tuple[Result, Envelope | None]:
+        """One message. ``ahead``: its commands went out already. Returns the next one, if its did."""
         refusal = await self._commands(envelope, ahead=ahead)
         if refusal:
-            return refusal, False
+            return refusal, None
         self._phase = Phase.CONTENT
         self._wire.write(_stuffed(envelope.content), replies=0)
         await self._wire.drain(self._config.data_timeout)
         if envelope.id not in await before_dot([envelope.id]):
             self._wire.abort()
-            return _failed(envelope, Phase.CONTENT, None, "the dot was not granted"), False
+            return _failed(envelope, Phase.CONTENT, None, "the dot was not granted"), None
         self._phase = Phase.DOT
-        goes_on = bool(following and self._pipelining and self.sent + 1 < self._config.per_connection)
+        goes_on = self._pipelining and self.sent + 1 < self._config.per_connection
+        upcoming = following() if goes_on else None
         self._wire.write(_DOT, replies=1)
-        if goes_on and following:
-            self._send_commands(following)
+        if upcoming:
+            self._send_commands(upcoming)
         code, reply = await self._wire.reply(self._config.data_timeout)
         self._phase = Phase.MAIL
         accepted = 200 <= code < 300
-        return Result(envelope.id, accepted=accepted, phase=Phase.DOT, code=code, reply=reply), goes_on
+        return Result(envelope.id, accepted=accepted, phase=Phase.DOT, code=code, reply=reply), upcoming
 
     def _send_commands(self, envelope: Envelope) -> None:
         mail, rcpt = _commands(envelope)
@@ -265,14 +274,20 @@ class SmtpPool:
         self._kept: list[_Connection] = []
         self.opened = 0
 
-    async def send(self, envelopes: Sequence[Envelope], before_dot: BeforeDot, on_result: OnResult) -> None:
-        """Send in order over one connection at a time; exactly one result for each envelope."""
+    async def send(
+        self,
+        envelopes: Sequence[Envelope],
+        before_dot: BeforeDot,
+        on_result: OnResult,
+        wanted: Wanted = every,
+    ) -> None:
+        """Send in order over one connection at a time; one result for each envelope that is wanted."""
         rest: Sequence[Envelope] = [e for e in envelopes if not _unfit(e)]
         for envelope in envelopes:
             if reason := _unfit(envelope):
                 await on_result(reason)
         async with self._free:
-            while rest:
+            while rest := list(filter(wanted, rest)):
                 try:
                     connection = await self._connect()
                 except _Refused as error:
@@ -280,7 +295,7 @@ class SmtpPool:
                         await on_result(_failed(envelope, error.phase, error.code, error.reply))
                     return
                 try:
-                    rest = await connection.carry(rest, before_dot, on_result)
+                    rest = await connection.carry(rest, before_dot, on_result, wanted)
                 finally:
                     await self._give_back(connection)
 
@@ -342,6 +357,10 @@ class SmtpPool:
         """Say goodbye on every connection."""
         kept, self._kept = self._kept, []
         await asyncio.gather(*(connection.quit() for connection in kept))
+
+
+def _first_wanted(envelopes: Sequence[Envelope], wanted: Wanted) -> Envelope | None:
+    return next(filter(wanted, envelopes), None)
 
 
 def _failed(envelope: Envelope, phase: Phase, code: int | None, reply: str) -> Result:

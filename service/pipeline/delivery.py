@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -18,8 +18,9 @@ import structlog
 from service.clock import Clock
 from service.domain import contact
 from service.domain.dashboard import Channel, Kind
-from service.domain.retry import backoff, delay
-from service.domain.smtp_reply import Fate, fate
+from service.domain.limits import Limiter, Limits, Share, domain_of
+from service.domain.retry import backoff, delay, domain_pauses
+from service.domain.smtp_reply import Fate, fate, throttles
 from service.domain.standing import Standing
 from service.domain.suppression import Reason
 from service.domain.transport import Envelope, Result, Transport
@@ -31,6 +32,10 @@ log = structlog.get_logger()
 
 _DASHBOARD_PAUSE = timedelta(seconds=30)
 _CONTENT_ALARM = 3
+_TIDY_SECONDS = 10.0
+_NO_LIMITS = Limits()
+_EVER = datetime.max.replace(tzinfo=UTC)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,8 @@ class Delivery:
 
     ``sender``: the envelope sender of a delivery.
     ``standing`` asks the dashboard how users, goals and sessions are now. ``rate``: messages per second at
-    most, 0: no limit. ``problem`` is a sentence while the mail server refuses *us*; users bear nothing of it.
+    most, 0: no limit. ``limits``: what this process sends to each recipient's domain, at once and per second.
+    ``problem`` is a sentence while the mail server refuses *us*; users bear nothing of it.
     """
 
     def __init__(
@@ -94,6 +100,7 @@ class Delivery:
         connections: int = 10,
         batch: int = 25,
         rate: float = 0.0,
+        limits: Limits = _NO_LIMITS,
         idle: float = 2.0,
     ) -> None:
         self._outbox = outbox
@@ -111,6 +118,13 @@ class Delivery:
         self._dots = Grouped(self._outbox.mark_dots)
         self._settlements = Grouped(self._outbox.settle)
         self._next_slot = 0.0
+        self._limiter = Limiter(limits)
+        self._pauses: dict[str, datetime] = {}
+        self._turn = asyncio.Lock()
+        self._stirred = asyncio.Event()
+        self._dry = False
+        self._busy = 0
+        self._tidy_at = 0.0
         self._refusals = 0
         self._content_refused = 0
         self.problem: str | None = None
@@ -130,22 +144,45 @@ class Delivery:
 
         Returns how many messages were seen through. While the server refuses us, one message is the probe.
         """
-        await self._outbox.recover()
+        await self._tidy(at_once=True)
+        self._stir()
         if self.problem:
-            return await self._one_batch(1)
+            return await self._one_batch(1) or 0
         async with asyncio.TaskGroup() as group:
             lines = [group.create_task(self._line(stop)) for _ in range(self._lines())]
         return sum(line.result() for line in lines)
 
     async def _line(self, stop: asyncio.Event | None) -> int:
-        """One connection's share: batch after batch."""
+        """One connection's share: batch after batch, until none of them has anything left to do."""
         seen = 0
         while not (self.problem or (stop and stop.is_set())):
             done = await self._one_batch(self._batch_size())
-            if not done:
+            seen += done or 0
+            if done == 0 or (done is None and not self._busy):
                 break
-            seen += done
+            if done is None:
+                await self._until_stirred(stop)
+                await self._tidy()
+        self._stir()
         return seen
+
+    async def _until_stirred(self, stop: asyncio.Event | None) -> None:
+        """While others send, this connection waits for what is planned meanwhile and for room in a domain."""
+        await _first_of(self._idle, self._stirred, self._wake, *((stop,) if stop else ()))
+        if not self._stirred.is_set():
+            self._wake.clear()
+            self._stir()
+
+    def _stir(self) -> None:
+        """There may be something to claim again."""
+        self._dry = False
+        self._stirred.set()
+
+    async def _tidy(self, *, at_once: bool = False) -> None:
+        now = self._clock.monotonic()
+        if at_once or now >= self._tidy_at:
+            self._tidy_at = now + _TIDY_SECONDS
+            await self._outbox.recover()
 
     def _lines(self) -> int:
         """So many connections that each gets its turn well within a lease, even at the limited rate."""
@@ -160,19 +197,43 @@ class Delivery:
         share = self._rate * self._outbox.lease.total_seconds() / 4 / self._lines()
         return max(1, min(self._batch, int(share)))
 
-    async def _one_batch(self, limit: int) -> int:
-        claimed = await self._outbox.claim(limit)
+    async def _one_batch(self, limit: int) -> int | None:
+        """How many were seen through, 0 when the dashboard could not be asked; None: nothing to claim."""
+        claimed, share = await self._claim(limit)
         if not claimed:
-            return 0
+            return None
         # A stop or a failure elsewhere must not tear a message between its dot and its record.
-        work = asyncio.ensure_future(self._deliver(claimed))
+        work = asyncio.ensure_future(self._deliver(claimed, share))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             await work
             raise
 
-    async def _deliver(self, claimed: list[Claimed]) -> int:
+    async def _claim(self, limit: int) -> tuple[list[Claimed], Share]:
+        """What fits into the domains' limits, beside what is under way; one connection after the other."""
+        async with self._turn:
+            claimed: list[Claimed] = []
+            if not self._dry:
+                self._stirred.clear()
+                rooms = self._limiter.rooms(self._clock.monotonic())
+                claimed = await self._outbox.claim(limit, rooms, self._limiter.others)
+                self._dry = not claimed and not self._stirred.is_set()
+            share = self._limiter.take([c.domain for c in claimed], {c.domain for c in claimed if c.probe})
+            if claimed:
+                self._busy += 1
+                self._stir()
+            return claimed, share
+
+    async def _deliver(self, claimed: list[Claimed], share: Share) -> int:
+        try:
+            return await self._see_through(claimed, share)
+        finally:
+            share.close()
+            self._busy -= 1
+            self._stir()
+
+    async def _see_through(self, claimed: list[Claimed], share: Share) -> int:
         try:
             now = await self._standing(
                 [c.user_id for c in claimed],
@@ -184,7 +245,7 @@ class Delivery:
             log.warning("delivery waits for the dashboard", messages=len(claimed), error=type(error).__name__)
             await self._outbox.release(claimed, _DASHBOARD_PAUSE)
             return 0
-        await self._send(await self._prepare(claimed, now))
+        await self._send(await self._prepare(claimed, now), share)
         return len(claimed)
 
     # ── Before sending ──────────────────────────────────────────────────────────────────────────────────────
@@ -194,6 +255,7 @@ class Delivery:
         ready: list[Ready] = []
         gone: list[Settlement] = []
         changed: list[dict[str, Any]] = []
+        moved: list[Claimed] = []
         for one in claimed:
             reason = refusal(one, now)
             if reason is None and (wait := quiet_now(one, now)):
@@ -208,6 +270,9 @@ class Delivery:
             current = _brought_up_to_date(one, facts, now)
             if current != one:
                 changed.append(_change(current))
+            if domain_of(current.address) != one.domain:
+                moved.append(current)  # claimed again within the limits of its new domain
+                continue
             try:
                 envelope = Envelope(one.id, self._sender(one.id), current.address, self._compose(current))
             except (ValueError, KeyError, TypeError) as error:
@@ -216,6 +281,7 @@ class Delivery:
                 continue
             ready.append(Ready(current, envelope))
         await self._outbox.refresh(changed)
+        await self._outbox.release(moved)
         await self._outbox.settle(gone)
         for settled in gone:
             self._count(settled.state, settled.reason)
@@ -223,41 +289,63 @@ class Delivery:
 
     # ── Sending ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _send(self, chunk: Sequence[Ready]) -> None:
-        """One batch over one connection."""
+    async def _send(self, chunk: Sequence[Ready], share: Share) -> None:
+        """One batch over one connection; what waits for its domain's rate comes last."""
         if not chunk:
             return
         by_id = {ready.claimed.id: ready.claimed for ready in chunk}
+        left = dict(by_id)
         settling: list[asyncio.Task[None]] = []
 
         async def before_dot(ids: Sequence[int]) -> frozenset[int]:
-            await self._wait_for_rate(len(ids))
+            await self._wait_for_rate([by_id[id_].domain for id_ in ids])
             wanted = frozenset(ids)
             return wanted & await self._dots.add([(id_, by_id[id_].epoch) for id_ in ids])
 
         async def on_result(result: Result) -> None:
             # Recorded beside the next message, not before it: the connection need not wait for the commit.
-            settling.append(asyncio.ensure_future(self._settle(by_id[result.id], result)))
+            claimed = left.pop(result.id)
+            if throttles(result):
+                self._pauses[claimed.domain] = _EVER  # from now on; until when is being recorded
+            settling.append(asyncio.ensure_future(self._settle(claimed, result, share)))
 
+        def wanted(envelope: Envelope) -> bool:
+            one = by_id[envelope.id]
+            return self._pauses.get(one.domain, _NEVER) <= one.claimed_at
+
+        order = self._limiter.order((r.claimed.domain for r in chunk), self._clock.monotonic())
         try:
-            await self._transport.send([ready.envelope for ready in chunk], before_dot, on_result)
+            await self._transport.send(
+                [chunk[position].envelope for position in order], before_dot, on_result, wanted
+            )
         finally:
             await asyncio.gather(*settling)
+        if left:
+            await self._outbox.release(list(left.values()))
 
-    async def _wait_for_rate(self, messages: int) -> None:
-        if not self._rate:
-            return
+    async def _wait_for_rate(self, domains: Sequence[str]) -> None:
+        """Take the next moment at which these domains, and all together, may be sent a message each."""
         now = self._clock.monotonic()
-        at = max(now, self._next_slot)
-        self._next_slot = at + messages / self._rate
+        while now < (free_at := max(map(self._limiter.next_at, domains))):
+            await asyncio.sleep(free_at - now)
+            now = self._clock.monotonic()
+        at = max(now, self._next_slot) if self._rate else now
+        self._next_slot = at + (len(domains) / self._rate if self._rate else 0.0)
+        for domain in domains:
+            self._limiter.goes(domain, at)
         if at > now:
             await asyncio.sleep(at - now)
 
-    async def _settle(self, claimed: Claimed, result: Result) -> None:
+    async def _settle(self, claimed: Claimed, result: Result, share: Share | None = None) -> None:
         what = fate(result)
+        if throttles(result):
+            await self._leave_alone(claimed.domain, result)
         settlement = settlement_of(claimed, result, what, random.random())  # noqa: S311 — spreads retries
         self._watch(what, result)
         ours = await self._settlements.add([settlement])
+        if share:
+            share.gone(claimed.domain)
+            self._stir()
         if what in {Fate.HARD, Fate.NO_SUCH_ADDRESS} and claimed.id in ours:
             await self._outbox.note_hard_bounces({claimed.id: what is Fate.NO_SUCH_ADDRESS})
         self._count(settlement.state, settlement.reason)
@@ -272,6 +360,17 @@ class Delivery:
             code=result.code,
             attempt=claimed.attempt,
         )
+
+    async def _leave_alone(self, domain: str, result: Result) -> None:
+        """The domain asked us to wait: so does all other mail to it, at no attempt's cost."""
+        pauses = domain_pauses(random.random())  # noqa: S311 — keeps processes apart
+        try:
+            self._pauses[domain] = await self._outbox.pause(domain, pauses, f"{result.code} {result.reply}")
+        except BaseException:
+            self._pauses.pop(domain, None)
+            raise
+        until = self._pauses[domain].isoformat(timespec="seconds")
+        log.warning("domain asked us to wait", domain=domain, until=until, code=result.code)
 
     def _watch(self, what: Fate, result: Result) -> None:
         """Tell a server that refuses us from one that refuses a message."""

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import asyncpg
 
 from service.domain.contact import Known
+from service.domain.limits import ANY
 from service.store import queries
 from service.store.planning import known_from_row
 
@@ -40,6 +42,10 @@ class Claimed:
     resends: int
     expires_at: datetime
     claimed_at: datetime
+    domain: str
+    """The recipient's, in lower case."""
+    probe: bool
+    """The domain asked us to wait a while ago and has taken nothing since."""
     known: Known
 
 
@@ -71,14 +77,24 @@ class Outbox:
     async def recover(self) -> int:
         """Free what dead owners left, and expire what is no longer useful. Returns how many were freed."""
         await self._pool.execute(_SQL["expire"])
+        await self._pool.execute(_SQL["forget_pauses"])
         tags = [await self._pool.execute(_SQL[name]) for name in ("recover_claimed", "recover_sending")]
         return sum(int(tag.rpartition(" ")[2]) for tag in tags)
 
-    async def claim(self, limit: int) -> list[Claimed]:
-        """Own up to ``limit`` messages that are due, resends last."""
-        rows = await self._pool.fetch(_SQL["claim"], self.owner, self.lease, limit)
+    async def claim(
+        self, limit: int, rooms: Mapping[str, int] = MappingProxyType({}), others: int = ANY
+    ) -> list[Claimed]:
+        """Own up to ``limit`` messages that are due, resends last.
+
+        ``rooms``: how many of each of these domains at most; ``others``: of every other one. What is for a
+        domain that asked us to wait stays where it is.
+        """
+        mine = (self.owner, self.lease)
+        most = (list(rooms), list(rooms.values()), others)
+        rows = await self._pool.fetch(_SQL["claim"], *mine, limit, *most)
         if len(rows) < limit:
-            rows += await self._pool.fetch(_SQL["claim_resend"], self.owner, self.lease, limit - len(rows))
+            closed = [domain for domain, room in rooms.items() if not room]
+            rows += await self._pool.fetch(_SQL["claim_resend"], *mine, limit - len(rows), closed)
         return [_claimed(row) for row in rows]
 
     async def mark_dots(self, mine: Sequence[tuple[int, int]]) -> frozenset[int]:
@@ -103,6 +119,19 @@ class Outbox:
             [int(x.refund) for x in s],
         )
         return frozenset(row["id"] for row in rows)
+
+    async def pause(self, domain: str, pauses: Sequence[timedelta], reply: str) -> datetime:
+        """Leave a domain alone, by the next of these growing pauses unless it is paused already; until when.
+
+        A mail that gets through after the pause starts them anew.
+        """
+        said = reply.replace("\0", "")[:200]
+        until: datetime = await self._pool.fetchval(_SQL["pause"], domain, list(pauses), said)
+        return until
+
+    async def paused(self) -> dict[str, datetime]:
+        """The domains that are left alone now, and until when."""
+        return {row["domain"]: row["until"] for row in await self._pool.fetch(_SQL["paused"])}
 
     async def refresh(self, changed: Sequence[Mapping[str, Any]]) -> None:
         """Store what re-validation changed: ``{id, epoch, facts, address, name}`` each."""

@@ -1,7 +1,9 @@
 -- name: expire
 -- What nobody could send while it was useful.
-UPDATE service.delivery SET state = 'expired', settled_at = service.now(), reason = 'stale'
-WHERE state = 'planned' AND expires_at <= service.now()
+UPDATE service.delivery AS d SET state = 'expired', settled_at = service.now(), reason = 'stale',
+    detail = coalesce((SELECT format('%s asked us to wait: %s', p.domain, p.reply)
+                       FROM service.domain_pause AS p WHERE p.domain = d.domain), d.detail)
+WHERE state = 'planned' AND expires_at <= (SELECT service.now())
 
 -- name: recover_claimed
 -- The owner died before the final dot: certain non-delivery, so the message is free again.
@@ -15,40 +17,72 @@ UPDATE service.delivery SET state = 'unconfirmed', owner = NULL, lease_until = N
 WHERE state = 'sending' AND lease_until < service.now()
 
 -- name: claim
--- A batch for this owner, oldest first, with what recipients told us. Zero rows: nothing due, or peers were faster.
-WITH claimed AS (
+-- A batch for this owner, oldest first, with what recipients told us. Zero rows: nothing may go, or peers were faster.
+-- Of each domain in $4 at most as many as $5 says, of every other at most $6; of one that is paused none, and of one
+-- that was paused and has taken nothing since, one. Where those fill the front of the queue, each domain is looked up.
+WITH RECURSIVE room AS MATERIALIZED (
+    SELECT domain, least(coalesce(r.most, $6), CASE WHEN p.until > service.now() THEN 0 WHEN p.failures > 0 THEN 1 END) AS most
+    FROM unnest($4::text[], $5::int[]) AS r(domain, most) FULL JOIN service.domain_pause AS p USING (domain)
+), front AS MATERIALIZED (
+    SELECT id, domain, not_before FROM service.delivery
+    WHERE state = 'planned' AND not_before <= (SELECT service.now()) AND expires_at > (SELECT service.now())
+    ORDER BY not_before, id LIMIT 10 * $3
+), near AS MATERIALIZED (
+    SELECT f.id
+    FROM (SELECT *, row_number() OVER (PARTITION BY domain ORDER BY not_before, id) AS nth FROM front) AS f
+    LEFT JOIN room AS r USING (domain) WHERE f.nth <= coalesce(r.most, $6)
+    ORDER BY f.not_before, f.id LIMIT 3 * $3
+), domains AS (
+    SELECT min(domain) AS domain FROM service.delivery
+    WHERE state = 'planned' AND (SELECT count(*) FROM near) < $3 AND (SELECT count(*) FROM front) = 10 * $3
+    UNION ALL
+    SELECT (SELECT min(d.domain) FROM service.delivery AS d WHERE d.state = 'planned' AND d.domain > domains.domain)
+    FROM domains WHERE domains.domain IS NOT NULL
+), far AS MATERIALIZED (
+    SELECT own.id
+    FROM domains LEFT JOIN room AS r USING (domain) CROSS JOIN LATERAL (
+        SELECT d.id FROM service.delivery AS d
+        WHERE d.state = 'planned' AND d.expires_at > (SELECT service.now())
+          AND (d.domain, d.not_before) >= (domains.domain, '-infinity')
+          AND (d.domain, d.not_before) <= (domains.domain, (SELECT service.now()))
+        ORDER BY d.domain, d.not_before, d.id LIMIT coalesce(r.most, $6)) AS own
+    WHERE domains.domain IS NOT NULL LIMIT 3 * $3
+), claimed AS (
     UPDATE service.delivery SET state = 'claimed', owner = $1, lease_until = service.now() + $2,
                                 epoch = epoch + 1, attempt = attempt + 1
     WHERE id = ANY (ARRAY(
-        SELECT id FROM service.delivery
-        WHERE state = 'planned' AND not_before <= service.now() AND expires_at > service.now()
-        ORDER BY not_before, id LIMIT $3 FOR UPDATE SKIP LOCKED))
+        SELECT d.id FROM service.delivery AS d JOIN (SELECT id FROM near UNION SELECT id FROM far) AS may USING (id)
+        WHERE d.state = 'planned' ORDER BY d.not_before, d.id LIMIT $3 FOR UPDATE OF d SKIP LOCKED))
     RETURNING *
 )
 SELECT c.*,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
         FROM service.preference_override AS o WHERE o.user_id = c.user_id) AS overrides,
        EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(c.address)) AS suppressed,
+       EXISTS (SELECT 1 FROM service.domain_pause AS p WHERE p.domain = c.domain) AS probe,
        s.paused_until, service.now() AS claimed_at, NULL AS past,
        CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet
 FROM claimed AS c LEFT JOIN service.recipient_setting AS s ON s.user_id = c.user_id
 ORDER BY c.not_before, c.id
 
 -- name: claim_resend
--- Unconfirmed messages whose kind may be sent a second time, once, a quarter of an hour later.
+-- Unconfirmed messages whose kind may be sent a second time, once, a quarter of an hour later. $4: domains without room.
 WITH claimed AS (
     UPDATE service.delivery SET state = 'claimed', owner = $1, lease_until = service.now() + $2,
                                 epoch = epoch + 1, resends = resends + 1
     WHERE id = ANY (ARRAY(
-        SELECT id FROM service.delivery
+        SELECT id FROM service.delivery AS d
         WHERE state = 'unconfirmed' AND unconfirmed_policy = 'resend' AND resends = 0 AND not_before <= service.now()
-        ORDER BY not_before, id LIMIT $3 FOR UPDATE SKIP LOCKED))
+          AND domain <> ALL ($4::text[])
+          AND NOT EXISTS (SELECT 1 FROM service.domain_pause AS p WHERE p.domain = d.domain AND p.until > service.now())
+        ORDER BY not_before, id LIMIT $3 FOR UPDATE OF d SKIP LOCKED))
     RETURNING *
 )
 SELECT c.*,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
         FROM service.preference_override AS o WHERE o.user_id = c.user_id) AS overrides,
        EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(c.address)) AS suppressed,
+       EXISTS (SELECT 1 FROM service.domain_pause AS p WHERE p.domain = c.domain) AS probe,
        s.paused_until, service.now() AS claimed_at, NULL AS past,
        CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet
 FROM claimed AS c LEFT JOIN service.recipient_setting AS s ON s.user_id = c.user_id
@@ -63,16 +97,44 @@ RETURNING d.id
 
 -- name: settle
 -- What became of our messages. A row that was taken for unconfirmed meanwhile may still become sent: that is evidence.
-UPDATE service.delivery AS d SET
-    state = s.state, reason = s.reason, smtp_code = s.code, smtp_reply = s.reply, lease_until = NULL,
-    attempt = d.attempt - s.refund,
-    not_before = CASE WHEN s.delay IS NULL THEN d.not_before ELSE service.now() + s.delay END,
-    settled_at = CASE WHEN s.state <> 'planned' THEN service.now() END
-FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::text[], $7::interval[], $8::int[])
-     AS s(id, epoch, state, reason, code, reply, delay, refund)
-WHERE d.id = s.id AND d.epoch = s.epoch
-  AND (d.state IN ('claimed', 'sending') OR (d.state = 'unconfirmed' AND s.state = 'sent'))
-RETURNING d.id
+-- What got through ends what is remembered of a domain's pauses; locked rows are left to others: no deadlock.
+WITH settled AS (
+    UPDATE service.delivery AS d SET
+        state = s.state, reason = s.reason, smtp_code = s.code, smtp_reply = s.reply, lease_until = NULL,
+        attempt = d.attempt - s.refund,
+        not_before = CASE WHEN s.delay IS NULL THEN d.not_before ELSE service.now() + s.delay END,
+        settled_at = CASE WHEN s.state <> 'planned' THEN service.now() END
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::text[], $7::interval[], $8::int[])
+         AS s(id, epoch, state, reason, code, reply, delay, refund)
+    WHERE d.id = s.id AND d.epoch = s.epoch
+      AND (d.state IN ('claimed', 'sending') OR (d.state = 'unconfirmed' AND s.state = 'sent'))
+    RETURNING d.id, d.domain, d.state
+), opened AS (
+    DELETE FROM service.domain_pause WHERE domain = ANY (ARRAY(
+        SELECT p.domain FROM service.domain_pause AS p
+        WHERE p.until <= service.now() AND p.domain IN (SELECT s.domain FROM settled AS s WHERE s.state = 'sent')
+        FOR UPDATE OF p SKIP LOCKED))
+)
+SELECT id FROM settled
+
+-- name: pause
+-- A domain asked us to wait: the next of the growing pauses in $2, unless one is under way. $3: what it said.
+INSERT INTO service.domain_pause AS p (domain, failures, until, reply)
+VALUES ($1, 1, service.now() + ($2::interval[])[1], $3)
+ON CONFLICT (domain) DO UPDATE SET
+    failures = p.failures + CASE WHEN p.until > service.now() THEN 0 ELSE 1 END,
+    until = CASE WHEN p.until > service.now() THEN p.until
+                 ELSE service.now() + ($2::interval[])[least(p.failures + 1, cardinality($2::interval[]))] END,
+    reply = excluded.reply
+RETURNING until
+
+-- name: paused
+-- The domains that are left alone now, and until when.
+SELECT domain, until FROM service.domain_pause WHERE until > service.now() ORDER BY domain
+
+-- name: forget_pauses
+-- What a domain said a day ago says nothing about today.
+DELETE FROM service.domain_pause WHERE until < service.now() - interval '1 day'
 
 -- name: refresh
 -- What re-validation left of a message that was never on the wire; the same bytes from now on.

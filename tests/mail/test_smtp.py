@@ -194,3 +194,47 @@ async def test_a_failure_of_the_note_before_the_dot_does_not_leave_half_a_messag
 
     assert results == [(2, True, "dot", 250)]
     assert [a.recipient for a in server.accepted] == ["ann2@example.org"]
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+async def test_what_is_no_longer_wanted_is_left_alone(pipelining: bool) -> None:
+    async with RecordingServer(pipelining=pipelining) as server:
+        sender = Sender(server)
+        unwanted = {1, 2, 4}
+
+        async with asyncio.timeout(60):
+            await sender.pool.send(
+                [envelope(n) for n in range(5)],
+                sender.before_dot,
+                sender.on_result,
+                lambda one: one.id not in unwanted,
+            )
+        await sender.pool.close()
+
+    assert [result.id for result in sender.results] == [0, 3]
+    assert [one.recipient for one in server.accepted] == ["ann0@example.org", "ann3@example.org"]
+    assert sum(command.startswith("MAIL") for command in server.commands) == 2
+
+
+async def test_a_message_whose_commands_went_out_is_gone_through_with() -> None:
+    async with RecordingServer() as server:
+        sender = Sender(server)
+
+        async with asyncio.timeout(60):
+            await sender.pool.send(
+                [envelope(n) for n in range(3)],
+                sender.before_dot,
+                sender.on_result,
+                lambda _one: not sender.results,
+            )
+        await sender.pool.close()
+
+    assert [(result.id, result.accepted) for result in sender.results] == [(0, True), (1, True)]
+
+
+async def test_for_what_nobody_wants_no_connection_is_opened() -> None:
+    async with RecordingServer() as server:
+        sender = Sender(server)
+        await sender.pool.send([envelope(1)], sender.before_dot, sender.on_result, lambda _one: False)
+
+    assert server.connections == 0

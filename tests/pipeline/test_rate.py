@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from service.domain.transport import BeforeDot, Envelope, OnResult, Phase
+from service.domain.limits import Limits
+from service.domain.transport import BeforeDot, Envelope, OnResult, Phase, Wanted, every
 from service.pipeline import delivery as delivery_module
 from service.pipeline.delivery import Delivery
 from tests.given import GOALS, Scripted, World, accepted, goal, refused, user
@@ -69,7 +70,13 @@ class AllAtOnce(Scripted):
         super().__init__()
         self.batches: list[int] = []
 
-    async def send(self, envelopes: Sequence[Envelope], before_dot: BeforeDot, on_result: OnResult) -> None:
+    async def send(
+        self,
+        envelopes: Sequence[Envelope],
+        before_dot: BeforeDot,
+        on_result: OnResult,
+        wanted: Wanted = every,
+    ) -> None:
         granted = await before_dot([envelope.id for envelope in envelopes])
         self.batches.append(len(envelopes))
         for envelope in envelopes:
@@ -167,3 +174,84 @@ async def test_however_slow_the_rate_no_message_waits_for_longer_than_its_lease(
     await _delivery(world, Scripted(), clock, 0.05, connections=10).run_once()
 
     assert max(clock.waits) < 60
+
+
+# ── A rate for each domain ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _granted(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
+    """When each domain's mails got leave to go; then they wait for the database."""
+    times: dict[str, list[float]] = {}
+    goes = delivery._limiter.goes
+
+    def noted(domain: str, at: float) -> None:
+        times.setdefault(domain, []).append(at)
+        goes(domain, at)
+
+    monkeypatch.setattr(delivery._limiter, "goes", noted)
+    return times
+
+
+async def _planned_at(world: World, *people: tuple[int, str]) -> None:
+    await world.at("2026-03-10T08:00:00Z")
+    names = [(f"{domain}-{n:02d}", domain) for count, domain in people for n in range(count)]
+    await world.live(
+        *(user(name, email=f"{name}@{domain}") for name, domain in names),
+        *(goal(f"g-{name}", name, "2026-03-11") for name, _ in names),
+    )
+    await (await world.runner()).run_manual(GOALS)
+
+
+async def _all_sent(delivery: Delivery, transport: Scripted, clock: Hands, messages: int) -> None:
+    while len(transport.received) < messages:
+        if not await delivery.run_once():
+            await clock.sleep(0.5)
+
+
+@pytest.mark.parametrize(("rate", "connections"), [(4.0, 1), (4.0, 3), (0.3, 1), (0.3, 3), (2.5, 2)])
+async def test_a_domain_with_a_rate_gets_no_more_and_the_others_do_not_wait(
+    world: World, clock: Hands, monkeypatch: pytest.MonkeyPatch, rate: float, connections: int
+) -> None:
+    await _planned_at(world, (12, "slow.example"), (12, "example.org"))
+    transport = Scripted()
+    limits = Limits.parse(f"slow.example=0/{rate}")
+    delivery = _delivery(world, transport, clock, 0.0, connections=connections, limits=limits, batch=4)
+    times = _granted(delivery, monkeypatch)
+
+    await _all_sent(delivery, transport, clock, 24)
+
+    slow = times["slow.example"]
+    assert all(later - earlier >= 1 / rate - 1e-6 for earlier, later in pairwise(slow))
+    assert slow[-1] <= 1000 + 11 / rate + 12 * 0.5
+    assert max(times["example.org"]) <= 1000 + 2 * connections
+
+
+async def test_the_rate_of_all_and_that_of_a_domain_hold_together(
+    world: World, clock: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _planned_at(world, (8, "slow.example"), (8, "example.org"))
+    transport = Scripted()
+    limits = Limits.parse("slow.example=0/2")
+    delivery = _delivery(world, transport, clock, 5.0, connections=2, limits=limits, batch=4)
+    times = _granted(delivery, monkeypatch)
+
+    await _all_sent(delivery, transport, clock, 16)
+
+    together = sorted(times["slow.example"] + times["example.org"])
+    assert all(later - earlier >= 0.5 - 1e-6 for earlier, later in pairwise(times["slow.example"]))
+    assert all(later - earlier >= 0.2 - 1e-6 for earlier, later in pairwise(together))
+
+
+async def test_a_rate_for_everybody_is_each_domains_own(
+    world: World, clock: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _planned_at(world, (3, "a.example"), (3, "b.example"), (3, "c.example"))
+    transport = Scripted()
+    delivery = _delivery(world, transport, clock, 0.0, limits=Limits.parse("*=0/1"))
+    times = _granted(delivery, monkeypatch)
+
+    await _all_sent(delivery, transport, clock, 9)
+
+    for own in times.values():
+        assert own == pytest.approx([1000, 1001, 1002], abs=0.6)
+        assert all(later - earlier >= 1 - 1e-6 for earlier, later in pairwise(own))

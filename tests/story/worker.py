@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from service import log
 from service.clock import SystemClock
+from service.domain.limits import Limits
 from service.mail.smtp import SmtpConfig, SmtpPool
 from service.pipeline.delivery import Delivery
 from service.store.database import open_pool
@@ -34,6 +35,7 @@ async def deliver(dsn: str, port: int) -> None:
         clock=SystemClock(),
         wake=asyncio.Event(),
         connections=4,
+        limits=Limits.parse("*=3/0"),
         batch=5,
         idle=0.05,
     )

@@ -1,0 +1,156 @@
+"""All six mails through the real outbox, delivery and pool to an SMTP server in a process of its own.
+
+Beside it, in the same run and over the same server: the bare rate, that is the same mails as ready-made bytes
+over the same pool, nothing recorded. Every recipient's user and goals are answered for as the dashboard would
+answer, from memory; the rest is what happens in production, with fsync.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+
+from service.app import letter_of
+from service.clock import SystemClock
+from service.domain.dashboard import Preferences, User
+from service.domain.standing import Standing
+from service.domain.transport import Envelope, Result
+from service.jobs import all_jobs
+from service.mail.message import Composer
+from service.mail.samples import NAME, SAMPLES
+from service.mail.smtp import SmtpConfig, SmtpPool
+from service.pipeline.delivery import Delivery
+from service.settings import Settings
+from service.store import embedded
+from service.store.database import migrate, open_pool
+from service.store.outbox import Outbox
+
+_CONNECTIONS = 8
+_DOMAINS = 20
+_SENDER = "hello@example.org"
+_PLAN = """
+WITH n AS (
+    INSERT INTO service.delivery (dedupe_key, channel, job, kind, user_id, zone, local_date, template, locale,
+        address, recipient_name, facts, message_id, message_date, token, not_before, expires_at)
+    SELECT $1 || ':' || n, 'email', $2, $3, 'u' || n, 'UTC', current_date, $1, 'en',
+        'u' || n || '@d' || n % $5 || '.example.net', $4, $6, $1 || n || '@example.org', now(), md5($1 || n),
+        date_trunc('minute', now()) + n * interval '1 microsecond', now() + interval '1 day'
+    FROM generate_series(1, $7::int) AS n RETURNING user_id, kind
+)
+INSERT INTO service.preference_override (user_id, kind, channel, enabled, source)
+SELECT user_id, kind, 'email', true, 'benchmark' FROM n WHERE kind = 'breaks'
+"""
+
+
+async def mixed(mails: int, composer: Composer) -> tuple[float, float]:
+    """Mails per second through the whole way, and of ready-made bytes over the bare pool."""
+    async with _open() as (pool, port):
+        await _plan(pool, mails)
+        config = SmtpConfig("127.0.0.1", port, "none", connections=_CONNECTIONS)
+        transport = SmtpPool(config, SystemClock())
+        delivery = Delivery(
+            Outbox(pool, "benchmark", timedelta(seconds=60)),
+            transport,
+            lambda claimed: composer.compose(letter_of(claimed)),
+            _standing,
+            all_jobs(),
+            sender=lambda _id: _SENDER,
+            clock=SystemClock(),
+            wake=asyncio.Event(),
+            connections=_CONNECTIONS,
+            limits=Settings.load({}).domain_limits,
+        )
+        planned = await pool.fetchval("SELECT count(*) FROM service.delivery")
+        began = time.perf_counter()
+        await delivery.run_once()
+        whole = planned / (time.perf_counter() - began)
+        assert dict(delivery.totals) == {"sent": planned}, delivery.totals
+        bare = await _bare(transport, await _ready_made(pool, composer))
+        await transport.close()
+    return whole, bare
+
+
+@asynccontextmanager
+async def _open() -> AsyncIterator[tuple[asyncpg.Pool, int]]:
+    with tempfile.TemporaryDirectory(prefix="jobs-bench-") as folder:
+        dsn, server = embedded.start(Path(folder) / "postgres")
+        smtp = subprocess.Popen(
+            [sys.executable, "-m", "tests.smtp_server", "--log", os.devnull],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert smtp.stdout is not None
+            port = int(smtp.stdout.readline())
+            pool = await open_pool(dsn, max_size=10)
+            await migrate(pool)
+            yield pool, port
+            await pool.close()
+        finally:
+            smtp.kill()
+            smtp.wait()
+            server.stop()
+
+
+async def _plan(pool: asyncpg.Pool, mails: int) -> None:
+    """The first sample of each template for as many people, in turn."""
+    samples = {sample.template: sample for sample in reversed(SAMPLES)}.values()
+    for sample in samples:
+        values = (sample.template, sample.job, str(sample.kind), NAME, _DOMAINS, dict(sample.facts))
+        await pool.execute(_PLAN, *values, mails // len(samples))
+    await pool.execute("ANALYZE service.delivery")
+
+
+async def _standing(users: Sequence[str], goals: Sequence[str], sessions: Sequence[str]) -> Standing:
+    now = datetime.now(UTC)
+    people = {
+        id_: User(
+            id=id_,
+            name=NAME,
+            email=_address(id_),
+            timezone="UTC",
+            locale="en",
+            active=True,
+            preferences=Preferences(),
+            created_at=now - timedelta(days=100),
+            last_login_at=now,
+        )
+        for id_ in users
+    }
+    return Standing(people, frozenset(goals), frozenset(sessions))
+
+
+def _address(user_id: str) -> str:
+    return f"{user_id}@d{int(user_id[1:]) % _DOMAINS}.example.net"
+
+
+async def _ready_made(pool: asyncpg.Pool, composer: Composer) -> list[Envelope]:
+    """The same mails in the same order."""
+    await pool.execute("UPDATE service.delivery SET state = 'planned', attempt = 0")
+    claimed = await Outbox(pool, "bare", timedelta(seconds=60)).claim(await pool.fetchval(_COUNT))
+    return [Envelope(one.id, _SENDER, one.address, composer.compose(letter_of(one))) for one in claimed]
+
+
+_COUNT = "SELECT count(*) FROM service.delivery"
+
+
+async def _bare(transport: SmtpPool, mails: Sequence[Envelope]) -> float:
+    async def grant(ids: Sequence[int]) -> frozenset[int]:
+        return frozenset(ids)
+
+    async def forget(result: Result) -> None:
+        assert result.accepted
+
+    began = time.perf_counter()
+    await asyncio.gather(
+        *(transport.send(mails[k::_CONNECTIONS], grant, forget) for k in range(_CONNECTIONS))
+    )
+    return len(mails) / (time.perf_counter() - began)
