@@ -4,8 +4,11 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 from playwright.async_api import Browser, async_playwright
+
+Scheme = Literal["light", "dark"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 MISSING = "There is no Chromium: install one (Debian: apt-get install chromium), or name it in CHROMIUM"

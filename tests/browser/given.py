@@ -4,16 +4,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp.test_utils import BaseTestServer
 from playwright.async_api import Browser, ConsoleMessage, Page, Request
 
+from tests.chromium import Scheme
+
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 SERIOUS = {"serious", "critical"}
-
-Scheme = Literal["light", "dark"]
 
 
 @dataclass

@@ -7,7 +7,8 @@ from aiohttp.test_utils import BaseTestServer
 from playwright.async_api import Browser, expect
 
 from service.mail.samples import SAMPLES
-from tests.browser.given import Scheme, Visit, faults, visit
+from tests.browser.given import Visit, faults, visit
+from tests.chromium import Scheme
 from tests.given import inbox
 from tests.mail.reading import parsed
 

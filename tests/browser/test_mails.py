@@ -5,7 +5,8 @@ from playwright.async_api import Browser
 
 from service.mail.samples import NAME, SAMPLES
 from service.mail.words import LANGUAGES
-from tests.browser.given import Scheme, faults
+from tests.browser.given import faults
+from tests.chromium import Scheme
 from tests.mail.cast import composer
 
 

@@ -5,7 +5,8 @@ import pytest
 from aiohttp.test_utils import BaseTestServer
 from playwright.async_api import Browser, expect
 
-from tests.browser.given import Scheme, faults, visit
+from tests.browser.given import faults, visit
+from tests.chromium import Scheme
 
 
 @pytest.mark.parametrize(
