@@ -321,6 +321,7 @@ class Service:
             started=lambda: self.sync.health()["synced_at"] is not None or not self.sync.health()["healthy"],
             ready=self._ready,
             frontend_url=self.settings.frontend_url,
+            public_url=self.settings.public_base,
             bounces=self.bounces,
             explainer=self.explainer,
             previewer=self.previewer,

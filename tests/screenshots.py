@@ -1,4 +1,4 @@
-"""``make screenshots``: every mail and the preference page, narrow and wide, in light and dark.
+"""``make screenshots``: every mail, the preference page and the console, narrow and wide, in light and dark.
 
 All pictures go to ``artefacts/screenshots``; those that the README shows to ``docs/screenshots``.
 """
@@ -7,35 +7,39 @@ import asyncio
 import shutil
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from aiohttp.test_utils import TestServer
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser
 from prometheus_client import CollectorRegistry
 
 from service.admin import AdminDeps, build_app
+from service.jobs import all_jobs
 from service.mail.samples import NAME, SAMPLES, Sample
+from service.pipeline.preview import Previewer
+from tests import chromium
+from tests.chromium import Scheme
 from tests.mail.cast import composer
 
 ROOT = Path(__file__).parents[1]
 ALL = ROOT / "artefacts/screenshots"
 KEPT = ROOT / "docs/screenshots"
-_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 _IN_README = {
     ("goal_deadlines_full", 800, "light"),
     ("weekly_review_full", 800, "dark"),
     ("weekly_review_full", 320, "light"),
+    ("console_mails", 1280, "light"),
 }
-
-Scheme = Literal["light", "dark"]
+_WIDTHS = (320, 800)
+_CONSOLE_WIDTHS = (360, 1280)
+_CONSOLE = {
+    "console_mails": "/console/mails?scheme={scheme}",
+    "console_mail": "/console/mails/monthly_report?scheme={scheme}",
+    "console_source": "/console/mails/daily_check?part=source",
+    "console_problem": "/console/mails/break_reminders?variant=none",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,52 +69,63 @@ def page_of(sample: Sample) -> str:
     ).html
 
 
-def shots(pages: dict[str, str]) -> list[Shot]:
-    """Every page, at both widths and in both schemes."""
+def shots(pages: dict[str, str], widths: tuple[int, int]) -> list[Shot]:
+    """Every page, at both widths and in both schemes, which an address may name."""
     schemes: tuple[Scheme, ...] = ("light", "dark")
     return [
-        Shot(name, page, width, scheme)
+        Shot(name, page.replace("{scheme}", scheme), width, scheme)
         for name, page in pages.items()
-        for width in (320, 800)
+        for width in widths
         for scheme in schemes
     ]
 
 
 class NoDatabase:
-    """Answers like a database that knows nobody: the page shows what it shows to a stranger."""
+    """Answers like a database that knows nobody: pages show what they show to a stranger, and samples."""
 
     async def fetchrow(self, *_: Any) -> None:
         return None
 
-    async def fetchval(self, *_: Any) -> None:
-        return None
+    async def fetchval(self, *_: Any) -> datetime:
+        return datetime(2026, 3, 10, 8, tzinfo=UTC)
 
     async def fetch(self, *_: Any) -> list[Any]:
         return []
 
 
-def recipient_pages() -> TestServer:
-    """The pages behind the links in the mails, on this machine."""
+def our_pages() -> TestServer:
+    """The pages behind the links in the mails and those of the console, on this machine."""
     nothing: Any = NoDatabase()
-    deps = AdminDeps(nothing, nothing, {}, loopback=True, registry=CollectorRegistry(), frontend_url="/")
+    made = composer()
+    previewer = Previewer(nothing, nothing, all_jobs(), made, made.compose, nothing)
+    deps = AdminDeps(
+        nothing,
+        nothing,
+        {},
+        loopback=True,
+        registry=CollectorRegistry(),
+        frontend_url="/",
+        previewer=previewer,
+    )
     return TestServer(build_app(deps), host="127.0.0.1")
 
 
 async def main() -> int:
     """Take them all; 1 where there is no browser."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        print("There is no Chromium on the PATH. On Debian: apt-get install chromium", file=sys.stderr)
+    if chromium.find() is None:
+        print(chromium.MISSING, file=sys.stderr)
         return 1
     ALL.mkdir(parents=True, exist_ok=True)
     KEPT.mkdir(parents=True, exist_ok=True)
-    async with async_playwright() as driver, recipient_pages() as server:
-        browser = await driver.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
-        pages = {sample.name: page_of(sample) for sample in SAMPLES}
-        taken = shots({**pages, "preferences": str(server.make_url("/preferences/nobody"))})
+    async with chromium.browser() as browser, our_pages() as server:
+        base = str(server.make_url("/")).rstrip("/")
+        pages = {sample.name: page_of(sample) for sample in SAMPLES} | {
+            "preferences": f"{base}/preferences/nobody"
+        }
+        console = {name: base + path for name, path in _CONSOLE.items()}
+        taken = shots(pages, _WIDTHS) + shots(console, _CONSOLE_WIDTHS)
         for shot in taken:
             await photograph(browser, shot)
-        await browser.close()
     print(f"{len(taken)} pictures in {ALL.relative_to(ROOT)}")
     return 0
 
@@ -120,9 +135,14 @@ async def photograph(browser: Browser, shot: Shot) -> None:
     page = await browser.new_page(viewport={"width": shot.width, "height": 400}, color_scheme=shot.scheme)
     try:
         await (page.goto(shot.page) if shot.page.startswith("http") else page.set_content(shot.page))
-        wide = await page.evaluate("document.documentElement.scrollWidth")
+        wide, high = await page.evaluate(
+            "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+        )
         if wide > shot.width:
             raise RuntimeError(f"{shot.file}: {wide} px wide, the window has {shot.width}")
+        if await page.locator("iframe").count():
+            # What lies below the window is not painted in frames.
+            await page.set_viewport_size({"width": shot.width, "height": high})
         await page.screenshot(path=ALL / shot.file, full_page=True)
     finally:
         await page.close()

@@ -98,28 +98,30 @@ async def headers(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every failure into ``{success: false, error}``; details of the unexpected stay in the log."""
+    """Turn every failure into ``{success: false, error}``."""
     try:
         return await handler(request)
-    except Refused as problem:
-        return error(problem.status, str(problem))
-    except web.HTTPException as problem:
-        return _http_error(problem)
-    except tuple(_STATUS) as problem:
-        return error(_STATUS[type(problem)], str(problem))
-    except _DATABASE as problem:
+    except Exception as problem:  # noqa: BLE001 - whatever it is, the caller gets an answer
+        response = error(*failure(request, problem))
+        if isinstance(problem, web.HTTPException) and (allow := problem.headers.get("Allow")):
+            response.headers["Allow"] = allow
+        return response
+
+
+def failure(request: web.Request, problem: Exception) -> tuple[int, str]:
+    """The status and the sentence for what went wrong; details of the unexpected stay in the log."""
+    match problem:
+        case Refused():
+            return problem.status, str(problem)
+        case web.HTTPException():
+            return problem.status, problem.reason
+    if status := _STATUS.get(type(problem)):
+        return status, str(problem)
+    if isinstance(problem, _DATABASE):
         log.warning("admin_unavailable", path=_route(request), error=type(problem).__name__)
-        return error(503, "The database cannot be reached now; try again soon")
-    except Exception:
-        log.exception("admin_error", path=_route(request))
-        return error(500, "Internal error; the log has the details")
-
-
-def _http_error(problem: web.HTTPException) -> web.Response:
-    response = error(problem.status, problem.reason)
-    if allow := problem.headers.get("Allow"):
-        response.headers["Allow"] = allow
-    return response
+        return 503, "The database cannot be reached now; try again soon"
+    log.error("admin_error", path=_route(request), exc_info=problem)
+    return 500, "Internal error; the log has the details"
 
 
 def _route(request: web.Request) -> str:
@@ -156,7 +158,7 @@ async def auth(request: web.Request, handler: Handler) -> web.StreamResponse:
     if not _protected(request.path):
         return await handler(request)
     deps = request.app[DEPS]
-    role = _open_role(request, deps) if not deps.tokens else _token_role(request, deps)
+    role = open_role(request, deps) if not deps.tokens else _token_role(request, deps)
     if not allowed(role, request.method, request.path):
         raise Refused(403, f"The role {role} may not do this")
     request[ROLE] = role
@@ -171,7 +173,8 @@ def _token_role(request: web.Request, deps: AdminDeps) -> Role:
     return role
 
 
-def _open_role(request: web.Request, deps: AdminDeps) -> Role:
+def open_role(request: web.Request, deps: AdminDeps) -> Role:
+    """The role of whoever asks where no token is configured. Raises Refused."""
     if not deps.loopback:
         raise Refused(503, "ADMIN_TOKEN is not configured")
     # Without tokens only this machine's own tools may in: no web page, not even by DNS rebinding.

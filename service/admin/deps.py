@@ -1,7 +1,7 @@
 """What the HTTP face needs to be given, and how its handlers find it."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ import asyncpg
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from service.clock import Clock, SystemClock
 from service.pipeline.preview import Ask, Preview
 
 
@@ -110,11 +111,13 @@ class AdminDeps:
     started: Callable[[], bool] = lambda: True
     ready: Callable[[], Awaitable[str | None]] | None = None
     frontend_url: str = ""
+    public_url: str = ""
     bounces: Bounces | None = None
     explainer: Explainer | None = None
     previewer: Previewer | None = None
     observe: Callable[[float, int], None] | None = None
     """Told of every answer: seconds, status."""
+    clock: Clock = field(default_factory=SystemClock)
 
 
 DEPS: web.AppKey[AdminDeps] = web.AppKey("deps", AdminDeps)

@@ -12,7 +12,8 @@ from service.pipeline.preview import Ask
 routes = web.RouteTableDef()
 
 
-def _previewer(request: web.Request) -> Previewer:
+def previewer_of(request: web.Request) -> Previewer:
+    """The previewer of this process. Raises Refused."""
     previewer = request.app[DEPS].previewer
     if previewer is None:
         raise Refused(503, "This process makes no mails")
@@ -27,7 +28,7 @@ def _ask(asked: body.PreviewBody) -> Ask:
 async def preview(request: web.Request) -> web.Response:
     """The mail that a job would write to somebody, or a sample of it."""
     asked = await body.read(request, body.PreviewBody)
-    found = await _previewer(request).preview(_ask(asked))
+    found = await previewer_of(request).preview(_ask(asked))
     return web.json_response({"success": True, "data": asdict(found)})
 
 
@@ -35,5 +36,5 @@ async def preview(request: web.Request) -> web.Response:
 async def test_send(request: web.Request) -> web.Response:
     """The same, sent once to an address, marked as a test."""
     asked = await body.read(request, body.TestSendBody)
-    message_id = await _previewer(request).send_test(_ask(asked), asked.to, str(request[ROLE]))
+    message_id = await previewer_of(request).send_test(_ask(asked), asked.to, str(request[ROLE]))
     return web.json_response({"success": True, "messageId": message_id})

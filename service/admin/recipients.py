@@ -6,7 +6,6 @@ repeated, and answers the same for a token that nobody has.
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -15,6 +14,7 @@ from babel.core import negotiate_locale
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.admin.deps import DEPS
+from service.admin.look import PAGES, style
 from service.admin.wishes import HOURLY, TIMES, ZONES, Settings, Switch, Wishes, read_wishes
 from service.domain.contact import Overrides, refusal
 from service.domain.dashboard import Channel, Kind
@@ -23,7 +23,6 @@ from service.store import queries
 from service.store.replica import preferences_from_json
 
 _SQL = queries.load(__file__)
-_FOLDER = Path(__file__).parent / "pages"
 _CSP = (
     "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none';"
     " img-src data:"
@@ -36,7 +35,7 @@ routes = web.RouteTableDef()
 def _pages(words: Words) -> Environment:
     """The pages in one language."""
     pages = Environment(
-        loader=FileSystemLoader(_FOLDER),
+        loader=FileSystemLoader(PAGES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -60,8 +59,7 @@ def effective(preferences: Mapping[str, Any], overrides: Overrides) -> dict[Swit
 @routes.get("/pages.css")
 async def stylesheet(_request: web.Request) -> web.Response:
     """The look of these pages, the same for everybody."""
-    text = (_FOLDER / "pages.css").read_text("utf-8")
-    return web.Response(text=text, content_type="text/css", headers={"Cache-Control": "public, max-age=3600"})
+    return style("pages.css")
 
 
 # ── Unsubscribing ───────────────────────────────────────────────────────────────────────────────────────────

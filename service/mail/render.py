@@ -135,7 +135,10 @@ def _tidied(value: Any, limit: int) -> Any:
 
 
 def fitted(facts: dict[str, Any]) -> dict[str, Any]:
-    """At most ``GOALS_SHOWN`` goals over all sections; the rest is added to ``more``."""
+    """At most ``GOALS_SHOWN`` goals over all sections; the rest is added to ``more``.
+
+    ``count`` of a section: how many there are, shown or not; those left out before are also due soon.
+    """
     if not {"sections", "more"} <= facts.keys():
         return facts  # another kind of mail, or a mistake that printing will name
     room, hidden, sections = GOALS_SHOWN, 0, []
@@ -144,7 +147,9 @@ def fitted(facts: dict[str, Any]) -> dict[str, Any]:
         hidden += len(section["goals"]) - len(goals)
         room -= len(goals)
         if goals:
-            sections.append(section | {"goals": goals})
+            before = facts["more"] if section["key"] == "also" else 0
+            count = len(section["goals"]) + before
+            sections.append(section | {"goals": goals, "count": count})
     return facts | {"sections": sections, "more": facts["more"] + hidden}
 
 

@@ -5,7 +5,7 @@ Sources are English; ``catalogues/<language>.po`` holds the others. A language i
 
 import gettext
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -69,6 +69,13 @@ _SECTIONS = {
     "week": N_("Due in one week"),
     "also": N_("Also due soon"),
 }
+_DUE = {
+    "tomorrow": N_("%(num)s due tomorrow"),
+    "today": N_("%(num)s due today"),
+    "overdue": N_("%(num)s overdue"),
+    "week": N_("%(num)s due in one week"),
+    "also": N_("%(num)s due soon"),
+}
 
 
 class Words:
@@ -113,6 +120,11 @@ class Words:
     def section(self, key: str) -> str:
         """A section of the deadline mail."""
         return self.gettext(_SECTIONS[key])
+
+    def due(self, sections: Sequence[Mapping[str, Any]]) -> str:
+        """How many goals are due when, by the first two sections: ``2 due tomorrow, 1 due today``."""
+        counts = [(_DUE[section["key"]], section["count"]) for section in sections[:2]]
+        return ", ".join(self.gettext(text) % {"num": count} for text, count in counts)
 
     def greeting(self, name: str) -> str:
         """The first words of the mail; fits people whose name nobody knows."""

@@ -581,19 +581,21 @@ async def test_a_stage_is_remembered_with_what_became_of_its_message(world: Worl
 
 
 @pytest.mark.parametrize(
-    ("days", "subject"),
+    ("days", "subject", "headline"),
     [
-        ([1], "Due tomorrow: Goal g0"),
-        ([0], "Due today: Goal g0"),
-        ([-1], "Overdue: Goal g0"),
-        ([7], "Due in one week: Goal g0"),
-        ([1, 1], "2 goals due soon, 2 tomorrow"),
-        ([1, 0, 7], "3 goals due soon, 1 tomorrow"),
-        ([7, 3], "2 goals due soon"),
+        ([1], "Due tomorrow: Goal g0", "Due tomorrow"),
+        ([0], "Due today: Goal g0", "Due today"),
+        ([-1], "Overdue: Goal g0", "Overdue"),
+        ([7], "Due in one week: Goal g0", "Due in one week"),
+        ([1, 1], "2 goals due soon, 2 tomorrow", "2 due tomorrow"),
+        ([1, 0, 7], "3 goals due soon, 1 tomorrow", "1 due tomorrow, 1 due today"),
+        ([7, 3], "2 goals due soon", "1 due in one week, 1 due soon"),
+        ([0, -1], "2 goals due soon", "1 due today, 1 overdue"),
+        ([1, *[4] * 14], "15 goals due soon, 1 tomorrow", "1 due tomorrow, 14 due soon"),
     ],
 )
-async def test_the_subject_names_one_goal_or_counts_several(
-    world: World, days: list[int], subject: str
+async def test_the_subject_names_one_goal_or_counts_several_and_the_headline_says_when(
+    world: World, days: list[int], subject: str, headline: str
 ) -> None:
     goals = (goal(f"g{n}", due=(TODAY + timedelta(days=d)).isoformat()) for n, d in enumerate(days))
     await world.live(user(), *goals)
@@ -607,7 +609,7 @@ async def test_the_subject_names_one_goal_or_counts_several(
     assert mail["Subject"] == subject
     text = mail.get_body(("plain",))
     assert text is not None
-    assert subject in text.get_content().splitlines()
+    assert headline in text.get_content().splitlines()
 
 
 async def test_what_finds_no_room_in_the_mail_is_counted_there(world: World) -> None:

@@ -1,0 +1,36 @@
+"""Every mail in a real browser: nothing serious for axe, no wider than its window, nothing from elsewhere."""
+
+import pytest
+from playwright.async_api import Browser
+
+from service.mail.samples import NAME, SAMPLES
+from service.mail.words import LANGUAGES
+from tests.browser.given import faults
+from tests.chromium import Scheme
+from tests.mail.cast import composer
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(320, "dark"), (800, "light")])
+async def test_every_mail_can_be_read_by_everybody(browser: Browser, width: int, scheme: Scheme) -> None:
+    made = composer()
+    page = await browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    found = {}
+    for sample in SAMPLES:
+        for language in LANGUAGES:
+            mail = made.render(
+                sample.template,
+                sample.facts,
+                locale=language,
+                name=NAME,
+                links=made.links("Zx8QmN3vR5tY7uI9oP1aSd"),
+                kind=sample.kind,
+            )
+            await page.set_content(mail.html)
+            found[sample.name, language] = await faults(page)
+            wide = await page.evaluate("document.documentElement.scrollWidth")
+            assert wide == width, (sample.name, language)
+
+    assert {name: those for name, those in found.items() if those} == {}
+    assert requests == []
