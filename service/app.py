@@ -39,6 +39,7 @@ from service.manager import JobManager
 from service.pipeline.bounces import BounceBox, BounceIntake
 from service.pipeline.delivery import Delivery
 from service.pipeline.explain import Explainer
+from service.pipeline.inbox import Inbox
 from service.pipeline.preview import Previewer
 from service.pipeline.runner import Runner
 from service.pipeline.supervisor import Loop, Supervisor
@@ -287,6 +288,7 @@ class Service:
     trigger: TriggerLoop
     runner: Runner
     delivery: Delivery
+    inbox: Inbox | None
     supervisor: Supervisor
     manager: JobManager
     bounces: BounceIntake | None
@@ -369,6 +371,7 @@ async def open_service(
             clock_zone=settings.service_timezone if settings.reminder_time_mode == "service" else None,
             resent=settings.resent_kinds,
             spread=timedelta(seconds=settings.mail_spread_seconds),
+            to_dashboard=settings.in_app == "dashboard",
             jitter=timedelta(seconds=settings.claim_jitter_seconds),
             grace=timedelta(seconds=settings.shutdown_grace_seconds),
         )
@@ -384,6 +387,9 @@ async def open_service(
             connections=settings.smtp_connections,
             rate=settings.smtp_rate,
         )
+        dashboard_inbox = None
+        if settings.in_app == "dashboard":
+            dashboard_inbox = Inbox(pool, sync.notify, sync.standing, jobs, composer.notice)
         bounces = intake_of(settings, Bounces(pool, outbox))
         watched: dict[str, Loop] = {
             "sync": sync.serve,
@@ -394,6 +400,8 @@ async def open_service(
         }
         if bounces and settings.bounce_maildir:
             watched["bounces"] = BounceBox(settings.bounce_maildir, bounces).serve
+        if dashboard_inbox:
+            watched["inbox"] = dashboard_inbox.serve
         supervisor = Supervisor(clock, watched)
         loops = Loops(supervisor, settings.shutdown_grace_seconds)
         manager = JobManager(
@@ -404,13 +412,13 @@ async def open_service(
             schedules={id_: timing.schedule for id_, timing in timings.items()},
             open=loops.start,
             close=loops.stop,
-            checks=lambda: _checks(supervisor, delivery, transport, sync),
+            checks=lambda: _checks(supervisor, delivery, transport, sync, dashboard_inbox),
             clock=clock,
         )
         stack.push_async_callback(manager.shutdown)
         yield Service(
             settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
-            runner, delivery, supervisor, manager, bounces, Explainer(pool, runner, jobs),
+            runner, delivery, dashboard_inbox, supervisor, manager, bounces, Explainer(pool, runner, jobs),
             Previewer(pool, runner, jobs, composer, composer.compose, transport),
         )  # fmt: skip
 
@@ -437,19 +445,24 @@ async def _show_presence(ledger: Ledger, stop: asyncio.Event) -> None:
 
 
 async def _checks(
-    supervisor: Supervisor, delivery: Delivery, transport: Transport, sync: Sync
+    supervisor: Supervisor, delivery: Delivery, transport: Transport, sync: Sync, inbox_there: Inbox | None
 ) -> dict[str, dict[str, Any]]:
     """Each dependency's own view, for health."""
     dashboard = sync.health()
     mail = delivery.problem or await transport.ping()
-    return {
+    checks = {"inbox": _check(inbox_there.problem)} if inbox_there else {}
+    return checks | {
         "dashboard": {"status": "running" if dashboard["healthy"] else "unhealthy", "details": dashboard},
-        "mail": {"status": "unhealthy" if mail else "running", "details": {"problem": mail}},
+        "mail": _check(mail),
         "loops": {
             "status": "running" if supervisor.healthy else "unhealthy",
             "details": supervisor.report(),
         },
     }
+
+
+def _check(problem: str | None) -> dict[str, Any]:
+    return {"status": "unhealthy" if problem else "running", "details": {"problem": problem}}
 
 
 # ── Serving ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -97,6 +97,10 @@ Revalidate = Callable[[dict[str, Any], Standing], dict[str, Any] | None]
 """``revalidate(frozen facts, how things stand now)``: the facts that remain true; None if nothing does."""
 
 
+InApp = Callable[[dict[str, Any]], dict[str, Any]]
+"""``in_app(facts)``: ``Message.in_app`` of the facts that remain true, where it names what may go away."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One job. ``useful_until(nominal_local)`` is the local wall-clock time after which a slot is missed."""
@@ -111,6 +115,7 @@ class Job:
     decide: Decide
     kind: Kind | None = None
     revalidate: Revalidate | None = None
+    in_app: InApp | None = None
     overlap: bool = False
     timeout: timedelta = timedelta(minutes=30)
     max_attempts: int = 5
