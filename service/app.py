@@ -445,12 +445,12 @@ async def _show_presence(ledger: Ledger, stop: asyncio.Event) -> None:
 
 
 async def _checks(
-    supervisor: Supervisor, delivery: Delivery, transport: Transport, sync: Sync, inbox_there: Inbox | None
+    supervisor: Supervisor, delivery: Delivery, transport: Transport, sync: Sync, notes: Inbox | None
 ) -> dict[str, dict[str, Any]]:
     """Each dependency's own view, for health."""
     dashboard = sync.health()
     mail = delivery.problem or await transport.ping()
-    checks = {"inbox": _check(inbox_there.problem)} if inbox_there else {}
+    checks = {"inbox": _check(notes.problem)} if notes else {}
     return checks | {
         "dashboard": {"status": "running" if dashboard["healthy"] else "unhealthy", "details": dashboard},
         "mail": _check(mail),

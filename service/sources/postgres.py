@@ -226,7 +226,7 @@ def _writable() -> Iterator[None]:
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
-        raise InboxClosed(_FORBIDDEN) from error
+        raise InboxClosed(f"{_FORBIDDEN} ({error})") from error
     except (asyncpg.ReadOnlySQLTransactionError, asyncpg.FeatureNotSupportedError) as error:
         raise InboxClosed(
             f"the dashboard's server is read-only: let DASHBOARD_URL lead to its primary, {INSTEAD}"

@@ -395,6 +395,10 @@ async def test_a_postgres_role_that_may_not_write_is_told_what_to_grant(
         assert "GRANT SELECT, INSERT ON notifications" in (inbox.problem or "")
         assert set((await stage.kept()).values()) == {WAITING}
 
+        await dashboard.connection.execute(f"GRANT INSERT (id) ON notifications TO {role}")
+        assert await inbox.run_once() == 0
+        assert "permission denied for table notifications" in (inbox.problem or "")
+
         await dashboard.connection.execute(f"GRANT INSERT ON notifications TO {role}")
         assert await inbox.run_once() == 1
         assert len(await dashboard.notes()) == 1
