@@ -40,6 +40,7 @@ from service.manager import JobManager
 from service.pipeline.bounces import BounceBox, BounceIntake
 from service.pipeline.delivery import Delivery
 from service.pipeline.explain import Explainer
+from service.pipeline.inbox import Inbox
 from service.pipeline.preview import Previewer
 from service.pipeline.runner import Runner
 from service.pipeline.supervisor import Loop, Supervisor
@@ -299,6 +300,7 @@ class Service:
     trigger: TriggerLoop
     runner: Runner
     delivery: Delivery
+    inbox: Inbox | None
     supervisor: Supervisor
     manager: JobManager
     bounces: BounceIntake | None
@@ -385,6 +387,7 @@ async def open_service(
             resent=settings.resent_kinds,
             spread=timedelta(seconds=settings.mail_spread_seconds),
             parts=parts_of(settings),
+            to_dashboard=settings.in_app == "dashboard",
             jitter=timedelta(seconds=settings.claim_jitter_seconds),
             grace=timedelta(seconds=settings.shutdown_grace_seconds),
         )
@@ -401,6 +404,9 @@ async def open_service(
             rate=settings.smtp_rate,
             limits=settings.domain_limits,
         )
+        dashboard_inbox = None
+        if settings.in_app == "dashboard":
+            dashboard_inbox = Inbox(pool, sync.notify, sync.standing, jobs, composer.notice)
         bounces = intake_of(settings, Bounces(pool, outbox))
         vitals = Vitals(clock, lambda: _gauges(pool))
         watched: dict[str, Loop] = {
@@ -413,6 +419,8 @@ async def open_service(
         }
         if bounces and settings.bounce_maildir:
             watched["bounces"] = BounceBox(settings.bounce_maildir, bounces).serve
+        if dashboard_inbox:
+            watched["inbox"] = dashboard_inbox.serve
         supervisor = Supervisor(clock, watched)
         loops = Loops(supervisor, settings.shutdown_grace_seconds)
         manager = JobManager(
@@ -423,13 +431,14 @@ async def open_service(
             schedules={id_: timing.schedule for id_, timing in timings.items()},
             open=loops.start,
             close=loops.stop,
-            checks=lambda: _checks(supervisor, delivery, outbox, transport, sync),
+            checks=lambda: _checks(supervisor, delivery, outbox, transport, sync, dashboard_inbox),
             clock=clock,
         )
         stack.push_async_callback(manager.shutdown)
         yield Service(
             settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
-            runner, delivery, supervisor, manager, bounces, Explainer(pool, runner, jobs, timings, zone),
+            runner, delivery, dashboard_inbox, supervisor, manager, bounces,
+            Explainer(pool, runner, jobs, timings, zone),
             Previewer(pool, runner, jobs, composer, composer.compose, transport), vitals,
         )  # fmt: skip
 
@@ -474,23 +483,30 @@ def _gauges(pool: asyncpg.Pool) -> dict[str, float | None]:
 
 
 async def _checks(
-    supervisor: Supervisor, delivery: Delivery, outbox: Outbox, transport: Transport, sync: Sync
+    supervisor: Supervisor,
+    delivery: Delivery,
+    outbox: Outbox,
+    transport: Transport,
+    sync: Sync,
+    notes: Inbox | None,
 ) -> dict[str, dict[str, Any]]:
     """Each dependency's own view, for health."""
     dashboard = sync.health()
     mail = delivery.problem or await transport.ping()
     paused = {domain: until.isoformat() for domain, until in (await _paused(outbox)).items()}
-    return {
+    checks = {"inbox": _check(notes.problem)} if notes else {}
+    return checks | {
         "dashboard": {"status": "running" if dashboard["healthy"] else "unhealthy", "details": dashboard},
-        "mail": {
-            "status": "unhealthy" if mail else "running",
-            "details": {"problem": mail, "pausedDomains": paused},
-        },
+        "mail": _check(mail, pausedDomains=paused),
         "loops": {
             "status": "running" if supervisor.healthy else "unhealthy",
             "details": supervisor.report(),
         },
     }
+
+
+def _check(problem: str | None, **more: Any) -> dict[str, Any]:
+    return {"status": "unhealthy" if problem else "running", "details": {"problem": problem, **more}}
 
 
 async def _paused(outbox: Outbox) -> dict[str, datetime]:

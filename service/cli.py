@@ -302,6 +302,8 @@ async def _drain(service: app.Service) -> None:
     """Send what was planned, as far as it is due now."""
     while await service.delivery.run_once():
         continue
+    while service.inbox and await service.inbox.run_once():
+        continue
 
 
 # ── Printing ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ ServiceError
 ├── AlreadyRunning         the job runs already and does not overlap itself
 ├── SchemaUnknown          documents exist, but no schema profile fits them
 ├── SourceUnavailable      the dashboard's database cannot be reached now
+├── InboxClosed            the dashboard has no inbox that we may write to; the sentence says the remedy
 └── LeaseLost              this process no longer owns the run; whatever it meant to write is refused
 """
 
@@ -89,6 +90,15 @@ class SourceUnavailable(ServiceError):
 
 class NotYet(ServiceError):
     """A statistic rests on another one that is not there yet. The run waits within its lateness."""
+
+    permanent = False
+
+
+class InboxClosed(ServiceError):
+    """The dashboard has no inbox for notifications, or not one that this service may write to.
+
+    Notifications wait here until it opens; the sentence says what is missing and what to do.
+    """
 
     permanent = False
 

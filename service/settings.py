@@ -99,6 +99,8 @@ class Settings(BaseModel):
     """Mails of one slot are spread over so many seconds."""
 
     # Reminders
+    in_app: Literal["service", "dashboard"] = "service"
+    """Where in-app notifications are kept: here, served by the API, or in the dashboard's own inbox too."""
     daily_check_days: str = "mon,tue,wed,thu,fri,sat,sun"
     inactive_steps: str = "3,7,14"
 

@@ -26,19 +26,44 @@ def server() -> Iterator[str]:
     if given := os.environ.get("TEST_MONGODB_URL"):
         yield given
         return
+    with _process("--replSet", "rs0") as port:
+        url = f"mongodb://127.0.0.1:{port}/?directConnection=true"
+        _initiate(url, port)
+        yield url
+
+
+@contextmanager
+def guarded() -> Iterator[tuple[str, Any]]:
+    """A server with accounts: its address as ``{}@host/``, for ``user:password``, and its administrator."""
+    with _process("--auth") as port:
+        root = {"roles": ["root"], "pwd": "root"}
+        _first_account(port, root)
+        with MongoClient[dict[str, Any]](f"mongodb://root:root@127.0.0.1:{port}/") as client:
+            yield f"mongodb://{{}}@127.0.0.1:{port}/", client
+
+
+def _first_account(port: int, account: dict[str, Any]) -> None:
+    """Accounts start with one that may be made without any, from this machine."""
+    with MongoClient[dict[str, Any]](
+        f"mongodb://127.0.0.1:{port}/", serverSelectionTimeoutMS=60_000
+    ) as client:
+        client.admin.command("createUser", "root", **account)
+
+
+@contextmanager
+def _process(*arguments: str) -> Iterator[int]:
+    """A mongod of its own; the port on which it will answer."""
     if not BINARY.exists():
         pytest.skip("no mongod here; set TEST_MONGODB_URL")
     folder = Path(tempfile.mkdtemp(prefix="jobs-mongo-"))
     port = _free_port()
     process = subprocess.Popen(
         [str(BINARY), "--dbpath", str(folder), "--port", str(port), "--bind_ip", "127.0.0.1",
-         "--replSet", "rs0", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--quiet"],
+         *arguments, "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--quiet"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    url = f"mongodb://127.0.0.1:{port}/?directConnection=true"
     try:
-        _initiate(url, port)
-        yield url
+        yield port
     finally:
         process.kill()
         process.wait()

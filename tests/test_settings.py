@@ -49,6 +49,13 @@ def test_all_problems_are_reported_at_once_by_name() -> None:
     assert "'*=1/x': write" in limits
 
 
+def test_notifications_stay_here_unless_the_dashboard_is_named() -> None:
+    assert Settings.load({}).in_app == "service"
+    assert Settings.load({"IN_APP": "dashboard"}).in_app == "dashboard"
+    with pytest.raises(ConfigurationError, match="IN_APP"):
+        Settings.load({"IN_APP": "both"})
+
+
 def test_a_secret_can_come_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
 

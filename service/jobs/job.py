@@ -102,6 +102,10 @@ Revalidate = Callable[[dict[str, Any], Standing], dict[str, Any] | None]
 """``revalidate(frozen facts, how things stand now)``: the facts that remain true; None if nothing does."""
 
 
+InApp = Callable[[dict[str, Any]], dict[str, Any]]
+"""``in_app(facts)``: ``Message.in_app`` of the facts that remain true, where it names what may go away."""
+
+
 async def _read_nobody(_connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[Page]:
     nobody: tuple[Page, ...] = ()
     for page in nobody:
@@ -176,6 +180,7 @@ class Job:
     work: Work | None = None
     kind: Kind | None = None
     revalidate: Revalidate | None = None
+    in_app: InApp | None = None
     overlap: bool = False
     timeout: timedelta = timedelta(minutes=30)
     max_attempts: int = 5

@@ -130,6 +130,7 @@ class Runner:
     ``notice`` words an in-app notification: (template, facts, locale) to title, message and button.
     ``resent``: kinds of mail that are sent once more when their receipt is unknown.
     ``spread``: over how long the mails of one slot leave.
+    ``to_dashboard``: in-app notifications are also written into the dashboard's own inbox.
     ``clock_zone``: one zone for all local dates (``REMINDER_TIME_MODE=service``), else None.
     ``parts``: what statistics use beside the database.
     """
@@ -151,6 +152,7 @@ class Runner:
         resent: frozenset[str] = frozenset(),
         spread: timedelta = timedelta(0),
         parts: Parts = Parts(),
+        to_dashboard: bool = False,
         jitter: timedelta = timedelta(0),
         grace: timedelta = timedelta(seconds=20),
         idle: float = 5.0,
@@ -169,6 +171,7 @@ class Runner:
         self._resent = resent
         self._spread = spread
         self._parts = parts
+        self._to_dashboard = to_dashboard
         self._jitter = jitter
         self._grace = grace
         self._idle = idle
@@ -443,7 +446,9 @@ class Runner:
 
     async def _apply(self, run: Run, job: Job, tick: Tick, page: Page) -> list[str]:
         """One page in one transaction: fence, messages, reasons, progress."""
-        stamp = Stamp(run.id, run.job, run.nominal_at, self._mail_domain, self._resent, self._spread)
+        stamp = Stamp(
+            run.id, run.job, run.nominal_at, self._mail_domain, self._resent, self._spread, self._to_dashboard
+        )
         async with self._ledger.step(run) as connection:
             if job.kind in contact.NUDGES:
                 await planning.lock_budget(connection)

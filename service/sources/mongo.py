@@ -10,10 +10,12 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError, InvalidId
 from bson.objectid import ObjectId
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo.errors import PyMongoError
+from pymongo import UpdateOne, WriteConcern
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
-from service.errors import ConfigurationError, SourceUnavailable
-from service.sources.page import Page
+from service.domain.note import Note, digest, record
+from service.errors import ConfigurationError, InboxClosed, SourceUnavailable
+from service.sources.page import INBOX, INSTEAD, Page
 from service.sources.profiles import Document, Table, identity, instant
 
 # Years beyond 9999 and broken text must arrive as something that can be counted, not as an exception.
@@ -24,6 +26,8 @@ _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
     unicode_decode_error_handler="replace",
 )
 _BY_ID = [("_id", 1)]
+_KEPT = WriteConcern("majority", wtimeout=10_000)  # what is acknowledged survives a change of the primary
+_FORBIDDEN = {13, 166, 8000}  # Unauthorized, CommandNotSupportedOnView, the refusal of a hosted MongoDB
 
 
 @contextmanager
@@ -36,7 +40,7 @@ def _reachable() -> Iterator[None]:
 
 
 class MongoSource:
-    """Reads one MongoDB database, never writes. ``timeout``: seconds until it counts as unreachable."""
+    """Reads one MongoDB database and writes notes. ``timeout``: seconds until it counts as unreachable."""
 
     def __init__(self, url: str, *, database: str = "", timeout: float = 5.0) -> None:
         self._url = url
@@ -147,6 +151,61 @@ class MongoSource:
         query = self._database[table.name].find({"_id": {"$in": _keys(ids)}}, {"_id": 1})
         with _reachable():
             return frozenset(key for d in await query.to_list(None) if (key := identity(d["_id"])))
+
+    async def notify(self, notes: Sequence[Note]) -> dict[str, str]:
+        """Upsert notes by their id, touching nothing that is there; see ``Source.notify``."""
+        with _reachable(), _writable():
+            found = await self._database.list_collection_names(
+                filter={"name": INBOX}, authorizedCollections=True
+            )
+            if not found:  # an upsert would make one that the dashboard does not know of
+                raise InboxClosed(f"the dashboard has no collection {INBOX}; create it, {INSTEAD}")
+            if not notes:
+                return {}
+            inbox = self._database[INBOX].with_options(write_concern=_KEPT)
+            try:
+                await inbox.bulk_write([_upsert(note) for note in notes], ordered=False)
+            except BulkWriteError as error:
+                return _refused(notes, error)
+        return {}
+
+
+@contextmanager
+def _writable() -> Iterator[None]:
+    """A user who may only read, or an inbox that is a view."""
+    try:
+        yield
+    except OperationFailure as error:
+        if error.code not in _FORBIDDEN:
+            raise
+        raise InboxClosed(
+            f"the dashboard's {INBOX} may not be written to (MongoDB error {error.code}):"
+            f" allow find, insert and update there, {INSTEAD}"
+        ) from error
+
+
+def _upsert(note: Note) -> UpdateOne:
+    document = {_camel(name): value for name, value in record(note).items() if value is not None}
+    for name in ("userId", "relatedId"):
+        if ObjectId.is_valid(document.get(name)):
+            document[name] = ObjectId(document[name])
+    return UpdateOne({"_id": ObjectId(digest(note.key)[:12])}, {"$setOnInsert": document}, upsert=True)
+
+
+def _refused(notes: Sequence[Note], error: BulkWriteError) -> dict[str, str]:
+    """Whose document the dashboard's own rules refuse; that it is there already is none."""
+    details: Mapping[str, Any] = error.details
+    if details.get("writeConcernErrors"):  # some may be lost again: write them all once more
+        raise error
+    failed = [one for one in details["writeErrors"] if "_id" not in one.get("keyPattern", {})]
+    if forbidden := next((one for one in failed if one["code"] in _FORBIDDEN), None):
+        raise OperationFailure(forbidden["errmsg"], forbidden["code"])
+    return {notes[one["index"]].key: f"{one['errmsg']} ({one['code']})" for one in failed}
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(word.title() for word in rest)
 
 
 def _projection(table: Table) -> dict[str, int]:

@@ -1,19 +1,27 @@
-"""A dashboard in PostgreSQL. Reads only: each session is read-only; names come from a profile, quoted."""
+"""A dashboard in PostgreSQL. Each session is read-only, but for writing notes; names are quoted."""
 
 import json
-from collections.abc import AsyncGenerator, Iterator, Sequence
+import uuid
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import asyncpg
 
-from service.errors import SchemaUnknown, SourceUnavailable
-from service.sources.page import Page
+from service.domain.note import Note, digest, record
+from service.errors import InboxClosed, SchemaUnknown, SourceUnavailable
+from service.sources.page import INBOX, INSTEAD, Page
 from service.sources.profiles import Document, Table, identity, instant
 from service.store import queries
 
 _SQL = queries.load(__file__)
+_NEEDED = ("id", "user_id", "title", "message")
+_NOTE = (*_NEEDED, "type", "data", "related_id", "related_model", "priority", "channels", "status", "action",
+         "scheduled_for", "sent_at", "read_at", "expires_at", "created_at", "updated_at")  # fmt: skip
+_ID_TYPES = {"uuid", "text", "character varying", "character"}
+_FORBIDDEN = f"the dashboard's {INBOX} may not be written to: GRANT SELECT, INSERT ON {INBOX}, {INSTEAD}"
+_REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.RaiseError)
 
 
 @contextmanager
@@ -34,7 +42,7 @@ def _reachable() -> Iterator[None]:
 
 
 class PostgresSource:
-    """Reads one PostgreSQL database. ``timeout``: seconds until it counts as unreachable."""
+    """Reads one PostgreSQL database and writes notes. ``timeout``: seconds until it counts as unreachable."""
 
     def __init__(self, url: str, *, timeout: float = 5.0, connections: int = 3) -> None:
         self._url = url
@@ -157,6 +165,18 @@ class PostgresSource:
         rows = await self._rows(column, await self._by_id(table), *self._keys(table, ids))
         return frozenset(key for row in rows if (key := identity(row["id"])))
 
+    async def notify(self, notes: Sequence[Note]) -> dict[str, str]:
+        """Insert notes by their id, touching nothing that is there; see ``Source.notify``."""
+        with _reachable(), _writable():
+            async with (await self._open()).acquire() as connection:
+                columns = _inbox_columns(await connection.fetchrow(_SQL["inbox"], _quoted(INBOX)))
+                rows = {note.key: _row(note, columns) for note in notes}
+                if not rows:
+                    return {}
+                async with connection.transaction():
+                    await connection.execute("SET TRANSACTION READ WRITE; SET CONSTRAINTS ALL IMMEDIATE")
+                    return await _insert(connection, _insertion(columns), rows)
+
     async def _by_id(self, table: Table) -> str:
         kind = (await self._columns(table.name))[table.id]
         return f"{_quoted(table.name)} t WHERE {_quoted(table.id)} = ANY ($1::text[]::{kind}[])"
@@ -198,6 +218,76 @@ class PostgresSource:
                 query = f"SELECT to_jsonb(x) AS x FROM (SELECT {select} FROM {tail}) x"  # noqa: S608
                 return [row["x"] for row in await pool.fetch(query, *arguments)]
         return [dict(row) for row in rows]
+
+
+@contextmanager
+def _writable() -> Iterator[None]:
+    """A role that may only read, or a server that does."""
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise InboxClosed(f"{_FORBIDDEN} ({error})") from error
+    except (asyncpg.ReadOnlySQLTransactionError, asyncpg.FeatureNotSupportedError) as error:
+        raise InboxClosed(
+            f"the dashboard's server is read-only: let DASHBOARD_URL lead to its primary, {INSTEAD}"
+        ) from error
+
+
+def _inbox_columns(found: asyncpg.Record | None) -> dict[str, str]:
+    """The types of those columns of the inbox that a note has. Raises InboxClosed naming what is amiss."""
+    if found is None:
+        raise InboxClosed(f"the dashboard has no table {INBOX}; create it, {INSTEAD}")
+    columns: dict[str, str] = found["columns"] or {}
+    lacking = [name for name in _NEEDED if name not in columns]
+    if lacking:
+        raise InboxClosed(
+            f"the dashboard's table {INBOX} has no column {', '.join(lacking)}; add it, {INSTEAD}"
+        )
+    if columns["id"] not in _ID_TYPES:
+        raise InboxClosed(
+            f"{INBOX}.id is {columns['id']}, which holds no id of ours: make it text or uuid, {INSTEAD}"
+        )
+    if not found["keyed"]:
+        raise InboxClosed(
+            f"{INBOX}.id is not unique, so one could be written twice: make it the primary key, {INSTEAD}"
+        )
+    if not found["open"]:
+        raise InboxClosed(_FORBIDDEN)
+    return columns
+
+
+def _row(note: Note, columns: Mapping[str, str]) -> dict[str, Any]:
+    key = digest(note.key)
+    id_ = str(uuid.UUID(bytes=key[:16])) if columns["id"] == "uuid" else key[:12].hex()
+    row = {"id": id_, **record(note)}
+    return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items() if k in columns}
+
+
+def _insertion(columns: Mapping[str, str]) -> str:
+    """Rows as JSON become rows of the table, each value of its column's own type."""
+    names = [_quoted(name) for name in _NOTE if name in columns]
+    listed, taken, table = ", ".join(names), ", ".join(f"r.{name}" for name in names), _quoted(INBOX)
+    return (
+        f"INSERT INTO {table} ({listed}) SELECT {taken}"  # noqa: S608  quoted names
+        f" FROM jsonb_populate_recordset(NULL::{table}, $1::jsonb) AS r ON CONFLICT (id) DO NOTHING"
+    )
+
+
+async def _insert(connection: Any, insertion: str, rows: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """All at once; one by one when the table's own rules refuse some. Returns those, with its words."""
+    try:
+        async with connection.transaction():
+            await connection.execute(insertion, list(rows.values()))
+    except _REFUSALS:
+        refused: dict[str, str] = {}
+        for key, row in rows.items():
+            try:
+                async with connection.transaction():
+                    await connection.execute(insertion, [row])
+            except _REFUSALS as error:
+                refused[key] = f"{error} ({error.sqlstate})"
+        return refused
+    return {}
 
 
 def _quoted(name: str) -> str:

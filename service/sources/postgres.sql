@@ -17,3 +17,15 @@ SELECT EXISTS (
     SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = to_regclass($1) AND a.attname = $2 AND i.indisvalid
 )
+
+-- name: inbox
+-- The table that notes are written to ($1, quoted): its columns that can be written, whether id alone is unique,
+-- and whether we may insert. No row: there is no such table.
+SELECT (SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, NULL)) FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+          AND a.attidentity <> 'a') AS columns,
+       EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+               WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+                 AND i.indnkeyatts = 1 AND i.indpred IS NULL AND a.attname = 'id') AS keyed,
+       has_any_column_privilege(c.oid, 'INSERT') AS open
+FROM pg_class c WHERE c.oid = to_regclass($1)

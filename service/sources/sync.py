@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol
 import asyncpg
 import structlog
 
+from service.domain.note import Note
 from service.domain.standing import Standing
 from service.errors import SchemaUnknown, ServiceError, SourceUnavailable
 from service.sources import profiles
@@ -52,6 +53,14 @@ class Source(Protocol):
     async def unindexed(self, table: Table) -> bool: ...
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]: ...
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]: ...
+
+    async def notify(self, notes: Sequence[Note]) -> dict[str, str]:
+        """Write notes into the dashboard's inbox; one that is there already is left as it is.
+
+        Returns what the dashboard refused: key to its words. No notes: only ask whether it could be done.
+        Raises InboxClosed where there is no inbox, or none that we may write to.
+        """
+        ...
 
 
 @dataclass
@@ -173,6 +182,10 @@ class Sync:
             frozenset(goal.id for goal in stand if goal.open),
             frozenset(session.id for session in timed if session.status == "running"),
         )
+
+    async def notify(self, notes: Sequence[Note]) -> dict[str, str]:
+        """Write notifications into the dashboard's own inbox: see ``Source.notify``."""
+        return await self._source.notify(notes)
 
     async def ping(self) -> None:
         """Raises SourceUnavailable when the dashboard does not answer."""

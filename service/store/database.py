@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import asyncpg
 from service.errors import ConfigurationError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # the escape, not a backslash that somebody typed before it
 _LOCK = 0x6A6F6273  # "jobs": one migrator at a time
 
 
@@ -20,7 +22,8 @@ async def _prepare(connection: asyncpg.Connection) -> None:
 
 def _dumps(value: Any) -> str:
     # PostgreSQL's jsonb refuses U+0000; the dashboard's text may hold it.
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("\\u0000", "")
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _NUL.sub(r"\1", text) if "\\u0000" in text else text
 
 
 async def open_pool(dsn: str, *, min_size: int = 1, max_size: int = 10) -> asyncpg.Pool:

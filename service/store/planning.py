@@ -13,6 +13,7 @@ import asyncpg
 from service.domain.contact import Known, Past
 from service.domain.dashboard import Channel, QuietHours, User
 from service.domain.effect import Message
+from service.domain.note import navigate
 from service.store import queries
 
 _SQL = queries.load(__file__)
@@ -58,7 +59,7 @@ class Stamp:
     """What all messages of a run share. ``resent``: kinds sent once more when their receipt is unknown.
 
     ``spread``: mails of one slot leave over so long a time, each at a moment of its own, so that nine o'clock
-    in one zone is no spike.
+    in one zone is no spike. ``to_dashboard``: in-app messages are also written into the dashboard's inbox.
     """
 
     run_id: int
@@ -67,6 +68,7 @@ class Stamp:
     mail_domain: str
     resent: frozenset[str] = frozenset()
     spread: timedelta = timedelta(0)
+    to_dashboard: bool = False
 
 
 async def lock_budget(connection: asyncpg.Connection) -> None:
@@ -146,7 +148,7 @@ def _row(stamp: Stamp, planned: Planned) -> Mapping[str, Any]:
         "locale": user.locale,
         "address": user.email if mail else None,
         "recipient_name": user.name,
-        "facts": message.facts if mail else {},
+        "facts": message.facts if mail or stamp.to_dashboard else {},
         "message_id": message_id(planned.dedupe_key, planned.channel, stamp.mail_domain),
         "message_date": stamp.as_of.isoformat(),
         "token": secrets.token_urlsafe(_TOKEN_BYTES),
@@ -155,7 +157,7 @@ def _row(stamp: Stamp, planned: Planned) -> Mapping[str, Any]:
             planned.not_before + share(stamp.spread, planned.channel, planned.dedupe_key)
         ).isoformat(),
         "expires_at": planned.expires_at.isoformat(),
-        "in_app": None if mail else _in_app(planned),
+        "in_app": None if mail else _in_app(planned, to_dashboard=stamp.to_dashboard),
         "stages": list(message.stages),
     }
 
@@ -167,13 +169,14 @@ def share(spread: timedelta, channel: Channel, dedupe_key: str) -> timedelta:
     return spread * (crc32(dedupe_key.encode()) / 2**32)
 
 
-def _in_app(planned: Planned) -> dict[str, Any]:
+def _in_app(planned: Planned, *, to_dashboard: bool) -> dict[str, Any]:
     message, words = planned.message, planned.notice
     assert words is not None
     return {
         **{key: message.in_app.get(key) for key in ("type", "priority", "data")},
         "title": words.title,
         "message": words.message,
-        "action": {"type": "navigate", "url": message.in_app["url"], "buttonText": words.button},
+        "action": navigate(message.in_app["url"], words.button),
         "life": f"{int(message.in_app_life.total_seconds())} seconds",
+        "to_dashboard": to_dashboard,
     }

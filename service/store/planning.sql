@@ -43,10 +43,11 @@ WITH incoming AS (
     ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO service.notification (delivery_id, user_id, type, title, message, data, priority, action,
-                                      visible_from, expires_at)
+                                      visible_from, expires_at, write_at)
     SELECT p.id, m.user_id, m.in_app ->> 'type', left(m.in_app ->> 'title', 100), left(m.in_app ->> 'message', 500),
            coalesce(m.in_app -> 'data', '{}'), coalesce(m.in_app ->> 'priority', 'medium'), m.in_app -> 'action',
-           m.not_before, m.not_before + (m.in_app ->> 'life')::interval
+           m.not_before, m.not_before + (m.in_app ->> 'life')::interval,
+           CASE WHEN (m.in_app ->> 'to_dashboard')::boolean THEN m.not_before END
     FROM incoming AS m JOIN planned AS p USING (dedupe_key, channel) WHERE m.channel = 'in_app'
 )
 SELECT dedupe_key, channel FROM planned

@@ -30,6 +30,12 @@ class Dashboard(Protocol):
     async def put(self, collection: str, n: int, **values: Any) -> None: ...
     async def remove(self, collection: str, n: int) -> None: ...
     async def rename(self, collection: str, old: str, new: str) -> None: ...
+    async def open_inbox(self) -> None: ...
+    async def close_inbox(self) -> None: ...
+    async def refuse(self, kind: str) -> None: ...
+    async def notes(self) -> list[dict[str, Any]]: ...
+    async def mark_read(self) -> None: ...
+    def address(self) -> tuple[str, str]: ...
 
 
 # canonical word → stored word
@@ -63,6 +69,14 @@ CREATE INDEX ON users (updated_at, id);
 CREATE INDEX ON goals (updated_at, id);
 CREATE INDEX ON timer_sessions (updated_at, id);
 """
+INBOX = """
+CREATE TABLE notifications (id text PRIMARY KEY, user_id bigint NOT NULL, type text NOT NULL,
+    title varchar(100) NOT NULL, message varchar(500) NOT NULL, data jsonb, related_id bigint,
+    related_model text, priority text, channels jsonb NOT NULL, status text NOT NULL,
+    scheduled_for timestamptz, sent_at timestamptz,
+    read_at timestamptz, action jsonb, expires_at timestamptz, created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL, colour text DEFAULT 'blue')
+"""
 
 
 class MongoDashboard:
@@ -71,8 +85,9 @@ class MongoDashboard:
     profile = "A"
 
     def __init__(self, url: str, name: str) -> None:
+        self._url = url
         self.source: Source = MongoSource(url, database=name, timeout=3)
-        self.client: Any = AsyncIOMotorClient(url)
+        self.client: Any = AsyncIOMotorClient(url, tz_aware=True)
         self.database: Any = self.client[name]
 
     def key(self, n: int) -> str:
@@ -104,6 +119,34 @@ class MongoDashboard:
     async def rename(self, collection: str, old: str, new: str) -> None:
         field = _MONGO[collection][old]
         await self._collection(collection).update_many({}, {"$rename": {field: new}})
+
+    async def open_inbox(self) -> None:
+        await self.database.create_collection("notifications")
+
+    async def close_inbox(self) -> None:
+        await self.database.drop_collection("notifications")
+
+    async def refuse(self, kind: str) -> None:
+        await self.database.command("collMod", "notifications", validator={"type": {"$ne": kind}})
+
+    async def notes(self) -> list[dict[str, Any]]:
+        """The inbox in canonical words, ids as text."""
+        found = await self.database["notifications"].find().sort("userId", 1).to_list(None)
+        return [
+            {_snake(k).lstrip("_"): str(v) if isinstance(v, ObjectId) else v for k, v in one.items()}
+            for one in found
+        ]
+
+    async def mark_read(self) -> None:
+        change = {"$set": {"status": "read", "readAt": T0, "title": "Seen"}}
+        await self.database["notifications"].update_many({}, change)
+
+    def address(self) -> tuple[str, str]:
+        return self._url, str(self.database.name)
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
 
 
 class PostgresDashboard:
@@ -143,6 +186,32 @@ class PostgresDashboard:
     async def rename(self, collection: str, old: str, new: str) -> None:
         column = _POSTGRES[collection][old]
         await self.connection.execute(f"ALTER TABLE {collection} RENAME COLUMN {column} TO {new}")
+
+    async def open_inbox(self) -> None:
+        await self.connection.execute(INBOX)
+
+    async def close_inbox(self) -> None:
+        await self.connection.execute("DROP TABLE notifications")
+
+    async def refuse(self, kind: str) -> None:
+        await self.connection.execute(f"ALTER TABLE notifications ADD CHECK (type <> '{kind}')")
+
+    async def notes(self) -> list[dict[str, Any]]:
+        """The inbox in canonical words, ids as text, without what is not there."""
+        found = await self.connection.fetch("SELECT * FROM notifications ORDER BY user_id")
+        return [{k: self._told(k, v) for k, v in one.items() if v is not None} for one in found]
+
+    def _told(self, name: str, value: Any) -> Any:
+        if name in {"data", "channels", "action"}:
+            return json.loads(value)
+        return str(value) if name.endswith("id") else value
+
+    async def mark_read(self) -> None:
+        change = "UPDATE notifications SET status = 'read', read_at = $1, title = 'Seen'"
+        await self.connection.execute(change, T0)
+
+    def address(self) -> tuple[str, str]:
+        return self.url, ""
 
 
 @pytest.fixture

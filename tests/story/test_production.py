@@ -109,6 +109,38 @@ async def test_a_mongodb_of_profile_a_is_read_and_each_person_gets_one_mail(
     assert code == 0
 
 
+async def test_notifications_reach_the_dashboards_own_inbox_once_it_has_one(
+    dsn: str, pool: asyncpg.Pool, mongo: tuple[str, Any], tmp_path: Path
+) -> None:
+    url_of_mongo, database = mongo
+    _fill(database, 3)
+    async with RecordingServer() as server:
+        environ = {**_environment(dsn, url_of_mongo, server), "IN_APP": "dashboard"}
+        async with process_of(tmp_path / "data", "serve", **environ) as (_, url):
+            await _ready(url)
+            await _run(url)
+            told = await _inbox_problem(url, closed=True)
+            database.create_collection("notifications")
+            await _inbox_problem(url, closed=False)
+            await until(lambda: database.notifications.count_documents({}) == 3)
+
+    assert "the dashboard has no collection notifications; create it, or set IN_APP=service" in told
+    assert {one["userId"] for one in database.notifications.find()} == {
+        one["_id"] for one in database.users.find()
+    }
+
+
+async def _inbox_problem(url: str, *, closed: bool) -> str:
+    """What health says about the inbox, once it is closed or open."""
+    async with asyncio.timeout(90), aiohttp.ClientSession(headers=_BEARER) as http:
+        while True:
+            async with http.get(f"{url}/api/admin/jobs/health") as health:
+                check = (await health.json())["checks"]["inbox"]
+            if (check["status"] == "unhealthy") is closed:
+                return str(check["details"]["problem"])
+            await asyncio.sleep(0.1)
+
+
 async def test_a_stop_in_the_midst_of_delivery_leaves_nothing_both_sent_and_unmarked(
     dsn: str, pool: asyncpg.Pool, mongo: tuple[str, Any], tmp_path: Path
 ) -> None:

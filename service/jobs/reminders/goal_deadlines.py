@@ -73,6 +73,7 @@ def decide(facts: Facts, tick: Tick) -> Decision:
         return Skip(facts.user.id, *(_SAID if used else _QUIET))
     told = {goal.goal.id for goal, _ in staged}
     others = sorted((g for g in facts.goals if g.goal.id not in told and today <= g.due), key=_order)
+    mail = _mail(today, _sections(staged, others, today), max(len(others) - _ALSO, 0))
     return Message(
         user_id=facts.user.id,
         kind=Kind.DEADLINES,
@@ -80,10 +81,10 @@ def decide(facts: Facts, tick: Tick) -> Decision:
         template="goal_deadlines",
         zone=str(tick.zone_of(facts.user.timezone)),
         local_date=today,
-        facts=_mail(today, _sections(staged, others, today), max(len(others) - _ALSO, 0)),
+        facts=mail,
         expires_at=_useful_until(today, tick.zone_of(facts.user.timezone)),
         stages=tuple(_key(goal, stage) for goal, stage in staged),
-        in_app=_in_app(staged),
+        in_app=in_app(mail),
     )
 
 
@@ -141,18 +142,17 @@ def _mail(today: date, sections: list[dict[str, Any]], more: int) -> dict[str, A
     }
 
 
-def _in_app(staged: Sequence[tuple[DueGoal, str]]) -> dict[str, Any]:
-    first, stage = min(staged, key=lambda pair: (list(_SECTION_OF_STAGE).index(pair[1]), _order(pair[0])))
+def in_app(facts: dict[str, Any]) -> dict[str, Any]:
+    """The notification about the goals that triggered the message: it names the most pressing one."""
+    told = [(section["key"], goal) for section in facts["sections"] for goal in section["goals"]]
+    told = [(key, goal) for key, goal in told if key != "also"]
+    section, first = told[0]
     return {
         "type": "goal_deadline",
-        "priority": "high" if stage in {"D1", "D0", "OV"} else "medium",
-        "data": {"goalIds": [goal.goal.id for goal, _ in staged]},
-        "url": f"/goals/{first.goal.id}" if len(staged) == 1 else "/goals",
-        "facts": {
-            "section": _SECTION_OF_STAGE[stage],
-            "title": first.goal.title,
-            "others": len(staged) - 1,
-        },
+        "priority": "medium" if section == "week" else "high",
+        "data": {"goalIds": [goal["id"] for _, goal in told]},
+        "url": first["url_path"] if len(told) == 1 else "/goals",
+        "facts": {"section": section, "title": first["title"], "others": len(told) - 1},
     }
 
 
@@ -183,5 +183,6 @@ JOB = Job(
     decide=decide,
     kind=Kind.DEADLINES,
     revalidate=revalidate,
+    in_app=in_app,
     timeout=timedelta(minutes=30),
 )
