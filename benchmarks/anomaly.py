@@ -3,7 +3,7 @@
 Prints, for hourly and daily series of several volumes and noises, how many anomalies a year a clean series
 opens (in brackets: how many of them page), and the share of faults that are found (in brackets: that page).
 Then the same for a rolling median and MAD with one threshold, µs for each update, and the size of a state.
-``series``: so many for each figure (40 unless told). Seeds are fixed: the rates are the same on every
+``series``: so many for each figure (20 unless told). Seeds are fixed: the rates are the same on every
 machine.
 """
 
@@ -216,9 +216,9 @@ def _row(head: str, cells: Iterable[str]) -> None:
 
 def main() -> None:
     """Print the tables."""
-    count = int(sys.argv[1]) if sys.argv[1:] else 40
+    count = int(sys.argv[1]) if sys.argv[1:] else 20
     for cadence in Cadence:
-        _row(f"{cadence}ly, volume and noise", ["clean: a year", *(one.name for one in FAULTS[cadence])])
+        _row(f"each {cadence}: volume, noise", ["clean: a year", *(one.name for one in FAULTS[cadence])])
         for volume in VOLUMES[cadence]:
             for noise in NOISES:
                 calm = quiet(cadence, volume, noise, count)
@@ -229,10 +229,10 @@ def main() -> None:
     for cadence in Cadence:
         fault = FAULTS[cadence][1]
         alarms, hits = rolling_rates(cadence, VOLUMES[cadence][2], NOISES[1], fault, max(count // 4, 1))
-        _row(f"  {cadence}ly, {VOLUMES[cadence][2]} weekly", [f"{alarms:.1f}", f"{100 * hits:.0f} %"])
+        _row(f"  each {cadence}, {VOLUMES[cadence][2]} weekly", [f"{alarms:.1f}", f"{100 * hits:.0f} %"])
     for cadence in Cadence:
         spent, size = cost(cadence)
-        print(f"{cadence}ly: {spent:.0f} µs for each update, a state of {size} bytes")
+        print(f"each {cadence}: {spent:.0f} µs for each update, a state of {size} bytes")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,20 @@
 """The anomaly detector: one series, one point after the other (spec §5).
 
 **Model.** Additive Holt-Winters with a damped slope (Holt, 1957; Winters, 1960; Gardner and McKenzie, 1985)
-in its error-correction form (Hyndman et al., 2008): period 24 for hours, 7 for days. Robust: an error teaches
-at most two scales (Huber's ψ with k = 2: Gelper, Fried and Croux, 2010), so a fault is not learnt as the new
-normal at once. Counts are taken as 2·√(x + 3/8) first, which makes their noise as large at night as at noon
-(Anscombe, 1948).
+in its error-correction form (Hyndman et al., 2008): period 24 for hours, 7 for days. The hours of the weekend
+have a season of their own, or each Saturday is an anomaly and no weekday's drop is one. Robust: an error
+teaches at most two scales (Huber's ψ with k = 2: Gelper, Fried and Croux, 2010), so that a fault is not
+learnt as the new normal at once. Counts are taken as 2·√(x + 3/8) first, which makes their noise as large at
+night as at noon (Anscombe, 1948).
 
-**Score.** The error in units of its median absolute deviation, then -log₁₀ of its tail probability *in this
-series' own past*: beyond its 90 % quantile u the tail is exponential, P = 0.1·exp(-(z - u)/m), m the median
-excess / ln 2, up and down apart (peaks over threshold: Pickands, 1975); never lighter than the normal tail.
-An error that was as large in three or more of the past seasons is a habit: at most -log₁₀ of the share of
-such seasons.
+**Score.** -log₁₀ of the error's tail probability among *this series' own* errors of the last 28 days (12
+weeks): see ``tail``. An error like those of three or more of the past seasons is a habit: it scores at most
+-log₁₀ of the share of such seasons.
 
-**Cool-down.** A score counts from 4, and only above every score counted within one period before.
+**Cool-down.** A score counts from 3.5 (days: 2.75), and only above every score counted within one period.
 
-**What pages somebody.** The value is also compared with the same hour (weekday) of the days before: median
-and MAD, the same tail. The sum of both tails is ``agreed``; severity rests on it.
+**What pages somebody.** The value is also compared with the same hour (weekday) of the days before: their
+median and MAD, the same tail. The sum of both tails is ``agreed``; severity rests on it.
 
 No verdict under 48 hours or 14 days. A missing point is simply not handed in: the next one moves the state
 over the gap without learning from it. A gap longer than the window starts the series again.
@@ -61,8 +60,8 @@ class Direction(StrEnum):
 
 
 class Severity(StrEnum):
-    """MINOR is listed. MAJOR (both views agree: tail sum ≥ 8) and CRITICAL (≥ 12, and off by half of what was
-    expected, at least) page somebody."""
+    """MINOR is listed. MAJOR (a tail sum of twice the score that counts) and CRITICAL (three times, and off
+    by at least half of what was expected) page somebody."""
 
     MINOR = "minor"
     MAJOR = "major"
@@ -196,7 +195,7 @@ class State:
     counted: tuple[tuple[int, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """What ``from_json`` restores exactly; at most about 10 kB as text."""
+        """What ``from_json`` restores exactly; 12 kB as text for hours, 2 kB for days."""
         return {"version": _VERSION, **{field.name: getattr(self, field.name) for field in fields(self)}}
 
     @classmethod
@@ -306,7 +305,7 @@ def _original_scale(value: float, measure: Measure) -> float:
 
 def _floor(state: State) -> float:
     """The least scale of an error. A count cannot be less noisy than Poisson's, whose scale is 1 here;
-    anything else is allowed to move by 2 % of its level."""
+    anything else may move by 2 % of its level."""
     return 1.0 if state.measure is Measure.COUNT else max(0.02 * abs(state.level), 1e-9)
 
 
@@ -380,9 +379,9 @@ def _learnt(
 
 
 def _judge(state: State, at: date, value: float, past: Tails) -> Verdict | None:
-    """None at an hour or weekday that was never seen."""
+    """None at an hour or weekday that was never seen, and for a PLAIN series that never moved."""
     index, phase = _place(state.cadence, at)
-    if not state.visits[phase]:
+    if not state.visits[phase] or (state.measure is Measure.PLAIN and len(set(state.errors)) == 1):
         return None
     rules = _RULES[state.cadence]
     known = _short(_model_scale(value, state.measure))

@@ -6,6 +6,7 @@ a few wild errors do not blind it), and never lighter than the normal tail.
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ _LN10 = math.log(10)
 _NORMAL_START = 1.2816
 _NORMAL_EXCESS = 0.4734
 _FEW = 4
+_LIKE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +65,27 @@ def tails(errors: Sequence[float], floor: float) -> Tails:
     centre = quantile_of_sorted(ordered, 0.5)
     spread = NORMAL_MAD * median([abs(error - centre) for error in ordered])
     scale = max(spread, floor) * (1 + _FEW / len(ordered))
-    units = [(error - centre) / scale for error in ordered]
-    return Tails(centre, scale, _tail(units), _tail([-z for z in reversed(units)]))
+    high = max(quantile_of_sorted(ordered, 0.9), centre + _NORMAL_START * scale)
+    low = min(quantile_of_sorted(ordered, 0.1), centre - _NORMAL_START * scale)
+    return Tails(
+        centre,
+        scale,
+        up=_tail(high, ordered[bisect_right(ordered, high) :], centre, scale),
+        down=_tail(low, ordered[: bisect_left(ordered, low)], centre, scale),
+    )
 
 
 def habit(errors: Sequence[float], size: float, period: int, times: int = 3) -> float:
     """The most that may be said of an error that was met before: -log₁₀ of the share of past seasons
-    (``period`` errors each) with one at least as far on its side; infinity under ``times`` such seasons."""
+    (``period`` errors each) that had one of at least 80 % of its size on its side; infinity under ``times``
+    of them."""
     seasons = [errors[at : at + period] for at in range(len(errors) % period, len(errors), period)]
-    met = sum(max(season) >= size if size > 0 else min(season) <= size for season in seasons)
+    like = _LIKE * size
+    met = sum(max(season) >= like if size > 0 else min(season) <= like for season in seasons)
     return -math.log10(met / len(seasons)) if met >= times else math.inf
 
 
-def _tail(ordered: Sequence[float]) -> Tail:
-    start = max(quantile_of_sorted(ordered, 0.9), _NORMAL_START)
-    excesses = [z - start for z in ordered if z > start]
-    typical = quantile_of_sorted(excesses, 0.5) / math.log(2) if excesses else 0.0
-    return Tail(start, max(typical, _NORMAL_EXCESS))
+def _tail(limit: float, beyond: Sequence[float], centre: float, scale: float) -> Tail:
+    """From where the tail starts, and the errors beyond, ascending."""
+    typical = abs(quantile_of_sorted(beyond, 0.5) - limit) / math.log(2) if beyond else 0.0
+    return Tail(abs(limit - centre) / scale, max(typical / scale, _NORMAL_EXCESS))
