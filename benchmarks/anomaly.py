@@ -3,7 +3,7 @@
 Prints, for hourly and daily series of several volumes and noises, how many anomalies a year a clean series
 opens (in brackets: how many of them page), and the share of faults that are found (in brackets: that page).
 Then the same for a rolling median and MAD with one threshold, µs for each update, and the size of a state.
-``series``: so many for each figure (20 unless told). Seeds are fixed: the rates are the same on every
+``series``: so many for each figure (10 unless told). Seeds are fixed: the rates are the same on every
 machine.
 """
 
@@ -216,7 +216,7 @@ def _row(head: str, cells: Iterable[str]) -> None:
 
 def main() -> None:
     """Print the tables."""
-    count = int(sys.argv[1]) if sys.argv[1:] else 20
+    count = int(sys.argv[1]) if sys.argv[1:] else 10
     for cadence in Cadence:
         _row(f"each {cadence}: volume, noise", ["clean: a year", *(one.name for one in FAULTS[cadence])])
         for volume in VOLUMES[cadence]:
