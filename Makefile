@@ -23,6 +23,8 @@ check: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.mail_cost
 	$(BIN)/python -m benchmarks.reminder_run
+	$(BIN)/python -m benchmarks.anomaly
+	$(BIN)/python -m benchmarks.insight
 
 screenshots: $(VENV)/.ready
 	$(BIN)/python -m tests.screenshots

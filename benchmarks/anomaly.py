@@ -1,0 +1,239 @@
+"""Known faults in synthetic series: found? And quiet without them? ``python -m benchmarks.anomaly [series]``.
+
+Prints, for hourly and daily series of several volumes and noises, how many anomalies a year a clean series
+opens (in brackets: how many of them page), and the share of faults that are found (in brackets: that page).
+Then the same for a rolling median and MAD with one threshold, µs for each update, and the size of a state.
+``series``: so many for each figure (10 unless told). Seeds are fixed: the rates are the same on every
+machine.
+"""
+
+import json
+import math
+import random
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+
+from service.domain.anomaly import Cadence, Change, Measure, State, Verdict, follow, start, update
+from service.domain.significance import mad, median
+
+FIRST = datetime(2026, 1, 5, tzinfo=UTC)
+"""A Monday."""
+_ROLLING = 4.0
+
+
+@dataclass(frozen=True)
+class Noise:
+    """``spread``: the coefficient of variation on top of Poisson's. ``wander``: the standard deviation of a
+    slow level, in logarithms. ``weekend``: what is left of a weekday at the weekend."""
+
+    name: str
+    spread: float = 0.0
+    wander: float = 0.0
+    weekend: float = 1.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """From its first point on, for ``points`` points, the expected value is ``times`` as large."""
+
+    name: str
+    times: float
+    points: int
+
+    @property
+    def direction(self) -> str:
+        return "high" if self.times > 1 else "low"
+
+
+NOISES = (
+    Noise("poisson"),
+    Noise("weekly", weekend=0.6),
+    Noise("clustered", spread=0.2, weekend=0.8),
+    Noise("wandering", spread=0.1, wander=0.2, weekend=0.8),
+)
+FAULTS = {
+    Cadence.HOUR: (
+        Fault("spike x3, 2 h", 3.0, 2),
+        Fault("drop -60 %, 6 h", 0.4, 6),
+        Fault("outage, 4 h", 0.0, 4),
+        Fault("level x2", 2.0, 24),
+        Fault("level x0.5", 0.5, 24),
+    ),
+    Cadence.DAY: (
+        Fault("spike x2, 1 day", 2.0, 1),
+        Fault("drop -60 %, 1 day", 0.4, 1),
+        Fault("outage, 1 day", 0.0, 1),
+        Fault("level x1.6", 1.6, 7),
+        Fault("level x0.6", 0.6, 7),
+    ),
+}
+VOLUMES = {Cadence.HOUR: (3, 30, 300, 3000), Cadence.DAY: (5, 50, 500, 5000)}
+"""At the height of the day; on a weekday."""
+LENGTH = {Cadence.HOUR: 24 * 7 * 8, Cadence.DAY: 7 * 26}
+
+
+def poisson(dice: random.Random, mean: float) -> int:
+    """Knuth's method; from 50 on the normal approximation."""
+    if mean > 50:
+        return max(0, round(dice.gauss(mean, math.sqrt(mean))))
+    limit, count, product = math.exp(-mean), 0, dice.random()
+    while product > limit:
+        count += 1
+        product *= dice.random()
+    return count
+
+
+def moments(cadence: Cadence, count: int) -> Iterator[date]:
+    """So many hours or dates from a Monday on."""
+    for n in range(count):
+        yield FIRST + timedelta(hours=n) if cadence is Cadence.HOUR else FIRST.date() + timedelta(days=n)
+
+
+def series(
+    dice: random.Random, cadence: Cadence, volume: float, noise: Noise, fault: tuple[Fault, int] | None = None
+) -> list[tuple[date, int]]:
+    """A series with at most one fault, beginning at a point."""
+    points = []
+    slow = 0.0
+    keep = 0.98 if cadence is Cadence.HOUR else 0.8
+    for n, at in enumerate(moments(cadence, LENGTH[cadence])):
+        mean = volume * (noise.weekend if at.weekday() >= 5 else 1.0)
+        if isinstance(at, datetime):
+            mean *= 0.04 + 0.96 * math.exp(-(((at.hour - 14) / 4.5) ** 2))
+        slow = keep * slow + math.sqrt(1 - keep**2) * dice.gauss(0, noise.wander)
+        mean *= math.exp(slow)
+        if noise.spread:
+            mean *= dice.gammavariate(noise.spread**-2, noise.spread**2)
+        if fault and fault[1] <= n < fault[1] + fault[0].points:
+            mean *= fault[0].times
+        points.append((at, poisson(dice, mean)))
+    return points
+
+
+def verdicts(cadence: Cadence, points: Iterable[tuple[date, float]]) -> Iterator[Verdict | None]:
+    """What the detector says to each point."""
+    state = start(cadence, Measure.COUNT)
+    for at, value in points:
+        state, verdict = update(state, at, value)
+        yield verdict
+
+
+def opened(found: Iterable[Verdict | None]) -> tuple[int, int]:
+    """How many anomalies were opened, and how many of these paged."""
+    known, count, paged = None, 0, 0
+    ended = []
+    for verdict in found:
+        change, known = follow(known, verdict)
+        count += change is Change.OPENED
+        if change is Change.CLOSED and known:
+            ended.append(known)
+            known = None
+    ended += [known] if known else []
+    paged = sum(one.severity != "minor" for one in ended)
+    return count, paged
+
+
+def quiet(cadence: Cadence, volume: float, noise: Noise, count: int, seed: int = 1) -> tuple[float, float]:
+    """Anomalies a year of a clean series; those that page."""
+    totals = [0, 0]
+    for n in range(count):
+        dice = random.Random(f"{seed} {cadence} {volume} {noise.name} {n}")
+        for at, number in enumerate(opened(verdicts(cadence, series(dice, cadence, volume, noise)))):
+            totals[at] += number
+    years = count * LENGTH[cadence] / (365.25 * (24 if cadence is Cadence.HOUR else 1))
+    return totals[0] / years, totals[1] / years
+
+
+def begin(dice: random.Random, cadence: Cadence) -> int:
+    """Where a fault begins: late in the series, and by day."""
+    if cadence is Cadence.HOUR:
+        return 24 * dice.randrange(35, 49) + dice.randrange(9, 18)
+    return dice.randrange(120, 160)
+
+
+def found(
+    cadence: Cadence, volume: float, noise: Noise, fault: Fault, count: int, seed: int = 1
+) -> tuple[float, float]:
+    """The share of faults with a verdict that counts, in the right direction, while they last; that page."""
+    hits = paged = 0
+    for n in range(count):
+        dice = random.Random(f"{seed} {cadence} {volume} {noise.name} {fault.name} {n}")
+        first = begin(dice, cadence)
+        told = list(verdicts(cadence, series(dice, cadence, volume, noise, (fault, first))))
+        right = [v for v in told[first : first + fault.points] if v and v.direction == fault.direction]
+        hits += any(v.anomalous for v in right)
+        paged += any(v.pages for v in right)
+    return hits / count, paged / count
+
+
+def rolling(values: Sequence[float], window: int) -> list[bool]:
+    """The method that was found useless: |x - median| over MAD of the last window, one threshold."""
+    flags = [False] * len(values)
+    for n in range(window, len(values)):
+        before = values[n - window : n]
+        flags[n] = abs(values[n] - median(before)) > _ROLLING * max(mad(before), 0.5)
+    return flags
+
+
+def rolling_rates(
+    cadence: Cadence, volume: float, noise: Noise, fault: Fault, count: int
+) -> tuple[float, float]:
+    """Alarms a year of a clean series (each run of flags is one), and the share of faults found."""
+    window = 7 * 24 if cadence is Cadence.HOUR else 28
+    alarms = hits = 0
+    for n in range(count):
+        dice = random.Random(f"rolling {volume} {noise.name} {n}")
+        flags = rolling([value for _, value in series(dice, cadence, volume, noise)], window)
+        alarms += sum(now and not before for before, now in pairwise(flags))
+        first = begin(dice, cadence)
+        flags = rolling([v for _, v in series(dice, cadence, volume, noise, (fault, first))], window)
+        hits += any(flags[first : first + fault.points])
+    years = count * LENGTH[cadence] / (365.25 * (24 if cadence is Cadence.HOUR else 1))
+    return alarms / years, hits / count
+
+
+def cost(cadence: Cadence) -> tuple[float, int]:
+    """µs for one update once the window is full, and the bytes of the state as JSON."""
+    points = series(random.Random(1), cadence, 300, NOISES[1])
+    state: State = start(cadence, Measure.COUNT)
+    half = len(points) // 2
+    for at, value in points[:half]:
+        state, _ = update(state, at, value)
+    began = time.perf_counter()
+    for at, value in points[half:]:
+        state, _ = update(state, at, value)
+    spent = (time.perf_counter() - began) / (len(points) - half)
+    return spent * 1e6, len(json.dumps(state.to_json(), separators=(",", ":")))
+
+
+def _row(head: str, cells: Iterable[str]) -> None:
+    print(f"{head:<28}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
+
+
+def main() -> None:
+    """Print the tables."""
+    count = int(sys.argv[1]) if sys.argv[1:] else 10
+    for cadence in Cadence:
+        _row(f"each {cadence}: volume, noise", ["clean: a year", *(one.name for one in FAULTS[cadence])])
+        for volume in VOLUMES[cadence]:
+            for noise in NOISES:
+                calm = quiet(cadence, volume, noise, count)
+                rates = [found(cadence, volume, noise, fault, count) for fault in FAULTS[cadence]]
+                cells = [f"{100 * hit:.0f} % ({100 * page:.0f} %)" for hit, page in rates]
+                _row(f"  {volume} {noise.name}", [f"{calm[0]:.1f} ({calm[1]:.1f})", *cells])
+    _row("rolling median and MAD", ["clean: a year", "drop found"])
+    for cadence in Cadence:
+        fault = FAULTS[cadence][1]
+        alarms, hits = rolling_rates(cadence, VOLUMES[cadence][2], NOISES[1], fault, max(count // 4, 1))
+        _row(f"  each {cadence}, {VOLUMES[cadence][2]} weekly", [f"{alarms:.1f}", f"{100 * hits:.0f} %"])
+    for cadence in Cadence:
+        spent, size = cost(cadence)
+        print(f"each {cadence}: {spent:.0f} µs for each update, a state of {size} bytes")
+
+
+if __name__ == "__main__":
+    main()
