@@ -1,7 +1,6 @@
 """What is measured of the service per hour, and when it is wrong long enough to tell somebody."""
 
 from collections.abc import Mapping, Sequence
-from statistics import quantiles
 from typing import Any
 
 MOST_ERRORS = 0.03
@@ -10,13 +9,6 @@ SLOWEST = 250.0
 """Mean response time that may be, in ms."""
 FEWEST = 50
 """Requests in an hour below which nothing is judged."""
-
-
-def percentile(values: Sequence[float], share: float) -> float | None:
-    """The value below which ``share`` (0.01–0.99) of the values lie: linear, type 7. None without values."""
-    if len(values) < 2:
-        return values[0] if values else None
-    return quantiles(values, n=100, method="inclusive")[round(share * 100) - 1]
 
 
 def responses(processes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

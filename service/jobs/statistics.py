@@ -9,7 +9,8 @@ from datetime import UTC, datetime, time, timedelta
 from service.domain.statistic import CALENDARS, Statistic
 from service.errors import NotYet
 from service.jobs.job import Desk
-from service.store import rollups
+from service.store import rollups, series
+from service.store.series import Family
 
 
 def last_period(desk: Desk, statistic: Statistic) -> datetime:
@@ -63,6 +64,15 @@ async def require_daily(desk: Desk, last: datetime) -> None:
     wanted = datetime.combine(last.date(), time())
     if through is None or through < wanted:
         raise NotYet(f"waits for dailyAnalytics of {wanted.date().isoformat()}")
+
+
+async def watch(desk: Desk, family: Family, until: datetime) -> None:
+    """Let the detector judge what came to each series of a family, up to ``until`` (aware, exclusive)."""
+    for column in family.measures:
+        async with desk.step() as connection:
+            found = await series.watch(connection, family, column, until)
+            counts = {"points": found.points, "anomalies": found.opened}
+            await desk.advance(connection, desk.cursor, found.points, counts)
 
 
 async def keep(desk: Desk, statistic: Statistic) -> None:

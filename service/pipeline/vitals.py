@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.clock import Clock
-from service.domain.measure import percentile
+from service.domain.significance import quantile_of_sorted
 
 _HOUR = 3600.0
 _BEAT = 0.5
@@ -50,9 +50,12 @@ class Vitals:
     def report(self) -> dict[str, Any]:
         """The last hour, JSON-able: times in ms, memory in bytes, CPU in per cent of one core."""
         self._forget(self._clock.monotonic())
-        lags = [1000 * lag for _, lag in self._lags]
+        lags = sorted(1000 * lag for _, lag in self._lags)
         return {
-            "loopLagMs": {f"p{int(100 * q)}": _rounded(percentile(lags, q)) for q in (0.5, 0.95, 0.99)},
+            "loopLagMs": {
+                f"p{int(100 * q)}": _rounded(quantile_of_sorted(lags, q) if lags else None)
+                for q in (0.5, 0.95, 0.99)
+            },
             "rssBytes": rss(),
             "cpuPercent": self._cpu_percent(),
             "requests": len(self._requests),

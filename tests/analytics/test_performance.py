@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from service.clock import SystemClock
-from service.domain.measure import complaints, percentile, responses
+from service.domain.measure import complaints, responses
 from service.jobs.job import Parts
 from service.pipeline.vitals import Vitals, rss
 from service.sources.scrape import counters, dashboard_counters
@@ -157,12 +157,6 @@ def test_processes_are_added_up_by_their_requests() -> None:
     assert responses(both) == {
         "requests": 40, "averageResponseTime": 30.0, "errorRate": 0.05, "throughput": round(40 / 3600, 4),
     }  # fmt: skip
-
-
-def test_percentiles_are_linear() -> None:
-    assert percentile([], 0.5) is None
-    assert percentile([7.0], 0.95) == 7.0
-    assert percentile([1.0, 2.0, 3.0, 4.0], 0.5) == 2.5
 
 
 async def test_vitals_can_be_stored(world: World) -> None:

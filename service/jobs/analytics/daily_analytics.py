@@ -1,17 +1,20 @@
 """dailyAnalytics: the day before, in the service zone; and whatever late data changed in any statistic."""
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 from service.domain.statistic import Statistic
 from service.jobs import statistics
 from service.jobs.job import CatchUp, Desk, Job, JobType, TimeMode
+from service.store.series import DAYS
 
 
 async def work(desk: Desk) -> None:
-    """Rebuild stale days, fill missing service days, and revise every statistic that rests on them."""
+    """Rebuild stale days, fill missing service days, revise what rests on them, and look for anomalies."""
     await statistics.absorb(desk)
     await statistics.fill(desk, Statistic.DAILY)
     await statistics.revise(desk)
+    last = statistics.last_period(desk, Statistic.DAILY).replace(tzinfo=UTC)
+    await statistics.watch(desk, DAYS, last + timedelta(days=1))
 
 
 JOB = Job(

@@ -10,8 +10,10 @@ from typing import Any
 import asyncpg
 
 from service.domain.measure import complaints, responses
+from service.jobs import statistics
 from service.jobs.job import CatchUp, Desk, Job, JobType, TimeMode
 from service.store import queries, rollups
+from service.store.series import ACTIVITY, SERVICE
 
 _SQL = queries.load(__file__)
 _HOUR = timedelta(hours=1)
@@ -20,10 +22,16 @@ NAME = "performance"
 
 
 async def work(desk: Desk) -> None:
-    """Store the last full hour, once; raise and clear alerts by it and the hour before."""
+    """Store the last full hour, once; raise and clear alerts; look for anomalies."""
     until = desk.tick.as_of.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     period = (until - _HOUR).replace(tzinfo=None)
     dashboard = await desk.parts.dashboard_metrics() if desk.parts.dashboard_metrics else None
+    await _measure(desk, period, until, dashboard)
+    for family in (ACTIVITY, SERVICE):
+        await statistics.watch(desk, family, until)
+
+
+async def _measure(desk: Desk, period: datetime, until: datetime, dashboard: dict[str, Any] | None) -> None:
     async with desk.step() as connection:
         if await connection.fetchval(_SQL["known"], period):
             return

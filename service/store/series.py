@@ -1,0 +1,172 @@
+"""Series that the detector watches: read points, judge them, keep state, points and anomalies in one step."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from service.domain import anomaly
+from service.domain.anomaly import Anomaly, Cadence, Change, Direction, Measure, Severity, State, Verdict
+from service.store import queries
+
+_SQL = queries.load(__file__)
+_HISTORY = {Cadence.HOUR: timedelta(days=28), Cadence.DAY: timedelta(weeks=12)}
+"""How far back a new series begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Series that one query reads. ``measures``: column to how it is measured."""
+
+    query: str
+    cadence: Cadence
+    measures: Mapping[str, Measure]
+
+    def name(self, column: str) -> str:
+        """The series' name: ``hour.sessions``."""
+        return f"{self.cadence}.{column}"
+
+
+ACTIVITY = Family(
+    "hourly_activity",
+    Cadence.HOUR,
+    dict.fromkeys(("sessions", "focusMinutes", "activeUsers"), Measure.COUNT),
+)
+SERVICE = Family(
+    "hourly_service",
+    Cadence.HOUR,
+    dict.fromkeys(("mailsSent", "mailsFailed"), Measure.COUNT)
+    | dict.fromkeys(("smtpLatencyMs", "responseMs", "jobSeconds"), Measure.PLAIN),
+)
+DAYS = Family(
+    "daily",
+    Cadence.DAY,
+    dict.fromkeys(("sessions", "focusMinutes", "activeUsers", "newUsers", "goalsCompleted"), Measure.COUNT),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What one step did: points judged, anomalies opened."""
+
+    points: int
+    opened: int
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A series on its way through its points."""
+
+    state: State
+    open: Anomaly | None
+    points: list[tuple[datetime, float, Verdict | None]]
+    changes: list[tuple[Anomaly, bool]]
+
+
+async def watch(connection: asyncpg.Connection, family: Family, column: str, until: datetime) -> Judged:
+    """Judge the points of one series that came since, up to ``until`` (aware, exclusive).
+
+    A new series begins 28 days (12 weeks) back. A state of another version is built again from there.
+    """
+    name = family.name(column)
+    state, through = await _state(connection, family, column)
+    step = timedelta(days=1) if family.cadence is Cadence.DAY else timedelta(hours=1)
+    since = through + step if through else until - _HISTORY[family.cadence]
+    if since >= until:
+        return Judged(0, 0)
+    rows = await connection.fetch(_SQL[family.query], since, until)
+    values = [(row["at"], row[column]) for row in rows if row[column] is not None]
+    turn = _Turn(state, await _open(connection, name), [], [])
+    await asyncio.to_thread(_judge, turn, values)
+    await _keep(connection, name, turn)
+    await connection.execute(_SQL["save"], name, turn.state.to_json(), until - step)
+    return Judged(len(values), sum(not closed for _, closed in turn.changes))
+
+
+async def _state(
+    connection: asyncpg.Connection, family: Family, column: str
+) -> tuple[State, datetime | None]:
+    fresh = anomaly.start(family.cadence, family.measures[column])
+    row = await connection.fetchrow(_SQL["state"], family.name(column))
+    if row is None:
+        return fresh, None
+    try:
+        return State.from_json(row["state"]), row["through"]
+    except ValueError:
+        return fresh, None
+
+
+def _judge(turn: _Turn, values: Sequence[tuple[datetime, float]]) -> None:
+    for at, value in values:
+        point: date = at.astimezone(UTC) if turn.state.cadence is Cadence.HOUR else at.astimezone(UTC).date()
+        turn.state, verdict = anomaly.update(turn.state, point, float(value))
+        turn.points.append((at, float(value), verdict))
+        change, known = anomaly.follow(turn.open, verdict)
+        if known is not None and (change is not Change.NOTHING or known != turn.open):
+            turn.changes.append((known, change is Change.CLOSED))
+        turn.open = None if change is Change.CLOSED else known
+
+
+async def _keep(connection: asyncpg.Connection, name: str, turn: _Turn) -> None:
+    judged = [(at, value, verdict) for at, value, verdict in turn.points]
+    columns = ("expected", "low", "high", "score")
+    await connection.execute(
+        _SQL["points"],
+        name,
+        [at for at, _, _ in judged],
+        [value for _, value, _ in judged],
+        *([getattr(verdict, column) if verdict else None for _, _, verdict in judged] for column in columns),
+    )
+    for known, closed in turn.changes:
+        peak = known.peak
+        await connection.execute(
+            _SQL["anomaly"],
+            name,
+            _instant(known.since),
+            _instant(known.until),
+            str(known.severity),
+            str(peak.direction),
+            peak.value,
+            peak.expected,
+            peak.low,
+            peak.high,
+            peak.score,
+            peak.in_words(name.partition(".")[2]),
+            known.calm,
+            _verdict_to_json(peak),
+            closed,
+        )
+
+
+def _instant(at: date) -> datetime:
+    return at if isinstance(at, datetime) else datetime(at.year, at.month, at.day, tzinfo=UTC)
+
+
+async def _open(connection: asyncpg.Connection, name: str) -> Anomaly | None:
+    row = await connection.fetchrow(_SQL["open"], name)
+    if row is None:
+        return None
+    peak = _verdict_from_json(row["detail"])
+    since, until = (_point(row[key], peak.cadence) for key in ("since", "until"))
+    return Anomaly(since, until, peak, Severity(row["severity"]), row["calm"])
+
+
+def _point(at: datetime, cadence: Cadence) -> date:
+    return at if cadence is Cadence.HOUR else at.astimezone(UTC).date()
+
+
+def _verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+    return asdict(verdict) | {"at": verdict.at.isoformat()}
+
+
+def _verdict_from_json(stored: Mapping[str, Any]) -> Verdict:
+    kinds = {"cadence": Cadence, "measure": Measure, "direction": Direction}
+    values = {field.name: stored[field.name] for field in fields(Verdict)}
+    values |= {name: kind(stored[name]) for name, kind in kinds.items()}
+    values["severity"] = Severity(stored["severity"]) if stored["severity"] else None
+    of = datetime if values["cadence"] is Cadence.HOUR else date
+    values["at"] = of.fromisoformat(stored["at"])
+    return Verdict(**values)
