@@ -4,13 +4,15 @@ Every loop is a row of short steps under the run's fence; stopped between any tw
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from service.domain.statistic import CALENDARS, Statistic
 from service.errors import NotYet
 from service.jobs.job import Desk
-from service.store import rollups, series
+from service.store import habits, rollups, series
 from service.store.series import Family
+
+_PEOPLE = 250
 
 
 def last_period(desk: Desk, statistic: Statistic) -> datetime:
@@ -73,6 +75,29 @@ async def watch(desk: Desk, family: Family, until: datetime) -> None:
             found = await series.watch(connection, family, column, until)
             counts = {"points": found.points, "anomalies": found.opened}
             await desk.advance(connection, desk.cursor, found.points, counts)
+
+
+async def profiles(desk: Desk) -> None:
+    """Make the profiles of whoever was active lately, in user order; the cursor is the last of them."""
+    as_of = desk.tick.as_of.astimezone(UTC).date()
+    while True:
+        async with desk.step() as connection:
+            users = await habits.due(connection, as_of, desk.cursor, _PEOPLE)
+            if not users:
+                return
+            changed = await habits.make_profiles(connection, users, as_of)
+            await desk.advance(connection, users[-1], len(users), {"profiles": changed})
+
+
+async def portrait(desk: Desk, month: date) -> None:
+    """Everybody's insights of a local month, and the churn model as of its last date."""
+    period = datetime.combine(month, time())
+    last = CALENDARS[Statistic.MONTHLY].following(period).date() - timedelta(days=1)
+    async with desk.step() as connection:
+        found = await habits.everybodys_insights(connection, month)
+        await rollups.put(connection, "insights", {period: found})
+        await rollups.put(connection, "churnModel", {period: await habits.fit_churn(connection, last)})
+        await desk.advance(connection, desk.cursor, 1, {"insights": len(found["insights"])})
 
 
 async def keep(desk: Desk, statistic: Statistic) -> None:

@@ -8,10 +8,11 @@ from service.jobs.job import CatchUp, Desk, Job, JobType, TimeMode
 
 
 async def work(desk: Desk) -> None:
-    """Fill missing windows; revise those that late data touched."""
+    """Fill missing windows, revise those that late data touched, and renew the profiles of the active."""
     await statistics.absorb(desk)
     await statistics.fill(desk, Statistic.BEHAVIOUR)
     await statistics.revise(desk, [Statistic.BEHAVIOUR])
+    await statistics.profiles(desk)
 
 
 JOB = Job(

@@ -1,0 +1,120 @@
+-- name: due
+-- Who was active since the day before $1, and whose profile is a week old though they were active in 90 days; after $2.
+SELECT s.user_id FROM service.user_span AS s LEFT JOIN service.user_profile AS p USING (user_id)
+WHERE s.user_id > $2 AND s.last_date >= $1::date - 90
+  AND (s.last_date >= $1::date - 1 OR p.as_of IS NULL OR p.as_of < $1::date - 7)
+ORDER BY s.user_id LIMIT $3
+
+-- name: people
+-- What profiles are made of, for users $1, up to the local date $2. Tallies are [completed, ended] focus sessions.
+WITH sessions AS MATERIALIZED (
+    SELECT l.user_id, l.local_day, l.local_start, l.status = 'completed' AS done, l.focus_seconds, l.planned_seconds, l.goal_id
+    FROM unnest($1::text[]) AS u JOIN service.local_session AS l
+      ON l.user_id = u AND l.started_at >= $2::date - interval '92 days' AND l.started_at < $2::date + interval '2 days'
+    WHERE l.local_day BETWEEN $2::date - 89 AND $2::date AND l.focus AND l.status IN ('completed', 'cancelled', 'abandoned')
+), splits AS (
+    SELECT user_id, jsonb_object_agg(part, jsonb_build_array(done, started)) AS tallies
+    FROM (SELECT user_id, part, count(*) FILTER (WHERE done) AS done, count(*) AS started
+          FROM sessions CROSS JOIN LATERAL unnest(ARRAY[
+              CASE WHEN extract(hour FROM local_start) < 12 THEN 'before noon' ELSE 'after noon' END,
+              CASE WHEN extract(isodow FROM local_day) < 6 THEN 'weekday' ELSE 'weekend' END,
+              CASE WHEN goal_id IS NULL THEN 'free' ELSE 'linked' END]) AS part
+          GROUP BY user_id, part) AS one GROUP BY user_id
+), lengths AS (
+    SELECT user_id, jsonb_object_agg(minutes, jsonb_build_array(done, started)) AS tallies
+    FROM (SELECT user_id, 5 * round(planned_seconds / 300.0)::int AS minutes, count(*) FILTER (WHERE done) AS done, count(*) AS started
+          FROM sessions WHERE planned_seconds > 0 GROUP BY 1, 2) AS one GROUP BY user_id
+), days AS (
+    SELECT user_id, jsonb_object_agg(local_day, jsonb_build_array(done, started)) AS tallies
+    FROM (SELECT user_id, local_day, count(*) FILTER (WHERE done) AS done, count(*) AS started FROM sessions GROUP BY 1, 2) AS one
+    GROUP BY user_id
+), lists AS (
+    SELECT user_id, jsonb_agg(round(focus_seconds / 60.0, 1) ORDER BY local_start) FILTER (WHERE done) AS minutes,
+           jsonb_agg(extract(hour FROM local_start) * 60 + extract(minute FROM local_start) ORDER BY local_start) AS starts
+    FROM sessions GROUP BY user_id
+), dates AS (
+    SELECT d.user_id, jsonb_agg(d.local_date ORDER BY d.local_date) FILTER (WHERE d.started > 0) AS active,
+           jsonb_agg(d.local_date ORDER BY d.local_date) FILTER (WHERE d.completed > 0) AS done
+    FROM unnest($1::text[]) AS u JOIN service.user_day AS d ON d.user_id = u AND d.local_date BETWEEN $2::date - 179 AND $2::date
+    GROUP BY d.user_id
+), hours AS (
+    SELECT user_id, jsonb_object_agg(hour, seconds) AS seconds
+    FROM (SELECT d.user_id, h.key AS hour, sum(h.value::int) AS seconds
+          FROM unnest($1::text[]) AS u JOIN service.user_day AS d ON d.user_id = u AND d.local_date BETWEEN $2::date - 89 AND $2::date
+          CROSS JOIN LATERAL jsonb_each_text(d.hours) AS h GROUP BY 1, 2) AS one GROUP BY user_id
+), weeks AS (
+    SELECT user_id, jsonb_object_agg(week, minutes) AS minutes
+    FROM (SELECT d.user_id, ($2::date - d.local_date) / 7 AS week, sum(d.focus_seconds) / 60.0 AS minutes
+          FROM unnest($1::text[]) AS u JOIN service.user_day AS d ON d.user_id = u AND d.local_date BETWEEN $2::date - 97 AND $2::date
+          GROUP BY 1, 2) AS one GROUP BY user_id
+)
+SELECT p.user_id, p.first_date, s.tallies AS splits, l.tallies AS lengths, d.tallies AS days, i.minutes, i.starts,
+       a.active, a.done, h.seconds AS hours, w.minutes AS weeks
+FROM service.user_span AS p
+LEFT JOIN splits AS s USING (user_id) LEFT JOIN lengths AS l USING (user_id) LEFT JOIN days AS d USING (user_id)
+LEFT JOIN lists AS i USING (user_id) LEFT JOIN dates AS a USING (user_id) LEFT JOIN hours AS h USING (user_id)
+LEFT JOIN weeks AS w USING (user_id)
+WHERE p.user_id = ANY ($1::text[]) ORDER BY p.user_id
+
+-- name: put
+-- Profiles as of a date; an unchanged one is not written.
+INSERT INTO service.user_profile AS t (user_id, figures, as_of)
+SELECT user_id, figures::jsonb, $3 FROM unnest($1::text[], $2::text[]) AS f (user_id, figures)
+ON CONFLICT (user_id) DO UPDATE SET figures = excluded.figures, as_of = excluded.as_of, computed_at = excluded.computed_at
+WHERE (t.figures, t.as_of) IS DISTINCT FROM (excluded.figures, excluded.as_of)
+
+-- name: everybody
+-- Everybody's tallies for the local month that begins on $1.
+WITH sessions AS MATERIALIZED (
+    SELECT l.local_day, l.local_start, l.status = 'completed' AS done, l.planned_seconds, l.goal_id
+    FROM service.local_session AS l
+    WHERE l.started_at >= $1::date - interval '1 day' AND l.started_at < $1::date + interval '1 month 2 days'
+      AND l.local_day BETWEEN $1::date AND ($1::date + interval '1 month')::date - 1
+      AND l.focus AND l.status IN ('completed', 'cancelled', 'abandoned')
+), weekdays AS (
+    SELECT extract(dow FROM d.local_date)::int AS dow, count(*) FILTER (WHERE d.completed > 0) AS done
+    FROM service.user_day AS d
+    WHERE d.local_date BETWEEN $1::date AND ($1::date + interval '1 month')::date - 1 GROUP BY 1
+), population AS (
+    SELECT count(DISTINCT user_id) AS people FROM service.user_day
+    WHERE started > 0 AND local_date BETWEEN $1::date AND ($1::date + interval '1 month')::date - 1
+)
+SELECT (SELECT jsonb_object_agg(part, jsonb_build_array(done, started))
+        FROM (SELECT part, count(*) FILTER (WHERE done) AS done, count(*) AS started
+              FROM sessions CROSS JOIN LATERAL unnest(ARRAY[
+                  CASE WHEN extract(hour FROM local_start) < 12 THEN 'before noon' ELSE 'after noon' END,
+                  CASE WHEN extract(isodow FROM local_day) < 6 THEN 'weekday' ELSE 'weekend' END,
+                  CASE WHEN goal_id IS NULL THEN 'free' ELSE 'linked' END]) AS part
+              GROUP BY part) AS one) AS splits,
+       (SELECT jsonb_object_agg(minutes, jsonb_build_array(done, started))
+        FROM (SELECT 5 * round(planned_seconds / 300.0)::int AS minutes, count(*) FILTER (WHERE done) AS done, count(*) AS started
+              FROM sessions WHERE planned_seconds > 0 GROUP BY 1) AS one) AS lengths,
+       (SELECT jsonb_object_agg(local_day, jsonb_build_array(done, started))
+        FROM (SELECT local_day, count(*) FILTER (WHERE done) AS done, count(*) AS started FROM sessions GROUP BY 1) AS one) AS days,
+       (SELECT jsonb_object_agg(dow, jsonb_build_array(done, people * dates))
+        FROM (SELECT extract(dow FROM day)::int AS dow, count(*) AS dates
+              FROM generate_series($1::date, ($1::date + interval '1 month')::date - 1, interval '1 day') AS day GROUP BY 1) AS c
+        JOIN weekdays USING (dow) CROSS JOIN population) AS weekdays,
+       (SELECT jsonb_object_agg(week, minutes)
+        FROM (SELECT (($1::date + interval '1 month')::date - 1 - local_date) / 7 AS week, sum(focus_seconds) / 60.0 AS minutes
+              FROM service.user_day
+              WHERE local_date BETWEEN ($1::date + interval '1 month')::date - 98 AND ($1::date + interval '1 month')::date - 1
+              GROUP BY 1) AS one) AS weeks
+
+-- name: churn
+-- People as they stood 28 days before $1, and whether they have had no session since: recency, active days in 28 and in
+-- 180 days, tenure. In user order, so that the model is the same each time.
+SELECT d.user_id, ($1::date - 28) - max(d.local_date) FILTER (WHERE d.local_date <= $1::date - 28) AS recency,
+       count(*) FILTER (WHERE d.local_date BETWEEN $1::date - 55 AND $1::date - 28) AS active_28,
+       count(*) FILTER (WHERE d.local_date BETWEEN $1::date - 207 AND $1::date - 28) AS active_180,
+       ($1::date - 28) - s.first_date AS tenure,
+       NOT bool_or(d.local_date > $1::date - 28) AS left
+FROM service.user_day AS d JOIN service.user_span AS s USING (user_id)
+WHERE d.started > 0 AND d.local_date BETWEEN $1::date - 207 AND $1::date AND s.first_date <= $1::date - 28
+GROUP BY d.user_id, s.first_date
+HAVING count(*) FILTER (WHERE d.local_date BETWEEN $1::date - 207 AND $1::date - 28) >= 3
+ORDER BY hashtext(d.user_id), d.user_id LIMIT 5000
+
+-- name: model
+-- The latest churn model.
+SELECT figures FROM service.rollup WHERE statistic = 'churnModel' ORDER BY period DESC LIMIT 1
