@@ -91,9 +91,14 @@ async def headers(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Strict headers on everything; a page brings its own Content-Security-Policy."""
     response = await handler(request)
     if not response.prepared:
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
+        harden(response)
     return response
+
+
+def harden(response: web.StreamResponse) -> None:
+    """The headers of every answer; one that is streamed asks for them before it begins."""
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
 
 
 @web.middleware
