@@ -92,12 +92,8 @@ async def retention(request: web.Request) -> web.StreamResponse:
 async def days(request: web.Request) -> web.StreamResponse:
     """One user's local days."""
     _known(request, _RANGE | _PAGE)
-    pool, form, user, span = (
-        request.app[DEPS].pool,
-        _format(request),
-        request.match_info["id"],
-        _span(request),
-    )
+    pool, user = request.app[DEPS].pool, request.match_info["id"]
+    form, span = _format(request), _span(request)
     if form is not Format.JSON:
         _no_pages(request, form)
         return await _file(request, export.days_of_user(pool, user, span), form)
@@ -180,7 +176,7 @@ def _cursor(request: web.Request) -> datetime | None:
 def _no_pages(request: web.Request, form: Format) -> None:
     if given := sorted(_PAGE & set(request.query)):
         raise BadRequest(
-            f"{given[0]} is for format=json; {form} holds the whole range, narrow it with from and to"
+            f"{given[0]} is for format=json; {form} holds the whole range: narrow it with from and to"
         )
 
 
@@ -235,7 +231,9 @@ async def _send(
         async for piece in rest:
             await response.write(piece)
         await response.write_eof()
-    except (ConnectionError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError):
+    except ConnectionError:
+        log.info("export_left")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError):
         log.exception("export_broken_off")
         if request.transport:
             request.transport.abort()

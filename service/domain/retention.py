@@ -15,7 +15,10 @@ from service.domain.statistic import Statistic
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """``active`` of the ``size`` people of a cohort (its first date), n periods on. Not ``mature``: not over."""
+    """``active`` of the ``size`` people of a cohort (its first date), n periods on.
+
+    ``mature``: that period is over in every zone.
+    """
 
     cohort: date
     n: int

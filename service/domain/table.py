@@ -115,7 +115,7 @@ def text(value: Any) -> str:
 
 
 def cell(value: Scalar) -> str:
-    """A value in CSV; null is empty. Text that a spreadsheet would take for a formula gets a leading ``'``."""
+    """A value in CSV; null is empty. Text that a spreadsheet takes for a formula gets a leading ``'``."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -128,7 +128,7 @@ def cell(value: Scalar) -> str:
 
 
 def lay(columns: Sequence[Column], rows: Iterable[Row]) -> list[list[Scalar]]:
-    """The values of rows in the order of the columns. ValueError: a value has no column; none is lost quietly."""
+    """The values of rows in the order of the columns. ValueError: a value has no column."""
     names = [column.name for column in columns]
     known = frozenset(names)
     laid = []

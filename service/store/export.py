@@ -92,20 +92,20 @@ _CELL = [
     Column("active", Kind.INTEGER),
     Column("rate", Kind.NUMBER),
 ]
-_DAY = (
-    *(
-        "started",
-        "focus_seconds",
-        "completed",
-        "cancelled",
-        "abandoned",
-        "breaks",
-        "tagged",
-        "linked",
-        "rated",
-    ),
-    *("rating_sum", "goals_created", "goals_completed"),
-)
+_DAY = [
+    "started",
+    "focus_seconds",
+    "completed",
+    "cancelled",
+    "abandoned",
+    "breaks",
+    "tagged",
+    "linked",
+    "rated",
+    "rating_sum",
+    "goals_created",
+    "goals_completed",
+]
 
 
 async def day_columns(pool: asyncpg.Pool, span: Span, user: str | None = None) -> list[Column]:
@@ -183,7 +183,8 @@ async def _parquet(export: Export) -> AsyncIterator[bytes]:
     columns = await export.columns()
     writer = await asyncio.to_thread(_writer, columns)
     async for rows in export.pages():
-        if piece := await asyncio.to_thread(lambda rows=rows: writer.write(lay(columns, rows))):
+        laid = await asyncio.to_thread(lay, columns, rows)
+        if piece := await asyncio.to_thread(writer.write, laid):
             yield piece
     yield await asyncio.to_thread(writer.close)
 

@@ -7,6 +7,7 @@ the instant at which its six hours begin. Ranges are dates, both included.
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 from typing import Any
 
 import asyncpg
@@ -35,7 +36,7 @@ TRENDS = ("activeUsers", "newUsers", "totalSessions", "totalFocusTime", "goalsCr
 """Daily figures that are compared with the same weekday before."""
 
 Row = dict[str, Any]
-_EVER = datetime.min
+_EVER = datetime.min  # noqa: DTZ901 — naive on purpose: wall-clock time
 _BEGINS = {Statistic.WEEKLY: "a week begins on a Sunday", Statistic.MONTHLY: "a month begins on its first"}
 
 
@@ -158,7 +159,7 @@ async def revisions(pool: asyncpg.Pool, statistic: Statistic, period: datetime) 
         }
         for row in [now, *former]
     ]
-    for row, before in zip(rows, rows[1:], strict=False):
+    for row, before in pairwise(rows):
         row["changed"] = _changed(flatten(row["figures"]), flatten(before["figures"]))
     return rows
 
@@ -223,7 +224,7 @@ async def days_of_user(pool: asyncpg.Pool, user: str, span: Span, after: date | 
 
 
 def day(row: asyncpg.Record | Row) -> Row:
-    """A user's local day: seconds of focus by kind of session and by local hour (index 0: midnight to one)."""
+    """A user's local day: focus in seconds, by kind of session and by local hour (index 0: from midnight)."""
     return {
         "userId": row["user_id"],
         "localDate": row["local_date"],
