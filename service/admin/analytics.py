@@ -56,6 +56,12 @@ async def behaviour(request: web.Request) -> web.StreamResponse:
     return await _periods(request, Statistic.BEHAVIOUR)
 
 
+@routes.get("/api/admin/analytics/performance")
+async def performance(request: web.Request) -> web.StreamResponse:
+    """Hours of the service itself, UTC."""
+    return await _periods(request, figures.PERFORMANCE)
+
+
 @routes.get("/api/admin/analytics/insights")
 async def insights(request: web.Request) -> web.StreamResponse:
     """Sentences per period; none where nothing wrote any."""

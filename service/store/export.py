@@ -11,7 +11,6 @@ from typing import Any
 
 import asyncpg
 
-from service.domain.statistic import Statistic
 from service.domain.table import Column, Columns, Kind, cell, lay, text
 from service.errors import BadRequest
 from service.store import figures
@@ -92,26 +91,17 @@ _CELL = [
     Column("active", Kind.INTEGER),
     Column("rate", Kind.NUMBER),
 ]
-_DAY = [
-    "started",
-    "focus_seconds",
-    "completed",
-    "cancelled",
-    "abandoned",
-    "breaks",
-    "tagged",
-    "linked",
-    "rated",
-    "rating_sum",
-    "goals_created",
-    "goals_completed",
-]
+_COUNTS = {
+    *("started", "focus_seconds", "completed", "cancelled", "abandoned", "breaks", "tagged", "linked"),
+    *("rated", "rating_sum", "goals_created", "goals_completed"),
+}
 
 
 async def day_columns(pool: asyncpg.Pool, span: Span, user: str | None = None) -> list[Column]:
     """The columns of days: those that every day has, and three per kind of session that there is."""
     kinds = {kind: [0, 0, 0] for kind in await figures.kinds(pool, span, user)}
-    sample = {"user_id": "", "local_date": span.since, "kinds": kinds, "hours": {}, **dict.fromkeys(_DAY, 0)}
+    counts = dict.fromkeys(_COUNTS, 0)
+    sample = {"user_id": "", "local_date": span.since, "kinds": kinds, "hours": {}, **counts}
     columns = Columns()
     columns.add([figures.day(sample)])
     return columns.found()
@@ -130,7 +120,7 @@ async def _once(rows: list[Row]) -> AsyncIterator[list[Row]]:
 
 def _read_twice(name: str, pages: Callable[[], AsyncIterator[list[Row]]]) -> Export:
     """Figures name their columns themselves, so they are read once for those: there are few."""
-    period = Kind.INSTANT if name == Statistic.BEHAVIOUR else Kind.DATE
+    period = Kind.INSTANT if name in figures.BY_THE_CLOCK else Kind.DATE
 
     async def columns() -> list[Column]:
         found = Columns(Column("period", period), *_STATE)

@@ -1,7 +1,7 @@
 """Reading the analytics: rows as every face shows them, in pages, holding no connection between two pages.
 
-Names are camelCase. Dates are ``date``, instants aware ``datetime``; a period is a date, or for ``behaviour``
-the instant at which its six hours begin. Ranges are dates, both included.
+Names are camelCase. Dates are ``date``, instants aware ``datetime``; a period is a date, or for
+``behaviour`` and ``performance`` the instant at which its hours begin. Ranges are dates, both included.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -25,8 +25,12 @@ CHUNK = 1_000
 _CHUNK_OF_COHORTS = 50
 """The same where a row holds the cells of every cohort."""
 INSIGHTS = "insights"
-"""The statistic of sentences; stored per period like the others."""
-STATISTICS = (*Statistic, INSIGHTS)
+"""Sentences, stored per period like figures."""
+PERFORMANCE = "performance"
+"""What was measured of the service, per hour."""
+STATISTICS = (*Statistic, PERFORMANCE, INSIGHTS)
+BY_THE_CLOCK = frozenset({Statistic.BEHAVIOUR, PERFORMANCE})
+"""Statistics whose periods are hours in UTC, not dates."""
 KINDS = (Statistic.WEEKLY, Statistic.MONTHLY)
 """Statistics that have cohorts."""
 _SHOWN = {Statistic.DAILY: 30, Statistic.WEEKLY: 12, Statistic.MONTHLY: 12, Statistic.BEHAVIOUR: 28}
@@ -61,7 +65,7 @@ class Page:
 
 def period_shown(statistic: str, period: datetime) -> date | datetime:
     """A period as it is shown."""
-    return period.replace(tzinfo=UTC) if statistic == Statistic.BEHAVIOUR else period.date()
+    return period.replace(tzinfo=UTC) if statistic in BY_THE_CLOCK else period.date()
 
 
 def period_of(statistic: Statistic, named: str) -> datetime:
@@ -122,8 +126,13 @@ def _rollup(statistic: str, row: asyncpg.Record) -> Row:
         "revision": row["revision"],
         "final": row["final"],
         "computedAt": row["computed_at"],
-        **row["figures"],
+        **_kept(row["figures"]),
     }
+
+
+def _kept(figures: Row) -> Row:
+    """Figures of processes stay together: each process would bring columns of its own."""
+    return {name: Whole(value) if name == "processes" else value for name, value in figures.items()}
 
 
 async def _compare(pool: asyncpg.Pool, rows: Sequence[asyncpg.Record], shown: list[Row]) -> None:
