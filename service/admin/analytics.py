@@ -181,9 +181,7 @@ def _cursor(request: web.Request) -> datetime | None:
 
 def _no_pages(request: web.Request, form: Format) -> None:
     if given := sorted(_PAGE & set(request.query)):
-        raise BadRequest(
-            f"{given[0]} is for format=json; {form} holds the whole range: narrow it with from and to"
-        )
+        raise BadRequest(f"{given[0]} is for json; {form} holds the whole range: narrow it with from and to")
 
 
 # ── Answering ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -50,15 +50,15 @@ class Whole(dict[str, Any]):
 
 def _spread(row: Row, prefix: str, flat: dict[str, Scalar]) -> None:
     for key, value in row.items():
-        name = prefix + key.replace(".", "\\.")
-        if isinstance(value, Whole) or _holds_objects(value):
+        name = prefix + (key.replace(".", "\\.") if "." in key else key)
+        if not isinstance(value, dict | list):
+            flat[name] = value
+        elif isinstance(value, Whole) or _holds_objects(value):
             flat[name] = json.dumps(value, default=text, ensure_ascii=False, separators=(",", ":"))
-        elif isinstance(value, list):
-            _spread({str(i): one for i, one in enumerate(value)}, f"{name}.", flat)
         elif isinstance(value, dict):
             _spread(value, f"{name}.", flat)
         else:
-            flat[name] = value
+            flat.update({f"{name}.{place}": one for place, one in enumerate(value)})
 
 
 def _holds_objects(value: Any) -> bool:
@@ -134,7 +134,9 @@ def lay(columns: Sequence[Column], rows: Iterable[Row]) -> list[list[Scalar]]:
     laid = []
     for row in rows:
         flat = flatten(row)
-        if lost := sorted(name for name, value in flat.items() if name not in known and value is not None):
-            raise ValueError(f"no column for {', '.join(lost)}: it turned up while the rows were read")
+        if lost := [name for name in flat.keys() - known if flat[name] is not None]:
+            raise ValueError(
+                f"no column for {', '.join(sorted(lost))}: it turned up while the rows were read"
+            )
         laid.append([flat.get(name) for name in names])
     return laid

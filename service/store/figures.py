@@ -41,6 +41,7 @@ TRENDS = ("activeUsers", "newUsers", "totalSessions", "totalFocusTime", "goalsCr
 
 Row = dict[str, Any]
 _EVER = datetime.min  # noqa: DTZ901 — naive on purpose: wall-clock time
+_EARLIEST = datetime(2, 1, 1)  # noqa: DTZ001 — naive too; leaves room to step back from
 _BEGINS = {Statistic.WEEKLY: "a week begins on a Sunday", Statistic.MONTHLY: "a month begins on its first"}
 
 
@@ -85,21 +86,22 @@ def period_of(statistic: Statistic, named: str) -> datetime:
 
 async def recent(pool: asyncpg.Pool, statistic: str, span: Span) -> Span:
     """``span``; where it has no beginning, that of the last periods up to its end or the newest period."""
-    if span.since != date.min or statistic not in CALENDARS:
+    if span.since != date.min or statistic == INSIGHTS:
         return span
     newest: datetime | None = await pool.fetchval(_SQL["newest"], statistic)
     if newest is None:
         return span
     last = min(newest.date(), span.until)
-    begin = CALENDARS[Statistic(statistic)].begin(datetime.combine(last, time()))
-    return Span(_back(Statistic(statistic), begin, _SHOWN[Statistic(statistic)]), span.until)
+    if statistic == PERFORMANCE:
+        return Span(max(last, _EARLIEST.date()) - timedelta(days=1), span.until)
+    return Span(_back(Statistic(statistic), last, _SHOWN[Statistic(statistic)]), span.until)
 
 
-def _back(statistic: Statistic, period: datetime, count: int) -> date:
-    """Where ``count`` periods begin of which ``period`` is the last; never before dates do."""
-    earliest = datetime(2, 1, 1)  # noqa: DTZ001 — naive on purpose: wall-clock time
+def _back(statistic: Statistic, last: date, count: int) -> date:
+    """Where ``count`` periods begin, the last of which holds ``last``; never before year 2."""
+    period = CALENDARS[statistic].begin(max(datetime.combine(last, time()), _EARLIEST))
     for _ in range(count - 1):
-        period = CALENDARS[statistic].before(max(period, earliest))
+        period = CALENDARS[statistic].before(max(period, _EARLIEST))
     return period.date()
 
 
@@ -185,8 +187,7 @@ async def cohorts(pool: asyncpg.Pool, kind: Statistic, span: Span, *, unbounded:
     if span.since == date.min:
         newest: datetime | None = await pool.fetchval(_SQL["newest"], kind)
         if newest:
-            last = CALENDARS[kind].begin(datetime.combine(min(newest.date(), span.until), time()))
-            span = Span(_back(kind, last, _COHORTS), span.until)
+            span = Span(_back(kind, min(newest.date(), span.until), _COHORTS), span.until)
     cells = await (_later_cells if unbounded else _exact_cells)(pool, kind, span)
     return {
         "kind": str(kind),
