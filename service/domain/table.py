@@ -135,8 +135,6 @@ def lay(columns: Sequence[Column], rows: Iterable[Row]) -> list[list[Scalar]]:
     for row in rows:
         flat = flatten(row)
         if lost := [name for name in flat.keys() - known if flat[name] is not None]:
-            raise ValueError(
-                f"no column for {', '.join(sorted(lost))}: it turned up while the rows were read"
-            )
+            raise ValueError(f"no column for {', '.join(sorted(lost))}: found only while reading")
         laid.append([flat.get(name) for name in names])
     return laid
