@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -22,6 +23,7 @@ from service.store.database import open_pool
 from tests.admin.given import ADMIN, DASHBOARD, VIEWER, Admin, admin
 from tests.conftest import with_database
 from tests.given import World
+from tests.process import process_of
 
 A = "/api/admin/analytics"
 NOW = "2026-03-22T12:30:00Z"
@@ -52,7 +54,7 @@ SELECT 'g' || id, id, 'G', false, 'medium', created_at, created_at + interval '9
 
 @pytest.fixture(scope="module")
 def lived(postgres: str, template: str) -> str:
-    """A database with eleven weeks of fifty people, aggregated by the jobs themselves; each test copies it."""
+    """A database with eleven weeks of fifty people, aggregated by the jobs; each test copies it."""
     name = f"lived_{uuid.uuid4().hex[:8]}"
 
     async def live() -> None:
@@ -77,11 +79,17 @@ async def copied(server: str, name: str, origin: str) -> None:
 
 
 @pytest.fixture
-async def given(postgres: str, lived: str) -> AsyncIterator[Admin]:
-    """An admin application on a copy of that database."""
+async def home(postgres: str, lived: str) -> str:
+    """DSN of a copy of that database."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     await copied(postgres, name, lived)
-    pool = await open_pool(with_database(postgres, name))
+    return with_database(postgres, name)
+
+
+@pytest.fixture
+async def given(home: str) -> AsyncIterator[Admin]:
+    """An admin application on it."""
+    pool = await open_pool(home)
     async with admin(pool) as made:
         yield made
     await pool.close()
@@ -463,3 +471,69 @@ async def test_a_file_that_breaks_does_not_look_complete(
         monkeypatch.undo()
         assert (await given.client.head(f"{A}/export/user_span?format=csv", headers=VIEWER)).status == 200
         assert len(of_csv(await file(given, "export/user_span", "csv"))) == 5000
+
+
+# ── The command line ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def typed(folder: Path, dsn: str, *words: str) -> tuple[int, bytes, str]:
+    """``python -m service …``: its exit code, what it printed, and what it complained of."""
+    environ = {"DATABASE_URL": dsn, "DASHBOARD_URL": dsn, "COLUMNS": "200"}
+    async with process_of(folder / "data", *words, **environ) as (process, _):
+        code = await process.wait()
+    return code, (folder / "stdout").read_bytes(), (folder / "stderr").read_text()
+
+
+async def test_tables_for_people_say_what_the_api_says(home: str, given: Admin, tmp_path: Path) -> None:
+    day = (await ask(given, "daily?from=2026-03-19&to=2026-03-19"))["data"][0]
+    code, printed, _ = await typed(
+        tmp_path, home, "analytics", "daily", "--from", "2026-03-18", "--to", "2026-03-19"
+    )
+    lines = [line.split() for line in printed.decode().splitlines()]
+
+    assert code == 0
+    assert lines[1][:5] == ["period", "state", "active", "new", "sessions"]
+    assert lines[-1][:5] == [
+        "2026-03-19",
+        "final",
+        str(day["activeUsers"]),
+        str(day["newUsers"]),
+        str(day["totalSessions"]),
+    ]
+    for view in ("weekly", "monthly", "behaviour", "retention", "watermarks", "insights"):
+        code, printed, complaint = await typed(tmp_path, home, "analytics", view)
+        assert (code, complaint) == (0, ""), view
+        assert printed
+
+
+async def test_files_of_the_command_line_are_those_of_the_api(
+    home: str, given: Admin, tmp_path: Path
+) -> None:
+    target = tmp_path / "days.parquet"
+    code, _, _ = await typed(
+        tmp_path, home, "export", "user_day", "--format", "parquet", "--out", str(target)
+    )
+    assert code == 0
+    assert of_parquet(target.read_bytes()) == of_parquet(await file(given, "export/user_day", "parquet"))
+
+    _, printed, _ = await typed(tmp_path, home, "analytics", "weekly", "--format", "csv")
+    assert printed == await file(given, "weekly", "csv")
+    _, printed, _ = await typed(tmp_path, home, "analytics", "retention", "--json", "--kind", "monthly")
+    assert json.loads(printed) == (await ask(given, "retention?kind=monthly"))["data"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("analytics", "daily", "--from", "x"), "use one like 2026-03-01"),
+        (("analytics", "daily", "--from", "2026-03-02", "--to", "2026-03-01"), "exchange them"),
+        (("export", "user_span", "--out", "/nowhere/at/all.csv"), "--out /nowhere/at/all.csv"),
+        (("analytics", "watermarks", "--format", "csv"), "table or json"),
+    ],
+)
+async def test_wrong_words_end_with_2(
+    dsn: str, tmp_path: Path, words: tuple[str, ...], complaint: str
+) -> None:
+    code, _, told = await typed(tmp_path, dsn, *words)
+
+    assert (code, complaint in told) == (2, True)
