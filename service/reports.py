@@ -232,12 +232,15 @@ def _print(title: str, columns: list[_Column], rows: list[Row], out: Console) ->
         out.print(f"{title}: nothing yet; see python -m service analytics watermarks", highlight=False)
         return
     table = Table(title=title, title_justify="left", box=None)
-    right: Callable[[str], bool] = lambda name: isinstance(rows[0].get(name), int | float)  # noqa: E731
     for heading, name in columns:
-        table.add_column(heading, justify="right" if right(name) else "left")
+        table.add_column(heading, justify="right" if _is_number(name, rows) else "left")
     for row in rows:
         table.add_row(*(_cell(name, row.get(name)) for _, name in columns))
     out.print(table)
+
+
+def _is_number(name: str, rows: list[Row]) -> bool:
+    return name.isdigit() or any(isinstance(row.get(name), int | float) for row in rows)
 
 
 def _cell(name: str, value: Any) -> str:
