@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from service import __version__, app, log
+from service import __version__, app, log, reports
 from service.demo import sample
 from service.errors import (
     BadRequest,
@@ -32,7 +33,9 @@ from service.jobs.job import JobType, TimeMode
 from service.pipeline.preview import Ask
 from service.pipeline.runner import RunResult
 from service.settings import Settings
+from service.store import figures
 from service.store.database import migrate, open_pool
+from service.store.export import TABLES, Format
 
 
 class Exit(IntEnum):
@@ -120,10 +123,27 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("name", help="for example goalDeadlines")
     explain.add_argument("--user", metavar="ID", required=True)
     explain.add_argument("--at", type=_instant, metavar="TIME", help="default now; ISO 8601 with a zone")
+    analytics = command("analytics", _analytics, "figures per period, cohorts, and how far they have come")
+    analytics.add_argument("view", choices=reports.VIEWS)
+    _range(analytics, ("table", *Format), "table")
+    analytics.add_argument("--kind", choices=figures.KINDS, default="weekly", help="cohorts by week or month")
+    analytics.add_argument(
+        "--mode", choices=("exact", "unbounded"), default="exact", help="active in period n, or in n or later"
+    )
+    export = command("export", _export, "a whole analytics table as a file")
+    export.add_argument("table", choices=TABLES)
+    _range(export, tuple(Format), "csv")
     command("sync", _sync, "copy what changed at the dashboard now")
     command("migrate", _migrate, "bring our database's schema up to date")
     command("check-config", _check_config, "check the configuration and name every problem")
     return parser
+
+
+def _range(parser: argparse.ArgumentParser, formats: tuple[str, ...], default: str) -> None:
+    parser.add_argument("--from", dest="since", type=reports.day, metavar="DATE", help="first date, included")
+    parser.add_argument("--to", dest="until", type=reports.day, metavar="DATE", help="last date, included")
+    parser.add_argument("--format", choices=[str(one) for one in formats], default=default)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to the terminal")
 
 
 def _instant(text: str) -> datetime:
@@ -238,6 +258,16 @@ _RECORDED = {
     "deliveries": ("id", "channel", "state", "reason", "notBefore", "settledAt"),
     "decisions": ("runId", "reason", "detail", "decidedAt"),
 }
+
+
+async def _analytics(settings: Settings, options: argparse.Namespace) -> Exit:
+    await reports.show(settings, options, out)
+    return Exit.DONE
+
+
+async def _export(settings: Settings, options: argparse.Namespace) -> Exit:
+    await reports.write_table(settings, options)
+    return Exit.DONE
 
 
 async def _sync(settings: Settings, options: argparse.Namespace) -> Exit:

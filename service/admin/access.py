@@ -72,18 +72,22 @@ def error(status: int, text: str, **more: Any) -> web.Response:
 
 @web.middleware
 async def timing(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell how long every answer of the API took; probes and pages of recipients are not the API."""
+    """Tell how long every answer of the API took; probes and pages of recipients are not the API.
+
+    A file in pieces takes as long as its reader likes, so it tells nothing.
+    """
     observe = request.app[DEPS].observe
     if observe is None or not request.path.startswith("/api/"):
         return await handler(request)
     started = asyncio.get_running_loop().time()
-    status = 500
+    status: int | None = 500
     try:
         response = await handler(request)
-        status = response.status
+        status = response.status if isinstance(response, web.Response) else None
         return response
     finally:
-        observe(asyncio.get_running_loop().time() - started, status)
+        if status:
+            observe(asyncio.get_running_loop().time() - started, status)
 
 
 @web.middleware
@@ -91,9 +95,14 @@ async def headers(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Strict headers on everything; a page brings its own Content-Security-Policy."""
     response = await handler(request)
     if not response.prepared:
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
+        harden(response)
     return response
+
+
+def harden(response: web.StreamResponse) -> None:
+    """The headers of every answer; one that is streamed asks for them before it begins."""
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
 
 
 @web.middleware

@@ -2,7 +2,18 @@
 
 from aiohttp import web
 
-from service.admin import bounces, console, explain, jobs, mails, messages, previews, probes, recipients
+from service.admin import (
+    analytics,
+    bounces,
+    console,
+    explain,
+    jobs,
+    mails,
+    messages,
+    previews,
+    probes,
+    recipients,
+)
 from service.admin.access import auth, errors, headers, timing
 from service.admin.body import MAX_BODY
 from service.admin.deps import DEPS, AdminDeps
@@ -14,6 +25,6 @@ def build_app(deps: AdminDeps) -> web.Application:
         middlewares=[timing, headers, errors, auth, console.guard], client_max_size=MAX_BODY
     )
     app[DEPS] = deps
-    for module in (bounces, console, explain, jobs, mails, messages, previews, probes, recipients):
+    for module in (analytics, bounces, console, explain, jobs, mails, messages, previews, probes, recipients):
         app.add_routes(module.routes)
     return app

@@ -1,6 +1,6 @@
 """Reading what callers send: strictly, and with a sentence for what is wrong."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import TypeVar
 
 from aiohttp import web
@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from pydantic.alias_generators import to_camel
 
 from service.admin.access import Refused
+from service.errors import BadRequest
 
 MAX_BODY = 64 * 1024
 """Bytes; more is answered with 413."""
@@ -131,6 +132,14 @@ def one_of(request: web.Request, name: str, allowed: frozenset[str]) -> str | No
     if word is not None and word not in allowed:
         raise Refused(400, f"{name} must be one of {', '.join(sorted(allowed))}")
     return word
+
+
+def day(name: str, text: str) -> date:
+    """A calendar date; BadRequest names the parameter otherwise."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise BadRequest(f"{name} {text!r} is not a date; use one like 2026-03-01") from None
 
 
 def iso(at: datetime | None) -> str | None:

@@ -9,10 +9,17 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from service.domain.schedule import Schedule
 from service.errors import BadRequest, UnknownJob, UnknownJobType
-from service.manager import last_slots, problems_of
-from tests.admin.given import admin
+from service.jobs import all_jobs
+from service.jobs.job import Job
+from service.manager import JobManager, last_slots, problems_of
+from tests.admin.given import AskedRunner, admin
+from tests.given import World
 
 NOW = datetime(2026, 3, 10, 9, tzinfo=UTC)
+ANALYTICS = {
+    *("dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBehavior"),
+    *("performanceMetrics", "dataCleanup"),
+}
 
 
 async def test_status_health_and_statistics_have_the_originals_shape(pool: asyncpg.Pool) -> None:
@@ -94,3 +101,45 @@ def test_a_slot_is_lost_only_when_it_has_passed_in_every_zone() -> None:
     assert last_slots(breaks, "service", early_in_utc)[0] > in_los_angeles
     a_day_later = datetime(2026, 3, 12, 6, tzinfo=UTC)
     assert last_slots(breaks, "user", a_day_later)[0] > in_los_angeles
+
+
+async def test_every_statistic_is_counted_watched_and_named_when_it_fails(pool: asyncpg.Pool) -> None:
+    world = World(pool)
+    jobs, ledger = all_jobs(), await world.ledger()
+    schedules = {id_: Schedule.parse(job.schedule) for id_, job in jobs.items()}
+    manager = JobManager(pool, ledger, AskedRunner(), jobs, schedules=schedules)
+    await manager.initialize()
+    status = manager.get_status()["jobs"]["analytics"]
+    names = status["activeJobs"]
+
+    assert len(names) == len(set(names)) == status["jobCount"] >= 5
+    assert set(names) <= ANALYTICS
+    assert set(status["jobs"]) == set(names)
+    well = (await manager.health_check())["checks"]["analytics"]
+    assert (well["status"], well["activeJobs"], well["details"]["jobs"]) == ("running", len(names), names)
+    for name in names:
+        await pool.execute(
+            "INSERT INTO service.job_run"
+            " (job, trigger, nominal_at, not_before, state, started_at, finished_at)"
+            " VALUES ('analytics.' || $1, 'manual', now(), now(), 'failed', now(), now())",
+            name,
+        )
+    health = await manager.health_check()
+    assert (health["status"], health["checks"]["reminder"]["status"]) == ("unhealthy", "running")
+    unwell = health["checks"]["analytics"]
+    assert (unwell["status"], set(unwell["details"]["problems"])) == ("unhealthy", set(names))
+    await manager.shutdown()
+
+
+@pytest.mark.parametrize("job", [j for id_, j in all_jobs().items() if id_.startswith("analytics.")])
+def test_the_rarest_statistic_too_is_stale_after_two_slots(job: Job) -> None:
+    slots = last_slots(Schedule.parse(job.schedule), job.mode, NOW)
+    row = {
+        "last_state": "succeeded", "materialized_through": NOW, "oldest_pending": None, "paused": False,
+        "first_created": NOW - timedelta(days=400),
+    }  # fmt: skip
+
+    assert len(slots) == 2
+    assert problems_of(row | {"last_success_at": slots[0]}, NOW, slots) == []
+    late = problems_of(row | {"last_success_at": slots[0] - timedelta(seconds=1)}, NOW, slots)
+    assert "stale" in late[0]
