@@ -48,6 +48,7 @@ from service.sources.mongo import MongoSource
 from service.sources.postgres import PostgresSource
 from service.sources.sync import Progress, Source, Sync, profile_from_setting
 from service.store import embedded
+from service.store.archive import Archive
 from service.store.bounces import Bounces
 from service.store.database import migrate, open_pool
 from service.store.ledger import JobDef, Ledger
@@ -292,6 +293,7 @@ class Service:
     bounces: BounceIntake | None
     explainer: Explainer
     previewer: Previewer
+    archive: Archive
 
     async def web_app(self, *, inbox_page: bool = False) -> web.Application:
         """The HTTP face. ``inbox_page`` adds the page of the local inbox."""
@@ -350,6 +352,7 @@ async def open_service(
         await ledger.register([definition(job, timings[id_], settings) for id_, job in jobs.items()])
         sync = sync_of(pool, databases.dashboard, settings, progress)
         stack.push_async_callback(sync.close)
+        archive = Archive(pool, settings.data_dir / "archive", sync)
         transport = transport_of(settings, clock)
         stack.push_async_callback(transport.close)
         due, outgoing = asyncio.Event(), asyncio.Event()
@@ -369,7 +372,7 @@ async def open_service(
             clock_zone=settings.service_timezone if settings.reminder_time_mode == "service" else None,
             resent=settings.resent_kinds,
             spread=timedelta(seconds=settings.mail_spread_seconds),
-            parts=Parts(service_zone=settings.service_timezone),
+            parts=Parts(settings.service_timezone, settings.keeping, archive),
             jitter=timedelta(seconds=settings.claim_jitter_seconds),
             grace=timedelta(seconds=settings.shutdown_grace_seconds),
         )
@@ -412,7 +415,7 @@ async def open_service(
         yield Service(
             settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
             runner, delivery, supervisor, manager, bounces, Explainer(pool, runner, jobs),
-            Previewer(pool, runner, jobs, composer, composer.compose, transport),
+            Previewer(pool, runner, jobs, composer, composer.compose, transport), archive,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A slice of a table in id order."""
+"""What a source hands over: a slice of a table in id order, and a document as it is stored."""
 
 from dataclasses import dataclass
 
@@ -11,3 +11,11 @@ class Page:
 
     documents: list[Document]
     after: str
+
+
+@dataclass(frozen=True)
+class Original:
+    """A document, and all of it as text from which the source makes the same again (None: it could not)."""
+
+    document: Document
+    body: str | None

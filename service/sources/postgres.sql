@@ -17,3 +17,14 @@ SELECT EXISTS (
     SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = to_regclass($1) AND a.attname = $2 AND i.indisvalid
 )
+
+-- name: stored
+-- The columns of a table ($1, quoted) that can be written.
+SELECT a.attname AS name FROM pg_attribute a
+WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+ORDER BY a.attnum
+
+-- name: referring
+-- Tables with foreign keys to a table ($1, quoted).
+SELECT DISTINCT conrelid::regclass::text AS name FROM pg_constraint
+WHERE contype = 'f' AND confrelid = to_regclass($1) ORDER BY 1
