@@ -52,6 +52,7 @@ from service.sources.postgres import PostgresSource
 from service.sources.scrape import dashboard_counters
 from service.sources.sync import Progress, Source, Sync, profile_from_setting
 from service.store import embedded
+from service.store.archive import Archive
 from service.store.bounces import Bounces
 from service.store.database import migrate, open_pool
 from service.store.ledger import JobDef, Ledger
@@ -168,11 +169,13 @@ def sync_of(pool: asyncpg.Pool, url: str, settings: Settings, progress: Progress
     )
 
 
-def parts_of(settings: Settings) -> Parts:
+def parts_of(settings: Settings, archive: Archive) -> Parts:
     """What statistics use beside the database."""
     url = settings.dashboard_metrics_url
     return Parts(
         service_zone=settings.service_timezone,
+        keeping=settings.keeping,
+        archive=archive,
         dashboard_metrics=partial(dashboard_counters, url) if url else None,
     )
 
@@ -307,6 +310,7 @@ class Service:
     explainer: Explainer
     previewer: Previewer
     vitals: Vitals
+    archive: Archive
 
     async def web_app(self, *, inbox_page: bool = False) -> web.Application:
         """The HTTP face. ``inbox_page`` adds the page of the local inbox."""
@@ -367,6 +371,7 @@ async def open_service(
         await ledger.register([definition(job, timings[id_], settings) for id_, job in jobs.items()])
         sync = sync_of(pool, databases.dashboard, settings, progress)
         stack.push_async_callback(sync.close)
+        archive = Archive(pool, settings.data_dir / "archive", sync)
         transport = transport_of(settings, clock)
         stack.push_async_callback(transport.close)
         due, outgoing = asyncio.Event(), asyncio.Event()
@@ -386,7 +391,7 @@ async def open_service(
             clock_zone=settings.service_timezone if settings.reminder_time_mode == "service" else None,
             resent=settings.resent_kinds,
             spread=timedelta(seconds=settings.mail_spread_seconds),
-            parts=parts_of(settings),
+            parts=parts_of(settings, archive),
             to_dashboard=settings.in_app == "dashboard",
             jitter=timedelta(seconds=settings.claim_jitter_seconds),
             grace=timedelta(seconds=settings.shutdown_grace_seconds),
@@ -439,7 +444,7 @@ async def open_service(
             settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
             runner, delivery, dashboard_inbox, supervisor, manager, bounces,
             Explainer(pool, runner, jobs, timings, zone),
-            Previewer(pool, runner, jobs, composer, composer.compose, transport), vitals,
+            Previewer(pool, runner, jobs, composer, composer.compose, transport), vitals, archive,
         )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import secrets
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from service.pipeline.preview import Ask
 from service.pipeline.runner import RunResult
 from service.settings import Settings
 from service.store import figures
+from service.store.archive import SESSIONS
 from service.store.database import migrate, open_pool
 from service.store.export import TABLES, Format
 
@@ -111,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--as-of", type=_instant, metavar="TIME", help="another moment, ISO 8601 with a zone")
     run.add_argument("--user", metavar="ID", help="one user only")
     run.add_argument("--force", action="store_true", help="send even if it was sent before (needs --user)")
+    run.add_argument(
+        "--confirm", action="store_true", help="dataCleanup: more than 20 %% of the sessions may go"
+    )
     preview = command("preview", _preview, "show the mail that a job would write, or send it as a test")
     preview.add_argument("name", help="for example weeklyReview")
     preview.add_argument("--user", metavar="ID", help="what this user would get; without: a sample")
@@ -133,6 +137,11 @@ def _parser() -> argparse.ArgumentParser:
     export = command("export", _export, "a whole analytics table as a file")
     export.add_argument("table", choices=TABLES)
     _range(export, tuple(Format), "csv")
+    archive = command("archive", _archive, "the archived sessions by month; verify reads every file")
+    archive.add_argument("what", choices=("list", "verify"))
+    restore = command("restore", _restore, "put a month's archived sessions back into the dashboard")
+    restore.add_argument("--month", type=_month, required=True, metavar="YYYY-MM")
+    restore.add_argument("--table", choices=(SESSIONS,), default=SESSIONS, help="what to put back")
     command("sync", _sync, "copy what changed at the dashboard now")
     command("migrate", _migrate, "bring our database's schema up to date")
     command("check-config", _check_config, "check the configuration and name every problem")
@@ -154,6 +163,13 @@ def _instant(text: str) -> datetime:
     if at.tzinfo is None:
         raise argparse.ArgumentTypeError(f"{text!r} has no zone; use 2026-03-10T09:00:00Z")
     return at
+
+
+def _month(text: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y-%m").date()  # noqa: DTZ007 — a month, not an instant
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a month; use 2026-01") from None
 
 
 # ── Commands ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -197,6 +213,7 @@ async def _run_job(settings: Settings, options: argparse.Namespace) -> Exit:
                 as_of=options.as_of,
                 user_id=options.user,
                 force=options.force,
+                confirm=options.confirm,
             )
             if not options.dry_run:
                 await _drain(service)
@@ -268,6 +285,47 @@ async def _analytics(settings: Settings, options: argparse.Namespace) -> Exit:
 async def _export(settings: Settings, options: argparse.Namespace) -> Exit:
     await reports.write_table(settings, options)
     return Exit.DONE
+
+
+async def _archive(settings: Settings, options: argparse.Namespace) -> Exit:
+    async with app.open_service(settings) as service:
+        files = await service.archive.files(service.pool)
+        states = {file.name: file.state for file in files}
+        rows, bad = [], False
+        for manifest in service.archive.manifests():
+            name, proof = manifest.name, manifest.proof
+            row = {
+                "table": name.collection,
+                "month": f"{name.month:%Y-%m}",
+                "sessions": f"{proof.rows:,}",
+                "bytes": f"{proof.bytes:,}",
+                "state": states.get(name, "not known here"),
+                "file": name.data,
+            }
+            if options.what == "verify":
+                problem = await service.archive.problem(manifest, files)
+                row["verdict"], bad = problem or "whole", bad or problem is not None
+            rows.append(row)
+        lost = service.archive.lost(files)
+    for name in lost:
+        err.print(f"[red]✗[/] {name.data} is missing in {settings.data_dir / 'archive'}", soft_wrap=True)
+    _print(rows, options, title="Archive", empty="nothing is archived")
+    return Exit.FAILED if bad or lost else Exit.DONE
+
+
+async def _restore(settings: Settings, options: argparse.Namespace) -> Exit:
+    async with app.open_service(settings) as service:
+        found = await service.archive.restore(options.month)
+    if options.json:
+        out.print_json(data=asdict(found))
+    else:
+        out.print(
+            f"{options.month:%Y-%m}: the file is whole, {found.rows:,} sessions."
+            f" {found.put_back:,} were put back, {found.already_there:,} were there,"
+            f" {found.refused:,} were refused by the dashboard.",
+            soft_wrap=True,
+        )
+    return Exit.FAILED if found.refused else Exit.DONE
 
 
 async def _sync(settings: Settings, options: argparse.Namespace) -> Exit:

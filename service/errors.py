@@ -10,6 +10,8 @@ ServiceError
 ├── NothingToSay           the job would not write to this user; the sentence says why
 ├── MailRefused            the mail server did not take a test mail
 ├── AlreadyRunning         the job runs already and does not overlap itself
+├── CleanupRefused         the dashboard's rows may not be removed; the sentence says why
+├── ArchiveDamaged         a file of the archive is not what its manifest says
 ├── SchemaUnknown          documents exist, but no schema profile fits them
 ├── SourceUnavailable      the dashboard's database cannot be reached now
 ├── InboxClosed            the dashboard has no inbox that we may write to; the sentence says the remedy
@@ -76,6 +78,14 @@ class AlreadyRunning(ServiceError):
     """The job is running and may not overlap itself."""
 
     permanent = False
+
+
+class CleanupRefused(ServiceError):
+    """The dashboard's rows may not be removed: so many that it needs ``confirm``, or others rest on them."""
+
+
+class ArchiveDamaged(ServiceError):
+    """A file of the archive is missing or is not what its manifest, or the database, says."""
 
 
 class SchemaUnknown(ServiceError):

@@ -53,7 +53,7 @@ class Runner(Protocol):
 
     async def run_manual(
         self, job_id: str, /, *, dry_run: bool, as_of: datetime | None, user_id: str | None, force: bool,
-        wait: bool,
+        confirm: bool, wait: bool,
     ) -> RunResult: ...  # fmt: skip
 
 
@@ -155,6 +155,7 @@ class JobManager:
         as_of: datetime | None = None,
         user_id: str | None = None,
         force: bool = False,
+        confirm: bool = False,
         wait: bool = True,
     ) -> RunResult:
         """Run a job now, by the same code and ledger as on schedule: the same period sends nothing twice.
@@ -168,7 +169,7 @@ class JobManager:
         if force and user_id is None:
             raise BadRequest("force needs userId: it is for one person")
         return await self._runner.run_manual(
-            job.id, dry_run=dry_run, as_of=as_of, user_id=user_id, force=force, wait=wait
+            job.id, dry_run=dry_run, as_of=as_of, user_id=user_id, force=force, confirm=confirm, wait=wait
         )
 
     async def schedule_once(self, job_type: str, name: str, delay: timedelta) -> Run:

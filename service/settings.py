@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from service.domain.archive import Keeping
 from service.domain.contact import MAY_BE_RESENT
 from service.domain.limits import Limits
 from service.domain.run import Rules
@@ -105,8 +107,11 @@ class Settings(BaseModel):
     inactive_steps: str = "3,7,14"
 
     # Keeping
-    analytics_retention_days: int = Field(default=365, ge=30)
-    cleanup_interval_days: int = Field(default=180, ge=30)
+    analytics_retention_days: int = Field(default=365, ge=30, le=36_500)
+    """Days that hourly, behaviour and performance figures are kept."""
+    cleanup_interval_days: int = Field(default=180, ge=30, le=36_500)
+    """Age in days, by their end, at which the dashboard's sessions are archived."""
+    cleanup_mode: Literal["report", "archive"] = "report"
 
     # Logs
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -236,6 +241,15 @@ class Settings(BaseModel):
         return Rules(
             frozenset(_WEEKDAYS.index(day) for day in _listed(self.daily_check_days)),
             tuple(int(step) for step in _listed(self.inactive_steps)),
+        )
+
+    @property
+    def keeping(self) -> Keeping:
+        """How long things are kept."""
+        return Keeping(
+            self.cleanup_mode,
+            timedelta(days=self.cleanup_interval_days),
+            timedelta(days=self.analytics_retention_days),
         )
 
     @property

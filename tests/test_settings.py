@@ -102,3 +102,17 @@ def test_deadlines_and_reports_may_be_resent_and_nudges_never() -> None:
     assert Settings.load({"UNCONFIRMED_POLICY": "weekly, deadlines"}).resent_kinds == {"weekly", "deadlines"}
     with pytest.raises(ConfigurationError, match="nudges are never resent"):
         Settings.load({"UNCONFIRMED_POLICY": "daily"})
+
+
+@pytest.mark.parametrize("name", ["CLEANUP_INTERVAL_DAYS", "ANALYTICS_RETENTION_DAYS", "CLEANUP_MODE"])
+@pytest.mark.parametrize("value", ["29", "-1", "soon", "1e9", "delete"])
+def test_nonsense_about_keeping_stops_the_start_by_name(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        Settings.load({name: value})
+    assert error.value.problems[0].startswith(f"{name}: ")
+
+
+def test_what_is_kept_by_default() -> None:
+    keeping = Settings.load({}).keeping
+    assert keeping.mode == "report"
+    assert (keeping.interval.days, keeping.retention.days) == (180, 365)

@@ -35,6 +35,7 @@ class RunBody(JobRef):
     as_of: AwareDatetime | None = None
     user_id: str | None = Field(default=None, min_length=1, max_length=200, strict=True)
     force: bool = Field(default=False, strict=True)
+    confirm: bool = Field(default=False, strict=True)
     wait: bool = Field(default=True, strict=True)
 
 

@@ -55,7 +55,7 @@ async def run(request: web.Request) -> web.Response:
     asked = await body.read(request, body.RunBody)
     result = await _manager(request).run_job(
         asked.job_type, asked.job_name, dry_run=asked.dry_run, as_of=asked.as_of, user_id=asked.user_id,
-        force=asked.force, wait=asked.wait,
+        force=asked.force, confirm=asked.confirm, wait=asked.wait,
     )  # fmt: skip
     shown = {"runId": result.run_id, "state": str(result.state), "counts": dict(result.counts)}
     if result.state in _FAILED:

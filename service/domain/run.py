@@ -61,6 +61,7 @@ class Tick:
     """The moment at which a job is asked to decide. Everything is computed as of ``as_of``, never of now.
 
     ``zones``: the slot groups whose slot this is (``Europe/Berlin``, ``Europe/Berlin@7``); None: every user.
+    ``confirm``: somebody said that much may be removed.
     ``clock_zone``: when set (``REMINDER_TIME_MODE=service``), all local dates are taken in this one zone.
     """
 
@@ -72,6 +73,7 @@ class Tick:
     user_id: str | None = None
     force: bool = False
     dry_run: bool = False
+    confirm: bool = False
     clock_zone: str | None = None
     rules: Rules = Rules()
 

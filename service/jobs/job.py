@@ -6,18 +6,20 @@ A reminder reads facts about people page by page and decides, purely, what each 
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
 import asyncpg
 
+from service.domain.archive import Keeping
 from service.domain.dashboard import Kind, User
 from service.domain.effect import Decision
 from service.domain.figures import LocalSession
 from service.domain.run import Tick
 from service.domain.standing import Standing
+from service.store.archive import Archive
 
 
 class JobType(StrEnum):
@@ -120,12 +122,15 @@ def _decide_nothing(_facts: Any, _tick: Tick) -> Decision:
 class Parts:
     """What statistics may use beside the database.
 
-    ``service_zone``: the IANA zone of service days.
+    ``service_zone``: the IANA zone of service days. ``keeping``: how long things are kept.
+    ``archive``: where the dashboard's old sessions go; None: there is no dashboard.
     ``dashboard_metrics``: the counters of the dashboard's own answers (requests, seconds, errors), or the
     ``reason`` why there are none; None: it was not said where they are.
     """
 
     service_zone: str = "UTC"
+    keeping: Keeping = field(default_factory=Keeping)
+    archive: Archive | None = None
     dashboard_metrics: Callable[[], Awaitable[dict[str, Any]]] | None = None
 
 

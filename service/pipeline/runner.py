@@ -26,7 +26,16 @@ from service.domain.effect import Decision, Message, Skip
 from service.domain.run import Rules, RunState, Tick, Trigger
 from service.domain.schedule import check_instant
 from service.domain.suppression import Reason
-from service.errors import AlreadyRunning, BadRequest, LeaseLost, NotYet, SchemaUnknown, SourceUnavailable
+from service.errors import (
+    AlreadyRunning,
+    ArchiveDamaged,
+    BadRequest,
+    CleanupRefused,
+    LeaseLost,
+    NotYet,
+    SchemaUnknown,
+    SourceUnavailable,
+)
 from service.jobs.job import Facts, Job, Page, Parts
 from service.mail.render import Notice
 from service.store import planning
@@ -41,6 +50,8 @@ _DEPENDENCY_PAUSE = timedelta(minutes=1)
 _OURS_FIRST = timedelta(seconds=10)
 """Whoever waits for a run carries it out here; other runners may take it only when this process is gone."""
 _SAMPLE = 5
+_REFUSED = (CleanupRefused, ArchiveDamaged)
+"""What somebody must look at; its sentence is all that there is to say."""
 _PASSING = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
 
@@ -215,11 +226,13 @@ class Runner:
         as_of: datetime | None = None,
         user_id: str | None = None,
         force: bool = False,
+        confirm: bool = False,
         wait: bool = True,
     ) -> RunResult:
         """Run a job now, for each user's local date at ``as_of`` (default: now).
 
-        ``dry_run`` decides and writes nothing; ``force`` (one user) sends even if it was sent before.
+        ``dry_run`` decides and writes nothing; ``force`` (one user) sends even if it was sent before;
+        ``confirm``: dataCleanup may remove more than 20 % of the dashboard's sessions.
         ``wait=False`` leaves the run to the next free runner. Raises BadRequest, AlreadyRunning.
         """
         if as_of is not None:
@@ -230,8 +243,10 @@ class Runner:
         if force and user_id is None:
             raise BadRequest("force needs userId: it is for one person")
         if dry_run:
-            return await self._rehearse(job_id, as_of or now, user_id, force=force)
+            return await self._rehearse(job_id, as_of or now, user_id, force=force, confirm=confirm)
         options = {"userId": user_id, "force": force, "asOf": as_of.isoformat() if as_of else None}
+        if confirm:
+            options["confirm"] = True
         delay = _OURS_FIRST if wait else timedelta(0)
         run = await self._ledger.request(job_id, Trigger.MANUAL, as_of or now, options, delay=delay)
         if not wait:
@@ -246,10 +261,12 @@ class Runner:
         assert ended is not None
         return RunResult(run.id, str(ended.state), ended.counts, error=ended.error)
 
-    async def _rehearse(self, job_id: str, as_of: datetime, user_id: str | None, *, force: bool) -> RunResult:
+    async def _rehearse(
+        self, job_id: str, as_of: datetime, user_id: str | None, *, force: bool, confirm: bool
+    ) -> RunResult:
         job = self._jobs[job_id]
         await self._refresh()
-        tick = self._rehearsal(job_id, as_of, user_id, force=force)
+        tick = replace(self._rehearsal(job_id, as_of, user_id, force=force), confirm=confirm)
         if job.work:
             return await self._rehearse_work(job, tick)
         counts: Counter[str] = Counter()
@@ -274,7 +291,7 @@ class Runner:
             await whole.start()
             try:
                 await job.work(desk)
-            except NotYet as error:
+            except (NotYet, *_REFUSED) as error:
                 return RunResult(None, str(RunState.FAILED), dict(desk.counts), error=str(error))
             finally:
                 await whole.rollback()
@@ -369,6 +386,8 @@ class Runner:
             return await self._ledger.finish(
                 run, RunState.FAILED, reason=str(Reason.SCHEMA_UNKNOWN), error=str(error)
             )
+        except _REFUSED as error:
+            return await self._ledger.finish(run, RunState.FAILED, reason="refused", error=str(error))
         except LeaseLost:
             raise
         except Exception:  # noqa: BLE001 — recorded once, here, with its traceback; other runs go on
@@ -443,6 +462,7 @@ class Runner:
             trigger=run.trigger,
             user_id=options.get("userId"),
             force=bool(options.get("force")),
+            confirm=bool(options.get("confirm")),
             clock_zone=self._clock_zone,
             rules=self._rules,
         )

@@ -1,21 +1,24 @@
 """A dashboard in MongoDB. The only module that knows motor and bson."""
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import bson
 from bson import json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError, InvalidId
 from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import UpdateOne, WriteConcern
+from pymongo import DeleteOne, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from service.domain.note import Note, digest, record
-from service.errors import ConfigurationError, InboxClosed, SourceUnavailable
-from service.sources.page import INBOX, INSTEAD, Page
+from service.errors import CleanupRefused, ConfigurationError, InboxClosed, SourceUnavailable
+from service.sources.page import INBOX, INSTEAD, Original, Page
 from service.sources.profiles import Document, Table, identity, instant
 
 # Years beyond 9999 and broken text must arrive as something that can be counted, not as an exception.
@@ -25,6 +28,14 @@ _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
     unicode_decode_error_handler="replace",
 )
+_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+# Nothing may be lost between BSON and text: dates stay numbers, numbers keep their width.
+_EXACT: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
+_EXACT_JSON = json_util.JSONOptions(
+    json_mode=json_util.JSONMode.CANONICAL, datetime_conversion=DatetimeConversion.DATETIME_MS, tz_aware=False
+)
+_DUPLICATE = 11000
+_UNAUTHORISED = 13
 _BY_ID = [("_id", 1)]
 _KEPT = WriteConcern("majority", wtimeout=10_000)  # what is acknowledged survives a change of the primary
 _FORBIDDEN = {13, 166, 8000}  # Unauthorized, CommandNotSupportedOnView, the refusal of a hosted MongoDB
@@ -39,8 +50,23 @@ def _reachable() -> Iterator[None]:
         raise SourceUnavailable(f"MongoDB does not answer: {type(error).__name__}") from error
 
 
+@contextmanager
+def _permitted() -> Iterator[None]:
+    try:
+        yield
+    except OperationFailure as error:
+        if error.code != _UNAUTHORISED:
+            raise
+        raise CleanupRefused("the dashboard's MongoDB does not let us write; grant readWrite") from None
+
+
 class MongoSource:
-    """Reads one MongoDB database and writes notes. ``timeout``: seconds until it counts as unreachable."""
+    """Reads one MongoDB database; writes only where ``notify``, ``remove`` and ``insert`` are called.
+
+    ``timeout``: seconds until it counts as unreachable.
+    """
+
+    kind = "mongodb"
 
     def __init__(self, url: str, *, database: str = "", timeout: float = 5.0) -> None:
         self._url = url
@@ -169,6 +195,37 @@ class MongoSource:
                 return _refused(notes, error)
         return {}
 
+    # ── Archiving ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def obstacle(self, _table: Table) -> str | None:
+        """Why documents may not be removed; None: they may."""
+        return None
+
+    async def originals(self, table: Table, ids: Sequence[str]) -> list[Original]:
+        """The documents with these ids, whole, with their text (canonical extended JSON)."""
+        query = self._database.get_collection(table.name, _RAW).find({"_id": {"$in": _keys(ids)}})
+        with _reachable():
+            found = await query.to_list(None)
+        return await asyncio.to_thread(lambda: [_original(raw.raw) for raw in found])
+
+    async def remove(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
+        """Remove the documents that are still exactly these (by id: text); returns the ids that were not."""
+        orders = await asyncio.to_thread(lambda: [_removal(body) for body in bodies.values()])
+        with _reachable(), _permitted():
+            await self._database[table.name].bulk_write(orders, ordered=False)
+        return await self.existing(table, list(bodies))
+
+    async def insert(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
+        """Put documents back, never over another one; returns the ids that are there afterwards."""
+        documents = await asyncio.to_thread(lambda: list(map(_document, bodies.values())))
+        with _reachable(), _permitted():
+            try:
+                await self._database[table.name].insert_many(documents, ordered=False)
+            except BulkWriteError as error:
+                if _serious(error.details["writeErrors"]):
+                    raise
+        return await self.existing(table, list(bodies))
+
 
 @contextmanager
 def _writable() -> Iterator[None]:
@@ -206,6 +263,30 @@ def _refused(notes: Sequence[Note], error: BulkWriteError) -> dict[str, str]:
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(word.title() for word in rest)
+
+
+def _original(raw: bytes) -> Original:
+    """A document that does not survive the way to text and back has no text, and is left alone."""
+    document = bson.decode(raw, _CODEC)
+    try:
+        body = json_util.dumps(bson.decode(raw, _EXACT), json_options=_EXACT_JSON)
+        return Original(document, body if _document(body).raw == raw else None)
+    except (BSONError, ValueError, TypeError, OverflowError):
+        return Original(document, None)
+
+
+def _document(body: str) -> RawBSONDocument:
+    return RawBSONDocument(bson.encode(json_util.loads(body, json_options=_EXACT_JSON)))
+
+
+def _removal(body: str) -> DeleteOne:
+    """By id and by all the rest: a document that was edited since, in whatever field, stays."""
+    document = _document(body)
+    return DeleteOne({"_id": document["_id"], "$expr": {"$eq": ["$$ROOT", {"$literal": document}]}})
+
+
+def _serious(errors: Iterable[Mapping[str, Any]]) -> bool:
+    return any(error["code"] != _DUPLICATE for error in errors)
 
 
 def _projection(table: Table) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What both kinds of dashboard share: a slice of a table in id order, and the name of the inbox."""
+"""What both kinds of dashboard share: a slice of a table, a document as it is stored, the inbox's name."""
 
 from dataclasses import dataclass
 
@@ -16,3 +16,11 @@ class Page:
 
     documents: list[Document]
     after: str
+
+
+@dataclass(frozen=True)
+class Original:
+    """A document, and all of it as text from which the source makes the same again (None: it could not)."""
+
+    document: Document
+    body: str | None

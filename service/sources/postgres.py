@@ -1,17 +1,20 @@
-"""A dashboard in PostgreSQL. Each session is read-only, but for writing notes; names are quoted."""
+"""A dashboard in PostgreSQL. Names come from a profile, quoted.
+
+Each session is read-only; only writing notes, removing what was archived, and putting it back say otherwise.
+"""
 
 import json
 import uuid
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 
 from service.domain.note import Note, digest, record
-from service.errors import InboxClosed, SchemaUnknown, SourceUnavailable
-from service.sources.page import INBOX, INSTEAD, Page
+from service.errors import CleanupRefused, InboxClosed, SchemaUnknown, SourceUnavailable
+from service.sources.page import INBOX, INSTEAD, Original, Page
 from service.sources.profiles import Document, Table, identity, instant
 from service.store import queries
 
@@ -41,8 +44,15 @@ def _reachable() -> Iterator[None]:
         ) from error
 
 
+_ROW = '"the row"'
+"""An alias that no column has."""
+_BODY = "the row as text"
+
+
 class PostgresSource:
     """Reads one PostgreSQL database and writes notes. ``timeout``: seconds until it counts as unreachable."""
+
+    kind = "postgresql"
 
     def __init__(self, url: str, *, timeout: float = 5.0, connections: int = 3) -> None:
         self._url = url
@@ -177,9 +187,74 @@ class PostgresSource:
                     await connection.execute("SET TRANSACTION READ WRITE; SET CONSTRAINTS ALL IMMEDIATE")
                     return await _insert(connection, _insertion(columns), rows)
 
-    async def _by_id(self, table: Table) -> str:
+    # ── Archiving ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def obstacle(self, table: Table) -> str | None:
+        """Why rows may not be removed: rows of other tables would go or change with them. None: they may."""
+        with _reachable():
+            rows = await (await self._open()).fetch(_SQL["referring"], _quoted(table.name))
+        if not rows:
+            return None
+        others = ", ".join(row["name"] for row in rows)
+        return f"other tables refer to {table.name} ({others}); their rows would not be archived with it"
+
+    async def originals(self, table: Table, ids: Sequence[str]) -> list[Original]:
+        """The rows with these ids, with their text (JSON); None where that would not give back the same."""
+        if not await self._columns(table.name):
+            return []
+        name, body = _quoted(table.name), f"to_jsonb({_ROW})"
+        again = f"jsonb_populate_record(NULL::{name}, {body})::text IS NOT DISTINCT FROM {_ROW}::text"
+        select = f"{await self._select(table)}, CASE WHEN {again} THEN {body}::text END AS {_quoted(_BODY)}"
+        where = await self._by_id(table, _ROW)
+        rows = [dict(row) for row in await self._rows(select, where, *self._keys(table, ids))]
+        return [Original(row, row.pop(_BODY)) for row in rows]
+
+    async def remove(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
+        """Remove the rows that are still exactly these (by id: text); returns the ids that were not."""
+        name, key = _quoted(table.name), _quoted(table.id)
         kind = (await self._columns(table.name))[table.id]
-        return f"{_quoted(table.name)} t WHERE {_quoted(table.id)} = ANY ($1::text[]::{kind}[])"
+        async with self._writing() as connection:
+            await connection.execute(
+                f"DELETE FROM {name} AS {_ROW}"  # noqa: S608
+                f" USING unnest($1::text[]::{kind}[], $2::text[]) AS given (id, body)"
+                f" WHERE {_ROW}.{key} = given.id AND to_jsonb({_ROW}) = given.body::jsonb",
+                list(bodies), list(bodies.values()),
+            )  # fmt: skip
+        return await self.existing(table, list(bodies))
+
+    async def insert(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
+        """Put rows back, never over another one; returns the ids that are there afterwards.
+
+        A row that the dashboard refuses (its user is gone) does not keep the others out.
+        """
+        with _reachable():
+            stored = await (await self._open()).fetch(_SQL["stored"], _quoted(table.name))
+        columns = ", ".join(_quoted(row["name"]) for row in stored)
+        sql = (
+            f"INSERT INTO {_quoted(table.name)} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns}"  # noqa: S608
+            f" FROM jsonb_populate_recordset(NULL::{_quoted(table.name)}, $1::text::jsonb)"
+            " ON CONFLICT DO NOTHING"
+        )
+        async with self._writing() as connection:
+            if not await _put(connection, sql, bodies.values()):
+                for body in bodies.values():
+                    await _put(connection, sql, [body])
+        return await self.existing(table, list(bodies))
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[asyncpg.Connection]:
+        with _reachable():
+            pool = await self._open()
+            try:
+                async with pool.acquire() as connection, connection.transaction():
+                    await connection.execute("SET TRANSACTION READ WRITE")
+                    yield cast("asyncpg.Connection", connection)
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise CleanupRefused(f"the dashboard does not let us write: {error}; grant it") from None
+
+    async def _by_id(self, table: Table, alias: str = "t") -> str:
+        kind = (await self._columns(table.name))[table.id]
+        return f"{_quoted(table.name)} {alias} WHERE {_quoted(table.id)} = ANY ($1::text[]::{kind}[])"
 
     def _keys(self, table: Table, ids: Sequence[str]) -> tuple[list[str]]:
         """Ids that cannot be of the column's type cannot be there either."""
@@ -288,6 +363,16 @@ async def _insert(connection: Any, insertion: str, rows: Mapping[str, dict[str, 
                 refused[key] = f"{error} ({error.sqlstate})"
         return refused
     return {}
+
+
+async def _put(connection: asyncpg.Connection, sql: str, bodies: Iterable[str]) -> bool:
+    """Whether the rows were accepted; text, not values: a number must keep all its digits."""
+    try:
+        async with connection.transaction():
+            await connection.execute(sql, f"[{','.join(bodies)}]")
+    except asyncpg.IntegrityConstraintViolationError:
+        return False
+    return True
 
 
 def _quoted(name: str) -> str:

@@ -29,3 +29,14 @@ SELECT (SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, NULL)) FROM p
                  AND i.indnkeyatts = 1 AND i.indpred IS NULL AND a.attname = 'id') AS keyed,
        has_any_column_privilege(c.oid, 'INSERT') AS open
 FROM pg_class c WHERE c.oid = to_regclass($1)
+
+-- name: stored
+-- The columns of a table ($1, quoted) that can be written.
+SELECT a.attname AS name FROM pg_attribute a
+WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+ORDER BY a.attnum
+
+-- name: referring
+-- Tables with foreign keys to a table ($1, quoted).
+SELECT DISTINCT conrelid::regclass::text AS name FROM pg_constraint
+WHERE contype = 'f' AND confrelid = to_regclass($1) ORDER BY 1

@@ -22,16 +22,16 @@ from typing import Any, Literal, Protocol
 import asyncpg
 import structlog
 
+from service.domain.dashboard import TimerSession
 from service.domain.note import Note
 from service.domain.standing import Standing
 from service.errors import SchemaUnknown, ServiceError, SourceUnavailable
 from service.sources import profiles
-from service.sources.page import Page
+from service.sources.page import Original, Page
 from service.sources.profiles import Collection, Document, Match, Profile, Reader, Reading, Table, Tail
 from service.store import queries, replica
 
 _SQL = queries.load(__file__)
-_LOCK = 0x73796E63  # "sync": one process reads the dashboard at a time
 _LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
 _log = structlog.get_logger()
 
@@ -53,6 +53,12 @@ class Source(Protocol):
     async def unindexed(self, table: Table) -> bool: ...
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]: ...
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]: ...
+    @property
+    def kind(self) -> str: ...
+    async def obstacle(self, table: Table) -> str | None: ...
+    async def originals(self, table: Table, ids: Sequence[str]) -> list[Original]: ...
+    async def remove(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]: ...
+    async def insert(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]: ...
 
     async def notify(self, notes: Sequence[Note]) -> dict[str, str]:
         """Write notes into the dashboard's inbox; one that is there already is left as it is.
@@ -187,6 +193,47 @@ class Sync:
         """Write notifications into the dashboard's own inbox: see ``Source.notify``."""
         return await self._source.notify(notes)
 
+    # ── Archiving: never beside a sweep, which would take it for deletions ───────────────────────────────
+
+    async def place(self) -> tuple[str, str]:
+        """Where the sessions lie: the kind of database, and the table's or collection's name."""
+        return self._source.kind, (await self._ready()).profile.sessions.name
+
+    async def obstacle(self) -> str | None:
+        """Why the dashboard's sessions may not be removed, in a sentence; None: they may."""
+        return await self._source.obstacle((await self._ready()).profile.sessions)
+
+    async def originals(self, ids: Sequence[str]) -> list[tuple[TimerSession, str]]:
+        """The sessions with these ids as they are stored now, with their text; the copy is made as fresh.
+
+        Those that cannot be read, or not be made again from text, are left out.
+        """
+        reader = await self._ready()
+        async with self._turn, self._alone():
+            found = await self._source.originals(reader.profile.sessions, ids)
+            reading = await _read(reader, Collection.SESSIONS, [one.document for one in found])
+            async with self._pool.acquire() as connection:
+                await _store(connection, Collection.SESSIONS, reading.records, mark=True)
+        key = reader.profile.sessions.id
+        bodies = {profiles.identity(one.document[key]): one.body for one in found}
+        return [(record, body) for record in reading.records if (body := bodies.get(record.id))]
+
+    async def remove(self, bodies: Mapping[str, str]) -> frozenset[str]:
+        """Remove these sessions (id: text) where they are unchanged; returns the ids that were not."""
+        reader = await self._ready()
+        async with self._turn, self._alone():
+            return await self._source.remove(reader.profile.sessions, bodies)
+
+    async def put_back(self, bodies: Mapping[str, str]) -> frozenset[str]:
+        """Put sessions back that the dashboard lacks; returns the ids that it has afterwards."""
+        reader = await self._ready()
+        async with self._turn, self._alone():
+            return await self._source.insert(reader.profile.sessions, bodies)
+
+    async def present(self, ids: Sequence[str]) -> frozenset[str]:
+        """Which of these sessions the dashboard has."""
+        return await self._source.existing((await self._ready()).profile.sessions, ids)
+
     async def ping(self) -> None:
         """Raises SourceUnavailable when the dashboard does not answer."""
         await self._source.ping()
@@ -222,11 +269,11 @@ class Sync:
     async def _alone(self) -> AsyncIterator[None]:
         """Several replicas share one dashboard: they read it in turns."""
         async with self._pool.acquire() as connection:
-            await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+            await connection.execute("SELECT pg_advisory_lock($1)", replica.SYNC_LOCK)
             try:
                 yield
             finally:
-                await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+                await connection.execute("SELECT pg_advisory_unlock($1)", replica.SYNC_LOCK)
 
     async def _run(self, *, sweep: bool | None) -> SyncReport:
         states = await self._states()
@@ -448,13 +495,24 @@ class Sync:
             await self._compare(reader, collection, report)
         after = ""
         while ids := [row["id"] for row in await self._pool.fetch(_SQL[f"ids_{collection}"], after, 2000)]:
-            gone = sorted(set(ids) - await self._source.existing(table, ids))
+            there = await self._source.existing(table, ids)
+            gone = sorted(set(ids) - there - await self._archived(collection, ids, there))
             if gone:
                 async with self._pool.acquire() as connection:
                     await replica.delete(connection, collection, gone)
                 report.deleted[collection] += len(gone)
             after = ids[-1]
         await self._pool.execute(_SQL["swept"], collection)
+
+    async def _archived(
+        self, collection: Collection, ids: Sequence[str], there: frozenset[str]
+    ) -> frozenset[str]:
+        """What is missing because we archived it. What is there again is no longer noted as archived."""
+        if collection is not Collection.SESSIONS:
+            return frozenset()
+        await self._pool.execute(_SQL["returned"], list(there))
+        rows = await self._pool.fetch(_SQL["archived"], list(ids))
+        return frozenset(row["id"] for row in rows)
 
     async def _compare(self, reader: Reader, collection: Collection, report: SyncReport) -> None:
         """Some documents do not say when they were written: read everything, write what differs."""

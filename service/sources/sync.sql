@@ -60,3 +60,14 @@ SELECT id FROM service.goals WHERE id > $1 ORDER BY id LIMIT $2
 -- name: ids_timer_sessions
 -- Ids of the replica in order.
 SELECT id FROM service.timer_sessions WHERE id > $1 ORDER BY id LIMIT $2
+
+-- name: returned
+-- Sessions that are at the dashboard ($1) are not archived, unless they are being removed at this moment.
+DELETE FROM service.archived_session AS s
+WHERE s.id = ANY ($1::text[])
+  AND NOT EXISTS (SELECT FROM service.archive_file AS f
+                  WHERE f.collection = 'timer_sessions' AND f.month = s.month AND f.state = 'verified')
+
+-- name: archived
+-- Which of these sessions we removed ourselves.
+SELECT id FROM service.archived_session WHERE id = ANY ($1::text[])

@@ -27,6 +27,8 @@ _GOAL_COLUMNS = tuple(f.name for f in fields(Goal))
 _SESSION_COLUMNS = tuple(f.name for f in fields(TimerSession))
 _OPTIONAL_FLAGS = ("email", "reminders", "in_app")
 _DEFAULTS = Preferences()
+SYNC_LOCK = 0x73796E63
+"""Advisory lock ("sync"): one process at a time reads the dashboard, or changes what is compared with it."""
 Connection = asyncpg.Connection | PoolConnectionProxy
 """A connection of our own, or one lent by the pool."""
 

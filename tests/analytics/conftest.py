@@ -1,9 +1,12 @@
-"""Every story plays in a world of its own."""
+"""Every story plays in a world of its own, and some on a dashboard."""
 
 import asyncpg
 import pytest
 
 from tests.given import World
+from tests.sources.conftest import dashboard, mongo_dashboard, postgres_dashboard
+
+__all__ = ["dashboard", "mongo_dashboard", "postgres_dashboard"]
 
 
 @pytest.fixture

@@ -1,0 +1,91 @@
+-- name: lock
+-- One writer of the archive at a time, for as long as this connection lives.
+SELECT pg_advisory_lock(hashtext('service.archive'))
+
+-- name: try_lock
+-- The same, or false at once.
+SELECT pg_try_advisory_lock(hashtext('service.archive'))
+
+-- name: unlock
+-- Let the next one in.
+SELECT pg_advisory_unlock(hashtext('service.archive'))
+
+-- name: oldest
+-- When the first session ended that may ever go.
+SELECT min(ended_at) FROM service.timer_sessions WHERE status IN ('completed', 'cancelled', 'abandoned')
+
+-- name: going
+-- How many sessions that ended in [$1, $2) may go now.
+SELECT count(*) FROM service.archivable WHERE ended_at >= $1 AND ended_at < $2
+
+-- name: total
+-- How many sessions the dashboard has, as far as we know.
+SELECT (SELECT count(*) FROM service.timer_sessions) - (SELECT count(*) FROM service.archived_session)
+
+-- name: candidates
+-- Some of the sessions that ended in [$1, $2) and may go, after a position ($3, $4), in order.
+SELECT id, ended_at FROM service.archivable
+WHERE ended_at >= $1 AND ended_at < $2 AND (ended_at, id) > ($3, $4) ORDER BY ended_at, id LIMIT $5
+
+-- name: still
+-- Which of these ($3) still end in [$1, $2) and may go, now that the copy is fresh.
+SELECT id FROM service.archivable WHERE ended_at >= $1 AND ended_at < $2 AND id = ANY ($3::text[])
+
+-- name: files
+-- Every file of a collection, oldest month first.
+SELECT * FROM service.archive_file WHERE collection = $1 ORDER BY month, generation
+
+-- name: plan
+-- A month is to be written anew. What was not verified before is forgotten: nothing was removed on its account.
+WITH given_up AS (
+    DELETE FROM service.archive_file WHERE collection = $1 AND month = $2 AND state IN ('planned', 'written')
+    RETURNING generation
+)
+INSERT INTO service.archive_file (collection, month, generation)
+SELECT $1, $2, 1 + greatest($3::int, (SELECT max(generation) FROM given_up),
+                            (SELECT max(generation) FROM service.archive_file WHERE collection = $1 AND month = $2))
+RETURNING generation
+
+-- name: give_up
+-- A file that was never finished.
+DELETE FROM service.archive_file WHERE collection = $1 AND month = $2 AND generation = $3 AND state IN ('planned', 'written')
+
+-- name: written
+-- The file lies in the folder, on disk for good.
+UPDATE service.archive_file SET state = 'written', rows = $4, bytes = $5, row_hash = $6, file_hash = $7, fresh_groups = $8,
+                                changed_at = service.now()
+WHERE collection = $1 AND month = $2 AND generation = $3
+
+-- name: verified
+-- The file was read back, its manifest lies beside it: it stands for the month, former ones do not.
+WITH former AS (DELETE FROM service.archive_file WHERE collection = $1 AND month = $2 AND generation < $3)
+UPDATE service.archive_file SET state = 'verified', changed_at = service.now()
+WHERE collection = $1 AND month = $2 AND generation = $3
+
+-- name: note
+-- About to remove these: from now on the dashboard may lack them.
+INSERT INTO service.archived_session (id, user_id, month)
+SELECT u.id, u.user_id, $3 FROM unnest($1::text[], $2::text[]) AS u (id, user_id)
+ON CONFLICT (id) DO UPDATE SET month = excluded.month, user_id = excluded.user_id
+
+-- name: unnote
+-- The dashboard has these: they are not archived.
+DELETE FROM service.archived_session WHERE id = ANY ($1::text[])
+
+-- name: noted
+-- Which of these are archived in a month.
+SELECT id FROM service.archived_session WHERE id = ANY ($1::text[]) AND month = $2
+
+-- name: noted_in
+-- How many sessions are archived in a month.
+SELECT count(*) FROM service.archived_session WHERE month = $1
+
+-- name: removed
+-- One more row group is gone from the dashboard, but for $4 rows that were edited meanwhile.
+UPDATE service.archive_file SET removed = removed + 1, leftovers = leftovers + $4, changed_at = service.now()
+WHERE collection = $1 AND month = $2 AND generation = $3
+
+-- name: deleted
+-- All is gone from the dashboard that this file added.
+UPDATE service.archive_file SET state = 'deleted', changed_at = service.now()
+WHERE collection = $1 AND month = $2 AND generation = $3

@@ -1,0 +1,40 @@
+-- name: rollups
+-- Fine-grained figures that began before $1 (wall-clock time); totals of days, weeks and months stay.
+DELETE FROM service.rollup WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM service.rollup
+    WHERE statistic IN ('behaviour', 'performance', 'hourly', 'anomaly') AND period < $1::timestamptz AT TIME ZONE 'UTC'
+    LIMIT $2))
+
+-- name: revisions
+-- What such figures were before.
+DELETE FROM service.rollup_revision WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM service.rollup_revision
+    WHERE statistic IN ('behaviour', 'performance', 'hourly', 'anomaly') AND period < $1::timestamptz AT TIME ZONE 'UTC'
+    LIMIT $2))
+
+-- name: stale_periods
+-- Such periods need not be derived again.
+DELETE FROM service.stale_period WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM service.stale_period
+    WHERE statistic IN ('behaviour', 'performance', 'hourly', 'anomaly') AND period < $1::timestamptz AT TIME ZONE 'UTC'
+    LIMIT $2))
+
+-- name: decisions
+-- Why somebody got nothing, of runs that were due before $1.
+DELETE FROM service.decision WHERE ctid = ANY (ARRAY(
+    SELECT d.ctid FROM service.job_run AS r JOIN service.decision AS d ON d.run_id = r.id
+    WHERE r.nominal_at < $1 AND r.state NOT IN ('pending', 'running') LIMIT $2))
+
+-- name: deliveries
+-- Messages planned before $1 that are settled, with their stages and notifications.
+DELETE FROM service.delivery WHERE id = ANY (ARRAY(
+    SELECT id FROM service.delivery
+    WHERE planned_at < $1 AND state NOT IN ('planned', 'claimed', 'sending') LIMIT $2))
+
+-- name: runs
+-- Runs that were due before $1 and that no message names any more.
+DELETE FROM service.job_run WHERE id = ANY (ARRAY(
+    SELECT id FROM service.job_run AS r
+    WHERE nominal_at < $1 AND state NOT IN ('pending', 'running')
+      AND NOT EXISTS (SELECT FROM service.delivery WHERE run_id = r.id)
+      AND NOT EXISTS (SELECT FROM service.decision WHERE run_id = r.id) LIMIT $2))
