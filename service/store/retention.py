@@ -11,7 +11,7 @@ from service.store import queries
 
 _SQL = queries.load(__file__)
 BATCH = 5000
-FIGURES = ("rollups", "revisions", "stale_periods")
+FIGURES = ("rollups", "revisions", "stale_periods", "points", "anomalies", "alerts")
 LEDGER = ("decisions", "deliveries", "runs")
 """In this order: a run goes when nothing names it."""
 

@@ -2,22 +2,34 @@
 -- Fine-grained figures that began before $1 (wall-clock time); totals of days, weeks and months stay.
 DELETE FROM service.rollup WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM service.rollup
-    WHERE statistic IN ('behaviour', 'performance', 'hourly', 'anomaly') AND period < $1::timestamptz AT TIME ZONE 'UTC'
+    WHERE statistic IN ('behaviour', 'performance') AND period < $1::timestamptz AT TIME ZONE 'UTC'
     LIMIT $2))
 
 -- name: revisions
 -- What such figures were before.
 DELETE FROM service.rollup_revision WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM service.rollup_revision
-    WHERE statistic IN ('behaviour', 'performance', 'hourly', 'anomaly') AND period < $1::timestamptz AT TIME ZONE 'UTC'
+    WHERE statistic IN ('behaviour', 'performance') AND period < $1::timestamptz AT TIME ZONE 'UTC'
     LIMIT $2))
 
 -- name: stale_periods
 -- Such periods need not be derived again.
 DELETE FROM service.stale_period WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM service.stale_period
-    WHERE statistic IN ('behaviour', 'performance', 'hourly', 'anomaly') AND period < $1::timestamptz AT TIME ZONE 'UTC'
+    WHERE statistic IN ('behaviour', 'performance') AND period < $1::timestamptz AT TIME ZONE 'UTC'
     LIMIT $2))
+
+-- name: points
+-- Points of the series that the detector watches.
+DELETE FROM service.series_point WHERE ctid = ANY (ARRAY(SELECT ctid FROM service.series_point WHERE at < $1 LIMIT $2))
+
+-- name: anomalies
+-- Anomalies that are over.
+DELETE FROM service.anomaly WHERE ctid = ANY (ARRAY(SELECT ctid FROM service.anomaly WHERE closed_at < $1 LIMIT $2))
+
+-- name: alerts
+-- Alerts that were cleared.
+DELETE FROM service.alert WHERE ctid = ANY (ARRAY(SELECT ctid FROM service.alert WHERE cleared_at < $1 LIMIT $2))
 
 -- name: decisions
 -- Why somebody got nothing, of runs that were due before $1.
