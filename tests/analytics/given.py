@@ -1,10 +1,11 @@
 """A dashboard that a test writes to, mirrored in plain lists for the oracle; and the analytics jobs on it."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import asyncpg
@@ -22,6 +23,7 @@ from service.store.ledger import JobDef, Ledger, Run
 from tests import given
 from tests.analytics import oracle
 from tests.analytics.oracle import Truth
+from tests.conftest import stop_clock
 
 DAILY, WEEKLY, MONTHLY, BEHAVIOUR = (
     f"analytics.{name}" for name in ("dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBehavior")
@@ -84,13 +86,16 @@ def _no_notice(_template: str, _facts: Mapping[str, Any], _locale: str) -> Notic
     raise NotImplementedError
 
 
+_START = at("2026-03-01 00:00")
+
+
 @dataclass
 class Lab:
     """One database with a stopped clock, and what it was told."""
 
     pool: asyncpg.Pool
     service_zone: str = "UTC"
-    now: datetime = at("2026-03-01 00:00")
+    now: datetime = _START
     users: dict[str, User] = field(default_factory=dict)
     goals: dict[str, Goal] = field(default_factory=dict)
     sessions: dict[str, TimerSession] = field(default_factory=dict)
@@ -106,7 +111,7 @@ class Lab:
     async def clock(self, instant: datetime) -> None:
         """Stop the clock here."""
         self.now = instant
-        await given.stop_clock(self.pool, instant.isoformat())
+        await stop_clock(self.pool, instant.isoformat())
 
     async def put(self, *records: User | Goal | TimerSession) -> None:
         """Write records, as the sync does: in one transaction."""
@@ -127,9 +132,11 @@ class Lab:
         """Delete at the dashboard, found by the sweep."""
         async with self.pool.acquire() as connection:
             await replica.delete(connection, table, ids)
-        held: dict[str, Any] = {"users": self.users, "goals": self.goals, "timer_sessions": self.sessions}[table]
-        for id in ids:
-            held.pop(id, None)
+        tables: dict[str, dict[str, Any]] = {
+            "users": self.users, "goals": self.goals, "timer_sessions": self.sessions,
+        }  # fmt: skip
+        for gone in ids:
+            tables[table].pop(gone, None)
 
     async def choose_zone(self, user: str, zone: str | None) -> None:
         """Somebody says on the preference page where they are (None: where the dashboard says)."""
@@ -154,6 +161,18 @@ class Lab:
                 history.pop()
             history.append((self.now, zone))
 
+    async def take(self) -> None:
+        """Believe what the replica holds: others wrote it."""
+        fetch = self.pool.fetch
+        self.users = {r["id"]: replica.user_from_row(r) for r in await fetch("SELECT * FROM service.users")}
+        self.goals = {r["id"]: replica.goal_from_row(r) for r in await fetch("SELECT * FROM service.goals")}
+        rows = await fetch("SELECT * FROM service.timer_sessions")
+        self.sessions = {row["id"]: replica.session_from_row(row) for row in rows}
+        self.zones = {}
+        for row in await fetch("SELECT * FROM service.user_zone ORDER BY since"):
+            since = oracle.ALWAYS if row["since"].year == 1 else row["since"]
+            self.zones.setdefault(row["user_id"], []).append((since, row["timezone"]))
+
     def truth(self) -> Truth:
         """What is known now."""
         return Truth(
@@ -166,21 +185,32 @@ class Lab:
 
     # ── Jobs ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def runner(self, fuse: int | None = None, owner: str = "a") -> Runner:
-        """A runner of its own. ``fuse``: how many steps it survives."""
-        jobs = {name: job for name, job in all_jobs().items() if name in JOBS}
-        ledger = FusedLedger(self.pool, owner, timedelta(seconds=60))
+    async def ledger(self, *jobs: str, fuse: int | None = None, attempts: int | None = None) -> "FusedLedger":
+        """A ledger that knows these jobs. ``fuse``: how many steps it survives."""
+        ledger = FusedLedger(self.pool, f"process-{os.getpid()}", timedelta(seconds=60))
         ledger.fuse = fuse
+        found = [all_jobs()[name] for name in jobs or JOBS]
         await ledger.register(
             [
-                JobDef(j.id, j.schedule, j.mode, Schedule.parse(j.schedule).hash, j.timeout, j.max_attempts)
-                for j in jobs.values()
+                JobDef(
+                    j.id,
+                    j.schedule,
+                    j.mode,
+                    Schedule.parse(j.schedule).hash,
+                    j.timeout,
+                    attempts or j.max_attempts,
+                )
+                for j in found
             ]
         )
+        return ledger
+
+    def runner(self, ledger: Ledger) -> Runner:
+        """A runner of its own."""
         return Runner(
             self.pool,
             ledger,
-            jobs,
+            all_jobs(),
             refresh=_no_refresh,
             mail_domain="example.org",
             clock=SystemClock(),
@@ -192,7 +222,7 @@ class Lab:
 
     async def run(self, *jobs: str, fuse: int | None = None, as_of: datetime | None = None) -> RunResult:
         """Run jobs one after the other (default: all four); returns the last one's result."""
-        runner = await self.runner(fuse)
+        runner = self.runner(await self.ledger(fuse=fuse))
         for job in jobs or JOBS:
             result = await runner.run_manual(job, as_of=as_of)
             if fuse is None and result.state != "pending":
@@ -264,15 +294,12 @@ class Lab:
 
 
 def _same(found: dict[Any, Any], expected: dict[Any, Any], what: str) -> None:
-    wrong = {
-        key: (found.get(key), expected.get(key))
-        for key in {*found, *expected}
-        if found.get(key) != expected.get(key)
-    }
-    for key, (one, other) in sorted(wrong.items(), key=lambda item: repr(item[0])):
+    wrong = [key for key in {*found, *expected} if found.get(key) != expected.get(key)]
+    for key in sorted(wrong, key=repr):
+        one, other = found.get(key), expected.get(key)
         if isinstance(one, dict) and isinstance(other, dict):
-            parts = {k: (one.get(k), other.get(k)) for k in {*one, *other} if one.get(k) != other.get(k)}
-            raise AssertionError(f"{what} {key}: (stored, oracle) {parts}")
+            names = [name for name in {*one, *other} if one.get(name) != other.get(name)]
+            one, other = ({name: row.get(name) for name in names} for row in (one, other))
         raise AssertionError(f"{what} {key}: stored {one}, oracle {other}")
 
 
@@ -306,7 +333,11 @@ def _periods(statistic: Statistic, begin: datetime, through: datetime) -> list[d
 def _expected(truth: Truth, statistic: Statistic, period: datetime) -> dict[str, Any]:
     if statistic is Statistic.BEHAVIOUR:
         return truth.behaviour(period)
-    question = {Statistic.DAILY: truth.daily, Statistic.WEEKLY: truth.weekly, Statistic.MONTHLY: truth.monthly}
+    question = {
+        Statistic.DAILY: truth.daily,
+        Statistic.WEEKLY: truth.weekly,
+        Statistic.MONTHLY: truth.monthly,
+    }
     return question[statistic](period.date())
 
 

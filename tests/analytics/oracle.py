@@ -119,7 +119,11 @@ class Truth:
 
         What has been credited up to an instant is rounded, so that the hours add up to the session.
         """
-        total, start, zone = credited(session), session.started_at, self.zone(session.user_id, session.started_at)
+        total, start, zone = (
+            credited(session),
+            session.started_at,
+            self.zone(session.user_id, session.started_at),
+        )
         end = max(session.ended_at or start, start)
         if session.status == "abandoned":
             end = start + timedelta(seconds=session.focus_seconds)
@@ -127,7 +131,9 @@ class Truth:
             return Counter({start.astimezone(zone).hour: total})
         found: Counter[int] = Counter()
         for lo, hi in _minutes(start, end):
-            upto, before = (_half_up(Fraction(total * ((at - start) // _US), (end - start) // _US)) for at in (hi, lo))
+            upto, before = (
+                _half_up(Fraction(total * ((at - start) // _US), (end - start) // _US)) for at in (hi, lo)
+            )
             found[lo.astimezone(zone).hour] += upto - before
         return found
 
@@ -237,7 +243,12 @@ class Truth:
             "lifecycle": self._lifecycle(now, before, sunday),
             "retentionData": {f"d{n}": self._retention(n, sunday, saturday) for n in (1, 7, 30)},
             "cohorts": [
-                {"cohort": start.isoformat(), "n": (sunday - start).days // 7, "size": len(people), "active": len(people & now)}
+                {
+                    "cohort": start.isoformat(),
+                    "n": (sunday - start).days // 7,
+                    "size": len(people),
+                    "active": len(people & now),
+                }
                 for start, people in self._cohorts(sunday_of)
                 if start <= sunday
             ],
@@ -288,7 +299,9 @@ class Truth:
             "goalsCreated": sum(row["goals_created"] for _, _, row in rows),
             "goalsCompleted": sum(row["goals_completed"] for _, _, row in rows),
             "totalUsers": total,
-            "userSegments": {name: segments[name] for name in ("new", "churned", "atRisk", "power", "active")},
+            "userSegments": {
+                name: segments[name] for name in ("new", "churned", "atRisk", "power", "active")
+            },
             "lifecycle": self._lifecycle(now, before, first),
             "featureUsage": self._features(rows, first, last, len(now)),
             "churnAnalysis": {"base": len(before), "churned": gone, "rate": ratio(gone, len(before), 4)},
@@ -358,7 +371,9 @@ class Truth:
             "averageRating": ratio(sum(rated), len(rated), 2),
             "ratings": len(rated),
             "breakHours": self._told((s.user_id, s.started_at) for s in sessions if not s.focus),
-            "goalCompletionHours": self._told((user, at) for user, at, _ in self.reached if since <= at < until),
+            "goalCompletionHours": self._told(
+                (user, at) for user, at, _ in self.reached if since <= at < until
+            ),
         }
 
     def _told(self, acts: Iterable[tuple[str, datetime]]) -> dict[str, int] | None:
