@@ -34,7 +34,9 @@ class Calendar:
     """The periods of a statistic. All arithmetic is on naive wall-clock time.
 
     ``begin(at)``: the start of the period in which ``at`` lies. ``following(period)``: the next start.
-    ``reach(day)``: the periods whose figures rest on a user's local date.
+    ``reach(day)``: the periods whose figures rest on the rollup of a user's local date.
+    ``beside(day)``: the periods that count sessions and goals of a local date themselves, by another clock:
+    they may change although the rollup of the date does not. None: there are none.
     ``onward``: whether a first active date or an account changes every later period too.
     ``batch``: how many periods are derived in one step.
     """
@@ -42,6 +44,7 @@ class Calendar:
     begin: Callable[[datetime], datetime]
     following: Callable[[datetime], datetime]
     reach: Callable[[date], Span]
+    beside: Callable[[date], Span] | None
     onward: bool
     batch: int
     step: str
@@ -89,12 +92,18 @@ def _window(at: datetime) -> datetime:
     return at.replace(hour=at.hour // 6 * 6, minute=0, second=0, microsecond=0)
 
 
+def _windows_of(day: date) -> Span:
+    return _window(_midnight(day) - _FURTHEST_ZONE), _window(_midnight(day) + _DAY + _FURTHEST_ZONE)
+
+
 CALENDARS: dict[Statistic, Calendar] = {
-    # MAU looks 30 days back, and a local date lies on up to three service days.
+    # MAU looks 30 days back. A local date may begin two service days before (00:00 at +14 is 23:00 at -11)
+    # and end two after.
     Statistic.DAILY: Calendar(
         _day,
         lambda p: p + _DAY,
-        lambda d: (_midnight(d) - _DAY, _midnight(d) + 29 * _DAY),
+        lambda d: (_midnight(d), _midnight(d) + 29 * _DAY),
+        lambda d: (_midnight(d) - 2 * _DAY, _midnight(d) + 2 * _DAY),
         onward=False,
         batch=31,
         step="1 day",
@@ -104,6 +113,7 @@ CALENDARS: dict[Statistic, Calendar] = {
         _sunday,
         lambda p: p + 7 * _DAY,
         lambda d: (_sunday(_midnight(d)), _sunday(_midnight(d)) + 7 * _DAY),
+        None,
         onward=True,
         batch=8,
         step="7 days",
@@ -112,6 +122,7 @@ CALENDARS: dict[Statistic, Calendar] = {
         _first,
         _next_month,
         lambda d: (_first(_midnight(d)), _next_month(_midnight(d))),
+        None,
         onward=True,
         batch=3,
         step="1 month",
@@ -119,7 +130,8 @@ CALENDARS: dict[Statistic, Calendar] = {
     Statistic.BEHAVIOUR: Calendar(
         _window,
         lambda p: p + _HOURS,
-        lambda d: (_window(_midnight(d) - _FURTHEST_ZONE), _window(_midnight(d) + _DAY + _FURTHEST_ZONE)),
+        _windows_of,
+        _windows_of,
         onward=False,
         batch=124,
         step="6 hours",

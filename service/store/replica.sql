@@ -83,24 +83,34 @@ DELETE FROM service.timer_sessions WHERE id = ANY ($1::text[])
 SELECT set_config('service.loading', $1, true)
 
 -- name: mark_all_users
--- After a first load every total since the first signup is stale.
+-- After a first load every total since the first signup is stale; after a further one every figure there is.
+WITH periods AS (
+    INSERT INTO service.stale_period (statistic, period)
+    SELECT statistic, period FROM service.rollup WHERE statistic IN ('daily', 'weekly', 'monthly', 'behaviour')
+    ON CONFLICT DO NOTHING
+)
 INSERT INTO service.stale_day AS t (user_id, local_day, onward)
-SELECT id, service.signup_day(id, created_at), true FROM service.users WHERE created_at IS NOT NULL
+SELECT a.id, a.day, true
+FROM (SELECT id, service.counts_from(id, created_at) AS day FROM service.users) AS a WHERE a.day IS NOT NULL
 ON CONFLICT (user_id, local_day) DO UPDATE SET onward = true
 
 -- name: mark_all_goals
--- After a first load every day on which a goal was created or completed is stale.
+-- After a load every day on which a goal was created or completed is stale, and every day that has a rollup.
 INSERT INTO service.stale_day AS t (user_id, local_day)
-SELECT DISTINCT g.user_id, (x.at AT TIME ZONE z.timezone)::date
+SELECT user_id, local_date FROM service.user_day
+UNION
+SELECT g.user_id, (x.at AT TIME ZONE z.timezone)::date
 FROM service.goals AS g
 CROSS JOIN LATERAL (VALUES (g.created_at), (g.completed_at)) AS x (at)
 JOIN service.zone_span AS z ON z.user_id = g.user_id AND x.at >= z.since AND x.at < z.until
 ON CONFLICT (user_id, local_day) DO UPDATE SET onward = t.onward
 
 -- name: mark_all_timer_sessions
--- After a first load every local day on which a session started is stale.
+-- After a load every local day on which a session started is stale, and every day that has a rollup.
 INSERT INTO service.stale_day AS t (user_id, local_day)
-SELECT DISTINCT s.user_id, (s.started_at AT TIME ZONE z.timezone)::date
+SELECT user_id, local_date FROM service.user_day
+UNION
+SELECT s.user_id, (s.started_at AT TIME ZONE z.timezone)::date
 FROM service.timer_sessions AS s
 JOIN service.zone_span AS z ON z.user_id = s.user_id AND s.started_at >= z.since AND s.started_at < z.until
 ON CONFLICT (user_id, local_day) DO UPDATE SET onward = t.onward

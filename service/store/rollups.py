@@ -50,15 +50,19 @@ async def absorb(connection: asyncpg.Connection, limit: int = STALE_DAYS_A_STEP)
     users, days = [row["user_id"] for row in taken], [row["local_day"] for row in taken]
     changed = await connection.fetch(_SQL["rebuild_days"], users, days)
     moved = await connection.fetch(_SQL["refresh_spans"], sorted({row["user_id"] for row in changed}))
-    touched = {row["local_date"] for row in changed} | {row["local_day"] for row in taken if row["onward"]}
     since = [row["since"] for row in moved] + [row["local_day"] for row in taken if row["onward"]]
-    await _mark(connection, touched, min(since, default=None))
+    await _mark(connection, {row["local_date"] for row in changed}, set(days), min(since, default=None))
     return Absorbed(len(taken), len(changed))
 
 
-async def _mark(connection: asyncpg.Connection, days: set[date], since: date | None) -> None:
+async def _mark(
+    connection: asyncpg.Connection, changed: set[date], touched: set[date], since: date | None
+) -> None:
+    """``touched``: also those whose rollup is what it was; ``since``: when an account or a cohort moved."""
     for statistic, calendar in CALENDARS.items():
-        spans = [calendar.reach(day) for day in days]
+        spans = [calendar.reach(day) for day in changed]
+        if calendar.beside:
+            spans += map(calendar.beside, touched)
         if since and calendar.onward:
             spans.append((calendar.reach(since)[0], _FOREVER))
         await connection.execute(
@@ -104,13 +108,8 @@ async def _missing(connection: asyncpg.Connection, statistic: Statistic, target:
 
 
 async def again(connection: asyncpg.Connection, statistic: Statistic, period: datetime) -> None:
-    """Let a period that has its row be derived again, and those before the first one that have none."""
+    """Let a period that has its row be derived again."""
     await connection.execute(_SQL["mark_period"], statistic, period)
-    first: date | None = await connection.fetchval(_SQL["first_date"])
-    if first and statistic is not Statistic.BEHAVIOUR:
-        calendar = CALENDARS[statistic]
-        start = calendar.begin(datetime.combine(first, time()))
-        await connection.execute(_SQL["reach_back"], statistic, start, calendar.step)
 
 
 async def watermark(connection: asyncpg.Connection, statistic: Statistic) -> datetime | None:

@@ -137,25 +137,22 @@ WHERE o.first_date IS DISTINCT FROM n.first_date
 
 -- name: mark_periods
 -- What must be derived again, up to each watermark: $1 a statistic, $2 and $3 the first and last period of each span
--- (wall-clock starts), $4 the step between periods.
+-- (wall-clock starts), $4 the step between periods. A span that begins before the first period that has a row reaches
+-- up to it: no period between lacks its row.
+WITH oldest AS (
+    SELECT min(period) AS period FROM service.rollup WHERE statistic = $1
+)
 INSERT INTO service.stale_period (statistic, period)
 SELECT DISTINCT $1::text, p.period
-FROM unnest($2::timestamp[], $3::timestamp[]) AS s (lo, hi)
+FROM oldest CROSS JOIN unnest($2::timestamp[], $3::timestamp[]) AS s (lo, hi)
 JOIN service.watermark AS w ON w.statistic = $1 AND w.through IS NOT NULL
-CROSS JOIN LATERAL generate_series(s.lo, least(s.hi, w.through), $4::text::interval) AS p (period)
+CROSS JOIN LATERAL generate_series(s.lo, least(greatest(s.hi, oldest.period), w.through), $4::text::interval) AS p (period)
 ON CONFLICT DO NOTHING
 
 -- name: mark_period
 -- Derive one period again.
 INSERT INTO service.stale_period (statistic, period)
 SELECT $1, $2 FROM service.watermark WHERE statistic = $1 AND through >= $2
-ON CONFLICT DO NOTHING
-
--- name: reach_back
--- Something older than the first period that has a row turned up: the periods from $2 on up to it.
-INSERT INTO service.stale_period (statistic, period)
-SELECT $1, p FROM (SELECT min(period) AS first FROM service.rollup WHERE statistic = $1) AS r
-CROSS JOIN LATERAL generate_series($2::timestamp, r.first - $3::text::interval, $3::text::interval) AS p
 ON CONFLICT DO NOTHING
 
 -- name: stale_periods
@@ -298,6 +295,7 @@ ORDER BY d.day
 -- Lifecycle: new: first ever; returning: active now and the week before; resurrecting: neither; dormant: the week before,
 -- not now. retention: of those whose n-th day after their first lies in the week, who was active on that very day.
 -- cohorts: per week of the first active date, who was active in this week; size is the whole cohort.
+-- usagePatterns: focus seconds by local hour and weekday (0 = Sunday), and the three with the most, ties to the earliest.
 WITH weeks AS MATERIALIZED (
     SELECT unnest($1::date[]) AS week
 ), days AS MATERIALIZED (
@@ -331,13 +329,15 @@ WITH weeks AS MATERIALIZED (
           FROM days CROSS JOIN LATERAL jsonb_each(kinds) AS k GROUP BY week, k.key) AS one
     GROUP BY week
 ), hours AS (
-    SELECT week, jsonb_agg(coalesce(seconds, 0) ORDER BY hour) AS seconds
+    SELECT week, jsonb_agg(coalesce(seconds, 0) ORDER BY hour) AS seconds,
+           (array_agg(hour ORDER BY seconds DESC, hour) FILTER (WHERE seconds > 0))[1:3] AS peaks
     FROM weeks CROSS JOIN generate_series(0, 23) AS hour
     LEFT JOIN (SELECT week, h.key::int AS hour, sum(h.value::int) AS seconds
                FROM days CROSS JOIN LATERAL jsonb_each_text(hours) AS h GROUP BY 1, 2) AS one USING (week, hour)
     GROUP BY week
 ), weekdays AS (
-    SELECT week, jsonb_agg(coalesce(seconds, 0) ORDER BY dow) AS seconds
+    SELECT week, jsonb_agg(coalesce(seconds, 0) ORDER BY dow) AS seconds,
+           (array_agg(dow ORDER BY seconds DESC, dow) FILTER (WHERE seconds > 0))[1:3] AS peaks
     FROM weeks CROSS JOIN generate_series(0, 6) AS dow
     LEFT JOIN (SELECT week, local_date - week AS dow, sum(focus_seconds) AS seconds FROM days GROUP BY 1, 2) AS one
         USING (week, dow)
@@ -374,7 +374,9 @@ SELECT w.week::timestamp AS period, jsonb_build_object(
     'goalsCompleted', coalesce(s.reached, 0),
     'sessionCompletionRate', round(s.completed::numeric / nullif(s.completed + s.stopped, 0), 4),
     'timerTypeStats', coalesce(k.stats, '{}'),
-    'usagePatterns', jsonb_build_object('hourlyDistribution', h.seconds, 'dailyDistribution', d.seconds),
+    'usagePatterns', jsonb_build_object('peakHours', coalesce(to_jsonb(h.peaks), '[]'),
+                                        'peakDays', coalesce(to_jsonb(d.peaks), '[]'),
+                                        'hourlyDistribution', h.seconds, 'dailyDistribution', d.seconds),
     'lifecycle', jsonb_build_object('new', coalesce(l.new, 0), 'returning', coalesce(l.returning, 0),
                                     'resurrecting', coalesce(l.resurrecting, 0), 'dormant', coalesce(l.dormant, 0)),
     'retentionData', r.figures,
@@ -539,9 +541,10 @@ LEFT JOIN breaks AS b USING (period) LEFT JOIN aims AS a USING (period)
 ORDER BY w.period
 
 -- name: first_date
--- The first date on which anything happened: an account, a goal, a session.
+-- No clock showed an earlier date when anything happened: an account, a goal, a session. (A local date may begin two
+-- dates earlier elsewhere: 00:00 at +14 is 23:00 at -11.)
 SELECT least((SELECT min(local_date) FROM service.user_day),
-             (SELECT min(created_at AT TIME ZONE 'UTC')::date FROM service.users))
+             (SELECT min(created_at AT TIME ZONE 'UTC')::date FROM service.users)) - 2
 
 -- name: now
 -- The clock that decides.

@@ -61,16 +61,28 @@ CREATE TRIGGER stale_of_new AFTER INSERT ON service.goals
     REFERENCING NEW TABLE AS rows FOR EACH STATEMENT EXECUTE FUNCTION service.goals_touched();
 CREATE TRIGGER stale_of_old AFTER DELETE ON service.goals
     REFERENCING OLD TABLE AS rows FOR EACH STATEMENT EXECUTE FUNCTION service.goals_touched();
+-- Progress and wording of a goal are counted nowhere.
+CREATE FUNCTION service.goals_edited() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT service.loading() THEN
+        PERFORM service.mark_stale(array_agg(t.user_id),
+                                   array_agg((t.at AT TIME ZONE service.zone_at(t.user_id, t.at))::date))
+        FROM former AS o JOIN rows AS n USING (id)
+        CROSS JOIN LATERAL (VALUES (o.user_id, o.created_at), (o.user_id, o.completed_at),
+                                   (n.user_id, n.created_at), (n.user_id, n.completed_at)) AS t (user_id, at)
+        WHERE (o.user_id, o.open, o.created_at, o.completed_at)
+              IS DISTINCT FROM (n.user_id, n.open, n.created_at, n.completed_at);
+    END IF;
+    RETURN NULL;
+END $$;
 CREATE TRIGGER stale_of_edited AFTER UPDATE ON service.goals
-    REFERENCING NEW TABLE AS rows FOR EACH STATEMENT EXECUTE FUNCTION service.goals_touched();
-CREATE TRIGGER stale_of_former AFTER UPDATE ON service.goals
-    REFERENCING OLD TABLE AS rows FOR EACH STATEMENT EXECUTE FUNCTION service.goals_touched();
+    REFERENCING OLD TABLE AS former NEW TABLE AS rows FOR EACH STATEMENT EXECUTE FUNCTION service.goals_edited();
 
 -- An account that comes, goes or changes its date of birth changes every total since.
 CREATE FUNCTION service.accounts_touched() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT service.loading() THEN
-        PERFORM service.mark_stale(array_agg(r.id), array_agg(service.signup_day(r.id, r.created_at)), true) FROM rows AS r;
+        PERFORM service.mark_stale(array_agg(r.id), array_agg(service.counts_from(r.id, r.created_at)), true) FROM rows AS r;
     END IF;
     RETURN NULL;
 END $$;
@@ -78,8 +90,8 @@ CREATE FUNCTION service.accounts_edited() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT service.loading() THEN
         PERFORM service.mark_stale(array_agg(o.id) || array_agg(o.id),
-                                   array_agg(service.signup_day(o.id, o.created_at))
-                                   || array_agg(service.signup_day(o.id, n.created_at)), true)
+                                   array_agg(service.counts_from(o.id, o.created_at))
+                                   || array_agg(service.counts_from(o.id, n.created_at)), true)
         FROM former AS o JOIN rows AS n USING (id) WHERE o.created_at IS DISTINCT FROM n.created_at;
     END IF;
     RETURN NULL;
@@ -195,3 +207,9 @@ CREATE TABLE service.stale_period (
     period    timestamp NOT NULL,
     PRIMARY KEY (statistic, period)
 );
+
+-- The date from which an account changes totals: of its signup; where nobody knows it, of the first month there is.
+CREATE FUNCTION service.counts_from(wanted text, created timestamptz) RETURNS date LANGUAGE sql STABLE AS $$
+    SELECT coalesce(service.signup_day(wanted, created),
+                    (SELECT min(period)::date FROM service.rollup WHERE statistic = 'monthly'))
+$$;

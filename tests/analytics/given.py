@@ -1,0 +1,351 @@
+"""A dashboard that a test writes to, mirrored in plain lists for the oracle; and the analytics jobs on it."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+import asyncpg
+
+from service.clock import SystemClock
+from service.domain.dashboard import Goal, TimerSession, User
+from service.domain.schedule import Schedule
+from service.domain.statistic import Statistic
+from service.jobs import all_jobs
+from service.jobs.job import Parts
+from service.mail.render import Notice
+from service.pipeline.runner import Runner, RunResult
+from service.store import replica
+from service.store.ledger import JobDef, Ledger, Run
+from tests import given
+from tests.analytics import oracle
+from tests.analytics.oracle import Truth
+from tests.conftest import stop_clock
+
+DAILY, WEEKLY, MONTHLY, BEHAVIOUR = (
+    f"analytics.{name}" for name in ("dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBehavior")
+)
+JOBS = (DAILY, WEEKLY, MONTHLY, BEHAVIOUR)
+_TABLES = (
+    "users, goals, timer_sessions, user_zone, recipient_setting, stale_day, user_day, user_span, rollup,"
+    " rollup_revision, watermark, stale_period, delivery, job_run, job_def"
+)
+_COLUMNS = (
+    "started", "focus_seconds", "completed", "cancelled", "abandoned", "breaks", "tagged", "linked", "rated",
+    "rating_sum", "goals_created", "goals_completed", "kinds", "hours",
+)  # fmt: skip
+
+
+def at(text: str) -> datetime:
+    """An instant of UTC: ``2026-03-10 09:00``."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def session(id: str, user: str, start: datetime, minutes: float = 25, **changes: Any) -> TimerSession:
+    """A focus session that was completed without a pause."""
+    values: dict[str, Any] = {
+        "goal_id": None,
+        "kind": "focus",
+        "focus": True,
+        "status": "completed",
+        "ended_at": start + timedelta(minutes=minutes),
+        "paused_at": None,
+        "planned_seconds": 1500,
+        "focus_seconds": int(minutes * 60),
+    }
+    return TimerSession(id=id, user_id=user, started_at=start, **{**values, **changes})
+
+
+class Crash(Exception):
+    """The process dies here."""
+
+
+class FusedLedger(Ledger):
+    """Loses the power at the end of a step, before its commit."""
+
+    fuse: int | None = None
+
+    @asynccontextmanager
+    async def step(self, run: Run) -> AsyncIterator[asyncpg.Connection]:
+        async with super().step(run) as connection:
+            yield connection
+            if self.fuse is not None:
+                self.fuse -= 1
+                if self.fuse < 0:
+                    raise Crash
+
+
+async def _no_refresh() -> None:
+    return
+
+
+def _no_notice(_template: str, _facts: Mapping[str, Any], _locale: str) -> Notice:
+    raise NotImplementedError
+
+
+_START = at("2026-03-01 00:00")
+
+
+@dataclass
+class Lab:
+    """One database with a stopped clock, and what it was told."""
+
+    pool: asyncpg.Pool
+    service_zone: str = "UTC"
+    now: datetime = _START
+    users: dict[str, User] = field(default_factory=dict)
+    goals: dict[str, Goal] = field(default_factory=dict)
+    sessions: dict[str, TimerSession] = field(default_factory=dict)
+    settings: dict[str, str | None] = field(default_factory=dict)
+    zones: dict[str, list[tuple[datetime, str]]] = field(default_factory=dict)
+
+    # ── What happens at the dashboard ───────────────────────────────────────────────────────────────────────
+
+    async def clear(self) -> None:
+        """An empty database."""
+        await self.pool.execute("".join(f"DELETE FROM service.{table};" for table in _TABLES.split(", ")))
+
+    async def clock(self, instant: datetime) -> None:
+        """Stop the clock here."""
+        self.now = instant
+        await stop_clock(self.pool, instant.isoformat())
+
+    async def put(self, *records: User | Goal | TimerSession) -> None:
+        """Write records, as the sync does: in one transaction."""
+        people = [r for r in records if isinstance(r, User)]
+        goals = [r for r in records if isinstance(r, Goal)]
+        sessions = [r for r in records if isinstance(r, TimerSession)]
+        async with self.pool.acquire() as connection, connection.transaction():
+            await replica.upsert_users(connection, people)
+            await replica.upsert_goals(connection, goals)
+            await replica.upsert_timer_sessions(connection, sessions)
+        self.users |= {u.id: u for u in people}
+        self.goals |= {g.id: g for g in goals}
+        self.sessions |= {s.id: s for s in sessions}
+        for user in people:
+            self._note_zone(user.id)
+
+    async def remove(self, table: str, *ids: str) -> None:
+        """Delete at the dashboard, found by the sweep."""
+        async with self.pool.acquire() as connection:
+            await replica.delete(connection, table, ids)
+        tables: dict[str, dict[str, Any]] = {
+            "users": self.users, "goals": self.goals, "timer_sessions": self.sessions,
+        }  # fmt: skip
+        for gone in ids:
+            tables[table].pop(gone, None)
+
+    async def choose_zone(self, user: str, zone: str | None) -> None:
+        """Somebody says on the preference page where they are (None: where the dashboard says)."""
+        await self.pool.execute(
+            "INSERT INTO service.recipient_setting (user_id, timezone) VALUES ($1, $2)"
+            " ON CONFLICT (user_id) DO UPDATE SET timezone = excluded.timezone",
+            user,
+            zone,
+        )
+        self.settings[user] = zone
+        self._note_zone(user)
+
+    def _note_zone(self, user: str) -> None:
+        if user not in self.users:
+            return
+        zone = self.settings.get(user) or self.users[user].timezone
+        history = self.zones.setdefault(user, [])
+        if not history:
+            history.append((oracle.ALWAYS, zone))
+        elif history[-1][1] != zone:
+            if history[-1][0] == self.now:
+                history.pop()
+            history.append((self.now, zone))
+
+    async def take(self) -> None:
+        """Believe what the replica holds: others wrote it."""
+        fetch = self.pool.fetch
+        self.users = {r["id"]: replica.user_from_row(r) for r in await fetch("SELECT * FROM service.users")}
+        self.goals = {r["id"]: replica.goal_from_row(r) for r in await fetch("SELECT * FROM service.goals")}
+        rows = await fetch("SELECT * FROM service.timer_sessions")
+        self.sessions = {row["id"]: replica.session_from_row(row) for row in rows}
+        self.zones = {}
+        for row in await fetch("SELECT * FROM service.user_zone ORDER BY since"):
+            since = oracle.ALWAYS if row["since"].year == 1 else row["since"]
+            self.zones.setdefault(row["user_id"], []).append((since, row["timezone"]))
+
+    def truth(self) -> Truth:
+        """What is known now."""
+        return Truth(
+            list(self.users.values()),
+            self.zones,
+            list(self.goals.values()),
+            list(self.sessions.values()),
+            service_zone=self.service_zone,
+        )
+
+    # ── Jobs ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def ledger(self, *jobs: str, fuse: int | None = None, attempts: int | None = None) -> "FusedLedger":
+        """A ledger that knows these jobs. ``fuse``: how many steps it survives."""
+        ledger = FusedLedger(self.pool, f"process-{os.getpid()}", timedelta(seconds=60))
+        ledger.fuse = fuse
+        found = [all_jobs()[name] for name in jobs or JOBS]
+        await ledger.register(
+            [
+                JobDef(
+                    j.id,
+                    j.schedule,
+                    j.mode,
+                    Schedule.parse(j.schedule).hash,
+                    j.timeout,
+                    attempts or j.max_attempts,
+                )
+                for j in found
+            ]
+        )
+        return ledger
+
+    def runner(self, ledger: Ledger) -> Runner:
+        """A runner of its own."""
+        return Runner(
+            self.pool,
+            ledger,
+            all_jobs(),
+            refresh=_no_refresh,
+            mail_domain="example.org",
+            clock=SystemClock(),
+            wake=asyncio.Event(),
+            outbox_wake=asyncio.Event(),
+            notice=_no_notice,
+            parts=Parts(service_zone=self.service_zone),
+        )
+
+    async def run(self, *jobs: str, fuse: int | None = None, as_of: datetime | None = None) -> RunResult:
+        """Run jobs one after the other (default: all four); returns the last one's result."""
+        runner = self.runner(await self.ledger(fuse=fuse))
+        for job in jobs or JOBS:
+            result = await runner.run_manual(job, as_of=as_of)
+            if fuse is None and result.state != "pending":
+                assert result.state == "succeeded", result.error
+        return result
+
+    # ── What is stored ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def figures(self, statistic: str) -> dict[datetime, dict[str, Any]]:
+        """Period → figures."""
+        rows = await self.pool.fetch(
+            "SELECT period, figures FROM service.rollup WHERE statistic = $1 ORDER BY period", statistic
+        )
+        return {row["period"]: row["figures"] for row in rows}
+
+    async def daily(self, day: str) -> dict[str, Any]:
+        """The figures of one service day."""
+        return (await self.figures("daily"))[datetime.fromisoformat(day)]
+
+    async def revisions(self) -> list[tuple[str, datetime, int]]:
+        """(statistic, period, revision that was replaced)."""
+        rows = await self.pool.fetch(
+            "SELECT statistic, period, revision FROM service.rollup_revision ORDER BY 1, 2, 3"
+        )
+        return [tuple(row) for row in rows]
+
+    async def everything(self) -> dict[str, list[Any]]:
+        """All rows, as they are."""
+        tables = ("user_day", "user_span", "rollup", "rollup_revision")
+        return {t: sorted(map(repr, await self.pool.fetch(f"SELECT * FROM service.{t}"))) for t in tables}
+
+    async def substance(self) -> dict[str, list[Any]]:
+        """All rows without the moments at which they were computed."""
+        questions = {
+            "user_day": "SELECT * FROM service.user_day ORDER BY user_id, local_date",
+            "user_span": "SELECT * FROM service.user_span ORDER BY user_id",
+            "rollup": "SELECT statistic, period, figures FROM service.rollup ORDER BY 1, 2",
+        }
+        return {name: [tuple(row) for row in await self.pool.fetch(q)] for name, q in questions.items()}
+
+    async def check(self) -> None:
+        """Every row equals the oracle's, and no period up to a watermark lacks its row."""
+        truth = self.truth()
+        await self._check_days(truth)
+        for statistic in Statistic:
+            await self._check_periods(truth, statistic)
+        assert await self.pool.fetchval("SELECT count(*) FROM service.stale_day") == 0
+        assert await self.pool.fetchval("SELECT count(*) FROM service.stale_period") == 0
+
+    async def _check_days(self, truth: Truth) -> None:
+        stored = await self.pool.fetch("SELECT * FROM service.user_day")
+        rows = {(row["user_id"], row["local_date"]): {c: row[c] for c in _COLUMNS} for row in stored}
+        _same(rows, truth.days, "user_day")
+        spans = await self.pool.fetch("SELECT * FROM service.user_span")
+        _same({r["user_id"]: (r["first_date"], r["last_date"]) for r in spans}, truth.spans, "user_span")
+
+    async def _check_periods(self, truth: Truth, statistic: Statistic) -> None:
+        through = await self.pool.fetchval(
+            "SELECT through FROM service.watermark WHERE statistic = $1", statistic
+        )
+        found = await self.figures(statistic)
+        if through is None:
+            assert not found
+            return
+        begin = min([*found, *_begin(truth, statistic)])
+        periods = _periods(statistic, begin, through)
+        assert list(found) == periods, f"{statistic}: periods {sorted({*found} ^ {*periods})}"
+        _same(found, {p: _expected(truth, statistic, p) for p in periods}, statistic)
+
+
+def _same(found: dict[Any, Any], expected: dict[Any, Any], what: str) -> None:
+    wrong = [key for key in {*found, *expected} if found.get(key) != expected.get(key)]
+    for key in sorted(wrong, key=repr):
+        one, other = found.get(key), expected.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            names = [name for name in {*one, *other} if one.get(name) != other.get(name)]
+            one, other = ({name: row.get(name) for name in names} for row in (one, other))
+        raise AssertionError(f"{what} {key}: stored {one}, oracle {other}")
+
+
+def _begin(truth: Truth, statistic: Statistic) -> list[datetime]:
+    """The first period that cannot be missing, if there is one."""
+    instant, local = truth.first_instant(), truth.first_local_date()
+    if instant is None or local is None:
+        return []
+    if statistic is Statistic.BEHAVIOUR:
+        return [instant.replace(tzinfo=None, hour=instant.hour // 6 * 6, minute=0, second=0, microsecond=0)]
+    day = {
+        Statistic.DAILY: min(local, truth.service_day(instant)),
+        Statistic.WEEKLY: oracle.sunday_of(local),
+        Statistic.MONTHLY: oracle.month_of(local),
+    }[statistic]
+    return [datetime.combine(day, time())]
+
+
+def _periods(statistic: Statistic, begin: datetime, through: datetime) -> list[datetime]:
+    found = []
+    while begin <= through:
+        found.append(begin)
+        if statistic is Statistic.MONTHLY:
+            begin = datetime.combine(oracle.month_after(begin.date()), time())
+        else:
+            step = {"daily": timedelta(days=1), "weekly": timedelta(days=7), "behaviour": timedelta(hours=6)}
+            begin += step[statistic]
+    return found
+
+
+def _expected(truth: Truth, statistic: Statistic, period: datetime) -> dict[str, Any]:
+    if statistic is Statistic.BEHAVIOUR:
+        return truth.behaviour(period)
+    question = {
+        Statistic.DAILY: truth.daily,
+        Statistic.WEEKLY: truth.weekly,
+        Statistic.MONTHLY: truth.monthly,
+    }
+    return question[statistic](period.date())
+
+
+def people(*names: str, zone: str = "UTC", created: datetime | None = None) -> Sequence[User]:
+    """Accounts in order."""
+    return [given.user(name, zone, created_at=created) for name in names]
+
+
+def moved(one: TimerSession, by: timedelta) -> TimerSession:
+    """The same session at another time."""
+    return replace(one, started_at=one.started_at + by, ended_at=one.ended_at and one.ended_at + by)
