@@ -57,6 +57,7 @@ _TABLES: dict[str, list[_Column]] = {
         *(("minutes each", "averageSessionLength"), ("cancelled", "cancelledRate")),
         *(("rating", "averageRating"), ("ratings", "ratings")),
     ],
+    figures.INSIGHTS: [*_PERIOD, ("strength", "strength"), ("insight", "text")],
     figures.PERFORMANCE: [
         *_PERIOD,
         *(("requests", "requests"), ("ms each", "averageResponseTime"), ("errors", "errorRate")),
@@ -160,16 +161,17 @@ async def _pour(wanted: Export, form: Format, file: BinaryIO) -> None:
 
 
 async def _show_periods(wanted: Export, view: str, out: Console) -> None:
-    rows = [_described(row) async for page in wanted.pages() for row in page]
-    columns = _TABLES.get(view) or [(name, name) for name in (rows[0] if rows else {})]
-    _print(view, columns, rows, out)
+    rows = [one async for page in wanted.pages() for row in page for one in _described(row)]
+    _print(view, _TABLES[view], rows, out)
 
 
-def _described(row: Row) -> Row:
+def _described(row: Row) -> list[Row]:
+    """A row of figures as one line of a table, one of insights as a line for each sentence."""
     state = "final" if row["final"] else "provisional"
     told = ", ".join(_told(name, one) for name, one in row.get("trends", {}).items() if _worth(one))
     revised = f", revised {row['revision'] - 1}×" if row["revision"] > 1 else ""
-    return flatten(row) | {"state": state + revised, "told": told}
+    line = flatten(row) | {"state": state + revised, "told": told}
+    return [line | one for one in row["insights"]] if "insights" in row else [line]
 
 
 def _worth(trend: Row) -> bool:

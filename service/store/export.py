@@ -34,7 +34,7 @@ class Export:
     columns: Callable[[], Awaitable[list[Column]]]
 
 
-TABLES = ("user_day", "user_span", *figures.STATISTICS, "revisions")
+TABLES = ("user_day", "user_span", "user_profile", *figures.STATISTICS, "revisions")
 """What can be exported whole, by name."""
 
 
@@ -44,6 +44,8 @@ def table(pool: asyncpg.Pool, name: str, span: Span) -> Export:
         return Export(name, lambda: figures.all_days(pool, span), lambda: day_columns(pool, span))
     if name == "user_span":
         return Export(name, lambda: figures.all_spans(pool, span), _fixed(_SPAN))
+    if name == "user_profile":
+        return Export(name, lambda: figures.all_profiles(pool, span), _fixed(_PROFILE))
     if name == "revisions":
         return Export(name, lambda: figures.all_revisions(pool, span), _fixed(_REVISION))
     if name not in TABLES:
@@ -71,6 +73,12 @@ def cohorts(found: Row) -> Export:
 
 
 _SPAN = [Column("userId", Kind.TEXT), Column("firstDate", Kind.DATE), Column("lastDate", Kind.DATE)]
+_PROFILE = [
+    Column("userId", Kind.TEXT),
+    Column("asOf", Kind.DATE),
+    Column("computedAt", Kind.INSTANT),
+    Column("figures", Kind.TEXT),
+]
 _REVISION = [
     Column("statistic", Kind.TEXT),
     Column("period", Kind.TEXT),

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 
 from service.domain import retention
-from service.domain.baseline import day_trend
+from service.domain.significance import day_trend
 from service.domain.statistic import CALENDARS, Statistic
 from service.domain.table import Whole, flatten, text
 from service.errors import BadRequest, UnknownUser
@@ -310,6 +310,25 @@ def all_spans(pool: asyncpg.Pool, span: Span) -> AsyncIterator[list[Row]]:
         rows = await pool.fetch(_SQL["spans"], span.since, span.until, (after or ("",))[0], CHUNK)
         shown = [
             {"userId": r["user_id"], "firstDate": r["first_date"], "lastDate": r["last_date"]} for r in rows
+        ]
+        return _full(rows, shown, CHUNK, "user_id")
+
+    return pages(fetch)
+
+
+def all_profiles(pool: asyncpg.Pool, span: Span) -> AsyncIterator[list[Row]]:
+    """What is known of everybody's habits, by user; whole below ``figures``."""
+
+    async def fetch(after: tuple[str] | None) -> Page:
+        rows = await pool.fetch(_SQL["profiles"], span.since, span.until, (after or ("",))[0], CHUNK)
+        shown = [
+            {
+                "userId": row["user_id"],
+                "asOf": row["as_of"],
+                "computedAt": row["computed_at"],
+                "figures": Whole(row["figures"]),
+            }
+            for row in rows
         ]
         return _full(rows, shown, CHUNK, "user_id")
 

@@ -71,6 +71,10 @@ WHERE local_date BETWEEN $1 AND $2 AND ($3::text IS NULL OR user_id = $3) ORDER 
 -- First and last active dates; first ones from $1 to $2, after user $3, at most $4.
 SELECT * FROM service.user_span WHERE first_date BETWEEN $1 AND $2 AND user_id > $3 ORDER BY user_id LIMIT $4
 
+-- name: profiles
+-- What is known of people's habits, as of the dates $1 to $2, after user $3, at most $4.
+SELECT * FROM service.user_profile WHERE as_of BETWEEN $1 AND $2 AND user_id > $3 ORDER BY user_id LIMIT $4
+
 -- name: revisions
 -- Former figures of every statistic, of periods that begin on the dates $1 to $2, after (statistic $3, period $4,
 -- revision $5), at most $6.

@@ -186,7 +186,14 @@ async def measured(pool: asyncpg.Pool) -> None:
     [
         *("daily?from=2026-01-01", "weekly?from=2026-01-01", "monthly?from=2026-01-01"),
         *("behaviour?from=2026-03-01&to=2026-03-03", "performance", "users/%3Dcmd%7Cx/days"),
-        *("export/daily", "export/weekly", "export/user_span", "export/user_day", "export/revisions"),
+        *(
+            "export/daily",
+            "export/weekly",
+            "export/user_span",
+            "export/user_day",
+            "export/user_profile",
+            "export/revisions",
+        ),
         *("export/performance", "export/insights", "export/user_day?from=2026-02-01&to=2026-02-03"),
     ],
 )
@@ -275,7 +282,7 @@ async def test_ranges_are_dates_both_included_and_recent_by_default(given: Admin
 
     recent = await ask(given, "daily")
     assert (recent["from"], len(recent["data"])) == ("2026-02-20", 30)
-    assert len((await ask(given, "weekly?to=2026-02-28"))["data"]) == 8
+    assert len((await ask(given, "weekly?to=2026-02-28"))["data"]) == 9
     assert (await ask(given, "daily?to=0001-01-01"))["data"] == []
     assert (await ask(given, "daily?from=9999-12-31"))["data"] == []
 
@@ -507,7 +514,15 @@ async def test_tables_for_people_say_what_the_api_says(home: str, given: Admin, 
     ]
 
 
-async def test_every_view_has_its_table(home: str) -> None:
+async def test_every_view_has_its_table(home: str, given: Admin) -> None:
+    await given.pool.execute(
+        "UPDATE service.rollup SET figures = figures || $1 WHERE statistic = 'insights'",
+        {
+            "insights": [
+                {"rule": "r", "text": "Mornings go well.", "p": 0.01, "strength": 0.3, "evidence": {}}
+            ]
+        },
+    )
     told = {}
     for view in reports.VIEWS:
         out = Console(file=io.StringIO(), width=200)
@@ -521,7 +536,13 @@ async def test_every_view_has_its_table(home: str) -> None:
     assert "100 %" in told["retention"].splitlines()[2]
     assert told["retention"].splitlines()[-1].split()[:3] == ["all,", "by", "size"]
     assert "0 days of 0 people wait" in told["watermarks"]
-    assert "2026-02" in told["insights"]
+    assert told["insights"].strip().splitlines()[-1].split(maxsplit=3) == [
+        "2026-02-01",
+        "final",
+        "0.3",
+        "Mornings go well.",
+    ]
+    assert told["performance"].startswith("performance: nothing yet")
 
 
 async def test_files_of_the_command_line_are_those_of_the_api(
