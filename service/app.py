@@ -53,6 +53,7 @@ from service.store.bounces import Bounces
 from service.store.database import migrate, open_pool
 from service.store.ledger import JobDef, Ledger
 from service.store.outbox import Claimed, Outbox
+from service.store.person import People
 
 log = structlog.get_logger()
 
@@ -294,6 +295,7 @@ class Service:
     explainer: Explainer
     previewer: Previewer
     archive: Archive
+    people: People
 
     async def web_app(self, *, inbox_page: bool = False) -> web.Application:
         """The HTTP face. ``inbox_page`` adds the page of the local inbox."""
@@ -313,6 +315,7 @@ class Service:
             bounces=self.bounces,
             explainer=self.explainer,
             previewer=self.previewer,
+            people=self.people,
         )
         app = build_app(deps)
         if inbox_page and isinstance(self.transport, MaildirTransport):
@@ -416,6 +419,7 @@ async def open_service(
             settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
             runner, delivery, supervisor, manager, bounces, Explainer(pool, runner, jobs),
             Previewer(pool, runner, jobs, composer, composer.compose, transport), archive,
+            People(pool, archive),
         )  # fmt: skip
 
 

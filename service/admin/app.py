@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from service.admin import bounces, explain, jobs, messages, previews, probes, recipients
+from service.admin import bounces, explain, jobs, messages, people, previews, probes, recipients
 from service.admin.access import auth, errors, headers
 from service.admin.body import MAX_BODY
 from service.admin.deps import DEPS, AdminDeps
@@ -12,6 +12,6 @@ def build_app(deps: AdminDeps) -> web.Application:
     """An application with every route of openapi.yaml and the pages of the recipients."""
     app = web.Application(middlewares=[headers, errors, auth], client_max_size=MAX_BODY)
     app[DEPS] = deps
-    for module in (bounces, explain, jobs, messages, previews, probes, recipients):
+    for module in (bounces, explain, jobs, messages, people, previews, probes, recipients):
         app.add_routes(module.routes)
     return app
