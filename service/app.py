@@ -57,6 +57,7 @@ from service.store.bounces import Bounces
 from service.store.database import migrate, open_pool
 from service.store.ledger import JobDef, Ledger
 from service.store.outbox import Claimed, Outbox
+from service.store.person import People
 
 log = structlog.get_logger()
 
@@ -311,6 +312,7 @@ class Service:
     previewer: Previewer
     vitals: Vitals
     archive: Archive
+    people: People
 
     async def web_app(self, *, inbox_page: bool = False) -> web.Application:
         """The HTTP face. ``inbox_page`` adds the page of the local inbox."""
@@ -332,6 +334,7 @@ class Service:
             explainer=self.explainer,
             previewer=self.previewer,
             observe=lambda seconds, status: self.vitals.request(seconds, failed=status >= 500),
+            people=self.people,
         )
         app = build_app(deps)
         if inbox_page and isinstance(self.transport, MaildirTransport):
@@ -445,6 +448,7 @@ async def open_service(
             runner, delivery, dashboard_inbox, supervisor, manager, bounces,
             Explainer(pool, runner, jobs, timings, zone),
             Previewer(pool, runner, jobs, composer, composer.compose, transport), vitals, archive,
+            People(pool, archive),
         )  # fmt: skip
 
 

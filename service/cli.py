@@ -142,6 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     restore = command("restore", _restore, "put a month's archived sessions back into the dashboard")
     restore.add_argument("--month", type=_month, required=True, metavar="YYYY-MM")
     restore.add_argument("--table", choices=(SESSIONS,), default=SESSIONS, help="what to put back")
+    user = command("user", _user, "everything that is stored about one person, as JSON; or its erasure")
+    user.add_argument("what", choices=("export", "erase"))
+    user.add_argument("id", metavar="ID")
     command("sync", _sync, "copy what changed at the dashboard now")
     command("migrate", _migrate, "bring our database's schema up to date")
     command("check-config", _check_config, "check the configuration and name every problem")
@@ -326,6 +329,16 @@ async def _restore(settings: Settings, options: argparse.Namespace) -> Exit:
             soft_wrap=True,
         )
     return Exit.FAILED if found.refused else Exit.DONE
+
+
+async def _user(settings: Settings, options: argparse.Namespace) -> Exit:
+    async with app.open_service(settings) as service:
+        if options.what == "export":
+            found = await service.people.export(options.id)
+        else:
+            found = await service.people.erase(options.id, "command line")
+    out.print_json(data=found)
+    return Exit.DONE
 
 
 async def _sync(settings: Settings, options: argparse.Namespace) -> Exit:

@@ -13,6 +13,7 @@ from aiohttp import web
 from service.admin.deps import DEPS, ROLE, AdminDeps, Role
 from service.errors import (
     AlreadyRunning,
+    ArchiveDamaged,
     BadRequest,
     MailRefused,
     NothingToSay,
@@ -34,6 +35,7 @@ _STATUS: dict[type[Exception], int] = {
     UnknownUser: 404,
     AlreadyRunning: 409,
     NothingToSay: 409,
+    ArchiveDamaged: 500,
     MailRefused: 502,
     SourceUnavailable: 503,
     SchemaUnknown: 503,
@@ -154,6 +156,8 @@ def allowed(role: Role, method: str, path: str) -> bool:
         return True
     if role is Role.DASHBOARD:
         return path.startswith("/api/users/")
+    if path.startswith("/api/admin/users/") and path.endswith("/data"):
+        return False  # all about one person is more than a viewer needs
     return path in _READING or (path.startswith("/api/admin/") and method in {"GET", "HEAD"})
 
 

@@ -10,6 +10,7 @@ from service.admin import (
     jobs,
     mails,
     messages,
+    people,
     previews,
     probes,
     recipients,
@@ -25,6 +26,8 @@ def build_app(deps: AdminDeps) -> web.Application:
         middlewares=[timing, headers, errors, auth, console.guard], client_max_size=MAX_BODY
     )
     app[DEPS] = deps
-    for module in (analytics, bounces, console, explain, jobs, mails, messages, previews, probes, recipients):
+    for module in (
+        analytics, bounces, console, explain, jobs, mails, messages, people, previews, probes, recipients,
+    ):  # fmt: skip
         app.add_routes(module.routes)
     return app

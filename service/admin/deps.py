@@ -95,6 +95,13 @@ class Explainer(Protocol):
     async def explain(self, name: str, user_id: str, at: datetime | None = None) -> dict[str, Any]: ...
 
 
+class People(Protocol):
+    """Exports and erases one person's data; see ``service.store.person``."""
+
+    async def export(self, user_id: str) -> dict[str, Any]: ...
+    async def erase(self, user_id: str, who: str) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class AdminDeps:
     """``tokens``: bearer token to role. ``loopback``: HOST is this machine only, so that no token is needed.
@@ -118,6 +125,7 @@ class AdminDeps:
     observe: Callable[[float, int], None] | None = None
     """Told of every answer: seconds, status."""
     clock: Clock = field(default_factory=SystemClock)
+    people: People | None = None
 
 
 DEPS: web.AppKey[AdminDeps] = web.AppKey("deps", AdminDeps)

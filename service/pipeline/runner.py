@@ -476,6 +476,8 @@ class Runner:
             if job.kind in contact.NUDGES:
                 await planning.lock_budget(connection)
             now = await self._ledger.now()
+            there = await planning.hold(connection, [facts.user.id for facts in page.facts])
+            page = replace(page, facts=[facts for facts in page.facts if facts.user.id in there])
             applied = await self._decide(connection, job, tick, page, now)
             new = await planning.plan(connection, stamp, applied.planned)
             await planning.refuse(connection, stamp, applied.refused)

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import asyncpg
 
@@ -109,7 +109,6 @@ class Archive:
                 yield False
                 return
             try:
-                await asyncio.to_thread(lambda: self.folder.mkdir(parents=True, exist_ok=True))
                 yield True
             finally:
                 await connection.execute(_SQL["unlock"])
@@ -144,11 +143,13 @@ class Archive:
         generation = await connection.fetchval(_SQL["plan"], SESSIONS, month, known)
         return Name(SESSIONS, month, generation)
 
-    async def write(self, name: Name, cutoff: datetime, *, anew: bool) -> Written | None:
+    async def write(self, name: Name, cutoff: datetime | None, *, anew: bool) -> Written | None:
         """Write a planned file: what may go now, and what its predecessor holds that is still archived.
 
         None: nothing may go, and nothing was written; ``anew``: even so the month must be written.
+        ``cutoff`` None: nothing may go.
         """
+        await asyncio.to_thread(lambda: self.folder.mkdir(parents=True, exist_ok=True))
         await self.tidy(name.month)
         writer = await asyncio.to_thread(parquet.Writer, self._path(name.data))
         try:
@@ -162,10 +163,10 @@ class Archive:
             raise
 
     async def _compile(
-        self, writer: parquet.Writer, name: Name, cutoff: datetime, *, anew: bool
+        self, writer: parquet.Writer, name: Name, cutoff: datetime | None, *, anew: bool
     ) -> int | None:
         """The new rows, then those of the former file; returns how many row groups are new."""
-        fresh, groups = await self._fresh(writer, name, cutoff)
+        fresh, groups = await self._fresh(writer, name, cutoff) if cutoff else (set[str](), 0)
         if not fresh and not anew:
             return None
         former = self.current(name.month)
@@ -250,24 +251,47 @@ class Archive:
         """One row group of a file."""
         return await asyncio.to_thread(parquet.group, self._path(name.data), group)
 
-    async def note(self, connection: asyncpg.Connection, name: Name, rows: Sequence[Row]) -> None:
-        """Record that these are about to be removed: no sweep may take them for deletions."""
-        await connection.execute(
+    async def note(self, connection: asyncpg.Connection, name: Name, rows: Sequence[Row]) -> list[Row]:
+        """Record that these are about to be removed: no sweep may take them for deletions.
+
+        Returns those that may be: not whose owner was erased meanwhile.
+        """
+        noted = await connection.fetch(
             _SQL["note"], [row.id for row in rows], [row.user_id for row in rows], name.month
         )
+        ids = {row["id"] for row in noted}
+        return [row for row in rows if row.id in ids]
 
     async def remove(self, rows: Sequence[Row]) -> list[str]:
         """Remove these at the dashboard where they are unchanged; returns the ids that are still there."""
-        return sorted(await self.dashboard.remove({row.id: row.body for row in rows}))
+        return sorted(await self.dashboard.remove({row.id: row.body for row in rows})) if rows else []
 
     async def removed(self, connection: asyncpg.Connection, name: Name, still_there: Sequence[str]) -> None:
-        """Record that a row group is gone, but for those."""
+        """Record that a row group is gone, but for those: the file holds them without right."""
         await connection.execute(_SQL["unnote"], list(still_there))
         await connection.execute(_SQL["removed"], *_key(name), len(still_there))
 
     async def deleted(self, connection: asyncpg.Connection, name: Name) -> None:
         """Record that all is gone that the file added."""
         await connection.execute(_SQL["deleted"], *_key(name))
+
+    async def rewrite(self) -> None:
+        """Write every month anew whose file holds rows that are not archived (any more). Be alone.
+
+        Touches no dashboard. What a died process left of it is finished here as well.
+        """
+        for month in sorted({file.month for file in await self.files(self._pool) if file.leftovers}):
+            async with self._pool.acquire() as lent, lent.transaction():
+                name = await self.plan(cast("asyncpg.Connection", lent), month)
+            written = await self.write(name, None, anew=True)
+            assert written is not None
+            async with self._pool.acquire() as lent, lent.transaction():
+                await self.written(cast("asyncpg.Connection", lent), name, written)
+            await self.verify(name, written.proof)
+            async with self._pool.acquire() as lent, lent.transaction():
+                await self.verified(cast("asyncpg.Connection", lent), name)
+                await self.deleted(cast("asyncpg.Connection", lent), name)
+            await self.tidy(month)
 
     # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -277,8 +301,7 @@ class Archive:
 
     def manifests(self) -> list[Manifest]:
         """Every month's manifest, oldest first. Raises ArchiveDamaged for one that cannot be read."""
-        newest = {(name.collection, name.month): name for name in sorted(self._names())}
-        return [self._manifest(name) for name in newest.values()]
+        return [self._manifest(name) for name in self._standing()]
 
     async def problem(self, manifest: Manifest, known: Sequence[File]) -> str | None:
         """What is wrong with a file: its rows, its manifest and the database must agree. None: nothing."""
@@ -295,6 +318,23 @@ class Archive:
             return f"{manifest.name.data} is not what was recorded when it was written"
         return None
 
+    async def months_of(self, user_id: str) -> list[date]:
+        """The months whose files hold rows of a user, whether they are noted or not."""
+        return [name.month for name in await self._files_of(user_id)]
+
+    async def rows_of(self, user_id: str) -> AsyncIterator[Row]:
+        """A user's archived sessions."""
+        for name in await self._files_of(user_id):
+            async for rows in self._stream(name):
+                for row in rows:
+                    if row.user_id == user_id:
+                        yield row
+
+    async def _files_of(self, user_id: str) -> list[Name]:
+        return await asyncio.to_thread(
+            lambda: [n for n in self._standing() if user_id in parquet.owners(self._path(n.data))]
+        )
+
     def lost(self, known: Sequence[File]) -> list[Name]:
         """Files that must be there and have no manifest here (another folder, a lost disk)."""
         stand = {file.name for file in known if file.state in {"verified", "deleted"}}
@@ -309,12 +349,14 @@ class Archive:
             manifest = await self._restorable(month)
             rows = put_back = refused = 0
             async for batch in self._stream(manifest.name):
-                bodies = {row.id: row.body for row in batch}
+                owners = await self._pool.fetch(_SQL["not_erased"], list({row.user_id for row in batch}))
+                living = {row["user_id"] for row in owners}
+                bodies = {row.id: row.body for row in batch if row.user_id in living}
                 before = await self.dashboard.present(list(bodies))
                 missing = {id_: body for id_, body in bodies.items() if id_ not in before}
                 there = await self.dashboard.put_back(missing) if missing else frozenset[str]()
                 await self._pool.execute(_SQL["unnote"], [*before, *there])
-                rows, put_back = rows + len(batch), put_back + len(there)
+                rows, put_back = rows + len(bodies), put_back + len(there)
                 refused += len(missing) - len(there)
             return Restored(rows, put_back, rows - put_back - refused, refused)
 
@@ -342,6 +384,10 @@ class Archive:
         reading = parquet.read(self._path(name.data), BATCH)
         while rows := await asyncio.to_thread(_following, reading):
             yield rows
+
+    def _standing(self) -> list[Name]:
+        """The file that stands for each month, oldest first."""
+        return list({(name.collection, name.month): name for name in sorted(self._names())}.values())
 
     def _names(self) -> list[Name]:
         """The files that have a manifest."""

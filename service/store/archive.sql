@@ -63,14 +63,21 @@ UPDATE service.archive_file SET state = 'verified', changed_at = service.now()
 WHERE collection = $1 AND month = $2 AND generation = $3
 
 -- name: note
--- About to remove these: from now on the dashboard may lack them.
+-- About to remove these: from now on the dashboard may lack them. Not what we do not hold ourselves: its owner was erased.
 INSERT INTO service.archived_session (id, user_id, month)
 SELECT u.id, u.user_id, $3 FROM unnest($1::text[], $2::text[]) AS u (id, user_id)
+WHERE EXISTS (SELECT FROM service.timer_sessions AS s WHERE s.id = u.id)
 ON CONFLICT (id) DO UPDATE SET month = excluded.month, user_id = excluded.user_id
+RETURNING id
 
 -- name: unnote
 -- The dashboard has these: they are not archived.
 DELETE FROM service.archived_session WHERE id = ANY ($1::text[])
+
+-- name: not_erased
+-- Which of these users were not erased.
+SELECT u.user_id FROM unnest($1::text[]) AS u (user_id)
+WHERE NOT EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(u.user_id))
 
 -- name: noted
 -- Which of these are archived in a month.

@@ -58,7 +58,9 @@ WITH RECURSIVE room AS MATERIALIZED (
 SELECT c.*,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
         FROM service.preference_override AS o WHERE o.user_id = c.user_id) AS overrides,
-       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(c.address)) AS suppressed,
+       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(c.address))
+       OR EXISTS (SELECT FROM service.suppressed_key) AND EXISTS (
+           SELECT FROM service.suppressed_key AS k WHERE k.address_key = service.keyed_hash(lower(c.address))) AS suppressed,
        EXISTS (SELECT 1 FROM service.domain_pause AS p WHERE p.domain = c.domain) AS probe,
        s.paused_until, service.now() AS claimed_at, NULL AS past,
        CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet
@@ -81,7 +83,9 @@ WITH claimed AS (
 SELECT c.*,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
         FROM service.preference_override AS o WHERE o.user_id = c.user_id) AS overrides,
-       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(c.address)) AS suppressed,
+       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(c.address))
+       OR EXISTS (SELECT FROM service.suppressed_key) AND EXISTS (
+           SELECT FROM service.suppressed_key AS k WHERE k.address_key = service.keyed_hash(lower(c.address))) AS suppressed,
        EXISTS (SELECT 1 FROM service.domain_pause AS p WHERE p.domain = c.domain) AS probe,
        s.paused_until, service.now() AS claimed_at, NULL AS past,
        CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet

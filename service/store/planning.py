@@ -76,6 +76,12 @@ async def lock_budget(connection: asyncpg.Connection) -> None:
     await connection.execute(_SQL["lock_budget"])
 
 
+async def hold(connection: asyncpg.Connection, user_ids: Sequence[str]) -> frozenset[str]:
+    """Which of these users there still are; until the transaction ends none of them is erased."""
+    await connection.execute(_SQL["hold_erasure"])
+    return frozenset(row["id"] for row in await connection.fetch(_SQL["there"], list(user_ids)))
+
+
 async def contacts(connection: asyncpg.Connection, users: Sequence[User], at: datetime) -> dict[str, Known]:
     """What this service knows about contacting some users, by id; the past around ``at``."""
     rows = await connection.fetch(_SQL["standing"], [u.id for u in users], [u.email for u in users], at)

@@ -1,9 +1,19 @@
+-- name: hold_erasure
+-- Nobody is erased until this transaction ends.
+SELECT pg_advisory_xact_lock_shared(hashtext('service.erasure'))
+
+-- name: there
+-- Which of these users there are.
+SELECT id FROM service.users WHERE id = ANY ($1::text[])
+
 -- name: standing
 -- What recipients told this service, which of their addresses are suppressed, and what was planned for them lately.
 SELECT u.id AS user_id,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
         FROM service.preference_override AS o WHERE o.user_id = u.id) AS overrides,
-       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(u.email)) AS suppressed,
+       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(u.email))
+       OR EXISTS (SELECT FROM service.suppressed_key) AND EXISTS (
+           SELECT FROM service.suppressed_key AS k WHERE k.address_key = service.keyed_hash(lower(u.email))) AS suppressed,
        s.paused_until,
        CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet,
        (SELECT jsonb_agg(jsonb_build_array(d.kind, d.channel, d.local_date, d.dedupe_key))

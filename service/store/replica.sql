@@ -20,7 +20,9 @@ SELECT * FROM service.timer_sessions WITH NO DATA
 INSERT INTO service.users AS t
        (id, name, email, timezone, timezone_valid, locale, active, preferences, created_at, last_login_at, updated_at)
 SELECT id, name, email, timezone, timezone_valid, locale, active, preferences::jsonb, created_at, last_login_at, updated_at
-FROM incoming_users
+FROM incoming_users AS i
+WHERE NOT (EXISTS (SELECT FROM service.erased)
+           AND EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(i.id)))
 ON CONFLICT (id) DO UPDATE SET
     name = excluded.name, email = excluded.email, timezone = excluded.timezone,
     timezone_valid = excluded.timezone_valid, locale = excluded.locale, active = excluded.active,
@@ -37,7 +39,9 @@ INSERT INTO service.goals AS t
         due_date, due_at, created_at, completed_at, updated_at)
 SELECT id, user_id, title, category, open, priority, target_value, current_value, unit, progress,
        due_date, due_at, created_at, completed_at, updated_at
-FROM incoming_goals
+FROM incoming_goals AS i
+WHERE NOT (EXISTS (SELECT FROM service.erased)
+           AND EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(i.user_id)))
 ON CONFLICT (id) DO UPDATE SET
     user_id = excluded.user_id, title = excluded.title, category = excluded.category, open = excluded.open,
     priority = excluded.priority, target_value = excluded.target_value,
@@ -55,7 +59,9 @@ INSERT INTO service.timer_sessions AS t
         focus_seconds, category, tags, rating, updated_at)
 SELECT id, user_id, goal_id, kind, focus, status, started_at, ended_at, paused_at, planned_seconds,
        focus_seconds, category, tags, rating, updated_at
-FROM incoming_timer_sessions
+FROM incoming_timer_sessions AS i
+WHERE NOT (EXISTS (SELECT FROM service.erased)
+           AND EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(i.user_id)))
 ON CONFLICT (id) DO UPDATE SET
     user_id = excluded.user_id, goal_id = excluded.goal_id, kind = excluded.kind, focus = excluded.focus,
     status = excluded.status, started_at = excluded.started_at, ended_at = excluded.ended_at,

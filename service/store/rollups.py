@@ -125,6 +125,7 @@ async def revise(connection: asyncpg.Connection, statistic: Statistic, zone: str
     calendar = CALENDARS[statistic]
     ripe = calendar.before(over_everywhere(now))
     await connection.execute(_SQL["ripe"], statistic, ripe)
+    await connection.execute(_SQL["leave_frozen"], statistic)
     rows = await connection.fetch(_SQL["stale_periods"], statistic, calendar.batch)
     periods = [row["period"] for row in rows if row["period"] - rows[0]["period"] < _CLOSE]
     if not periods:

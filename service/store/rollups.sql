@@ -166,8 +166,13 @@ DELETE FROM service.stale_period WHERE statistic = $1 AND period = ANY ($2::time
 -- name: ripe
 -- Provisional periods that begin no later than $2: their last date is over everywhere now.
 INSERT INTO service.stale_period (statistic, period)
-SELECT statistic, period FROM service.rollup WHERE statistic = $1 AND NOT final AND period <= $2
+SELECT statistic, period FROM service.rollup WHERE statistic = $1 AND NOT final AND NOT frozen AND period <= $2
 ON CONFLICT DO NOTHING
+
+-- name: leave_frozen
+-- What is frozen is not derived again.
+DELETE FROM service.stale_period AS s USING service.rollup AS r
+WHERE s.statistic = $1 AND r.statistic = $1 AND r.period = s.period AND r.frozen
 
 -- name: watermark
 -- How far a statistic has come.
@@ -196,14 +201,14 @@ WITH fresh AS (
     INSERT INTO service.rollup_revision (statistic, period, revision, figures, computed_at)
     SELECT r.statistic, r.period, r.revision, r.figures, r.computed_at
     FROM service.rollup AS r JOIN fresh AS f ON r.statistic = $1 AND r.period = f.period
-    WHERE r.figures IS DISTINCT FROM f.figures::jsonb
+    WHERE r.figures IS DISTINCT FROM f.figures::jsonb AND NOT r.frozen
 ), written AS (
     INSERT INTO service.rollup AS t (statistic, period, figures, final)
     SELECT $1, period, figures::jsonb, final FROM fresh
     ON CONFLICT (statistic, period) DO UPDATE SET
         figures = excluded.figures, final = excluded.final, computed_at = excluded.computed_at,
         revision = t.revision + (t.figures IS DISTINCT FROM excluded.figures)::int
-    WHERE (t.figures, t.final) IS DISTINCT FROM (excluded.figures, excluded.final)
+    WHERE (t.figures, t.final) IS DISTINCT FROM (excluded.figures, excluded.final) AND NOT t.frozen
     RETURNING xmax = 0 AS new
 )
 SELECT count(*) FILTER (WHERE new) AS new, count(*) FILTER (WHERE NOT new) AS revised FROM written

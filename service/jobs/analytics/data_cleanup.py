@@ -26,6 +26,8 @@ async def work(desk: Desk) -> None:
     if archive is None:
         return
     if keeping.mode == "report" or desk.tick.dry_run:
+        if not desk.tick.dry_run:
+            await _tidy_up(archive)
         going = await _report(desk, archive)
         if keeping.mode == "archive":
             await _allow(desk, archive, going)
@@ -36,6 +38,13 @@ async def work(desk: Desk) -> None:
         await statistics.absorb(desk)
         await _allow(desk, archive, await _count(desk, archive))
         await turn.archive_all()
+        await archive.rewrite()
+
+
+async def _tidy_up(archive: Archive) -> None:
+    """Take out of the files what is not archived any more, above all what an erasure could not."""
+    async with archive.alone():
+        await archive.rewrite()
 
 
 def _cutoff(desk: Desk) -> datetime:
@@ -149,8 +158,9 @@ class _Turn:
                 break
             rows = await self._archive.rows(file.name, group)
             async with self._desk.step() as connection:
-                await self._archive.note(connection, file.name, rows)
-            still_there = await self._archive.remove(rows)
+                noted = await self._archive.note(connection, file.name, rows)
+            still_there = await self._archive.remove(noted)
+            still_there += {row.id for row in rows} - {row.id for row in noted}
             gone = len(rows) - len(still_there)
             counts = _some({f"archived.{file.month:%Y-%m}": gone, "edited": len(still_there)})
             async with self._desk.step() as connection:

@@ -44,3 +44,32 @@ WHERE s.status IN ('completed', 'cancelled', 'abandoned') AND s.ended_at IS NOT 
   AND NOT EXISTS (SELECT FROM service.stale_day AS d WHERE d.user_id = s.user_id
                   AND d.local_day BETWEEN (s.started_at AT TIME ZONE 'UTC')::date - 1
                                       AND (s.started_at AT TIME ZONE 'UTC')::date + 1);
+
+-- ── Erasure of a person ─────────────────────────────────────────────────────────────────────────────────
+
+-- Keys of this service's own making; whoever lacks them cannot tell from a tombstone whose it is.
+CREATE TABLE service.secret (
+    name  text  PRIMARY KEY,
+    value bytea NOT NULL
+);
+INSERT INTO service.secret
+SELECT 'erasure', sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
+
+CREATE FUNCTION service.keyed_hash(said text) RETURNS bytea LANGUAGE sql STABLE AS
+    $$SELECT sha256(value || sha256(value || convert_to(said, 'UTF8'))) FROM service.secret WHERE name = 'erasure'$$;
+
+-- Who was erased: no synchronisation brings them back.
+CREATE TABLE service.erased (
+    user_key  bytea       PRIMARY KEY,             -- keyed_hash of the user's id
+    erased_at timestamptz NOT NULL DEFAULT service.now()
+);
+
+-- Suppressed addresses of erased people: still not written to.
+CREATE TABLE service.suppressed_key (
+    address_key bytea       PRIMARY KEY,           -- keyed_hash of the address in lower case
+    reason      text        NOT NULL,
+    created_at  timestamptz NOT NULL
+);
+
+-- Figures that had counted somebody who was erased: they stay as they are, and are never derived again.
+ALTER TABLE service.rollup ADD COLUMN frozen boolean NOT NULL DEFAULT false;

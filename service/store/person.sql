@@ -1,0 +1,110 @@
+-- name: known
+-- Whether there is a user of this id, or was one.
+SELECT EXISTS (SELECT FROM service.users WHERE id = $1)
+    OR EXISTS (SELECT FROM service.erased WHERE user_key = service.keyed_hash($1))
+
+-- name: tables
+-- Every table of ours that holds rows of users, whichever module made it.
+SELECT c.table_name AS name FROM information_schema.columns AS c
+JOIN information_schema.tables AS t USING (table_schema, table_name)
+WHERE c.table_schema = 'service' AND c.column_name = 'user_id' AND t.table_type = 'BASE TABLE' ORDER BY 1
+
+-- name: profile
+-- The user's own row.
+SELECT to_jsonb(u) AS row FROM service.users AS u WHERE id = $1
+
+-- name: stages
+-- What their messages were about.
+SELECT to_jsonb(s) AS row FROM service.delivery_stage AS s JOIN service.delivery AS d ON d.id = s.delivery_id
+WHERE d.user_id = $1 ORDER BY s.stage_key
+
+-- name: addresses
+-- Every address at which they were known, in lower case.
+SELECT DISTINCT lower(address) AS address FROM (
+    SELECT email AS address FROM service.users WHERE id = $1
+    UNION ALL SELECT address FROM service.delivery WHERE user_id = $1) AS known
+WHERE address IS NOT NULL
+
+-- name: suppressions
+-- What stands against these addresses.
+SELECT to_jsonb(s) AS row FROM service.suppression AS s WHERE address = ANY ($1::text[]) ORDER BY address
+
+-- name: bounces
+-- What came back from these addresses.
+SELECT to_jsonb(b) AS row FROM service.hard_bounce AS b WHERE address = ANY ($1::text[]) ORDER BY address, bounced_at
+
+-- name: audited
+-- What the audit log says of them.
+SELECT to_jsonb(a) AS row FROM service.audit AS a
+WHERE jsonb_path_exists(what, '$.** ? (@ == $id)', jsonb_build_object('id', $1::text)) ORDER BY id
+
+-- name: patience
+-- Do not wait long for whoever reads the dashboard or derives figures.
+SET LOCAL lock_timeout = '20s'
+
+-- name: lock_sync
+-- Nobody copies the dashboard meanwhile.
+SELECT pg_advisory_xact_lock($1)
+
+-- name: lock_rollups
+-- Nobody derives figures meanwhile.
+SELECT pg_advisory_xact_lock(hashtext('service.rollups'))
+
+-- name: lock_erasure
+-- Nobody plans messages meanwhile; see planning.
+SELECT pg_advisory_xact_lock(hashtext('service.erasure'))
+
+-- name: quietly
+-- No trigger marks days as stale in this transaction: what had counted this user is frozen instead.
+SELECT set_config('service.loading', 'on', true)
+
+-- name: tombstone
+-- Never again.
+INSERT INTO service.erased (user_key) VALUES (service.keyed_hash($1)) ON CONFLICT DO NOTHING
+
+-- name: keep_suppressions
+-- An address stays suppressed, but is not told any more.
+WITH gone AS (DELETE FROM service.suppression WHERE address = ANY ($1::text[]) RETURNING address, reason, created_at)
+INSERT INTO service.suppressed_key (address_key, reason, created_at)
+SELECT service.keyed_hash(address), reason, created_at FROM gone ON CONFLICT DO NOTHING
+
+-- name: forget_bounces
+-- Bounces hold addresses.
+DELETE FROM service.hard_bounce WHERE address = ANY ($1::text[])
+
+-- name: days
+-- The local dates on which something of theirs was counted, and that of their signup.
+SELECT local_date AS day FROM service.user_day WHERE user_id = $1
+UNION SELECT service.signup_day(id, created_at) FROM service.users WHERE id = $1 AND created_at IS NOT NULL
+UNION SELECT local_day FROM service.stale_day WHERE user_id = $1
+
+-- name: freeze
+-- The periods of a statistic in these spans stay as they are.
+UPDATE service.rollup SET frozen = true
+WHERE statistic = $1 AND NOT frozen
+  AND EXISTS (SELECT FROM unnest($2::timestamp[], $3::timestamp[]) AS s (lo, hi) WHERE period BETWEEN lo AND hi)
+
+-- name: flag_archive
+-- These months' files must be written anew: they hold rows that are no longer noted.
+UPDATE service.archive_file SET leftovers = leftovers + 1
+WHERE month = ANY ($2::date[]) OR month IN (SELECT month FROM service.archived_session WHERE user_id = $1)
+
+-- name: forget_user
+-- The user's own row, before all that depends on it.
+DELETE FROM service.users WHERE id = $1
+
+-- name: scrub_runs
+-- Runs for one user, tracebacks that may name them, and the positions of runs that are over.
+UPDATE service.job_run SET options = options - 'userId',
+       cursor = CASE WHEN cursor = $1 AND state NOT IN ('pending', 'running') THEN '' ELSE cursor END,
+       error = CASE WHEN counts ? 'user_error' AND position($1 IN error) > 0 THEN 'erased' ELSE error END
+WHERE options ->> 'userId' = $1 OR cursor = $1 OR (counts ? 'user_error' AND position($1 IN error) > 0)
+
+-- name: scrub_audit
+-- Who did what stays; whom it was about does not.
+UPDATE service.audit SET what = '{"erased": true}'
+WHERE jsonb_path_exists(what, '$.** ? (@ == $id)', jsonb_build_object('id', $1::text))
+
+-- name: audit
+-- That somebody was erased, by whom, and how much; not who.
+INSERT INTO service.audit (who, act, what) VALUES ($1, 'erase', $2)
