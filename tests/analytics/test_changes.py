@@ -130,6 +130,40 @@ async def test_a_goal_reached_later_counts_for_the_day_of_its_creation(lab: Lab)
     }
 
 
+async def test_a_goal_that_is_opened_again_moved_or_erased_leaves_both_its_days(lab: Lab) -> None:
+    await _history(lab)
+    created, reached = at("2026-03-04 10:00"), at("2026-03-20 10:00")
+    done = goal("g", "ann", created_at=created, completed_at=reached, open=False)
+    both = {("daily", datetime(2026, 3, 4)), ("daily", datetime(2026, 3, 20))}
+    await lab.put(done)
+    await lab.run()
+    await _revised(lab)
+    for version in (replace(done, open=True), done, replace(done, completed_at=reached - 14 * DAY), done):
+        await lab.put(version)
+        await lab.run()
+        await lab.check()
+        await _revised(lab)
+    await lab.remove("goals", "g")
+    await lab.run()
+    await lab.check()
+    assert both <= (await _revised(lab)).keys()
+
+
+async def test_everybody_counts_once_in_seven_and_in_thirty_days(lab: Lab) -> None:
+    """Gaps at the edges of both: a visit of 6 and 29 days ago still counts, one of 7 and 30 no more."""
+    await lab.clock(at("2026-05-20 13:00"))
+    gaps = (5, 6, 7, 8, 28, 29, 30, 31)
+    await lab.put(*people(*(f"u{gap}" for gap in gaps), created=at("2026-03-01 08:00")))
+    for gap in gaps:
+        await lab.put(
+            *(session(f"{gap}.{n}", f"u{gap}", at("2026-03-05 09:00") + n * gap * DAY) for n in (0, 1))
+        )
+    await lab.run()
+    await lab.check()
+    assert [(await lab.daily(f"2026-04-{day:02}"))["mau"] for day in (3, 4, 5)] == [8, 7, 8]
+    assert [(await lab.daily(f"2026-03-{day:02}"))["wau"] for day in (11, 12)] == [8, 3]
+
+
 async def test_progress_and_wording_of_a_goal_make_nothing_stale(lab: Lab) -> None:
     await _history(lab)
     await lab.put(goal("g", "ann", created_at=at("2026-03-04 10:00")))
@@ -198,7 +232,7 @@ async def test_what_is_older_than_the_first_period_leaves_no_gap(
 async def test_a_first_zone_that_becomes_known_brings_the_waiting_sessions(lab: Lab) -> None:
     await _history(lab)
     await lab.put(
-        session("early", "dora", at("2026-03-12 23:30")), goal("g", "dora", created_at=at("2026-03-12 23:30"))
+        session("early", "dora", at("2026-03-12 23:30")), goal("g", "dora", created_at=at("2026-03-18 23:30"))
     )
     await lab.run()
     await lab.check()
