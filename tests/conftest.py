@@ -11,12 +11,20 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+import structlog
 
 from service.store import embedded
 from service.store.database import migrate, open_pool
 from tests import mongo
 
 LONG = os.environ.get("LONG") == "1"
+
+
+@pytest.fixture(autouse=True)
+def _logs() -> Iterator[None]:
+    """A command that set up the logs wrote them to this test's standard error, which is closed after it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
