@@ -331,6 +331,8 @@ class Service:
             bounces=self.bounces,
             explainer=self.explainer,
             previewer=self.previewer,
+            version=__version__,
+            settings=self.settings.described(),
             observe=lambda seconds, status: self.vitals.request(seconds, failed=status >= 500),
         )
         app = build_app(deps)

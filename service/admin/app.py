@@ -6,6 +6,8 @@ from service.admin import (
     analytics,
     bounces,
     console,
+    console_analytics,
+    console_system,
     explain,
     jobs,
     mails,
@@ -25,6 +27,19 @@ def build_app(deps: AdminDeps) -> web.Application:
         middlewares=[timing, headers, errors, auth, console.guard], client_max_size=MAX_BODY
     )
     app[DEPS] = deps
-    for module in (analytics, bounces, console, explain, jobs, mails, messages, previews, probes, recipients):
+    for module in (
+        analytics,
+        bounces,
+        console,
+        console_analytics,
+        console_system,
+        explain,
+        jobs,
+        mails,
+        messages,
+        previews,
+        probes,
+        recipients,
+    ):
         app.add_routes(module.routes)
     return app
