@@ -333,6 +333,8 @@ class Service:
             bounces=self.bounces,
             explainer=self.explainer,
             previewer=self.previewer,
+            version=__version__,
+            settings=self.settings.described(),
             observe=lambda seconds, status: self.vitals.request(seconds, failed=status >= 500),
             people=self.people,
         )

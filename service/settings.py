@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from email.utils import parseaddr
@@ -286,7 +287,7 @@ class Settings(BaseModel):
         shown = self.model_dump(mode="json")
         for name in secret:
             shown[name] = "(set)" if shown[name] else ""
-        for name in ("database_url", "dashboard_url"):
+        for name in ("database_url", "dashboard_url", "dashboard_metrics_url"):
             shown[name] = without_password(shown[name])
         return shown
 
@@ -313,12 +314,14 @@ def _listed(value: str) -> list[str]:
 
 
 def without_password(url: str) -> str:
-    """A database address that may be shown."""
+    """An address that may be shown: neither its password nor one among its parameters."""
     parts = urlsplit(url)
-    if not parts.password:
-        return url
     host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{parts.username}:***@{host}").geturl()
+    place = f"{parts.username}:***@{host}" if parts.password else parts.netloc
+    query = re.sub(r"(?i)([^&=]*(?:password|token|secret|key)[^&=]*)=[^&]*", r"\1=***", parts.query)
+    if (place, query) == (parts.netloc, parts.query):
+        return url
+    return parts._replace(netloc=place, query=query).geturl()
 
 
 def _from_environment(cls: type[Settings], source: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:

@@ -20,7 +20,7 @@ from service.store.figures import Span
 
 log = structlog.get_logger()
 
-_RANGE = frozenset({"from", "to", "format"})
+RANGE = frozenset({"from", "to", "format"})
 _PAGE = frozenset({"limit", "cursor"})
 _TYPES = {
     Format.JSON: "application/json",
@@ -69,12 +69,12 @@ async def insights(request: web.Request) -> web.StreamResponse:
 
 
 async def _periods(request: web.Request, statistic: str) -> web.StreamResponse:
-    _known(request, _RANGE | _PAGE)
-    pool, form = request.app[DEPS].pool, _format(request)
-    span = await figures.recent(pool, statistic, _span(request))
+    known(request, RANGE | _PAGE)
+    pool, form = request.app[DEPS].pool, format_of(request)
+    span = await figures.recent(pool, statistic, span_of(request))
     if form is not Format.JSON:
         _no_pages(request, form)
-        return await _file(request, export.statistic(pool, statistic, span), form)
+        return await send_file(request, export.statistic(pool, statistic, span), form)
     page = await figures.rollups(pool, statistic, span, _cursor(request), _limit(request))
     return _answer(request, {**_told(span), "data": page.rows, "next": _next(page.after)})
 
@@ -82,27 +82,27 @@ async def _periods(request: web.Request, statistic: str) -> web.StreamResponse:
 @routes.get("/api/admin/analytics/retention")
 async def retention(request: web.Request) -> web.StreamResponse:
     """The cohort table."""
-    _known(request, _RANGE | {"kind", "mode"})
-    form = _format(request)
+    known(request, RANGE | {"kind", "mode"})
+    form = format_of(request)
     kind = body.one_of(request, "kind", frozenset(figures.KINDS)) or Statistic.WEEKLY
     mode = body.one_of(request, "mode", frozenset({"exact", "unbounded"}))
     found = await figures.cohorts(
-        request.app[DEPS].pool, Statistic(kind), _span(request), unbounded=mode == "unbounded"
+        request.app[DEPS].pool, Statistic(kind), span_of(request), unbounded=mode == "unbounded"
     )
     if form is not Format.JSON:
-        return await _file(request, export.cohorts(found), form)
+        return await send_file(request, export.cohorts(found), form)
     return _answer(request, {"data": found})
 
 
 @routes.get("/api/admin/analytics/users/{id}/days")
 async def days(request: web.Request) -> web.StreamResponse:
     """One user's local days."""
-    _known(request, _RANGE | _PAGE)
+    known(request, RANGE | _PAGE)
     pool, user = request.app[DEPS].pool, request.match_info["id"]
-    form, span = _format(request), _span(request)
+    form, span = format_of(request), span_of(request)
     if form is not Format.JSON:
         _no_pages(request, form)
-        return await _file(request, export.days_of_user(pool, user, span), form)
+        return await send_file(request, export.days_of_user(pool, user, span), form)
     cursor = _cursor(request)
     page = await figures.days_of_user(pool, user, span, cursor.date() if cursor else None, _limit(request))
     return _answer(request, {**_told(span), "data": page.rows, "next": _next(page.after)})
@@ -111,7 +111,7 @@ async def days(request: web.Request) -> web.StreamResponse:
 @routes.get("/api/admin/analytics/{statistic}/{period}/revisions")
 async def revisions(request: web.Request) -> web.StreamResponse:
     """What the figures of one period were, newest first."""
-    _known(request, frozenset())
+    known(request, frozenset())
     name = request.match_info["statistic"]
     if name not in set(Statistic):
         raise Refused(404, f"Unknown statistic: {name}; use one of {', '.join(Statistic)}")
@@ -125,35 +125,38 @@ async def revisions(request: web.Request) -> web.StreamResponse:
 @routes.get("/api/admin/analytics/watermarks")
 async def watermarks(request: web.Request) -> web.StreamResponse:
     """How far each statistic has come, and what is stale."""
-    _known(request, frozenset())
+    known(request, frozenset())
     return _answer(request, {"data": await figures.watermarks(request.app[DEPS].pool)})
 
 
 @routes.get("/api/admin/analytics/export/{table}")
 async def whole(request: web.Request) -> web.StreamResponse:
     """A whole table as a file."""
-    _known(request, _RANGE)
+    known(request, RANGE)
     name = request.match_info["table"]
     if name not in export.TABLES:
         raise Refused(404, f"Unknown table: {name}; use one of {', '.join(export.TABLES)}")
-    return await _file(request, export.table(request.app[DEPS].pool, name, _span(request)), _format(request))
+    return await send_file(
+        request, export.table(request.app[DEPS].pool, name, span_of(request)), format_of(request)
+    )
 
 
 # ── Asking ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _known(request: web.Request, names: frozenset[str]) -> None:
+def known(request: web.Request, names: frozenset[str]) -> None:
     """A misspelt name would answer another question."""
     if unknown := sorted(set(request.query) - names):
-        known = ", ".join(sorted(names)) or "none"
-        raise BadRequest(f"unknown parameter {unknown[0]}; known here: {known}")
+        raise BadRequest(f"unknown parameter {unknown[0]}; known here: {', '.join(sorted(names)) or 'none'}")
 
 
-def _format(request: web.Request) -> Format:
+def format_of(request: web.Request) -> Format:
+    """The file format that the query names; JSON by default. Raises BadRequest."""
     return Format(body.one_of(request, "format", frozenset(Format)) or Format.JSON)
 
 
-def _span(request: web.Request) -> Span:
+def span_of(request: web.Request) -> Span:
+    """The dates ``from`` and ``to`` of the query, both included. Raises BadRequest."""
     since, until = _date(request, "from"), _date(request, "to")
     if since and until and since > until:
         raise BadRequest(f"from ({since}) lies after to ({until}); exchange them")
@@ -209,7 +212,7 @@ def _answer(request: web.Request, found: dict[str, Any]) -> web.Response:
     return web.Response(text=text, content_type="application/json", headers=kept)
 
 
-async def _file(request: web.Request, wanted: Export, form: Format) -> web.StreamResponse:
+async def send_file(request: web.Request, wanted: Export, form: Format) -> web.StreamResponse:
     """A file in pieces. What goes wrong before the first one is an error as always."""
     pieces = export.written(wanted, form)
     first = await anext(pieces)

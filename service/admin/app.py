@@ -6,6 +6,8 @@ from service.admin import (
     analytics,
     bounces,
     console,
+    console_analytics,
+    console_system,
     explain,
     jobs,
     mails,
@@ -27,7 +29,19 @@ def build_app(deps: AdminDeps) -> web.Application:
     )
     app[DEPS] = deps
     for module in (
-        analytics, bounces, console, explain, jobs, mails, messages, people, previews, probes, recipients,
-    ):  # fmt: skip
+        analytics,
+        bounces,
+        console,
+        console_analytics,
+        console_system,
+        explain,
+        jobs,
+        mails,
+        messages,
+        people,
+        previews,
+        probes,
+        recipients,
+    ):
         app.add_routes(module.routes)
     return app

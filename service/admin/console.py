@@ -24,7 +24,11 @@ from service.admin.session import LIFETIME, OPERATORS, Session, begin, resume
 log = structlog.get_logger()
 
 HOME = "/console/mails"
-NAVIGATION = (("/console/mails", "Mails"),)
+NAVIGATION = (
+    ("/console/mails", "Mails"),
+    ("/console/analytics", "Analytics"),
+    ("/console/system", "System"),
+)
 """The areas of the console: address and name."""
 
 SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)

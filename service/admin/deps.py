@@ -124,6 +124,9 @@ class AdminDeps:
     previewer: Previewer | None = None
     observe: Callable[[float, int], None] | None = None
     """Told of every answer: seconds, status."""
+    version: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The configuration as people may read it: see ``Settings.described``."""
     clock: Clock = field(default_factory=SystemClock)
     people: People | None = None
 

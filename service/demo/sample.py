@@ -4,8 +4,9 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import asyncpg
 
@@ -62,8 +63,11 @@ class SampleDashboard:
     timer_sessions: Sequence[Row]
 
 
-def people(seed: int, today: date, count: int = 300) -> SampleDashboard:
-    """``count`` people, the same for the same seed; dates lie round ``today`` (UTC)."""
+def people(seed: int, today: date, count: int = 300, days: int = 0) -> SampleDashboard:
+    """``count`` people, the same for the same seed; dates lie round ``today`` (UTC).
+
+    ``days``: how far back their habits reach, beside the few sessions of the last two weeks.
+    """
     dice = random.Random(seed)  # noqa: S311 — a sample, not a secret
     users, goals, sessions = [], [], []
     for n in range(count):
@@ -71,6 +75,8 @@ def people(seed: int, today: date, count: int = 300) -> SampleDashboard:
         users.append(user)
         goals += [_goal(dice, user, n, k, today) for k in range(dice.choice((0, 1, 1, 2, 2, 3, 5)))]
         sessions += [_session(dice, user, n, k, today) for k in range(dice.randrange(6))]
+    for user in users:
+        sessions += history(seed, user, today, days)
     return SampleDashboard(users, goals, sessions)
 
 
@@ -146,6 +152,63 @@ def _session(dice: random.Random, user: Row, n: int, k: int, today: date) -> Row
         "category": None,
         "tags": [],
         "updated_at": start + timedelta(seconds=seconds),
+    }
+
+
+def history(seed: int, user: Row, today: date, days: int) -> list[Row]:
+    """What somebody's habit made of the ``days`` before ``today``: on some days more, at weekends less.
+
+    By the clock of their zone. Some come late and some stay away for ever. On one Wednesday, two weeks ago or
+    a little more, nearly nobody came: see ``collapse``.
+    """
+    dice = random.Random(f"{seed} {user['id']}")  # noqa: S311 - the same for the same person
+    likes, hour = dice.uniform(0.2, 0.75), dice.gauss(9, 1.5) if dice.random() < 0.7 else dice.gauss(19, 1.5)
+    kind, stays = dice.choice(("pomodoro", "pomodoro", "focus")), dice.random() < 0.75
+    zone, quiet = _zone(user["timezone"]), collapse(today)
+    start = max(today - timedelta(days=days), user["created_at"].date())
+    end = today if stays else start + (today - start) * dice.random()
+    found = []
+    for day in (start + timedelta(days=n) for n in range((end - start).days)):
+        chance = likes * (0.45 if day.weekday() > 4 else 1.0) * (0.03 if day == quiet else 1.0)
+        if dice.random() < chance:
+            for k in range(dice.choice((1, 1, 2, 2, 3))):
+                clock = timedelta(hours=min(max(hour + k * 0.8, 0), 22), minutes=dice.randrange(20))
+                at = (datetime.combine(day, time()) + clock).replace(tzinfo=zone)
+                found.append(_sitting(dice, user, f"{day:%y%m%d}{k}", kind, at))
+    return found
+
+
+def collapse(today: date) -> date:
+    """The day on which nearly nobody came: a Wednesday 14 to 20 days before ``today``."""
+    return today - timedelta(days=14 + (today.weekday() - 2) % 7)
+
+
+def _zone(name: str | None) -> tzinfo:
+    try:
+        return ZoneInfo(name or "UTC")
+    except KeyError:
+        return UTC
+
+
+def _sitting(dice: random.Random, user: Row, name: str, kind: str, start: datetime) -> Row:
+    status = "completed" if dice.random() < (0.94 if start.hour < 12 else 0.75) else "cancelled"
+    start = start.astimezone(UTC)
+    seconds = dice.choice((1500, 1500, 1500, 3000)) if status == "completed" else dice.randrange(120, 1200)
+    end = start + timedelta(seconds=seconds)
+    return {
+        "id": f"h{user['id']}{name}",
+        "user_id": user["id"],
+        "goal_id": None,
+        "kind": "break" if dice.random() < 0.12 else kind,
+        "status": status,
+        "started_at": start,
+        "ended_at": end,
+        "paused_at": None,
+        "planned_seconds": 1500,
+        "focus_seconds": seconds,
+        "category": None,
+        "tags": ["deep"] if dice.random() < 0.2 else [],
+        "updated_at": end,
     }
 
 

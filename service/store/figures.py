@@ -97,6 +97,12 @@ async def recent(pool: asyncpg.Pool, statistic: str, span: Span) -> Span:
     return Span(_back(Statistic(statistic), last, _SHOWN[Statistic(statistic)]), span.until)
 
 
+async def reach(pool: asyncpg.Pool, statistic: Statistic) -> Span | None:
+    """From the first to the last period of a statistic that have their figures; None: none has."""
+    row = await pool.fetchrow(_SQL["reach"], statistic)
+    return Span(row["first"].date(), row["last"].date()) if row and row["first"] else None
+
+
 def _back(statistic: Statistic, last: date, count: int) -> date:
     """Where ``count`` periods begin, the last of which holds ``last``; never before year 2."""
     period = CALENDARS[statistic].begin(max(datetime.combine(last, time()), _EARLIEST))

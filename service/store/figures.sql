@@ -10,6 +10,10 @@ ORDER BY period LIMIT $5
 -- The last period of a statistic that has its row.
 SELECT max(period) FROM service.rollup WHERE statistic = $1
 
+-- name: reach
+-- The first and the last period of a statistic that have their rows; NULLs: none has.
+SELECT min(period) AS first, max(period) AS last FROM service.rollup WHERE statistic = $1
+
 -- name: former_days
 -- Daily figures from four weeks before $1 up to $2: what these days are compared with.
 SELECT period, figures FROM service.rollup

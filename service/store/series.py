@@ -170,3 +170,27 @@ def _verdict_from_json(stored: Mapping[str, Any]) -> Verdict:
     of = datetime if values["cadence"] is Cadence.HOUR else date
     values["at"] = of.fromisoformat(stored["at"])
     return Verdict(**values)
+
+
+# ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def ranges(
+    pool: asyncpg.Pool, names: Sequence[str], since: date, until: date
+) -> dict[str, dict[date, dict[str, Any]]]:
+    """Judged days of series (``value``, ``low``, ``high``) from ``since`` to ``until``, both included."""
+    rows = await pool.fetch(_SQL["points_of"], list(names), *_within(since, until))
+    found: dict[str, dict[date, dict[str, Any]]] = {name: {} for name in names}
+    for row in rows:
+        found[row["series"]][row["at"].date()] = dict(row)
+    return found
+
+
+async def anomalies(pool: asyncpg.Pool, since: date, until: date, limit: int = 200) -> list[dict[str, Any]]:
+    """Anomalies of all series that touch these dates (UTC, both included), newest first."""
+    rows = await pool.fetch(_SQL["anomalies_of"], *_within(since, until), limit)
+    return [dict(row) for row in rows]
+
+
+def _within(since: date, until: date) -> tuple[datetime, datetime]:
+    return _instant(since), _instant(until) + timedelta(days=1)

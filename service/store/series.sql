@@ -59,3 +59,13 @@ SELECT period AT TIME ZONE 'UTC' AS at,
 FROM service.rollup
 WHERE statistic = 'daily' AND period >= ($1::timestamptz AT TIME ZONE 'UTC') AND period < ($2::timestamptz AT TIME ZONE 'UTC')
 ORDER BY period
+
+-- name: points_of
+-- Judged points of the series $1 in [$2, $3).
+SELECT series, at, value, low, high FROM service.series_point
+WHERE series = ANY ($1::text[]) AND at >= $2 AND at < $3 ORDER BY series, at
+
+-- name: anomalies_of
+-- Anomalies that touch [$1, $2), newest first, at most $3; peak: where it was furthest away.
+SELECT series, since, until, severity, direction, value, explanation, closed_at, detail ->> 'at' AS peak
+FROM service.anomaly WHERE since < $2 AND until >= $1 ORDER BY since DESC, series LIMIT $3

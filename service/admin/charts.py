@@ -1,0 +1,371 @@
+"""Charts as SVG text, drawn by the server: scales, ticks, lines with gaps, ranges, bars. Pure.
+
+Across, positions are per cent of the width, so that a chart fits any window and its text keeps its size;
+down, they are pixels. Colours are classes of the console's stylesheet.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import pairwise
+
+from markupsafe import Markup, escape
+
+HEIGHT = 220
+TOP, BASE = 12, 192
+"""The frame, from its upper to its lower edge; below it stand the labels of the axis."""
+GUTTER = 46
+"""Width of the column in which the numbers stand."""
+_WIDE = 1000.0
+_STEPS = (1.0, 2.0, 5.0, 10.0)
+_TICKS_ACROSS = 8
+_LONG = 100
+
+Value = float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One figure along the axis; None: there is none. ``tone``: which colour, from 1."""
+
+    name: str
+    values: Sequence[Value]
+    tone: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The range that was expected at each place; None: too little was known."""
+
+    low: Sequence[Value]
+    high: Sequence[Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A value that stands out, and why."""
+
+    index: int
+    value: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A label of the axis. ``minor``: it gives way in a narrow window."""
+
+    index: int
+    text: str
+    minor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The places of a chart, from left to right: names, labels, and whether what is told of each is final."""
+
+    names: Sequence[str]
+    ticks: Sequence[Tick]
+    final: Sequence[bool] = ()
+
+    def is_final(self, index: int) -> bool:
+        return not self.final or self.final[index]
+
+    def middle(self, index: int) -> float:
+        """Where a place lies, in per cent."""
+        return 100 * (index + 0.5) / len(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Values from ``low`` to ``high`` on pixels from the frame's lower to its upper edge."""
+
+    low: float
+    high: float
+
+    def __call__(self, value: float) -> float:
+        """The height of a value; beyond the scale, its nearer edge."""
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return BASE - share * (BASE - TOP)
+
+    def ticks(self) -> list[float]:
+        """Round values on the scale, ascending, its ends among them."""
+        step = _step(self.high - self.low)
+        first, last = round(self.low / step), round(self.high / step)
+        return [round(n * step, 9) for n in range(first, last + 1)]
+
+
+def scale_of(values: Iterable[Value]) -> Scale:
+    """A scale that holds zero and all values and ends at round ones; nothing at all: from 0 to 1."""
+    known = [value for value in values if value is not None]
+    low, high = min([0.0, *known]), max([0.0, *known])
+    if low == high:
+        return Scale(0.0, 1.0)
+    for _ in range(3):
+        step = _step(high - low)
+        low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    return Scale(low, high)
+
+
+def _with_room(values: Sequence[Value], band: Band | None) -> list[Value]:
+    """The values, and of the range what reaches at most half as high again; it goes on beyond the frame.
+
+    A range that is wide because little was known would press everything else flat.
+    """
+    most = 1.5 * max((v for v in values if v is not None), default=0.0)
+    highest = max((v for v in band.high if v is not None), default=0.0) if band else 0.0
+    return [*values, min(highest, most) if most else highest]
+
+
+def _step(reach: float) -> float:
+    """The round distance at which a scale of this reach has two to five lines."""
+    size = 10.0 ** math.floor(math.log10(reach / 4))
+    return next(size * step for step in _STEPS if size * step * 4.999 >= reach)
+
+
+def number(value: Value) -> str:
+    """A figure for people; a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def day_name(day: date) -> str:
+    """``Mon 2 Mar 2026``."""
+    return f"{day:%a} {day.day} {day:%b %Y}"
+
+
+def day_ticks(days: Sequence[date]) -> list[Tick]:
+    """Labels for ascending dates: the first of months where there are many, else some of the dates."""
+    if not days:
+        return []
+    if days[-1] - days[0] > timedelta(days=_LONG):
+        begun = [n for n, (a, b) in enumerate(pairwise(days), 1) if (a.year, a.month) != (b.year, b.month)]
+        every = math.ceil(len(begun) / 13)
+        names = {n: f"{days[n]:%b}" if days[n].month > 1 else f"{days[n]:%Y}" for n in begun[::every]}
+    else:
+        every = math.ceil(len(days) / _TICKS_ACROSS)
+        names = {n: f"{days[n].day} {days[n]:%b}" for n in range(0, len(days), every)}
+    room = len(days) / 40
+    kept = [(n, text) for n, text in names.items() if room <= n <= len(days) - room or len(names) < 3]
+    return [Tick(n, text, minor=place % 2 == 1) for place, (n, text) in enumerate(kept)]
+
+
+def day_axis(days: Sequence[date], final: Sequence[bool]) -> Axis:
+    """An axis of dates, each with the weekday in its name."""
+    return Axis([day_name(day) for day in days], day_ticks(days), final)
+
+
+# ── Whole charts ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lines(
+    axis: Axis, shown: Sequence[Line], summary: str, band: Band | None = None, marks: Sequence[Mark] = ()
+) -> Markup:
+    """Lines over a range. What is not final is dashed, a missing value leaves a gap."""
+    scale = scale_of(
+        _with_room([*(v for line in shown for v in line.values), *(m.value for m in marks)], band)
+    )
+    drawn = _range(axis, band, scale) if band else ""
+    drawn += "".join(_line(axis, line, scale) for line in shown)
+    dots = "".join(_alone(axis, line, scale) for line in shown)
+    inside = f"{_stretched(drawn)}{dots}{_hits(axis, shown, band)}{_flags(axis, marks, scale)}"
+    return _frame(axis, scale, inside, summary)
+
+
+def bars(
+    axis: Axis,
+    stacked: Sequence[Line],
+    summary: str,
+    below: Line | None = None,
+    band: Band | None = None,
+    marks: Sequence[Mark] = (),
+) -> Markup:
+    """Bars, one figure on another; ``below`` hangs under the axis. What is not final has a dashed edge."""
+    sums = [sum(v or 0 for v in column) for column in zip(*(b.values for b in stacked), strict=True)]
+    under = [-(v or 0) for v in below.values] if below else []
+    scale = scale_of(_with_room([*sums, *under], band))
+    drawn = _stretched(_range(axis, band, scale)) if band else ""
+    for index in range(len(axis.names)):
+        at = 0.0
+        for one in stacked:
+            value = one.values[index] or 0
+            drawn += _bar(axis, index, one.tone, scale(at + value), scale(at))
+            at += value
+        if below:
+            drawn += _bar(axis, index, below.tone, scale(0), scale(under[index]))
+    everything = [*stacked, below] if below else stacked
+    return _frame(axis, scale, drawn + _hits(axis, everything, band) + _flags(axis, marks, scale), summary)
+
+
+def told(title: str, axis: Axis, shown: Sequence[Line], marks: Sequence[Mark] = ()) -> str:
+    """What a chart shows, in words, for those who do not see it."""
+    if not axis.names:
+        return f"{title}: nothing yet."
+    parts = [f"{title}, {axis.names[0]} to {axis.names[-1]}."]
+    for line in shown:
+        known = [
+            (value, name) for value, name in zip(line.values, axis.names, strict=True) if value is not None
+        ]
+        if not known:
+            parts.append(f"{line.name}: nothing.")
+            continue
+        (least, when_least), (most, when_most) = (
+            min(known, key=lambda one: one[0]),
+            max(known, key=lambda one: one[0]),
+        )
+        parts.append(
+            f"{line.name}: lowest {number(least)} ({when_least}), highest {number(most)} ({when_most}),"
+            f" last {number(known[-1][0])} ({known[-1][1]})."
+        )
+    if marks:
+        parts.append(f"Unusual: {'; '.join(m.text for m in marks)}.")
+    return " ".join(parts)
+
+
+# ── Parts of charts ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def runs(values: Sequence[Value]) -> list[range]:
+    """The stretches of places that have a value."""
+    found, start = [], None
+    for index, value in enumerate([*values, None]):
+        if value is not None:
+            start = index if start is None else start
+        elif start is not None:
+            found.append(range(start, index))
+            start = None
+    return found
+
+
+def _line(axis: Axis, line: Line, scale: Scale) -> str:
+    paths: dict[bool, list[str]] = {True: [], False: []}
+    for run in runs(line.values):
+        points = [_point(axis, index, scale(line.values[index] or 0)) for index in run]
+        firm = [axis.is_final(a) and axis.is_final(b) for a, b in pairwise(run)]
+        for n, solid in enumerate(firm):
+            joined = n > 0 and firm[n - 1] == solid
+            paths[solid].append(f"L{points[n + 1]}" if joined else f"M{points[n]}L{points[n + 1]}")
+    return "".join(
+        f'<path class="line c{line.tone}{"" if solid else " soon"}" d="{"".join(path)}"/>'
+        for solid, path in paths.items()
+        if path
+    )
+
+
+def _alone(axis: Axis, line: Line, scale: Scale) -> str:
+    """Values without neighbours, which no line reaches."""
+    return "".join(
+        f'<circle class="dot c{line.tone}" cx="{axis.middle(run[0]):.3f}%"'
+        f' cy="{scale(line.values[run[0]] or 0):.1f}" r="3"/>'
+        for run in runs(line.values)
+        if len(run) == 1
+    )
+
+
+def _range(axis: Axis, band: Band, scale: Scale) -> str:
+    paths = []
+    for run in runs([lo if hi is not None else None for lo, hi in zip(band.low, band.high, strict=True)]):
+        half = 50 / len(axis.names) if len(run) == 1 else 0.0
+        upper = [(i, band.high[i] or 0) for i in run]
+        lower = [(i, band.low[i] or 0) for i in reversed(run)]
+        way = [_point(axis, i, scale(v), by) for i, v, by in _edges(upper, half) + _edges(lower, -half)]
+        paths.append(f"M{'L'.join(way)}Z")
+    return f'<path class="band" d="{"".join(paths)}"/>' if paths else ""
+
+
+def _edges(points: Sequence[tuple[int, float]], half: float) -> list[tuple[int, float, float]]:
+    """A range at a single place gets a width."""
+    if not half:
+        return [(index, value, 0.0) for index, value in points]
+    [(index, value)] = points
+    return [(index, value, -half), (index, value, half)]
+
+
+def _point(axis: Axis, index: int, y: float, by: float = 0.0) -> str:
+    return f"{(axis.middle(index) + by) / 100 * _WIDE:.1f} {y:.1f}"
+
+
+def _bar(axis: Axis, index: int, tone: int, top: float, bottom: float) -> str:
+    if bottom - top < 0.05:
+        return ""
+    slot = 100 / len(axis.names)
+    broad = slot * (0.72 if len(axis.names) <= 60 else 0.9)
+    soon = "" if axis.is_final(index) else " soon"
+    return (
+        f'<rect class="bar c{tone}{soon}" x="{axis.middle(index) - broad / 2:.3f}%" y="{top:.1f}"'
+        f' width="{broad:.3f}%" height="{bottom - top:.1f}"/>'
+    )
+
+
+def _hits(axis: Axis, shown: Sequence[Line], band: Band | None) -> str:
+    """What the pointer finds at each place."""
+    slot, found = 100 / max(len(axis.names), 1), []
+    for index, name in enumerate(axis.names):
+        facts = [f"{line.name} {number(line.values[index])}" for line in shown]
+        if band and band.low[index] is not None:
+            facts.append(
+                f"expected {number(round(band.low[index] or 0))} to {number(round(band.high[index] or 0))}"
+            )
+        if not axis.is_final(index):
+            facts.append("provisional")
+        found.append(
+            f'<rect class="hit" x="{index * slot:.3f}%" y="0" width="{slot:.3f}%" height="{BASE}">'
+            f"<title>{escape(name)}: {escape(', '.join(facts))}</title></rect>"
+        )
+    return "".join(found)
+
+
+def _flags(axis: Axis, marks: Sequence[Mark], scale: Scale) -> str:
+    return "".join(
+        f'<circle class="mark" cx="{axis.middle(m.index):.3f}%" cy="{scale(m.value):.1f}" r="6">'
+        f"<title>{escape(m.text)}</title></circle>"
+        for m in marks
+    )
+
+
+def _stretched(drawn: str) -> str:
+    """Paths know no per cent, so they are drawn on a canvas that stretches across."""
+    return (
+        f'<svg viewBox="0 0 {_WIDE:.0f} {HEIGHT}" preserveAspectRatio="none" width="100%"'
+        f' height="{HEIGHT}">{drawn}</svg>'
+    )
+
+
+def _frame(axis: Axis, scale: Scale, drawn: str, summary: str) -> Markup:
+    heights = [(value, scale(value)) for value in scale.ticks()]
+    most = max(scale.high, -scale.low)
+    numbers = "".join(
+        f'<text x="{GUTTER - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(value, most)}</text>'
+        for value, y in heights
+    )
+    grid = "".join(
+        f'<line class="grid{" zero" if value == 0 else ""}" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>'
+        for value, y in heights
+    )
+    names = "".join(
+        f'<text{" class=minor" if tick.minor else ""} x="{axis.middle(tick.index):.3f}%" y="{BASE + 20}"'
+        f' text-anchor="{_anchor(axis.middle(tick.index))}">{escape(tick.text)}</text>'
+        for tick in axis.ticks
+    )
+    return Markup(  # noqa: S704 - every text in it went through escape()
+        f'<div class="plot"><svg width="{GUTTER}" height="{HEIGHT}" aria-hidden="true">{numbers}</svg>'
+        f'<svg class="chart" role="img" aria-label="{escape(summary)}" width="100%" height="{HEIGHT}">'
+        f"{grid}{names}{drawn}</svg></div>"
+    )
+
+
+def _short(value: float, most: float) -> str:
+    """A number that fits into the gutter; below an axis figures are counted, not negative."""
+    size = abs(value)
+    if most >= 1e6:
+        return f"{size / 1e6:g}M" if size else "0"
+    if most >= 1e4:
+        return f"{size / 1e3:g}k" if size else "0"
+    return f"{size:,g}"
+
+
+def _anchor(at: float) -> str:
+    if at < 4:
+        return "start"
+    return "end" if at > 96 else "middle"
