@@ -331,6 +331,8 @@ class Service:
             bounces=self.bounces,
             explainer=self.explainer,
             previewer=self.previewer,
+            service_zone=ZoneInfo(self.settings.service_timezone),
+            compose=self.composer.compose,
             observe=lambda seconds, status: self.vitals.request(seconds, failed=status >= 500),
         )
         app = build_app(deps)

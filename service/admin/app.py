@@ -6,10 +6,15 @@ from service.admin import (
     analytics,
     bounces,
     console,
+    console_jobs,
+    console_messages,
+    console_people,
+    console_runs,
     explain,
     jobs,
     mails,
     messages,
+    overview,
     previews,
     probes,
     recipients,
@@ -18,6 +23,24 @@ from service.admin.access import auth, errors, headers, timing
 from service.admin.body import MAX_BODY
 from service.admin.deps import DEPS, AdminDeps
 
+_MODULES = (
+    analytics,
+    bounces,
+    console,
+    console_jobs,
+    console_messages,
+    console_people,
+    console_runs,
+    explain,
+    jobs,
+    mails,
+    messages,
+    overview,
+    previews,
+    probes,
+    recipients,
+)
+
 
 def build_app(deps: AdminDeps) -> web.Application:
     """An application with every route of openapi.yaml, the pages of the recipients and the console."""
@@ -25,6 +48,6 @@ def build_app(deps: AdminDeps) -> web.Application:
         middlewares=[timing, headers, errors, auth, console.guard], client_max_size=MAX_BODY
     )
     app[DEPS] = deps
-    for module in (analytics, bounces, console, explain, jobs, mails, messages, previews, probes, recipients):
+    for module in _MODULES:
         app.add_routes(module.routes)
     return app
