@@ -335,6 +335,8 @@ class Service:
             previewer=self.previewer,
             version=__version__,
             settings=self.settings.described(),
+            service_zone=ZoneInfo(self.settings.service_timezone),
+            compose=self.composer.compose,
             observe=lambda seconds, status: self.vitals.request(seconds, failed=status >= 500),
             people=self.people,
         )

@@ -283,6 +283,14 @@ class JobManager:
         """Ask a run to stop: a pending one at once, a running one at its next page. False: it has ended."""
         return await self._ledger.cancel(run_id)
 
+    async def replicas(self) -> list[dict[str, Any]]:
+        """The processes that were alive in the last five minutes: name, version, started, seen, vitals."""
+        return [dict(row) for row in await self._ledger.replicas()]
+
+    async def places(self) -> list[tuple[str, dict[str, int]]]:
+        """Where people live, and the hours that some chose; see ``Ledger.places``."""
+        return await self._ledger.places()
+
     # ── Inside ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _require_type(self, job_type: str) -> None:

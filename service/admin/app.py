@@ -7,11 +7,16 @@ from service.admin import (
     bounces,
     console,
     console_analytics,
+    console_jobs,
+    console_messages,
+    console_people,
+    console_runs,
     console_system,
     explain,
     jobs,
     mails,
     messages,
+    overview,
     people,
     previews,
     probes,
@@ -21,6 +26,27 @@ from service.admin.access import auth, errors, headers, timing
 from service.admin.body import MAX_BODY
 from service.admin.deps import DEPS, AdminDeps
 
+_MODULES = (
+    analytics,
+    bounces,
+    console,
+    console_analytics,
+    console_jobs,
+    console_messages,
+    console_people,
+    console_runs,
+    console_system,
+    explain,
+    jobs,
+    mails,
+    messages,
+    overview,
+    people,
+    previews,
+    probes,
+    recipients,
+)
+
 
 def build_app(deps: AdminDeps) -> web.Application:
     """An application with every route of openapi.yaml, the pages of the recipients and the console."""
@@ -28,20 +54,6 @@ def build_app(deps: AdminDeps) -> web.Application:
         middlewares=[timing, headers, errors, auth, console.guard], client_max_size=MAX_BODY
     )
     app[DEPS] = deps
-    for module in (
-        analytics,
-        bounces,
-        console,
-        console_analytics,
-        console_system,
-        explain,
-        jobs,
-        mails,
-        messages,
-        people,
-        previews,
-        probes,
-        recipients,
-    ):
+    for module in _MODULES:
         app.add_routes(module.routes)
     return app

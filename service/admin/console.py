@@ -1,8 +1,8 @@
 """/console: the pages of operators. Who may in, how a page is made, and how a refusal looks.
 
-No script, nothing from elsewhere. Whoever signs in with the admin or the viewer token gets a cookie that
-holds a session (see ``service.admin.session``); without tokens the pages answer this machine only, as the API
-does.
+Nothing from elsewhere, and a script only where something is watched. Whoever signs in with the admin or the
+viewer token gets a cookie that holds a session (see ``service.admin.session``); without tokens the pages
+answer this machine only, as the API does.
 """
 
 import hmac
@@ -16,6 +16,7 @@ import structlog
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from service.admin import console_words as words
 from service.admin.access import Handler, Refused, failure, open_role, role_of
 from service.admin.deps import DEPS, Role
 from service.admin.look import PAGES, style
@@ -23,8 +24,12 @@ from service.admin.session import LIFETIME, OPERATORS, Session, begin, resume
 
 log = structlog.get_logger()
 
-HOME = "/console/mails"
+HOME = "/console"
 NAVIGATION = (
+    ("/console", "Overview"),
+    ("/console/jobs", "Jobs"),
+    ("/console/messages", "Messages"),
+    ("/console/people", "People"),
     ("/console/mails", "Mails"),
     ("/console/analytics", "Analytics"),
     ("/console/system", "System"),
@@ -35,14 +40,16 @@ SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
 
 _COOKIE = "console"
 _SIGN_IN, _SIGN_OUT, _STYLE = "/console/sign-in", "/console/sign-out", "/console/console.css"
-_PUBLIC = {_SIGN_IN, _STYLE}
+_SCRIPT = "/console/live.js"
+_PUBLIC = {_SIGN_IN, _STYLE, _SCRIPT}
 _BACK = re.compile(r"/console(?:[/?][!-~]*)?")
 _LOCAL_FORM_TOKEN = secrets.token_hex(32)
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src data:; frame-src 'self'; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'"
+)
+_WATCHING = f"{_POLICY}; script-src 'self'; connect-src 'self'"
 _HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src data:; frame-src 'self'; form-action 'self';"
-        " base-uri 'none'; frame-ancestors 'none'"
-    ),
     # With no-referrer a browser says "Origin: null" even to ourselves.
     "Referrer-Policy": "same-origin",
     "X-Robots-Tag": "noindex",
@@ -82,7 +89,7 @@ def _session(request: web.Request) -> Session | None:
 
 def _to_sign_in(request: web.Request) -> web.Response:
     back = request.path_qs if request.method == "GET" else HOME
-    return see_other(_SIGN_IN if back in {"/console", HOME} else f"{_SIGN_IN}?{urlencode({'next': back})}")
+    return see_other(_SIGN_IN if back == HOME else f"{_SIGN_IN}?{urlencode({'next': back})}")
 
 
 async def _check_act(request: web.Request) -> None:
@@ -105,25 +112,42 @@ async def _check_act(request: web.Request) -> None:
 
 @cache
 def _pages() -> Environment:
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(PAGES / "console"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters |= words.FILTERS
+    return made
 
 
-def page(request: web.Request, template: str, *, status: int = 200, **facts: Any) -> web.Response:
-    """A page of the console; ``template`` extends ``layout.html``."""
+def page(
+    request: web.Request, template: str, *, status: int = 200, watch: int = 0, **facts: Any
+) -> web.Response:
+    """A page of the console; ``template`` extends ``layout.html``.
+
+    ``watch``: seconds after which what is marked ``data-live`` is fetched anew; 0: it stays as it is.
+    """
+    deps, session = request.app[DEPS], request.get(SESSION)
     known = {
-        "session": request.get(SESSION),
-        "local": not request.app[DEPS].tokens,
+        "session": session,
+        "may_act": session is not None and session.role is Role.ADMIN,
+        "local": not deps.tokens,
         "navigation": NAVIGATION,
         "here": request.path,
+        "zone": deps.service_zone,
+        "watch": watch,
     }
     text = _pages().get_template(template).render(known | facts)
-    return web.Response(text=text, status=status, content_type="text/html", headers=_HEADERS)
+    headers = _HEADERS | {"Content-Security-Policy": _WATCHING if watch else _POLICY}
+    return web.Response(text=text, status=status, content_type="text/html", headers=headers)
+
+
+async def fetch(request: web.Request, sql: str, *values: Any) -> list[dict[str, Any]]:
+    """Rows of our database, as pages take them."""
+    return [dict(row) for row in await request.app[DEPS].pool.fetch(sql, *values)]
 
 
 def see_other(address: str) -> web.Response:
@@ -137,10 +161,14 @@ async def stylesheet(_request: web.Request) -> web.Response:
     return style("console/console.css")
 
 
-@routes.get("/console")
-async def home(_request: web.Request) -> web.Response:
-    """The first area."""
-    return see_other(HOME)
+@routes.get(_SCRIPT)
+async def script(_request: web.Request) -> web.Response:
+    """Fetches what is watched anew; the same for everybody."""
+    return web.Response(
+        text=(PAGES / "console/live.js").read_text("utf-8"),
+        content_type="text/javascript",
+        headers={"Cache-Control": "public, max-age=3600"},
+    )
 
 
 # ── Signing in and out ──────────────────────────────────────────────────────────────────────────────────────

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from service.admin import analytics, body, panels
 from service.admin.access import Refused
+from service.admin.chart_words import WORDS
 from service.admin.console import page
-from service.admin.console_words import WORDS
 from service.admin.deps import DEPS, AdminDeps
 from service.domain.schedule import Schedule
 from service.domain.statistic import Statistic

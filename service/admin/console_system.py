@@ -7,8 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
+from service.admin.chart_words import WORDS, moment
 from service.admin.console import page
-from service.admin.console_words import WORDS, moment
 from service.admin.deps import DEPS
 from service.store import figures, queries
 

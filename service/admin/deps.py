@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
 import asyncpg
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from service.clock import Clock, SystemClock
+from service.mail.message import Letter
 from service.pipeline.preview import Ask, Preview
 
 
@@ -57,12 +59,15 @@ class Manager(Protocol):
     ) -> list[dict[str, Any]]: ...  # fmt: skip
     async def run(self, run_id: int) -> dict[str, Any] | None: ...
     async def cancel(self, run_id: int) -> bool: ...
+    async def replicas(self) -> list[dict[str, Any]]: ...
+    async def places(self) -> list[tuple[str, dict[str, int]]]: ...
 
 
 class Outbox(Protocol):
     """The part of the outbox that the API uses; see ``service.store.outbox``."""
 
     async def resend(self, id: int) -> bool: ...  # noqa: A002 - the outbox's own word
+    async def cancel(self, id: int) -> bool: ...  # noqa: A002
 
 
 class Taken(Protocol):
@@ -129,6 +134,10 @@ class AdminDeps:
     """The configuration as people may read it: see ``Settings.described``."""
     clock: Clock = field(default_factory=SystemClock)
     people: People | None = None
+    service_zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+    """The zone of the service's own schedules, and of the console's times."""
+    compose: Callable[[Letter], bytes] | None = None
+    """The bytes of a letter, as it leaves."""
 
 
 DEPS: web.AppKey[AdminDeps] = web.AppKey("deps", AdminDeps)

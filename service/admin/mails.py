@@ -23,6 +23,8 @@ _MAIL_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; sandbox;"
     " frame-ancestors 'self'"
 )
+MAIL_HEADERS = {"Content-Security-Policy": _MAIL_POLICY, "X-Frame-Options": "SAMEORIGIN"}
+"""Of a mail in its frame."""
 _MESSAGE_ID = re.compile(r"test\.[0-9a-f]{32}@[A-Za-z0-9.-]{1,253}")
 _ENGLISH = words_for("en")
 _REFUSALS = (BadRequest, UnknownUser, NothingToSay)
@@ -53,7 +55,7 @@ async def html(request: web.Request) -> web.Response:
     return web.Response(
         text=in_scheme(found.html, view.scheme),
         content_type="text/html",
-        headers={"Content-Security-Policy": _MAIL_POLICY, "X-Frame-Options": "SAMEORIGIN"},
+        headers=MAIL_HEADERS,
     )
 
 

@@ -67,6 +67,11 @@ class Schedule:
         """Changes when the expression does."""
         return hashlib.sha256(self.expression.encode()).hexdigest()[:16]
 
+    @property
+    def words(self) -> str:
+        """In English: ``At 09:00 every day``."""
+        return str(CronSim(self.expression, _EPOCH).explain())
+
     def at_hour(self, hour: int) -> "Schedule":
         """The same days and minutes at another hour of the day (0–23)."""
         minute, _, rest = self.expression.split(maxsplit=2)

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import sys
 from types import ModuleType
 
 from service.errors import UnknownJob, UnknownJobType
@@ -28,3 +29,11 @@ def find(jobs: dict[str, Job], job_type: str, name: str) -> Job:
         return jobs[f"{job_type}.{name}"]
     except KeyError:
         raise UnknownJob(name) from None
+
+
+def about(job: Job) -> str:
+    """What a job is for, in one sentence: how its module introduces it."""
+    module = sys.modules[(job.work or job.decide).__module__]
+    said = (module.__doc__ or "").strip().split("\n\n", maxsplit=1)[0].replace("\n", " ")
+    sentence = said.partition(": ")[2] or said
+    return sentence[:1].upper() + sentence[1:]

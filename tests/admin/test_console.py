@@ -8,7 +8,8 @@ import pytest
 
 from tests.admin.given import Admin, admin
 
-MAILS, SIGN_IN, SIGN_OUT = "/console/mails", "/console/sign-in", "/console/sign-out"
+HOME, MAILS = "/console", "/console/mails"
+SIGN_IN, SIGN_OUT = "/console/sign-in", "/console/sign-out"
 
 
 def origin(given: Admin) -> dict[str, str]:
@@ -32,7 +33,7 @@ async def test_whoever_is_not_signed_in_is_asked_for_a_token(pool: asyncpg.Pool)
     async with admin(pool) as given:
         for path, on in [
             ("/console", SIGN_IN),
-            (MAILS, SIGN_IN),
+            (MAILS, f"{SIGN_IN}?next=%2Fconsole%2Fmails"),
             ("/console/nothing?x=1&y=2", f"{SIGN_IN}?next=%2Fconsole%2Fnothing%3Fx%3D1%26y%3D2"),
         ]:
             answer = await given.client.get(path, allow_redirects=False)
@@ -48,7 +49,7 @@ async def test_operators_sign_in_and_out(pool: asyncpg.Pool, token: str) -> None
     async with admin(pool) as given:
         answer = await sign_in(given, token)
 
-        assert (answer.status, answer.headers["Location"]) == (303, MAILS)
+        assert (answer.status, answer.headers["Location"]) == (303, HOME)
         cookie = answer.headers["Set-Cookie"]
         assert {"HttpOnly", "SameSite=Strict", "Path=/console"} <= set(cookie.split("; "))
         assert token not in cookie
@@ -86,13 +87,13 @@ async def test_the_cookie_travels_over_tls_only_where_the_browser_came_by_tls(po
     ("wanted", "goes_to"),
     [
         ("/console/mails/weekly_review?part=text", "/console/mails/weekly_review?part=text"),
-        ("", MAILS),
-        ("https://evil.example/console", MAILS),
-        ("//evil.example", MAILS),
-        ("/consolee", MAILS),
-        ("/console\r\nSet-Cookie: a=b", MAILS),
-        (SIGN_IN, MAILS),
-        ("/api/admin/jobs/status", MAILS),
+        ("", HOME),
+        ("https://evil.example/console", HOME),
+        ("//evil.example", HOME),
+        ("/consolee", HOME),
+        ("/console\r\nSet-Cookie: a=b", HOME),
+        (SIGN_IN, HOME),
+        ("/api/admin/jobs/status", HOME),
     ],
 )
 async def test_signing_in_leads_to_a_page_of_the_console_only(
@@ -132,7 +133,7 @@ async def test_without_tokens_this_machine_alone_is_let_in(pool: asyncpg.Pool) -
         answer = await given.client.get(MAILS, allow_redirects=False)
         assert answer.status == 200
         assert "Sign out" not in await answer.text()
-        assert (await given.client.get(SIGN_IN, allow_redirects=False)).headers["Location"] == MAILS
+        assert (await given.client.get(SIGN_IN, allow_redirects=False)).headers["Location"] == HOME
         for headers in (
             {"Host": "evil.example"},
             {"Origin": "https://evil.example"},

@@ -1,0 +1,31 @@
+"""How the console writes dates, instants and sizes; pure."""
+
+from datetime import date, datetime
+
+from service.admin.charts import number
+
+
+def day(at: date) -> str:
+    """``2 Mar 2026``."""
+    return f"{at.day} {at:%b %Y}"
+
+
+def month(at: date) -> str:
+    """``March 2026``."""
+    return f"{at:%B %Y}"
+
+
+def moment(at: date | None) -> str:
+    """An instant in UTC, or a date; ``never`` where there is none."""
+    if at is None:
+        return "never"
+    return f"{day(at)}, {at:%H:%M} UTC" if isinstance(at, datetime) else day(at)
+
+
+def megabytes(size: float | None) -> str:
+    """``84 MB``; a dash where it is not known."""
+    return "–" if size is None else f"{size / 1e6:,.0f} MB"
+
+
+WORDS = {"day": day, "month": month, "moment": moment, "megabytes": megabytes, "number": number}
+"""For templates, by name."""

@@ -1,0 +1,273 @@
+"""/console/jobs: when each job is due, how its slots went, and running, pausing and resuming it."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiohttp import web
+
+from service.admin import audit
+from service.admin.access import Refused, failure
+from service.admin.console import fetch, page, see_other
+from service.admin.console_slots import (
+    DUE,
+    PAUSED,
+    Clock,
+    clock_of,
+    coming,
+    days_around,
+    next_slot,
+    span_of,
+    warnings,
+)
+from service.admin.deps import DEPS, AdminDeps, Manager
+from service.domain.run import Pause
+from service.errors import AlreadyRunning, BadRequest, SourceUnavailable
+from service.jobs import about, all_jobs
+from service.store import queries
+
+_SQL = queries.load(__file__)
+_DAYS = 7
+_MONTH = timedelta(days=31)
+_LISTED = 30
+_ORDER = ("reminder", "analytics")
+_HERE = "/console/jobs"
+
+routes = web.RouteTableDef()
+
+
+def job_ids(manager: Manager) -> Iterator[str]:
+    """The jobs of this service: reminders first."""
+    found = manager.get_status()["jobs"]
+    for job_type in _ORDER:
+        yield from (f"{job_type}.{name}" for name in found.get(job_type, {}).get("activeJobs", ()))
+
+
+async def clocks(deps: AdminDeps, rows: Sequence[Mapping[str, Any]]) -> dict[str, Clock]:
+    """On which clocks jobs are due. ``rows``: job, cron and mode each."""
+    places, known = await deps.manager.places(), all_jobs()
+    return {
+        row["job"]: clock_of(
+            row["cron"],
+            row["mode"],
+            known[row["job"]].kind if row["job"] in known else None,
+            places,
+            deps.service_zone,
+        )
+        for row in rows
+    }
+
+
+# ── Looking ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.get("/console/jobs")
+async def jobs(request: web.Request) -> web.Response:
+    """Every job with its schedule, and the newest runs of all."""
+    deps = request.app[DEPS]
+    now = await deps.pool.fetchval(_SQL["now"])
+    ids = list(job_ids(deps.manager))
+    rows = {row["job"]: row for row in await fetch(request, _SQL["definitions"], ids)}
+    known = await clocks(deps, list(rows.values()))
+    due = await asyncio.to_thread(lambda: {job: next_slot(clock, now) for job, clock in known.items()})
+    return page(
+        request,
+        "jobs.html",
+        now=now,
+        jobs=[
+            {**rows[job], **_named(job), "clock": known[job], "next": due[job]} for job in ids if job in rows
+        ],
+        runs=await fetch(request, _SQL["newest"], ids, _LISTED),
+    )
+
+
+@routes.get("/console/jobs/{type}/{name}")
+async def job(request: web.Request) -> web.Response:
+    """One job."""
+    return await _job_page(request, _form(request.query))
+
+
+async def _job_page(
+    request: web.Request,
+    form: "RunForm",
+    *,
+    dry: Mapping[str, Any] | None = None,
+    problem: Exception | None = None,
+    typed: Mapping[str, str] | None = None,
+) -> web.Response:
+    deps, (row, about_it) = request.app[DEPS], await _found(request)
+    now, zone = await deps.pool.fetchval(_SQL["now"]), deps.service_zone
+    clock = (await clocks(deps, [row]))[row["job"]]
+    since, until = span_of(now, zone, _DAYS)
+    decided = await fetch(request, _SQL["slots"], row["job"], since)
+    due, warned, following = await asyncio.to_thread(
+        lambda: (coming(clock, now, until), warnings(clock, now, now + _MONTH), next_slot(clock, now))
+    )
+    pause = Pause(row["paused_at"], row["paused_until"])
+    told = [(one["nominal_at"], one["state"]) for one in decided]
+    told += [(at, PAUSED if pause.covers(at) else DUE) for at in due]
+    status, text = failure(request, problem) if problem else (200, "")
+    return page(
+        request,
+        "job.html",
+        status=status,
+        here=_HERE + "/",
+        job={**row, **about_it},
+        address=f"{_HERE}/{about_it['type']}/{about_it['name']}",
+        now=now,
+        clock=clock,
+        days=days_around(told, now, zone, _DAYS),
+        due=due[:6],
+        next=following,
+        warned=warned,
+        exceptions=[one for one in decided if one["state"] in {"skipped", "missed", "failed", "dead"}],
+        runs=await fetch(request, _SQL["newest"], [row["job"]], _LISTED),
+        form=form,
+        dry=dry,
+        problem=text,
+        typed=typed or {},
+    )
+
+
+async def _found(request: web.Request) -> tuple[Mapping[str, Any], dict[str, str]]:
+    where, deps = request.match_info, request.app[DEPS]
+    job_id = f"{where['type']}.{where['name']}"
+    rows = await fetch(request, _SQL["definitions"], [job_id])
+    if not rows or job_id not in set(job_ids(deps.manager)):
+        raise Refused(404, "There is no job of this name")
+    return rows[0], _named(job_id)
+
+
+def _named(job_id: str) -> dict[str, str]:
+    job_type, _, name = job_id.partition(".")
+    known = all_jobs().get(job_id)
+    return {"type": job_type, "name": name, "about": about(known) if known else ""}
+
+
+# ── Running ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class RunForm:
+    """How a run is asked for. ``at``: as it was typed, UTC; empty for now."""
+
+    user: str = ""
+    at: str = ""
+    force: bool = False
+
+    @property
+    def moment(self) -> datetime | None:
+        """The chosen moment. Raises BadRequest."""
+        return _moment("The moment", self.at)
+
+
+def _form(query: Mapping[str, object]) -> RunForm:
+    return RunForm(
+        str(query.get("user", "")).strip()[:200],
+        str(query.get("at", "")).strip()[:40],
+        force=query.get("force") == "on",
+    )
+
+
+def _moment(what: str, text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRequest(f"{what} is not a time; use one like 2026-03-10T09:00") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+_REFUSALS = (BadRequest, AlreadyRunning, SourceUnavailable)
+
+
+@routes.post("/console/jobs/{type}/{name}/dry-run")
+async def dry_run(request: web.Request) -> web.Response:
+    """Decide without writing: counts, a sample, and a form that runs it for real."""
+    form = _form(await request.post())
+    await _found(request)
+    try:
+        result = await _run(request, form, dry=True)
+    except _REFUSALS as problem:
+        return await _job_page(request, form, problem=problem)
+    await audit.remark(request, "dry-run", **_asked(request, form))
+    told = {
+        "state": str(result.state),
+        "counts": dict(result.counts),
+        "sample": getattr(result, "sample", []),
+        "error": getattr(result, "error", None),
+    }
+    return await _job_page(request, form, dry=told)
+
+
+@routes.post("/console/jobs/{type}/{name}/run")
+async def run(request: web.Request) -> web.Response:
+    """Run it now, and go on to the run's page."""
+    form = _form(await request.post())
+    await _found(request)
+    try:
+        result = await _run(request, form, dry=False)
+    except _REFUSALS as problem:
+        return await _job_page(request, form, problem=problem)
+    await audit.remark(request, "run", **_asked(request, form), runId=result.run_id)
+    return see_other(f"/console/runs/{result.run_id}")
+
+
+async def _run(request: web.Request, form: RunForm, *, dry: bool) -> Any:
+    where = request.match_info
+    return await request.app[DEPS].manager.run_job(
+        where["type"],
+        where["name"],
+        dry_run=dry,
+        as_of=form.moment,
+        user_id=form.user or None,
+        force=form.force,
+        confirm=False,
+        wait=dry,
+    )
+
+
+def _asked(request: web.Request, form: RunForm) -> dict[str, Any]:
+    where = request.match_info
+    job_id = f"{where['type']}.{where['name']}"
+    return {"job": job_id, "userId": form.user or None, "asOf": form.at or None, "force": form.force}
+
+
+# ── Pausing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.post("/console/jobs/{type}/{name}/pause")
+async def pause(request: web.Request) -> web.Response:
+    """Let its slots pass, until a moment or until somebody resumes it."""
+    form, where = await request.post(), request.match_info
+    typed = {name: str(form.get(name, "")).strip()[:500] for name in ("who", "reason", "until")}
+    await _found(request)
+    try:
+        until = _pause_end(typed, await request.app[DEPS].pool.fetchval(_SQL["now"]))
+    except BadRequest as problem:
+        return await _job_page(request, RunForm(), problem=problem, typed=typed)
+    who = audit.who(request, typed["who"][:100])
+    await request.app[DEPS].manager.pause(where["type"], where["name"], who, typed["reason"], until)
+    return see_other(f"{_HERE}/{where['type']}/{where['name']}#pause")
+
+
+def _pause_end(typed: Mapping[str, str], now: datetime) -> datetime | None:
+    """Until when; None: until it is resumed. Raises BadRequest."""
+    if not typed["who"] or not typed["reason"]:
+        raise BadRequest("Say who pauses it and why: others will ask")
+    until = _moment("Until", typed["until"])
+    if until and until <= now:
+        raise BadRequest("Until lies in the past; choose a later moment, or leave it empty")
+    return until
+
+
+@routes.post("/console/jobs/{type}/{name}/resume")
+async def resume(request: web.Request) -> web.Response:
+    """End a pause."""
+    where = request.match_info
+    await _found(request)
+    await request.app[DEPS].manager.resume(where["type"], where["name"], audit.who(request))
+    return see_other(f"{_HERE}/{where['type']}/{where['name']}#pause")

@@ -1,0 +1,15 @@
+-- name: run
+-- One run with its job's patience, and how many its job looked at the last time. $1: its id.
+SELECT r.*, d.max_attempts, d.timeout, service.now() AS now, r.finished_at - r.started_at AS took,
+       (SELECT p.done FROM service.job_run AS p
+        WHERE p.job = r.job AND p.id <> r.id AND p.state IN ('succeeded', 'partial') AND p.done > 0
+        ORDER BY p.nominal_at DESC LIMIT 1) AS usual
+FROM service.job_run AS r JOIN service.job_def AS d USING (job) WHERE r.id = $1
+
+-- name: population
+-- How many people live in these zones. $1: zones; NULL: everywhere.
+SELECT count(*) FROM service.users WHERE $1::text[] IS NULL OR timezone = ANY ($1)
+
+-- name: people
+-- Some whom a run left out for a reason. $1 run, $2 reason, $3 how many.
+SELECT user_id, detail FROM service.decision WHERE run_id = $1 AND reason = $2 ORDER BY user_id LIMIT $3
