@@ -20,17 +20,19 @@ WITH keys AS MATERIALIZED (
            max(local_date)::timestamp AT TIME ZONE 'UTC' + interval '40 hours' AS hi
     FROM keys GROUP BY user_id
 ), zones AS MATERIALIZED (
-    SELECT user_id, timezone, since, coalesce(lead(since) OVER (PARTITION BY user_id ORDER BY since), 'infinity') AS until
-    FROM service.user_zone WHERE user_id IN (SELECT user_id FROM reach)
+    -- The reach of each user, cut where the zone changed.
+    SELECT z.user_id, z.timezone, greatest(r.lo, z.since) AS lo, least(r.hi, z.until) AS hi
+    FROM reach AS r
+    JOIN (SELECT user_id, timezone, since, coalesce(lead(since) OVER (PARTITION BY user_id ORDER BY since), 'infinity') AS until
+          FROM service.user_zone WHERE user_id IN (SELECT user_id FROM reach)) AS z ON z.user_id = r.user_id
 ), sessions AS MATERIALIZED (
     SELECT s.user_id, k.local_date, z.timezone, s.started_at, s.kind, s.focus, s.status, s.tags, s.goal_id, s.rating,
            s.focus AND s.status = 'completed' AS done,
            CASE WHEN s.focus AND s.status IN ('completed', 'abandoned') THEN s.focus_seconds ELSE 0 END AS credited,
            CASE WHEN s.status = 'abandoned' THEN s.started_at + make_interval(secs => s.focus_seconds)
                 ELSE greatest(s.ended_at, s.started_at) END AS ended_at
-    FROM reach AS r
-    JOIN service.timer_sessions AS s ON s.user_id = r.user_id AND s.started_at >= r.lo AND s.started_at < r.hi
-    JOIN zones AS z ON z.user_id = s.user_id AND s.started_at >= z.since AND s.started_at < z.until
+    FROM zones AS z
+    JOIN service.timer_sessions AS s ON s.user_id = z.user_id AND s.started_at >= z.lo AND s.started_at < z.hi
     JOIN keys AS k ON k.user_id = s.user_id AND k.local_date = (s.started_at AT TIME ZONE z.timezone)::date
 ), base AS (
     SELECT user_id, local_date, count(*)::int AS started, sum(credited)::int AS focus_seconds,
@@ -75,11 +77,10 @@ WITH keys AS MATERIALIZED (
 ), goals AS (
     SELECT k.user_id, k.local_date, (count(*) FILTER (WHERE t.created))::int AS created,
            (count(*) FILTER (WHERE NOT t.created))::int AS completed
-    FROM reach AS r
-    JOIN service.goals AS g ON g.user_id = r.user_id
-    CROSS JOIN LATERAL (SELECT g.created_at AS at, true AS created
-                        UNION ALL SELECT g.completed_at, false WHERE NOT g.open) AS t
-    JOIN zones AS z ON z.user_id = g.user_id AND t.at >= z.since AND t.at < z.until
+    FROM zones AS z
+    JOIN service.goals AS g ON g.user_id = z.user_id
+    JOIN LATERAL (SELECT g.created_at AS at, true AS created
+                  UNION ALL SELECT g.completed_at, false WHERE NOT g.open) AS t ON t.at >= z.lo AND t.at < z.hi
     JOIN keys AS k ON k.user_id = g.user_id AND k.local_date = (t.at AT TIME ZONE z.timezone)::date
     GROUP BY k.user_id, k.local_date
 ), fresh AS (
