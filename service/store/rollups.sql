@@ -13,7 +13,7 @@ RETURNING user_id, local_day, onward
 -- A session belongs to the date of its start in the zone that was valid then. Its focus is spread evenly over the
 -- time it ran (an abandoned one: over the time it is credited), split at the local hour; a local hour begins on a
 -- quarter of an hour in every zone. Cumulated seconds are rounded, so that the hours add up to the day exactly.
--- Everything is looked up by index from the keys: their number is known, what lies behind them is not.
+-- Everything is looked up by index from the keys (OFFSET 0 pins it): their number is known, what lies behind is not.
 WITH keys AS MATERIALIZED (
     SELECT DISTINCT u AS user_id, d AS local_date FROM unnest($1::text[], $2::date[]) AS k (u, d)
 ), sessions AS MATERIALIZED (
@@ -27,11 +27,14 @@ WITH keys AS MATERIALIZED (
         SELECT timezone, since,
                coalesce((SELECT min(n.since) FROM service.user_zone AS n WHERE n.user_id = u.user_id AND n.since > u.since),
                         'infinity') AS until
-        FROM service.user_zone AS u WHERE u.user_id = k.user_id) AS z
-    JOIN service.timer_sessions AS s
-      ON s.user_id = k.user_id AND (s.started_at AT TIME ZONE z.timezone)::date = k.local_date
-     AND s.started_at >= greatest(z.since, k.local_date::timestamp AT TIME ZONE z.timezone - interval '3 hours')
-     AND s.started_at < least(z.until, (k.local_date + 1)::timestamp AT TIME ZONE z.timezone + interval '3 hours')
+        FROM service.user_zone AS u WHERE u.user_id = k.user_id OFFSET 0) AS z
+    CROSS JOIN LATERAL (
+        SELECT * FROM service.timer_sessions AS t
+        WHERE t.user_id = k.user_id
+          AND t.started_at >= greatest(z.since, k.local_date::timestamp AT TIME ZONE z.timezone - interval '3 hours')
+          AND t.started_at < least(z.until, (k.local_date + 1)::timestamp AT TIME ZONE z.timezone + interval '3 hours')
+        OFFSET 0) AS s
+    WHERE (s.started_at AT TIME ZONE z.timezone)::date = k.local_date
 ), base AS (
     SELECT user_id, local_date, count(*)::int AS started, sum(credited)::int AS focus_seconds,
            (count(*) FILTER (WHERE done))::int AS completed,

@@ -198,6 +198,20 @@ async def test_an_account_that_comes_late_or_goes_changes_totals_since_its_signu
     assert (await _revised(lab)).keys() == later | {("monthly", datetime(2026, 4, 1))}
 
 
+async def test_an_account_that_goes_on_a_day_that_was_stale_already_leaves_every_later_month(
+    lab: Lab,
+) -> None:
+    await _history(lab)
+    await lab.put(user("cara", BERLIN, created_at=at("2026-03-10 10:00")))
+    await lab.put(session("c", "cara", at("2026-03-08 10:00")), session("d", "cara", at("2026-03-10 10:00")))
+    await lab.clock(at("2026-08-02 13:00"))
+    await lab.run()
+    await lab.put(session("d", "cara", at("2026-03-10 10:00"), rating=4))
+    await lab.remove("users", "cara")
+    await lab.run()
+    await lab.check()
+
+
 async def test_an_account_of_unknown_age_is_in_every_month(lab: Lab) -> None:
     await _history(lab)
     await lab.clock(at("2026-05-02 13:00"))
