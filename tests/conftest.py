@@ -111,3 +111,23 @@ async def stop_clock(connection: asyncpg.Connection | asyncpg.Pool, at: str) -> 
         f"CREATE OR REPLACE FUNCTION service.now() RETURNS timestamptz LANGUAGE sql VOLATILE AS "
         f"$$SELECT '{at}'::timestamptz$$"
     )
+
+
+@pytest.fixture(scope="session")
+def lived_year(postgres: str, template: str) -> str:
+    """Name of a database that has lived a year; see ``tests.lived``."""
+    from tests import lived  # noqa: PLC0415 - the year is made by parts that most tests do not need
+
+    return asyncio.run(lived.make(postgres, template))
+
+
+@pytest.fixture
+async def year(postgres: str, lived_year: str) -> AsyncIterator[asyncpg.Pool]:
+    """A pool on a copy of that database."""
+    from tests import lived  # noqa: PLC0415 - see above
+
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    await lived.copied(postgres, name, lived_year)
+    pool = await open_pool(with_database(postgres, name))
+    yield pool
+    await pool.close()

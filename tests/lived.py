@@ -30,9 +30,9 @@ async def year(pool: asyncpg.Pool, people: int = PEOPLE, days: int = DAYS) -> No
     world = World(pool)
     await world.at(NOW)
     dice = random.Random(5)
-    # Half are there before; the others come in waves, every four weeks.
+    # Half come in the first three weeks; the others in waves, every four weeks.
     joined = sorted(
-        dice.choice((-dice.randrange(200), dice.randrange(days) // 28 * 28 + dice.randrange(3)))
+        dice.choice((dice.randrange(21), dice.randrange(days) // 28 * 28 + dice.randrange(3)))
         for _ in range(people)
     )
     users = [
@@ -42,7 +42,7 @@ async def year(pool: asyncpg.Pool, people: int = PEOPLE, days: int = DAYS) -> No
     goals = [
         goal(f"g{one.id}-{at}", one.id, **life)
         for one, gone in zip(users, joined, strict=True)
-        for at in range(max(gone, 0), days)
+        for at in range(gone, days)
         if dice.random() < 0.04
         for life in [_life(dice, days - at)]
     ]
@@ -82,13 +82,13 @@ def session(row: dict[str, Any]) -> TimerSession:
 
 
 async def make(server: str, template: str) -> str:
-    """DSN of a new database of ``server`` that has lived the year."""
+    """Name of a new database of ``server`` that has lived the year."""
     name = f"year_{uuid.uuid4().hex[:8]}"
     await copied(server, name, template)
     pool = await open_pool(with_database(server, name))
     await year(pool)
     await pool.close()
-    return with_database(server, name)
+    return name
 
 
 async def copied(server: str, name: str, origin: str) -> None:

@@ -344,8 +344,8 @@ def _frame(axis: Axis, scale: Scale, drawn: str, summary: str) -> Markup:
         for value, y in heights
     )
     names = "".join(
-        f'<text{" class=minor" if tick.minor else ""} x="{axis.middle(tick.index):.3f}%" y="{BASE + 20}"'
-        f' text-anchor="{_anchor(axis.middle(tick.index))}">{escape(tick.text)}</text>'
+        f'<text class="{"minor" if tick.minor else "label"}" x="{axis.middle(tick.index):.3f}%"'
+        f' y="{BASE + 20}" text-anchor="{_anchor(axis.middle(tick.index))}">{escape(tick.text)}</text>'
         for tick in axis.ticks
     )
     return Markup(  # noqa: S704 - every text in it went through escape()

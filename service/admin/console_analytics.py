@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -173,11 +173,12 @@ async def _waits(deps: AdminDeps) -> dict[str, str]:
     jobs = deps.manager.get_status()["jobs"]["analytics"]["jobs"]
     now = deps.clock.now()
     return {
-        name: _due(job, str(deps.settings.get("service_timezone", "UTC")), now) for name, job in jobs.items()
+        name: due(job, str(deps.settings.get("service_timezone", "UTC")), now) for name, job in jobs.items()
     }
 
 
-def _due(job: Mapping[str, Any], service_zone: str, now: Any) -> str:
+def due(job: Mapping[str, Any], service_zone: str, now: datetime) -> str:
+    """When a job of the status runs next, in words, by the clock that it keeps."""
     if job["paused"]:
         return "paused"
     zone = "UTC" if job["mode"] == "utc" else service_zone
