@@ -15,7 +15,7 @@ from tests.mail.reading import parsed
 DARK_CARD, LIGHT_CARD = "rgb(24, 29, 36)", "rgb(255, 255, 255)"
 
 
-async def sign_in(seen: Visit, token: str = "the-admin", to: str = "/console") -> None:
+async def sign_in(seen: Visit, token: str = "the-admin", to: str = "/console/mails") -> None:
     await seen.open(to)
     await seen.page.get_by_label("Token").fill(token)
     await seen.page.get_by_role("button", name="Sign in").click()
@@ -26,7 +26,7 @@ async def test_every_page_fits_reads_and_keeps_to_itself(
     browser: Browser, server: BaseTestServer, width: int, scheme: Scheme
 ) -> None:
     async with visit(browser, server, width=width, scheme=scheme) as seen:
-        await seen.open("/console")
+        await seen.open("/console/mails")
         assert await faults(seen.page) == []
         await sign_in(seen)
         await expect(seen.page.get_by_role("heading", level=1)).to_have_text("Mails")
@@ -51,7 +51,7 @@ async def test_the_way_in_leads_back_and_the_way_out_closes(browser: Browser, se
 
         await seen.page.get_by_role("button", name="Sign out").click()
         await seen.open("/console/mails")
-        await expect(seen.page).to_have_url(f"{seen.base}/console/sign-in")
+        await expect(seen.page).to_have_url(f"{seen.base}/console/sign-in?next=%2Fconsole%2Fmails")
         assert await seen.page.context.cookies() == []
 
 

@@ -1,0 +1,113 @@
+"""A person in the console: found by id or e-mail, what they got and did not get and why, what comes next."""
+
+import asyncpg
+import pytest
+
+from tests.admin.consoles import console, people
+from tests.given import World, user
+
+
+@pytest.fixture
+def world(pool: asyncpg.Pool) -> World:
+    return World(pool)
+
+
+@pytest.mark.parametrize("wanted", ["ann", "ann@example.org", "ANN@Example.org", "+ann+"])
+async def test_an_id_or_an_address_leads_to_the_person(world: World, wanted: str) -> None:
+    await people(world)
+    async with console(world) as given:
+        await given.sign_in("the-viewer")
+        answer = await given.client.get(f"/console/people?person={wanted}", allow_redirects=False)
+        assert (answer.status, answer.headers.get("Location")) == (303, "/console/people/ann")
+
+
+async def test_a_beginning_finds_some_and_a_stranger_nobody(world: World) -> None:
+    await people(world)
+    await world.live(user("anton"), user("a%"))
+    async with console(world) as given:
+        await given.sign_in()
+        page = await given.read("/console/people?person=An")
+        assert '<a href="/console/people/ann">' in page
+        assert '<a href="/console/people/anton">' in page
+        assert "bob" not in page
+        assert "Nobody is known by “zoe”" in await given.read("/console/people?person=zoe")
+        assert "Unknown user: zoe" in await given.read("/console/people/zoe", 404)
+        assert "Unknown user" in await given.read("/console/people/a%00b", 404)
+        assert "<code>a%</code>" in await given.read("/console/people/a%25")
+
+
+async def test_everything_that_is_known_is_told(world: World) -> None:
+    await people(world)
+    async with console(world) as given:
+        await given.manager.run_job("reminder", "goalDeadlines")
+        await given.manager.run_job("reminder", "weeklyReview")
+        await world.pool.execute(
+            "INSERT INTO service.preference_override (user_id, kind, channel, enabled, source)"
+            " VALUES ('ann', 'weekly', 'email', false, 'preferences')"
+        )
+        await world.pool.execute(
+            "INSERT INTO service.user_profile (user_id, figures, as_of) VALUES ('ann', $1, '2026-03-09')",
+            {
+                "peakHours": [9, 14],
+                "chronotype": "morning",
+                "preferredLength": {"minutes": 25, "share": 0.6},
+                "consistency": None,
+                "churnRisk": {"probability": 0.12, "reason": None},
+                "insights": [{"text": "You finish more before noon.", "evidence": "61 of 80"}],
+            },
+        )
+        await world.pool.execute(
+            "INSERT INTO service.suppression (address, reason) VALUES ('ann@example.org', 'hard_bounce')"
+        )
+        await given.sign_in("the-viewer")
+        page = await given.read("/console/people/ann")
+
+    for told in (
+        "Europe/Berlin, Tue 10 Mar 09:00 there",
+        "goalDeadlines, mail</a> leaves",
+        "Wed 11 Mar 09:00",  # goalDeadlines looks again
+        "<b>no content</b>",  # of the weekly review
+        'off<span class="soft">*</span>',
+        "09–10, 14–15",
+        "You finish more before noon.",
+        "12 %",
+        "<b>No mail to this address:</b> hard bounce",
+    ):
+        assert told in page, told
+
+
+async def test_a_job_is_explained_rule_by_rule(world: World) -> None:
+    await people(world)
+    async with console(world) as given:
+        await given.sign_in("the-viewer")
+        page = await given.read("/console/people/cleo?job=goalDeadlines&at=2026-03-11")
+        assert "goalDeadlines on 2026-03-11</h2>" in page
+        assert "It would not be sent: not_due. goalDeadlines does not look at this user then." in page
+        page = await given.read("/console/people/bob?job=goalDeadlines")
+        assert "It would go out on Tue 10 Mar at 09:00 (America/New_York)" in page
+        assert '<span class="state good">passed</span> <b>quiet hours</b>' in page
+        assert "at is not a date" in await given.read("/console/people/bob?job=goalDeadlines&at=x", 400)
+        path = "/console/people/bob?job=analytics.dailyAnalytics"
+        assert "writes to nobody" in await given.read(path, 400)
+
+
+async def test_the_past_comes_in_pages(world: World) -> None:
+    await people(world)
+    async with console(world) as given:
+        await given.manager.run_job("reminder", "goalDeadlines")
+        await world.pool.execute(
+            """WITH runs AS (INSERT INTO service.job_run (job, trigger, nominal_at, state, not_before)
+                             SELECT 'reminder.dailyCheck', 'manual', at, 'succeeded', at
+                             FROM generate_series('2026-01-01'::timestamptz, '2026-02-28', '1 day') AS at
+                             RETURNING id, nominal_at)
+               INSERT INTO service.decision (run_id, user_id, job, local_date, reason, decided_at)
+               SELECT id, 'ann', 'reminder.dailyCheck', nominal_at::date, 'not_due', nominal_at FROM runs"""
+        )
+        await given.sign_in()
+        first = await given.read("/console/people/ann")
+        assert first.count("<b>not due</b>") == 38
+        assert "?before=2026-01-22T00%3A00%3A00%2B00%3A00#history" in first
+        older = await given.read("/console/people/ann?before=2026-01-22T00%3A00%3A00%2B00%3A00")
+        assert older.count("<b>not due</b>") == 21
+        assert 'rel="next"' not in older
+        await given.read("/console/people/ann?before=x", 400)

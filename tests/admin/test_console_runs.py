@@ -1,0 +1,143 @@
+"""The page of a run: how far it has come, whom it left out, what went wrong, and stopping it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service.admin.run_view import progress
+from tests.admin.consoles import Console, console, people
+from tests.given import World
+
+
+@pytest.fixture
+def world(pool: asyncpg.Pool) -> World:
+    return World(pool)
+
+
+async def started(given: Console) -> int:
+    """A run that waits for a runner."""
+    result = await given.manager.run_job("reminder", "goalDeadlines", wait=False)
+    assert result.run_id
+    return result.run_id
+
+
+async def test_a_run_is_watched_until_it_ends(world: World) -> None:
+    await people(world)
+    async with console(world) as given:
+        await given.sign_in()
+        path = f"/console/runs/{await started(given)}"
+        page = await given.read(path)
+        assert '<span class="state busy">pending</span>' in page
+        assert 'data-live="2"' in page
+        assert "live.js" in page
+
+        assert await given.runner.run_one()
+        page = await given.read(path)
+
+    assert '<span class="state good">succeeded</span>' in page
+    assert 'data-live=""' in page
+    assert "live.js" not in page
+    assert '<th scope="row">Mails planned</th><td class="n">2</td>' in page
+    assert "state=planned" in page
+    assert "<dt>Attempt</dt><dd>1 of 5</dd>" in page
+
+
+async def test_whoever_was_left_out_is_named_by_reason(world: World) -> None:
+    await people(world)
+    async with console(world) as given:
+        await given.sign_in("the-viewer")
+        run = await started(given)
+        await given.runner.run_one()
+        await world.pool.execute(
+            "INSERT INTO service.decision (run_id, user_id, job, local_date, reason, detail)"
+            " VALUES ($1, 'a/b?c', 'reminder.goalDeadlines', '2026-03-10', 'no_email', 'There is none.')",
+            run,
+        )
+        page = await given.read(f"/console/runs/{run}?reason=no_email")
+    assert 'href="?reason=no_email#left" aria-current="true">no email</a>' in page
+    assert '<a href="/console/people/a%2Fb%3Fc?job=goalDeadlines">a/b?c</a>' in page
+    assert "There is none." in page
+
+
+async def test_progress_and_the_end_are_foreseen(world: World) -> None:
+    await people(world)
+    async with console(world) as given:
+        await given.sign_in()
+        run = await started(given)
+        await world.pool.execute(
+            "UPDATE service.job_run SET state = 'running', done = 1, attempt = 2,"
+            " started_at = service.now() - interval '10 seconds' WHERE id = $1",
+            run,
+        )
+        page = await given.read(f"/console/runs/{run}")
+    assert '<progress max="100" value="33"' in page
+    assert "1 of about 3 looked at, one in 10 s; ends in about 20 s" in page
+    assert "2 of 5" in page
+
+
+async def test_a_traceback_is_for_admins(world: World) -> None:
+    await people(world)
+    async with console(world) as given:
+        run = await started(given)
+        await world.pool.execute(
+            "UPDATE service.job_run SET state = 'failed', error = $2 WHERE id = $1",
+            run,
+            "Traceback:\n  goal <b>of Ann</b>\nValueError: no",
+        )
+        await given.sign_in("the-viewer")
+        page = await given.read(f"/console/runs/{run}")
+        assert "ValueError: no" in page
+        assert "of Ann" not in page
+        await given.sign_in()
+        assert "goal &lt;b&gt;of Ann&lt;/b&gt;" in await given.read(f"/console/runs/{run}")
+
+
+async def test_a_run_is_cancelled_once_and_by_admins_only(world: World) -> None:
+    await people(world)
+    async with console(world) as given:
+        run = await started(given)
+        path = f"/console/runs/{run}"
+        await given.sign_in("the-viewer")
+        assert "cancel" not in (await given.read(path)).lower()
+        await given.act(f"{path}/cancel", 403, path)
+        await given.sign_in()
+        await given.act(f"{path}/cancel", 303, path)
+        assert await world.pool.fetchval("SELECT state FROM service.job_run") == "cancelled"
+        _, page = await given.act(f"{path}/cancel", 409, path)
+        assert "has ended already" in page
+        assert await given.audit() == [("admin", "cancel-run", {"runId": run})]
+        for unknown in ("4711", "x"):
+            await given.read(f"/console/runs/{unknown}", 404)
+
+
+# ── Pure ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_NOW = datetime(2026, 3, 10, 9, tzinfo=UTC)
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    values = {"state": "running", "done": 50, "started_at": _NOW - timedelta(seconds=10), "finished_at": None}
+    return {**values, **changes}
+
+
+@pytest.mark.parametrize(
+    ("run", "expected", "percent", "left", "pace"),
+    [
+        (row(), 200, 25, 30, "5 a second"),
+        (row(), None, None, None, "5 a second"),
+        (row(done=0), 200, 0, None, "none yet"),
+        (row(done=500), 200, 99, None, "50 a second"),
+        (row(started_at=None), 200, 25, None, "none yet"),
+        (row(started_at=_NOW), 200, 25, None, "none yet"),
+        (row(state="succeeded", finished_at=_NOW - timedelta(seconds=5)), 50, 99, None, "10 a second"),
+        (row(done=4), 4, 99, None, "one in 2.5 s"),
+    ],
+)
+def test_what_is_left(
+    run: dict[str, Any], expected: int | None, percent: int | None, left: int | None, pace: str
+) -> None:
+    found = progress(run, expected, _NOW)
+    assert (found.percent, found.pace) == (percent, pace)
+    assert found.left == (timedelta(seconds=left) if left else None)
