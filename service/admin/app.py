@@ -6,6 +6,7 @@ from service.admin import (
     analytics,
     bounces,
     console,
+    deliveries,
     explain,
     jobs,
     mails,
@@ -18,6 +19,11 @@ from service.admin.access import auth, errors, headers, timing
 from service.admin.body import MAX_BODY
 from service.admin.deps import DEPS, AdminDeps
 
+_MODULES = (
+    *(analytics, bounces, console, deliveries, explain, jobs),
+    *(mails, messages, previews, probes, recipients),
+)
+
 
 def build_app(deps: AdminDeps) -> web.Application:
     """An application with every route of openapi.yaml, the pages of the recipients and the console."""
@@ -25,6 +31,6 @@ def build_app(deps: AdminDeps) -> web.Application:
         middlewares=[timing, headers, errors, auth, console.guard], client_max_size=MAX_BODY
     )
     app[DEPS] = deps
-    for module in (analytics, bounces, console, explain, jobs, mails, messages, previews, probes, recipients):
+    for module in _MODULES:
         app.add_routes(module.routes)
     return app

@@ -11,7 +11,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from service.clock import Clock, SystemClock
-from service.pipeline.preview import Ask, Preview
+from service.pipeline.preview import Ask, Delivered, Preview
+from service.store.outbox import Selection
 
 
 class Role(StrEnum):
@@ -62,7 +63,13 @@ class Manager(Protocol):
 class Outbox(Protocol):
     """The part of the outbox that the API uses; see ``service.store.outbox``."""
 
-    async def resend(self, id: int) -> bool: ...  # noqa: A002 - the outbox's own word
+    async def resend(self, id: int, connection: asyncpg.Connection | None = None) -> bool: ...  # noqa: A002
+    async def cancel(self, id: int, connection: asyncpg.Connection | None = None) -> bool: ...  # noqa: A002
+    async def retry(self, id: int, connection: asyncpg.Connection | None = None) -> bool: ...  # noqa: A002
+    async def retry_failed(
+        self, which: Selection, limit: int, *, dry_run: bool = False,
+        connection: asyncpg.Connection | None = None,
+    ) -> dict[str, int]: ...  # fmt: skip
 
 
 class Taken(Protocol):
@@ -87,6 +94,7 @@ class Previewer(Protocol):
 
     async def preview(self, ask: Ask) -> Preview: ...
     async def send_test(self, ask: Ask, to: str, who: str) -> str: ...
+    async def delivered(self, delivery: int, *, links: bool) -> Delivered | None: ...
 
 
 class Explainer(Protocol):
