@@ -14,6 +14,7 @@ from service.admin import (
     previews,
     probes,
     recipients,
+    records,
 )
 from service.admin.access import auth, errors, headers, timing
 from service.admin.body import MAX_BODY
@@ -21,7 +22,7 @@ from service.admin.deps import DEPS, AdminDeps
 
 _MODULES = (
     *(analytics, bounces, console, deliveries, explain, jobs),
-    *(mails, messages, previews, probes, recipients),
+    *(mails, messages, previews, probes, recipients, records),
 )
 
 
