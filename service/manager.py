@@ -267,8 +267,16 @@ class JobManager:
         rows = await self._pool.fetch(_SQL["history"], pattern, limit, before, state)
         return [run_json(row) for row in rows]
 
-    async def run(self, run_id: int) -> dict[str, Any] | None:
-        """One run with the reasons of those left out and the states of its messages; None: unknown."""
+    async def progress(self, run_id: int) -> dict[str, Any] | None:
+        """One run as ``history`` shows it; None: unknown."""
+        row = await self._pool.fetchrow(_SQL["run"], run_id)
+        return None if row is None else run_json(row)
+
+    async def run(self, run_id: int, *, tracebacks: bool = False) -> dict[str, Any] | None:
+        """One run with its attempts, the reasons of those left out, and the states of its messages.
+
+        ``tracebacks``: whole ones, which may hold people's data, beside their last lines. None: unknown.
+        """
         row = await self._pool.fetchrow(_SQL["run"], run_id)
         if row is None:
             return None
@@ -277,7 +285,13 @@ class JobManager:
         deliveries: dict[str, dict[str, int]] = {}
         for message in messages:
             deliveries.setdefault(message["channel"], {})[message["state"]] = message["n"]
-        return run_json(row) | {"reasons": {r["reason"]: r["n"] for r in reasons}, "deliveries": deliveries}
+        attempts = await self._pool.fetch(_SQL["run_attempts"], run_id)
+        return run_json(row) | {
+            "reasons": {r["reason"]: r["n"] for r in reasons},
+            "deliveries": deliveries,
+            "attempts": [_attempt(one, traceback=tracebacks) for one in attempts],
+            "traceback": row["error"] if tracebacks else None,
+        }
 
     async def cancel(self, run_id: int) -> bool:
         """Ask a run to stop: a pending one at once, a running one at its next page. False: it has ended."""
@@ -401,6 +415,18 @@ def run_json(row: Mapping[str, Any] | asyncpg.Record) -> dict[str, Any]:
         "createdAt": _iso(row["created_at"]),
         "startedAt": _iso(row["started_at"]),
         "finishedAt": _iso(row["finished_at"]),
+    }
+
+
+def _attempt(row: asyncpg.Record, *, traceback: bool) -> dict[str, Any]:
+    return {
+        "process": row["owner"],
+        "state": row["state"],
+        "reason": row["reason"],
+        "startedAt": _iso(row["started_at"]),
+        "endedAt": _iso(row["ended_at"]),
+        "error": _first_line(row["error"]),
+        "traceback": row["error"] if traceback else None,
     }
 
 

@@ -7,6 +7,7 @@ from service.admin import (
     bounces,
     console,
     deliveries,
+    events,
     explain,
     jobs,
     mails,
@@ -21,7 +22,7 @@ from service.admin.body import MAX_BODY
 from service.admin.deps import DEPS, AdminDeps
 
 _MODULES = (
-    *(analytics, bounces, console, deliveries, explain, jobs),
+    *(analytics, bounces, console, deliveries, events, explain, jobs),
     *(mails, messages, previews, probes, recipients, records),
 )
 
@@ -32,6 +33,8 @@ def build_app(deps: AdminDeps) -> web.Application:
         middlewares=[timing, headers, errors, auth, console.guard], client_max_size=MAX_BODY
     )
     app[DEPS] = deps
+    app[events.FEED] = feed = events.Feed(deps.manager.progress)
+    app.on_shutdown.append(feed.close)
     for module in _MODULES:
         app.add_routes(module.routes)
     return app

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from service.admin import body
 from service.admin.access import Refused, error
-from service.admin.deps import DEPS, ROLE, Manager
+from service.admin.deps import DEPS, ROLE, Manager, Role
 from service.domain.run import RunState
 
 _STATES = frozenset(RunState)
@@ -136,8 +136,8 @@ async def history(request: web.Request) -> web.Response:
 
 @routes.get("/api/admin/runs/{id}")
 async def one_run(request: web.Request) -> web.Response:
-    """One run with its reasons and its messages."""
-    found = await _manager(request).run(body.path_id(request))
+    """One run with its attempts, reasons and messages. Tracebacks may hold people's data: for admins only."""
+    found = await _manager(request).run(body.path_id(request), tracebacks=request[ROLE] is Role.ADMIN)
     if found is None:
         raise Refused(404, "Unknown run")
     return web.json_response({"success": True, "data": found})
