@@ -40,6 +40,7 @@ from service.manager import JobManager
 from service.pipeline.bounces import BounceBox, BounceIntake
 from service.pipeline.delivery import Delivery
 from service.pipeline.explain import Explainer
+from service.pipeline.forecast import Forecaster
 from service.pipeline.inbox import Inbox
 from service.pipeline.preview import Previewer
 from service.pipeline.runner import Runner
@@ -308,6 +309,7 @@ class Service:
     manager: JobManager
     bounces: BounceIntake | None
     explainer: Explainer
+    forecaster: Forecaster
     previewer: Previewer
     vitals: Vitals
     archive: Archive
@@ -330,6 +332,7 @@ class Service:
             public_url=self.settings.public_base,
             bounces=self.bounces,
             explainer=self.explainer,
+            forecaster=self.forecaster,
             previewer=self.previewer,
             observe=lambda seconds, status: self.vitals.request(seconds, failed=status >= 500),
         )
@@ -444,6 +447,7 @@ async def open_service(
             settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
             runner, delivery, dashboard_inbox, supervisor, manager, bounces,
             Explainer(pool, runner, jobs, timings, zone),
+            Forecaster(pool, ledger, runner, jobs, timings, zone),
             Previewer(pool, runner, jobs, composer, composer.compose, transport), vitals, archive,
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ from service.admin import (
     deliveries,
     events,
     explain,
+    forecast,
     jobs,
     mails,
     messages,
@@ -22,7 +23,7 @@ from service.admin.body import MAX_BODY
 from service.admin.deps import DEPS, AdminDeps
 
 _MODULES = (
-    *(analytics, bounces, console, deliveries, events, explain, jobs),
+    *(analytics, bounces, console, deliveries, events, explain, forecast, jobs),
     *(mails, messages, previews, probes, recipients, records),
 )
 

@@ -98,6 +98,13 @@ class Previewer(Protocol):
     async def delivered(self, delivery: int, *, links: bool) -> Delivered | None: ...
 
 
+class Forecaster(Protocol):
+    """Says how many messages will be sent; see ``service.pipeline.forecast``."""
+
+    async def bound(self, days: int, name: str | None = None) -> dict[str, Any]: ...
+    async def exactly(self, name: str) -> dict[str, Any]: ...
+
+
 class Explainer(Protocol):
     """Says why somebody gets a message or not; see ``service.pipeline.explain``."""
 
@@ -123,6 +130,7 @@ class AdminDeps:
     public_url: str = ""
     bounces: Bounces | None = None
     explainer: Explainer | None = None
+    forecaster: Forecaster | None = None
     previewer: Previewer | None = None
     observe: Callable[[float, int], None] | None = None
     """Told of every answer: seconds, status."""

@@ -66,19 +66,20 @@ class Feed:
     def __init__(self, look: Look, *, beat: float = _BEAT, quiet: float = _QUIET) -> None:
         self._look = look
         self._beat = beat
+        self._gate = asyncio.Lock()
         self.quiet = quiet
         self.topics: dict[int, Topic] = {}
         self.closing = False
 
     async def join(self, run_id: int) -> Topic | None:
         """Watch a run; ``leave`` it afterwards. None: there is no such run."""
-        topic = self.topics.get(run_id)
-        if topic is None:
-            found = await self._look(run_id)
-            if found is None:
-                return None
-            # Somebody may have joined meanwhile: there is one topic per run.
-            topic = self.topics.setdefault(run_id, Topic(found))
+        async with self._gate:
+            topic = self.topics.get(run_id)
+            if topic is None:
+                found = await self._look(run_id)
+                if found is None:
+                    return None
+                topic = self.topics[run_id] = Topic(found)
         topic.readers += 1
         if topic.poller is None:
             topic.poller = asyncio.create_task(self._poll(run_id, topic), name=f"run {run_id}")
