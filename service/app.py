@@ -334,6 +334,8 @@ class Service:
             explainer=self.explainer,
             forecaster=self.forecaster,
             previewer=self.previewer,
+            vitals=self.vitals.report,
+            mails=lambda: self.delivery.totals,
             observe=lambda seconds, status: self.vitals.request(seconds, failed=status >= 500),
         )
         app = build_app(deps)
@@ -441,6 +443,7 @@ async def open_service(
             close=loops.stop,
             checks=lambda: _checks(supervisor, delivery, outbox, transport, sync, dashboard_inbox),
             clock=clock,
+            service_zone=zone,
         )
         stack.push_async_callback(manager.shutdown)
         yield Service(

@@ -75,6 +75,14 @@ class PauseBody(Body):
     until: AwareDatetime | None = None
 
 
+class BackfillBody(Body):
+    """POST …/backfill. Dates, both included."""
+
+    since: date = Field(alias="from")
+    until: date = Field(alias="to")
+    preview: bool = Field(default=False, strict=True)
+
+
 class ReadBody(Body):
     """POST /api/users/{id}/notifications/read. Without ids: all of them."""
 

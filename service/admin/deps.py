@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -52,6 +52,9 @@ class Manager(Protocol):
         self, job_type: str, name: str, who: str, reason: str, until: datetime | None = None
     ) -> None: ...
     async def resume(self, job_type: str, name: str, who: str) -> None: ...
+    async def backfill(
+        self, job_type: str, name: str, since: date, until: date, connection: asyncpg.Connection | None
+    ) -> dict[str, Any]: ...
     async def history(
         self, job_type: str | None = None, limit: int = 50, *, name: str | None = None,
         before: int | None = None, state: str | None = None,
@@ -134,6 +137,10 @@ class AdminDeps:
     previewer: Previewer | None = None
     observe: Callable[[float, int], None] | None = None
     """Told of every answer: seconds, status."""
+    vitals: Callable[[], Mapping[str, Any]] | None = None
+    """How this process feels; see ``service.pipeline.vitals``."""
+    mails: Callable[[], Mapping[str, int]] | None = None
+    """What became of mails so far: ``state`` or ``state:reason`` to how many."""
     clock: Clock = field(default_factory=SystemClock)
 
 

@@ -4,11 +4,13 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 from aiohttp import web
 
 from service.admin import body
 from service.admin.access import Refused, error
 from service.admin.deps import DEPS, ROLE, Manager, Role
+from service.admin.once import Answer, once, remark
 from service.domain.run import RunState
 
 _STATES = frozenset(RunState)
@@ -116,6 +118,25 @@ async def resume(request: web.Request) -> web.Response:
     where = request.match_info
     await _manager(request).resume(where["type"], where["name"], request[ROLE])
     return web.json_response({"success": True, "paused": False})
+
+
+@routes.post("/api/admin/jobs/{type}/{name}/backfill")
+async def backfill(request: web.Request) -> web.Response:
+    """Derive the periods of a range again; with ``preview`` only tell which they are."""
+    asked, where = await body.read(request, body.BackfillBody), request.match_info
+    body.in_order(asked.since, asked.until)
+    job = (where["type"], where["name"])
+    if asked.preview:
+        found = await _manager(request).backfill(*job, asked.since, asked.until, None)
+        return web.json_response({"success": True, "preview": True, **found})
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        done = await _manager(request).backfill(*job, asked.since, asked.until, connection)
+        what = {"job": ".".join(job), "from": str(asked.since), "to": str(asked.until), "run": done["runId"]}
+        await remark(request, connection, "backfill", what)
+        return 202, {"success": True, "preview": False, **done}
+
+    return await once(request, act)
 
 
 @routes.get("/api/admin/jobs/history")

@@ -34,7 +34,7 @@ def world(pool: asyncpg.Pool) -> World:
 
 @pytest.fixture
 async def given(world: World) -> AsyncIterator[Admin]:
-    """Berlin: Ann with a goal, Bob with none, Cy without mails, Dan inactive, Flo without address; Eve abroad."""
+    """Berlin: Ann with a goal, Bob with none, Cy without mails, Dan inactive, Flo without address; Eve."""
     await world.at("2026-03-01T12:00:00Z")
     await world.live(
         user("ann"),
