@@ -13,18 +13,20 @@ from service.admin import (
     jobs,
     mails,
     messages,
+    metrics,
     previews,
     probes,
     recipients,
     records,
 )
-from service.admin.access import auth, errors, headers, timing
+from service.admin.access import auth, errors, headers
 from service.admin.body import MAX_BODY
 from service.admin.deps import DEPS, AdminDeps
+from service.admin.metrics import timing
 
 _MODULES = (
     *(analytics, bounces, console, deliveries, events, explain, forecast, jobs),
-    *(mails, messages, previews, probes, recipients, records),
+    *(mails, messages, metrics, previews, probes, recipients, records),
 )
 
 
@@ -34,6 +36,9 @@ def build_app(deps: AdminDeps) -> web.Application:
         middlewares=[timing, headers, errors, auth, console.guard], client_max_size=MAX_BODY
     )
     app[DEPS] = deps
+    app[probes.READY] = probes.readiness_of(deps)
+    app[metrics.LEDGER] = metrics.ledger_of(deps)
+    app[metrics.ANSWERS] = metrics.Answers(deps.registry)
     app[events.FEED] = feed = events.Feed(deps.manager.progress)
     app.on_shutdown.append(feed.close)
     for module in _MODULES:
