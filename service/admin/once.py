@@ -50,6 +50,11 @@ async def remark(
     await connection.execute(_SQL["remark"], str(request[ROLE]), act, dict(what))
 
 
+async def note(request: web.Request, act: str, what: Mapping[str, Any]) -> None:
+    """The same for an act that was not one transaction: after it."""
+    await request.app[DEPS].pool.execute(_SQL["remark"], str(request[ROLE]), act, dict(what))
+
+
 async def _tried(connection: asyncpg.Connection, act: Act) -> Answer:
     try:
         async with connection.transaction():

@@ -60,6 +60,26 @@ async def test_acts_are_listed_by_who_what_and_when_in_pages(given: Admin) -> No
     assert (await given.client.get(audit, headers=DASHBOARD)).status == 403
 
 
+async def test_what_an_operator_asks_of_jobs_leaves_a_trace(given: Admin) -> None:
+    jobs, job = "/api/admin/jobs", {"jobType": "reminder", "jobName": "goalDeadlines"}
+    post = given.client.post
+    await post(f"{jobs}/run", headers=ADMIN, json=job | {"dryRun": True})
+    await post(f"{jobs}/run", headers=ADMIN, json=job | {"userId": "ann", "force": True})
+    await post(f"{jobs}/restart", headers=ADMIN, json={"jobType": "reminder"})
+    ids = [
+        (await (await post(f"{jobs}/schedule", headers=ADMIN, json=job | {"delayMs": 60000})).json())["id"]
+        for _ in range(2)
+    ]
+    await given.client.delete(f"{jobs}/schedule/{ids[0]}", headers=ADMIN)
+    await post(f"/api/admin/runs/{ids[1]}/cancel", headers=ADMIN)
+
+    told = [(row["act"], row["what"]) for row in reversed((await ask(given, "/api/admin/audit"))["data"])]
+
+    assert told[0] == ("run", job | {"userId": "ann", "force": True, "run": 7, "state": "succeeded"})
+    assert [act for act, _ in told[1:]] == ["restart", "schedule", "schedule", "unschedule", "cancel_run"]
+    assert [what["run"] for _, what in told[2:]] == [*ids, *ids]
+
+
 async def test_alerts_are_listed_open_or_over(given: Admin) -> None:
     await given.pool.execute("INSERT INTO service.alert (name, detail) VALUES ('a', 'A'), ('b', 'B')")
     await given.pool.execute("UPDATE service.alert SET cleared_at = now() WHERE name = 'b'")
