@@ -40,6 +40,7 @@ from service.manager import JobManager
 from service.pipeline.bounces import BounceBox, BounceIntake
 from service.pipeline.delivery import Delivery
 from service.pipeline.explain import Explainer
+from service.pipeline.forecast import Forecaster
 from service.pipeline.inbox import Inbox
 from service.pipeline.preview import Previewer
 from service.pipeline.runner import Runner
@@ -309,6 +310,7 @@ class Service:
     manager: JobManager
     bounces: BounceIntake | None
     explainer: Explainer
+    forecaster: Forecaster
     previewer: Previewer
     vitals: Vitals
     archive: Archive
@@ -332,11 +334,14 @@ class Service:
             public_url=self.settings.public_base,
             bounces=self.bounces,
             explainer=self.explainer,
+            forecaster=self.forecaster,
             previewer=self.previewer,
             version=__version__,
             settings=self.settings.described(),
             service_zone=ZoneInfo(self.settings.service_timezone),
             compose=self.composer.compose,
+            vitals=self.vitals.report,
+            mails=lambda: self.delivery.totals,
             observe=lambda seconds, status: self.vitals.request(seconds, failed=status >= 500),
             people=self.people,
         )
@@ -445,12 +450,14 @@ async def open_service(
             close=loops.stop,
             checks=lambda: _checks(supervisor, delivery, outbox, transport, sync, dashboard_inbox),
             clock=clock,
+            service_zone=zone,
         )
         stack.push_async_callback(manager.shutdown)
         yield Service(
             settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
             runner, delivery, dashboard_inbox, supervisor, manager, bounces,
             Explainer(pool, runner, jobs, timings, zone),
+            Forecaster(pool, ledger, runner, jobs, timings, zone),
             Previewer(pool, runner, jobs, composer, composer.compose, transport), vitals, archive,
             People(pool, archive),
         )  # fmt: skip

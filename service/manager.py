@@ -6,8 +6,9 @@ be added, none is renamed. The manager owns nothing but the last snapshot: what 
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Protocol, cast
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -17,16 +18,26 @@ from aiohttp import web
 from service.clock import Clock, SystemClock
 from service.domain.run import Trigger
 from service.domain.schedule import Schedule
+from service.domain.statistic import CALENDARS, Statistic
 from service.errors import BadRequest, UnknownJobType
 from service.jobs import find
 from service.jobs.job import Job, JobType, TimeMode
-from service.store import queries
+from service.store import queries, rollups
 from service.store.ledger import Ledger, Run
 
 _SQL = queries.load(__file__)
 _UTC = ZoneInfo("UTC")
 LONGEST_DELAY = timedelta(days=30)
 """``schedule_once`` refuses to look further ahead."""
+_DERIVED = {
+    "analytics.dailyAnalytics": Statistic.DAILY,
+    "analytics.weeklyAggregation": Statistic.WEEKLY,
+    "analytics.monthlyInsights": Statistic.MONTHLY,
+    "analytics.userBehavior": Statistic.BEHAVIOUR,
+}
+"""Jobs whose figures follow from stored days, and can be derived again; what was measured cannot."""
+_MOST_PERIODS = 4000
+_EARLIEST = date(1970, 1, 1)
 _LAG = timedelta(minutes=5)
 _PATIENCE = timedelta(minutes=15)
 _LOOK_BACK = timedelta(days=70)
@@ -57,6 +68,14 @@ class Runner(Protocol):
     ) -> RunResult: ...  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """Periods that have no row yet, and those that would be derived again."""
+
+    missing: list[datetime]
+    again: list[datetime]
+
+
 Check = dict[str, Any]
 Checks = Callable[[], Awaitable[Mapping[str, Check]]]
 """Further health checks by name, each at least ``{"status": "running|stopped|unhealthy|error", …}``."""
@@ -75,6 +94,7 @@ class JobManager:
 
     ``open`` starts the loops and ``close`` stops them; the pair can be repeated.
     ``checks`` adds health checks (loops, mail, dashboard). ``schedules`` tell when a last success is stale.
+    ``service_zone``: of service days.
     """
 
     def __init__(
@@ -89,6 +109,7 @@ class JobManager:
         close: Callable[[], Awaitable[None]] = _nothing,
         checks: Checks = _no_checks,
         clock: Clock | None = None,
+        service_zone: ZoneInfo = _UTC,
     ) -> None:
         self._pool = pool
         self._ledger = ledger
@@ -99,6 +120,7 @@ class JobManager:
         self._close = close
         self._checks = checks
         self._clock = clock or SystemClock()
+        self._zone = service_zone
         self._initialized = False
         self._gate = asyncio.Lock()
         self._rows: dict[str, asyncpg.Record] = {}
@@ -195,6 +217,48 @@ class JobManager:
         await self._ledger.resume(find(self._jobs, job_type, name).id, who)
         await self.refresh()
 
+    async def backfill(
+        self, job_type: str, name: str, since: date, until: date, connection: asyncpg.Connection | None
+    ) -> dict[str, Any]:
+        """Derive a statistic's periods of these dates (both included) again, and those that are missing.
+
+        ``connection``: marks them in its transaction and requests a run; None: only tells which they are.
+        Raises UnknownJobType, UnknownJob, BadRequest (nothing that can be derived, no period, too many).
+        """
+        job = find(self._jobs, job_type, name)
+        statistic = _DERIVED.get(job.id)
+        if statistic is None:
+            known = ", ".join(sorted(id_.partition(".")[2] for id_ in _DERIVED))
+            raise BadRequest(f"{job.name} derives no figures from stored days; use one of {known}")
+        async with self._pool.acquire() as reading:
+            told = await self._periods(cast("asyncpg.Connection", reading), statistic, since, until)
+        if connection is not None:
+            await rollups.mark(connection, statistic, [*told.missing, *told.again])
+            options = {"from": since.isoformat(), "to": until.isoformat()}
+            run = await self._ledger.request(job.id, Trigger.BACKFILL, options=options, connection=connection)
+        return {
+            "statistic": str(statistic),
+            "missing": [_period(statistic, one) for one in told.missing],
+            "again": [_period(statistic, one) for one in told.again],
+            "runId": run.id if connection is not None else None,
+        }
+
+    async def _periods(
+        self, connection: asyncpg.Connection, statistic: Statistic, since: date, until: date
+    ) -> Backfill:
+        if since < _EARLIEST:
+            raise BadRequest(f"from ({since}) is out of reach: use a date from {_EARLIEST} on")
+        calendar, zone = CALENDARS[statistic], _UTC if statistic is Statistic.BEHAVIOUR else self._zone
+        now: datetime = await connection.fetchval(_SQL["now"])
+        over = calendar.before(now.astimezone(zone).replace(tzinfo=None))
+        periods = calendar.between(since, until, over, _MOST_PERIODS)
+        if not periods:
+            raise BadRequest(f"no {statistic} period from {since} to {until} is over yet")
+        if len(periods) > _MOST_PERIODS:
+            raise BadRequest(f"from and to hold more than {_MOST_PERIODS} periods; choose a shorter range")
+        there = await rollups.there(connection, statistic, periods[0], periods[-1])
+        return Backfill([p for p in periods if p not in there], [p for p in periods if p in there])
+
     # ── Telling ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def refresh(self) -> None:
@@ -267,8 +331,16 @@ class JobManager:
         rows = await self._pool.fetch(_SQL["history"], pattern, limit, before, state)
         return [run_json(row) for row in rows]
 
-    async def run(self, run_id: int) -> dict[str, Any] | None:
-        """One run with the reasons of those left out and the states of its messages; None: unknown."""
+    async def progress(self, run_id: int) -> dict[str, Any] | None:
+        """One run as ``history`` shows it; None: unknown."""
+        row = await self._pool.fetchrow(_SQL["run"], run_id)
+        return None if row is None else run_json(row)
+
+    async def run(self, run_id: int, *, tracebacks: bool = False) -> dict[str, Any] | None:
+        """One run with its attempts, the reasons of those left out, and the states of its messages.
+
+        ``tracebacks``: whole ones, which may hold people's data, beside their last lines. None: unknown.
+        """
         row = await self._pool.fetchrow(_SQL["run"], run_id)
         if row is None:
             return None
@@ -277,7 +349,13 @@ class JobManager:
         deliveries: dict[str, dict[str, int]] = {}
         for message in messages:
             deliveries.setdefault(message["channel"], {})[message["state"]] = message["n"]
-        return run_json(row) | {"reasons": {r["reason"]: r["n"] for r in reasons}, "deliveries": deliveries}
+        attempts = await self._pool.fetch(_SQL["run_attempts"], run_id)
+        return run_json(row) | {
+            "reasons": {r["reason"]: r["n"] for r in reasons},
+            "deliveries": deliveries,
+            "attempts": [_attempt(one, traceback=tracebacks) for one in attempts],
+            "traceback": row["error"] if tracebacks else None,
+        }
 
     async def cancel(self, run_id: int) -> bool:
         """Ask a run to stop: a pending one at once, a running one at its next page. False: it has ended."""
@@ -412,6 +490,18 @@ def run_json(row: Mapping[str, Any] | asyncpg.Record) -> dict[str, Any]:
     }
 
 
+def _attempt(row: asyncpg.Record, *, traceback: bool) -> dict[str, Any]:
+    return {
+        "process": row["owner"],
+        "state": row["state"],
+        "reason": row["reason"],
+        "startedAt": _iso(row["started_at"]),
+        "endedAt": _iso(row["ended_at"]),
+        "error": _first_line(row["error"]),
+        "traceback": row["error"] if traceback else None,
+    }
+
+
 def _last_run(row: asyncpg.Record) -> dict[str, Any] | None:
     if row["last_id"] is None:
         return None
@@ -429,6 +519,10 @@ def _first_line(error: str | None) -> str | None:
     # A traceback may hold people's data; its last line says what happened.
     lines = (error or "").strip().splitlines()
     return lines[-1][:500] if lines else None
+
+
+def _period(statistic: Statistic, period: datetime) -> str:
+    return f"{period.isoformat()}Z" if statistic is Statistic.BEHAVIOUR else period.date().isoformat()
 
 
 def _iso(at: datetime | None) -> str | None:

@@ -41,6 +41,10 @@ SELECT reason, count(*) AS n FROM service.decision WHERE run_id = $1 GROUP BY re
 -- What became of a run's messages. $1: run id.
 SELECT channel, state, count(*) AS n FROM service.delivery WHERE run_id = $1 GROUP BY channel, state ORDER BY channel, state
 
+-- name: run_attempts
+-- Every attempt at a run, oldest first. $1: run id.
+SELECT owner, started_at, ended_at, state, reason, error FROM service.run_attempt WHERE run_id = $1 ORDER BY epoch
+
 -- name: cancel_once
 -- Take back a scheduled single run that has not begun. $1: run id.
 UPDATE service.job_run SET state = 'cancelled', reason = 'cancelled', finished_at = service.now(), epoch = epoch + 1

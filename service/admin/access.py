@@ -73,26 +73,6 @@ def error(status: int, text: str, **more: Any) -> web.Response:
 
 
 @web.middleware
-async def timing(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell how long every answer of the API took; probes and pages of recipients are not the API.
-
-    A file in pieces takes as long as its reader likes, so it tells nothing.
-    """
-    observe = request.app[DEPS].observe
-    if observe is None or not request.path.startswith("/api/"):
-        return await handler(request)
-    started = asyncio.get_running_loop().time()
-    status: int | None = 500
-    try:
-        response = await handler(request)
-        status = response.status if isinstance(response, web.Response) else None
-        return response
-    finally:
-        if status:
-            observe(asyncio.get_running_loop().time() - started, status)
-
-
-@web.middleware
 async def headers(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Strict headers on everything; a page brings its own Content-Security-Policy."""
     response = await handler(request)
@@ -129,14 +109,14 @@ def failure(request: web.Request, problem: Exception) -> tuple[int, str]:
     if status := _STATUS.get(type(problem)):
         return status, str(problem)
     if isinstance(problem, _DATABASE):
-        log.warning("admin_unavailable", path=_route(request), error=type(problem).__name__)
+        log.warning("admin_unavailable", path=route_of(request), error=type(problem).__name__)
         return 503, "The database cannot be reached now; try again soon"
-    log.error("admin_error", path=_route(request), exc_info=problem)
+    log.error("admin_error", path=route_of(request), exc_info=problem)
     return 500, "Internal error; the log has the details"
 
 
-def _route(request: web.Request) -> str:
-    # The pattern, not the path: a path holds tokens and user ids.
+def route_of(request: web.Request) -> str:
+    """The pattern of the request's path: the path itself holds tokens and user ids."""
     resource = request.match_info.route.resource
     return resource.canonical if resource else "unknown"
 

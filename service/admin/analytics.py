@@ -69,7 +69,7 @@ async def insights(request: web.Request) -> web.StreamResponse:
 
 
 async def _periods(request: web.Request, statistic: str) -> web.StreamResponse:
-    known(request, RANGE | _PAGE)
+    body.known(request, RANGE | _PAGE)
     pool, form = request.app[DEPS].pool, format_of(request)
     span = await figures.recent(pool, statistic, span_of(request))
     if form is not Format.JSON:
@@ -82,7 +82,7 @@ async def _periods(request: web.Request, statistic: str) -> web.StreamResponse:
 @routes.get("/api/admin/analytics/retention")
 async def retention(request: web.Request) -> web.StreamResponse:
     """The cohort table."""
-    known(request, RANGE | {"kind", "mode"})
+    body.known(request, RANGE | {"kind", "mode"})
     form = format_of(request)
     kind = body.one_of(request, "kind", frozenset(figures.KINDS)) or Statistic.WEEKLY
     mode = body.one_of(request, "mode", frozenset({"exact", "unbounded"}))
@@ -97,7 +97,7 @@ async def retention(request: web.Request) -> web.StreamResponse:
 @routes.get("/api/admin/analytics/users/{id}/days")
 async def days(request: web.Request) -> web.StreamResponse:
     """One user's local days."""
-    known(request, RANGE | _PAGE)
+    body.known(request, RANGE | _PAGE)
     pool, user = request.app[DEPS].pool, request.match_info["id"]
     form, span = format_of(request), span_of(request)
     if form is not Format.JSON:
@@ -111,7 +111,7 @@ async def days(request: web.Request) -> web.StreamResponse:
 @routes.get("/api/admin/analytics/{statistic}/{period}/revisions")
 async def revisions(request: web.Request) -> web.StreamResponse:
     """What the figures of one period were, newest first."""
-    known(request, frozenset())
+    body.known(request, frozenset())
     name = request.match_info["statistic"]
     if name not in set(Statistic):
         raise Refused(404, f"Unknown statistic: {name}; use one of {', '.join(Statistic)}")
@@ -125,14 +125,14 @@ async def revisions(request: web.Request) -> web.StreamResponse:
 @routes.get("/api/admin/analytics/watermarks")
 async def watermarks(request: web.Request) -> web.StreamResponse:
     """How far each statistic has come, and what is stale."""
-    known(request, frozenset())
+    body.known(request, frozenset())
     return _answer(request, {"data": await figures.watermarks(request.app[DEPS].pool)})
 
 
 @routes.get("/api/admin/analytics/export/{table}")
 async def whole(request: web.Request) -> web.StreamResponse:
     """A whole table as a file."""
-    known(request, RANGE)
+    body.known(request, RANGE)
     name = request.match_info["table"]
     if name not in export.TABLES:
         raise Refused(404, f"Unknown table: {name}; use one of {', '.join(export.TABLES)}")
@@ -144,12 +144,6 @@ async def whole(request: web.Request) -> web.StreamResponse:
 # ── Asking ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def known(request: web.Request, names: frozenset[str]) -> None:
-    """A misspelt name would answer another question."""
-    if unknown := sorted(set(request.query) - names):
-        raise BadRequest(f"unknown parameter {unknown[0]}; known here: {', '.join(sorted(names)) or 'none'}")
-
-
 def format_of(request: web.Request) -> Format:
     """The file format that the query names; JSON by default. Raises BadRequest."""
     return Format(body.one_of(request, "format", frozenset(Format)) or Format.JSON)
@@ -157,15 +151,8 @@ def format_of(request: web.Request) -> Format:
 
 def span_of(request: web.Request) -> Span:
     """The dates ``from`` and ``to`` of the query, both included. Raises BadRequest."""
-    since, until = _date(request, "from"), _date(request, "to")
-    if since and until and since > until:
-        raise BadRequest(f"from ({since}) lies after to ({until}); exchange them")
+    since, until = body.span(request)
     return Span(since or date.min, until or date.max)
-
-
-def _date(request: web.Request, name: str) -> date | None:
-    text = request.query.get(name)
-    return None if text is None else body.day(name, text)
 
 
 def _limit(request: web.Request) -> int:

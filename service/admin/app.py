@@ -12,19 +12,25 @@ from service.admin import (
     console_people,
     console_runs,
     console_system,
+    deliveries,
+    events,
     explain,
+    forecast,
     jobs,
     mails,
     messages,
+    metrics,
     overview,
     people,
     previews,
     probes,
     recipients,
+    records,
 )
-from service.admin.access import auth, errors, headers, timing
+from service.admin.access import auth, errors, headers
 from service.admin.body import MAX_BODY
 from service.admin.deps import DEPS, AdminDeps
+from service.admin.metrics import timing
 
 _MODULES = (
     analytics,
@@ -36,15 +42,20 @@ _MODULES = (
     console_people,
     console_runs,
     console_system,
+    deliveries,
+    events,
     explain,
+    forecast,
     jobs,
     mails,
     messages,
+    metrics,
     overview,
     people,
     previews,
     probes,
     recipients,
+    records,
 )
 
 
@@ -54,6 +65,11 @@ def build_app(deps: AdminDeps) -> web.Application:
         middlewares=[timing, headers, errors, auth, console.guard], client_max_size=MAX_BODY
     )
     app[DEPS] = deps
+    app[probes.READY] = probes.readiness_of(deps)
+    app[metrics.LEDGER] = metrics.ledger_of(deps)
+    app[metrics.ANSWERS] = metrics.Answers(deps.registry)
+    app[events.FEED] = feed = events.Feed(deps.manager.progress)
+    app.on_shutdown.append(feed.close)
     for module in _MODULES:
         app.add_routes(module.routes)
     return app

@@ -1,8 +1,10 @@
 """Reading what callers send: strictly, and with a sentence for what is wrong."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import TypeVar
 
+import asyncpg
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -73,10 +75,36 @@ class PauseBody(Body):
     until: AwareDatetime | None = None
 
 
+class BackfillBody(Body):
+    """POST …/backfill. Dates, both included."""
+
+    since: date = Field(alias="from")
+    until: date = Field(alias="to")
+    preview: bool = Field(default=False, strict=True)
+
+
 class ReadBody(Body):
     """POST /api/users/{id}/notifications/read. Without ids: all of them."""
 
     ids: list[int] | None = Field(default=None, max_length=1000)
+
+
+class FilterBody(Body):
+    """Which messages, as in the query of GET /api/admin/deliveries."""
+
+    user: str | None = Field(default=None, min_length=1, max_length=200, strict=True)
+    job: str | None = Field(default=None, min_length=1, max_length=200, strict=True)
+    reason: str | None = Field(default=None, min_length=1, max_length=200, strict=True)
+    since: date | None = Field(default=None, alias="from")
+    until: date | None = Field(default=None, alias="to")
+    address: str | None = Field(default=None, min_length=1, max_length=320, strict=True)
+
+
+class RetryBody(FilterBody):
+    """POST /api/admin/deliveries/retry."""
+
+    limit: int = Field(default=1000, ge=1, le=10_000, strict=True)
+    dry_run: bool = Field(default=False, strict=True)
 
 
 _B = TypeVar("_B", bound=Body)
@@ -146,3 +174,35 @@ def day(name: str, text: str) -> date:
 def iso(at: datetime | None) -> str | None:
     """An instant as the API writes it: ISO 8601, UTC, ``Z``."""
     return at.isoformat().replace("+00:00", "Z") if at else None
+
+
+def known(request: web.Request, names: frozenset[str]) -> None:
+    """A misspelt name in the query would answer another question: BadRequest."""
+    if unknown := sorted(set(request.query) - names):
+        listed = ", ".join(sorted(names)) or "none"
+        raise BadRequest(f"unknown parameter {unknown[0]}; known here: {listed}")
+
+
+def span(request: web.Request) -> tuple[date | None, date | None]:
+    """``from`` and ``to`` of the query: dates, both included."""
+    since, until = (
+        None if (text := request.query.get(name)) is None else day(name, text) for name in ("from", "to")
+    )
+    in_order(since, until)
+    return since, until
+
+
+def in_order(since: date | None, until: date | None) -> None:
+    """BadRequest where a range ends before it begins."""
+    if since and until and since > until:
+        raise BadRequest(f"from ({since}) lies after to ({until}); exchange them")
+
+
+def following(rows: Sequence[asyncpg.Record], size: int) -> int | None:
+    """Where the next page begins: the last id of a full one."""
+    return rows[-1]["id"] if len(rows) == size else None
+
+
+def times(row: asyncpg.Record, *names: str) -> dict[str, str | None]:
+    """Columns of instants under their camelCase names."""
+    return {to_camel(name): iso(row[name]) for name in names}

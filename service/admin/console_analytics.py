@@ -109,7 +109,7 @@ async def overview(request: web.Request) -> web.Response:
 @routes.get("/console/analytics/files/{name}")
 async def file(request: web.Request) -> web.StreamResponse:
     """The figures of a range as a file, as the API exports them."""
-    analytics.known(request, analytics.RANGE | {"kind", "mode"})
+    body.known(request, analytics.RANGE | {"kind", "mode"})
     pool, name = request.app[DEPS].pool, request.match_info["name"]
     form, span = analytics.format_of(request), analytics.span_of(request)
     if name not in _FILES:
@@ -132,7 +132,7 @@ async def _shown(deps: AdminDeps, look: Look, span: Span) -> dict[str, Any]:
     ranges = await series.ranges(
         pool, [topic.series for topic in panels.TOPICS if topic.series], span.since, span.until
     )
-    unusual = await series.anomalies(pool, span.since, span.until)
+    unusual = await series.marks(pool, span.since, span.until)
     days, by_day = panels.days_between(span.since, span.until), {row["period"]: row for row in rows}
     return {
         "charts": [

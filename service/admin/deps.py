@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from service.clock import Clock, SystemClock
 from service.mail.message import Letter
-from service.pipeline.preview import Ask, Preview
+from service.pipeline.preview import Ask, Delivered, Preview
+from service.store.outbox import Selection
 
 
 class Role(StrEnum):
@@ -53,11 +54,15 @@ class Manager(Protocol):
         self, job_type: str, name: str, who: str, reason: str, until: datetime | None = None
     ) -> None: ...
     async def resume(self, job_type: str, name: str, who: str) -> None: ...
+    async def backfill(
+        self, job_type: str, name: str, since: date, until: date, connection: asyncpg.Connection | None
+    ) -> dict[str, Any]: ...
     async def history(
         self, job_type: str | None = None, limit: int = 50, *, name: str | None = None,
         before: int | None = None, state: str | None = None,
     ) -> list[dict[str, Any]]: ...  # fmt: skip
-    async def run(self, run_id: int) -> dict[str, Any] | None: ...
+    async def progress(self, run_id: int) -> dict[str, Any] | None: ...
+    async def run(self, run_id: int, *, tracebacks: bool = False) -> dict[str, Any] | None: ...
     async def cancel(self, run_id: int) -> bool: ...
     async def replicas(self) -> list[dict[str, Any]]: ...
     async def places(self) -> list[tuple[str, dict[str, int]]]: ...
@@ -66,8 +71,13 @@ class Manager(Protocol):
 class Outbox(Protocol):
     """The part of the outbox that the API uses; see ``service.store.outbox``."""
 
-    async def resend(self, id: int) -> bool: ...  # noqa: A002 - the outbox's own word
-    async def cancel(self, id: int) -> bool: ...  # noqa: A002
+    async def resend(self, id: int, connection: asyncpg.Connection | None = None) -> bool: ...  # noqa: A002
+    async def cancel(self, id: int, connection: asyncpg.Connection | None = None) -> bool: ...  # noqa: A002
+    async def retry(self, id: int, connection: asyncpg.Connection | None = None) -> bool: ...  # noqa: A002
+    async def retry_failed(
+        self, which: Selection, limit: int, *, dry_run: bool = False,
+        connection: asyncpg.Connection | None = None,
+    ) -> dict[str, int]: ...  # fmt: skip
 
 
 class Taken(Protocol):
@@ -92,6 +102,14 @@ class Previewer(Protocol):
 
     async def preview(self, ask: Ask) -> Preview: ...
     async def send_test(self, ask: Ask, to: str, who: str) -> str: ...
+    async def delivered(self, delivery: int, *, links: bool) -> Delivered | None: ...
+
+
+class Forecaster(Protocol):
+    """Says how many messages will be sent; see ``service.pipeline.forecast``."""
+
+    async def bound(self, days: int, name: str | None = None) -> dict[str, Any]: ...
+    async def exactly(self, name: str) -> dict[str, Any]: ...
 
 
 class Explainer(Protocol):
@@ -126,12 +144,17 @@ class AdminDeps:
     public_url: str = ""
     bounces: Bounces | None = None
     explainer: Explainer | None = None
+    forecaster: Forecaster | None = None
     previewer: Previewer | None = None
     observe: Callable[[float, int], None] | None = None
     """Told of every answer: seconds, status."""
     version: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The configuration as people may read it: see ``Settings.described``."""
+    vitals: Callable[[], Mapping[str, Any]] | None = None
+    """How this process feels; see ``service.pipeline.vitals``."""
+    mails: Callable[[], Mapping[str, int]] | None = None
+    """What became of mails so far: ``state`` or ``state:reason`` to how many."""
     clock: Clock = field(default_factory=SystemClock)
     people: People | None = None
     service_zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))

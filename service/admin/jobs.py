@@ -4,11 +4,13 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 from aiohttp import web
 
 from service.admin import body
 from service.admin.access import Refused, error
-from service.admin.deps import DEPS, ROLE, Manager
+from service.admin.deps import DEPS, ROLE, Manager, Role
+from service.admin.once import Answer, note, once, remark
 from service.domain.run import RunState
 
 _STATES = frozenset(RunState)
@@ -57,6 +59,9 @@ async def run(request: web.Request) -> web.Response:
         asked.job_type, asked.job_name, dry_run=asked.dry_run, as_of=asked.as_of, user_id=asked.user_id,
         force=asked.force, confirm=asked.confirm, wait=asked.wait,
     )  # fmt: skip
+    if not asked.dry_run:
+        given = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        await note(request, "run", given | {"run": result.run_id, "state": str(result.state)})
     shown = {"runId": result.run_id, "state": str(result.state), "counts": dict(result.counts)}
     if result.state in _FAILED:
         return error(500, "The job failed", **shown)
@@ -74,6 +79,7 @@ async def restart(request: web.Request) -> web.Response:
     """Stop and start the loops of a job type."""
     asked = await body.read(request, body.RestartBody)
     found = await _manager(request).restart(asked.job_type)
+    await note(request, "restart", {"jobType": asked.job_type})
     return web.json_response({"success": True, "jobType": asked.job_type, "data": found})
 
 
@@ -84,6 +90,8 @@ async def schedule(request: web.Request) -> web.Response:
     planned = await _manager(request).schedule_once(
         asked.job_type, asked.job_name, timedelta(milliseconds=asked.delay_ms)
     )
+    what = {"job": planned.job, "run": planned.id, "delayMs": asked.delay_ms}
+    await note(request, "schedule", what)
     answer = {
         "success": True,
         "id": planned.id,
@@ -98,6 +106,7 @@ async def unschedule(request: web.Request) -> web.Response:
     """Take back a scheduled single run."""
     if not await _manager(request).unschedule(body.path_id(request)):
         raise Refused(404, "No scheduled run of this id is waiting")
+    await note(request, "unschedule", {"run": body.path_id(request)})
     return web.json_response({"success": True})
 
 
@@ -118,6 +127,25 @@ async def resume(request: web.Request) -> web.Response:
     return web.json_response({"success": True, "paused": False})
 
 
+@routes.post("/api/admin/jobs/{type}/{name}/backfill")
+async def backfill(request: web.Request) -> web.Response:
+    """Derive the periods of a range again; with ``preview`` only tell which they are."""
+    asked, where = await body.read(request, body.BackfillBody), request.match_info
+    body.in_order(asked.since, asked.until)
+    job = (where["type"], where["name"])
+    if asked.preview:
+        found = await _manager(request).backfill(*job, asked.since, asked.until, None)
+        return web.json_response({"success": True, "preview": True, **found})
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        done = await _manager(request).backfill(*job, asked.since, asked.until, connection)
+        what = {"job": ".".join(job), "from": str(asked.since), "to": str(asked.until), "run": done["runId"]}
+        await remark(request, connection, "backfill", what)
+        return 202, {"success": True, "preview": False, **done}
+
+    return await once(request, act)
+
+
 @routes.get("/api/admin/jobs/history")
 async def history(request: web.Request) -> web.Response:
     """Runs, newest first; page on with ``before``."""
@@ -136,8 +164,8 @@ async def history(request: web.Request) -> web.Response:
 
 @routes.get("/api/admin/runs/{id}")
 async def one_run(request: web.Request) -> web.Response:
-    """One run with its reasons and its messages."""
-    found = await _manager(request).run(body.path_id(request))
+    """One run with its attempts, reasons and messages. Tracebacks may hold people's data: for admins only."""
+    found = await _manager(request).run(body.path_id(request), tracebacks=request[ROLE] is Role.ADMIN)
     if found is None:
         raise Refused(404, "Unknown run")
     return web.json_response({"success": True, "data": found})
@@ -151,4 +179,5 @@ async def cancel(request: web.Request) -> web.Response:
         raise Refused(404, "Unknown run")
     if not await _manager(request).cancel(run_id):
         raise Refused(409, "The run has ended")
+    await note(request, "cancel_run", {"run": run_id})
     return web.json_response({"success": True}, status=202)

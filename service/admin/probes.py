@@ -1,16 +1,16 @@
-"""/livez, /readyz, /startupz, /metrics and the contract: for machines, without authentication."""
+"""/livez, /readyz, /startupz and the contract: for machines, without authentication."""
 
 from pathlib import Path
 
-import asyncpg
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from service.admin.access import error
-from service.admin.deps import DEPS
-from service.store import queries
+from service.admin.deps import DEPS, AdminDeps
+from service.admin.patience import Patience
 
-_SQL = queries.load(__file__)
+_DEADLINE = 2.0
+_FRESH = 1.0
+READY: web.AppKey[Patience[str | None]] = web.AppKey("ready", Patience)
 
 CONTRACT = Path(__file__).parents[2] / "openapi.yaml"
 
@@ -31,41 +31,24 @@ async def startupz(request: web.Request) -> web.Response:
 
 @routes.get("/readyz")
 async def readyz(request: web.Request) -> web.Response:
-    """Work can be done now."""
-    deps = request.app[DEPS]
-    if not deps.started():
+    """Work can be done now. Answers in time, also while the database hangs."""
+    if not request.app[DEPS].started():
         return error(503, "starting")
-    await deps.pool.fetchval("SELECT 1", timeout=2)
-    problem = await deps.ready() if deps.ready else None
+    try:
+        problem = await request.app[READY].ask()
+    except TimeoutError:
+        problem = f"the database has not answered within {_DEADLINE:.0f} seconds"
     return error(503, problem) if problem else web.json_response({"success": True})
 
 
-@routes.get("/metrics")
-async def metrics(request: web.Request) -> web.Response:
-    """Prometheus text."""
-    deps = request.app[DEPS]
-    text = generate_latest(deps.registry) + generate_latest(await _measured(deps.pool))
-    return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+def readiness_of(deps: AdminDeps) -> Patience[str | None]:
+    """Asks whether work can be done now: within 2 seconds, and at most once a second however many ask."""
 
+    async def question() -> str | None:
+        await deps.pool.fetchval("SELECT 1", timeout=_DEADLINE)
+        return await deps.ready() if deps.ready else None
 
-async def _measured(pool: asyncpg.Pool) -> CollectorRegistry:
-    """The ledger as it stands; without the database only ``jobs_database_up 0``."""
-    registry = CollectorRegistry()
-    up = Gauge("jobs_database_up", "Whether the database answered this scrape", registry=registry)
-    names = ["what", "job", "state"]
-    backlog = Gauge(
-        "jobs_backlog", "Runs and deliveries that wait or are under way", names, registry=registry
-    )
-    age = Gauge("jobs_last_success_age_seconds", "Since a job last succeeded", ["job"], registry=registry)
-    try:
-        for row in await pool.fetch(_SQL["backlog"], timeout=5):
-            backlog.labels(row["what"], row["job"], row["state"]).set(row["n"])
-        for row in await pool.fetch(_SQL["successes"], timeout=5):
-            age.labels(row["job"]).set(row["age"])
-        up.set(1)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        up.set(0)
-    return registry
+    return Patience(question, deadline=_DEADLINE, fresh=_FRESH)
 
 
 @routes.get("/api/openapi.yaml")

@@ -94,6 +94,17 @@ class Schedule:
                 due.append(Slot(at, local))
         yield from sorted(due)
 
+    def wall_clock(self, after: datetime, until: datetime) -> list[datetime]:
+        """The naive times at which it comes on a clock of any zone between two instants, and a few more."""
+        start = after.astimezone(UTC).replace(tzinfo=None) - 3 * _DAY
+        end = until.astimezone(UTC).replace(tzinfo=None) + 3 * _DAY
+        found = []
+        for local in CronSim(self.expression, start):
+            if local > end:
+                break
+            found.append(local)
+        return found
+
     def on(self, zone: ZoneInfo, day: date) -> list[Slot]:
         """The slots that come on a local date, ascending, one per instant.
 

@@ -63,6 +63,17 @@ class Calendar:
             period = self.following(period)
         return found
 
+    def between(self, first: date, last: date, over: datetime, most: int) -> list[datetime]:
+        """The periods that begin from ``first`` to ``last``, no later than ``over``, and that of ``first``.
+
+        At most ``most`` + 1, so that too many can be told.
+        """
+        end = min(datetime.combine(last, time.max), over)
+        found = [self.begin(_midnight(first))]
+        while len(found) <= most and (following := self.following(found[-1])) <= end:
+            found.append(following)
+        return [period for period in found if period <= over]
+
     def final_at(self, period: datetime) -> datetime:
         """When its last date is over in every zone (naive UTC)."""
         return self.following(period) + EVERYWHERE_OVER

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from css_inline import CSSInliner
-from jinja2 import BaseLoader, Environment, StrictUndefined, Template
+from jinja2 import BaseLoader, Environment, StrictUndefined, Template, TemplateError
 
 from service.domain.dashboard import Kind
 from service.domain.plain import clean, shorten
@@ -47,6 +47,10 @@ class Rendered:
     subject: str
     text: str
     html: str
+
+
+RenderError = TemplateError
+"""A template and the facts do not fit together."""
 
 
 @dataclass(frozen=True, slots=True)

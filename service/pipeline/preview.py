@@ -20,6 +20,7 @@ from service.jobs import find
 from service.jobs.job import Job
 from service.mail import samples
 from service.mail.message import Composer, Letter
+from service.mail.render import Notice, RenderError
 from service.mail.words import words_for
 from service.pipeline.runner import Runner
 from service.store import queries
@@ -27,6 +28,7 @@ from service.store import queries
 _SQL = queries.load(__file__)
 _TOKEN_BYTES = 24
 _NOBODY = "nobody@example.org"
+_HIDDEN = "links-are-hidden-from-viewers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,16 @@ class Preview:
     text: str
     html: str
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A message of the outbox in words. A mail has ``mail``, an in-app notification ``notice``."""
+
+    channel: str
+    state: str
+    mail: Preview | None
+    notice: Notice | None
 
 
 class Previewer:
@@ -96,6 +108,22 @@ class Previewer:
         if not result.accepted:
             raise MailRefused(f"The mail server did not take it ({result.phase}): {result.reply}")
         return letter.message_id
+
+    async def delivered(self, delivery: int, *, links: bool) -> Delivered | None:
+        """A message of the outbox as it was, or would be, sent: made of its frozen facts. None: unknown.
+
+        ``links`` False: the links of the mail lead to nobody's preferences, for whoever may only look.
+        Raises NothingToSay where its template does not fit the facts any more.
+        """
+        row = await self._pool.fetchrow(_SQL["delivery"], delivery)
+        if row is None:
+            return None
+        try:
+            mail = self._shown(_stored(row, links=links)) if row["channel"] == Channel.EMAIL else None
+        except (ValueError, KeyError, TypeError, RenderError) as error:
+            raise NothingToSay(f"This message can no longer be composed: {error}") from None
+        notice = Notice(row["title"], row["message"], row["button"]) if row["title"] is not None else None
+        return Delivered(row["channel"], row["state"], mail, notice)
 
     async def _letter(self, ask: Ask) -> Letter:
         job = find(self._jobs, ask.job_type, ask.job_name)
@@ -179,3 +207,10 @@ class Previewer:
         envelope = Envelope(0, self._composer.sender, letter.address, self._compose(letter))
         await self._transport.send([envelope], granted, noted)
         return results[0]
+
+
+def _stored(row: asyncpg.Record, *, links: bool) -> Letter:
+    """The letter of a row of the outbox; the same bytes as when it was sent, but for hidden links."""
+    same = ("template", "facts", "recipient_name", "address", "message_id", "message_date", "job", "locale")
+    token = row["token"] if links else _HIDDEN
+    return Letter(**{name: row[name] for name in same}, token=token, kind=Kind(row["kind"]))

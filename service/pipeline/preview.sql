@@ -9,3 +9,10 @@ SELECT service.now()
 -- name: remark
 -- Leave a trace of a test mail. $1 who asked, $2 what was sent where.
 INSERT INTO service.audit (who, act, what) VALUES ($1, 'test-send', $2)
+
+-- name: delivery
+-- A message of the outbox, whole; a notification in the words that are shown. $1 id.
+SELECT d.channel, d.state, d.template, d.facts, d.recipient_name, d.address, d.message_id, d.message_date, d.token, d.kind,
+       d.job, d.locale, n.title, n.message, n.action ->> 'buttonText' AS button
+FROM service.delivery AS d LEFT JOIN service.notification AS n ON n.delivery_id = d.id
+WHERE d.id = $1

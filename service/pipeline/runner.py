@@ -269,6 +269,18 @@ class Runner:
         tick = replace(self._rehearsal(job_id, as_of, user_id, force=force), confirm=confirm)
         if job.work:
             return await self._rehearse_work(job, tick)
+        return await self._rehearse_decisions(job, tick)
+
+    async def foresee(self, job_id: str, slot: datetime, zones: tuple[str, ...] | None) -> RunResult:
+        """Decide a slot to come for the slot groups whose slot it is (None: everybody), as things stand now.
+
+        Writes nothing. Raises SourceUnavailable, SchemaUnknown.
+        """
+        await self._refresh()
+        tick = replace(self._rehearsal(job_id, slot, None, force=False), zones=zones, trigger=Trigger.CRON)
+        return await self._rehearse_decisions(self._jobs[job_id], tick)
+
+    async def _rehearse_decisions(self, job: Job, tick: Tick) -> RunResult:
         counts: Counter[str] = Counter()
         sample: list[dict[str, Any]] = []
         now = await self._ledger.now()

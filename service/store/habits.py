@@ -37,6 +37,19 @@ async def make_profiles(connection: asyncpg.Connection, users: Sequence[str], as
     return int(tag.rpartition(" ")[2])
 
 
+async def stored(pool: asyncpg.Pool, user: str) -> dict[str, Any] | None:
+    """The profile of a user as it was last made; None: there is none."""
+    row = await pool.fetchrow(_SQL["stored"], user)
+    if row is None:
+        return None
+    return {
+        "userId": row["user_id"],
+        "asOf": row["as_of"],
+        "computedAt": row["computed_at"],
+        "figures": row["figures"],
+    }
+
+
 def _profiles(rows: Sequence[asyncpg.Record], as_of: date, model: Model | None) -> list[str]:
     return [json.dumps(profile(_person(row, as_of), as_of, model)) for row in rows]
 

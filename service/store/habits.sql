@@ -118,3 +118,7 @@ ORDER BY hashtext(d.user_id), d.user_id LIMIT 5000
 -- name: model
 -- The latest churn model.
 SELECT figures FROM service.rollup WHERE statistic = 'churnModel' ORDER BY period DESC LIMIT 1
+
+-- name: stored
+-- Somebody's profile. $1 user.
+SELECT user_id, figures, as_of, computed_at FROM service.user_profile WHERE user_id = $1

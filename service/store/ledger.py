@@ -227,16 +227,19 @@ class Ledger:
         *,
         request_key: str | None = None,
         delay: timedelta = _NOTHING,
+        connection: Connection | None = None,
     ) -> Run:
         """Ask for a run (manual, or once after ``delay``); the same request key gives the same run.
 
-        ``nominal_at`` None: the moment it is due. Raises AlreadyRunning for a manual run of a running job.
+        ``nominal_at`` None: the moment it is due. ``connection``: in its transaction.
+        Raises AlreadyRunning for a manual run of a running job.
         """
         if trigger is Trigger.MANUAL and await self._pool.fetchval(_SQL["running"], job) is not None:
             raise AlreadyRunning(f"{job} is already running")
         values = (job, str(trigger), nominal_at, dict(options or {}), request_key, delay)
-        row = await self._pool.fetchrow(_SQL["request"], *values)
-        row = row or await self._pool.fetchrow(_SQL["requested"], job, request_key)
+        ask = connection or self._pool
+        row = await ask.fetchrow(_SQL["request"], *values)
+        row = row or await ask.fetchrow(_SQL["requested"], job, request_key)
         assert row is not None
         return _run(row)
 

@@ -14,6 +14,8 @@ from service.store import queries
 from service.store.planning import known_from_row
 
 _SQL = queries.load(__file__)
+_LAST_CHARACTER = "\U0010ffff"
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,31 @@ class Settlement:
     reply: str | None = None
     delay: timedelta | None = None
     refund: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which messages; None: any. ``since`` and ``until``: local dates, both included.
+
+    ``address``: how the recipient's address begins.
+    """
+
+    user: str | None = None
+    job: str | None = None
+    reason: str | None = None
+    since: date | None = None
+    until: date | None = None
+    address: str | None = None
+
+    @property
+    def values(self) -> tuple[str | date | None, ...]:
+        """As the queries take them."""
+        return (self.user, self.job, self.reason, self.since, self.until, *address_range(self.address))
+
+
+def address_range(prefix: str | None) -> tuple[str | None, str | None]:
+    """Between which addresses, in lower case and byte order, those lie that begin like this."""
+    return (None, None) if prefix is None else (prefix.lower(), prefix.lower() + _LAST_CHARACTER)
 
 
 class Outbox:
@@ -151,13 +178,28 @@ class Outbox:
         """Mails by state."""
         return {row["state"]: row["n"] for row in await self._pool.fetch(_SQL["counts"])}
 
-    async def resend(self, id: int) -> bool:  # noqa: A002
+    async def resend(self, id: int, connection: Connection | None = None) -> bool:  # noqa: A002
         """Send a message again that failed, expired or is unconfirmed. False: it is in no such state."""
-        return await self._pool.fetchval(_SQL["resend"], id) is not None
+        return await (connection or self._pool).fetchval(_SQL["resend"], id) is not None
 
-    async def cancel(self, id: int) -> bool:  # noqa: A002
+    async def cancel(self, id: int, connection: Connection | None = None) -> bool:  # noqa: A002
         """Take back a message that has not left. False: it has, or there is none."""
-        return await self._pool.fetchval(_SQL["cancel"], id) is not None
+        return await (connection or self._pool).fetchval(_SQL["cancel"], id) is not None
+
+    async def retry(self, id: int, connection: Connection | None = None) -> bool:  # noqa: A002
+        """Plan a failed mail again, within its usefulness. False: it did not fail, or it is too late."""
+        return await (connection or self._pool).fetchval(_SQL["retry"], id) is not None
+
+    async def retry_failed(
+        self, which: Selection, limit: int, *, dry_run: bool = False, connection: Connection | None = None
+    ) -> dict[str, int]:
+        """Plan up to ``limit`` of these failed mails again, oldest first; ``dry_run`` only counts.
+
+        Returns matched, retryable, retried, and what cannot be sent: expired, suppressed.
+        """
+        row = await (connection or self._pool).fetchrow(_SQL["retry_failed"], *which.values, limit, dry_run)
+        assert row
+        return dict(row)
 
 
 def _claimed(row: asyncpg.Record) -> Claimed:

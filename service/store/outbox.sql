@@ -184,5 +184,42 @@ RETURNING id
 
 -- name: cancel
 -- Take back a message that has not left.
-UPDATE service.delivery SET state = 'cancelled', settled_at = service.now()
-WHERE id = $1 AND state = 'planned' RETURNING id
+WITH cancelled AS (
+    UPDATE service.delivery SET state = 'cancelled', settled_at = service.now()
+    WHERE id = $1 AND state = 'planned' RETURNING id
+), withdrawn AS (
+    UPDATE service.notification SET withdrawn_at = service.now(), write_at = NULL
+    WHERE delivery_id IN (SELECT id FROM cancelled)
+)
+SELECT id FROM cancelled
+
+-- name: retry
+-- Plan a failed mail again while it is useful. $1 id.
+UPDATE service.delivery SET state = 'planned', reason = NULL, settled_at = NULL, attempt = 0, owner = NULL,
+                            not_before = service.now()
+WHERE id = $1 AND channel = 'email' AND state = 'failed' AND expires_at > service.now() RETURNING id
+
+-- name: retry_failed
+-- The same for all that fit. NULL means any: $1 user, $2 job, $3 reason, $4 and $5 first and last local date, $6 and $7 where
+-- addresses (lower case) begin and end; $8 at most, oldest first; $9: only count. What cannot be sent is counted by why.
+WITH found AS MATERIALIZED (
+    SELECT d.id, CASE WHEN d.expires_at <= service.now() THEN 'expired'
+                      WHEN EXISTS (SELECT FROM service.suppression AS s WHERE s.address = lower(d.address)) THEN 'suppressed'
+                      ELSE 'retryable' END AS fate
+    FROM service.delivery AS d
+    WHERE d.state = 'failed' AND d.channel = 'email'
+      AND ($1::text IS NULL OR d.user_id = $1) AND ($2::text IS NULL OR d.job = $2)
+      AND ($3::text IS NULL OR d.reason = $3)
+      AND ($4::date IS NULL OR d.local_date >= $4) AND ($5::date IS NULL OR d.local_date <= $5)
+      AND ($6::text IS NULL OR (lower(d.address) COLLATE "C" >= $6 AND lower(d.address) COLLATE "C" < $7))
+), again AS (
+    UPDATE service.delivery SET state = 'planned', reason = NULL, settled_at = NULL, attempt = 0, owner = NULL,
+                                not_before = service.now()
+    WHERE NOT $9::boolean AND state = 'failed'
+      AND id = ANY (ARRAY(SELECT id FROM found WHERE fate = 'retryable' ORDER BY id LIMIT $8))
+    RETURNING id
+)
+SELECT (SELECT count(*) FROM found) AS matched, (SELECT count(*) FROM again) AS retried,
+       (SELECT count(*) FROM found WHERE fate = 'retryable') AS retryable,
+       (SELECT count(*) FROM found WHERE fate = 'expired') AS expired,
+       (SELECT count(*) FROM found WHERE fate = 'suppressed') AS suppressed

@@ -112,6 +112,18 @@ async def again(connection: asyncpg.Connection, statistic: Statistic, period: da
     await connection.execute(_SQL["mark_period"], statistic, period)
 
 
+async def there(
+    connection: asyncpg.Connection, statistic: Statistic, first: datetime, last: datetime
+) -> set[datetime]:
+    """Which periods from ``first`` to ``last`` (both included) have their row."""
+    return {row["period"] for row in await connection.fetch(_SQL["rows"], statistic, first, last)}
+
+
+async def mark(connection: asyncpg.Connection, statistic: Statistic, periods: Sequence[datetime]) -> None:
+    """Let these periods be derived again by the next run, also those before the first that has a row."""
+    await connection.execute(_SQL["mark_all"], statistic, list(periods))
+
+
 async def watermark(connection: asyncpg.Connection, statistic: Statistic) -> datetime | None:
     """The last period of a statistic that has its row, with all before it; None: none has."""
     row = await connection.fetchrow(_SQL["watermark"], statistic)

@@ -158,6 +158,16 @@ INSERT INTO service.stale_period (statistic, period)
 SELECT $1, $2 FROM service.watermark WHERE statistic = $1 AND through >= $2
 ON CONFLICT DO NOTHING
 
+-- name: rows
+-- Which periods from $2 to $3 of a statistic have their row.
+SELECT period FROM service.rollup WHERE statistic = $1 AND period BETWEEN $2 AND $3 ORDER BY period
+
+-- name: mark_all
+-- Derive these periods again; those after the watermark are derived anyway.
+INSERT INTO service.stale_period (statistic, period)
+SELECT $1, p FROM unnest($2::timestamp[]) AS p JOIN service.watermark AS w ON w.statistic = $1 AND w.through >= p
+ON CONFLICT DO NOTHING
+
 -- name: stale_periods
 -- The oldest stale periods of a statistic.
 SELECT period FROM service.stale_period WHERE statistic = $1 ORDER BY period LIMIT $2

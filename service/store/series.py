@@ -174,6 +174,103 @@ def _verdict_from_json(stored: Mapping[str, Any]) -> Verdict:
 
 # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 
+SHOWN = {Cadence.HOUR: 7, Cadence.DAY: 84}
+"""How many dates are shown of a series where nobody named a range."""
+MOST = 10_000
+"""Points that are read at once."""
+_AHEAD = {Cadence.HOUR: 24, Cadence.DAY: 7}
+_STEP = {Cadence.HOUR: timedelta(hours=1), Cadence.DAY: timedelta(days=1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """A series as far as it has come (``through``: its last point), and its next 24 hours or 7 days.
+
+    ``forecast`` is empty while too little is known, or where the state is of another version.
+    """
+
+    cadence: Cadence
+    measure: str
+    through: datetime
+    forecast: list[dict[str, Any]]
+
+
+async def watched(pool: asyncpg.Pool) -> list[dict[str, Any]]:
+    """Every series, by name."""
+    return [
+        {
+            "name": row["name"],
+            "cadence": row["cadence"],
+            "measure": row["measure"],
+            "through": _point(row["through"], Cadence(row["cadence"])),
+            "anomalyOpen": row["open"],
+        }
+        for row in await pool.fetch(_SQL["watched"])
+    ]
+
+
+async def outlook(pool: asyncpg.Pool, name: str) -> Outlook | None:
+    """How a series stands and what is expected of it next, from the stored state. None: there is none."""
+    row = await pool.fetchrow(_SQL["stored"], name)
+    if row is None:
+        return None
+    cadence, through = Cadence(row["state"]["cadence"]), row["through"]
+    coming = [through + (n + 1) * _STEP[cadence] for n in range(_AHEAD[cadence])]
+    forecast = await asyncio.to_thread(_forecast, row["state"], [_point(at, cadence) for at in coming])
+    return Outlook(cadence, row["state"]["measure"], through, forecast)
+
+
+def _forecast(stored: Mapping[str, Any], coming: Sequence[date]) -> list[dict[str, Any]]:
+    try:
+        ranges = anomaly.forecast(State.from_json(stored), coming)
+    except ValueError:
+        return []
+    return [_rounded(asdict(one)) for one in ranges]
+
+
+async def points(
+    pool: asyncpg.Pool, name: str, cadence: Cadence, since: date, until: date
+) -> list[dict[str, Any]] | None:
+    """Points on dates in UTC, both included, oldest first; None: there are more than ``MOST``.
+
+    ``expected``, ``low``, ``high`` and ``score`` are None where too little was known for a verdict.
+    """
+    rows = await pool.fetch(_SQL["chart"], name, since, until, MOST + 1)
+    if len(rows) > MOST:
+        return None
+    return [_rounded(dict(row) | {"at": _point(row["at"], cadence)}) for row in rows]
+
+
+async def anomalies(
+    pool: asyncpg.Pool,
+    name: str | None,
+    severity: str | None,
+    span: tuple[date | None, date | None],
+    *,
+    is_open: bool | None,
+    before: int | None,
+    limit: int,
+) -> list[dict[str, Any]]:
+    """Anomalies, newest first, that touch the dates of ``span`` (UTC, both included)."""
+    rows = await pool.fetch(_SQL["anomalies"], name, severity, *span, is_open, before, limit)
+    return [_anomaly(row) for row in rows]
+
+
+def _anomaly(row: asyncpg.Record) -> dict[str, Any]:
+    cadence = Cadence(row["cadence"])
+    numbers = ("value", "expected", "low", "high", "score")
+    plain = ("id", "series", "severity", "direction", "explanation", *numbers)
+    return _rounded({name: row[name] for name in plain}) | {
+        "since": _point(row["since"], cadence),
+        "until": _point(row["until"], cadence),
+        "openedAt": row["opened_at"],
+        "closedAt": row["closed_at"],
+    }
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
+
 
 async def ranges(
     pool: asyncpg.Pool, names: Sequence[str], since: date, until: date
@@ -186,7 +283,7 @@ async def ranges(
     return found
 
 
-async def anomalies(pool: asyncpg.Pool, since: date, until: date, limit: int = 200) -> list[dict[str, Any]]:
+async def marks(pool: asyncpg.Pool, since: date, until: date, limit: int = 200) -> list[dict[str, Any]]:
     """Anomalies of all series that touch these dates (UTC, both included), newest first."""
     rows = await pool.fetch(_SQL["anomalies_of"], *_within(since, until), limit)
     return [dict(row) for row in rows]

@@ -69,3 +69,31 @@ WHERE series = ANY ($1::text[]) AND at >= $2 AND at < $3 ORDER BY series, at
 -- Anomalies that touch [$1, $2), newest first, at most $3; peak: where it was furthest away.
 SELECT series, since, until, severity, direction, value, explanation, closed_at, detail ->> 'at' AS peak
 FROM service.anomaly WHERE since < $2 AND until >= $1 ORDER BY since DESC, series LIMIT $3
+
+-- name: watched
+-- Every series, and whether something is out of the ordinary in it now.
+SELECT s.name, s.state ->> 'cadence' AS cadence, s.state ->> 'measure' AS measure, s.through,
+       EXISTS (SELECT FROM service.anomaly AS a WHERE a.series = s.name AND a.closed_at IS NULL) AS open
+FROM service.series AS s ORDER BY s.name
+
+-- name: stored
+-- What the detector remembers of a series. $1 name.
+SELECT state, through FROM service.series WHERE name = $1
+
+-- name: chart
+-- Points of series $1 on the dates in UTC from $2 to $3, both included; $4 at most.
+SELECT at, value, expected, low, high, score FROM service.series_point
+WHERE series = $1 AND at >= $2::date::timestamp AT TIME ZONE 'UTC' AND at < ($3::date + 1)::timestamp AT TIME ZONE 'UTC'
+ORDER BY at LIMIT $4
+
+-- name: anomalies
+-- Newest first. NULL means any: $1 series, $2 severity, $3 and $4 the dates in UTC that it touches, $5 open or over,
+-- $6 before id; $7 limit.
+SELECT id, series, since, until, severity, direction, value, expected, low, high, score, explanation, opened_at, closed_at,
+       detail ->> 'cadence' AS cadence
+FROM service.anomaly
+WHERE ($1::text IS NULL OR series = $1) AND ($2::text IS NULL OR severity = $2)
+  AND ($3::date IS NULL OR until >= $3::timestamp AT TIME ZONE 'UTC')
+  AND ($4::date IS NULL OR since < ($4::date + 1)::timestamp AT TIME ZONE 'UTC')
+  AND ($5::boolean IS NULL OR (closed_at IS NULL) = $5) AND ($6::bigint IS NULL OR id < $6)
+ORDER BY id DESC LIMIT $7

@@ -82,7 +82,7 @@ async def test_metrics_tell_what_waits_and_outlive_the_database(pool: asyncpg.Po
     await delivery(pool)
     async with admin(pool) as given:
         text = await (await given.client.get("/metrics")).text()
-        assert 'jobs_backlog{job="reminder.goalDeadlines",state="planned",what="delivery"} 1.0' in text
+        assert 'jobs_backlog{job_name="reminder.goalDeadlines",state="planned",what="delivery"} 1.0' in text
         await pool.close()
         assert "jobs_database_up 0.0" in await (await given.client.get("/metrics")).text()
         assert (await given.client.get("/livez")).status == 200

@@ -1,0 +1,42 @@
+-- name: backlog
+-- What waits or is under way, from the partial indexes only: a scrape must stay cheap.
+SELECT 'run' AS what, job, state, count(*) AS n FROM service.job_run WHERE state IN ('pending', 'running') GROUP BY job, state
+UNION ALL
+SELECT 'delivery', job, state, count(*) FROM service.delivery WHERE state = 'planned' GROUP BY job, state
+UNION ALL
+SELECT 'delivery', job, state, count(*) FROM service.delivery WHERE state IN ('claimed', 'sending') GROUP BY job, state
+
+-- name: successes
+-- Seconds since each job last succeeded, by the database's clock.
+SELECT d.job, extract(epoch FROM service.now() - s.finished_at)::float8 AS age
+FROM service.job_def d
+CROSS JOIN LATERAL (SELECT finished_at FROM service.job_run r
+                    WHERE r.job = d.job AND r.state IN ('succeeded', 'partial')
+                    ORDER BY r.nominal_at DESC LIMIT 1) s
+
+-- name: recent
+-- Runs that were due in the last 24 hours, by job and state; how late the newest scheduled one began.
+SELECT d.job, coalesce(r.states, '{}') AS states, r.lateness
+FROM service.job_def AS d
+CROSS JOIN LATERAL (
+    SELECT jsonb_object_agg(state, n) AS states, (array_agg(late ORDER BY newest DESC) FILTER (WHERE late IS NOT NULL))[1] AS lateness
+    FROM (SELECT state, count(*) AS n, max(nominal_at) FILTER (WHERE started_at IS NOT NULL AND trigger = 'cron') AS newest,
+                 (array_agg(extract(epoch FROM started_at - nominal_at)::float8 ORDER BY nominal_at DESC)
+                     FILTER (WHERE started_at IS NOT NULL AND trigger = 'cron'))[1] AS late
+          FROM service.job_run WHERE job = d.job AND nominal_at > service.now() - interval '24 hours'
+            AND nominal_at <= service.now() GROUP BY state) AS by_state) AS r
+
+-- name: undecided
+-- Seconds since the instant up to which each job's slots are decided.
+SELECT job, extract(epoch FROM service.now() - materialized_through)::float8 AS age FROM service.job_def
+
+-- name: waiting
+-- Seconds by which the oldest message that is due has been waiting, NULL: none is due.
+SELECT extract(epoch FROM service.now() - min(not_before))::float8 FROM service.delivery
+WHERE state = 'planned' AND not_before <= service.now()
+
+-- name: open
+-- What is wrong or out of the ordinary now.
+SELECT 'alert' AS what, name, 1 AS n FROM service.alert WHERE cleared_at IS NULL
+UNION ALL
+SELECT 'anomaly', severity, count(*) FROM service.anomaly WHERE closed_at IS NULL GROUP BY severity

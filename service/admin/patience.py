@@ -1,0 +1,54 @@
+"""Asking something that may hang: the answer, or word that there is none, comes in time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_GIVEN_UP = 30.0
+"""Seconds after which a question is asked anew although nobody answered it."""
+
+
+class Patience(Generic[T]):
+    """One question at a time, shared by whoever asks meanwhile.
+
+    ``deadline``: seconds that a question may take; ``fresh``: seconds for which its answer is good. A driver
+    may not let go of a connection that hangs, so the question goes on by itself and nobody waits for it.
+    """
+
+    def __init__(self, question: Callable[[], Awaitable[T]], *, deadline: float, fresh: float = 0.0) -> None:
+        self._question = question
+        self._deadline = deadline
+        self._fresh = fresh
+        self._asked: asyncio.Future[T] | None = None
+        self._since = 0.0
+        self._answered = 0.0
+
+    async def ask(self) -> T:
+        """The answer. TimeoutError: none within the deadline, or still none since; raises what it raised."""
+        loop = asyncio.get_running_loop()
+        asked = self._asked
+        if asked is None or self._old(asked, loop.time()):
+            asked = self._asked = asyncio.ensure_future(self._question())
+            asked.add_done_callback(self._note)
+            self._since = loop.time()
+        if not asked.done():
+            left = self._since + self._deadline - loop.time()
+            await asyncio.wait({asked}, timeout=max(left, 0))
+        if not asked.done():
+            raise TimeoutError
+        return asked.result()
+
+    def _old(self, asked: "asyncio.Future[T]", now: float) -> bool:
+        if asked.done():
+            return now - self._answered >= self._fresh
+        if now - self._since >= _GIVEN_UP:
+            asked.cancel()
+            return True
+        return False
+
+    def _note(self, asked: "asyncio.Future[T]") -> None:
+        self._answered = asyncio.get_running_loop().time()
+        if not asked.cancelled():
+            asked.exception()  # whoever asked in time has heard of it

@@ -1,0 +1,109 @@
+"""What happened and what is out of the ordinary: audit log, alerts, anomalies, series, people's profiles."""
+
+from datetime import timedelta
+from typing import Any
+
+from aiohttp import web
+
+from service.admin import body
+from service.admin.access import Refused
+from service.admin.deps import DEPS
+from service.domain.anomaly import Severity
+from service.errors import BadRequest
+from service.store import habits, queries, series
+from service.store.export import dumps
+
+_SQL = queries.load(__file__)
+_PAGE = frozenset({"limit", "before"})
+_TRUTH = frozenset({"true", "false"})
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/api/admin/audit")
+async def audit(request: web.Request) -> web.Response:
+    """Who did what, newest first."""
+    body.known(request, _PAGE | {"who", "act", "from", "to"})
+    asked, size = request.query, body.limit(request)
+    rows = await request.app[DEPS].pool.fetch(
+        _SQL["audit"], asked.get("who"), asked.get("act"), *body.span(request), body.before(request), size
+    )
+    found = [dict(row) for row in rows]
+    return _answer({"data": found, "next": body.following(rows, size)})
+
+
+@routes.get("/api/admin/alerts")
+async def alerts(request: web.Request) -> web.Response:
+    """What is, or was, wrong for hours; newest first."""
+    body.known(request, _PAGE | {"open"})
+    size = body.limit(request)
+    rows = await request.app[DEPS].pool.fetch(_SQL["alerts"], _open(request), body.before(request), size)
+    found = [
+        {"id": row["id"], "name": row["name"], "detail": row["detail"]}
+        | body.times(row, "raised_at", "cleared_at")
+        for row in rows
+    ]
+    return _answer({"data": found, "next": body.following(rows, size)})
+
+
+@routes.get("/api/admin/analytics/anomalies")
+async def anomalies(request: web.Request) -> web.Response:
+    """Anomalies, newest first: open ones have no ``closedAt``."""
+    body.known(request, _PAGE | {"open", "series", "severity", "from", "to"})
+    size, asked = body.limit(request), request.query
+    found = await series.anomalies(
+        request.app[DEPS].pool,
+        asked.get("series"),
+        body.one_of(request, "severity", frozenset(Severity)),
+        body.span(request),
+        is_open=_open(request),
+        before=body.before(request),
+        limit=size,
+    )
+    return _answer({"data": found, "next": found[-1]["id"] if len(found) == size else None})
+
+
+@routes.get("/api/admin/analytics/series")
+async def watched(request: web.Request) -> web.Response:
+    """The series that the detector watches."""
+    body.known(request, frozenset())
+    return _answer({"data": await series.watched(request.app[DEPS].pool)})
+
+
+@routes.get("/api/admin/analytics/series/{name}")
+async def one_series(request: web.Request) -> web.Response:
+    """Points with their expected ranges, and a forecast of what is to come."""
+    body.known(request, frozenset({"from", "to"}))
+    pool, name = request.app[DEPS].pool, request.match_info["name"]
+    told = await series.outlook(pool, name)
+    if told is None:
+        known = ", ".join(one["name"] for one in await series.watched(pool)) or "none yet"
+        raise Refused(404, f"Unknown series: {name}; known: {known}")
+    since, until = body.span(request)
+    until = until or told.through.date()
+    since = since or until - timedelta(days=series.SHOWN[told.cadence] - 1)
+    points = await series.points(pool, name, told.cadence, since, until)
+    if points is None:
+        raise BadRequest(f"from and to hold more than {series.MOST} points; choose a shorter range")
+    shown = {"name": name, "cadence": told.cadence, "measure": told.measure, "from": since, "to": until}
+    return _answer({"data": shown | {"points": points, "forecast": told.forecast}})
+
+
+@routes.get("/api/admin/users/{id}/profile")
+async def profile(request: web.Request) -> web.Response:
+    """What is known of somebody's habits."""
+    body.known(request, frozenset())
+    user = request.match_info["id"]
+    found = await habits.stored(request.app[DEPS].pool, user)
+    if found is None:
+        raise Refused(404, f"No profile of {user}: userBehavior makes them for who was active in 90 days")
+    return _answer({"data": found})
+
+
+def _open(request: web.Request) -> bool | None:
+    word = body.one_of(request, "open", _TRUTH)
+    return None if word is None else word == "true"
+
+
+def _answer(found: dict[str, Any]) -> web.Response:
+    return web.Response(text=dumps({"success": True, **found}), content_type="application/json")
