@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -33,34 +34,41 @@ _BROKEN = (pa.ArrowException, OSError, TypeError, ValueError, KeyError, Overflow
 
 
 class Writer:
-    """Writes a file under a passing name; ``finish`` gives it its own, on disk for good."""
+    """Writes a file under a passing name; ``finish`` gives it its own, on disk for good.
+
+    One call at a time: a run that is cancelled abandons the file while a thread may still be writing.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._passing = path.with_name(f"{path.name}.tmp")
         self._hash = RowHash()
+        self._turn = threading.Lock()
         self._file = pq.ParquetWriter(self._passing, _SCHEMA, compression="zstd", compression_level=3)
 
     def add(self, rows: Sequence[Row]) -> None:
         """One row group."""
         columns = zip(*map(astuple, rows), strict=True)
         arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
-        self._file.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA))
-        self._hash.add(rows)
+        with self._turn:
+            self._file.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA))
+            self._hash.add(rows)
 
     def finish(self) -> Proof:
         """Close, make durable, give the file its name. What is proved is what was meant to be written."""
-        self._file.close()
-        _fsync(self._passing)
-        file_hash, size = file_hash_of(self._passing)
-        self._passing.rename(self._path)
-        _fsync(self._path.parent)
+        with self._turn:
+            self._file.close()
+            _fsync(self._passing)
+            file_hash, size = file_hash_of(self._passing)
+            self._passing.rename(self._path)
+            _fsync(self._path.parent)
         return Proof(self._hash.rows, size, self._hash.hex, file_hash)
 
     def abandon(self) -> None:
         """Leave nothing behind."""
-        self._file.close()
-        self._passing.unlink(missing_ok=True)
+        with self._turn:
+            self._file.close()
+            self._passing.unlink(missing_ok=True)
 
 
 def put_text(path: Path, text: str) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from service.domain.archive import Keeping, months, too_much
 from service.errors import ArchiveDamaged
+from service.jobs.analytics import data_cleanup
+from service.store import archive
 from tests.analytics.archiving import CLEANUP, JANUARY, MONTHS, Case, session
 from tests.given import World
 from tests.sources.conftest import Dashboard, PostgresDashboard
@@ -212,6 +214,41 @@ async def test_a_file_that_lost_rows_does_not_replace_the_truth(case: Case) -> N
     assert result.state == "failed"
     assert result.error is not None
     assert "lacks 1 sessions" in result.error
+
+
+async def test_a_run_ends_with_its_time_and_the_next_goes_on(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "BATCH", 7)
+    turns = iter([False] * 3 + [True] * 1000)
+    monkeypatch.setattr(data_cleanup._Turn, "_late", lambda _self: next(turns))
+
+    first = await case.clean()
+    monkeypatch.undo()
+
+    assert first.state == "succeeded"
+    assert 0 < len(await case.noted()) < 60
+    assert {f.state for f in await case.archive.files(case.world.pool)} == {"verified"}
+    assert (await case.clean()).state == "succeeded"
+    assert len(case.archived()) == 60
+    assert len(await case.stored()) == 300
+    none = await (await case.runner(budget=timedelta(0))).run_manual(CLEANUP)
+    assert none.state == "succeeded"
+
+
+async def test_a_written_file_that_did_not_survive_is_given_up(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def verify(*_: Any) -> None:
+        raise ArchiveDamaged("the disk is gone")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(case.archive, "verify", verify)
+        assert (await case.clean()).state == "failed"
+    next(case.folder.glob("*.parquet")).unlink()
+
+    assert (await case.clean()).state == "succeeded"
+    assert len(case.archived()) == 60
 
 
 async def test_rows_on_which_others_rest_stay(

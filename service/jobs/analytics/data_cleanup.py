@@ -8,12 +8,16 @@ far each file has come stands in the database (see ``service.store.archive``).
 import asyncio
 from datetime import date, datetime, timedelta
 
+import structlog
+
 from service.domain.archive import Name, months, too_much
-from service.errors import CleanupRefused
+from service.errors import ArchiveDamaged, CleanupRefused
 from service.jobs import statistics
 from service.jobs.job import CatchUp, Desk, Job, JobType, TimeMode
 from service.store import retention
 from service.store.archive import Archive, File
+
+log = structlog.get_logger()
 
 _ATTEMPTS = 3
 """How often a month is written in one run, when its sessions are edited meanwhile."""
@@ -35,6 +39,7 @@ async def work(desk: Desk) -> None:
     async with archive.alone():
         turn = _Turn(desk, archive)
         await turn.finish_started()
+        await archive.rewrite()
         await statistics.absorb(desk)
         await _allow(desk, archive, await _count(desk, archive))
         await turn.archive_all()
@@ -116,11 +121,18 @@ class _Turn:
         for file in await self._files():
             if file.state == "verified":
                 await self._remove(file)
-            elif file.state == "written":
-                await self._verify(file)
-            elif file.state == "planned":
+            elif file.state == "planned" or (file.state == "written" and not await self._went_on(file)):
                 async with self._desk.step() as connection:
                     await self._archive.give_up(connection, file.name)
+
+    async def _went_on(self, file: File) -> bool:
+        """False: what was written did not survive; nothing was removed on its account."""
+        try:
+            await self._verify(file)
+        except ArchiveDamaged as error:
+            log.warning("archive file given up", file=file.name.data, error=str(error))
+            return False
+        return True
 
     async def archive_all(self) -> None:
         """Every month that has something to go, oldest first, as far as the time reaches."""
