@@ -42,6 +42,7 @@ async def asked(given: Admin, path: str) -> Any:
 
 
 def section(page: str, name: str) -> str:
+    found: str
     [found] = re.findall(rf'<section[^>]* aria-labelledby="{name}">(.*?)</section>', page, re.DOTALL)
     return found
 
