@@ -385,18 +385,30 @@ async def _demo(settings: Settings, options: argparse.Namespace) -> Exit:
     async with app.open_service(settings) as service:
         if service.databases.sample:
             today = (await service.ledger.now()).date()
-            await sample.write(service.databases.dashboard, sample.people(1, today))
+            await sample.write(service.databases.dashboard, sample.people(1, today, days=_DEMO_DAYS))
         http = await app.listen(service, inbox_page=settings.loopback)
         try:
             result = await service.runner.run_manual("reminder.goalDeadlines")
             await _drain(service)
             await _tell_demo(service, settings, result, token, options)
+            await _analyse(service, stop)
             await service.manager.initialize()
             await stop.wait()
         finally:
             await service.manager.shutdown()
             await http.cleanup()
     return Exit.DONE
+
+
+_DEMO_DAYS = 120
+_STATISTICS = ("dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBehavior")
+
+
+async def _analyse(service: app.Service, stop: asyncio.Event) -> None:
+    """Count what the sample's people did, so that the console has something to show at once."""
+    for name in _STATISTICS:
+        if not stop.is_set():
+            await service.runner.run_manual(f"analytics.{name}")
 
 
 async def _drain(service: app.Service) -> None:
@@ -458,8 +470,10 @@ async def _tell_demo(
     out.print(f"\nMails so far: {', '.join(f'{n} {state}' for state, n in sorted(states.items()))}")
     auth = f'-H "Authorization: Bearer {token}"'
     out.print(
-        f"\n[bold]Open[/]\n  inbox      {base}/inbox\n  contract   {base}/api/openapi.yaml"
-        f"\n  metrics    {base}/metrics\n\n[bold]Ask[/]\n  curl {auth} {base}/api/admin/jobs/status"
+        f"\n[bold]Open[/]\n  inbox      {base}/inbox\n  console    {base}/console  (token {token})"
+        f"\n  analytics  {base}/console/analytics  (fills in a few seconds)"
+        f"\n  contract   {base}/api/openapi.yaml\n  metrics    {base}/metrics"
+        f"\n\n[bold]Ask[/]\n  curl {auth} {base}/api/admin/jobs/status"
         f"\n  curl {auth} {base}/api/admin/jobs/history\n\nCtrl-C stops it.",
         highlight=False,
         soft_wrap=True,

@@ -6,12 +6,15 @@ All pictures go to ``artefacts/screenshots``; those that the README shows to ``d
 import asyncio
 import shutil
 import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 from playwright.async_api import Browser
 from prometheus_client import CollectorRegistry
 
@@ -19,7 +22,12 @@ from service.admin import AdminDeps, build_app
 from service.jobs import all_jobs
 from service.mail.samples import NAME, SAMPLES, Sample
 from service.pipeline.preview import Previewer
-from tests import chromium
+from service.settings import Settings
+from service.store import embedded
+from service.store.database import migrate, open_pool
+from service.store.ledger import Ledger
+from tests import chromium, lived
+from tests.admin.given import admin
 from tests.chromium import Scheme
 from tests.mail.cast import composer
 
@@ -31,6 +39,7 @@ _IN_README = {
     ("weekly_review_full", 800, "dark"),
     ("weekly_review_full", 320, "light"),
     ("console_mails", 1280, "light"),
+    ("console_analytics", 1280, "light"),
 }
 _WIDTHS = (320, 800)
 _CONSOLE_WIDTHS = (360, 1280)
@@ -40,6 +49,17 @@ _CONSOLE = {
     "console_source": "/console/mails/daily_check?part=source",
     "console_problem": "/console/mails/break_reminders?variant=none",
 }
+_LIVED = {
+    "console_analytics": "/console/analytics",
+    "console_analytics_year": "/console/analytics?range=1y&kind=monthly&mode=unbounded",
+    "console_system": "/console/system",
+}
+"""Pages of a service that has been at work for a year."""
+_VITALS = {
+    "rssBytes": 84_000_000, "cpuPercent": 1.4, "loopLagMs": {"p50": 0.31, "p95": 1.2, "p99": 6.4},
+    "poolSize": 10, "poolBusy": 2, "postgresPingMs": 0.62, "dashboardPingMs": 1.9,
+    "requests": 1840, "errors": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +130,23 @@ def our_pages() -> TestServer:
     return TestServer(build_app(deps), host="127.0.0.1")
 
 
+@asynccontextmanager
+async def lived_pages() -> AsyncIterator[BaseTestServer]:
+    """The console on a database in which a hundred people have lived a year."""
+    with tempfile.TemporaryDirectory(prefix="screenshots-", ignore_cleanup_errors=True) as folder:
+        dsn, server = await asyncio.to_thread(embedded.start, Path(folder) / "data")
+        pool = await open_pool(dsn)
+        try:
+            await migrate(pool)
+            await lived.year(pool, 100)
+            await Ledger(pool, "jobs-1", timedelta(seconds=60)).beat_replica("1.0.0", _VITALS)
+            async with admin(pool, tokens={}, version="1.0.0", settings=Settings().described()) as given:
+                yield given.client.server
+        finally:
+            await pool.close()
+            await asyncio.to_thread(server.stop)
+
+
 async def main() -> int:
     """Take them all; 1 where there is no browser."""
     if chromium.find() is None:
@@ -117,12 +154,13 @@ async def main() -> int:
         return 1
     ALL.mkdir(parents=True, exist_ok=True)
     KEPT.mkdir(parents=True, exist_ok=True)
-    async with chromium.browser() as browser, our_pages() as server:
+    async with chromium.browser() as browser, our_pages() as server, lived_pages() as busy:
         base = str(server.make_url("/")).rstrip("/")
         pages = {sample.name: page_of(sample) for sample in SAMPLES} | {
             "preferences": f"{base}/preferences/nobody"
         }
         console = {name: base + path for name, path in _CONSOLE.items()}
+        console |= {name: str(busy.make_url("/")).rstrip("/") + path for name, path in _LIVED.items()}
         taken = shots(pages, _WIDTHS) + shots(console, _CONSOLE_WIDTHS)
         for shot in taken:
             await photograph(browser, shot)

@@ -328,7 +328,7 @@ def _stretched(drawn: str) -> str:
     """Paths know no per cent, so they are drawn on a canvas that stretches across."""
     return (
         f'<svg viewBox="0 0 {_WIDE:.0f} {HEIGHT}" preserveAspectRatio="none" width="100%"'
-        f' height="{HEIGHT}">{drawn}</svg>'
+        f' height="{HEIGHT}" aria-hidden="true">{drawn}</svg>'
     )
 
 

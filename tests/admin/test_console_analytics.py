@@ -42,9 +42,9 @@ async def asked(given: Admin, path: str) -> Any:
 
 
 def section(page: str, name: str) -> str:
-    found: list[str] = re.findall(rf'<section[^>]* aria-labelledby="{name}">(.*?)</section>', page, re.DOTALL)
-    assert len(found) == 1
-    return found[0]
+    found: str
+    [found] = re.findall(rf'<section[^>]* aria-labelledby="{name}">(.*?)</section>', page, re.DOTALL)
+    return found
 
 
 def table(part: str) -> dict[str, list[str]]:

@@ -59,8 +59,8 @@ async def visit(
         yield found
     finally:
         await context.close()
-    assert found.complaints == []
-    assert found.foreign == []
+    assert found.complaints == [], found.complaints
+    assert found.foreign == [], found.foreign
 
 
 async def faults(page: Page) -> list[str]:

@@ -34,7 +34,7 @@ async def test_the_demo_shows_mails_answers_with_its_token_and_ends_gracefully(t
     async with process_of(tmp_path / "data", "demo", "--json") as (process, url):
         await until(lambda: _told(tmp_path / "stdout") is not None)
         said = _told(tmp_path / "stdout") or {}
-        async with aiohttp.ClientSession() as http:
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
             page = await (await http.get(f"{url}/inbox")).text()
             key = re.findall(r'href="(/inbox/\d+\.mail)"', page)[0]
             framed = await http.get(f"{url}{key}/html")
@@ -42,6 +42,9 @@ async def test_the_demo_shows_mails_answers_with_its_token_and_ends_gracefully(t
             status = await (await http.get(f"{url}/api/admin/jobs/status", headers=bearer)).json()
             refused = await http.get(f"{url}/api/admin/jobs/status")
             live = await http.get(f"{url}/livez")
+            form = {"token": said["token"], "next": "/console/system"}
+            entered = await http.post(f"{url}/console/sign-in", data=form, headers={"Origin": url})
+            system = await entered.text()
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(60):
             code = await process.wait()
@@ -51,6 +54,9 @@ async def test_the_demo_shows_mails_answers_with_its_token_and_ends_gracefully(t
     assert "sandbox" in framed.headers["Content-Security-Policy"]
     assert status["jobs"]["reminder"]["jobCount"] == 6
     assert (refused.status, live.status, code) == (401, 200, 0)
+    assert entered.url.path == "/console/system"
+    assert "Schema profile <b>PG</b>" in system
+    assert said["token"] not in system
 
 
 async def test_a_wrong_configuration_is_told_whole_and_ends_with_2(tmp_path: Path) -> None:
