@@ -74,7 +74,8 @@ async def test_marked_periods_are_derived_again_by_the_run_that_is_requested(
 ) -> None:
     runner = await world.runner()
     await runner.run_manual("analytics.dailyAnalytics")
-    assert await totals(world) == {f"0{n}": (1, 1) for n in range(1, 10)}
+    empty = {"27": (0, 1), "28": (0, 1)}  # a zone may show a date two earlier
+    assert await totals(world) == empty | {f"0{n}": (1, 1) for n in range(1, 10)}
     await world.pool.execute(
         "UPDATE service.rollup SET figures = figures || '{\"totalSessions\": 99}'"
         " WHERE statistic = 'daily' AND period IN ('2026-03-02', '2026-03-05')"

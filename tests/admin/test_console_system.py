@@ -93,7 +93,7 @@ async def test_mail_statistics_and_the_copy_are_told(year: asyncpg.Pool) -> None
     told = {re.sub("<[^>]+>", "", name): cells for name, cells in statistics.items()}
     assert told["daily"][:4] == ["21 Mar 2026", "20 Mar 2026", "1", "0"]
     assert told["weekly"][:5] == ["15 Mar 2026", "8 Mar 2026", "1", "1", "1 Mar 2026"]
-    assert 'class="state bad"' in section(page, "statistics")
+    assert 'class="lamp bad"' in section(page, "statistics")
     assert "1 days of 1 people wait" in section(page, "statistics")
     assert "nothing gets through" in page
 
