@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import pyarrow.parquet as pq
 import pytest
+import structlog
 import yaml
 from jsonschema import Draft202012Validator
 from rich.console import Console
@@ -586,6 +587,8 @@ def test_wrong_words_end_with_2(
         code = cli.main(list(words))
     except SystemExit as ended:  # argparse's own way
         code = int(str(ended.code))
+    finally:
+        structlog.reset_defaults()  # the next test's log must not go to this one's captured stream
 
     assert code == 2
     assert complaint in capsys.readouterr().err
