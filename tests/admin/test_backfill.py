@@ -88,7 +88,7 @@ async def test_marked_periods_are_derived_again_by_the_run_that_is_requested(
     assert (found["missing"], found["again"]) == (["2026-03-03"], ["2026-03-02", "2026-03-04"])
     assert run is not None
     assert (run.id, run.trigger, run.state) == (found["runId"], "backfill", "succeeded")
-    wanted = {f"0{n}": (1, 1) for n in range(1, 10)} | {"02": (1, 2), "05": (99, 1)}
+    wanted = empty | {f"0{n}": (1, 1) for n in range(1, 10)} | {"02": (1, 2), "05": (99, 1)}
     assert await totals(world) == wanted
     assert await ask(client, 202, "2026-03-02", "2026-03-04", key="k") == found
     assert await runner.run_one() is None
