@@ -53,8 +53,11 @@ class People:
         """Erase a user for good; doing it again does nothing. ``who``: for the audit log.
 
         Where the archive is being written at this moment its part follows with that run (``archivePending``).
-        Raises UnknownUser, and SourceUnavailable when the dashboard is being read for long.
+        Raises UnknownUser, SourceUnavailable while the dashboard is being read for long, and ArchiveDamaged:
+        then it must be repaired first, or its part of the erasure repeated.
         """
+        if not await self._pool.fetchval(_SQL["known"], user_id):
+            raise UnknownUser(user_id)
         months = await self._archive.months_of(user_id)
         try:
             async with self._pool.acquire() as connection, connection.transaction():
@@ -71,8 +74,6 @@ class People:
 
 
 async def _erase(connection: Any, user_id: str, who: str, months: list[date]) -> Counter[str]:
-    if not await connection.fetchval(_SQL["known"], user_id):
-        raise UnknownUser(user_id)
     await connection.execute(_SQL["patience"])
     await connection.execute(_SQL["lock_sync"], replica.SYNC_LOCK)
     for lock in ("lock_rollups", "lock_erasure", "quietly"):

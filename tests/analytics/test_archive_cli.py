@@ -1,33 +1,32 @@
 """``python -m service archive`` and ``restore``, as an operator calls them."""
 
 import asyncio
+import os
+import sys
 from pathlib import Path
 
-import pytest
-
-from service import cli
 from tests.analytics.archiving import Case
 from tests.given import World
 from tests.sources.conftest import PostgresDashboard
 
 
 async def test_list_verify_and_restore(
-    world: World, postgres_dashboard: PostgresDashboard, dsn: str, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    world: World, postgres_dashboard: PostgresDashboard, dsn: str, tmp_path: Path
+) -> None:
     case = await Case.at(world, postgres_dashboard, tmp_path / "archive")
     before = await case.stored()
-    for name, value in {
-        "DATABASE_URL": dsn, "DASHBOARD_URL": postgres_dashboard.url, "DATA_DIR": str(tmp_path),
+    env = {
+        **os.environ, "DATABASE_URL": dsn, "DASHBOARD_URL": postgres_dashboard.url, "DATA_DIR": str(tmp_path),
         "CLEANUP_MODE": "archive", "CLEANUP_INTERVAL_DAYS": "90", "LOG_LEVEL": "error", "COLUMNS": "200",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
+    }  # fmt: skip
 
-    async def call(*arguments: str) -> tuple[int, str]:
-        capsys.readouterr()
-        code = await asyncio.to_thread(cli.main, list(arguments))
-        said = capsys.readouterr()
-        return code, said.out + said.err
+    async def call(*arguments: str) -> tuple[int | None, str]:
+        pipe, beside = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "service", *arguments, env=env, stdout=pipe, stderr=beside
+        )
+        said, _ = await process.communicate()
+        return process.returncode, said.decode()
 
     assert await call("archive", "list") == (0, "nothing is archived\n")
     assert (await call("run", "analytics", "dataCleanup"))[0] == 0
@@ -46,6 +45,13 @@ async def test_list_verify_and_restore(
     assert (await call("restore", "--month", "2026-03"))[0] == 0
     assert await case.stored() == before
     assert (await call("restore", "--month", "2025-02"))[0] == 2
+
+    code, said = await call("user", "erase", "nobody")
+    assert code == 1
+    assert "Unknown user: nobody" in said
+    code, said = await call("user", "export", "2")
+    assert code == 0
+    assert "u2@example.org" in said
 
     damaged = case.folder / "timer_sessions-2026-02.g1.parquet"
     damaged.write_bytes(damaged.read_bytes()[:-1])
