@@ -269,6 +269,20 @@ async def test_the_furthest_zones_of_the_world_lie_on_three_service_days(lab: La
     assert (await lab.daily("2026-02-28"))["sessionsEnded"] == 1
 
 
+async def test_a_local_date_may_end_two_service_days_later(lab: Lab) -> None:
+    lab.service_zone = "Pacific/Kiritimati"
+    await lab.clock(at("2026-03-25 13:00"))
+    await lab.put(*people("liz", zone="Etc/GMT+12", created=at("2026-03-01 10:30")))
+    late = session("s", "liz", at("2026-03-03 11:30"), status="cancelled", focus_seconds=0)
+    await lab.put(late)  # 2 March there, 4 March here
+    await lab.run()
+    await lab.check()
+    await lab.put(moved(late, -6 * HOUR))
+    await lab.run()
+    await lab.check()
+    assert (await lab.daily("2026-03-03"))["sessionsEnded"] == 1
+
+
 async def test_a_further_load_leaves_nothing_of_the_former_reading(lab: Lab) -> None:
     """Another profile reads other fields: sessions, goals and accounts lie on other days."""
     await _history(lab)
