@@ -89,8 +89,15 @@ async def profiles(desk: Desk) -> None:
             await desk.advance(connection, users[-1], len(users), {"profiles": changed})
 
 
-async def portrait(desk: Desk, month: date) -> None:
-    """Everybody's insights of a local month, and the churn model as of its last date."""
+async def portraits(desk: Desk, month: date) -> None:
+    """Everybody's insights of a local month and of those before that have none, and the churn models."""
+    async with desk.step() as connection:
+        missing = await habits.months_without(connection, month)
+    for one in sorted({*missing, month}):
+        await _portrait(desk, one)
+
+
+async def _portrait(desk: Desk, month: date) -> None:
     period = datetime.combine(month, time())
     last = CALENDARS[Statistic.MONTHLY].following(period).date() - timedelta(days=1)
     async with desk.step() as connection:

@@ -54,6 +54,11 @@ def _profiles(rows: Sequence[asyncpg.Record], as_of: date, model: Model | None) 
     return [json.dumps(profile(_person(row, as_of), as_of, model)) for row in rows]
 
 
+async def months_without(connection: asyncpg.Connection, last: date) -> list[date]:
+    """Months up to ``last`` (their first dates) that have figures but no insights, oldest first."""
+    return [row["month"] for row in await connection.fetch(_SQL["unportrayed"], last)]
+
+
 async def everybodys_insights(connection: asyncpg.Connection, month: date) -> dict[str, Any]:
     """What everybody's sessions of a local month say, ranked, each with its evidence."""
     row = await connection.fetchrow(_SQL["everybody"], month)

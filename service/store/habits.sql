@@ -101,6 +101,13 @@ SELECT (SELECT jsonb_object_agg(part, jsonb_build_array(done, started))
               WHERE local_date BETWEEN ($1::date + interval '1 month')::date - 98 AND ($1::date + interval '1 month')::date - 1
               GROUP BY 1) AS one) AS weeks
 
+-- name: unportrayed
+-- Months up to $1 that have their figures, but no insights yet.
+SELECT period::date AS month FROM service.rollup AS m
+WHERE statistic = 'monthly' AND period <= $1::date
+  AND NOT EXISTS (SELECT FROM service.rollup AS i WHERE i.statistic = 'insights' AND i.period = m.period)
+ORDER BY period
+
 -- name: churn
 -- People as they stood 28 days before $1, and whether they have had no session since: recency, active days in 28 and in
 -- 180 days, tenure. In user order, so that the model is the same each time.

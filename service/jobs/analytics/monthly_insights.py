@@ -10,7 +10,7 @@ from service.jobs.job import CatchUp, Desk, Job, JobType, TimeMode
 async def work(desk: Desk) -> None:
     """Fill missing months once dailyAnalytics has been through their last date."""
     await statistics.keep(desk, Statistic.MONTHLY)
-    await statistics.portrait(desk, statistics.last_period(desk, Statistic.MONTHLY).date())
+    await statistics.portraits(desk, statistics.last_period(desk, Statistic.MONTHLY).date())
 
 
 JOB = Job(
