@@ -1,8 +1,9 @@
 -- name: due
 -- Who was active since the day before $1, and whose profile is a week old though they were active in 90 days; after $2.
+-- A run for a day in the past leaves newer profiles alone.
 SELECT s.user_id FROM service.user_span AS s LEFT JOIN service.user_profile AS p USING (user_id)
 WHERE s.user_id > $2 AND s.last_date >= $1::date - 90
-  AND (s.last_date >= $1::date - 1 OR p.as_of IS NULL OR p.as_of < $1::date - 7)
+  AND (s.last_date >= $1::date - 1 OR p.as_of IS NULL OR p.as_of < $1::date - 7) AND coalesce(p.as_of <= $1::date, true)
 ORDER BY s.user_id LIMIT $3
 
 -- name: people

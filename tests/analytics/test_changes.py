@@ -340,8 +340,9 @@ async def test_running_everything_again_for_ninety_days_changes_nothing(lab: Lab
         moment = at("2026-05-25 01:00") - days * DAY
         await lab.run(*JOBS, as_of=moment)
         if long_form:
-            for hours in (6, 12, 18):
-                await lab.run(BEHAVIOUR, as_of=moment + hours * HOUR)
+            for later in (moment + hours * HOUR for hours in (6, 12, 18)):
+                if later <= lab.now:
+                    await lab.run(BEHAVIOUR, as_of=later)
     assert await lab.everything() == before
 
 
