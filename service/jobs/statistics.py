@@ -92,8 +92,8 @@ async def profiles(desk: Desk) -> None:
 async def portraits(desk: Desk, month: date) -> None:
     """Everybody's insights of a local month and of those before that have none, and the churn models."""
     async with desk.step() as connection:
-        missing = await habits.months_without(connection, month)
-    for one in sorted({*missing, month}):
+        months = await habits.months_to_portray(connection, month)
+    for one in months:
         await _portrait(desk, one)
 
 

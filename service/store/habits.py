@@ -54,8 +54,8 @@ def _profiles(rows: Sequence[asyncpg.Record], as_of: date, model: Model | None) 
     return [json.dumps(profile(_person(row, as_of), as_of, model)) for row in rows]
 
 
-async def months_without(connection: asyncpg.Connection, last: date) -> list[date]:
-    """Months up to ``last`` (their first dates) that have figures but no insights, oldest first."""
+async def months_to_portray(connection: asyncpg.Connection, last: date) -> list[date]:
+    """Of the months (first dates) up to ``last`` with figures: the last, and those without insights."""
     return [row["month"] for row in await connection.fetch(_SQL["unportrayed"], last)]
 
 

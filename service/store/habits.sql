@@ -103,10 +103,11 @@ SELECT (SELECT jsonb_object_agg(part, jsonb_build_array(done, started))
               GROUP BY 1) AS one) AS weeks
 
 -- name: unportrayed
--- Months up to $1 that have their figures, but no insights yet.
+-- Of the months up to $1 that have their figures: the last, and those without insights.
 SELECT period::date AS month FROM service.rollup AS m
 WHERE statistic = 'monthly' AND period <= $1::date
-  AND NOT EXISTS (SELECT FROM service.rollup AS i WHERE i.statistic = 'insights' AND i.period = m.period)
+  AND (period = $1::date
+       OR NOT EXISTS (SELECT FROM service.rollup AS i WHERE i.statistic = 'insights' AND i.period = m.period))
 ORDER BY period
 
 -- name: churn
