@@ -153,9 +153,10 @@ CROSS JOIN LATERAL generate_series(s.lo, least(greatest(s.hi, oldest.period), w.
 ON CONFLICT DO NOTHING
 
 -- name: mark_period
--- Derive one period again.
+-- Derive one period again; before the first period that has a row there is nothing to derive.
 INSERT INTO service.stale_period (statistic, period)
-SELECT $1, $2 FROM service.watermark WHERE statistic = $1 AND through >= $2
+SELECT $1, $2 FROM service.watermark
+WHERE statistic = $1 AND through >= $2 AND $2 >= (SELECT min(period) FROM service.rollup WHERE statistic = $1)
 ON CONFLICT DO NOTHING
 
 -- name: rows

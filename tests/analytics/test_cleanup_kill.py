@@ -62,6 +62,7 @@ async def _die(worker: asyncio.subprocess.Process, point: str) -> str:
         return (await worker.stdout.readline()).decode().strip()
 
 
+@pytest.mark.long
 async def test_a_death_in_any_phase_neither_loses_nor_doubles(
     world: World,
     dashboard: Dashboard,

@@ -13,7 +13,7 @@ from tests.browser.test_console import sign_in
 from tests.chromium import Scheme
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light"), (1280, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
 async def test_both_pages_fit_read_and_keep_to_themselves(
     browser: Browser, year: asyncpg.Pool, width: int, scheme: Scheme
 ) -> None:

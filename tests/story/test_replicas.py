@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from service.store.ledger import Ledger
+from tests.conftest import LONG
 from tests.story.replica import DEFINITION, JOB, PAGES
 
 _FROZEN = 1.6
@@ -75,7 +76,7 @@ async def _effects(pool: asyncpg.Pool) -> Counter[tuple[int, str]]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, 4] if LONG else [2])
 async def test_each_occurrence_takes_effect_once(
     dsn: str, pool: asyncpg.Pool, replicas: int, long_form: bool
 ) -> None:
