@@ -62,6 +62,11 @@ async def _die(worker: asyncio.subprocess.Process, point: str) -> str:
         return (await worker.stdout.readline()).decode().strip()
 
 
+async def _restore(case: Case) -> None:
+    for month in MONTHS:
+        await case.archive.restore(date.fromisoformat(f"{month}-01"))
+
+
 @pytest.mark.long
 async def test_a_death_in_any_phase_neither_loses_nor_doubles(
     world: World,
@@ -77,8 +82,12 @@ async def test_a_death_in_any_phase_neither_loses_nor_doubles(
     occurrences = (1, 2, 3, 4) if long_form else (2,)
 
     async with _worker(dsn, dashboard, case.folder) as worker:
-        for point in [f"{point} {nth}" for point in POINTS for nth in occurrences]:
-            assert await _die(worker, point) == "killed", point
+        for point, nth in [(f"{point} {nth}", nth) for point in POINTS for nth in occurrences]:
+            said = await _die(worker, point)
+            if nth > 2 and said != "killed":  # the point does not come so often: the run came to its end
+                await _restore(case)
+                continue
+            assert said == "killed", point
             there = await case.stored()
             assert there.keys() | set(case.archived()) == before.keys(), point
             assert (await case.sync.run_once(sweep=True)).deleted == {}, point
@@ -94,7 +103,6 @@ async def test_a_death_in_any_phase_neither_loses_nor_doubles(
             assert len(there) == 40
             assert (await case.sync.run_once(sweep=True)).deleted == {}, point
             assert len(list(case.folder.iterdir())) == 2 * len(MONTHS), point
-            for month in MONTHS:
-                await case.archive.restore(date.fromisoformat(f"{month}-01"))
+            await _restore(case)
             assert await case.stored() == before, point
     assert await case.figures() == figures
