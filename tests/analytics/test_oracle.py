@@ -192,7 +192,7 @@ def _examples(short: int, long: int) -> settings:
 
 
 @pytest.mark.long
-@_examples(25, 1500)
+@_examples(25, 500)
 @given(
     season=st.sampled_from(SEASONS),
     service_zone=st.sampled_from(SERVICE_ZONES),
