@@ -30,6 +30,7 @@ from service.sources import profiles
 from service.sources.page import Original, Page
 from service.sources.profiles import Collection, Document, Match, Profile, Reader, Reading, Table, Tail
 from service.store import queries, replica
+from service.store.database import Connection
 
 _SQL = queries.load(__file__)
 _LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
@@ -578,7 +579,7 @@ async def _read(reader: Reader, collection: Collection, documents: Sequence[Docu
 
 
 def _store(
-    connection: replica.Connection, collection: Collection, records: Sequence[Any], *, mark: bool
+    connection: Connection, collection: Collection, records: Sequence[Any], *, mark: bool
 ) -> Awaitable[int]:
     if collection is Collection.USERS:
         return replica.upsert_users(connection, records, mark=mark)

@@ -10,6 +10,8 @@ import asyncpg
 
 from service.errors import ConfigurationError
 
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+"""A connection of our own, or one lent by the pool."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # the escape, not a backslash that somebody typed before it
 _LOCK = 0x6A6F6273  # "jobs": one migrator at a time

@@ -13,18 +13,19 @@ from service.domain.churn import Habits, Model
 from service.domain.habits import Facts, Person, Tally, counts, profile, told
 from service.domain.insight import Whose
 from service.store import queries
+from service.store.database import Connection
 
 _SQL = queries.load(__file__)
 _WEEKS = 13
 _SLICE = 50
 
 
-async def due(connection: asyncpg.Connection, as_of: date, after: str, limit: int) -> list[str]:
+async def due(connection: Connection, as_of: date, after: str, limit: int) -> list[str]:
     """Whose profiles are to be made, in user order after ``after``."""
     return [row["user_id"] for row in await connection.fetch(_SQL["due"], as_of, after, limit)]
 
 
-async def make_profiles(connection: asyncpg.Connection, users: Sequence[str], as_of: date) -> int:
+async def make_profiles(connection: Connection, users: Sequence[str], as_of: date) -> int:
     """Store the profiles of these users as of a date; returns how many changed."""
     stored = await connection.fetchval(_SQL["model"])
     model = Model.from_json(stored) if stored and stored.get("coefficients") else None
@@ -54,12 +55,12 @@ def _profiles(rows: Sequence[asyncpg.Record], as_of: date, model: Model | None) 
     return [json.dumps(profile(_person(row, as_of), as_of, model)) for row in rows]
 
 
-async def months_to_portray(connection: asyncpg.Connection, last: date) -> list[date]:
+async def months_to_portray(connection: Connection, last: date) -> list[date]:
     """Of the months (first dates) up to ``last`` with figures: the last, and those without insights."""
     return [row["month"] for row in await connection.fetch(_SQL["unportrayed"], last)]
 
 
-async def everybodys_insights(connection: asyncpg.Connection, month: date) -> dict[str, Any]:
+async def everybodys_insights(connection: Connection, month: date) -> dict[str, Any]:
     """What everybody's sessions of a local month say, ranked, each with its evidence."""
     row = await connection.fetchrow(_SQL["everybody"], month)
     assert row
@@ -69,7 +70,7 @@ async def everybodys_insights(connection: asyncpg.Connection, month: date) -> di
     return {"month": f"{month:%Y-%m}", "insights": found}
 
 
-async def fit_churn(connection: asyncpg.Connection, as_of: date) -> dict[str, Any]:
+async def fit_churn(connection: Connection, as_of: date) -> dict[str, Any]:
     """The churn model fitted on people as they stood 28 days ago; ``reason`` where there are too few."""
     rows = await connection.fetch(_SQL["churn"], as_of)
     people = [

@@ -12,10 +12,10 @@ import asyncpg
 from service.domain.run import Pause, PlannedRun, RunState, Trigger
 from service.errors import AlreadyRunning, LeaseLost
 from service.store import queries
+from service.store.database import Connection
 
 _SQL = queries.load(__file__)
 _NOTHING = timedelta(0)
-Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 
 @dataclass(frozen=True, slots=True)

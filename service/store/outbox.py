@@ -11,11 +11,11 @@ import asyncpg
 from service.domain.contact import Known
 from service.domain.limits import ANY
 from service.store import queries
+from service.store.database import Connection
 from service.store.planning import known_from_row
 
 _SQL = queries.load(__file__)
 _LAST_CHARACTER = "\U0010ffff"
-Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from service.domain.dashboard import Goal, Kind, Preferences, QuietHours, TimerSession, User
 from service.store import queries
+from service.store.database import Connection
 
 _SQL = queries.load(__file__)
 
@@ -29,8 +29,6 @@ _OPTIONAL_FLAGS = ("email", "reminders", "in_app")
 _DEFAULTS = Preferences()
 SYNC_LOCK = 0x73796E63
 """Advisory lock ("sync"): one process at a time reads the dashboard, or changes what is compared with it."""
-Connection = asyncpg.Connection | PoolConnectionProxy
-"""A connection of our own, or one lent by the pool."""
 
 _Record = TypeVar("_Record", User, Goal, TimerSession)
 

@@ -5,9 +5,8 @@ Opt-outs, suppressions, the audit log, days per user and totals of days, weeks a
 
 from datetime import datetime
 
-import asyncpg
-
 from service.store import queries
+from service.store.database import Connection
 
 _SQL = queries.load(__file__)
 BATCH = 5000
@@ -16,7 +15,7 @@ LEDGER = ("decisions", "deliveries", "runs")
 """In this order: a run goes when nothing names it."""
 
 
-async def forget(connection: asyncpg.Connection, what: str, before: datetime) -> int:
+async def forget(connection: Connection, what: str, before: datetime) -> int:
     """Delete a batch of what is older than ``before``; fewer than BATCH rows: there was no more."""
     tag: str = await connection.execute(_SQL[what], before, BATCH)
     return int(tag.rpartition(" ")[2])

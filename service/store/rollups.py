@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-import asyncpg
-
 from service.domain.statistic import CALENDARS, Statistic, over_everywhere
 from service.store import queries
+from service.store.database import Connection
 
 _SQL = queries.load(__file__)
 _FOREVER = datetime(9999, 1, 1)  # noqa: DTZ001 — naive on purpose: wall-clock time
@@ -41,7 +40,7 @@ class Derived:
     revised: int
 
 
-async def absorb(connection: asyncpg.Connection, limit: int = STALE_DAYS_A_STEP) -> Absorbed:
+async def absorb(connection: Connection, limit: int = STALE_DAYS_A_STEP) -> Absorbed:
     """Rebuild up to ``limit`` stale days and mark the periods that rest on what changed."""
     await connection.execute(_SQL["lock"])
     taken = await connection.fetch(_SQL["take_stale_days"], limit)
@@ -55,9 +54,7 @@ async def absorb(connection: asyncpg.Connection, limit: int = STALE_DAYS_A_STEP)
     return Absorbed(len(taken), len(changed))
 
 
-async def _mark(
-    connection: asyncpg.Connection, changed: set[date], touched: set[date], since: date | None
-) -> None:
+async def _mark(connection: Connection, changed: set[date], touched: set[date], since: date | None) -> None:
     """``touched``: also those whose rollup is what it was; ``since``: when an account or a cohort moved."""
     for statistic, calendar in CALENDARS.items():
         spans = [calendar.reach(day) for day in changed]
@@ -74,7 +71,7 @@ async def _mark(
         )
 
 
-async def fill(connection: asyncpg.Connection, statistic: Statistic, target: datetime, zone: str) -> Derived:
+async def fill(connection: Connection, statistic: Statistic, target: datetime, zone: str) -> Derived:
     """Derive the next missing periods up to ``target`` (a period), oldest first; 0 periods: none is missing.
 
     The watermark moves in the same transaction. Call ``begin`` in a transaction of its own before.
@@ -89,7 +86,7 @@ async def fill(connection: asyncpg.Connection, statistic: Statistic, target: dat
     return derived
 
 
-async def begin(connection: asyncpg.Connection, statistic: Statistic, target: datetime) -> bool:
+async def begin(connection: Connection, statistic: Statistic, target: datetime) -> bool:
     """Note that the next batch is STARTED. False: nothing is missing."""
     periods = await _missing(connection, statistic, target)
     if periods:
@@ -97,7 +94,7 @@ async def begin(connection: asyncpg.Connection, statistic: Statistic, target: da
     return bool(periods)
 
 
-async def _missing(connection: asyncpg.Connection, statistic: Statistic, target: datetime) -> list[datetime]:
+async def _missing(connection: Connection, statistic: Statistic, target: datetime) -> list[datetime]:
     calendar = CALENDARS[statistic]
     through = await watermark(connection, statistic)
     if through is None:
@@ -107,30 +104,30 @@ async def _missing(connection: asyncpg.Connection, statistic: Statistic, target:
     return calendar.batch_after(through, target)
 
 
-async def again(connection: asyncpg.Connection, statistic: Statistic, period: datetime) -> None:
+async def again(connection: Connection, statistic: Statistic, period: datetime) -> None:
     """Let a period that has its row be derived again."""
     await connection.execute(_SQL["mark_period"], statistic, period)
 
 
 async def there(
-    connection: asyncpg.Connection, statistic: Statistic, first: datetime, last: datetime
+    connection: Connection, statistic: Statistic, first: datetime, last: datetime
 ) -> set[datetime]:
     """Which periods from ``first`` to ``last`` (both included) have their row."""
     return {row["period"] for row in await connection.fetch(_SQL["rows"], statistic, first, last)}
 
 
-async def mark(connection: asyncpg.Connection, statistic: Statistic, periods: Sequence[datetime]) -> None:
+async def mark(connection: Connection, statistic: Statistic, periods: Sequence[datetime]) -> None:
     """Let these periods be derived again by the next run, also those before the first that has a row."""
     await connection.execute(_SQL["mark_all"], statistic, list(periods))
 
 
-async def watermark(connection: asyncpg.Connection, statistic: Statistic) -> datetime | None:
+async def watermark(connection: Connection, statistic: Statistic) -> datetime | None:
     """The last period of a statistic that has its row, with all before it; None: none has."""
     row = await connection.fetchrow(_SQL["watermark"], statistic)
     return row["through"] if row else None
 
 
-async def revise(connection: asyncpg.Connection, statistic: Statistic, zone: str) -> Derived:
+async def revise(connection: Connection, statistic: Statistic, zone: str) -> Derived:
     """Derive the oldest stale periods again, also those that are final by now; 0 periods: none is stale."""
     await connection.execute(_SQL["lock"])
     now = await connection.fetchval(_SQL["now"])
@@ -148,7 +145,7 @@ async def revise(connection: asyncpg.Connection, statistic: Statistic, zone: str
 
 
 async def _derive(
-    connection: asyncpg.Connection, statistic: Statistic, periods: Sequence[datetime], zone: str
+    connection: Connection, statistic: Statistic, periods: Sequence[datetime], zone: str
 ) -> Derived:
     keys: list[Any] = list(periods)
     if statistic is not Statistic.BEHAVIOUR:
@@ -161,7 +158,7 @@ async def _derive(
 
 
 async def put(
-    connection: asyncpg.Connection, statistic: str, figures: dict[datetime, dict[str, Any]]
+    connection: Connection, statistic: str, figures: dict[datetime, dict[str, Any]]
 ) -> tuple[int, int]:
     """Store figures by period; what a changed figure was is kept as a revision. Returns (new, revised)."""
     now: datetime = await connection.fetchval(_SQL["now"])

@@ -11,6 +11,7 @@ import asyncpg
 from service.domain import anomaly
 from service.domain.anomaly import Anomaly, Cadence, Change, Direction, Measure, Severity, State, Verdict
 from service.store import queries
+from service.store.database import Connection
 
 _SQL = queries.load(__file__)
 _HISTORY = {Cadence.HOUR: timedelta(days=28), Cadence.DAY: timedelta(weeks=12)}
@@ -66,7 +67,7 @@ class _Turn:
     changes: list[tuple[Anomaly, bool]]
 
 
-async def watch(connection: asyncpg.Connection, family: Family, column: str, until: datetime) -> Judged:
+async def watch(connection: Connection, family: Family, column: str, until: datetime) -> Judged:
     """Judge the points of one series that came since, up to ``until`` (aware, exclusive).
 
     A new series begins 28 days (12 weeks) back. A state of another version is built again from there.
@@ -86,9 +87,7 @@ async def watch(connection: asyncpg.Connection, family: Family, column: str, unt
     return Judged(len(values), sum(not closed for _, closed in turn.changes))
 
 
-async def _state(
-    connection: asyncpg.Connection, family: Family, column: str
-) -> tuple[State, datetime | None]:
+async def _state(connection: Connection, family: Family, column: str) -> tuple[State, datetime | None]:
     fresh = anomaly.start(family.cadence, family.measures[column])
     row = await connection.fetchrow(_SQL["state"], family.name(column))
     if row is None:
@@ -110,7 +109,7 @@ def _judge(turn: _Turn, values: Sequence[tuple[datetime, float]]) -> None:
         turn.open = None if change is Change.CLOSED else known
 
 
-async def _keep(connection: asyncpg.Connection, name: str, turn: _Turn) -> None:
+async def _keep(connection: Connection, name: str, turn: _Turn) -> None:
     judged = [(at, value, verdict) for at, value, verdict in turn.points]
     columns = ("expected", "low", "high", "score")
     await connection.execute(
@@ -145,7 +144,7 @@ def _instant(at: date) -> datetime:
     return at if isinstance(at, datetime) else datetime(at.year, at.month, at.day, tzinfo=UTC)
 
 
-async def _open(connection: asyncpg.Connection, name: str) -> Anomaly | None:
+async def _open(connection: Connection, name: str) -> Anomaly | None:
     row = await connection.fetchrow(_SQL["open"], name)
     if row is None:
         return None

@@ -37,7 +37,7 @@ async def watch(pool: asyncpg.Pool, values: list[float]) -> None:
     await days_of(World(pool), values)
     async with pool.acquire() as connection, connection.transaction():
         until = (FIRST + len(values) * DAY).replace(tzinfo=UTC)
-        await series.watch(cast("asyncpg.Connection", connection), DAYS, "sessions", until)
+        await series.watch(connection, DAYS, "sessions", until)
 
 
 async def test_acts_are_listed_by_who_what_and_when_in_pages(given: Admin) -> None:
@@ -157,7 +157,7 @@ async def test_a_profile_is_shown_as_it_was_made(given: Admin) -> None:
     await World(given.pool).live(user("ann"))
     await given.pool.execute("INSERT INTO service.user_span VALUES ('ann', '2026-03-01', '2026-03-09')")
     async with given.pool.acquire() as connection:
-        await habits.make_profiles(cast("asyncpg.Connection", connection), ["ann"], as_of)
+        await habits.make_profiles(connection, ["ann"], as_of)
 
     shown = (await ask(given, profile, id="ann"))["data"]
 

@@ -2,9 +2,7 @@
 
 import random
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, cast
-
-import asyncpg
+from typing import Any
 
 from service.domain.dashboard import TimerSession
 from service.store import habits, replica, rollups
@@ -43,7 +41,7 @@ async def live(world: World, *people: list[TimerSession]) -> None:
     async with world.pool.acquire() as connection:
         for made in people:
             await replica.upsert_timer_sessions(connection, made)
-        while (await rollups.absorb(cast("asyncpg.Connection", connection))).days:
+        while (await rollups.absorb(connection)).days:
             continue
 
 
@@ -127,8 +125,8 @@ async def test_the_churn_model_is_fitted_on_who_left_and_who_stayed(world: World
     ]
     await live(world, *stayed, *left)
     async with world.pool.acquire() as connection:
-        model = await habits.fit_churn(cast("asyncpg.Connection", connection), AS_OF)
-        await rollups.put(cast("asyncpg.Connection", connection), "churnModel", {datetime(2026, 3, 1): model})
+        model = await habits.fit_churn(connection, AS_OF)
+        await rollups.put(connection, "churnModel", {datetime(2026, 3, 1): model})
 
     found = await profiles(world)
 

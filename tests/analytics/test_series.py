@@ -2,9 +2,7 @@
 
 import random
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
-
-import asyncpg
+from typing import Any
 
 from service.store import rollups, series
 from service.store.series import ACTIVITY, DAYS
@@ -22,13 +20,13 @@ async def days_of(world: World, values: list[float]) -> None:
         for n, value in enumerate(values)
     }  # fmt: skip
     async with world.pool.acquire() as connection:
-        await rollups.put(cast("asyncpg.Connection", connection), "daily", figures)
+        await rollups.put(connection, "daily", figures)
 
 
 async def watched(world: World, days: int, column: str = "sessions") -> series.Judged:
     until = (FIRST + days * DAY).replace(tzinfo=UTC)
     async with world.pool.acquire() as connection, connection.transaction():
-        return await series.watch(cast("asyncpg.Connection", connection), DAYS, column, until)
+        return await series.watch(connection, DAYS, column, until)
 
 
 def usual(days: int) -> list[float]:
@@ -112,7 +110,7 @@ async def test_hours_without_sessions_are_zero(world: World) -> None:
     await world.at("2026-03-10T08:00:00Z")
     until = datetime(2026, 3, 10, 8, tzinfo=UTC)
     async with world.pool.acquire() as connection, connection.transaction():
-        found = await series.watch(cast("asyncpg.Connection", connection), ACTIVITY, "sessions", until)
+        found = await series.watch(connection, ACTIVITY, "sessions", until)
 
     assert found.points == 28 * 24
     assert await world.pool.fetchval("SELECT sum(value) FROM service.series_point") == 0

@@ -7,6 +7,7 @@ import asyncpg
 
 from service.domain.dashboard import Goal, Kind, Preferences, QuietHours, TimerSession, User
 from service.store import replica
+from service.store.database import Connection
 
 T0 = datetime(2026, 3, 10, 9, tzinfo=UTC)
 ANA = User(
@@ -92,6 +93,6 @@ async def test_a_moved_session_marks_both_local_days_as_stale(pool: asyncpg.Pool
         assert await _stale(connection) == [date(2026, 3, 8)]
 
 
-async def _stale(connection: replica.Connection) -> list[date]:
+async def _stale(connection: Connection) -> list[date]:
     rows = await connection.fetch("SELECT local_day FROM service.stale_day ORDER BY 1")
     return [row["local_day"] for row in rows]
