@@ -1,8 +1,9 @@
-"""How the console writes dates, instants and sizes; pure."""
+"""How the pages with figures write dates and instants; pure."""
 
 from datetime import date, datetime
 
 from service.admin.charts import number
+from service.admin.console_words import megabytes
 
 
 def day(at: date) -> str:
@@ -20,11 +21,6 @@ def moment(at: date | None) -> str:
     if at is None:
         return "never"
     return f"{day(at)}, {at:%H:%M} UTC" if isinstance(at, datetime) else day(at)
-
-
-def megabytes(size: float | None) -> str:
-    """``84 MB``; a dash where it is not known."""
-    return "–" if size is None else f"{size / 1e6:,.0f} MB"
 
 
 WORDS = {"day": day, "month": month, "moment": moment, "megabytes": megabytes, "number": number}

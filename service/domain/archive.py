@@ -16,8 +16,6 @@ from typing import Any, Literal
 
 from service.errors import ArchiveDamaged
 
-TERMINAL = frozenset({"completed", "cancelled", "abandoned"})
-"""What a session may be archived as. Rejected ones have impossible times: nobody knows when they ended."""
 _KIND = "dashboard-jobs archive"
 _FORMAT = 1
 _TOO_MUCH = 0.2

@@ -11,6 +11,11 @@ FEWEST = 50
 """Requests in an hour below which nothing is judged."""
 
 
+def rounded(value: Any) -> float | None:
+    """A measured number (a Decimal too) to three digits; None where it was not measured."""
+    return None if value is None else round(float(value), 3)
+
+
 def responses(processes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The admin API of all processes together, in the original's names.
 

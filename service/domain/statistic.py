@@ -74,10 +74,6 @@ class Calendar:
             found.append(following)
         return [period for period in found if period <= over]
 
-    def final_at(self, period: datetime) -> datetime:
-        """When its last date is over in every zone (naive UTC)."""
-        return self.following(period) + EVERYWHERE_OVER
-
 
 def _midnight(day: date) -> datetime:
     return datetime.combine(day, time())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.clock import Clock
+from service.domain.measure import rounded
 from service.domain.significance import quantile_of_sorted
 
 _HOUR = 3600.0
@@ -53,7 +54,7 @@ class Vitals:
         lags = sorted(1000 * lag for _, lag in self._lags)
         return {
             "loopLagMs": {
-                f"p{int(100 * q)}": _rounded(quantile_of_sorted(lags, q) if lags else None)
+                f"p{int(100 * q)}": rounded(quantile_of_sorted(lags, q) if lags else None)
                 for q in (0.5, 0.95, 0.99)
             },
             "rssBytes": rss(),
@@ -68,10 +69,6 @@ class Vitals:
             return None
         (since, used), (until, used_by_then) = self._cpu[0], self._cpu[-1]
         return round(100 * (used_by_then - used) / (until - since), 2) if until > since else None
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
 
 
 def rss() -> int:

@@ -12,6 +12,7 @@ SELECT pg_advisory_unlock(hashtext('service.archive'))
 
 -- name: oldest
 -- When the first session ended that may ever go.
+-- Rejected sessions are never archived: nobody knows when they ended.
 SELECT min(ended_at) FROM service.timer_sessions WHERE status IN ('completed', 'cancelled', 'abandoned')
 
 -- name: going

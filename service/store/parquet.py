@@ -1,4 +1,4 @@
-"""Parquet: the only door to pyarrow. All of it blocks: call it in a thread."""
+"""The archive's Parquet files. All of it blocks: call it in a thread."""
 
 import hashlib
 import os

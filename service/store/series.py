@@ -14,6 +14,7 @@ from service.store import queries
 from service.store.database import Connection
 
 _SQL = queries.load(__file__)
+_STEP = {Cadence.HOUR: timedelta(hours=1), Cadence.DAY: timedelta(days=1)}
 _HISTORY = {Cadence.HOUR: timedelta(days=28), Cadence.DAY: timedelta(weeks=12)}
 """How far back a new series begins."""
 
@@ -74,7 +75,7 @@ async def watch(connection: Connection, family: Family, column: str, until: date
     """
     name = family.name(column)
     state, through = await _state(connection, family, column)
-    step = timedelta(days=1) if family.cadence is Cadence.DAY else timedelta(hours=1)
+    step = _STEP[family.cadence]
     since = through + step if through else until - _HISTORY[family.cadence]
     if since >= until:
         return Judged(0, 0)
@@ -110,7 +111,7 @@ def _judge(turn: _Turn, values: Sequence[tuple[datetime, float]]) -> None:
 
 
 async def _keep(connection: Connection, name: str, turn: _Turn) -> None:
-    judged = [(at, value, verdict) for at, value, verdict in turn.points]
+    judged = turn.points
     columns = ("expected", "low", "high", "score")
     await connection.execute(
         _SQL["points"],
@@ -178,7 +179,6 @@ SHOWN = {Cadence.HOUR: 7, Cadence.DAY: 84}
 MOST = 10_000
 """Points that are read at once."""
 _AHEAD = {Cadence.HOUR: 24, Cadence.DAY: 7}
-_STEP = {Cadence.HOUR: timedelta(hours=1), Cadence.DAY: timedelta(days=1)}
 
 
 @dataclass(frozen=True, slots=True)

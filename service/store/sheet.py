@@ -1,4 +1,4 @@
-"""Rows as Parquet, written page by page. The only module that knows pyarrow."""
+"""Rows as Parquet for exports, written page by page; ``parquet`` writes the archive."""
 
 from collections.abc import Sequence
 from io import RawIOBase

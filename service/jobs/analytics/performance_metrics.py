@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from service.domain.measure import complaints, responses
+from service.domain.measure import complaints, responses, rounded
 from service.jobs import statistics
 from service.jobs.job import CatchUp, Desk, Job, JobType, TimeMode
 from service.store import queries, rollups
@@ -70,18 +70,14 @@ def _job(row: asyncpg.Record) -> dict[str, Any]:
     return {
         "runs": row["runs"],
         "failures": row["failures"],
-        "seconds": {"p50": _rounded(row["p50"]), "p95": _rounded(row["p95"])},
-        "latenessSeconds": _rounded(row["lateness"]),
-        "lastSuccessAgeSeconds": _rounded(row["success_age"]),
+        "seconds": {"p50": rounded(row["p50"]), "p95": rounded(row["p95"])},
+        "latenessSeconds": rounded(row["lateness"]),
+        "lastSuccessAgeSeconds": rounded(row["success_age"]),
     }
 
 
-def _rounded(value: Any) -> float | None:
-    return None if value is None else round(float(value), 3)
-
-
-def _ms(seconds: Any) -> float | None:
-    return None if seconds is None else round(1000 * float(seconds), 3)
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else rounded(1000 * seconds)
 
 
 def _dashboard(found: dict[str, Any] | None, before: dict[str, Any] | None) -> dict[str, Any]:
@@ -109,14 +105,15 @@ def _dashboard(found: dict[str, Any] | None, before: dict[str, Any] | None) -> d
 
 async def _alert(connection: asyncpg.Connection, hours: list[dict[str, Any]]) -> int:
     """Two hours in a row raise an alert; one good hour clears it."""
-    both = len(hours) == 2
-    raised = complaints("api", hours) | complaints("dashboard", [hour["dashboard"] for hour in hours])
-    for name, detail in (raised if both else {}).items():
+    raised = _complaints(hours) if len(hours) == 2 else {}
+    for name, detail in raised.items():
         await connection.execute(_SQL["raise"], name, detail)
-    last = hours[-1:]
-    holding = complaints("api", last) | complaints("dashboard", [hour["dashboard"] for hour in last])
-    await connection.execute(_SQL["clear"], list(holding))
-    return len(raised) if both else 0
+    await connection.execute(_SQL["clear"], list(_complaints(hours[-1:])))
+    return len(raised)
+
+
+def _complaints(hours: list[dict[str, Any]]) -> dict[str, str]:
+    return complaints("api", hours) | complaints("dashboard", [hour["dashboard"] for hour in hours])
 
 
 JOB = Job(
