@@ -1,6 +1,7 @@
 """Profiles and insights from real rows: with their evidence, null without support, nothing from noise."""
 
 import random
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -132,3 +133,31 @@ async def test_the_churn_model_is_fitted_on_who_left_and_who_stayed(world: World
 
     assert (model["rows"], model["left"]) == (50, 25)
     assert found["s00"]["churnRisk"]["probability"] < 0.5
+
+
+async def test_a_profile_rests_on_ninety_days(world: World) -> None:
+    usual = sessions("ann", early=1.0, late=1.0)
+    evening, forgotten = (
+        replace(
+            usual[0],
+            id=f"ann-{days}",
+            started_at=datetime(2026, 4, 1, hour, 15, tzinfo=UTC) - timedelta(days=days, hours=5, minutes=45),
+            ended_at=None,
+            focus_seconds=2400,
+        )
+        for days, hour in ((85, 21), (95, 22))
+    )
+    await live(world, [*usual, evening, forgotten])
+
+    assert (await profiles(world))["ann"]["peakHours"] == [9, 15, 21]
+
+
+async def test_a_run_for_the_past_leaves_newer_profiles_alone(world: World) -> None:
+    await live(world, sessions("ann", early=1.0, late=0.4))
+    await profiles(world)
+    before = await world.pool.fetch("SELECT * FROM service.user_profile")
+
+    past = datetime(2026, 3, 20, 6, tzinfo=UTC)
+    await (await world.runner()).run_manual("analytics.userBehavior", as_of=past)
+
+    assert await world.pool.fetch("SELECT * FROM service.user_profile") == before
