@@ -143,9 +143,9 @@ async def test_a_profile_rests_on_ninety_days(world: World) -> None:
             id=f"ann-{days}",
             started_at=datetime(2026, 4, 1, hour, 15, tzinfo=UTC) - timedelta(days=days, hours=5, minutes=45),
             ended_at=None,
-            focus_seconds=2400,
+            focus_seconds=seconds,
         )
-        for days, hour in ((85, 21), (95, 22))
+        for days, hour, seconds in ((85, 21, 2400), (95, 22, 3000))
     )
     await live(world, [*usual, evening, forgotten])
 
