@@ -4,6 +4,7 @@ from aiohttp import web
 
 from service.admin import (
     analytics,
+    assets,
     bounces,
     console,
     console_analytics,
@@ -34,6 +35,7 @@ from service.admin.metrics import timing
 
 _MODULES = (
     analytics,
+    assets,
     bounces,
     console,
     console_analytics,
