@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Each worker of the tests has servers of its own.
 
 .PHONY: demo test test-long check bench screenshots lock clean
 
@@ -9,10 +10,10 @@ demo: $(VENV)/.ready
 	$(BIN)/python -m service demo
 
 test: $(VENV)/.ready check
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n auto --maxprocesses 4 --dist loadfile
 
 test-long: $(VENV)/.ready
-	LONG=1 $(BIN)/python -m pytest tests -m long --timeout 1200
+	LONG=1 $(BIN)/python -m pytest tests -m long --timeout 1800 -n auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .
