@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from service.admin import audit
+from service.admin import audit, body
 from service.admin.access import Refused, failure
 from service.admin.console import fetch, page, see_other
 from service.admin.console_slots import (
@@ -187,7 +187,7 @@ _REFUSALS = (BadRequest, AlreadyRunning, SourceUnavailable)
 @routes.post("/console/jobs/{type}/{name}/dry-run")
 async def dry_run(request: web.Request) -> web.Response:
     """Decide without writing: counts, a sample, and a form that runs it for real."""
-    form = _form(await request.post())
+    form = _form(await body.form(request))
     await _found(request)
     try:
         result = await _run(request, form, dry=True)
@@ -206,7 +206,7 @@ async def dry_run(request: web.Request) -> web.Response:
 @routes.post("/console/jobs/{type}/{name}/run")
 async def run(request: web.Request) -> web.Response:
     """Run it now, and go on to the run's page."""
-    form = _form(await request.post())
+    form = _form(await body.form(request))
     await _found(request)
     try:
         result = await _run(request, form, dry=False)
@@ -242,8 +242,8 @@ def _asked(request: web.Request, form: RunForm) -> dict[str, Any]:
 @routes.post("/console/jobs/{type}/{name}/pause")
 async def pause(request: web.Request) -> web.Response:
     """Let its slots pass, until a moment or until somebody resumes it."""
-    form, where = await request.post(), request.match_info
-    typed = {name: str(form.get(name, "")).strip()[:500] for name in ("who", "reason", "until")}
+    form, where = await body.form(request), request.match_info
+    typed = {name: form.get(name, "").strip()[:500] for name in ("who", "reason", "until")}
     await _found(request)
     try:
         until = _pause_end(typed, await request.app[DEPS].pool.fetchval(_SQL["now"]))
