@@ -193,7 +193,7 @@ async def dry_run(request: web.Request) -> web.Response:
         result = await _run(request, form, dry=True)
     except _REFUSALS as problem:
         return await _job_page(request, form, problem=problem)
-    await audit.remark(request, "dry-run", **_asked(request, form))
+    await audit.remark(request, "dry-run", _asked(request, form))
     told = {
         "state": str(result.state),
         "counts": dict(result.counts),
@@ -212,7 +212,7 @@ async def run(request: web.Request) -> web.Response:
         result = await _run(request, form, dry=False)
     except _REFUSALS as problem:
         return await _job_page(request, form, problem=problem)
-    await audit.remark(request, "run", **_asked(request, form), runId=result.run_id)
+    await audit.remark(request, "run", _asked(request, form) | {"run": result.run_id})
     return see_other(f"/console/runs/{result.run_id}")
 
 
