@@ -54,7 +54,7 @@ SELECT $4 || n, 'u' || (hashint8(n) & 2147483647) % $2,
        (ARRAY['completed', 'completed', 'completed', 'completed', 'cancelled'])[1 + n / 7 % 5],
        at, at + make_interval(secs => 600 + n % 2400), 1500, 600 + n % 2400, '{}', at + interval '1 hour'
 FROM generate_series(0, $1 - 1) AS n
-CROSS JOIN LATERAL (SELECT $3::timestamptz - make_interval(secs => (hashint8(n * 7919) & 2147483647) % $5)
+CROSS JOIN LATERAL (SELECT $3::timestamptz - make_interval(secs => (hashint8(n * 7919::bigint) & 2147483647) % $5)
                            - interval '2 hours' AS at) AS t"""
 _PLAIN = """
 SELECT count(*) FROM (
