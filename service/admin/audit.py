@@ -1,6 +1,5 @@
 """Every act leaves one trace, whether it came by the API or by the console."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
@@ -19,7 +18,7 @@ def who(request: web.Request, name: str = "") -> str:
 
 
 async def remark(
-    request: web.Request, act: str, what: Mapping[str, Any], connection: asyncpg.Connection | None = None
+    request: web.Request, act: str, connection: asyncpg.Connection | None = None, /, **what: Any
 ) -> None:
     """Write down that somebody did something, in the transaction of the act where it is one."""
-    await (connection or request.app[DEPS].pool).execute(_SQL["remark"], who(request), act, dict(what))
+    await (connection or request.app[DEPS].pool).execute(_SQL["remark"], who(request), act, what)

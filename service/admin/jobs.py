@@ -111,7 +111,7 @@ async def _begin(request: web.Request, asked: body.RunBody, connection: asyncpg.
     named = {"job_type", "job_name"}
     given = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=named)
     what = {"job": f"{asked.job_type}.{asked.job_name}", **given, "run": run.id}
-    await audit.remark(request, "run", what, connection)
+    await audit.remark(request, "run", connection, **what)
     return run
 
 
@@ -133,7 +133,7 @@ async def restart(request: web.Request) -> web.Response:
 
     async def act() -> Answer:
         found = await _manager(request).restart(asked.job_type)
-        await audit.remark(request, "restart", {"jobType": asked.job_type})
+        await audit.remark(request, "restart", jobType=asked.job_type)
         return 200, {"success": True, "jobType": asked.job_type, "data": found}
 
     return await in_steps(request, act, repeatable=True)
@@ -148,7 +148,7 @@ async def schedule(request: web.Request) -> web.Response:
     async def act(connection: asyncpg.Connection) -> Answer:
         planned = await _manager(request).schedule_once(asked.job_type, asked.job_name, delay, connection)
         what = {"job": planned.job, "run": planned.id, "delayMs": asked.delay_ms}
-        await audit.remark(request, "schedule", what, connection)
+        await audit.remark(request, "schedule", connection, **what)
         told = {"id": planned.id, "state": str(planned.state), "runAt": body.iso(planned.not_before)}
         return 201, {"success": True, **told}
 
@@ -163,7 +163,7 @@ async def unschedule(request: web.Request) -> web.Response:
     async def act(connection: asyncpg.Connection) -> Answer:
         if not await _manager(request).unschedule(run_id, connection):
             raise Refused(404, "No scheduled run of this id is waiting")
-        await audit.remark(request, "unschedule", {"run": run_id}, connection)
+        await audit.remark(request, "unschedule", connection, run=run_id)
         return 200, {"success": True}
 
     return await once(request, act)
@@ -212,7 +212,7 @@ async def backfill(request: web.Request) -> web.Response:
     async def act(connection: asyncpg.Connection) -> Answer:
         done = await _manager(request).backfill(*job, asked.since, asked.until, connection)
         what = {"job": ".".join(job), "from": str(asked.since), "to": str(asked.until), "run": done["runId"]}
-        await audit.remark(request, "backfill", what, connection)
+        await audit.remark(request, "backfill", connection, **what)
         return 202, {"success": True, "preview": False, **done}
 
     return await once(request, act)
@@ -253,7 +253,7 @@ async def cancel(request: web.Request) -> web.Response:
     async def act(connection: asyncpg.Connection) -> Answer:
         if not await manager.cancel(run_id, connection):
             raise Refused(409, "The run has ended")
-        await audit.remark(request, "cancel-run", {"run": run_id}, connection)
+        await audit.remark(request, "cancel-run", connection, run=run_id)
         return 202, {"success": True}
 
     return await once(request, act)
