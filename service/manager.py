@@ -18,7 +18,7 @@ from aiohttp import web
 from service.clock import Clock, SystemClock
 from service.domain.run import Trigger
 from service.domain.schedule import Schedule
-from service.domain.statistic import CALENDARS, Statistic
+from service.domain.statistic import CALENDARS, DERIVED, Statistic
 from service.errors import BadRequest, UnknownJobType
 from service.jobs import find
 from service.jobs.job import Job, JobType, TimeMode
@@ -29,13 +29,6 @@ _SQL = queries.load(__file__)
 _UTC = ZoneInfo("UTC")
 LONGEST_DELAY = timedelta(days=30)
 """``schedule_once`` refuses to look further ahead."""
-_DERIVED = {
-    "analytics.dailyAnalytics": Statistic.DAILY,
-    "analytics.weeklyAggregation": Statistic.WEEKLY,
-    "analytics.monthlyInsights": Statistic.MONTHLY,
-    "analytics.userBehavior": Statistic.BEHAVIOUR,
-}
-"""Jobs whose figures follow from stored days, and can be derived again; what was measured cannot."""
 _MOST_PERIODS = 4000
 _EARLIEST = date(1970, 1, 1)
 _LAG = timedelta(minutes=5)
@@ -226,9 +219,9 @@ class JobManager:
         Raises UnknownJobType, UnknownJob, BadRequest (nothing that can be derived, no period, too many).
         """
         job = find(self._jobs, job_type, name)
-        statistic = _DERIVED.get(job.id)
+        statistic = DERIVED.get(job.id)
         if statistic is None:
-            known = ", ".join(sorted(id_.partition(".")[2] for id_ in _DERIVED))
+            known = ", ".join(sorted(id_.partition(".")[2] for id_ in DERIVED))
             raise BadRequest(f"{job.name} derives no figures from stored days; use one of {known}")
         async with self._pool.acquire() as reading:
             told = await self._periods(cast("asyncpg.Connection", reading), statistic, since, until)

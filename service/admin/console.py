@@ -155,6 +155,12 @@ def see_other(address: str) -> web.Response:
     return web.Response(status=303, headers={"Location": address})
 
 
+@routes.get("/")
+async def front_door(_request: web.Request) -> web.Response:
+    """Whoever types the bare address means the console."""
+    return see_other(HOME)
+
+
 @routes.get(_STYLE)
 async def stylesheet(_request: web.Request) -> web.Response:
     """The look of the console, the same for everybody."""
