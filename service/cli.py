@@ -366,6 +366,7 @@ async def _migrate(settings: Settings, options: argparse.Namespace) -> Exit:
 async def _check_config(settings: Settings, options: argparse.Namespace) -> Exit:
     app.timings_of(all_jobs(), settings)
     warnings = app.composer_of(settings).warnings
+    await app.tracing_for(settings, "check-config").close()
     rows = [{"setting": name.upper(), "value": str(value)} for name, value in settings.described().items()]
     _print(rows, options, title="Configuration")
     if (signer := app.signer_of(settings)) and not options.json:
