@@ -83,11 +83,13 @@ class Selection:
     since: date | None = None
     until: date | None = None
     address: str | None = None
+    run: int | None = None
 
     @property
-    def values(self) -> tuple[str | date | None, ...]:
+    def values(self) -> tuple[str | date | int | None, ...]:
         """As the queries take them."""
-        return (self.user, self.job, self.reason, self.since, self.until, *address_range(self.address))
+        dates = (self.since, self.until)
+        return (self.user, self.job, self.reason, *dates, *address_range(self.address), self.run)
 
 
 def address_range(prefix: str | None) -> tuple[str | None, str | None]:
