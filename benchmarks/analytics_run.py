@@ -54,8 +54,8 @@ SELECT $4 || n, 'u' || (hashint8(n) & 2147483647) % $2,
        (ARRAY['completed', 'completed', 'completed', 'completed', 'cancelled'])[1 + n / 7 % 5],
        at, at + make_interval(secs => 600 + n % 2400), 1500, 600 + n % 2400, '{}', at + interval '1 hour'
 FROM generate_series(0, $1 - 1) AS n
-CROSS JOIN LATERAL (SELECT $3::timestamptz - make_interval(secs => (hashint8(n * 7919) & 2147483647) % $5)
-                           - interval '2 hours' AS at) AS t"""
+CROSS JOIN LATERAL (SELECT $3::timestamptz - interval '2 hours'
+                        - make_interval(secs => (hashint8(7919::bigint * n) & 2147483647) % $5) AS at) AS t"""
 _PLAIN = """
 SELECT count(*) FROM (
     SELECT s.user_id, (s.started_at AT TIME ZONE u.timezone)::date AS day, count(*), sum(s.focus_seconds),

@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from service.admin import body
 from service.admin import console_words as words
 from service.admin.access import Handler, Refused, failure, open_role, role_of
-from service.admin.deps import DEPS, Role
+from service.admin.deps import DEPS, ROLE, Role
 from service.admin.look import PAGES, style
 from service.admin.session import LIFETIME, OPERATORS, Session, begin, resume
 
@@ -72,7 +72,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             session = _session(request)
             if session is None:
                 return _to_sign_in(request)
-            request[SESSION] = session
+            request[SESSION], request[ROLE] = session, session.role
         if request.method not in {"GET", "HEAD"}:
             await _check_act(request)
         return await handler(request)
@@ -154,6 +154,12 @@ async def fetch(request: web.Request, sql: str, *values: Any) -> list[dict[str, 
 def see_other(address: str) -> web.Response:
     """On to another page, by GET."""
     return web.Response(status=303, headers={"Location": address})
+
+
+@routes.get("/")
+async def front_door(_request: web.Request) -> web.Response:
+    """Whoever types the bare address means the console."""
+    return see_other(HOME)
 
 
 @routes.get(_STYLE)

@@ -1,4 +1,7 @@
-"""/console/jobs: when each job is due, how its slots went, and running, pausing and resuming it."""
+"""/console/jobs: when each job is due, how its slots went, and running, pausing and resuming it.
+
+What is planned for one time, and deriving past periods again, is in ``console_plans``.
+"""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +27,7 @@ from service.admin.console_slots import (
 )
 from service.admin.deps import DEPS, AdminDeps, Manager
 from service.domain.run import Pause
+from service.domain.statistic import DERIVED
 from service.errors import AlreadyRunning, BadRequest, SourceUnavailable
 from service.jobs import about, all_jobs
 from service.store import queries
@@ -34,6 +38,8 @@ _MONTH = timedelta(days=31)
 _LISTED = 30
 _ORDER = ("reminder", "analytics")
 _HERE = "/console/jobs"
+_REMOVES = "analytics.dataCleanup"
+"""The job that takes rows from the dashboard: of many only after somebody confirmed it."""
 
 routes = web.RouteTableDef()
 
@@ -86,18 +92,20 @@ async def jobs(request: web.Request) -> web.Response:
 @routes.get("/console/jobs/{type}/{name}")
 async def job(request: web.Request) -> web.Response:
     """One job."""
-    return await _job_page(request, _form(request.query))
+    return await job_page(request, _form(request.query))
 
 
-async def _job_page(
+async def job_page(
     request: web.Request,
-    form: "RunForm",
+    form: "RunForm | None" = None,
     *,
     dry: Mapping[str, Any] | None = None,
+    again: Mapping[str, Any] | None = None,
     problem: Exception | None = None,
     typed: Mapping[str, str] | None = None,
 ) -> web.Response:
-    deps, (row, about_it) = request.app[DEPS], await _found(request)
+    """The page of a job. ``again``: the periods that a back-fill would derive; ``typed``: as it was sent."""
+    deps, (row, about_it) = request.app[DEPS], await found_job(request)
     now, zone = await deps.pool.fetchval(_SQL["now"]), deps.service_zone
     clock = (await clocks(deps, [row]))[row["job"]]
     since, until = span_of(now, zone, _DAYS)
@@ -124,14 +132,19 @@ async def _job_page(
         warned=warned,
         exceptions=[one for one in decided if one["state"] in {"skipped", "missed", "failed", "dead"}],
         runs=await fetch(request, _SQL["newest"], [row["job"]], _LISTED),
-        form=form,
+        planned=await fetch(request, _SQL["planned"], row["job"]),
+        derives=row["job"] in DERIVED,
+        confirms=row["job"] == _REMOVES,
+        form=form or RunForm(),
         dry=dry,
+        again=again,
         problem=text,
         typed=typed or {},
     )
 
 
-async def _found(request: web.Request) -> tuple[Mapping[str, Any], dict[str, str]]:
+async def found_job(request: web.Request) -> tuple[Mapping[str, Any], dict[str, str]]:
+    """The job of the address as it is registered, and what it is about. Raises Refused."""
     where, deps = request.match_info, request.app[DEPS]
     job_id = f"{where['type']}.{where['name']}"
     rows = await fetch(request, _SQL["definitions"], [job_id])
@@ -151,16 +164,17 @@ def _named(job_id: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class RunForm:
-    """How a run is asked for. ``at``: as it was typed, UTC; empty for now."""
+    """How a run is asked for. ``at``: as typed, UTC; empty for now. ``confirm``: much may be removed."""
 
     user: str = ""
     at: str = ""
     force: bool = False
+    confirm: bool = False
 
     @property
     def moment(self) -> datetime | None:
         """The chosen moment. Raises BadRequest."""
-        return _moment("The moment", self.at)
+        return moment_of("The moment", self.at)
 
 
 def _form(query: Mapping[str, object]) -> RunForm:
@@ -168,10 +182,12 @@ def _form(query: Mapping[str, object]) -> RunForm:
         str(query.get("user", "")).strip()[:200],
         str(query.get("at", "")).strip()[:40],
         force=query.get("force") == "on",
+        confirm=query.get("confirm") == "on",
     )
 
 
-def _moment(what: str, text: str) -> datetime | None:
+def moment_of(what: str, text: str) -> datetime | None:
+    """What was typed, UTC where no zone is said; None: nothing was. Raises BadRequest."""
     if not text:
         return None
     try:
@@ -187,12 +203,14 @@ _REFUSALS = (BadRequest, AlreadyRunning, SourceUnavailable)
 @routes.post("/console/jobs/{type}/{name}/dry-run")
 async def dry_run(request: web.Request) -> web.Response:
     """Decide without writing: counts, a sample, and a form that runs it for real."""
-    form = _form(await body.form(request))
-    await _found(request)
+    form, where = _form(await body.form(request)), request.match_info
+    await found_job(request)
     try:
-        result = await _run(request, form, dry=True)
+        result = await request.app[DEPS].manager.run_job(
+            where["type"], where["name"], dry_run=True, wait=True, **_options(form)
+        )
     except _REFUSALS as problem:
-        return await _job_page(request, form, problem=problem)
+        return await job_page(request, form, problem=problem)
     await audit.remark(request, "dry-run", **_asked(request, form))
     told = {
         "state": str(result.state),
@@ -200,40 +218,36 @@ async def dry_run(request: web.Request) -> web.Response:
         "sample": getattr(result, "sample", []),
         "error": getattr(result, "error", None),
     }
-    return await _job_page(request, form, dry=told)
+    return await job_page(request, form, dry=told)
 
 
 @routes.post("/console/jobs/{type}/{name}/run")
 async def run(request: web.Request) -> web.Response:
     """Run it now, and go on to the run's page."""
-    form = _form(await body.form(request))
-    await _found(request)
+    form, where = _form(await body.form(request)), request.match_info
+    manager, _ = request.app[DEPS].manager, await found_job(request)
     try:
-        result = await _run(request, form, dry=False)
+        async with audit.acting(request) as connection:
+            run = await manager.request_run(
+                connection, where["type"], where["name"], wait=False, **_options(form)
+            )
+            await audit.remark(request, "run", connection, **_asked(request, form), run=run.id)
     except _REFUSALS as problem:
-        return await _job_page(request, form, problem=problem)
-    await audit.remark(request, "run", **_asked(request, form), runId=result.run_id)
-    return see_other(f"/console/runs/{result.run_id}")
+        return await job_page(request, form, problem=problem)
+    await manager.carry_out(run)
+    return see_other(f"/console/runs/{run.id}")
 
 
-async def _run(request: web.Request, form: RunForm, *, dry: bool) -> Any:
-    where = request.match_info
-    return await request.app[DEPS].manager.run_job(
-        where["type"],
-        where["name"],
-        dry_run=dry,
-        as_of=form.moment,
-        user_id=form.user or None,
-        force=form.force,
-        confirm=False,
-        wait=dry,
-    )
+def _options(form: RunForm) -> dict[str, Any]:
+    user = form.user or None
+    return {"as_of": form.moment, "user_id": user, "force": form.force, "confirm": form.confirm}
 
 
 def _asked(request: web.Request, form: RunForm) -> dict[str, Any]:
     where = request.match_info
     job_id = f"{where['type']}.{where['name']}"
-    return {"job": job_id, "userId": form.user or None, "asOf": form.at or None, "force": form.force}
+    told = {"job": job_id, "userId": form.user or None, "asOf": form.at or None, "force": form.force}
+    return told | ({"confirm": True} if form.confirm else {})
 
 
 # ── Pausing ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -244,11 +258,11 @@ async def pause(request: web.Request) -> web.Response:
     """Let its slots pass, until a moment or until somebody resumes it."""
     form, where = await body.form(request), request.match_info
     typed = {name: form.get(name, "").strip()[:500] for name in ("who", "reason", "until")}
-    await _found(request)
+    await found_job(request)
     try:
         until = _pause_end(typed, await request.app[DEPS].pool.fetchval(_SQL["now"]))
     except BadRequest as problem:
-        return await _job_page(request, RunForm(), problem=problem, typed=typed)
+        return await job_page(request, problem=problem, typed=typed)
     who = audit.who(request, typed["who"][:100])
     await request.app[DEPS].manager.pause(where["type"], where["name"], who, typed["reason"], until)
     return see_other(f"{_HERE}/{where['type']}/{where['name']}#pause")
@@ -258,7 +272,7 @@ def _pause_end(typed: Mapping[str, str], now: datetime) -> datetime | None:
     """Until when; None: until it is resumed. Raises BadRequest."""
     if not typed["who"] or not typed["reason"]:
         raise BadRequest("Say who pauses it and why: others will ask")
-    until = _moment("Until", typed["until"])
+    until = moment_of("Until", typed["until"])
     if until and until <= now:
         raise BadRequest("Until lies in the past; choose a later moment, or leave it empty")
     return until
@@ -268,6 +282,6 @@ def _pause_end(typed: Mapping[str, str], now: datetime) -> datetime | None:
 async def resume(request: web.Request) -> web.Response:
     """End a pause."""
     where = request.match_info
-    await _found(request)
+    await found_job(request)
     await request.app[DEPS].manager.resume(where["type"], where["name"], audit.who(request))
     return see_other(f"{_HERE}/{where['type']}/{where['name']}#pause")

@@ -146,6 +146,15 @@ CALENDARS: dict[Statistic, Calendar] = {
 }
 
 
+DERIVED = {
+    "analytics.dailyAnalytics": Statistic.DAILY,
+    "analytics.weeklyAggregation": Statistic.WEEKLY,
+    "analytics.monthlyInsights": Statistic.MONTHLY,
+    "analytics.userBehavior": Statistic.BEHAVIOUR,
+}
+"""Jobs whose figures follow from stored days, and can be derived again; what was measured cannot."""
+
+
 def over_everywhere(now: datetime) -> datetime:
     """The naive UTC time up to which local dates are over in every zone at the instant ``now`` (aware)."""
     return now.astimezone(UTC).replace(tzinfo=None) - EVERYWHERE_OVER

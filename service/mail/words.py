@@ -156,9 +156,10 @@ class Words:
         """A range of dates in words: ``Mon 20 Apr – Sun 26 Apr``."""
         return f"{self.day(first)} – {self.day(last)}"
 
+    @lru_cache(maxsize=4096)  # noqa: B019
     def number(self, value: float) -> str:
-        """A number with at most one decimal, as the locale writes it."""
-        return str(format_decimal(value, "#,##0.#", locale=self.locale))
+        """A number with at most one decimal, as the locale writes it; zero has no sign."""
+        return str(format_decimal(value or 0, "#,##0.#", locale=self.locale))
 
     def percent(self, value: float) -> str:
         """``30 %``."""

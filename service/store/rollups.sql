@@ -507,14 +507,17 @@ ORDER BY m.month
 
 -- name: behaviour
 -- Six-hour windows in UTC ($1 their starts, as wall-clock time): sessions that started in them, breaks and goal
--- completions by the hour of their users. Hours of fewer than five users are not told.
+-- completions by the hour of their users. Hours of fewer than five users are not told. Each window is looked up by
+-- index (OFFSET 0 pins it): joined, all windows would be compared with all sessions that there ever were.
 WITH windows AS MATERIALIZED (
     SELECT w AS period, w AT TIME ZONE 'UTC' AS since, w AT TIME ZONE 'UTC' + interval '6 hours' AS until
     FROM unnest($1::timestamp[]) AS w
 ), sessions AS MATERIALIZED (
     SELECT w.period, s.user_id, s.kind, s.focus, s.status, s.focus_seconds, s.rating,
            extract(hour FROM s.local_start)::int AS hour
-    FROM windows AS w JOIN service.local_session AS s ON s.started_at >= w.since AND s.started_at < w.until
+    FROM windows AS w
+    CROSS JOIN LATERAL (
+        SELECT * FROM service.local_session AS l WHERE l.started_at >= w.since AND l.started_at < w.until OFFSET 0) AS s
 ), timer AS (
     SELECT period, count(DISTINCT user_id) AS users, count(*) AS started,
            count(*) FILTER (WHERE focus AND status = 'completed') AS completed,
@@ -529,18 +532,22 @@ WITH windows AS MATERIALIZED (
 ), breaks AS (
     SELECT period, jsonb_object_agg(hour, n) AS hours
     FROM (SELECT period, hour, count(*) AS n FROM sessions WHERE NOT focus GROUP BY period, hour) AS one
-    GROUP BY period HAVING (SELECT count(DISTINCT s.user_id) FROM sessions AS s
-                            WHERE s.period = one.period AND NOT s.focus) >= 5
+    JOIN (SELECT period FROM sessions WHERE NOT focus GROUP BY period HAVING count(DISTINCT user_id) >= 5) AS enough
+        USING (period)
+    GROUP BY period
 ), completions AS MATERIALIZED (
     SELECT w.period, g.user_id, extract(hour FROM g.completed_at AT TIME ZONE z.timezone)::int AS hour
     FROM windows AS w
-    JOIN service.goals AS g ON g.completed_at >= w.since AND g.completed_at < w.until AND NOT g.open
+    CROSS JOIN LATERAL (
+        SELECT * FROM service.goals AS a WHERE a.completed_at >= w.since AND a.completed_at < w.until AND NOT a.open
+        OFFSET 0) AS g
     CROSS JOIN LATERAL (SELECT service.zone_at(g.user_id, g.completed_at) AS timezone) AS z
     WHERE z.timezone IS NOT NULL
 ), aims AS (
     SELECT period, jsonb_object_agg(hour, n) AS hours
     FROM (SELECT period, hour, count(*) AS n FROM completions GROUP BY period, hour) AS one
-    GROUP BY period HAVING (SELECT count(DISTINCT c.user_id) FROM completions AS c WHERE c.period = one.period) >= 5
+    JOIN (SELECT period FROM completions GROUP BY period HAVING count(DISTINCT user_id) >= 5) AS enough USING (period)
+    GROUP BY period
 )
 SELECT w.period, jsonb_build_object(
     'since', to_char(w.period, 'YYYY-MM-DD"T"HH24:MI"Z"'),

@@ -104,6 +104,12 @@ def test_dates_numbers_and_spans_are_said_as_the_language_does(language: str, sa
     ] == said
 
 
+def test_zero_has_no_sign_whichever_zero_was_told_before() -> None:
+    w = words_for("en")
+
+    assert [w.number(value) for value in (-0.0, 0, 0.0, -0.0)] == ["0"] * 4
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_each_suggestion_has_words(language: str) -> None:
     w = words_for(language)
