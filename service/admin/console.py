@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.admin import console_words as words
 from service.admin.access import Handler, Refused, failure, open_role, role_of
-from service.admin.deps import DEPS, Role
+from service.admin.deps import DEPS, ROLE, Role
 from service.admin.look import PAGES, style
 from service.admin.session import LIFETIME, OPERATORS, Session, begin, resume
 
@@ -71,7 +71,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             session = _session(request)
             if session is None:
                 return _to_sign_in(request)
-            request[SESSION] = session
+            request[SESSION], request[ROLE] = session, session.role
         if request.method not in {"GET", "HEAD"}:
             await _check_act(request)
         return await handler(request)

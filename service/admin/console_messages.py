@@ -4,7 +4,7 @@ The mail is made again from what is stored, with links that lead nowhere: whoeve
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email import message_from_bytes, policy
 from typing import Any
@@ -20,9 +20,11 @@ from service.admin.mail_view import PARTS, SCHEMES, WIDTHS, in_scheme, view_of
 from service.admin.mails import MAIL_HEADERS
 from service.domain.dashboard import Channel, Kind
 from service.domain.suppression import Reason
+from service.errors import BadRequest
 from service.jobs import all_jobs
 from service.mail.message import Letter
 from service.store import queries
+from service.store.outbox import Selection
 
 _SQL = queries.load(__file__)
 _SIZE = 50
@@ -32,6 +34,9 @@ STATES = (
     "cancelled", "bounced", "complained",
 )  # fmt: skip
 """Of a message, in the order of its life."""
+_CHANNELS = {"email": "Mail", "in_app": "Notification"}
+_MOST_RETRIED = 1000
+"""At once."""
 _RESENDABLE = frozenset({"unconfirmed", "failed", "expired", "cancelled"})
 
 routes = web.RouteTableDef()
@@ -51,15 +56,24 @@ class Wanted:
     reason: str = ""
     run: str = ""
 
-    def query(self, before: int) -> str:
-        """The address of the page that follows."""
-        told = {name: getattr(self, name) for name in self.__slots__ if getattr(self, name)}
-        return "?" + urlencode(told | {"before": str(before)})
+    @property
+    def told(self) -> dict[str, str]:
+        """What was said, by name."""
+        return {name: getattr(self, name) for name in self.__slots__ if getattr(self, name)}
+
+    def query(self, **more: object) -> str:
+        """The query of an address that shows this and ``more``."""
+        return "?" + urlencode(self.told | {name: str(value) for name, value in more.items()})
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it is about some failed mails, not about all that there are."""
+        return bool(self.person or self.job or self.reason or self.run)
 
 
-def _wanted(query: Mapping[str, str]) -> Wanted:
+def _wanted(query: Mapping[str, Any]) -> Wanted:
     """Raises Refused for words that no message knows."""
-    found = Wanted(**{name: query.get(name, "").strip()[:320] for name in Wanted.__slots__})
+    found = Wanted(**{name: str(query.get(name, "")).strip()[:320] for name in Wanted.__slots__})
     for name, value, known in (
         ("job", found.job, all_jobs()),
         ("channel", found.channel, tuple(Channel)),
@@ -75,7 +89,13 @@ def _wanted(query: Mapping[str, str]) -> Wanted:
 @routes.get("/console/messages")
 async def messages(request: web.Request) -> web.Response:
     """Messages, newest first."""
-    wanted = _wanted(request.query)
+    return await _list(request, _wanted(request.query))
+
+
+async def _list(
+    request: web.Request, wanted: Wanted, *, counts: Mapping[str, int] | None = None, problem: str = ""
+) -> web.Response:
+    """``counts``: what trying the failed ones again would come to."""
     rows = await fetch(
         request,
         _SQL["find"],
@@ -92,13 +112,18 @@ async def messages(request: web.Request) -> web.Response:
     return page(
         request,
         "messages.html",
+        status=400 if problem else 200,
         wanted=wanted,
         rows=shown,
-        more=wanted.query(shown[-1]["id"]) if len(rows) > _SIZE else "",
+        more=wanted.query(before=shown[-1]["id"]) if len(rows) > _SIZE else "",
         jobs=[job.id for job in all_jobs().values() if job.kind],
-        channels={"email": "Mail", "in_app": "Notification"},
+        channels=_CHANNELS,
         states=STATES,
         reasons=list(Reason),
+        counts=counts,
+        most=_MOST_RETRIED,
+        retried=body.number(request, "retried", None, least=0, most=_MOST_RETRIED),
+        problem=problem,
     )
 
 
@@ -107,6 +132,45 @@ async def _meant(request: web.Request, person: str) -> list[str] | None:
     if not person:
         return None
     return [row["id"] for row in await fetch(request, _SQL["people"], person)]
+
+
+# ── Trying failed ones again ────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.post("/console/messages/retry")
+async def retry(request: web.Request) -> web.Response:
+    """Count the failed mails that fit the filter; with ``confirm`` plan those that are useful again."""
+    form, outbox = await request.post(), _outbox(request)
+    wanted = replace(_wanted(form), state="failed", channel=str(Channel.EMAIL))
+    if not wanted.narrow:
+        return await _list(
+            request, wanted, problem="Not all at once: narrow it by person, job, reason or run"
+        )
+    try:
+        which = await _selection(request, wanted)
+    except BadRequest as problem:
+        return await _list(request, wanted, problem=str(problem))
+    if form.get("confirm") != "on":
+        return await _list(
+            request, wanted, counts=await outbox.retry_failed(which, _MOST_RETRIED, dry_run=True)
+        )
+    narrowed = {**wanted.told, **({"person": which.user} if which.user else {})}
+    async with audit.acting(request) as connection:
+        counts = await outbox.retry_failed(which, _MOST_RETRIED, connection=connection)
+        await audit.remark(request, "retry-failed", connection, filter=narrowed, **counts)
+    return see_other(
+        f"/console/messages{replace(wanted, state='', reason='').query(retried=counts['retried'])}"
+    )
+
+
+async def _selection(request: web.Request, wanted: Wanted) -> Selection:
+    """The filter as the outbox takes it. Raises BadRequest where an address is that of several people."""
+    ids = [one for one in await _meant(request, wanted.person) or () if one != wanted.person]
+    if len(ids) > 1:
+        raise BadRequest(f"Several people have this address; choose one by id: {', '.join(sorted(ids)[:5])}")
+    user = ids[0] if ids else wanted.person or None
+    run = int(wanted.run) if wanted.run else None
+    return Selection(user, wanted.job or None, wanted.reason or None, run=run)
 
 
 # ── One message ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -220,9 +284,12 @@ def _steps(row: Mapping[str, Any]) -> list[tuple[datetime, str]]:
 async def resend(request: web.Request) -> web.Response:
     """Send it once more: the same bytes, the same Message-ID."""
     message_id = body.path_id(request)
-    if not await _outbox(request).resend(message_id):
-        raise Refused(409, "Only a mail that failed, expired, was cancelled or is unconfirmed can be resent")
-    await audit.remark(request, "resend", messageId=message_id)
+    async with audit.acting(request) as connection:
+        if not await _outbox(request).resend(message_id, connection):
+            raise Refused(
+                409, "Only a mail that failed, expired, was cancelled or is unconfirmed can be resent"
+            )
+        await audit.remark(request, "resend", connection, delivery=message_id)
     return see_other(f"/console/messages/{message_id}")
 
 
@@ -230,9 +297,10 @@ async def resend(request: web.Request) -> web.Response:
 async def cancel(request: web.Request) -> web.Response:
     """Take it back before it leaves."""
     message_id = body.path_id(request)
-    if not await _outbox(request).cancel(message_id):
-        raise Refused(409, "Only a message that has not left can be cancelled")
-    await audit.remark(request, "cancel-message", messageId=message_id)
+    async with audit.acting(request) as connection:
+        if not await _outbox(request).cancel(message_id, connection):
+            raise Refused(409, "Only a message that has not left can be cancelled")
+        await audit.remark(request, "cancel", connection, delivery=message_id)
     return see_other(f"/console/messages/{message_id}")
 
 

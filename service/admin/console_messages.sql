@@ -7,7 +7,8 @@ SELECT id FROM service.users WHERE position('@' IN $1::text) > 0 AND lower(email
 -- name: find
 -- Messages, newest first. $1 users, $2 job, $3 channel, $4 state, $5 reason, $6 run, $7 before id: NULL is any; $8 limit.
 SELECT d.id, d.channel, d.job, d.run_id, d.user_id, d.recipient_name, d.local_date, d.state, d.reason, d.not_before,
-       d.settled_at, d.planned_at, d.attempt
+       d.settled_at, d.planned_at, d.attempt, d.expires_at, d.dot_at, d.resends, d.message_id, d.unconfirmed_policy, d.domain,
+       d.smtp_code, d.smtp_reply
 FROM service.delivery AS d
 WHERE ($1::text[] IS NULL OR d.user_id = ANY ($1)) AND ($2::text IS NULL OR d.job = $2)
   AND ($3::text IS NULL OR d.channel = $3) AND ($4::text IS NULL OR d.state = $4)

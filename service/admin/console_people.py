@@ -1,17 +1,21 @@
-"""/console/people: what one person got and did not get, and why; what comes next, and what they wish for."""
+"""/console/people: what one person got and did not get, and why; what comes next, and what they wish for;
+taking their data along, and erasing it.
+"""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from typing import Any
 
 from aiohttp import web
 
+from service.admin import audit, body
 from service.admin.access import Refused
-from service.admin.console import fetch, page, see_other
+from service.admin.console import SESSION, fetch, page, see_other
 from service.admin.console_slots import Next, clock_of, next_slot
 from service.admin.console_words import segment
-from service.admin.deps import DEPS, AdminDeps
+from service.admin.deps import DEPS, AdminDeps, People, Role
 from service.admin.recipients import effective
 from service.domain.dashboard import Channel, Kind
 from service.domain.schedule import zone_of
@@ -24,6 +28,7 @@ from service.store.replica import preferences_from_json
 _SQL = queries.load(__file__)
 _FOUND = 50
 _PAGE = 40
+_ERASED = frozenset({"done", "pending"})
 
 routes = web.RouteTableDef()
 
@@ -36,12 +41,17 @@ async def people(request: web.Request) -> web.Response:
     exact = [row for row in rows if wanted == row["id"] or wanted.lower() == (row["email"] or "").lower()]
     if len(exact) == 1:
         return see_other(f"/console/people/{segment(exact[0]['id'])}")
-    return page(request, "people.html", wanted=wanted, rows=rows, most=_FOUND)
+    erased = body.one_of(request, "erased", _ERASED)
+    return page(request, "people.html", wanted=wanted, rows=rows, most=_FOUND, erased=erased)
 
 
 @routes.get("/console/people/{id}")
 async def person(request: web.Request) -> web.Response:
     """Somebody. ``job``: why they get or do not get its message, on the local date ``at`` (today)."""
+    return await _person(request)
+
+
+async def _person(request: web.Request, problem: str = "") -> web.Response:
     deps, user_id = request.app[DEPS], request.match_info["id"]
     found = await fetch(request, _SQL["person"], user_id) if "\0" not in user_id else []
     if not found:
@@ -56,6 +66,8 @@ async def person(request: web.Request) -> web.Response:
     return page(
         request,
         "person.html",
+        status=400 if problem else 200,
+        problem=problem,
         here="/console/people/",
         person=row,
         address=f"/console/people/{segment(user_id)}",
@@ -71,6 +83,54 @@ async def person(request: web.Request) -> web.Response:
         wishes=_wishes(row),
         profile=row["figures"],
     )
+
+
+# ── Their data ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.get("/console/people/{id}/data")
+async def data(request: web.Request) -> web.Response:
+    """Everything that is stored about somebody, as a file. For admins: it is more than a viewer needs."""
+    if request[SESSION].role is not Role.ADMIN:
+        raise Refused(403, f"The role {request[SESSION].role} may look, but not take somebody's data along")
+    user_id = _id(request)
+    found = await _keeper(request).export(user_id)
+    await audit.remark(request, "export", userId=user_id)
+    return web.Response(
+        text=json.dumps(found, ensure_ascii=False, indent=1),
+        content_type="application/json",
+        headers={"Content-Disposition": 'attachment; filename="person.json"'},
+    )
+
+
+@routes.post("/console/people/{id}/erase")
+async def erase(request: web.Request) -> web.Response:
+    """Erase somebody for good, where their id was typed once more."""
+    user_id, typed = _id(request), str((await request.post()).get("typed", "")).strip()
+    if typed != user_id:
+        return await _person(request, "Nothing was erased: type the id exactly as it stands above")
+    keeper = _keeper(request)
+    async with audit.acting(request) as connection:
+        await keeper.forget(connection, user_id, audit.who(request))
+    pending = await keeper.clear_archive(user_id)
+    return see_other(f"/console/people?erased={'pending' if pending else 'done'}")
+
+
+def _id(request: web.Request) -> str:
+    user_id = request.match_info["id"]
+    if "\0" in user_id:
+        raise UnknownUser(user_id)
+    return user_id
+
+
+def _keeper(request: web.Request) -> People:
+    keeper = request.app[DEPS].people
+    if keeper is None:
+        raise Refused(503, "This process keeps no people")
+    return keeper
+
+
+# ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _noon(text: str, timezone: str) -> datetime | None:

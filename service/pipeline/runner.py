@@ -48,8 +48,6 @@ log = structlog.get_logger()
 _TOO_MANY_ERRORS = 0.2
 _DASHBOARD_PAUSE = timedelta(seconds=30)
 _DEPENDENCY_PAUSE = timedelta(minutes=1)
-_OURS_FIRST = timedelta(seconds=10)
-"""Whoever waits for a run carries it out here; other runners may take it only when this process is gone."""
 _SAMPLE = 5
 _REFUSED = (CleanupRefused, ArchiveDamaged)
 """What somebody must look at; its sentence is all that there is to say."""
@@ -245,26 +243,57 @@ class Runner:
         """
         if as_of is not None:
             check_instant(as_of)
-        now = await self._ledger.now()
-        if as_of is not None and as_of > now and not dry_run:
-            raise BadRequest("asOf lies in the future: only a dry run can look there; add dryRun")
         if force and user_id is None:
             raise BadRequest("force needs userId: it is for one person")
         if dry_run:
-            return await self._rehearse(job_id, as_of or now, user_id, force=force, confirm=confirm)
+            at = as_of or await self._ledger.now()
+            return await self._rehearse(job_id, at, user_id, force=force, confirm=confirm)
+        async with self._pool.acquire() as lent, lent.transaction():
+            run = await self.request(
+                cast("asyncpg.Connection", lent), job_id,
+                as_of=as_of, user_id=user_id, force=force, confirm=confirm, wait=wait,
+            )  # fmt: skip
+        return await self.carry_out(run)
+
+    async def request(
+        self,
+        connection: asyncpg.Connection,
+        job_id: str,
+        *,
+        as_of: datetime | None = None,
+        user_id: str | None = None,
+        force: bool = False,
+        confirm: bool = False,
+        wait: bool = True,
+    ) -> Run:
+        """Ask for a run in a transaction: what else is written in it holds exactly when the run is there.
+
+        ``wait``: the run is this process's from the start, for ``carry_out``. Raises as ``run_manual`` does.
+        """
+        now = await self._ledger.now(connection)
+        if as_of is not None:
+            check_instant(as_of)
+        if as_of is not None and as_of > now:
+            raise BadRequest("asOf lies in the future: only a dry run can look there; add dryRun")
+        if force and user_id is None:
+            raise BadRequest("force needs userId: it is for one person")
         options = {"userId": user_id, "force": force, "asOf": as_of.isoformat() if as_of else None}
         if confirm:
             options["confirm"] = True
-        delay = _OURS_FIRST if wait else timedelta(0)
-        run = await self._ledger.request(job_id, Trigger.MANUAL, as_of or now, options, delay=delay)
+        run = await self._ledger.request(job_id, Trigger.MANUAL, as_of or now, options, connection=connection)
         if not wait:
+            return run
+        claimed = await self._ledger.claim_requested(run, connection)
+        if claimed is None:
+            raise AlreadyRunning(f"{job_id} is already running")
+        return claimed
+
+    async def carry_out(self, run: Run) -> RunResult:
+        """See a run that was asked for to its end; one that nobody waits for is left to a free runner."""
+        if run.state is RunState.PENDING:
             self._wake.set()
             return RunResult(run.id, str(run.state), {})
-        claimed = await self._ledger.claim_requested(run)
-        if claimed is None:
-            await self._ledger.cancel(run.id)
-            raise AlreadyRunning(f"{job_id} is already running")
-        await self._carry_out(claimed)
+        await self._carry_out(run)
         ended = await self._ledger.get(run.id)
         assert ended is not None
         return RunResult(run.id, str(ended.state), ended.counts, error=ended.error)

@@ -201,7 +201,7 @@ WHERE id = $1 AND channel = 'email' AND state = 'failed' AND expires_at > servic
 
 -- name: retry_failed
 -- The same for all that fit. NULL means any: $1 user, $2 job, $3 reason, $4 and $5 first and last local date, $6 and $7 where
--- addresses (lower case) begin and end; $8 at most, oldest first; $9: only count. What cannot be sent is counted by why.
+-- addresses (lower case) begin and end, $8 run; $9 at most, oldest first; $10: only count. What cannot be sent is counted by why.
 WITH found AS MATERIALIZED (
     SELECT d.id, CASE WHEN d.expires_at <= service.now() THEN 'expired'
                       WHEN EXISTS (SELECT FROM service.suppression AS s WHERE s.address = lower(d.address)) THEN 'suppressed'
@@ -212,11 +212,12 @@ WITH found AS MATERIALIZED (
       AND ($3::text IS NULL OR d.reason = $3)
       AND ($4::date IS NULL OR d.local_date >= $4) AND ($5::date IS NULL OR d.local_date <= $5)
       AND ($6::text IS NULL OR (lower(d.address) COLLATE "C" >= $6 AND lower(d.address) COLLATE "C" < $7))
+      AND ($8::bigint IS NULL OR d.run_id = $8)
 ), again AS (
     UPDATE service.delivery SET state = 'planned', reason = NULL, settled_at = NULL, attempt = 0, owner = NULL,
                                 not_before = service.now()
-    WHERE NOT $9::boolean AND state = 'failed'
-      AND id = ANY (ARRAY(SELECT id FROM found WHERE fate = 'retryable' ORDER BY id LIMIT $8))
+    WHERE NOT $10::boolean AND state = 'failed'
+      AND id = ANY (ARRAY(SELECT id FROM found WHERE fate = 'retryable' ORDER BY id LIMIT $9))
     RETURNING id
 )
 SELECT (SELECT count(*) FROM found) AS matched, (SELECT count(*) FROM again) AS retried,

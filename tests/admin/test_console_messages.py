@@ -149,8 +149,8 @@ async def test_an_unconfirmed_mail_is_resent_and_a_planned_one_taken_back(world:
         assert (await world.mails())["ann"] == ("cancelled", None)
         await given.act(f"{path}/cancel", 409, path)
         assert await given.audit() == [
-            ("admin", "resend", {"messageId": mail}),
-            ("admin", "cancel-message", {"messageId": mail}),
+            ("admin", "resend", {"delivery": mail}),
+            ("admin", "cancel", {"delivery": mail}),
         ]
 
 
@@ -167,3 +167,101 @@ async def test_viewers_and_old_forms_change_no_message(world: World, act: str) -
         assert old.status == 403
         assert (await world.mails())["ann"] == ("planned", None)
         assert await given.audit() == []
+
+
+# ── Trying failed ones again ────────────────────────────────────────────────────────────────────────────────
+
+RETRY = "/console/messages/retry"
+FAILED = "/console/messages?state=failed&job=reminder.goalDeadlines"
+
+
+async def failed(given: Console) -> None:
+    """Ann's mail and Bob's have failed; Bob's is too late by now."""
+    await planned(given)
+    await given.world.pool.execute(
+        "UPDATE service.delivery"
+        " SET state = 'failed', reason = 'smtp_550', attempt = 5, settled_at = service.now(),"
+        " expires_at = CASE user_id WHEN 'bob' THEN service.now() ELSE expires_at END WHERE channel = 'email'"
+    )
+    await given.sign_in()
+
+
+async def test_failed_mails_are_counted_first_and_then_planned_again(world: World) -> None:
+    async with console(world) as given:
+        await failed(given)
+        assert "Count them" in await given.read(FAILED)
+        _, page = await given.act(RETRY, 200, job="reminder.goalDeadlines")
+        for name, n in (("Failed mails that fit", 2), ("Still useful: planned again", 1), ("Too late", 1)):
+            assert re.search(rf'<th scope="row">{name}[^<]*</th><td class="n">{n}</td>', page), name
+        assert "Plan 1 mail again" in page
+        assert (await world.mails())["ann"] == ("failed", "smtp_550")
+        assert await given.audit() == []
+
+        answer, _ = await given.act(RETRY, 303, job="reminder.goalDeadlines", confirm="on")
+        assert await world.mails() == {"ann": ("planned", None), "bob": ("failed", "smtp_550")}
+        assert "1 mail planned again" in await given.read(answer.headers["Location"])
+        [(who, act, what)] = await given.audit()
+        assert (who, act, what["filter"]["job"]) == ("admin", "retry-failed", "reminder.goalDeadlines")
+        assert (what["matched"], what["retried"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("form", "matched"),
+    [
+        ({"person": "ann"}, 1),
+        ({"person": "ANN@example.org"}, 1),
+        ({"person": "nobody"}, 0),
+        ({"person": "nobody@example.org"}, 0),
+        ({"run": "1"}, 2),
+        ({"run": "2"}, 0),
+        ({"reason": "smtp_550", "person": "bob"}, 1),
+        ({"reason": "stale"}, 0),
+        ({"job": "reminder.weeklyReview"}, 0),
+    ],
+)
+async def test_only_what_the_filter_says_is_tried_again(
+    world: World, form: dict[str, str], matched: int
+) -> None:
+    async with console(world) as given:
+        await failed(given)
+        _, page = await given.act(RETRY, 200, **form)
+        assert f'Failed mails that fit</th><td class="n">{matched}</td>' in page
+
+
+async def test_not_all_failed_mails_are_tried_at_once(world: World) -> None:
+    async with console(world) as given:
+        await failed(given)
+        assert "not all failed mails at once" in await given.read("/console/messages?state=failed")
+        for confirm in ({}, {"confirm": "on"}):
+            _, page = await given.act(RETRY, 400, **confirm)
+            assert "narrow it by person, job, reason or run" in page
+        await world.pool.execute("UPDATE service.users SET email = 'both@example.org' WHERE id <> 'cleo'")
+        _, page = await given.act(RETRY, 400, person="both@example.org", confirm="on")
+        assert "choose one by id: ann, bob" in page
+        assert (await world.mails())["ann"] == ("failed", "smtp_550")
+        await given.sign_in("the-viewer")
+        assert "Only admins do that." in await given.read(FAILED)
+        await given.act(RETRY, 403, job="reminder.goalDeadlines", confirm="on")
+        assert await given.audit() == []
+
+
+async def test_what_is_unconfirmed_shows_its_evidence(world: World) -> None:
+    async with console(world) as given:
+        mail = await planned(given)
+        await world.pool.execute(
+            "UPDATE service.delivery SET state = 'unconfirmed', dot_at = service.now(), attempt = 1,"
+            " reason = 'the sender died after the final dot was due', message_id = '<m1@jobs.example.org>'"
+            " WHERE id = $1",
+            mail,
+        )
+        await given.sign_in("the-viewer")
+        for path in ("/console/messages?state=unconfirmed", f"/console/messages/{mail}"):
+            page = await given.read(path)
+            assert "the sender died after the final dot was due; 1 attempt" in page
+            assert "&lt;m1@jobs.example.org&gt;" in page
+            assert "for example.org" in page
+            assert "Held until somebody decides" in page
+        await world.pool.execute("UPDATE service.delivery SET unconfirmed_policy = 'resend'")
+        assert "Sent once more, from" in await given.read("/console/messages?state=unconfirmed")
+        await world.pool.execute("UPDATE service.delivery SET resends = 1")
+        assert "it was sent again 1 time" in await given.read("/console/messages?state=unconfirmed")

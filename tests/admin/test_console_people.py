@@ -1,9 +1,16 @@
 """A person in the console: found by id or e-mail, what they got and did not get and why, what comes next."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
 import asyncpg
 import pytest
 
-from tests.admin.consoles import console, people
+from service.store.archive import Archive
+from service.store.person import People
+from tests.admin.consoles import Console, console, people
 from tests.given import World, user
 
 
@@ -111,3 +118,62 @@ async def test_the_past_comes_in_pages(world: World) -> None:
         assert older.count("<b>not due</b>") == 21
         assert 'rel="next"' not in older
         await given.read("/console/people/ann?before=x", 400)
+
+
+# ── Their data ──────────────────────────────────────────────────────────────────────────────────────────────
+
+ANN = "/console/people/ann"
+
+
+@asynccontextmanager
+async def keeping(world: World, folder: Path) -> AsyncIterator[Console]:
+    """The pages over everything that is stored; nothing is archived yet."""
+    await people(world)
+    no_dashboard: Any = None
+    keeper = People(world.pool, Archive(world.pool, folder, no_dashboard))
+    async with console(world, people=keeper) as given:
+        await given.manager.run_job("reminder", "goalDeadlines")
+        await given.sign_in()
+        yield given
+
+
+async def test_everything_about_somebody_is_taken_along(world: World, tmp_path: Path) -> None:
+    async with keeping(world, tmp_path) as given:
+        assert f'<a href="{ANN}/data" download>' in await given.read(ANN)
+        answer = await given.client.get(f"{ANN}/data")
+        assert answer.headers["Content-Disposition"] == 'attachment; filename="person.json"'
+        found = await answer.json()
+        assert found["users"][0]["email"] == "ann@example.org"
+        assert {row["user_id"] for row in found["delivery"]} == {"ann"}
+        assert await given.audit() == [("admin", "export", {"userId": "ann"})]
+        assert "Unknown user" in await given.read("/console/people/zoe/data", 404)
+        await given.sign_in("the-viewer")
+        assert "Only admins take it along or erase it." in await given.read(ANN)
+        await given.read(f"{ANN}/data", 403)
+        assert len(await given.audit()) == 1
+
+
+async def test_somebody_is_erased_where_their_id_is_typed(world: World, tmp_path: Path) -> None:
+    async with keeping(world, tmp_path) as given:
+        await given.client.get(f"{ANN}/data")
+        for typed in ("", "Ann", "bob"):
+            _, page = await given.act(f"{ANN}/erase", 400, ANN, typed=typed)
+            assert "Nothing was erased" in page
+        assert (await world.mails())["ann"] == ("planned", None)
+
+        answer, _ = await given.act(f"{ANN}/erase", 303, ANN, typed="ann")
+        assert "Erased for good" in await given.read(answer.headers["Location"])
+        await given.read(ANN, 404)
+        assert await world.mails() == {"bob": ("planned", None)}
+        # The trace of the export stays, but not whose data it was.
+        (_, export, whose), (who, act, deleted) = await given.audit()
+        assert (export, whose) == ("export", {"erased": True})
+        assert (who, act, deleted["users"]) == ("admin", "erase", 1)
+
+
+async def test_viewers_erase_nobody(world: World, tmp_path: Path) -> None:
+    async with keeping(world, tmp_path) as given:
+        await given.sign_in("the-viewer")
+        await given.act(f"{ANN}/erase", 403, ANN, typed="ann")
+        assert await given.audit() == []
+        assert "ann" in await world.mails()
