@@ -282,9 +282,12 @@ def _steps(row: Mapping[str, Any]) -> list[tuple[datetime, str]]:
 async def resend(request: web.Request) -> web.Response:
     """Send it once more: the same bytes, the same Message-ID."""
     message_id = body.path_id(request)
-    if not await _outbox(request).resend(message_id):
-        raise Refused(409, "Only a mail that failed, expired, was cancelled or is unconfirmed can be resent")
-    await audit.remark(request, "resend", delivery=message_id)
+    async with audit.acting(request) as connection:
+        if not await _outbox(request).resend(message_id, connection):
+            raise Refused(
+                409, "Only a mail that failed, expired, was cancelled or is unconfirmed can be resent"
+            )
+        await audit.remark(request, "resend", connection, delivery=message_id)
     return see_other(f"/console/messages/{message_id}")
 
 
@@ -292,9 +295,10 @@ async def resend(request: web.Request) -> web.Response:
 async def cancel(request: web.Request) -> web.Response:
     """Take it back before it leaves."""
     message_id = body.path_id(request)
-    if not await _outbox(request).cancel(message_id):
-        raise Refused(409, "Only a message that has not left can be cancelled")
-    await audit.remark(request, "cancel", delivery=message_id)
+    async with audit.acting(request) as connection:
+        if not await _outbox(request).cancel(message_id, connection):
+            raise Refused(409, "Only a message that has not left can be cancelled")
+        await audit.remark(request, "cancel", connection, delivery=message_id)
     return see_other(f"/console/messages/{message_id}")
 
 

@@ -109,8 +109,11 @@ async def erase(request: web.Request) -> web.Response:
     user_id, typed = _id(request), str((await request.post()).get("typed", "")).strip()
     if typed != user_id:
         return await _person(request, "Nothing was erased: type the id exactly as it stands above")
-    done = await _keeper(request).erase(user_id, audit.who(request))
-    return see_other(f"/console/people?erased={'pending' if done['archivePending'] else 'done'}")
+    keeper = _keeper(request)
+    async with audit.acting(request) as connection:
+        await keeper.forget(connection, user_id, audit.who(request))
+    pending = await keeper.clear_archive(user_id)
+    return see_other(f"/console/people?erased={'pending' if pending else 'done'}")
 
 
 def _id(request: web.Request) -> str:

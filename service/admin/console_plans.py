@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
-import asyncpg
 from aiohttp import web
 
 from service.admin import audit, body
@@ -31,10 +30,12 @@ async def schedule(request: web.Request) -> web.Response:
     deps, where = request.app[DEPS], request.match_info
     try:
         delay = delay_of(typed, await deps.pool.fetchval(_SQL["now"]))
-        planned = await deps.manager.schedule_once(where["type"], where["name"], delay)
+        async with audit.acting(request) as connection:
+            run = await deps.manager.schedule_once(where["type"], where["name"], delay, connection)
+            what = {"job": row["job"], "run": run.id, "at": body.iso(run.not_before)}
+            await audit.remark(request, "schedule", connection, **what)
     except BadRequest as problem:
         return await job_page(request, problem=problem, typed=typed)
-    await audit.remark(request, "schedule", job=row["job"], run=planned.id, at=body.iso(planned.not_before))
     return see_other(f"{_page(request)}#once")
 
 
@@ -64,9 +65,10 @@ async def unschedule(request: web.Request) -> web.Response:
     known = run.isascii() and run.isdigit() and len(run) < 19
     if not known or await deps.pool.fetchval(_SQL["once"], int(run), row["job"]) is None:
         raise Refused(404, "This job has no planned run of this number")
-    if not await deps.manager.unschedule(int(run)):
-        raise Refused(409, "The run has begun already; its own page can cancel it")
-    await audit.remark(request, "unschedule", job=row["job"], run=int(run))
+    async with audit.acting(request) as connection:
+        if not await deps.manager.unschedule(int(run), connection):
+            raise Refused(409, "The run has begun already; its own page can cancel it")
+        await audit.remark(request, "unschedule", connection, job=row["job"], run=int(run))
     return see_other(f"{_page(request)}#once")
 
 
@@ -83,12 +85,12 @@ async def backfill(request: web.Request) -> web.Response:
         if typed["confirm"] != "on":
             again = await deps.manager.backfill(*job, since, until, None)
             return await job_page(request, again=again, typed=typed)
-        async with deps.pool.acquire() as lent, lent.transaction():
-            done = await deps.manager.backfill(*job, since, until, cast("asyncpg.Connection", lent))
+        async with audit.acting(request) as connection:
+            done = await deps.manager.backfill(*job, since, until, connection)
+            what = {"job": row["job"], "from": str(since), "to": str(until), "run": done["runId"]}
+            await audit.remark(request, "backfill", connection, **what)
     except BadRequest as problem:
         return await job_page(request, problem=problem, typed=typed)
-    what = {"job": row["job"], "from": str(since), "to": str(until), "run": done["runId"]}
-    await audit.remark(request, "backfill", **what)
     return see_other(f"/console/runs/{done['runId']}")
 
 
