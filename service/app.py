@@ -59,6 +59,7 @@ from service.store.database import migrate, open_pool
 from service.store.ledger import JobDef, Ledger
 from service.store.outbox import Claimed, Outbox
 from service.store.person import People
+from service.tracing import Tracing, tracing_of
 
 log = structlog.get_logger()
 
@@ -256,6 +257,11 @@ def letter_of(claimed: Claimed) -> Letter:
     )
 
 
+def tracing_for(settings: Settings, instance: str) -> Tracing:
+    """Traces of the process of this name; raises ConfigurationError where the library for them is missing."""
+    return tracing_of(settings.otel_exporter_otlp_endpoint, settings.otel_service_name, __version__, instance)
+
+
 def replica_name() -> str:
     """A name for this process that no other process has, now or later."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -371,13 +377,15 @@ async def open_service(
     senders = envelope_senders(settings, composer.sender)
     for warning in composer.warnings:
         log.warning("mail", warning=warning)
+    owner = replica_name()
+    tracing = tracing_for(settings, owner)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(tracing.close)
         databases = await find_databases(settings)
         pool = await _connect(databases.ours)
         stack.push_async_callback(pool.close)
         if applied := await migrate(pool):
             log.info("migrations applied", names=applied)
-        owner = replica_name()
         lease = timedelta(seconds=settings.lease_seconds)
         ledger, outbox = Ledger(pool, owner, lease), Outbox(pool, owner, lease)
         await ledger.register([definition(job, timings[id_], settings) for id_, job in jobs.items()])
@@ -407,6 +415,7 @@ async def open_service(
             to_dashboard=settings.in_app == "dashboard",
             jitter=timedelta(seconds=settings.claim_jitter_seconds),
             grace=timedelta(seconds=settings.shutdown_grace_seconds),
+            tracer=tracing.tracer,
         )
         delivery = Delivery(
             outbox,
@@ -420,6 +429,7 @@ async def open_service(
             connections=settings.smtp_connections,
             rate=settings.smtp_rate,
             limits=settings.domain_limits,
+            tracer=tracing.tracer,
         )
         dashboard_inbox = None
         if settings.in_app == "dashboard":

@@ -59,6 +59,11 @@ class Runner(Protocol):
         self, job_id: str, /, *, dry_run: bool, as_of: datetime | None, user_id: str | None, force: bool,
         confirm: bool, wait: bool,
     ) -> RunResult: ...  # fmt: skip
+    async def request(
+        self, connection: asyncpg.Connection, job_id: str, /, *, as_of: datetime | None,
+        user_id: str | None, force: bool, confirm: bool, wait: bool,
+    ) -> Any: ...  # fmt: skip
+    async def carry_out(self, run: Any, /) -> RunResult: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,37 +183,80 @@ class JobManager:
         Raises UnknownJobType, UnknownJob, AlreadyRunning, BadRequest (``as_of`` without zone or in the future
         without ``dry_run``; ``force`` without ``user_id``).
         """
+        job = self._asked(job_type, name, as_of, user_id, force=force)
+        return await self._runner.run_manual(
+            job.id, dry_run=dry_run, as_of=as_of, user_id=user_id, force=force, confirm=confirm, wait=wait
+        )
+
+    async def request_run(
+        self,
+        connection: asyncpg.Connection,
+        job_type: str,
+        name: str,
+        *,
+        as_of: datetime | None = None,
+        user_id: str | None = None,
+        force: bool = False,
+        confirm: bool = False,
+        wait: bool = True,
+    ) -> Any:
+        """The first half of ``run_job``, in a transaction; ``carry_out`` is the second. Raises the same."""
+        job = self._asked(job_type, name, as_of, user_id, force=force)
+        return await self._runner.request(
+            connection, job.id, as_of=as_of, user_id=user_id, force=force, confirm=confirm, wait=wait
+        )
+
+    async def carry_out(self, run: Any) -> RunResult:
+        """Wait for the end of a run of ``request_run``; without its ``wait`` a free runner takes it."""
+        return await self._runner.carry_out(run)
+
+    def _asked(
+        self, job_type: str, name: str, as_of: datetime | None, user_id: str | None, *, force: bool
+    ) -> Job:
         job = find(self._jobs, job_type, name)
         if as_of is not None and as_of.tzinfo is None:
             raise BadRequest("asOf needs a zone, e.g. 2026-03-10T09:00:00Z")
         if force and user_id is None:
             raise BadRequest("force needs userId: it is for one person")
-        return await self._runner.run_manual(
-            job.id, dry_run=dry_run, as_of=as_of, user_id=user_id, force=force, confirm=confirm, wait=wait
-        )
+        return job
 
-    async def schedule_once(self, job_type: str, name: str, delay: timedelta) -> Run:
+    async def schedule_once(
+        self, job_type: str, name: str, delay: timedelta, connection: asyncpg.Connection | None = None
+    ) -> Run:
         """Run a job once after ``delay`` (0 to 30 days), stored: a restart does not forget it."""
         job = find(self._jobs, job_type, name)
         if not timedelta(0) <= delay <= LONGEST_DELAY:
             raise BadRequest("delayMs must lie between 0 and 2592000000 (30 days)")
-        return await self._ledger.request(job.id, Trigger.ONCE, delay=delay)
+        return await self._ledger.request(job.id, Trigger.ONCE, delay=delay, connection=connection)
 
-    async def unschedule(self, run_id: int) -> bool:
+    async def unschedule(self, run_id: int, connection: asyncpg.Connection | None = None) -> bool:
         """Take back a run of ``schedule_once``. False: there is none, or it has begun."""
-        return await self._pool.fetchval(_SQL["cancel_once"], run_id) is not None
+        return await (connection or self._pool).fetchval(_SQL["cancel_once"], run_id) is not None
 
     async def pause(
-        self, job_type: str, name: str, who: str, reason: str, until: datetime | None = None
+        self,
+        job_type: str,
+        name: str,
+        who: str,
+        reason: str,
+        until: datetime | None = None,
+        connection: asyncpg.Connection | None = None,
     ) -> None:
-        """Let a job's slots pass as ``skipped`` (reason ``paused``) until resumed, or until ``until``."""
-        await self._ledger.pause(find(self._jobs, job_type, name).id, who, reason, until)
-        await self.refresh()
+        """Let a job's slots pass as ``skipped`` (reason ``paused``) until resumed, or until ``until``.
 
-    async def resume(self, job_type: str, name: str, who: str) -> None:
-        """End a pause. What passed meanwhile is not made up for."""
-        await self._ledger.resume(find(self._jobs, job_type, name).id, who)
-        await self.refresh()
+        ``connection``: in its transaction; ``get_status`` shows it after the next ``refresh`` then.
+        """
+        await self._ledger.pause(find(self._jobs, job_type, name).id, who, reason, until, connection)
+        if connection is None:
+            await self.refresh()
+
+    async def resume(
+        self, job_type: str, name: str, who: str, connection: asyncpg.Connection | None = None
+    ) -> None:
+        """End a pause. What passed meanwhile is not made up for. ``connection``: as for ``pause``."""
+        await self._ledger.resume(find(self._jobs, job_type, name).id, who, connection)
+        if connection is None:
+            await self.refresh()
 
     async def backfill(
         self, job_type: str, name: str, since: date, until: date, connection: asyncpg.Connection | None
@@ -350,9 +398,9 @@ class JobManager:
             "traceback": row["error"] if tracebacks else None,
         }
 
-    async def cancel(self, run_id: int) -> bool:
+    async def cancel(self, run_id: int, connection: asyncpg.Connection | None = None) -> bool:
         """Ask a run to stop: a pending one at once, a running one at its next page. False: it has ended."""
-        return await self._ledger.cancel(run_id)
+        return await self._ledger.cancel(run_id, connection)
 
     async def replicas(self) -> list[dict[str, Any]]:
         """The processes that were alive in the last five minutes: name, version, started, seen, vitals."""

@@ -118,6 +118,11 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
 
+    # Traces
+    otel_exporter_otlp_endpoint: str = ""
+    """Base address of an OpenTelemetry collector (OTLP/HTTP); empty: nothing is traced."""
+    otel_service_name: str = "dashboard-jobs"
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _lower(cls, value: Any) -> Any:
@@ -132,7 +137,7 @@ class Settings(BaseModel):
             raise ValueError(f"{value!r} is not an IANA zone; use a name like Europe/Berlin") from None
         return value
 
-    @field_validator("frontend_url", "public_url")
+    @field_validator("frontend_url", "public_url", "otel_exporter_otlp_endpoint")
     @classmethod
     def _web_address(cls, value: str) -> str:
         parts = urlsplit(value)
@@ -287,7 +292,7 @@ class Settings(BaseModel):
         shown = self.model_dump(mode="json")
         for name in secret:
             shown[name] = "(set)" if shown[name] else ""
-        for name in ("database_url", "dashboard_url", "dashboard_metrics_url"):
+        for name in ("database_url", "dashboard_url", "dashboard_metrics_url", "otel_exporter_otlp_endpoint"):
             shown[name] = without_password(shown[name])
         return shown
 

@@ -1,5 +1,7 @@
 """The HTTP face: one application from its parts."""
 
+import asyncio
+
 from aiohttp import web
 
 from service.admin import (
@@ -22,6 +24,7 @@ from service.admin import (
     mails,
     messages,
     metrics,
+    once,
     overview,
     people,
     previews,
@@ -63,6 +66,9 @@ _MODULES = (
 )
 
 
+_IN_STEPS = 2
+
+
 def build_app(deps: AdminDeps) -> web.Application:
     """An application with every route of openapi.yaml, the pages of the recipients and the console."""
     app = web.Application(
@@ -71,6 +77,7 @@ def build_app(deps: AdminDeps) -> web.Application:
     app[DEPS] = deps
     app[probes.READY] = probes.readiness_of(deps)
     app[metrics.LEDGER] = metrics.ledger_of(deps)
+    app[once.GATE] = asyncio.Semaphore(_IN_STEPS)
     app[metrics.ANSWERS] = metrics.Answers(deps.registry)
     app[events.FEED] = feed = events.Feed(deps.manager.progress)
     app.on_shutdown.append(feed.close)

@@ -1,11 +1,11 @@
-"""Every act of an operator in the console leaves a trace."""
+"""Every act leaves one trace, whether it came by the API or by the console."""
 
 from typing import Any
 
+import asyncpg
 from aiohttp import web
 
-from service.admin.console import SESSION
-from service.admin.deps import DEPS
+from service.admin.deps import DEPS, ROLE
 from service.store import queries
 
 _SQL = queries.load(__file__)
@@ -13,10 +13,12 @@ _SQL = queries.load(__file__)
 
 def who(request: web.Request, name: str = "") -> str:
     """Who acts, as it is written down: the role, and the name that somebody gave."""
-    role = str(request[SESSION].role)
+    role = str(request[ROLE])
     return f"{name} ({role})" if name else role
 
 
-async def remark(request: web.Request, act: str, **what: Any) -> None:
-    """Write down that somebody did something."""
-    await request.app[DEPS].pool.execute(_SQL["remark"], who(request), act, what)
+async def remark(
+    request: web.Request, act: str, connection: asyncpg.Connection | None = None, /, **what: Any
+) -> None:
+    """Write down that somebody did something, in the transaction of the act where it is one."""
+    await (connection or request.app[DEPS].pool).execute(_SQL["remark"], who(request), act, what)

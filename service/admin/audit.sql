@@ -1,3 +1,3 @@
 -- name: remark
--- What an operator did. $1 who, $2 act, $3 what.
+-- Who did what. $1 who, $2 act, $3 what.
 INSERT INTO service.audit (who, act, what) VALUES ($1, $2, $3)

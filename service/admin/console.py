@@ -1,8 +1,8 @@
 """/console: the pages of operators. Who may in, how a page is made, and how a refusal looks.
 
-Nothing from elsewhere, and scripts only where something is watched; every page works without them. Whoever signs
-in with the admin or the viewer token gets a cookie that holds a session (see ``service.admin.session``); without
-tokens the pages answer this machine only, as the API does.
+Nothing from elsewhere, and scripts only where something is watched; every page works without them. Whoever
+signs in with the admin or the viewer token gets a cookie that holds a session (see
+``service.admin.session``); without tokens the pages answer this machine only, as the API does.
 """
 
 import hmac
@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.admin import console_words as words
 from service.admin.access import Handler, Refused, failure, open_role, role_of
-from service.admin.deps import DEPS, Role
+from service.admin.deps import DEPS, ROLE, Role
 from service.admin.look import PAGES, style
 from service.admin.session import LIFETIME, OPERATORS, Session, begin, resume
 
@@ -79,7 +79,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             session = _session(request)
             if session is None:
                 return _to_sign_in(request) if "HX-Request" not in request.headers else _anew()
-            request[SESSION] = session
+            request[SESSION], request[ROLE] = session, session.role
         if request.method not in {"GET", "HEAD"}:
             await _check_act(request)
         return await handler(request)

@@ -228,7 +228,7 @@ async def run(request: web.Request) -> web.Response:
         result = await _run(request, form, dry=False)
     except _REFUSALS as problem:
         return await job_page(request, form, problem=problem)
-    await audit.remark(request, "run", **_asked(request, form), runId=result.run_id)
+    await audit.remark(request, "run", **_asked(request, form), run=result.run_id)
     return see_other(f"/console/runs/{result.run_id}")
 
 

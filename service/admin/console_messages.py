@@ -284,7 +284,7 @@ async def resend(request: web.Request) -> web.Response:
     message_id = body.path_id(request)
     if not await _outbox(request).resend(message_id):
         raise Refused(409, "Only a mail that failed, expired, was cancelled or is unconfirmed can be resent")
-    await audit.remark(request, "resend", messageId=message_id)
+    await audit.remark(request, "resend", delivery=message_id)
     return see_other(f"/console/messages/{message_id}")
 
 
@@ -294,7 +294,7 @@ async def cancel(request: web.Request) -> web.Response:
     message_id = body.path_id(request)
     if not await _outbox(request).cancel(message_id):
         raise Refused(409, "Only a message that has not left can be cancelled")
-    await audit.remark(request, "cancel-message", messageId=message_id)
+    await audit.remark(request, "cancel", delivery=message_id)
     return see_other(f"/console/messages/{message_id}")
 
 

@@ -34,7 +34,8 @@ async def schedule(request: web.Request) -> web.Response:
         planned = await deps.manager.schedule_once(where["type"], where["name"], delay)
     except BadRequest as problem:
         return await job_page(request, problem=problem, typed=typed)
-    await audit.remark(request, "schedule", job=row["job"], run=planned.id, at=body.iso(planned.not_before))
+    ahead = round(1000 * delay.total_seconds())
+    await audit.remark(request, "schedule", job=row["job"], run=planned.id, delayMs=ahead)
     return see_other(f"{_page(request)}#once")
 
 
@@ -84,11 +85,12 @@ async def backfill(request: web.Request) -> web.Response:
             again = await deps.manager.backfill(*job, since, until, None)
             return await job_page(request, again=again, typed=typed)
         async with deps.pool.acquire() as lent, lent.transaction():
-            done = await deps.manager.backfill(*job, since, until, cast("asyncpg.Connection", lent))
+            connection = cast("asyncpg.Connection", lent)
+            done = await deps.manager.backfill(*job, since, until, connection)
+            what = {"job": row["job"], "from": str(since), "to": str(until), "run": done["runId"]}
+            await audit.remark(request, "backfill", connection, **what)
     except BadRequest as problem:
         return await job_page(request, problem=problem, typed=typed)
-    what = {"job": row["job"], "from": str(since), "to": str(until), "run": done["runId"]}
-    await audit.remark(request, "backfill", **what)
     return see_other(f"/console/runs/{done['runId']}")
 
 

@@ -79,5 +79,5 @@ async def cancel(request: web.Request) -> web.Response:
     run_id = body.path_id(request)
     if not await request.app[DEPS].manager.cancel(run_id):
         raise Refused(409, "The run has ended already; there is nothing to cancel")
-    await audit.remark(request, "cancel-run", runId=run_id)
+    await audit.remark(request, "cancel-run", run=run_id)
     return see_other(f"/console/runs/{run_id}")

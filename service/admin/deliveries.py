@@ -6,10 +6,10 @@ from typing import Any
 import asyncpg
 from aiohttp import web
 
-from service.admin import body
+from service.admin import audit, body
 from service.admin.access import Refused
 from service.admin.deps import DEPS, ROLE, Outbox, Role
-from service.admin.once import Answer, once, remark
+from service.admin.once import Answer, once
 from service.admin.previews import previewer_of
 from service.errors import BadRequest
 from service.store import queries
@@ -84,7 +84,7 @@ async def resend(request: web.Request) -> web.Response:
     async def act(connection: asyncpg.Connection) -> Answer:
         if not await outbox.resend(delivery, connection):
             raise Refused(409, "Only an unconfirmed message that is still useful can be sent again")
-        await remark(request, connection, "resend", {"delivery": delivery})
+        await audit.remark(request, "resend", connection, delivery=delivery)
         return 202, {"success": True}
 
     return await once(request, act)
@@ -100,7 +100,7 @@ async def cancel(request: web.Request) -> web.Response:
         if row["state"] != "planned":
             raise Refused(409, f"The message is {row['state']}: only a planned one can be taken back")
         await outbox.cancel(delivery, connection)
-        await remark(request, connection, "cancel", {"delivery": delivery})
+        await audit.remark(request, "cancel", connection, delivery=delivery)
         return 200, {"success": True, "state": "cancelled"}
 
     return await once(request, act)
@@ -115,7 +115,7 @@ async def retry(request: web.Request) -> web.Response:
         if problem := not_retried(await _state(connection, delivery)):
             raise Refused(409, problem)
         await outbox.retry(delivery, connection)
-        await remark(request, connection, "retry", {"delivery": delivery})
+        await audit.remark(request, "retry", connection, delivery=delivery)
         return 202, {"success": True, "state": "planned"}
 
     return await once(request, act)
@@ -132,7 +132,7 @@ async def retry_failed(request: web.Request) -> web.Response:
         if not asked.dry_run:
             given = asked.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"address"})
             narrowed = {"addressGiven": True} if asked.address else {}
-            await remark(request, connection, "retry_failed", {"filter": given | narrowed, **counts})
+            await audit.remark(request, "retry-failed", connection, filter=given | narrowed, **counts)
         return 200, {"success": True, "dryRun": asked.dry_run, **counts}
 
     return await once(request, act)

@@ -1,20 +1,21 @@
 """/api/admin/jobs and /api/admin/runs: what the jobs do, and telling them what to do."""
 
-import json
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
 from aiohttp import web
 
-from service.admin import body
-from service.admin.access import Refused, error
+from service.admin import audit, body
+from service.admin.access import Refused
 from service.admin.deps import DEPS, ROLE, Manager, Role
-from service.admin.once import Answer, note, once, remark
+from service.admin.once import Answer, Outcome, in_steps, once, run_once
 from service.domain.run import RunState
 
 _STATES = frozenset(RunState)
 _FAILED = {"failed", "dead"}
+_UNDER_WAY = {"pending", "running"}
 
 routes = web.RouteTableDef()
 
@@ -55,76 +56,147 @@ async def statistics(request: web.Request) -> web.Response:
 async def run(request: web.Request) -> web.Response:
     """Run a job now; waits for its end unless told not to."""
     asked = await body.read(request, body.RunBody)
+    if asked.dry_run:
+        return await _rehearsed(request, asked)
+    if asked.wait:
+        return await _waited(request, asked)
+
+    begun: list[Any] = []
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        begun.append(await _begin(request, asked, connection))
+        return 202, _told(begun[0].id, begun[0].state, {})
+
+    answer = await once(request, act)
+    for run in begun:
+        await _manager(request).carry_out(run)
+    return answer
+
+
+async def _rehearsed(request: web.Request, asked: body.RunBody) -> web.Response:
     result = await _manager(request).run_job(
-        asked.job_type, asked.job_name, dry_run=asked.dry_run, as_of=asked.as_of, user_id=asked.user_id,
+        asked.job_type, asked.job_name, dry_run=True, as_of=asked.as_of, user_id=asked.user_id,
         force=asked.force, confirm=asked.confirm, wait=asked.wait,
     )  # fmt: skip
-    if not asked.dry_run:
-        given = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        await note(request, "run", given | {"run": result.run_id, "state": str(result.state)})
-    shown = {"runId": result.run_id, "state": str(result.state), "counts": dict(result.counts)}
-    if result.state in _FAILED:
-        return error(500, "The job failed", **shown)
+    status, told = _outcome(result.run_id, result.state, result.counts).answer
     if sample := getattr(result, "sample", None):
-        shown["sample"] = sample
-    return web.json_response({"success": True, **shown}, status=200 if asked.wait else 202, dumps=_dumps)
+        told["sample"] = sample
+    return web.json_response(told, status=202 if status == 200 and not asked.wait else status)
 
 
-def _dumps(value: Any) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False)
+async def _waited(request: web.Request, asked: body.RunBody) -> web.Response:
+    manager = _manager(request)
+
+    async def begin(connection: asyncpg.Connection) -> Any:
+        return await _begin(request, asked, connection)
+
+    async def carry_out(run: Any) -> Outcome:
+        result = await manager.carry_out(run)
+        return _outcome(result.run_id, result.state, result.counts)
+
+    async def told(run_id: int) -> Outcome:
+        found = await manager.progress(run_id)
+        if found is None:
+            raise Refused(404, "Unknown run")
+        return _outcome(run_id, found["state"], found["counts"])
+
+    return await run_once(request, begin, carry_out, told)
+
+
+async def _begin(request: web.Request, asked: body.RunBody, connection: asyncpg.Connection) -> Any:
+    run = await _manager(request).request_run(
+        connection, asked.job_type, asked.job_name, as_of=asked.as_of, user_id=asked.user_id,
+        force=asked.force, confirm=asked.confirm, wait=asked.wait,
+    )  # fmt: skip
+    named = {"job_type", "job_name"}
+    given = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=named)
+    what = {"job": f"{asked.job_type}.{asked.job_name}", **given, "run": run.id}
+    await audit.remark(request, "run", connection, **what)
+    return run
+
+
+def _outcome(run_id: int | None, state: str, counts: Mapping[str, int]) -> Outcome:
+    told = _told(run_id, state, counts)
+    if state in _FAILED:
+        return Outcome((500, told | {"success": False, "error": "The job failed"}), over=True)
+    return Outcome((200, told), over=state not in _UNDER_WAY)
+
+
+def _told(run_id: int | None, state: str, counts: Mapping[str, int]) -> dict[str, Any]:
+    return {"success": True, "runId": run_id, "state": str(state), "counts": dict(counts)}
 
 
 @routes.post("/api/admin/jobs/restart")
 async def restart(request: web.Request) -> web.Response:
     """Stop and start the loops of a job type."""
     asked = await body.read(request, body.RestartBody)
-    found = await _manager(request).restart(asked.job_type)
-    await note(request, "restart", {"jobType": asked.job_type})
-    return web.json_response({"success": True, "jobType": asked.job_type, "data": found})
+
+    async def act() -> Answer:
+        found = await _manager(request).restart(asked.job_type)
+        await audit.remark(request, "restart", jobType=asked.job_type)
+        return 200, {"success": True, "jobType": asked.job_type, "data": found}
+
+    return await in_steps(request, act, repeatable=True)
 
 
 @routes.post("/api/admin/jobs/schedule")
 async def schedule(request: web.Request) -> web.Response:
     """Run a job once, later."""
     asked = await body.read(request, body.ScheduleBody)
-    planned = await _manager(request).schedule_once(
-        asked.job_type, asked.job_name, timedelta(milliseconds=asked.delay_ms)
-    )
-    what = {"job": planned.job, "run": planned.id, "delayMs": asked.delay_ms}
-    await note(request, "schedule", what)
-    answer = {
-        "success": True,
-        "id": planned.id,
-        "state": str(planned.state),
-        "runAt": body.iso(planned.not_before),
-    }
-    return web.json_response(answer, status=201)
+    delay = timedelta(milliseconds=asked.delay_ms)
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        planned = await _manager(request).schedule_once(asked.job_type, asked.job_name, delay, connection)
+        what = {"job": planned.job, "run": planned.id, "delayMs": asked.delay_ms}
+        await audit.remark(request, "schedule", connection, **what)
+        told = {"id": planned.id, "state": str(planned.state), "runAt": body.iso(planned.not_before)}
+        return 201, {"success": True, **told}
+
+    return await once(request, act)
 
 
 @routes.delete("/api/admin/jobs/schedule/{id}")
 async def unschedule(request: web.Request) -> web.Response:
     """Take back a scheduled single run."""
-    if not await _manager(request).unschedule(body.path_id(request)):
-        raise Refused(404, "No scheduled run of this id is waiting")
-    await note(request, "unschedule", {"run": body.path_id(request)})
-    return web.json_response({"success": True})
+    run_id = body.path_id(request)
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        if not await _manager(request).unschedule(run_id, connection):
+            raise Refused(404, "No scheduled run of this id is waiting")
+        await audit.remark(request, "unschedule", connection, run=run_id)
+        return 200, {"success": True}
+
+    return await once(request, act)
 
 
 @routes.post("/api/admin/jobs/{type}/{name}/pause")
 async def pause(request: web.Request) -> web.Response:
     """Let a job's slots pass."""
-    asked = await body.read(request, body.PauseBody)
-    where = request.match_info
-    await _manager(request).pause(where["type"], where["name"], request[ROLE], asked.reason, asked.until)
-    return web.json_response({"success": True, "paused": True})
+    asked, where = await body.read(request, body.PauseBody), request.match_info
+    job, who = (where["type"], where["name"]), audit.who(request)
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        await _manager(request).pause(*job, who, asked.reason, asked.until, connection)
+        return 200, {"success": True, "paused": True}
+
+    return await _seen(request, await once(request, act))
 
 
 @routes.post("/api/admin/jobs/{type}/{name}/resume")
 async def resume(request: web.Request) -> web.Response:
     """End a pause."""
     where = request.match_info
-    await _manager(request).resume(where["type"], where["name"], request[ROLE])
-    return web.json_response({"success": True, "paused": False})
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        await _manager(request).resume(where["type"], where["name"], audit.who(request), connection)
+        return 200, {"success": True, "paused": False}
+
+    return await _seen(request, await once(request, act))
+
+
+async def _seen(request: web.Request, answer: web.Response) -> web.Response:
+    await _manager(request).refresh()
+    return answer
 
 
 @routes.post("/api/admin/jobs/{type}/{name}/backfill")
@@ -140,7 +212,7 @@ async def backfill(request: web.Request) -> web.Response:
     async def act(connection: asyncpg.Connection) -> Answer:
         done = await _manager(request).backfill(*job, asked.since, asked.until, connection)
         what = {"job": ".".join(job), "from": str(asked.since), "to": str(asked.until), "run": done["runId"]}
-        await remark(request, connection, "backfill", what)
+        await audit.remark(request, "backfill", connection, **what)
         return 202, {"success": True, "preview": False, **done}
 
     return await once(request, act)
@@ -174,10 +246,14 @@ async def one_run(request: web.Request) -> web.Response:
 @routes.post("/api/admin/runs/{id}/cancel")
 async def cancel(request: web.Request) -> web.Response:
     """Ask a run to stop."""
-    run_id = body.path_id(request)
-    if await _manager(request).run(run_id) is None:
+    manager, run_id = _manager(request), body.path_id(request)
+    if await manager.progress(run_id) is None:
         raise Refused(404, "Unknown run")
-    if not await _manager(request).cancel(run_id):
-        raise Refused(409, "The run has ended")
-    await note(request, "cancel_run", {"run": run_id})
-    return web.json_response({"success": True}, status=202)
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        if not await manager.cancel(run_id, connection):
+            raise Refused(409, "The run has ended")
+        await audit.remark(request, "cancel-run", connection, run=run_id)
+        return 202, {"success": True}
+
+    return await once(request, act)

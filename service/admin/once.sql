@@ -9,12 +9,24 @@ INSERT INTO service.idempotency (key, request) VALUES ($1, $2) ON CONFLICT (key)
 
 -- name: known
 -- What was asked and answered with a key.
-SELECT request, status, answer FROM service.idempotency WHERE key = $1
+SELECT request, status, answer, run_id FROM service.idempotency WHERE key = $1
+
+-- name: bind
+-- The run that answers, in the transaction that asks for it. $1 key, $2 run.
+UPDATE service.idempotency SET run_id = $2 WHERE key = $1
 
 -- name: keep
--- The answer, in the same transaction as the act.
+-- The answer. $1 key, $2 status, $3 body.
 UPDATE service.idempotency SET status = $2, answer = $3 WHERE key = $1
 
--- name: remark
--- Who did what. $1 role, $2 act, $3 what.
-INSERT INTO service.audit (who, act, what) VALUES ($1, $2, $3)
+-- name: drop
+-- Nothing was done: the key may be used again. $1 key.
+DELETE FROM service.idempotency WHERE key = $1
+
+-- name: lock
+-- Held as long as somebody carries out the act of a key; PostgreSQL lets go of it when that process dies. $1 key.
+SELECT pg_try_advisory_lock(hashtextextended($1, 1868784741))
+
+-- name: unlock
+-- The act is over, or nobody is at it any more. $1 key.
+SELECT pg_advisory_unlock(hashtextextended($1, 1868784741))

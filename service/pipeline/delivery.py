@@ -27,6 +27,7 @@ from service.domain.transport import Envelope, Result, Transport
 from service.errors import SchemaUnknown, SourceUnavailable
 from service.jobs.job import Job
 from service.store.outbox import Claimed, Outbox, Settlement
+from service.tracing import UNTRACED, Span, Tracer, Value
 
 log = structlog.get_logger()
 
@@ -36,6 +37,7 @@ _TIDY_SECONDS = 10.0
 _NO_LIMITS = Limits()
 _EVER = datetime.max.replace(tzinfo=UTC)
 _NEVER = datetime.min.replace(tzinfo=UTC)
+_SMTP: dict[str, Value] = {"network.protocol.name": "smtp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Delivery:
     ``sender``: the envelope sender of a delivery.
     ``standing`` asks the dashboard how users, goals and sessions are now. ``rate``: messages per second at
     most, 0: no limit. ``limits``: what this process sends to each recipient's domain, at once and per second.
+    ``tracer``: told of every attempt at a message.
     ``problem`` is a sentence while the mail server refuses *us*; users bear nothing of it.
     """
 
@@ -102,6 +105,7 @@ class Delivery:
         rate: float = 0.0,
         limits: Limits = _NO_LIMITS,
         idle: float = 2.0,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         self._outbox = outbox
         self._transport = transport
@@ -115,6 +119,8 @@ class Delivery:
         self._batch = batch
         self._rate = rate
         self._idle = idle
+        self._tracer = tracer
+        self._spans: dict[int, Span] = {}
         self._dots = Grouped(self._outbox.mark_dots)
         self._settlements = Grouped(self._outbox.settle)
         self._next_slot = 0.0
@@ -226,9 +232,12 @@ class Delivery:
             return claimed, share
 
     async def _deliver(self, claimed: list[Claimed], share: Share) -> int:
+        self._spans.update((one.id, self._begin(one)) for one in claimed)
         try:
             return await self._see_through(claimed, share)
         finally:
+            for one in claimed:
+                self._spans.pop(one.id, UNTRACED).end()
             share.close()
             self._busy -= 1
             self._stir()
@@ -274,7 +283,10 @@ class Delivery:
                 moved.append(current)  # claimed again within the limits of its new domain
                 continue
             try:
-                envelope = Envelope(one.id, self._sender(one.id), current.address, self._compose(current))
+                with self._span(one.id).child("compose") as span:
+                    content = self._compose(current)
+                    span.note({"messaging.message.body.size": len(content)})
+                envelope = Envelope(one.id, self._sender(one.id), current.address, content)
             except (ValueError, KeyError, TypeError) as error:
                 log.exception("mail cannot be composed", delivery=one.id, job=one.job)
                 gone.append(Settlement(one.id, one.epoch, "failed", "compose_error", None, str(error)[:200]))
@@ -285,6 +297,7 @@ class Delivery:
         await self._outbox.settle(gone)
         for settled in gone:
             self._count(settled.state, settled.reason)
+            _note_fate(self._span(settled.id), settled)
         return ready
 
     # ── Sending ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -295,6 +308,7 @@ class Delivery:
             return
         by_id = {ready.claimed.id: ready.claimed for ready in chunk}
         left = dict(by_id)
+        sending: dict[int, Span] = {}
         settling: list[asyncio.Task[None]] = []
 
         async def before_dot(ids: Sequence[int]) -> frozenset[int]:
@@ -305,13 +319,18 @@ class Delivery:
         async def on_result(result: Result) -> None:
             # Recorded beside the next message, not before it: the connection need not wait for the commit.
             claimed = left.pop(result.id)
+            _answered(sending.pop(result.id, UNTRACED), result)
             if throttles(result):
                 self._pauses[claimed.domain] = _EVER  # from now on; until when is being recorded
             settling.append(asyncio.ensure_future(self._settle(claimed, result, share)))
 
         def wanted(envelope: Envelope) -> bool:
             one = by_id[envelope.id]
-            return self._pauses.get(one.domain, _NEVER) <= one.claimed_at
+            if self._pauses.get(one.domain, _NEVER) > one.claimed_at:
+                return False
+            if one.id not in sending:  # asked again over another connection
+                sending[one.id] = self._span(one.id).child("send", _SMTP, "client")
+            return True
 
         order = self._limiter.order((r.claimed.domain for r in chunk), self._clock.monotonic())
         try:
@@ -319,6 +338,8 @@ class Delivery:
                 [chunk[position].envelope for position in order], before_dot, on_result, wanted
             )
         finally:
+            for span in sending.values():
+                span.end("lost")
             await asyncio.gather(*settling)
         if left:
             await self._outbox.release(list(left.values()))
@@ -349,6 +370,7 @@ class Delivery:
         if what in {Fate.HARD, Fate.NO_SUCH_ADDRESS} and claimed.id in ours:
             await self._outbox.note_hard_bounces({claimed.id: what is Fate.NO_SUCH_ADDRESS})
         self._count(settlement.state, settlement.reason)
+        _note_fate(self._span(claimed.id), settlement)
         log.info(
             "delivery",
             delivery=claimed.id,
@@ -388,6 +410,15 @@ class Delivery:
         elif what is Fate.SENT:
             self._refusals = self._content_refused = 0
             self.problem = None
+
+    def _begin(self, one: Claimed) -> Span:
+        """An attempt at a message, below the step that planned it."""
+        return self._tracer.start(
+            f"message {one.kind}", _traced(one), parent=one.traceparent, kind="consumer"
+        )
+
+    def _span(self, delivery: int) -> Span:
+        return self._spans.get(delivery, UNTRACED)
 
     def _count(self, state: str, reason: str | None) -> None:
         self.totals[f"{state}:{reason}" if reason else state] += 1
@@ -447,6 +478,33 @@ def settlement_of(claimed: Claimed, result: Result, what: Fate, spread: float) -
         case Fate.CONTENT:
             return replace(base, reason="content_refused")
     return replace(base, reason="hard_bounce")
+
+
+def _traced(one: Claimed) -> dict[str, Value]:
+    """What a trace says about an attempt; whom it is for is nobody's business."""
+    return {
+        "messaging.system": "outbox",
+        "messaging.operation.name": "deliver",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": one.job,
+        "jobs.delivery.id": one.id,
+        "jobs.delivery.attempt": one.attempt,
+    }
+
+
+def _answered(span: Span, result: Result) -> None:
+    """The server's answer ends the sending."""
+    span.note({"jobs.smtp.phase": str(result.phase)})
+    if result.code is not None:
+        span.note({"jobs.smtp.code": result.code})
+    span.end(None if result.accepted else str(result.code or "lost"))
+
+
+def _note_fate(span: Span, settlement: Settlement) -> None:
+    span.note({"jobs.delivery.state": settlement.state})
+    if settlement.reason:
+        span.note({"jobs.delivery.reason": settlement.reason})
+    span.end("failed" if settlement.state == "failed" else None)
 
 
 def _mentioned(claimed: Sequence[Claimed], what: str) -> list[str]:

@@ -9,7 +9,7 @@ import random
 import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -41,14 +41,13 @@ from service.mail.render import Notice
 from service.store import planning
 from service.store.ledger import Ledger, Run
 from service.store.planning import Planned, Refusal, Stamp
+from service.tracing import UNTRACED, Span, Tracer, Value
 
 log = structlog.get_logger()
 
 _TOO_MANY_ERRORS = 0.2
 _DASHBOARD_PAUSE = timedelta(seconds=30)
 _DEPENDENCY_PAUSE = timedelta(minutes=1)
-_OURS_FIRST = timedelta(seconds=10)
-"""Whoever waits for a run carries it out here; other runners may take it only when this process is gone."""
 _SAMPLE = 5
 _REFUSED = (CleanupRefused, ArchiveDamaged)
 """What somebody must look at; its sentence is all that there is to say."""
@@ -84,10 +83,14 @@ class RunDesk:
     tick: Tick
     parts: Parts
     cursor: str
+    span: Span = UNTRACED
 
-    def step(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
+    @asynccontextmanager
+    async def step(self) -> AsyncIterator[asyncpg.Connection]:
         """A fenced transaction."""
-        return self.ledger.step(self.run)
+        with self.span.child("step"):
+            async with self.ledger.step(self.run) as connection:
+                yield connection
 
     async def advance(
         self,
@@ -146,6 +149,7 @@ class Runner:
     ``to_dashboard``: in-app notifications are also written into the dashboard's own inbox.
     ``clock_zone``: one zone for all local dates (``REMINDER_TIME_MODE=service``), else None.
     ``parts``: what statistics use beside the database.
+    ``tracer``: told of every run and its steps.
     """
 
     def __init__(
@@ -169,6 +173,7 @@ class Runner:
         jitter: timedelta = timedelta(0),
         grace: timedelta = timedelta(seconds=20),
         idle: float = 5.0,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         self._pool = pool
         self._ledger = ledger
@@ -188,6 +193,7 @@ class Runner:
         self._jitter = jitter
         self._grace = grace
         self._idle = idle
+        self._tracer = tracer
         self.running: dict[int, Run] = {}
 
     # ── Claiming ────────────────────────────────────────────────────────────────────────────────────────────
@@ -237,26 +243,57 @@ class Runner:
         """
         if as_of is not None:
             check_instant(as_of)
-        now = await self._ledger.now()
-        if as_of is not None and as_of > now and not dry_run:
-            raise BadRequest("asOf lies in the future: only a dry run can look there; add dryRun")
         if force and user_id is None:
             raise BadRequest("force needs userId: it is for one person")
         if dry_run:
-            return await self._rehearse(job_id, as_of or now, user_id, force=force, confirm=confirm)
+            at = as_of or await self._ledger.now()
+            return await self._rehearse(job_id, at, user_id, force=force, confirm=confirm)
+        async with self._pool.acquire() as lent, lent.transaction():
+            run = await self.request(
+                cast("asyncpg.Connection", lent), job_id,
+                as_of=as_of, user_id=user_id, force=force, confirm=confirm, wait=wait,
+            )  # fmt: skip
+        return await self.carry_out(run)
+
+    async def request(
+        self,
+        connection: asyncpg.Connection,
+        job_id: str,
+        *,
+        as_of: datetime | None = None,
+        user_id: str | None = None,
+        force: bool = False,
+        confirm: bool = False,
+        wait: bool = True,
+    ) -> Run:
+        """Ask for a run in a transaction: what else is written in it holds exactly when the run is there.
+
+        ``wait``: the run is this process's from the start, for ``carry_out``. Raises as ``run_manual`` does.
+        """
+        now = await self._ledger.now(connection)
+        if as_of is not None:
+            check_instant(as_of)
+        if as_of is not None and as_of > now:
+            raise BadRequest("asOf lies in the future: only a dry run can look there; add dryRun")
+        if force and user_id is None:
+            raise BadRequest("force needs userId: it is for one person")
         options = {"userId": user_id, "force": force, "asOf": as_of.isoformat() if as_of else None}
         if confirm:
             options["confirm"] = True
-        delay = _OURS_FIRST if wait else timedelta(0)
-        run = await self._ledger.request(job_id, Trigger.MANUAL, as_of or now, options, delay=delay)
+        run = await self._ledger.request(job_id, Trigger.MANUAL, as_of or now, options, connection=connection)
         if not wait:
+            return run
+        claimed = await self._ledger.claim_requested(run, connection)
+        if claimed is None:
+            raise AlreadyRunning(f"{job_id} is already running")
+        return claimed
+
+    async def carry_out(self, run: Run) -> RunResult:
+        """See a run that was asked for to its end; one that nobody waits for is left to a free runner."""
+        if run.state is RunState.PENDING:
             self._wake.set()
             return RunResult(run.id, str(run.state), {})
-        claimed = await self._ledger.claim_requested(run)
-        if claimed is None:
-            await self._ledger.cancel(run.id)
-            raise AlreadyRunning(f"{job_id} is already running")
-        await self._carry_out(claimed)
+        await self._carry_out(run)
         ended = await self._ledger.get(run.id)
         assert ended is not None
         return RunResult(run.id, str(ended.state), ended.counts, error=ended.error)
@@ -364,7 +401,8 @@ class Runner:
     async def _carry_out(self, run: Run) -> None:
         self.running[run.id] = run
         started = self._clock.monotonic()
-        work = asyncio.ensure_future(self._work(run))
+        span = self._tracer.start(f"run {run.job}", _traced(run))
+        work = asyncio.ensure_future(self._work(run, span))
         beat = asyncio.ensure_future(self._beat(run, work))
         try:
             await self._settle(run, work, beat)
@@ -375,7 +413,7 @@ class Runner:
                 task.cancel()
             await asyncio.gather(beat, work, return_exceptions=True)
             del self.running[run.id]
-            await asyncio.shield(self._tell(run, self._clock.monotonic() - started))
+            await asyncio.shield(self._tell(run, self._clock.monotonic() - started, span))
 
     async def _settle(self, run: Run, work: "asyncio.Future[Applied]", beat: "asyncio.Future[_Stop]") -> None:
         """Wait for the work and write its end; every end but success has its own."""
@@ -451,17 +489,19 @@ class Runner:
                 work.cancel()
                 return _Stop.LEASE
 
-    async def _work(self, run: Run) -> Applied:
+    async def _work(self, run: Run, span: Span) -> Applied:
         job = self._jobs[run.job]
-        await self._refresh()
+        with span.child("refresh"):
+            await self._refresh()
         tick = self._tick(run)
         if job.work:
-            await job.work(RunDesk(self._ledger, run, tick, self._parts, run.cursor))
+            await job.work(RunDesk(self._ledger, run, tick, self._parts, run.cursor, span))
             return Applied([], [], [])
         errors: list[str] = []
         async with self._pool.acquire() as reading:
             async for page in job.read(cast("asyncpg.Connection", reading), tick, run.cursor):
-                errors += await self._apply(run, job, tick, page)
+                with span.child("step") as step:
+                    errors += await self._apply(run, job, tick, page, step)
         return Applied([], [], errors)
 
     def _tick(self, run: Run) -> Tick:
@@ -479,10 +519,17 @@ class Runner:
             rules=self._rules,
         )
 
-    async def _apply(self, run: Run, job: Job, tick: Tick, page: Page) -> list[str]:
+    async def _apply(self, run: Run, job: Job, tick: Tick, page: Page, step: Span = UNTRACED) -> list[str]:
         """One page in one transaction: fence, messages, reasons, progress."""
         stamp = Stamp(
-            run.id, run.job, run.nominal_at, self._mail_domain, self._resent, self._spread, self._to_dashboard
+            run_id=run.id,
+            job=run.job,
+            as_of=run.nominal_at,
+            mail_domain=self._mail_domain,
+            resent=self._resent,
+            spread=self._spread,
+            to_dashboard=self._to_dashboard,
+            traceparent=step.traceparent,
         )
         async with self._ledger.step(run) as connection:
             if job.kind in contact.NUDGES:
@@ -494,6 +541,7 @@ class Runner:
             new = await planning.plan(connection, stamp, applied.planned)
             await planning.refuse(connection, stamp, applied.refused)
             await self._ledger.advance(connection, run, page.cursor, page.scanned, _counted(applied, new))
+        step.note({"jobs.step.users": page.scanned, "jobs.step.planned": len(new)})
         self._outbox_wake.set()
         return applied.errors
 
@@ -530,12 +578,14 @@ class Runner:
         notice = self._notice(message.template, message.in_app["facts"], planned.user.locale)
         return replace(planned, notice=notice)
 
-    async def _tell(self, run: Run, seconds: float) -> None:
+    async def _tell(self, run: Run, seconds: float, span: Span) -> None:
         try:
             ended = await self._ledger.get(run.id)
         except _PASSING:
+            span.end("lost")
             return
         if ended:
+            span.note({"jobs.run.state": str(ended.state), "jobs.run.users": ended.done})
             log.info(
                 "run ended",
                 job=run.job,
@@ -547,9 +597,28 @@ class Runner:
                 users=ended.done,
                 **{f"n_{name}": n for name, n in sorted(ended.counts.items())},
             )
+        span.end(_failure(run, ended))
 
 
 # ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _traced(run: Run) -> dict[str, Value]:
+    """What a trace says about a run: its options may name a person."""
+    return {
+        "jobs.job": run.job,
+        "jobs.run.id": run.id,
+        "jobs.run.trigger": str(run.trigger),
+        "jobs.run.slot": run.nominal_at.isoformat(),
+        "jobs.run.attempt": run.attempt,
+    }
+
+
+def _failure(run: Run, ended: Run | None) -> str | None:
+    """How this attempt failed, None: it did not."""
+    if ended is None or ended.epoch != run.epoch:
+        return "lost"
+    return str(ended.state) if ended.state in {RunState.FAILED, RunState.DEAD} else None
 
 
 def _ask(job: Job, facts: Facts, tick: Tick) -> tuple[Decision, str | None]:

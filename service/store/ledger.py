@@ -88,9 +88,9 @@ class Ledger:
         self.lease = lease
         self._defs: dict[str, JobDef] = {}
 
-    async def now(self) -> datetime:
+    async def now(self, connection: Connection | None = None) -> datetime:
         """The clock that decides: the database's."""
-        return await self._pool.fetchval(_SQL["now"])  # type: ignore[no-any-return]
+        return await (connection or self._pool).fetchval(_SQL["now"])  # type: ignore[no-any-return]
 
     async def register(self, defs: Sequence[JobDef]) -> None:
         """Make jobs known. New jobs and changed schedules start now. Only registered jobs are claimed."""
@@ -155,10 +155,14 @@ class Ledger:
             return None  # a peer claimed another run of this job in the same moment
         return None if row is None else _run(row)
 
-    async def claim_requested(self, run: Run) -> Run | None:
-        """Own the run that was just requested. None: a peer owns it, or another run of the job is running."""
+    async def claim_requested(self, run: Run, connection: Connection | None = None) -> Run | None:
+        """Own the run that was just requested. None: a peer owns it, or another run of the job is running;
+        the transaction of ``connection`` can only be rolled back then.
+        """
         try:
-            row = await self._pool.fetchrow(_SQL["claim_requested"], run.id, self.owner, self.lease)
+            row = await (connection or self._pool).fetchrow(
+                _SQL["claim_requested"], run.id, self.owner, self.lease
+            )
         except asyncpg.UniqueViolationError:
             return None
         return None if row is None else _run(row)
@@ -234,18 +238,18 @@ class Ledger:
         ``nominal_at`` None: the moment it is due. ``connection``: in its transaction.
         Raises AlreadyRunning for a manual run of a running job.
         """
-        if trigger is Trigger.MANUAL and await self._pool.fetchval(_SQL["running"], job) is not None:
+        ask = connection or self._pool
+        if trigger is Trigger.MANUAL and await ask.fetchval(_SQL["running"], job) is not None:
             raise AlreadyRunning(f"{job} is already running")
         values = (job, str(trigger), nominal_at, dict(options or {}), request_key, delay)
-        ask = connection or self._pool
         row = await ask.fetchrow(_SQL["request"], *values)
         row = row or await ask.fetchrow(_SQL["requested"], job, request_key)
         assert row is not None
         return _run(row)
 
-    async def cancel(self, run_id: int) -> bool:
+    async def cancel(self, run_id: int, connection: Connection | None = None) -> bool:
         """End a pending run, ask a running one to stop. False: it is over, or there is none."""
-        return await self._pool.fetchval(_SQL["cancel"], run_id) is not None
+        return await (connection or self._pool).fetchval(_SQL["cancel"], run_id) is not None
 
     async def get(self, run_id: int) -> Run | None:
         """One run by its id."""
@@ -258,13 +262,21 @@ class Ledger:
         """Runs, newest first. ``job_prefix``: ``reminder.``, or a whole job id."""
         return [_run(row) for row in await self._pool.fetch(_SQL["history"], job_prefix, limit, before_id)]
 
-    async def pause(self, job: str, who: str, reason: str, until: datetime | None = None) -> bool:
+    async def pause(
+        self,
+        job: str,
+        who: str,
+        reason: str,
+        until: datetime | None = None,
+        connection: Connection | None = None,
+    ) -> bool:
         """Record coming slots as skipped, for good or until an instant. False: no such job."""
-        return await self._pool.fetchval(_SQL["pause"], job, who, reason, until) is not None
+        ask = connection or self._pool
+        return await ask.fetchval(_SQL["pause"], job, who, reason, until) is not None
 
-    async def resume(self, job: str, who: str) -> bool:
+    async def resume(self, job: str, who: str, connection: Connection | None = None) -> bool:
         """End a pause; slots that passed meanwhile stay skipped. False: no such job."""
-        return await self._pool.fetchval(_SQL["resume"], job, who) is not None
+        return await (connection or self._pool).fetchval(_SQL["resume"], job, who) is not None
 
     async def definitions(self) -> list[asyncpg.Record]:
         """Every job as registered, with ``paused``."""

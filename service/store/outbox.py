@@ -49,6 +49,8 @@ class Claimed:
     probe: bool
     """The domain asked us to wait a while ago and has taken nothing since."""
     known: Known
+    traceparent: str | None = None
+    """The step that planned it, as W3C trace context; None: it was not traced."""
 
 
 _COLUMNS = tuple(field.name for field in fields(Claimed) if field.name != "known")

@@ -60,6 +60,7 @@ class Stamp:
 
     ``spread``: mails of one slot leave over so long a time, each at a moment of its own, so that nine o'clock
     in one zone is no spike. ``to_dashboard``: in-app messages are also written into the dashboard's inbox.
+    ``traceparent``: the step that plans them, for the traces of whoever sends them.
     """
 
     run_id: int
@@ -69,6 +70,7 @@ class Stamp:
     resent: frozenset[str] = frozenset()
     spread: timedelta = timedelta(0)
     to_dashboard: bool = False
+    traceparent: str | None = None
 
 
 async def lock_budget(connection: asyncpg.Connection) -> None:
@@ -165,6 +167,7 @@ def _row(stamp: Stamp, planned: Planned) -> Mapping[str, Any]:
         "expires_at": planned.expires_at.isoformat(),
         "in_app": None if mail else _in_app(planned, to_dashboard=stamp.to_dashboard),
         "stages": list(message.stages),
+        "traceparent": stamp.traceparent,
     }
 
 

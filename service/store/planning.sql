@@ -35,14 +35,14 @@ WITH incoming AS (
         dedupe_key text, channel text, job text, run_id bigint, kind text, user_id text, zone text, local_date date,
         template text, locale text, address text, recipient_name text, facts jsonb, message_id text,
         message_date timestamptz, token text, unconfirmed_policy text, not_before timestamptz, expires_at timestamptz,
-        in_app jsonb, stages text[])
+        in_app jsonb, stages text[], traceparent text)
 ), planned AS (
     INSERT INTO service.delivery (dedupe_key, channel, job, run_id, kind, user_id, zone, local_date, template, locale,
         address, recipient_name, facts, message_id, message_date, token, unconfirmed_policy, not_before, expires_at,
-        state, settled_at)
+        traceparent, state, settled_at)
     SELECT dedupe_key, channel, job, run_id, kind, user_id, zone, local_date, template, locale,
         address, recipient_name, facts, message_id, message_date, token, unconfirmed_policy, not_before, expires_at,
-        CASE channel WHEN 'in_app' THEN 'sent' ELSE 'planned' END,
+        traceparent, CASE channel WHEN 'in_app' THEN 'sent' ELSE 'planned' END,
         CASE channel WHEN 'in_app' THEN service.now() END
     FROM incoming
     ON CONFLICT (dedupe_key, channel) DO NOTHING

@@ -15,12 +15,13 @@ from service.admin import AdminDeps, build_app
 from service.domain.schedule import Schedule
 from service.manager import JobManager
 from service.pipeline.explain import Explainer
+from service.pipeline.preview import Previewer
 from service.pipeline.runner import Runner
 from service.pipeline.trigger import Timing, TriggerLoop
 from service.store.ledger import Ledger
 from service.store.outbox import Outbox
 from tests.admin.given import TOKENS
-from tests.given import World, composer, goal, user
+from tests.given import Scripted, World, composer, goal, user
 
 NOW = "2026-03-10T08:00:00Z"
 """Nine in Berlin, and the clocks of New York changed two days ago."""
@@ -93,7 +94,8 @@ async def console(world: World, **more: Any) -> AsyncIterator[Console]:
     zone = ZoneInfo("Europe/Berlin")
     manager = JobManager(world.pool, ledger, runner, world.jobs)
     await manager.initialize()
-    outbox = Outbox(world.pool, "test", ledger.lease)
+    outbox, made = Outbox(world.pool, "test", ledger.lease), composer()
+    transport = more.pop("transport", Scripted())
     deps = AdminDeps(
         world.pool,
         manager,
@@ -103,8 +105,9 @@ async def console(world: World, **more: Any) -> AsyncIterator[Console]:
         **{
             "outbox": outbox,
             "explainer": Explainer(world.pool, runner, world.jobs, timings, zone),
+            "previewer": Previewer(world.pool, runner, world.jobs, made, made.compose, transport),
             "service_zone": zone,
-            "compose": composer().compose,
+            "compose": made.compose,
             **more,
         },
     )

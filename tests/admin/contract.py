@@ -16,7 +16,8 @@ def contract() -> dict[str, Any]:
     return found
 
 
-def _followed(node: dict[str, Any]) -> dict[str, Any]:
+def followed(node: dict[str, Any]) -> dict[str, Any]:
+    """What a ``$ref`` stands for."""
     while "$ref" in node:
         here: Any = contract()
         for part in node["$ref"].removeprefix("#/").split("/"):
@@ -27,7 +28,7 @@ def _followed(node: dict[str, Any]) -> dict[str, Any]:
 
 async def promised(answer: ClientResponse, method: str, pattern: str) -> Any:
     """The JSON body, after it was held against the contract; its example is held against it too."""
-    described = _followed(contract()["paths"][pattern][method.lower()]["responses"][str(answer.status)])
+    described = followed(contract()["paths"][pattern][method.lower()]["responses"][str(answer.status)])
     content = described["content"]["application/json"]
     schema = {**content["schema"], "components": contract()["components"]}
     body = await answer.json()

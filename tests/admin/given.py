@@ -40,6 +40,10 @@ class Result:
     state: str = "succeeded"
     counts: Mapping[str, int] = field(default_factory=lambda: {"planned": 2})
 
+    @property
+    def id(self) -> int | None:
+        return self.run_id
+
 
 class AskedRunner:
     """Remembers how it was asked; the real one has its own tests."""
@@ -53,6 +57,12 @@ class AskedRunner:
         if self.busy:
             raise AlreadyRunning(f"{job_id} is running")
         self.asked.append((job_id, options))
+        return self.result
+
+    async def request(self, _: Any, job_id: str, /, **options: Any) -> Result:
+        return await self.run_manual(job_id, **options)
+
+    async def carry_out(self, _: Any, /) -> Result:
         return self.result
 
 

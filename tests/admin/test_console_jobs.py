@@ -80,7 +80,7 @@ async def test_a_run_begins_where_the_form_is_confirmed(world: World) -> None:
 
         assert await given.runner.run_one()
         assert await world.mails() == {"ann": ("planned", None)}
-        assert [(act, what["runId"]) for _, act, what in await given.audit()] == [("run", run["id"])]
+        assert [(act, what["run"]) for _, act, what in await given.audit()] == [("run", run["id"])]
 
 
 @pytest.mark.parametrize(

@@ -149,8 +149,8 @@ async def test_an_unconfirmed_mail_is_resent_and_a_planned_one_taken_back(world:
         assert (await world.mails())["ann"] == ("cancelled", None)
         await given.act(f"{path}/cancel", 409, path)
         assert await given.audit() == [
-            ("admin", "resend", {"messageId": mail}),
-            ("admin", "cancel-message", {"messageId": mail}),
+            ("admin", "resend", {"delivery": mail}),
+            ("admin", "cancel", {"delivery": mail}),
         ]
 
 

@@ -187,7 +187,7 @@ async def test_a_run_is_cancelled_once_and_by_admins_only(world: World) -> None:
         assert await world.pool.fetchval("SELECT state FROM service.job_run") == "cancelled"
         _, page = await given.act(f"{path}/cancel", 409, path)
         assert "has ended already" in page
-        assert await given.audit() == [("admin", "cancel-run", {"runId": run})]
+        assert await given.audit() == [("admin", "cancel-run", {"run": run})]
         for unknown in ("4711", "x"):
             await given.read(f"/console/runs/{unknown}", 404)
 

@@ -9,6 +9,7 @@ from openapi_spec_validator import validate
 
 from service.admin.probes import CONTRACT
 from service.domain.run import Trigger
+from tests.admin.contract import followed
 from tests.admin.given import ADMIN, Admin, admin, delivery
 
 _JOB = {"jobType": "reminder", "jobName": "goalDeadlines"}
@@ -43,7 +44,7 @@ async def _ask(
 ) -> Any:
     answer = await given.client.request(method, path, headers=ADMIN, **more)
     assert answer.status == expected, (path, await answer.text())
-    described = contract["paths"][pattern][method.lower()]["responses"][str(expected)]["content"]
+    described = followed(contract["paths"][pattern][method.lower()]["responses"][str(expected)])["content"]
     assert answer.content_type in described
     if answer.content_type != "application/json":
         return await answer.text()

@@ -222,7 +222,7 @@ async def test_failed_mails_leave_again_in_bulk_and_the_rest_is_counted_by_why(g
         "SELECT state FROM service.delivery WHERE channel = 'email' ORDER BY user_id"
     )
     assert [row["state"] for row in states] == ["planned", "failed"]
-    assert {what for _, what in await audit(given.pool)} == {"retry_failed"}
+    assert {what for _, what in await audit(given.pool)} == {"retry-failed"}
     assert (await act(given, "retry", json={}))[0] == 400
     assert (await act(given, "retry", json={"user": "ann", "limit": 0}))[0] == 400
     assert (await act(given, "retry", json={"from": "2026-03-11", "to": "2026-03-10"}))[0] == 400

@@ -75,8 +75,8 @@ async def test_what_an_operator_asks_of_jobs_leaves_a_trace(given: Admin) -> Non
 
     told = [(row["act"], row["what"]) for row in reversed((await ask(given, "/api/admin/audit"))["data"])]
 
-    assert told[0] == ("run", job | {"userId": "ann", "force": True, "run": 7, "state": "succeeded"})
-    assert [act for act, _ in told[1:]] == ["restart", "schedule", "schedule", "unschedule", "cancel_run"]
+    assert told[0] == ("run", {"job": "reminder.goalDeadlines", "userId": "ann", "force": True, "run": 7})
+    assert [act for act, _ in told[1:]] == ["restart", "schedule", "schedule", "unschedule", "cancel-run"]
     assert [what["run"] for _, what in told[2:]] == [*ids, *ids]
 
 

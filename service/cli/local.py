@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 done, 1 failed, 2 wrong configuration or usage, 3 not available."""
+"""The commands that work on this machine: they read the configuration and open the database themselves."""
 
 import argparse
 import asyncio
@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from datetime import UTC, date, datetime
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,6 +18,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from service import __version__, app, log, reports
+from service.cli.exits import INTERRUPTED, Exit
+from service.cli.words import LOCAL
 from service.demo import sample
 from service.errors import (
     BadRequest,
@@ -37,16 +38,6 @@ from service.store import figures
 from service.store.archive import SESSIONS
 from service.store.database import migrate, open_pool
 from service.store.export import TABLES, Format
-
-
-class Exit(IntEnum):
-    """What the shell is told."""
-
-    DONE = 0
-    FAILED = 1
-    WRONG_USE = 2
-    UNAVAILABLE = 3
-
 
 _USAGE = (ConfigurationError, BadRequest, UnknownJob, UnknownJobType)
 _AWAY = (SourceUnavailable, asyncpg.PostgresConnectionError, ConnectionError)
@@ -76,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         err.print(f"[red]✗[/] {error}", highlight=False, soft_wrap=True)
         return Exit.FAILED
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 def _run(work: Coroutine[Any, Any, Exit]) -> Exit:
@@ -94,18 +85,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(
-        name: str, act: Callable[..., Coroutine[Any, Any, Exit]], text: str
-    ) -> argparse.ArgumentParser:
+    def command(name: str, act: Callable[..., Coroutine[Any, Any, Exit]]) -> argparse.ArgumentParser:
+        text = LOCAL[name]
         made = commands.add_parser(name, help=text, description=text)
         made.set_defaults(act=act)
         made.add_argument("--json", action="store_true", help="print JSON for scripts")
         return made
 
-    command("serve", _serve, "run the service until SIGTERM or Ctrl-C")
-    command("demo", _demo, "a sample dashboard, a local inbox, one run of goalDeadlines; then serve")
-    command("jobs", _jobs, "list the jobs with their next slots, local and UTC")
-    run = command("run", _run_job, "run one job now, for each user's local date")
+    command("serve", _serve)
+    command("demo", _demo)
+    command("jobs", _jobs)
+    run = command("run", _run_job)
     run.add_argument("type", help="reminder or analytics")
     run.add_argument("name", help="for example goalDeadlines")
     run.add_argument("--dry-run", action="store_true", help="decide, write nothing")
@@ -115,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--confirm", action="store_true", help="dataCleanup: more than 20 %% of the sessions may go"
     )
-    preview = command("preview", _preview, "show the mail that a job would write, or send it as a test")
+    preview = command("preview", _preview)
     preview.add_argument("name", help="for example weeklyReview")
     preview.add_argument("--user", metavar="ID", help="what this user would get; without: a sample")
     preview.add_argument("--at", type=_instant, metavar="TIME", help="at another moment (needs --user)")
@@ -123,31 +113,31 @@ def _parser() -> argparse.ArgumentParser:
     preview.add_argument("--locale", help="in another language")
     preview.add_argument("--format", choices=("text", "html", "source"), default="text")
     preview.add_argument("--to", metavar="ADDRESS", help="send it there, once, marked as a test")
-    explain = command("explain", _explain, "why somebody did, did not, or will (not) get a message")
+    explain = command("explain", _explain)
     explain.add_argument("name", help="for example goalDeadlines")
     explain.add_argument("--user", metavar="ID", required=True)
     explain.add_argument("--at", type=_instant, metavar="TIME", help="default now; ISO 8601 with a zone")
-    analytics = command("analytics", _analytics, "figures per period, cohorts, and how far they have come")
+    analytics = command("analytics", _analytics)
     analytics.add_argument("view", choices=reports.VIEWS)
     _range(analytics, ("table", *Format), "table")
     analytics.add_argument("--kind", choices=figures.KINDS, default="weekly", help="cohorts by week or month")
     analytics.add_argument(
         "--mode", choices=("exact", "unbounded"), default="exact", help="active in period n, or in n or later"
     )
-    export = command("export", _export, "a whole analytics table as a file")
+    export = command("export", _export)
     export.add_argument("table", choices=TABLES)
     _range(export, tuple(Format), "csv")
-    archive = command("archive", _archive, "the archived sessions by month; verify reads every file")
+    archive = command("archive", _archive)
     archive.add_argument("what", choices=("list", "verify"))
-    restore = command("restore", _restore, "put a month's archived sessions back into the dashboard")
+    restore = command("restore", _restore)
     restore.add_argument("--month", type=_month, required=True, metavar="YYYY-MM")
     restore.add_argument("--table", choices=(SESSIONS,), default=SESSIONS, help="what to put back")
-    user = command("user", _user, "everything that is stored about one person, as JSON; or its erasure")
+    user = command("user", _user)
     user.add_argument("what", choices=("export", "erase"))
     user.add_argument("id", metavar="ID")
-    command("sync", _sync, "copy what changed at the dashboard now")
-    command("migrate", _migrate, "bring our database's schema up to date")
-    command("check-config", _check_config, "check the configuration and name every problem")
+    command("sync", _sync)
+    command("migrate", _migrate)
+    command("check-config", _check_config)
     return parser
 
 
@@ -366,6 +356,7 @@ async def _migrate(settings: Settings, options: argparse.Namespace) -> Exit:
 async def _check_config(settings: Settings, options: argparse.Namespace) -> Exit:
     app.timings_of(all_jobs(), settings)
     warnings = app.composer_of(settings).warnings
+    await app.tracing_for(settings, "check-config").close()
     rows = [{"setting": name.upper(), "value": str(value)} for name, value in settings.described().items()]
     _print(rows, options, title="Configuration")
     if (signer := app.signer_of(settings)) and not options.json:

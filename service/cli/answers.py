@@ -1,0 +1,363 @@
+"""What an answer of the API says, as blocks to print. Pure."""
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from service.cli.look import Block, Column, Facts, Row, Table, Words, number, share, text, time
+
+Show = Callable[[Any], list[Block]]
+
+_WELL = {"succeeded", "pending", "running"}
+
+
+def always(_answer: Any) -> bool:
+    """What is answered is a success."""
+    return True
+
+
+def healthy(answer: Any) -> bool:
+    """Whether health says so."""
+    return bool(answer.get("status") == "healthy")
+
+
+def run_went_well(answer: Any) -> bool:
+    """Whether a run succeeded, or may still."""
+    return answer.get("state") in _WELL
+
+
+# ── Makers ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def listed(*columns: Column, empty: str = "nothing yet; see analytics watermarks") -> Show:
+    """The rows of ``data``."""
+    return lambda answer: [Table(columns, answer["data"], empty=empty)]
+
+
+def told(*columns: Column) -> Show:
+    """The answer's own fields."""
+    return lambda answer: [Facts(columns, answer)]
+
+
+def said(sentence: str) -> Show:
+    """An act that has no more to tell."""
+    return lambda _answer: [Words(sentence)]
+
+
+def whole(answer: Any) -> list[Block]:
+    """JSON, to be read by programs."""
+    return [Words(json.dumps(answer.get("data", answer), ensure_ascii=False, indent=2))]
+
+
+# ── Values ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def short_job(row: Row) -> str:
+    """A job's name without its type."""
+    return str(row["job"]).rpartition(".")[2]
+
+
+def minutes(row: Row) -> float:
+    """Focus of a day."""
+    return float(row["focusSeconds"]) / 60
+
+
+def standing(row: Row) -> str:
+    """Whether figures may still change, and how often they did."""
+    state = "final" if row["final"] else "provisional"
+    return f"{state}, revised {row['revision'] - 1}×" if row["revision"] > 1 else state
+
+
+def openness(row: Row) -> str:
+    """Whether an anomaly still holds."""
+    return "over" if row["closedAt"] else "open"
+
+
+def trends(row: Row) -> str:
+    """The trends that are worth a word."""
+    return ", ".join(
+        f"{name} {one['percent']:+.0f} %{'!' if one['verdict'] == 'significant' else ''}"
+        for name, one in (row.get("trends") or {}).items()
+        if one["verdict"] in {"trend", "significant"}
+    )
+
+
+def took(row: Row) -> str | None:
+    """How long a run took, from its start to its end."""
+    if not row.get("startedAt") or not row.get("finishedAt"):
+        return None
+    seconds = (_at(row["finishedAt"]) - _at(row["startedAt"])).total_seconds()
+    return span(seconds)
+
+
+def span(seconds: float) -> str:
+    """A duration in its two largest units."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minute, rest = divmod(round(seconds), 60)
+    hour, minute = divmod(minute, 60)
+    return f"{hour} h {minute:02} min" if hour else f"{minute} min {rest:02} s"
+
+
+def _at(text_: str) -> datetime:
+    return datetime.fromisoformat(text_)
+
+
+# ── Jobs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def jobs(answer: Any) -> list[Block]:
+    """Every job of both types."""
+    rows = [
+        {"type": type_, "name": name, **job}
+        for type_, told_ in answer["jobs"].items()
+        for name, job in told_.get("jobs", {}).items()
+    ]
+    columns = (
+        text("type"), text("name"), text("schedule"), text("clock", "mode"), text("paused", _paused),
+        text("last run", "lastRun.state"), time("last success", "lastSuccessAt"),
+    )  # fmt: skip
+    return [Table(columns, rows, empty="no jobs: the service is starting")]
+
+
+def _paused(row: Row) -> str:
+    if not row["paused"]:
+        return "no"
+    return "yes" + (f": {row['pausedReason']}" if row.get("pausedReason") else "")
+
+
+def health(answer: Any) -> list[Block]:
+    """One verdict, and each check with what it knows."""
+    rows = [
+        {"check": name, "status": check["status"], "details": check.get("details") or None}
+        for name, check in answer["checks"].items()
+    ]
+    columns = (text("check"), text("status"), text("details"))
+    return [Words(f"The service is {answer['status']}."), Table(columns, rows)]
+
+
+def statistics(answer: Any) -> list[Block]:
+    """Runs by state, and each job's last success."""
+    overview = answer["overview"]
+    rows = [
+        {"type": type_, "jobs": told_["jobCount"], "loops": "running" if told_["isRunning"] else "stopped",
+         "runs": told_.get("runs")}
+        for type_, told_ in answer["details"].items()
+    ]  # fmt: skip
+    columns = (text("type"), number("jobs"), text("loops"), text("runs"))
+    sentence = f"{overview['totalActiveJobs']} jobs are active in {overview['runningJobTypes']} types."
+    return [Words(sentence), Table(columns, rows)]
+
+
+def restarted(answer: Any) -> list[Block]:
+    """The loops after a restart."""
+    row = {"type": answer["jobType"], **answer["data"]}
+    return [Facts((text("type"), text("running", "isRunning"), text("jobs", "activeJobs")), row)]
+
+
+def ran(answer: Any) -> list[Block]:
+    """A run that was asked for, and what it decided."""
+    head = Facts((number("run", "runId"), text("state")), answer)
+    counts = _counts(answer["counts"])
+    sample = answer.get("sample")
+    more: list[Block] = [Words(json.dumps(sample, ensure_ascii=False, indent=2))] if sample else []
+    return [head, *([counts] if counts.rows else []), *more]
+
+
+def _counts(counts: dict[str, int], heading: str = "what", title: str = "") -> Table:
+    rows = [{heading: name, "number": n} for name, n in sorted(counts.items(), key=lambda one: -one[1])]
+    return Table((number("number"), text(heading)), rows, title)
+
+
+def backfilled(answer: Any) -> list[Block]:
+    """The periods of a backfill."""
+    rows = [{"period": one, "is": "missing"} for one in answer["missing"]]
+    rows += [{"period": one, "is": "there, derived again"} for one in answer["again"]]
+    if answer["preview"]:
+        head = "Nothing was done; these periods would be derived:"
+    else:
+        head = f"Run {answer['runId']} derives:" if answer["runId"] else "Nothing is to be derived."
+    return [Words(head), Table((text("period"), text("is")), rows, empty="no periods")]
+
+
+def run(answer: Any) -> list[Block]:
+    """One run with all that is known of it."""
+    row = answer["data"]
+    facts = Facts(
+        (
+            number("run", "id"), text("job", lambda one: f"{one['jobType']}.{one['jobName']}"), text("state"),
+            text("reason"), text("trigger"), time("slot", "nominalAt"), text("local slot", "nominalLocal"),
+            text("zones"), text("options"), time("started", "startedAt"), time("finished", "finishedAt"),
+            text("took", took), text("done", _done), time("not before", "notBefore"),
+            time("asked to stop", "cancelRequestedAt"), text("error"),
+        ),
+        row,
+    )  # fmt: skip
+    attempts = Table(
+        (
+            text("process"), text("state"), text("reason"), time("started", "startedAt"),
+            time("ended", "endedAt"), text("error"),
+        ),
+        row["attempts"], "Attempts",
+    )  # fmt: skip
+    messages = [
+        {"channel": channel, "state": state, "number": n}
+        for channel, states in row["deliveries"].items()
+        for state, n in states.items()
+    ]
+    sent = Table((text("channel"), text("state"), number("number")), messages, "Messages")
+    tables = [
+        attempts,
+        _counts(row["counts"], title="Counts"),
+        _counts(row["reasons"], "reason", "Left out"),
+        sent,
+    ]
+    trace: list[Block] = [Words(row["traceback"])] if row.get("traceback") else []
+    return [facts, *(one for one in tables if one.rows), *trace]
+
+
+def _done(row: Row) -> str:
+    return f"{row['done']:,} of {row['total']:,}" if row["total"] else f"{row['done']:,}"
+
+
+def progress(answer: Any) -> list[Block]:
+    """How a watched run stands, in one line."""
+    part = f", {100 * answer['done'] // answer['total']} %" if answer.get("total") else ""
+    counts = ", ".join(f"{name} {n}" for name, n in (answer.get("counts") or {}).items())
+    reason = f" ({answer['reason']})" if answer.get("reason") else ""
+    decided = f"; {counts}" if counts else ""
+    return [Words(f"{answer['state']}{reason}: {_done(answer)} done{part}{decided}")]
+
+
+# ── Messages ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def acted(answer: Any) -> list[Block]:
+    """What a message is now."""
+    return [Words(f"The message is {answer['state']}.")]
+
+
+def mail(answer: Any, part: str = "text") -> list[Block]:
+    """One part of a mail, as it is."""
+    found = answer["data"]
+    return [Words(f"{found['subject']}\n\n{found['text']}" if part == "text" else found[part])]
+
+
+def message(answer: Any, part: str = "text") -> list[Block]:
+    """A mail, or the words of a notification."""
+    found = answer["data"]
+    if found["mail"]:
+        return mail({"data": found["mail"]}, part)
+    return [Facts((text("title"), text("message"), text("button")), found["notice"])]
+
+
+def forecast(answer: Any) -> list[Block]:
+    """Per job and local day an upper bound; or one job's next slot exactly."""
+    found = answer["data"]
+    if not found["upperBound"]:
+        columns = (text("job"), time("slot", "at"), text("where", "groups"), number("mails", "email"),
+                   number("notifications", "inApp"))  # fmt: skip
+        counts = _counts(found["reasons"], "reason", "Left out")
+        return [Facts(columns, found), *([counts] if counts.rows else [])]
+    rows = [
+        {"job": job["job"], "paused": job["paused"], "at": hour["at"], **hour}
+        for job in found["jobs"]
+        for hour in job["hours"]
+    ]
+    totals = [{"job": job["job"], "paused": job["paused"], **job["total"]} for job in found["jobs"]]
+    counted = (number("mails at most", "email"), number("notifications", "inApp"))
+    return [
+        Words(found["meaning"]),
+        Table((text("job", short_job), text("paused"), *counted), totals, "In all"),
+        Table((time("hour", "at"), text("job", short_job), *counted), rows, "By the hour"),
+    ]
+
+
+_RECORDED = {
+    "runs": (number("id"), text("trigger"), text("state"), text("reason"), time("slot", "nominalAt")),
+    "deliveries": (
+        number("id"), text("channel"), text("state"), text("reason"), time("not before", "notBefore"),
+        time("settled", "settledAt"),
+    ),
+    "decisions": (number("run", "runId"), text("reason"), text("detail"), time("decided", "decidedAt")),
+}  # fmt: skip
+
+
+def explain(answer: Any) -> list[Block]:
+    """The conclusion, what is recorded, and every rule."""
+    found = answer["data"]
+    slot = found["slot"]
+    where = f"its slot {slot['local']} ({slot['group']}), {found['when']}" if slot else "no slot that day"
+    recorded = [
+        Table(_RECORDED[what], rows, f"Recorded {what}") for what, rows in found["recorded"].items() if rows
+    ]
+    rules = [
+        Table((text("rule"), text("verdict", _verdict), text("detail")), rows, f"Rules for {channel}")
+        for channel, rows in found["rules"].items()
+    ]
+    head = Words(f"{found['conclusion']}\n\n{found['job']} for {found['userId']}: {where}")
+    return [head, *recorded, *rules]
+
+
+def _verdict(rule: Row) -> str:
+    return str(rule["reason"] or rule["verdict"].replace("_", " "))
+
+
+def profile(answer: Any) -> list[Block]:
+    """What is known of somebody."""
+    row = answer["data"]
+    head = Facts((text("user", "userId"), text("as of", "asOf"), time("computed", "computedAt")), row)
+    figures = [{"figure": name, "value": value} for name, value in row["figures"].items()]
+    return [head, Table((text("figure"), text("value")), figures, "Figures")]
+
+
+# ── Analytics ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def insights(answer: Any) -> list[Block]:
+    """A line for each sentence."""
+    rows = [
+        {"period": row["period"], "state": standing(row), **one}
+        for row in answer["data"]
+        for one in row.get("insights", [])
+    ]
+    columns = (text("period"), text("state"), text("strength"), text("insight", "text"))
+    return [Table(columns, rows, empty="no insights yet; see analytics watermarks")]
+
+
+def retention(answer: Any) -> list[Block]:
+    """Cohorts in lines, periods since in columns."""
+    found = answer["data"]
+    wide = len(found["averages"])
+    rows = [_cohort(one["cohort"], one["size"], one["cells"]) for one in found["cohorts"]]
+    if rows:
+        rows.append(_cohort("all, by size", None, found["averages"]))
+    columns = (text("cohort"), number("size"), *(share(str(n), f"n{n}") for n in range(wide)))
+    title = f"Retention, {found['kind']}, {found['mode']}"
+    return [Table(columns, rows, title, "nothing yet; see analytics watermarks")]
+
+
+def _cohort(name: str, size: int | None, cells: Iterable[Row | None]) -> Row:
+    return {"cohort": name, "size": size} | {f"n{n}": (one or {}).get("rate") for n, one in enumerate(cells)}
+
+
+def watermarks(answer: Any) -> list[Block]:
+    """How far each statistic has come."""
+    found = answer["data"]
+    columns = (
+        text("statistic"), text("through"), text("final through", "finalThrough"),
+        number("provisional", "provisionalPeriods"), number("stale", "stalePeriods"), text("working"),
+    )  # fmt: skip
+    waiting = found["staleDays"]
+    sentence = f"{waiting['days']:,} days of {waiting['users']:,} people wait to be rebuilt."
+    return [Table(columns, found["statistics"]), Words(sentence)]
+
+
+def points(answer: Any) -> list[Block]:
+    """A series with what was expected, and its forecast."""
+    found = answer["data"]
+    expected = (number("expected"), number("low"), number("high"))
+    shown = Table((text("at"), number("value"), *expected, number("score")), found["points"], found["name"])
+    ahead = Table((text("at"), *expected), found["forecast"], "Forecast")
+    return [shown, ahead]

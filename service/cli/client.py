@@ -1,0 +1,177 @@
+"""Asks a running service: bounded in time, again only where that is safe, every failure in one sentence."""
+
+import asyncio
+import json
+import os
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from service.cli.exits import Exit, Stopped
+from service.cli.look import clean
+from service.cli.place import Place
+
+_CONNECT = 10.0
+_TRIES = 3
+_PAUSE = 0.5
+_CODES = {
+    **dict.fromkeys((400, 413, 415), Exit.WRONG_USE),
+    **dict.fromkeys((401, 403), Exit.NOT_ALLOWED),
+    **dict.fromkeys((502, 503, 504), Exit.UNAVAILABLE),
+}
+_LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked."""
+
+    method: str
+    path: str
+    query: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    content: str = "application/json"
+    key: str = ""
+    """The Idempotency-Key; empty: none."""
+    repeatable: bool = False
+    """It may be sent again when nobody knows whether it arrived."""
+    patience: float = 60.0
+    """Seconds that the service may keep silent."""
+    answered: tuple[int, ...] = (200, 201, 202)
+
+
+class Client:
+    """One running service."""
+
+    def __init__(self, place: Place, session: aiohttp.ClientSession) -> None:
+        self._place = place
+        self._session = session
+
+    async def ask(self, request: Request) -> bytes:
+        """The whole answer. Raises Stopped."""
+        for attempt in range(1, _TRIES + 1):
+            try:
+                async with self._answer(request) as response:
+                    return await response.read()
+            except _LOST as error:
+                if attempt == _TRIES or not self._again(request, error, attempt):
+                    raise Stopped(self._told(error, request), Exit.UNAVAILABLE) from None
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise Stopped(self._told(error, request), Exit.UNAVAILABLE) from None
+            await asyncio.sleep(_PAUSE * attempt)
+        raise AssertionError("unreachable")
+
+    @staticmethod
+    def _again(request: Request, error: Exception, attempt: int) -> bool:
+        """Lost on the way, not refused at the door: a door that was never open is told at once."""
+        return request.repeatable and (attempt > 1 or not isinstance(error, aiohttp.ClientConnectorError))
+
+    async def pieces(self, request: Request) -> AsyncIterator[bytes]:
+        """The answer as it comes. Raises Stopped, also where it breaks off: what came is not all."""
+        try:
+            async with self._answer(request) as response:
+                async for piece in response.content.iter_any():
+                    yield piece
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Stopped(self._told(error, request), Exit.UNAVAILABLE) from None
+
+    @asynccontextmanager
+    async def _answer(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = {"Content-Type": request.content} if request.body is not None else {}
+        if request.key:
+            headers["Idempotency-Key"] = request.key
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=request.patience)
+        async with self._session.request(
+            request.method, self._place.url + request.path, params=request.query, data=request.body,
+            headers=headers, timeout=timeout, allow_redirects=False,
+        ) as response:  # fmt: skip
+            if response.status not in request.answered:
+                raise self._refusal(response.status, await _start_of(response), response, request)
+            yield response
+
+    def _refusal(
+        self, status: int, body: bytes, response: aiohttp.ClientResponse, request: Request
+    ) -> Stopped:
+        told = _object(body)
+        sentence = clean(str(told["error"])) if "error" in told else self._foreign(response)
+        if status == 401:
+            sentence += "; " + self._token_remedy()
+        elif status == 403 and self._place.token_from:
+            sentence += f" (token from {self._place.token_from}); use one that may"
+        elif told.get("runId"):
+            sentence += f": run {told['runId']} is {told.get('state')}; see runs show {told['runId']}"
+        return Stopped(sentence, _CODES.get(status, Exit.FAILED))
+
+    def _foreign(self, response: aiohttp.ClientResponse) -> str:
+        """An answer that does not come from this service."""
+        if 300 <= response.status < 400:
+            goal = clean(response.headers.get("Location", "elsewhere"))
+            return f"{self._place.url} leads to {goal}; name that address in --url"
+        return f"{self._place.url} answered {response.status}, but not as this service does: is --url right?"
+
+    def _token_remedy(self) -> str:
+        if self._place.token_from:
+            return f"the token came from {self._place.token_from}: is it this service's?"
+        return "set JOBS_TOKEN, or name a file that holds the token with --token-file"
+
+    def _told(self, error: Exception, request: Request) -> str:
+        return self._reason(error, request) + _repeat(request)
+
+    def _reason(self, error: Exception, request: Request) -> str:  # noqa: PLR0911 - one sentence for each
+        url = self._place.url
+        match error:
+            case aiohttp.ClientConnectorCertificateError():
+                return (
+                    f"{url}: its certificate is not trusted ({_certificate(error)});"
+                    " let SSL_CERT_FILE name the authority's file"
+                )
+            case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
+                return f"{url} does not speak TLS as expected; is it http:// there?"
+            case aiohttp.ClientConnectorDNSError():
+                return f"{url}: this name is not known; is --url right?"
+            case aiohttp.ServerTimeoutError() | TimeoutError():
+                return f"{url} kept silent for {request.patience:g} s; allow more with --timeout"
+            case aiohttp.ClientConnectorError():
+                reason = os.strerror(error.os_error.errno or 0)
+                return f"{url} cannot be reached: {reason}; does the service run, and is --url right?"
+            case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() | aiohttp.ClientPayloadError():
+                return f"{url} broke off the connection before the answer was whole"
+        return f"{url}: {clean(str(error))}"
+
+
+def _repeat(request: Request) -> str:
+    """How an act of which nobody knows whether it happened is asked for again."""
+    if request.method == "GET" or not request.key:
+        return ""
+    return f"; whether it was done is not known: ask again with --key {request.key}"
+
+
+def _certificate(error: aiohttp.ClientConnectorCertificateError) -> str:
+    told = error.certificate_error
+    return clean(getattr(told, "verify_message", "") or str(told))
+
+
+async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+    return await response.content.read(64 * 1024)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@asynccontextmanager
+async def connected(place: Place, agent: str) -> AsyncIterator[Client]:
+    """A client that closes what it opened."""
+    headers = {"User-Agent": agent}
+    if place.token:
+        headers["Authorization"] = f"Bearer {place.token}"
+    async with aiohttp.ClientSession(headers=headers) as session:
+        yield Client(place, session)

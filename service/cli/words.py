@@ -1,0 +1,30 @@
+"""The first words of the command line, and what they do on this machine."""
+
+LOCAL = {
+    "serve": "run the service until SIGTERM or Ctrl-C",
+    "demo": "a sample dashboard, a local inbox, one run of goalDeadlines; then serve",
+    "jobs": "list the jobs with their next slots, local and UTC",
+    "run": "run one job now, for each user's local date",
+    "preview": "show the mail that a job would write, or send it as a test",
+    "explain": "why somebody did, did not, or will (not) get a message",
+    "analytics": "figures per period, cohorts, and how far they have come",
+    "export": "a whole analytics table as a file",
+    "archive": "the archived sessions by month; verify reads every file",
+    "restore": "put a month's archived sessions back into the dashboard",
+    "user": "everything that is stored about one person, as JSON; or its erasure",
+    "sync": "copy what changed at the dashboard now",
+    "migrate": "bring our database's schema up to date",
+    "check-config": "check the configuration and name every problem",
+}
+
+SHARED = {"jobs", "run", "preview", "explain", "export", "user export", "user erase"} | {
+    f"analytics {view}"
+    for view in (
+        *("daily", "weekly", "monthly", "behaviour", "performance", "insights"),
+        *("retention", "watermarks"),
+    )
+}
+"""Commands of a running service that this machine can carry out by itself, too."""
+
+LOCAL_ONLY = frozenset(LOCAL) - {words.partition(" ")[0] for words in SHARED}
+"""First words that no running service can be asked for."""
