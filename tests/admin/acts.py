@@ -79,8 +79,8 @@ async def _template(_: Console) -> Facts:
 class Case:
     """One operation.
 
-    ``given``: what its path and the rest speak of. ``what``: what the log must say, by names of given or as it
-    is. ``unknown``: a body that cannot be acted on, where the path names nothing.
+    ``given``: what its path and the rest speak of. ``what``: what the log must say, by names of given or as
+    it is. ``unknown``: a body that cannot be acted on, where the path names nothing.
     """
 
     act: str
