@@ -1,6 +1,8 @@
 """Every act leaves one trace, whether it came by the API or by the console."""
 
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import asyncpg
 from aiohttp import web
@@ -15,6 +17,13 @@ def who(request: web.Request, name: str = "") -> str:
     """Who acts, as it is written down: the role, and the name that somebody gave."""
     role = str(request[ROLE])
     return f"{name} ({role})" if name else role
+
+
+@asynccontextmanager
+async def acting(request: web.Request) -> AsyncIterator[asyncpg.Connection]:
+    """A transaction for an act and its trace: both hold, or neither."""
+    async with request.app[DEPS].pool.acquire() as lent, lent.transaction():
+        yield cast("asyncpg.Connection", lent)
 
 
 async def remark(

@@ -1,9 +1,12 @@
 """Where a mail server hands over what came back: one report per request."""
 
+import asyncpg
 from aiohttp import web
 
+from service.admin import audit
 from service.admin.access import Refused
 from service.admin.deps import DEPS
+from service.admin.once import Answer, once
 
 MOST_BYTES = 1 << 20
 _TYPES = {"message/rfc822", "message/delivery-status", "multipart/report"}
@@ -13,7 +16,10 @@ routes = web.RouteTableDef()
 
 @routes.post("/api/admin/bounces")
 async def take(request: web.Request) -> web.Response:
-    """Take in a bounce or a complaint; ``recipient`` is the envelope's. Repeating it changes nothing."""
+    """Take in a bounce or a complaint; ``recipient`` is the envelope's. Repeating it changes nothing.
+
+    Only what was news is in the audit log.
+    """
     intake = request.app[DEPS].bounces
     if intake is None:
         raise Refused(503, "BOUNCE_ADDRESS is not configured")
@@ -22,10 +28,16 @@ async def take(request: web.Request) -> web.Response:
     raw = await _whole(request)
     if not raw:
         raise Refused(400, "The body is empty; send the mail as it arrived")
-    taken = await intake.take(raw, request.query.get("recipient"))
-    return web.json_response(
-        {"success": True, "kind": taken.kind, "deliveryId": taken.delivery, "news": taken.news}
-    )
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        taken = await intake.take(raw, request.query.get("recipient"), connection)
+        if taken.news:
+            what = {"kind": taken.kind, "delivery": taken.delivery}
+            await audit.remark(request, "bounce", connection, **what)
+        told = {"kind": taken.kind, "deliveryId": taken.delivery, "news": taken.news}
+        return 200, {"success": True, **told}
+
+    return await once(request, act, content=raw)
 
 
 async def _whole(request: web.Request) -> bytes:

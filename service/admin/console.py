@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from service.admin import body
 from service.admin import console_words as words
 from service.admin.access import Handler, Refused, failure, open_role, role_of
 from service.admin.deps import DEPS, ROLE, Role
@@ -114,7 +115,7 @@ async def _check_act(request: web.Request) -> None:
     session = request.get(SESSION)
     if session is None:
         return
-    sent = str((await request.post()).get("form_token", ""))
+    sent = (await body.form(request)).get("form_token", "")
     if not hmac.compare_digest(sent.encode(), session.form_token.encode()):
         raise Refused(403, "This form is from an earlier session; open its page again")
     if session.role is not Role.ADMIN and request.path != _SIGN_OUT:
@@ -219,8 +220,8 @@ async def sign_in_form(request: web.Request) -> web.Response:
 @routes.post(_SIGN_IN)
 async def sign_in(request: web.Request) -> web.Response:
     """Open a session for the holder of the admin or the viewer token."""
-    form, deps = await request.post(), request.app[DEPS]
-    token, back = str(form.get("token", "")).strip(), _back(str(form.get("next", "")))
+    form, deps = await body.form(request), request.app[DEPS]
+    token, back = form.get("token", "").strip(), _back(form.get("next", ""))
     role = role_of(deps.tokens, token)
     if role not in OPERATORS:
         log.warning("console_sign_in_refused", remote=request.remote)

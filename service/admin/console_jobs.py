@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from service.admin import audit
+from service.admin import audit, body
 from service.admin.access import Refused, failure
 from service.admin.console import fetch, page, see_other
 from service.admin.console_slots import (
@@ -203,10 +203,12 @@ _REFUSALS = (BadRequest, AlreadyRunning, SourceUnavailable)
 @routes.post("/console/jobs/{type}/{name}/dry-run")
 async def dry_run(request: web.Request) -> web.Response:
     """Decide without writing: counts, a sample, and a form that runs it for real."""
-    form = _form(await request.post())
+    form, where = _form(await body.form(request)), request.match_info
     await found_job(request)
     try:
-        result = await _run(request, form, dry=True)
+        result = await request.app[DEPS].manager.run_job(
+            where["type"], where["name"], dry_run=True, wait=True, **_options(form)
+        )
     except _REFUSALS as problem:
         return await job_page(request, form, problem=problem)
     await audit.remark(request, "dry-run", **_asked(request, form))
@@ -222,28 +224,23 @@ async def dry_run(request: web.Request) -> web.Response:
 @routes.post("/console/jobs/{type}/{name}/run")
 async def run(request: web.Request) -> web.Response:
     """Run it now, and go on to the run's page."""
-    form = _form(await request.post())
-    await found_job(request)
+    form, where = _form(await body.form(request)), request.match_info
+    manager, _ = request.app[DEPS].manager, await found_job(request)
     try:
-        result = await _run(request, form, dry=False)
+        async with audit.acting(request) as connection:
+            run = await manager.request_run(
+                connection, where["type"], where["name"], wait=False, **_options(form)
+            )
+            await audit.remark(request, "run", connection, **_asked(request, form), run=run.id)
     except _REFUSALS as problem:
         return await job_page(request, form, problem=problem)
-    await audit.remark(request, "run", **_asked(request, form), run=result.run_id)
-    return see_other(f"/console/runs/{result.run_id}")
+    await manager.carry_out(run)
+    return see_other(f"/console/runs/{run.id}")
 
 
-async def _run(request: web.Request, form: RunForm, *, dry: bool) -> Any:
-    where = request.match_info
-    return await request.app[DEPS].manager.run_job(
-        where["type"],
-        where["name"],
-        dry_run=dry,
-        as_of=form.moment,
-        user_id=form.user or None,
-        force=form.force,
-        confirm=form.confirm,
-        wait=dry,
-    )
+def _options(form: RunForm) -> dict[str, Any]:
+    user = form.user or None
+    return {"as_of": form.moment, "user_id": user, "force": form.force, "confirm": form.confirm}
 
 
 def _asked(request: web.Request, form: RunForm) -> dict[str, Any]:
@@ -259,8 +256,8 @@ def _asked(request: web.Request, form: RunForm) -> dict[str, Any]:
 @routes.post("/console/jobs/{type}/{name}/pause")
 async def pause(request: web.Request) -> web.Response:
     """Let its slots pass, until a moment or until somebody resumes it."""
-    form, where = await request.post(), request.match_info
-    typed = {name: str(form.get(name, "")).strip()[:500] for name in ("who", "reason", "until")}
+    form, where = await body.form(request), request.match_info
+    typed = {name: form.get(name, "").strip()[:500] for name in ("who", "reason", "until")}
     await found_job(request)
     try:
         until = _pause_end(typed, await request.app[DEPS].pool.fetchval(_SQL["now"]))

@@ -140,7 +140,7 @@ async def _meant(request: web.Request, person: str) -> list[str] | None:
 @routes.post("/console/messages/retry")
 async def retry(request: web.Request) -> web.Response:
     """Count the failed mails that fit the filter; with ``confirm`` plan those that are useful again."""
-    form, outbox = await request.post(), _outbox(request)
+    form, outbox = await body.form(request), _outbox(request)
     wanted = replace(_wanted(form), state="failed", channel=str(Channel.EMAIL))
     if not wanted.narrow:
         return await _list(
@@ -150,12 +150,14 @@ async def retry(request: web.Request) -> web.Response:
         which = await _selection(request, wanted)
     except BadRequest as problem:
         return await _list(request, wanted, problem=str(problem))
-    dry = form.get("confirm") != "on"
-    counts = await outbox.retry_failed(which, _MOST_RETRIED, dry_run=dry)
-    if dry:
-        return await _list(request, wanted, counts=counts)
+    if form.get("confirm") != "on":
+        return await _list(
+            request, wanted, counts=await outbox.retry_failed(which, _MOST_RETRIED, dry_run=True)
+        )
     narrowed = {**wanted.told, **({"person": which.user} if which.user else {})}
-    await audit.remark(request, "retry_failed", filter=narrowed, **counts)
+    async with audit.acting(request) as connection:
+        counts = await outbox.retry_failed(which, _MOST_RETRIED, connection=connection)
+        await audit.remark(request, "retry-failed", connection, filter=narrowed, **counts)
     return see_other(
         f"/console/messages{replace(wanted, state='', reason='').query(retried=counts['retried'])}"
     )
@@ -282,9 +284,12 @@ def _steps(row: Mapping[str, Any]) -> list[tuple[datetime, str]]:
 async def resend(request: web.Request) -> web.Response:
     """Send it once more: the same bytes, the same Message-ID."""
     message_id = body.path_id(request)
-    if not await _outbox(request).resend(message_id):
-        raise Refused(409, "Only a mail that failed, expired, was cancelled or is unconfirmed can be resent")
-    await audit.remark(request, "resend", delivery=message_id)
+    async with audit.acting(request) as connection:
+        if not await _outbox(request).resend(message_id, connection):
+            raise Refused(
+                409, "Only a mail that failed, expired, was cancelled or is unconfirmed can be resent"
+            )
+        await audit.remark(request, "resend", connection, delivery=message_id)
     return see_other(f"/console/messages/{message_id}")
 
 
@@ -292,9 +297,10 @@ async def resend(request: web.Request) -> web.Response:
 async def cancel(request: web.Request) -> web.Response:
     """Take it back before it leaves."""
     message_id = body.path_id(request)
-    if not await _outbox(request).cancel(message_id):
-        raise Refused(409, "Only a message that has not left can be cancelled")
-    await audit.remark(request, "cancel", delivery=message_id)
+    async with audit.acting(request) as connection:
+        if not await _outbox(request).cancel(message_id, connection):
+            raise Refused(409, "Only a message that has not left can be cancelled")
+        await audit.remark(request, "cancel", connection, delivery=message_id)
     return see_other(f"/console/messages/{message_id}")
 
 

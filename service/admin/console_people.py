@@ -106,11 +106,14 @@ async def data(request: web.Request) -> web.Response:
 @routes.post("/console/people/{id}/erase")
 async def erase(request: web.Request) -> web.Response:
     """Erase somebody for good, where their id was typed once more."""
-    user_id, typed = _id(request), str((await request.post()).get("typed", "")).strip()
+    user_id, typed = _id(request), (await body.form(request)).get("typed", "").strip()
     if typed != user_id:
         return await _person(request, "Nothing was erased: type the id exactly as it stands above")
-    done = await _keeper(request).erase(user_id, audit.who(request))
-    return see_other(f"/console/people?erased={'pending' if done['archivePending'] else 'done'}")
+    keeper = _keeper(request)
+    async with audit.acting(request) as connection:
+        await keeper.forget(connection, user_id, audit.who(request))
+    pending = await keeper.clear_archive(user_id)
+    return see_other(f"/console/people?erased={'pending' if pending else 'done'}")
 
 
 def _id(request: web.Request) -> str:

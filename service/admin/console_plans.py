@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
-from typing import Any, cast
 
-import asyncpg
 from aiohttp import web
 
 from service.admin import audit, body
@@ -31,11 +29,12 @@ async def schedule(request: web.Request) -> web.Response:
     deps, where = request.app[DEPS], request.match_info
     try:
         delay = delay_of(typed, await deps.pool.fetchval(_SQL["now"]))
-        planned = await deps.manager.schedule_once(where["type"], where["name"], delay)
+        async with audit.acting(request) as connection:
+            run = await deps.manager.schedule_once(where["type"], where["name"], delay, connection)
+            what = {"job": row["job"], "run": run.id, "at": body.iso(run.not_before)}
+            await audit.remark(request, "schedule", connection, **what)
     except BadRequest as problem:
         return await job_page(request, problem=problem, typed=typed)
-    ahead = round(1000 * delay.total_seconds())
-    await audit.remark(request, "schedule", job=row["job"], run=planned.id, delayMs=ahead)
     return see_other(f"{_page(request)}#once")
 
 
@@ -65,9 +64,10 @@ async def unschedule(request: web.Request) -> web.Response:
     known = run.isascii() and run.isdigit() and len(run) < 19
     if not known or await deps.pool.fetchval(_SQL["once"], int(run), row["job"]) is None:
         raise Refused(404, "This job has no planned run of this number")
-    if not await deps.manager.unschedule(int(run)):
-        raise Refused(409, "The run has begun already; its own page can cancel it")
-    await audit.remark(request, "unschedule", job=row["job"], run=int(run))
+    async with audit.acting(request) as connection:
+        if not await deps.manager.unschedule(int(run), connection):
+            raise Refused(409, "The run has begun already; its own page can cancel it")
+        await audit.remark(request, "unschedule", connection, job=row["job"], run=int(run))
     return see_other(f"{_page(request)}#once")
 
 
@@ -84,8 +84,7 @@ async def backfill(request: web.Request) -> web.Response:
         if typed["confirm"] != "on":
             again = await deps.manager.backfill(*job, since, until, None)
             return await job_page(request, again=again, typed=typed)
-        async with deps.pool.acquire() as lent, lent.transaction():
-            connection = cast("asyncpg.Connection", lent)
+        async with audit.acting(request) as connection:
             done = await deps.manager.backfill(*job, since, until, connection)
             what = {"job": row["job"], "from": str(since), "to": str(until), "run": done["runId"]}
             await audit.remark(request, "backfill", connection, **what)
@@ -105,8 +104,8 @@ def dates_of(typed: Mapping[str, str]) -> tuple[date, date]:
 
 
 async def _typed(request: web.Request, *names: str) -> dict[str, str]:
-    form: Mapping[str, Any] = await request.post()
-    return {name: str(form.get(name, "")).strip()[:100] for name in names}
+    form = await body.form(request)
+    return {name: form.get(name, "").strip()[:100] for name in names}
 
 
 def _page(request: web.Request) -> str:

@@ -77,7 +77,8 @@ async def _expected(deps: AdminDeps, row: Mapping[str, Any]) -> int | None:
 async def cancel(request: web.Request) -> web.Response:
     """Ask it to stop: what it has planned stays, the rest is left."""
     run_id = body.path_id(request)
-    if not await request.app[DEPS].manager.cancel(run_id):
-        raise Refused(409, "The run has ended already; there is nothing to cancel")
-    await audit.remark(request, "cancel-run", run=run_id)
+    async with audit.acting(request) as connection:
+        if not await request.app[DEPS].manager.cancel(run_id, connection):
+            raise Refused(409, "The run has ended already; there is nothing to cancel")
+        await audit.remark(request, "cancel-run", connection, run=run_id)
     return see_other(f"/console/runs/{run_id}")

@@ -104,7 +104,9 @@ class Taken(Protocol):
 class Bounces(Protocol):
     """Takes in bounces and complaints; see ``service.pipeline.bounces``."""
 
-    async def take(self, raw: bytes, recipient: str | None = None) -> Taken: ...
+    async def take(
+        self, raw: bytes, recipient: str | None = None, connection: asyncpg.Connection | None = None
+    ) -> Taken: ...
 
 
 class Previewer(Protocol):
@@ -132,7 +134,8 @@ class People(Protocol):
     """Exports and erases one person's data; see ``service.store.person``."""
 
     async def export(self, user_id: str) -> dict[str, Any]: ...
-    async def erase(self, user_id: str, who: str) -> dict[str, Any]: ...
+    async def forget(self, connection: asyncpg.Connection, user_id: str, who: str) -> Mapping[str, int]: ...
+    async def clear_archive(self, user_id: str) -> bool: ...
 
 
 @dataclass(frozen=True)

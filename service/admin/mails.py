@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from service.admin import audit, body
 from service.admin.access import Refused, failure
 from service.admin.console import SESSION, page, see_other
 from service.admin.deps import Role
@@ -62,11 +63,10 @@ async def html(request: web.Request) -> web.Response:
 @routes.post("/console/mails/{template}/test-send")
 async def test_send(request: web.Request) -> web.Response:
     """Send what is shown to an address, once, marked as a test."""
-    samples, form = _samples(request), await request.post()
-    view, to = view_of(form), str(form.get("to", "")).strip()
-    who = str(request[SESSION].role)
+    samples, form = _samples(request), await body.form(request)
+    view, to = view_of(form), form.get("to", "").strip()
     try:
-        sent = await previewer_of(request).send_test(view.ask(samples[0].job), to, who)
+        sent = await previewer_of(request).send_test(view.ask(samples[0].job), to, audit.who(request))
     except (*_REFUSALS, MailRefused) as problem:
         return await _mail_page(request, samples, view, to=to, problem=problem)
     query = view.query()

@@ -5,8 +5,9 @@ from typing import Any
 import asyncpg
 from aiohttp import web
 
-from service.admin import body
+from service.admin import audit, body
 from service.admin.deps import DEPS
+from service.admin.once import Answer, once
 from service.store import queries
 
 _SQL = queries.load(__file__)
@@ -31,13 +32,17 @@ async def inbox(request: web.Request) -> web.Response:
 
 @routes.post("/api/users/{id}/notifications/read")
 async def mark_read(request: web.Request) -> web.Response:
-    """Mark some or all as read; doing it twice changes nothing."""
-    asked = await body.read(request, body.ReadBody)
-    pool, user = request.app[DEPS].pool, request.match_info["id"]
-    changed = await pool.fetchval(_SQL["mark_read"], user, asked.ids)
-    return web.json_response(
-        {"success": True, "changed": changed, "unread": await pool.fetchval(_SQL["unread"], user)}
-    )
+    """Mark some or all as read; doing it twice changes nothing, and leaves no second trace."""
+    asked, user = await body.read(request, body.ReadBody), request.match_info["id"]
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        changed = await connection.fetchval(_SQL["mark_read"], user, asked.ids)
+        if changed:
+            await audit.remark(request, "read", connection, user=user, notifications=changed)
+        unread = await connection.fetchval(_SQL["unread"], user)
+        return 200, {"success": True, "changed": changed, "unread": unread}
+
+    return await once(request, act)
 
 
 def _notification(row: asyncpg.Record) -> dict[str, Any]:

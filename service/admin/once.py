@@ -19,6 +19,7 @@ import asyncpg
 from aiohttp import web
 
 from service.admin.access import Refused, error, failure
+from service.admin.audit import acting
 from service.admin.deps import DEPS
 from service.store import queries
 
@@ -75,8 +76,7 @@ async def once(
     Raises Refused: 400 for an unusable key, 409 for a key that was used for another request.
     """
     key, pool = await _key(request, content), request.app[DEPS].pool
-    async with pool.acquire() as lent, lent.transaction():
-        connection = cast("asyncpg.Connection", lent)
+    async with acting(request) as connection:
         if key is None:
             answer = await act(connection)
         else:
@@ -85,7 +85,10 @@ async def once(
             answer = await _tried(connection, act)
             await _keep(connection, key, answer)
     if then is not None and answer[0] < 400:
-        answer = await then(answer)
+        try:
+            answer = await then(answer)
+        except Exception as problem:  # noqa: BLE001 - the act holds: what is kept tells how the rest ended
+            answer = _failed(request, problem)
         await _keep(pool, key, answer)
     return _response(answer)
 
@@ -103,8 +106,7 @@ async def run_once(
     ``begin`` raises leaves the key free.
     """
     key, pool = await _key(request), request.app[DEPS].pool
-    async with pool.acquire() as lent, lent.transaction():
-        connection = cast("asyncpg.Connection", lent)
+    async with acting(request) as connection:
         known = await _taken(connection, key) if key else None
         run = None if known else await begin(connection)
         if run and key:
@@ -153,11 +155,16 @@ async def _attempted(
     try:
         return await act()
     except Exception as problem:
-        status, text = failure(request, problem)
-        if status < 500 or status == 503:
+        answer = _failed(request, problem)
+        if answer[0] < 500 or answer[0] == 503:
             await connection.execute(_SQL["drop"], key.text)
             raise
-        return status, {"success": False, "error": text}
+        return answer
+
+
+def _failed(request: web.Request, problem: Exception) -> Answer:
+    status, text = failure(request, problem)
+    return status, {"success": False, "error": text}
 
 
 async def _tried(connection: asyncpg.Connection, act: Act) -> Answer:

@@ -1,9 +1,12 @@
 """/api/admin/users/{id}/data: everything about one person, and its erasure."""
 
+import asyncpg
 from aiohttp import web
 
+from service.admin import audit
 from service.admin.access import Refused
-from service.admin.deps import DEPS, ROLE, People
+from service.admin.deps import DEPS, People
+from service.admin.once import Answer, once
 
 routes = web.RouteTableDef()
 
@@ -24,6 +27,18 @@ async def export(request: web.Request) -> web.Response:
 
 @routes.delete("/api/admin/users/{id}/data")
 async def erase(request: web.Request) -> web.Response:
-    """Erase a person for good."""
-    found = await _people(request).erase(request.match_info["id"], request[ROLE])
-    return web.json_response({"success": True, "data": found})
+    """Erase a person for good.
+
+    Whoever repeats it after a death in between is told that the archive is to follow, as it is then.
+    """
+    people, user_id = _people(request), request.match_info["id"]
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        deleted = await people.forget(connection, user_id, audit.who(request))
+        return 200, {"success": True, "data": {"deleted": deleted, "archivePending": True}}
+
+    async def then(answer: Answer) -> Answer:
+        pending = await people.clear_archive(user_id)
+        return answer[0], {"success": True, "data": answer[1]["data"] | {"archivePending": pending}}
+
+    return await once(request, act, then=then)

@@ -4,9 +4,10 @@ from dataclasses import asdict
 
 from aiohttp import web
 
-from service.admin import body
+from service.admin import audit, body
 from service.admin.access import Refused
-from service.admin.deps import DEPS, ROLE, Previewer
+from service.admin.deps import DEPS, Previewer
+from service.admin.once import Answer, in_steps
 from service.pipeline.preview import Ask
 
 routes = web.RouteTableDef()
@@ -36,5 +37,10 @@ async def preview(request: web.Request) -> web.Response:
 async def test_send(request: web.Request) -> web.Response:
     """The same, sent once to an address, marked as a test."""
     asked = await body.read(request, body.TestSendBody)
-    message_id = await previewer_of(request).send_test(_ask(asked), asked.to, str(request[ROLE]))
-    return web.json_response({"success": True, "messageId": message_id})
+    previewer = previewer_of(request)
+
+    async def act() -> Answer:
+        message_id = await previewer.send_test(_ask(asked), asked.to, audit.who(request))
+        return 200, {"success": True, "messageId": message_id}
+
+    return await in_steps(request, act, repeatable=False)

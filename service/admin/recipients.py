@@ -13,6 +13,8 @@ from aiohttp import web
 from babel.core import negotiate_locale
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from service.admin import body
+from service.admin.audit import acting
 from service.admin.deps import DEPS
 from service.admin.look import PAGES, style
 from service.admin.wishes import HOURLY, TIMES, ZONES, Settings, Switch, Wishes, read_wishes
@@ -75,12 +77,13 @@ async def ask(request: web.Request) -> web.Response:
 @routes.post("/u/{token}")
 async def unsubscribe(request: web.Request) -> web.Response:
     """Stop this kind of mail (also RFC 8058's ``List-Unsubscribe=One-Click``), or all with ``scope=all``."""
-    form = await request.post()
+    form = await body.form(request)
     everything = form.get("scope") == "all"
     holder = await _holder(request)
     if holder is not None:
         kinds = [*map(str, Kind), "*"] if everything else [holder["kind"]]
-        await _decide(request, holder["user_id"], {(kind, "email"): False for kind in kinds}, "unsubscribe")
+        decided = {(kind, "email"): False for kind in kinds}
+        await _store(request, "unsubscribe", holder["user_id"], decided)
     return _page(request, _asked_for(request), "stopped.html", everything=everything)
 
 
@@ -103,7 +106,7 @@ async def change(request: web.Request) -> web.Response:
     """
     holder = await _holder(request)
     before = await _settings(request, holder)
-    wishes = read_wishes(await request.post(), before)
+    wishes = read_wishes(await body.form(request), before)
     if wishes.problems:
         return _preferences(request, holder, wishes)
     if holder is not None:
@@ -113,9 +116,8 @@ async def change(request: web.Request) -> web.Response:
             for (kind, channel), on in wishes.switches.items()
             if on != now[kind, channel]
         }
-        await _decide(request, holder["user_id"], changed, "preferences")
-        if wishes.settings != before:
-            await _keep(request, holder["user_id"], wishes.settings)
+        wanted = wishes.settings if wishes.settings != before else None
+        await _store(request, "preferences", holder["user_id"], changed, wanted)
     return _preferences(request, holder, wishes, saved=True)
 
 
@@ -147,26 +149,37 @@ async def _settings(request: web.Request, holder: asyncpg.Record | None) -> Sett
     )
 
 
-async def _decide(
-    request: web.Request, user_id: str, decided: Mapping[tuple[str, str], bool], act: str
+async def _store(
+    request: web.Request,
+    act: str,
+    user_id: str,
+    decided: Mapping[tuple[str, str], bool],
+    wanted: Settings | None = None,
 ) -> None:
-    if not decided:
-        return
+    """One act, one trace; what changes nothing leaves none."""
+    async with acting(request) as connection:
+        what: dict[str, Any] = {}
+        if decided and await _decide(connection, act, user_id, decided):
+            what["decided"] = {f"{kind} {channel}": on for (kind, channel), on in decided.items()}
+        if wanted:
+            await _keep(connection, user_id, wanted)
+            what["settings"] = wanted.described()
+        if what:
+            await connection.execute(_SQL["remark"], act, {"user": user_id, **what})
+
+
+async def _decide(
+    connection: asyncpg.Connection, act: str, user_id: str, decided: Mapping[tuple[str, str], bool]
+) -> bool:
     kinds, channels = [kind for kind, _ in decided], [channel for _, channel in decided]
-    async with request.app[DEPS].pool.acquire() as connection, connection.transaction():
-        tag = await connection.execute(_SQL["store"], user_id, kinds, list(decided.values()), act, channels)
-        if not tag.endswith(" 0"):
-            what = {f"{kind} {channel}": on for (kind, channel), on in decided.items()}
-            await connection.execute(_SQL["remark"], act, {"user": user_id, "decided": what})
+    tag = await connection.execute(_SQL["store"], user_id, kinds, list(decided.values()), act, channels)
+    return not tag.endswith(" 0")
 
 
-async def _keep(request: web.Request, user_id: str, wanted: Settings) -> None:
+async def _keep(connection: asyncpg.Connection, user_id: str, wanted: Settings) -> None:
     hours = {str(kind): hour for kind, hour in wanted.hours.items()}
     own = (wanted.timezone, wanted.locale, wanted.quiet_start, wanted.quiet_end, hours, wanted.paused_until)
-    async with request.app[DEPS].pool.acquire() as connection, connection.transaction():
-        await connection.execute(_SQL["keep"], user_id, *own)
-        what = {"user": user_id, "settings": wanted.described()}
-        await connection.execute(_SQL["remark"], "preferences", what)
+    await connection.execute(_SQL["keep"], user_id, *own)
 
 
 def _preferences(

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from service import __version__, app, log, reports
 from service.cli.exits import INTERRUPTED, Exit
-from service.cli.words import LOCAL
+from service.cli.words import LOCAL, REASONS
 from service.demo import sample
 from service.errors import (
     BadRequest,
@@ -412,25 +412,11 @@ async def _drain(service: app.Service) -> None:
 
 # ── Printing ────────────────────────────────────────────────────────────────────────────────────────────────
 
-_WORDS = {
-    "planned": "mails planned",
-    "in_app": "in-app notifications",
-    "not_due": "nothing due today in their zone",
-    "already_sent": "told before",
-    "pref_email_off": "opted out of e-mail",
-    "pref_category_off": "opted out of deadline reminders",
-    "inactive_account": "account is not active",
-    "no_email": "no usable e-mail address",
-    "suppressed_address": "address is suppressed",
-    "quiet_hours": "in their quiet hours",
-    "user_error": "could not be decided (see the run)",
-}
-
 
 def _tell_run(name: str, result: RunResult) -> None:
     table = Table(title=f"{name}: {result.state}", title_justify="left", box=None, show_header=False)
     for reason, n in sorted(result.counts.items(), key=lambda pair: -pair[1]):
-        table.add_row(f"{n:,}", _WORDS.get(reason, reason), f"[dim]{reason}[/]")
+        table.add_row(f"{n:,}", REASONS.get(reason, reason), f"[dim]{reason}[/]")
     out.print(table if result.counts else f"{name}: {result.state}, nobody to write to")
     if result.error:
         err.print(result.error.strip().splitlines()[-1])

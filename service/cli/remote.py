@@ -137,16 +137,11 @@ def _shown(command: Command, options: Namespace, answer: Any, raw: bytes, file: 
         return raw if raw.endswith(b"\n") else raw + b"\n"
     part = getattr(options, "here_format", None)
     blocks = command.show(answer, part) if part else command.show(answer)
-    on_terminal = file.isatty()
-    if on_terminal and command.pages and answer.get("next") is not None:
-        _remark(f"There is more: --all, or --{command.pages} {answer['next']}")
-    if not on_terminal:
+    if not file.isatty():
         return look.for_programs(blocks).encode()
+    if command.pages and answer.get("next") is not None:
+        blocks = [*blocks, look.Words(f"There is more: --all, or --{command.pages} {answer['next']}")]
     return look.for_people(blocks, shutil.get_terminal_size((80, 24)).columns).encode()
-
-
-def _remark(sentence: str) -> None:
-    sys.stderr.write(f"{sentence}\n")
 
 
 @contextlib.contextmanager
@@ -183,8 +178,8 @@ async def _watch(
         try:
             async for name, run in _events(client, asked):
                 begun = True
-                line = json.dumps(run) if options.json else look.for_programs(command.show(run)).rstrip("\n")
-                _write(file, f"{line}\n".encode())
+                raw = json.dumps(run, ensure_ascii=False).encode()
+                _write(file, _shown(command, options, run, raw, file))
                 file.flush()
                 if name == "end":
                     return Exit.DONE if command.well(run) else Exit.FAILED

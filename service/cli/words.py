@@ -1,4 +1,4 @@
-"""The first words of the command line, and what they do on this machine."""
+"""Words that both sides of the command line use."""
 
 LOCAL = {
     "serve": "run the service until SIGTERM or Ctrl-C",
@@ -16,6 +16,7 @@ LOCAL = {
     "migrate": "bring our database's schema up to date",
     "check-config": "check the configuration and name every problem",
 }
+"""The first words of this machine's own commands."""
 
 SHARED = {"jobs", "run", "preview", "explain", "export", "user export", "user erase"} | {
     f"analytics {view}"
@@ -28,3 +29,18 @@ SHARED = {"jobs", "run", "preview", "explain", "export", "user export", "user er
 
 LOCAL_ONLY = frozenset(LOCAL) - {words.partition(" ")[0] for words in SHARED}
 """First words that no running service can be asked for."""
+
+REASONS = {
+    "planned": "mails planned",
+    "in_app": "in-app notifications",
+    "not_due": "nothing due today in their zone",
+    "already_sent": "told before",
+    "pref_email_off": "opted out of e-mail",
+    "pref_category_off": "opted out of deadline reminders",
+    "inactive_account": "account is not active",
+    "no_email": "no usable e-mail address",
+    "suppressed_address": "address is suppressed",
+    "quiet_hours": "in their quiet hours",
+    "user_error": "could not be decided (see the run)",
+}
+"""What a run counts, in words."""

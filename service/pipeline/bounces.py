@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import structlog
 
 from service.domain.verp import delivery_of
@@ -44,10 +45,15 @@ class BounceIntake:
         self._secret = secret
         self.totals: Counter[str] = Counter()
 
-    async def take(self, raw: bytes, recipient: str | None = None) -> Taken:
-        """Act on one mail; ``recipient``: the envelope's, where the mail server told it. May be repeated."""
+    async def take(
+        self, raw: bytes, recipient: str | None = None, connection: asyncpg.Connection | None = None
+    ) -> Taken:
+        """Act on one mail; ``recipient``: the envelope's, where the mail server told it. May be repeated.
+
+        ``connection``: in its transaction.
+        """
         report = bounce.parse(raw)
-        taken = await self._act(report, self._delivery(report, recipient))
+        taken = await self._act(report, self._delivery(report, recipient), connection)
         self.totals[taken.kind] += 1
         log.info("bounce", kind=taken.kind, delivery=taken.delivery, news=taken.news)
         return taken
@@ -57,17 +63,22 @@ class BounceIntake:
         found = (delivery_of(address, self._address, self._secret) for address in named)
         return next((one for one in found if one is not None), None)
 
-    async def _act(self, report: Report | None, delivery: int | None) -> Taken:
+    async def _act(
+        self, report: Report | None, delivery: int | None, connection: asyncpg.Connection | None
+    ) -> Taken:
         if report is None or delivery is None:
             return Taken("ignored", delivery, news=False)
         said = f"{report.kind}: {report.status or ''} {report.diagnostic}".strip()
         match report.kind:
             case ReportKind.HARD:
-                news = await self._bounces.hard(delivery, said, no_such_address=report.no_such_address)
+                unknown = report.no_such_address
+                news = await self._bounces.hard(
+                    delivery, said, no_such_address=unknown, connection=connection
+                )
             case ReportKind.COMPLAINT:
-                news = await self._bounces.complaint(delivery, said)
+                news = await self._bounces.complaint(delivery, said, connection)
             case _:
-                news = await self._bounces.passing(delivery, said)
+                news = await self._bounces.passing(delivery, said, connection)
         return Taken(str(report.kind), delivery, news)
 
 

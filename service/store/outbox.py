@@ -169,10 +169,14 @@ class Outbox:
         if changed:
             await self._pool.execute(_SQL["refresh"], list(changed))
 
-    async def note_hard_bounces(self, refused: Mapping[int, bool]) -> None:
+    async def note_hard_bounces(
+        self, refused: Mapping[int, bool], connection: Connection | None = None
+    ) -> None:
         """Remember refused addresses; True: the server says that there is no such address."""
         if refused:
-            await self._pool.execute(_SQL["hard_bounces"], list(refused), list(refused.values()))
+            await (connection or self._pool).execute(
+                _SQL["hard_bounces"], list(refused), list(refused.values())
+            )
 
     async def release(self, claimed: Sequence[Claimed], pause: timedelta = timedelta(0)) -> None:
         """Give back what was not begun, to be claimed again after ``pause``."""

@@ -10,7 +10,7 @@ the person, frozen as they were. The dashboard itself is not touched.
 import json
 from collections import Counter
 from datetime import date, datetime
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 
@@ -56,21 +56,28 @@ class People:
         Raises UnknownUser, SourceUnavailable while the dashboard is being read for long, and ArchiveDamaged:
         then it must be repaired first, or its part of the erasure repeated.
         """
-        if not await self._pool.fetchval(_SQL["known"], user_id):
+        async with self._pool.acquire() as lent, lent.transaction():
+            deleted = await self.forget(cast("asyncpg.Connection", lent), user_id, who)
+        return {"deleted": deleted, "archivePending": await self.clear_archive(user_id)}
+
+    async def forget(self, connection: asyncpg.Connection, user_id: str, who: str) -> dict[str, int]:
+        """The part of ``erase`` that is one transaction: rows by table. The archive still has to follow."""
+        if not await connection.fetchval(_SQL["known"], user_id):
             raise UnknownUser(user_id)
         months = await self._archive.months_of(user_id)
         try:
-            async with self._pool.acquire() as connection, connection.transaction():
-                deleted = await _erase(connection, user_id, who, months)
+            return dict(await _erase(connection, user_id, who, months))
         except asyncpg.LockNotAvailableError:
             raise SourceUnavailable(
                 "the dashboard is being read, or figures derived; try again soon"
             ) from None
+
+    async def clear_archive(self, user_id: str) -> bool:
+        """The rest: files without them. True: they are being written, and that run takes them out."""
         async with self._archive.alone(wait=False) as alone:
             if alone:
                 await self._archive.rewrite()
-        pending = bool(await self._archive.months_of(user_id))
-        return {"deleted": dict(deleted), "archivePending": pending}
+        return bool(await self._archive.months_of(user_id))
 
 
 async def _erase(connection: Any, user_id: str, who: str, months: list[date]) -> Counter[str]:

@@ -581,7 +581,7 @@ def test_wrong_words_end_with_2(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("DATABASE_URL", dsn)
     monkeypatch.setenv("DASHBOARD_URL", dsn)
-    monkeypatch.setattr(cli, "err", Console(file=sys.stderr, width=200))
+    monkeypatch.setattr("service.cli.local.err", Console(file=sys.stderr, width=200))
     monkeypatch.setattr("service.log.configure", lambda *_, **__: None)  # would outlive this test's stderr
     try:
         code = cli.main(list(words))

@@ -1,23 +1,27 @@
 """The same act with the same key is carried out once, whatever it is and whoever dies meanwhile."""
 
 import asyncio
-import os
-import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import aiohttp
 import asyncpg
 import pytest
 
+from service.domain.transport import Phase
+from service.errors import ArchiveDamaged
+from service.store.archive import Archive
+from service.store.person import People
 from tests.admin.consoles import Console, console, people
 from tests.admin.contract import promised
 from tests.admin.given import ADMIN
-from tests.given import GOALS, World
+from tests.given import GOALS, Scripted, World, accepted, goal, refused
 
 RUN = "/api/admin/jobs/run"
+RESTART = "/api/admin/jobs/restart"
 JOB = {"jobType": "reminder", "jobName": "goalDeadlines"}
 _HELD = "SELECT pg_advisory_lock(hashtext('service.erasure'))"
 """Whoever holds it keeps every reminder's run from planning its first page."""
@@ -65,7 +69,7 @@ async def process(dsn: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, s
         yield started, await line(started)
     finally:
         if started.returncode is None:
-            os.kill(started.pid, signal.SIGKILL)
+            started.kill()
             await started.wait()
 
 
@@ -139,7 +143,8 @@ async def test_a_run_whose_process_was_killed_is_found_and_not_doubled(given: Co
         headers = ADMIN | {"Idempotency-Key": "k"}
         asked = asyncio.ensure_future(client.post(RUN, json=JOB, headers=headers))
         await comes(pool, _RUNNING)
-        os.kill(other.pid, signal.SIGKILL)
+        other.kill()
+        await other.wait()
         await asyncio.wait([asked])
         assert asked.exception()
         status, body, _ = await ask(given, RUN, json=JOB)
@@ -161,3 +166,116 @@ async def test_a_rehearsal_acts_on_nothing_and_takes_no_key(given: Console) -> N
     assert await given.audit() == []
     assert await runs(given.world.pool) == []
     assert not (await ask(given, RUN, json=JOB))[2]
+
+
+# ── What is done elsewhere ──────────────────────────────────────────────────────────────────────────────────
+
+SEND = "/api/admin/test-send"
+TO_ME = JOB | {"to": "me@example.org"}
+
+
+class Slow(Scripted):
+    """A mail server that thinks about it until it may answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may = asyncio.Event(), asyncio.Event()
+
+    async def send(self, *sent: Any) -> None:
+        self.asked.set()
+        await self.may.wait()
+        await super().send(*sent)
+
+
+async def test_a_test_mail_leaves_once_and_meanwhile_its_key_is_taken(world: World) -> None:
+    await people(world)
+    slow = Slow()
+    async with console(world, transport=slow) as given:
+        first = asyncio.ensure_future(ask(given, SEND, json=TO_ME))
+        await slow.asked.wait()
+        status, body, _ = await ask(given, SEND, json=TO_ME)
+        assert (status, "ask again" in body["error"]) == (409, True)
+        slow.may.set()
+
+        status, body, again = await first
+        assert (status, again) == (200, False)
+        assert await ask(given, SEND, json=TO_ME) == (200, body, True)
+        assert len(slow.received) == len(await given.audit()) == 1
+        assert (await ask(given, SEND, json=TO_ME | {"to": "you@example.org"}))[0] == 409
+
+
+async def test_many_acts_in_steps_at_once_leave_connections_for_each_other(world: World) -> None:
+    await people(world)
+    async with console(world) as given, asyncio.timeout(90):
+        await asyncio.gather(*(ask(given, SEND, f"k{n}", json=TO_ME) for n in range(30)))
+        assert len(await given.audit()) == 30
+
+
+async def test_nobody_knows_what_a_killed_process_had_sent_so_it_is_not_sent_again(
+    given: Console, dsn: str
+) -> None:
+    async with process(dsn) as (other, address), aiohttp.ClientSession(address) as client:
+        headers = ADMIN | {"Idempotency-Key": "k"}
+        asked = asyncio.ensure_future(client.post(SEND, json=TO_ME, headers=headers))
+        assert await line(other) == "sending"
+        assert "ask again" in (await ask(given, SEND, json=TO_ME))[1]["error"]
+        other.kill()
+        await other.wait()
+        await asyncio.wait([asked])
+        assert asked.exception()
+    await comes(
+        given.world.pool, "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory')"
+    )
+
+    status, body, _ = await ask(given, SEND, json=TO_ME)
+    assert (status, "new Idempotency-Key" in body["error"]) == (409, True)
+    assert (await ask(given, SEND, "k2", json=TO_ME))[0] == 200
+    await given.world.at("2026-03-11T08:00:01Z")
+    assert (await ask(given, SEND, json=TO_ME))[::2] == (200, False)
+
+
+async def test_a_mail_that_was_refused_stays_so_and_a_question_without_answer_may_be_asked_again(
+    world: World,
+) -> None:
+    await people(world)
+    server = Scripted(lambda envelope: refused(envelope, Phase.RCPT, 550, "5.1.1 no such user"))
+    async with console(world, transport=server) as given:
+        first = await ask(given, SEND, json=TO_ME)
+        server.answer = accepted
+        assert first[0] == 502
+        assert await ask(given, SEND, json=TO_ME) == (*first[:2], True)
+        nothing = TO_ME | {"userId": "cleo"}
+        assert (await ask(given, SEND, "k2", json=nothing))[0] == 409
+        await world.live(goal("g3", "cleo", due="2026-03-11"))
+        assert (await ask(given, SEND, "k2", json=nothing))[::2] == (200, False)
+
+
+async def test_a_restart_that_died_may_be_repeated(given: Console) -> None:
+    job_type = {"jobType": "reminder"}
+    first = await ask(given, RESTART, json=job_type)
+    again = await ask(given, RESTART, json=job_type)
+    assert again == (*first[:2], True)
+    assert await given.audit() == [("admin", "restart", job_type)]
+
+    await given.world.pool.execute("UPDATE service.idempotency SET status = NULL, answer = NULL")
+    assert (await ask(given, RESTART, json=job_type))[::2] == (200, False)
+    assert (await ask(given, RESTART, "k2", json={"jobType": "x"}))[0] == 404
+    assert (await ask(given, RESTART, "k2", json=job_type))[0] == 200
+
+
+async def test_an_erasure_is_one_act_and_its_archive_may_follow_later(world: World, tmp_path: Path) -> None:
+    await people(world)
+    data = "/api/admin/users/{id}/data"
+
+    class Damaged(Archive):
+        async def rewrite(self) -> None:
+            raise ArchiveDamaged("a file is damaged")
+
+    archive = Damaged(world.pool, tmp_path, cast("Any", None))
+    async with console(world, people=People(world.pool, archive)) as given:
+        first = await ask(given, data, method="DELETE", path=data.format(id="ann"))
+        again = await ask(given, data, method="DELETE", path=data.format(id="ann"))
+
+        assert (first[0], again) == (500, (*first[:2], True))
+        assert [(who, act) for who, act, _ in await given.audit()] == [("admin", "erase")]
+        assert not await world.pool.fetchval("SELECT count(*) FROM service.users WHERE id = 'ann'")
