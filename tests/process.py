@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -23,7 +23,7 @@ async def process_of(
 
     What it prints goes to ``stdout`` and ``stderr`` beside the folder: an unread pipe would stop it.
     """
-    port = _free_port()
+    port = free_port()
     env = {**os.environ, "DATA_DIR": str(folder), "PORT": str(port), "PYTHONPATH": str(Path.cwd()), **environ}
     with (folder.parent / "stdout").open("wb") as out, (folder.parent / "stderr").open("wb") as err:
         process = await asyncio.create_subprocess_exec(

@@ -140,7 +140,7 @@ async def _meant(request: web.Request, person: str) -> list[str] | None:
 @routes.post("/console/messages/retry")
 async def retry(request: web.Request) -> web.Response:
     """Count the failed mails that fit the filter; with ``confirm`` plan those that are useful again."""
-    form, outbox = await request.post(), _outbox(request)
+    form, outbox = await body.form(request), _outbox(request)
     wanted = replace(_wanted(form), state="failed", channel=str(Channel.EMAIL))
     if not wanted.narrow:
         return await _list(
@@ -150,12 +150,14 @@ async def retry(request: web.Request) -> web.Response:
         which = await _selection(request, wanted)
     except BadRequest as problem:
         return await _list(request, wanted, problem=str(problem))
-    dry = form.get("confirm") != "on"
-    counts = await outbox.retry_failed(which, _MOST_RETRIED, dry_run=dry)
-    if dry:
-        return await _list(request, wanted, counts=counts)
+    if form.get("confirm") != "on":
+        return await _list(
+            request, wanted, counts=await outbox.retry_failed(which, _MOST_RETRIED, dry_run=True)
+        )
     narrowed = {**wanted.told, **({"person": which.user} if which.user else {})}
-    await audit.remark(request, "retry_failed", filter=narrowed, **counts)
+    async with audit.acting(request) as connection:
+        counts = await outbox.retry_failed(which, _MOST_RETRIED, connection=connection)
+        await audit.remark(request, "retry-failed", connection, filter=narrowed, **counts)
     return see_other(
         f"/console/messages{replace(wanted, state='', reason='').query(retried=counts['retried'])}"
     )

@@ -201,7 +201,7 @@ async def test_failed_mails_are_counted_first_and_then_planned_again(world: Worl
         assert await world.mails() == {"ann": ("planned", None), "bob": ("failed", "smtp_550")}
         assert "1 mail planned again" in await given.read(answer.headers["Location"])
         [(who, act, what)] = await given.audit()
-        assert (who, act, what["filter"]["job"]) == ("admin", "retry_failed", "reminder.goalDeadlines")
+        assert (who, act, what["filter"]["job"]) == ("admin", "retry-failed", "reminder.goalDeadlines")
         assert (what["matched"], what["retried"]) == (2, 1)
 
 
