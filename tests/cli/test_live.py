@@ -224,3 +224,18 @@ async def test_pages_are_followed_as_far_as_is_asked(shell: Shell) -> None:
     whole = json.loads(await shell("analytics", "daily", "--from", since, "--all", "--json"))
     assert [row["period"] for row in whole["data"]] == [row["period"] for row in every]
     assert whole["next"] is None
+
+
+async def test_the_same_words_ask_this_machine_where_no_service_is_named(
+    shell: Shell, dsn: str, dashboard: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", dsn)
+    monkeypatch.setenv("DASHBOARD_URL", dashboard)
+    monkeypatch.setenv("LOG_LEVEL", "error")
+    afar = await shell("forecast", "--days", "1")
+    near = await shell("--url", "", "forecast", "--days", "1")
+    assert near.split("\n# By the hour")[0] == afar.split("\n# By the hour")[0]
+    exact = await shell.facts("forecast", "--job", "weeklyReview", "--exact")
+    assert await shell.facts("--url", "", "forecast", "--job", "weeklyReview", "--exact") == exact
+    assert "--exact needs --job" in await shell("--url", "", "forecast", "--exact", code=2)
+    assert "goalDeadlines" in await shell("--url", "", "jobs", "--json")

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from service.cli import local
 from service.cli.arguments import Where
 from service.cli.commands import COMMANDS, Command
 from service.cli.parser import parser
-from service.cli.words import LOCAL_ONLY, SHARED
+from service.cli.words import EXAMPLES, LOCAL, LOCAL_ONLY, SHARED
 from tests.admin.contract import contract, followed
 
 _METHODS = {"get", "post", "put", "patch", "delete"}
@@ -78,6 +79,12 @@ def test_a_command_explains_itself_with_an_example_that_it_takes(
     assert parser().parse_args(command.example.split()).command is command
     for argument in command.arguments:
         assert argument.flag in helped or argument.flag.upper() in helped
+
+
+def test_what_works_on_this_machine_has_an_example_that_it_takes() -> None:
+    assert set(EXAMPLES) == set(LOCAL)
+    for name, example in EXAMPLES.items():
+        assert local._parser().parse_args(example.split()).command == name
 
 
 def test_what_this_machine_can_do_too_is_told() -> None:
