@@ -47,6 +47,11 @@ _DATABASE = (
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
 )
+_NO_TEXT = (
+    asyncpg.exceptions.CharacterNotInRepertoireError,
+    asyncpg.exceptions.UntranslatableCharacterError,
+)
+"""PostgreSQL holds every character but NUL."""
 _READING = {"/api/admin/preview"}
 """Asked by POST, because the question does not fit into an address; nothing is changed by them."""
 _HEADERS = {
@@ -108,6 +113,9 @@ def failure(request: web.Request, problem: Exception) -> tuple[int, str]:
             return problem.status, problem.reason
     if status := _STATUS.get(type(problem)):
         return status, str(problem)
+    if isinstance(problem, _NO_TEXT):
+        # Nobody's id holds one; anywhere else it is a mistake.
+        return (404, "Not Found") if "\0" in request.path else (400, "A text must not hold a NUL character")
     if isinstance(problem, _DATABASE):
         log.warning("admin_unavailable", path=route_of(request), error=type(problem).__name__)
         return 503, "The database cannot be reached now; try again soon"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import asyncpg
 from aiohttp import web
@@ -83,10 +83,14 @@ class BackfillBody(Body):
     preview: bool = Field(default=False, strict=True)
 
 
+StoredId = Annotated[int, Field(ge=-_LARGEST_ID - 1, le=_LARGEST_ID)]
+"""What the database can hold."""
+
+
 class ReadBody(Body):
     """POST /api/users/{id}/notifications/read. Without ids: all of them."""
 
-    ids: list[int] | None = Field(default=None, max_length=1000)
+    ids: list[StoredId] | None = Field(default=None, max_length=1000)
 
 
 class FilterBody(Body):
@@ -119,6 +123,15 @@ async def read(request: web.Request, model: type[_B]) -> _B:
         return model.model_validate_json(raw or b"{}")
     except ValidationError as problem:
         raise Refused(400, "; ".join(_sentence(dict(e)) for e in problem.errors())) from None
+
+
+async def form(request: web.Request) -> dict[str, str]:
+    """The fields of a form, the first of each name; 400 for a body that is none. Files are left aside."""
+    try:
+        sent = await request.post()
+    except (ValueError, LookupError) as problem:
+        raise Refused(400, "The form cannot be read: its body is not what its Content-Type says") from problem
+    return {name: value for name, value in reversed([*sent.items()]) if isinstance(value, str)}
 
 
 def _sentence(detail: dict[str, object]) -> str:

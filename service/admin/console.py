@@ -1,11 +1,12 @@
 """/console: the pages of operators. Who may in, how a page is made, and how a refusal looks.
 
-Nothing from elsewhere, and a script only where something is watched. Whoever signs in with the admin or the
-viewer token gets a cookie that holds a session (see ``service.admin.session``); without tokens the pages
-answer this machine only, as the API does.
+Nothing from elsewhere, and scripts only where something is watched; every page works without them. Whoever
+signs in with the admin or the viewer token gets a cookie that holds a session (see
+``service.admin.session``); without tokens the pages answer this machine only, as the API does.
 """
 
 import hmac
+import json
 import re
 import secrets
 from functools import cache
@@ -16,6 +17,7 @@ import structlog
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from service.admin import body
 from service.admin import console_words as words
 from service.admin.access import Handler, Refused, failure, open_role, role_of
 from service.admin.deps import DEPS, ROLE, Role
@@ -40,15 +42,23 @@ SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
 
 _COOKIE = "console"
 _SIGN_IN, _SIGN_OUT, _STYLE = "/console/sign-in", "/console/sign-out", "/console/console.css"
-_SCRIPT = "/console/live.js"
-_PUBLIC = {_SIGN_IN, _STYLE, _SCRIPT}
+_CHARTS = "/console/charts.js"
+_PUBLIC = {_SIGN_IN, _STYLE, _CHARTS}
 _BACK = re.compile(r"/console(?:[/?][!-~]*)?")
 _LOCAL_FORM_TOKEN = secrets.token_hex(32)
 _POLICY = (
     "default-src 'none'; style-src 'self'; img-src data:; frame-src 'self'; form-action 'self';"
     " base-uri 'none'; frame-ancestors 'none'"
 )
-_WATCHING = f"{_POLICY}; script-src 'self'; connect-src 'self'"
+_SCRIPTED = f"{_POLICY}; script-src 'self'; connect-src 'self'"
+HTMX = {
+    "allowEval": False,
+    "allowScriptTags": False,
+    "includeIndicatorStyles": False,
+    "historyEnabled": False,
+    "selfRequestsOnly": True,
+}
+"""How htmx keeps within the policy of the pages."""
 _HEADERS = {
     # With no-referrer a browser says "Origin: null" even to ourselves.
     "Referrer-Policy": "same-origin",
@@ -70,7 +80,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path not in _PUBLIC:
             session = _session(request)
             if session is None:
-                return _to_sign_in(request)
+                return _to_sign_in(request) if "HX-Request" not in request.headers else _anew()
             request[SESSION], request[ROLE] = session, session.role
         if request.method not in {"GET", "HEAD"}:
             await _check_act(request)
@@ -92,6 +102,11 @@ def _to_sign_in(request: web.Request) -> web.Response:
     return see_other(_SIGN_IN if back == HOME else f"{_SIGN_IN}?{urlencode({'next': back})}")
 
 
+def _anew() -> web.Response:
+    """A script asked after the session had ended: the page is loaded anew, and leads to signing in."""
+    return web.Response(status=204, headers={"HX-Refresh": "true"})
+
+
 async def _check_act(request: web.Request) -> None:
     """A form that acts: from our own page, by somebody who may."""
     origin = urlsplit(request.headers.get("Origin", "")).netloc
@@ -100,7 +115,7 @@ async def _check_act(request: web.Request) -> None:
     session = request.get(SESSION)
     if session is None:
         return
-    sent = str((await request.post()).get("form_token", ""))
+    sent = (await body.form(request)).get("form_token", "")
     if not hmac.compare_digest(sent.encode(), session.form_token.encode()):
         raise Refused(403, "This form is from an earlier session; open its page again")
     if session.role is not Role.ADMIN and request.path != _SIGN_OUT:
@@ -124,12 +139,26 @@ def _pages() -> Environment:
 
 
 def page(
-    request: web.Request, template: str, *, status: int = 200, watch: int = 0, **facts: Any
+    request: web.Request,
+    template: str,
+    *,
+    status: int = 200,
+    watch: int = 0,
+    scripted: bool = False,
+    **facts: Any,
 ) -> web.Response:
     """A page of the console; ``template`` extends ``layout.html``.
 
-    ``watch``: seconds after which what is marked ``data-live`` is fetched anew; 0: it stays as it is.
+    ``watch``: the page renews parts of itself; without scripts it is loaded anew after so many seconds. 0: it
+    stays as it is. ``scripted``: it brings scripts of its own.
     """
+    text = rendered(request, template, watch=watch, **facts)
+    headers = _HEADERS | {"Content-Security-Policy": _SCRIPTED if watch or scripted else _POLICY}
+    return web.Response(text=text, status=status, content_type="text/html", headers=headers)
+
+
+def rendered(request: web.Request, template: str, **facts: Any) -> str:
+    """A page, or a part of one, as HTML."""
     deps, session = request.app[DEPS], request.get(SESSION)
     known = {
         "session": session,
@@ -138,11 +167,10 @@ def page(
         "navigation": NAVIGATION,
         "here": request.path,
         "zone": deps.service_zone,
-        "watch": watch,
+        "watch": 0,
+        "htmx": json.dumps(HTMX),
     }
-    text = _pages().get_template(template).render(known | facts)
-    headers = _HEADERS | {"Content-Security-Policy": _WATCHING if watch else _POLICY}
-    return web.Response(text=text, status=status, content_type="text/html", headers=headers)
+    return _pages().get_template(template).render(known | facts)
 
 
 async def fetch(request: web.Request, sql: str, *values: Any) -> list[dict[str, Any]]:
@@ -167,11 +195,11 @@ async def stylesheet(_request: web.Request) -> web.Response:
     return style("console/console.css")
 
 
-@routes.get(_SCRIPT)
+@routes.get(_CHARTS)
 async def script(_request: web.Request) -> web.Response:
-    """Fetches what is watched anew; the same for everybody."""
+    """Draws charts with a cursor; the same for everybody."""
     return web.Response(
-        text=(PAGES / "console/live.js").read_text("utf-8"),
+        text=(PAGES / "console/charts.js").read_text("utf-8"),
         content_type="text/javascript",
         headers={"Cache-Control": "public, max-age=3600"},
     )
@@ -192,8 +220,8 @@ async def sign_in_form(request: web.Request) -> web.Response:
 @routes.post(_SIGN_IN)
 async def sign_in(request: web.Request) -> web.Response:
     """Open a session for the holder of the admin or the viewer token."""
-    form, deps = await request.post(), request.app[DEPS]
-    token, back = str(form.get("token", "")).strip(), _back(str(form.get("next", "")))
+    form, deps = await body.form(request), request.app[DEPS]
+    token, back = form.get("token", "").strip(), _back(form.get("next", ""))
     role = role_of(deps.tokens, token)
     if role not in OPERATORS:
         log.warning("console_sign_in_refused", remote=request.remote)

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from service.admin import audit
+from service.admin import audit, body
 from service.admin.access import Refused, failure
 from service.admin.console import fetch, page, see_other
 from service.admin.console_slots import (
@@ -203,7 +203,7 @@ _REFUSALS = (BadRequest, AlreadyRunning, SourceUnavailable)
 @routes.post("/console/jobs/{type}/{name}/dry-run")
 async def dry_run(request: web.Request) -> web.Response:
     """Decide without writing: counts, a sample, and a form that runs it for real."""
-    form, where = _form(await request.post()), request.match_info
+    form, where = _form(await body.form(request)), request.match_info
     await found_job(request)
     try:
         result = await request.app[DEPS].manager.run_job(
@@ -224,7 +224,7 @@ async def dry_run(request: web.Request) -> web.Response:
 @routes.post("/console/jobs/{type}/{name}/run")
 async def run(request: web.Request) -> web.Response:
     """Run it now, and go on to the run's page."""
-    form, where = _form(await request.post()), request.match_info
+    form, where = _form(await body.form(request)), request.match_info
     manager, _ = request.app[DEPS].manager, await found_job(request)
     try:
         async with audit.acting(request) as connection:
@@ -256,8 +256,8 @@ def _asked(request: web.Request, form: RunForm) -> dict[str, Any]:
 @routes.post("/console/jobs/{type}/{name}/pause")
 async def pause(request: web.Request) -> web.Response:
     """Let its slots pass, until a moment or until somebody resumes it."""
-    form, where = await request.post(), request.match_info
-    typed = {name: str(form.get(name, "")).strip()[:500] for name in ("who", "reason", "until")}
+    form, where = await body.form(request), request.match_info
+    typed = {name: form.get(name, "").strip()[:500] for name in ("who", "reason", "until")}
     await found_job(request)
     try:
         until = _pause_end(typed, await request.app[DEPS].pool.fetchval(_SQL["now"]))

@@ -140,7 +140,7 @@ async def _meant(request: web.Request, person: str) -> list[str] | None:
 @routes.post("/console/messages/retry")
 async def retry(request: web.Request) -> web.Response:
     """Count the failed mails that fit the filter; with ``confirm`` plan those that are useful again."""
-    form, outbox = await request.post(), _outbox(request)
+    form, outbox = await body.form(request), _outbox(request)
     wanted = replace(_wanted(form), state="failed", channel=str(Channel.EMAIL))
     if not wanted.narrow:
         return await _list(

@@ -106,7 +106,7 @@ async def data(request: web.Request) -> web.Response:
 @routes.post("/console/people/{id}/erase")
 async def erase(request: web.Request) -> web.Response:
     """Erase somebody for good, where their id was typed once more."""
-    user_id, typed = _id(request), str((await request.post()).get("typed", "")).strip()
+    user_id, typed = _id(request), (await body.form(request)).get("typed", "").strip()
     if typed != user_id:
         return await _person(request, "Nothing was erased: type the id exactly as it stands above")
     keeper = _keeper(request)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
-from typing import Any
 
 from aiohttp import web
 
@@ -105,8 +104,8 @@ def dates_of(typed: Mapping[str, str]) -> tuple[date, date]:
 
 
 async def _typed(request: web.Request, *names: str) -> dict[str, str]:
-    form: Mapping[str, Any] = await request.post()
-    return {name: str(form.get(name, "")).strip()[:100] for name in names}
+    form = await body.form(request)
+    return {name: form.get(name, "").strip()[:100] for name in names}
 
 
 def _page(request: web.Request) -> str:

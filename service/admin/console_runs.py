@@ -7,13 +7,14 @@ from aiohttp import web
 
 from service.admin import audit, body
 from service.admin.access import Refused
-from service.admin.console import fetch, page, see_other
+from service.admin.console import fetch, page, rendered, see_other
 from service.admin.deps import DEPS, AdminDeps
+from service.admin.events import follow
 from service.admin.run_view import ACTIVE, progress
 from service.store import queries
 
 _SQL = queries.load(__file__)
-_WATCH = 2
+_WATCH = 5
 _PEOPLE = 50
 
 routes = web.RouteTableDef()
@@ -22,30 +23,42 @@ routes = web.RouteTableDef()
 @routes.get("/console/runs/{id}")
 async def run(request: web.Request) -> web.Response:
     """One run. While it lasts the page watches it."""
+    told = await _told(request)
+    return page(request, "run.html", watch=_WATCH if told["active"] else 0, here="/console/jobs/", **told)
+
+
+@routes.get("/console/runs/{id}/events")
+async def events(request: web.Request) -> web.StreamResponse:
+    """The run to its end, as server-sent events: each brings what the page tells of it."""
+
+    async def html(_found: Mapping[str, Any]) -> str:
+        return rendered(request, "run_told.html", **await _told(request))
+
+    return await follow(request, body.path_id(request), html)
+
+
+async def _told(request: web.Request) -> dict[str, Any]:
     deps, run_id = request.app[DEPS], body.path_id(request)
     rows = await fetch(request, _SQL["run"], run_id)
     if not rows:
         raise Refused(404, "There is no run of this number; runs are kept for 400 days at least")
     row = rows[0]
-    active, reason = row["state"] in ACTIVE, request.query.get("reason", "")[:100]
-    told = await deps.manager.run(run_id) or {"reasons": {}, "deliveries": {}}
+    reason = request.query.get("reason", "")[:100]
+    found = await deps.manager.run(run_id) or {"reasons": {}, "deliveries": {}}
     people = await fetch(request, _SQL["people"], run_id, reason, _PEOPLE) if reason else []
     job_type, _, name = row["job"].partition(".")
-    return page(
-        request,
-        "run.html",
-        watch=_WATCH if active else 0,
-        here="/console/jobs/",
-        run=row,
-        job={"type": job_type, "name": name},
-        now=row["now"],
-        active=active,
-        progress=progress(row, await _expected(deps, row), row["now"]),
-        reasons=told["reasons"],
-        messages=told["deliveries"],
-        reason=reason,
-        people=people,
-    )
+    return {
+        "run": row,
+        "job": {"type": job_type, "name": name},
+        "now": row["now"],
+        "active": row["state"] in ACTIVE,
+        "progress": progress(row, await _expected(deps, row), row["now"]),
+        "reasons": found["reasons"],
+        "messages": found["deliveries"],
+        "attempts": await fetch(request, _SQL["attempts"], run_id),
+        "reason": reason,
+        "people": people,
+    }
 
 
 async def _expected(deps: AdminDeps, row: Mapping[str, Any]) -> int | None:

@@ -13,3 +13,7 @@ SELECT count(*) FROM service.users WHERE $1::text[] IS NULL OR timezone = ANY ($
 -- name: people
 -- Some whom a run left out for a reason. $1 run, $2 reason, $3 how many.
 SELECT user_id, detail FROM service.decision WHERE run_id = $1 AND reason = $2 ORDER BY user_id LIMIT $3
+
+-- name: attempts
+-- Every attempt at a run, oldest first. $1: its id.
+SELECT owner, started_at, ended_at, state, reason, error FROM service.run_attempt WHERE run_id = $1 ORDER BY epoch

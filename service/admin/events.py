@@ -6,7 +6,7 @@ client. A client that is slow misses intermediate steps, never the end.
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ _OVER = frozenset(RunState) - {RunState.PENDING, RunState.RUNNING}
 _PASSING = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 Look = Callable[[int], Awaitable[dict[str, Any] | None]]
+Tell = Callable[[Mapping[str, Any]], Awaitable[str]]
+"""A step in words for the client."""
 
 routes = web.RouteTableDef()
 
@@ -116,7 +118,16 @@ FEED: web.AppKey[Feed] = web.AppKey("feed", Feed)
 @routes.get("/api/admin/runs/{id}/events")
 async def events(request: web.Request) -> web.StreamResponse:
     """The progress of a run until its end."""
-    feed, run_id = request.app[FEED], body.path_id(request)
+    return await follow(request, body.path_id(request), _json)
+
+
+async def _json(run: Mapping[str, Any]) -> str:
+    return json.dumps(run)
+
+
+async def follow(request: web.Request, run_id: int, tell: Tell) -> web.StreamResponse:
+    """A run to its end, each step in the words of ``tell``. Raises Refused."""
+    feed = request.app[FEED]
     topic = await feed.join(run_id)
     if topic is None:
         raise Refused(404, "Unknown run")
@@ -126,27 +137,28 @@ async def events(request: web.Request) -> web.StreamResponse:
         harden(response)
         await response.prepare(request)
         if request.method != "HEAD":
-            await _stream(response, feed, topic)
+            await _stream(response, feed, topic, tell)
         return response
     finally:
         feed.leave(run_id, topic)
 
 
-async def _stream(response: web.StreamResponse, feed: Feed, topic: Topic) -> None:
+async def _stream(response: web.StreamResponse, feed: Feed, topic: Topic, tell: Tell) -> None:
     try:
         await response.write(b"retry: 2000\n\n")
         seen = 0
         while not feed.closing:
             changed = topic.changed  # before the look: what comes after it is not missed
             if topic.version != seen:
-                seen = topic.version
-                await response.write(_event(topic.latest, seen, over=topic.over))
-                if topic.over:
+                seen, over = topic.version, topic.over
+                await response.write(_event(await tell(topic.latest), seen, over=over))
+                if over:
                     break
                 continue
             await _until(changed, feed.quiet, response)
-    except ConnectionError:
-        log.debug("events_left")
+    except _PASSING as error:
+        # The client has left, or comes again by itself.
+        log.debug("events_left", error=type(error).__name__)
 
 
 async def _until(changed: asyncio.Event, quiet: float, response: web.StreamResponse) -> None:
@@ -157,6 +169,8 @@ async def _until(changed: asyncio.Event, quiet: float, response: web.StreamRespo
         await response.write(b": still here\n\n")
 
 
-def _event(run: dict[str, Any], version: int, *, over: bool) -> bytes:
-    name = "end" if over else "progress"
-    return f"event: {name}\nid: {version}\ndata: {json.dumps(run)}\n\n".encode()
+def _event(text: str, version: int, *, over: bool) -> bytes:
+    name, lines = "end" if over else "progress", text.splitlines() or [""]
+    return "\n".join(
+        [f"event: {name}", f"id: {version}", *(f"data: {line}" for line in lines), "", ""]
+    ).encode()

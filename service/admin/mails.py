@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from service.admin import audit
+from service.admin import audit, body
 from service.admin.access import Refused, failure
 from service.admin.console import SESSION, page, see_other
 from service.admin.deps import Role
@@ -63,8 +63,8 @@ async def html(request: web.Request) -> web.Response:
 @routes.post("/console/mails/{template}/test-send")
 async def test_send(request: web.Request) -> web.Response:
     """Send what is shown to an address, once, marked as a test."""
-    samples, form = _samples(request), await request.post()
-    view, to = view_of(form), str(form.get("to", "")).strip()
+    samples, form = _samples(request), await body.form(request)
+    view, to = view_of(form), form.get("to", "").strip()
     try:
         sent = await previewer_of(request).send_test(view.ask(samples[0].job), to, audit.who(request))
     except (*_REFUSALS, MailRefused) as problem:

@@ -15,7 +15,10 @@ from service.admin.overview_view import spark, streak, troubles
 from service.store import queries
 
 _SQL = queries.load(__file__)
-_WATCH = 15
+_EVERY = 15
+"""Seconds after which it looks again."""
+_WATCH = 60
+"""The same without scripts: then the whole page comes anew."""
 
 routes = web.RouteTableDef()
 
@@ -35,6 +38,7 @@ async def overview(request: web.Request) -> web.Response:
         request,
         "overview.html",
         watch=_WATCH,
+        every=_EVERY,
         now=now,
         troubles=troubles(health, replicas, alerts, anomalies, unconfirmed),
         jobs=[_told(row, known[row["job"]], coming[row["job"]]) for row in _ordered(deps.manager, rows)],
@@ -42,6 +46,7 @@ async def overview(request: web.Request) -> web.Response:
         oldest=min((row["oldest"] for row in rows if row["oldest"]), default=None),
         through=min((row["materialized_through"] for row in rows), default=None),
         replicas=replicas,
+        leases={row["owner"]: row["n"] for row in await fetch(request, _SQL["leases"])},
         alerts=alerts,
         anomalies=anomalies,
     )

@@ -49,3 +49,11 @@ SELECT name, raised_at, detail FROM service.alert WHERE cleared_at IS NULL ORDER
 -- Series that are out of their range now, the gravest first.
 SELECT series, since, until, severity, direction, value, low, high, explanation FROM service.anomaly
 WHERE closed_at IS NULL ORDER BY array_position(ARRAY['critical', 'major', 'minor'], severity), since DESC
+
+-- name: leases
+-- How much each process holds now: runs and messages.
+SELECT owner, count(*) AS n FROM (
+    SELECT owner FROM service.job_run WHERE state = 'running' AND lease_until >= (SELECT service.now())
+    UNION ALL
+    SELECT owner FROM service.delivery WHERE state IN ('claimed', 'sending') AND lease_until >= (SELECT service.now())
+) AS held WHERE owner IS NOT NULL GROUP BY owner

@@ -13,6 +13,7 @@ from aiohttp import web
 from babel.core import negotiate_locale
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from service.admin import body
 from service.admin.audit import acting
 from service.admin.deps import DEPS
 from service.admin.look import PAGES, style
@@ -76,7 +77,7 @@ async def ask(request: web.Request) -> web.Response:
 @routes.post("/u/{token}")
 async def unsubscribe(request: web.Request) -> web.Response:
     """Stop this kind of mail (also RFC 8058's ``List-Unsubscribe=One-Click``), or all with ``scope=all``."""
-    form = await request.post()
+    form = await body.form(request)
     everything = form.get("scope") == "all"
     holder = await _holder(request)
     if holder is not None:
@@ -105,7 +106,7 @@ async def change(request: web.Request) -> web.Response:
     """
     holder = await _holder(request)
     before = await _settings(request, holder)
-    wishes = read_wishes(await request.post(), before)
+    wishes = read_wishes(await body.form(request), before)
     if wishes.problems:
         return _preferences(request, holder, wishes)
     if holder is not None:

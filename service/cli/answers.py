@@ -5,7 +5,24 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from service.cli.look import Block, Column, Facts, Row, Table, Words, number, share, text, time
+from service.cli.look import (
+    Block,
+    Column,
+    Facts,
+    Row,
+    Table,
+    Words,
+    ident,
+    name,
+    number,
+    percent,
+    period,
+    prose,
+    sentences,
+    text,
+    time,
+)
+from service.cli.words import REASONS
 
 Show = Callable[[Any], list[Block]]
 
@@ -76,11 +93,22 @@ def openness(row: Row) -> str:
 
 def trends(row: Row) -> str:
     """The trends that are worth a word."""
+    signs = {"trend": "", "significant": "!"}
     return ", ".join(
-        f"{name} {one['percent']:+.0f} %{'!' if one['verdict'] == 'significant' else ''}"
-        for name, one in (row.get("trends") or {}).items()
-        if one["verdict"] in {"trend", "significant"}
+        f"{_FIGURES.get(figure, figure)} {one['percent']:+.0f} %{signs[one['verdict']]}"
+        for figure, one in (row.get("trends") or {}).items()
+        if one["verdict"] in signs
     )
+
+
+_FIGURES = {
+    "activeUsers": "active",
+    "newUsers": "new",
+    "totalSessions": "sessions",
+    "totalFocusTime": "minutes",
+    "goalsCreated": "goals created",
+    "goalsCompleted": "goals completed",
+}
 
 
 def took(row: Row) -> str | None:
@@ -110,13 +138,14 @@ def _at(text_: str) -> datetime:
 def jobs(answer: Any) -> list[Block]:
     """Every job of both types."""
     rows = [
-        {"type": type_, "name": name, **job}
+        {"type": type_, "name": job, **standing_}
         for type_, told_ in answer["jobs"].items()
-        for name, job in told_.get("jobs", {}).items()
+        for job, standing_ in told_.get("jobs", {}).items()
     ]
     columns = (
-        text("type"), text("name"), text("schedule"), text("clock", "mode"), text("paused", _paused),
+        name("type"), name("name"), text("schedule"), text("paused", _paused),
         text("last run", "lastRun.state"), time("last success", "lastSuccessAt"),
+        text("clock", "mode", extra=True),
     )  # fmt: skip
     return [Table(columns, rows, empty="no jobs: the service is starting")]
 
@@ -130,10 +159,10 @@ def _paused(row: Row) -> str:
 def health(answer: Any) -> list[Block]:
     """One verdict, and each check with what it knows."""
     rows = [
-        {"check": name, "status": check["status"], "details": check.get("details") or None}
-        for name, check in answer["checks"].items()
+        {"check": one, "status": check["status"], "details": check.get("details") or None}
+        for one, check in answer["checks"].items()
     ]
-    columns = (text("check"), text("status"), text("details"))
+    columns = (name("check"), name("status"), prose("details"))
     return [Words(f"The service is {answer['status']}."), Table(columns, rows)]
 
 
@@ -158,16 +187,19 @@ def restarted(answer: Any) -> list[Block]:
 
 def ran(answer: Any) -> list[Block]:
     """A run that was asked for, and what it decided."""
-    head = Facts((number("run", "runId"), text("state")), answer)
+    head = Facts((ident("run", "runId"), text("state")), answer)
     counts = _counts(answer["counts"])
     sample = answer.get("sample")
     more: list[Block] = [Words(json.dumps(sample, ensure_ascii=False, indent=2))] if sample else []
     return [head, *([counts] if counts.rows else []), *more]
 
 
-def _counts(counts: dict[str, int], heading: str = "what", title: str = "") -> Table:
-    rows = [{heading: name, "number": n} for name, n in sorted(counts.items(), key=lambda one: -one[1])]
-    return Table((number("number"), text(heading)), rows, title)
+def _counts(counts: dict[str, int], title: str = "") -> Table:
+    rows = [
+        {"number": n, "what": REASONS.get(one, one.replace("_", " ")), "reason": one}
+        for one, n in sorted(counts.items(), key=lambda pair: -pair[1])
+    ]
+    return Table((number("number"), text("what"), name("reason")), rows, title)
 
 
 def backfilled(answer: Any) -> list[Block]:
@@ -186,7 +218,7 @@ def run(answer: Any) -> list[Block]:
     row = answer["data"]
     facts = Facts(
         (
-            number("run", "id"), text("job", lambda one: f"{one['jobType']}.{one['jobName']}"), text("state"),
+            ident("run", "id"), text("job", lambda one: f"{one['jobType']}.{one['jobName']}"), text("state"),
             text("reason"), text("trigger"), time("slot", "nominalAt"), text("local slot", "nominalLocal"),
             text("zones"), text("options"), time("started", "startedAt"), time("finished", "finishedAt"),
             text("took", took), text("done", _done), time("not before", "notBefore"),
@@ -196,8 +228,8 @@ def run(answer: Any) -> list[Block]:
     )  # fmt: skip
     attempts = Table(
         (
-            text("process"), text("state"), text("reason"), time("started", "startedAt"),
-            time("ended", "endedAt"), text("error"),
+            name("process"), text("state"), text("reason"), time("started", "startedAt"),
+            time("ended", "endedAt"), prose("error"),
         ),
         row["attempts"], "Attempts",
     )  # fmt: skip
@@ -209,8 +241,8 @@ def run(answer: Any) -> list[Block]:
     sent = Table((text("channel"), text("state"), number("number")), messages, "Messages")
     tables = [
         attempts,
-        _counts(row["counts"], title="Counts"),
-        _counts(row["reasons"], "reason", "Left out"),
+        _counts(row["counts"], "Counts"),
+        _counts(row["reasons"], "Left out"),
         sent,
     ]
     trace: list[Block] = [Words(row["traceback"])] if row.get("traceback") else []
@@ -222,12 +254,12 @@ def _done(row: Row) -> str:
 
 
 def progress(answer: Any) -> list[Block]:
-    """How a watched run stands, in one line."""
-    part = f", {100 * answer['done'] // answer['total']} %" if answer.get("total") else ""
-    counts = ", ".join(f"{name} {n}" for name, n in (answer.get("counts") or {}).items())
+    """How a watched run stands, in one line; at its end also what it decided."""
+    part = f" ({100 * answer['done'] // answer['total']} %)" if answer.get("total") else ""
     reason = f" ({answer['reason']})" if answer.get("reason") else ""
-    decided = f"; {counts}" if counts else ""
-    return [Words(f"{answer['state']}{reason}: {_done(answer)} done{part}{decided}")]
+    line = Words(f"{answer['state']}{reason}: {_done(answer)} done{part}")
+    over = answer["state"] not in {"pending", "running"} and answer.get("counts")
+    return [line, _counts(answer["counts"])] if over else [line]
 
 
 # ── Messages ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -258,29 +290,37 @@ def forecast(answer: Any) -> list[Block]:
     if not found["upperBound"]:
         columns = (text("job"), time("slot", "at"), text("where", "groups"), number("mails", "email"),
                    number("notifications", "inApp"))  # fmt: skip
-        counts = _counts(found["reasons"], "reason", "Left out")
+        counts = _counts(found["reasons"], "Left out")
         return [Facts(columns, found), *([counts] if counts.rows else [])]
-    rows = [
-        {"job": job["job"], "paused": job["paused"], "at": hour["at"], **hour}
-        for job in found["jobs"]
-        for hour in job["hours"]
-    ]
     totals = [{"job": job["job"], "paused": job["paused"], **job["total"]} for job in found["jobs"]]
     counted = (number("mails at most", "email"), number("notifications", "inApp"))
     return [
-        Words(found["meaning"]),
-        Table((text("job", short_job), text("paused"), *counted), totals, "In all"),
-        Table((time("hour", "at"), text("job", short_job), *counted), rows, "By the hour"),
+        sentences(found["meaning"]),
+        Table((name("job", short_job), text("paused"), *counted), totals, "In all"),
+        Table((time("hour", "at"), *counted, prose("mails of")), _by_the_hour(found["jobs"]), "By the hour"),
     ]
 
 
+def _by_the_hour(forecasts: Iterable[Row]) -> list[Row]:
+    """The hours in which something is sent, all jobs together."""
+    hours: dict[str, Row] = {}
+    for job in forecasts:
+        for hour in job["hours"]:
+            row = hours.setdefault(hour["at"], {"at": hour["at"], "email": 0, "inApp": 0, "mails of": {}})
+            row["email"] += hour["email"]
+            row["inApp"] += hour["inApp"]
+            if hour["email"]:
+                row["mails of"][short_job(job)] = hour["email"]
+    return [hours[at] for at in sorted(hours) if hours[at]["email"] or hours[at]["inApp"]]
+
+
 _RECORDED = {
-    "runs": (number("id"), text("trigger"), text("state"), text("reason"), time("slot", "nominalAt")),
+    "runs": (ident("id"), text("trigger"), text("state"), text("reason"), time("slot", "nominalAt")),
     "deliveries": (
-        number("id"), text("channel"), text("state"), text("reason"), time("not before", "notBefore"),
+        ident("id"), text("channel"), text("state"), text("reason"), time("not before", "notBefore"),
         time("settled", "settledAt"),
     ),
-    "decisions": (number("run", "runId"), text("reason"), text("detail"), time("decided", "decidedAt")),
+    "decisions": (ident("run", "runId"), text("reason"), time("decided", "decidedAt"), prose("detail")),
 }  # fmt: skip
 
 
@@ -293,10 +333,10 @@ def explain(answer: Any) -> list[Block]:
         Table(_RECORDED[what], rows, f"Recorded {what}") for what, rows in found["recorded"].items() if rows
     ]
     rules = [
-        Table((text("rule"), text("verdict", _verdict), text("detail")), rows, f"Rules for {channel}")
+        Table((name("rule"), text("verdict", _verdict), prose("detail")), rows, f"Rules for {channel}")
         for channel, rows in found["rules"].items()
     ]
-    head = Words(f"{found['conclusion']}\n\n{found['job']} for {found['userId']}: {where}")
+    head = sentences(f"{found['conclusion']}\n\n{found['job']} for {found['userId']}: {where}")
     return [head, *recorded, *rules]
 
 
@@ -308,8 +348,8 @@ def profile(answer: Any) -> list[Block]:
     """What is known of somebody."""
     row = answer["data"]
     head = Facts((text("user", "userId"), text("as of", "asOf"), time("computed", "computedAt")), row)
-    figures = [{"figure": name, "value": value} for name, value in row["figures"].items()]
-    return [head, Table((text("figure"), text("value")), figures, "Figures")]
+    figures = [{"figure": one, "value": value} for one, value in row["figures"].items()]
+    return [head, Table((name("figure"), prose("value")), figures, "Figures")]
 
 
 # ── Analytics ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -322,7 +362,7 @@ def insights(answer: Any) -> list[Block]:
         for row in answer["data"]
         for one in row.get("insights", [])
     ]
-    columns = (text("period"), text("state"), text("strength"), text("insight", "text"))
+    columns = (period("period"), text("state"), prose("insight", "text"), number("strength", extra=True))
     return [Table(columns, rows, empty="no insights yet; see analytics watermarks")]
 
 
@@ -332,21 +372,23 @@ def retention(answer: Any) -> list[Block]:
     wide = len(found["averages"])
     rows = [_cohort(one["cohort"], one["size"], one["cells"]) for one in found["cohorts"]]
     if rows:
-        rows.append(_cohort("all, by size", None, found["averages"]))
-    columns = (text("cohort"), number("size"), *(share(str(n), f"n{n}") for n in range(wide)))
-    title = f"Retention, {found['kind']}, {found['mode']}"
+        rows.append(_cohort("all", None, found["averages"]))
+    columns = (name("cohort"), number("size"), *(percent(str(n), f"n{n}") for n in range(wide)))
+    title = f"Retention in percent, {found['kind']}, {found['mode']}"
     return [Table(columns, rows, title, "nothing yet; see analytics watermarks")]
 
 
-def _cohort(name: str, size: int | None, cells: Iterable[Row | None]) -> Row:
-    return {"cohort": name, "size": size} | {f"n{n}": (one or {}).get("rate") for n, one in enumerate(cells)}
+def _cohort(cohort: str, size: int | None, cells: Iterable[Row | None]) -> Row:
+    return {"cohort": cohort, "size": size} | {
+        f"n{n}": (one or {}).get("rate") for n, one in enumerate(cells)
+    }
 
 
 def watermarks(answer: Any) -> list[Block]:
     """How far each statistic has come."""
     found = answer["data"]
     columns = (
-        text("statistic"), text("through"), text("final through", "finalThrough"),
+        name("statistic"), period("through"), period("final through", "finalThrough"),
         number("provisional", "provisionalPeriods"), number("stale", "stalePeriods"), text("working"),
     )  # fmt: skip
     waiting = found["staleDays"]
@@ -358,6 +400,6 @@ def points(answer: Any) -> list[Block]:
     """A series with what was expected, and its forecast."""
     found = answer["data"]
     expected = (number("expected"), number("low"), number("high"))
-    shown = Table((text("at"), number("value"), *expected, number("score")), found["points"], found["name"])
-    ahead = Table((text("at"), *expected), found["forecast"], "Forecast")
+    shown = Table((period("at"), number("value"), *expected, number("score")), found["points"], found["name"])
+    ahead = Table((period("at"), *expected), found["forecast"], "Forecast")
     return [shown, ahead]

@@ -10,7 +10,7 @@ from typing import Any
 
 from service.cli import answers
 from service.cli.arguments import Argument, Where, body, day, delay, here, instant, path, query, whole, word
-from service.cli.look import Block, number, share, text, time
+from service.cli.look import Block, ident, name, number, period, prose, share, text, time
 
 Show = Callable[..., list[Block]]
 """From an answer to what is printed; mails are asked for one part of them."""
@@ -33,8 +33,6 @@ class Command:
     """The parameter that asks for the next page; empty: the answer is whole."""
     most: int = 500
     """Rows that one page may hold."""
-    keyed: bool = False
-    """The service honours an Idempotency-Key: the request may be sent again where the connection is lost."""
     content: str = "application/json"
     """The type of what is sent."""
     files: tuple[str, ...] = ()
@@ -48,7 +46,7 @@ class Command:
 
     @property
     def acts(self) -> bool:
-        """Whether it changes something."""
+        """Whether it changes something: then the service takes an Idempotency-Key, and acts once for it."""
         return self.method != "GET" and self.operation != "preview"
 
 
@@ -96,11 +94,12 @@ _MAIL = (
 _PART = here("--format", "which part of it", choices=("text", "html", "source"), default="text")
 
 _MESSAGES = answers.listed(
-    number("id"), text("job", answers.short_job), text("channel"), text("user", "userId"), text("state"),
-    text("reason"), text("date", "localDate"), time("settled", "settledAt"),
+    ident("id"), name("user", "userId"), text("job", answers.short_job), text("channel"), text("state"),
+    text("reason"), time("settled", "settledAt"), name("date", "localDate", extra=True),
+    time("planned", "plannedAt", extra=True),
     empty="no messages",
 )  # fmt: skip
-_PERIOD = (text("period"), text("state", answers.standing))
+_PERIOD = (period("period"), text("state", answers.standing))
 
 
 def _figures(view: str, operation: str, what: str, show: Show) -> Command:
@@ -148,7 +147,7 @@ COMMANDS = (
     Command(
         "schedule", "scheduleOnce", "POST", "/api/admin/jobs/schedule",
         "run a job once, later", "schedule reminder goalDeadlines --in 30m",
-        answers.told(number("run", "id"), text("state"), time("runs at", "runAt")),
+        answers.told(ident("run", "id"), text("state"), time("runs at", "runAt")),
         (
             *_JOB_BODY,
             body("--in", "after this while: 90s, 30m, 2h, 7d (30 days at most)", delay, field="delayMs",
@@ -184,16 +183,15 @@ COMMANDS = (
             body("--to", "last date, included", day, required=True),
             body("--preview", "only tell which periods", sent=True),
         ),
-        keyed=True,
     ),
     # ── Runs ────────────────────────────────────────────────────────────────────────────────────────────────
     Command(
         "runs list", "getHistory", "GET", "/api/admin/jobs/history",
         "runs, newest first", "runs list --type reminder --state failed",
         answers.listed(
-            number("id"), text("job", "jobName"), text("state"), text("trigger"), time("slot", "nominalAt"),
-            text("took", answers.took), number("done"), text("reason"),
-            empty="no runs",
+            ident("id"), name("job", "jobName"), text("state"), text("trigger"), time("slot", "nominalAt"),
+            text("took", answers.took), number("done"), text("reason", extra=True),
+            name("type", "jobType", extra=True), empty="no runs",
         ),
         (
             query("--type", "only this type", field="jobType"),
@@ -238,8 +236,8 @@ COMMANDS = (
         "messages unconfirmed", "getUnconfirmed", "GET", "/api/admin/deliveries/unconfirmed",
         "mails of which nobody knows whether they were taken", "messages unconfirmed",
         answers.listed(
-            number("id"), text("job", answers.short_job), text("user", "userId"), time("dot", "dotAt"),
-            number("code", "smtpCode"), text("reply", "smtpReply"), time("expires", "expiresAt"),
+            ident("id"), name("user", "userId"), text("job", answers.short_job), time("dot", "dotAt"),
+            time("expires", "expiresAt"), number("code", "smtpCode"), prose("reply", "smtpReply"),
             empty="no message is unconfirmed",
         ),
         (*_FILTERS, *_BEFORE), pages="before",
@@ -251,16 +249,16 @@ COMMANDS = (
     ),
     Command(
         "messages cancel", "cancelDelivery", "POST", "/api/admin/deliveries/{id}/cancel",
-        "take back a message that is planned", "messages cancel 1234", answers.acted, (_MESSAGE,), keyed=True,
+        "take back a message that is planned", "messages cancel 1234", answers.acted, (_MESSAGE,),
     ),
     Command(
         "messages retry", "retryDelivery", "POST", "/api/admin/deliveries/{id}/retry",
-        "plan a failed mail again", "messages retry 1234", answers.acted, (_MESSAGE,), keyed=True,
+        "plan a failed mail again", "messages retry 1234", answers.acted, (_MESSAGE,),
     ),
     Command(
         "messages resend", "resend", "POST", "/api/admin/deliveries/{id}/resend",
         "send an unconfirmed message again", "messages resend 1234",
-        answers.said("The message is planned again."), (_MESSAGE,), keyed=True,
+        answers.said("The message is planned again."), (_MESSAGE,),
     ),
     Command(
         "messages retry-failed", "retryDeliveries", "POST", "/api/admin/deliveries/retry",
@@ -281,12 +279,11 @@ COMMANDS = (
             body("--limit", "how many at most; default 1000", whole),
             body("--dry-run", "only count them", field="dryRun", sent=True),
         ),
-        keyed=True,
     ),
     Command(
         "bounce", "takeBounce", "POST", "/api/admin/bounces",
         "hand in a bounce or a complaint as it arrived", "bounce report.eml",
-        answers.told(text("understood as", "kind"), number("message", "deliveryId"), text("news")),
+        answers.told(text("understood as", "kind"), ident("message", "deliveryId"), text("news")),
         (
             Argument("file", "file", Where.RAW, "the mail; - is standard input"),
             query("--recipient", "the recipient of the envelope", metavar="ADDRESS"),
@@ -319,7 +316,7 @@ COMMANDS = (
         "audit", "getAudit", "GET", "/api/admin/audit",
         "who did what, newest first", "audit --act pause",
         answers.listed(
-            number("id"), time("at", "at"), text("who"), text("act"), text("what"), empty="no acts",
+            ident("id"), time("at", "at"), text("who"), name("act"), prose("what"), empty="no acts",
         ),
         (
             query("--who", "only this actor"), query("--act", "only this act, for example pause"),
@@ -331,8 +328,8 @@ COMMANDS = (
         "alerts", "getAlerts", "GET", "/api/admin/alerts",
         "what is, or was, wrong for hours", "alerts --open",
         answers.listed(
-            number("id"), text("alert", "name"), time("raised", "raisedAt"), time("cleared", "clearedAt"),
-            text("detail"), empty="no alerts",
+            ident("id"), name("alert", "name"), time("raised", "raisedAt"), time("cleared", "clearedAt"),
+            prose("detail"), empty="no alerts",
         ),
         (*_OPEN, *_BEFORE), pages="before",
     ),
@@ -354,9 +351,9 @@ COMMANDS = (
         "user days", "getUserDays", "GET", "/api/admin/analytics/users/{id}/days",
         "somebody's local days", "user days 64f0c0ffee --from 2026-03-01",
         answers.listed(
-            text("date", "localDate"), number("started"), number("completed"), number("cancelled"),
-            number("abandoned"), number("minutes", answers.minutes), number("goals made", "goalsCreated"),
-            number("reached", "goalsCompleted"), empty="no days",
+            name("date", "localDate"), number("started"), number("completed"), number("cancelled"),
+            number("minutes", answers.minutes), number("goals made", "goalsCreated"),
+            number("reached", "goalsCompleted"), number("abandoned", extra=True), empty="no days",
         ),
         (_PERSON, _FROM, _TO, _FORMAT, *_CURSOR), pages="cursor", most=1000, files=_FILES,
     ),
@@ -364,8 +361,8 @@ COMMANDS = (
         "user notifications", "getNotifications", "GET", "/api/users/{id}/notifications",
         "somebody's in-app inbox", "user notifications 64f0c0ffee --unread",
         answers.listed(
-            number("id"), text("type"), time("since", "visibleFrom"), time("read", "readAt"), text("title"),
-            text("message"), empty="no notifications",
+            ident("id"), time("since", "visibleFrom"), time("read", "readAt"), text("type"), text("title"),
+            prose("message"), empty="no notifications",
         ),
         (_PERSON, query("--unread", "only unread ones", sent=True), *_BEFORE), pages="before",
     ),
@@ -377,25 +374,34 @@ COMMANDS = (
     ),
     # ── Analytics ───────────────────────────────────────────────────────────────────────────────────────────
     _figures("daily", "getDaily", "figures of days, with their trends", answers.listed(
-        *_PERIOD, number("active", "activeUsers"), number("new", "newUsers"),
-        number("sessions", "totalSessions"), number("minutes", "totalFocusTime"),
-        share("done", "sessionCompletionRate"), number("MAU", "mau"), text("trends", answers.trends),
+        *_PERIOD, number("active", "activeUsers"), number("sessions", "totalSessions"),
+        number("minutes", "totalFocusTime"), share("done", "sessionCompletionRate"),
+        prose("trends", answers.trends), number("new", "newUsers", extra=True),
+        number("DAU", "dau", extra=True),
+        number("WAU", "wau", extra=True), number("MAU", "mau", extra=True),
+        share("stickiness", "stickiness", extra=True),
     )),
     _figures("weekly", "getWeekly", "figures of weeks from Sunday", answers.listed(
-        *_PERIOD, number("active", "activeUsers"), number("new", "lifecycle.new"),
+        *_PERIOD, number("active", "activeUsers"), number("sessions", "totalSessions"),
+        number("minutes", "totalFocusTime"), number("new", "lifecycle.new"),
         number("back", "lifecycle.returning"), number("dormant", "lifecycle.dormant"),
-        number("sessions", "totalSessions"), number("minutes", "totalFocusTime"),
-        share("D7", "retentionData.d7.rate"),
+        number("resurrecting", "lifecycle.resurrecting", extra=True),
+        share("D1", "retentionData.d1.rate", extra=True), share("D7", "retentionData.d7.rate", extra=True),
+        share("D30", "retentionData.d30.rate", extra=True),
     )),
     _figures("monthly", "getMonthly", "figures of calendar months", answers.listed(
         *_PERIOD, number("users", "totalUsers"), number("active", "activeUsers"), number("new", "newUsers"),
         number("at risk", "userSegments.atRisk"), number("churned", "userSegments.churned"),
         share("churn", "churnAnalysis.rate"), number("sessions", "totalSessions"),
+        number("power", "userSegments.power", extra=True),
+        number("per user", "averageSessionsPerUser", extra=True),
+        number("goals made", "goalsCreated", extra=True), number("reached", "goalsCompleted", extra=True),
     )),
     _figures("behaviour", "getBehaviour", "windows of six hours, UTC", answers.listed(
         *_PERIOD, number("users"), number("started", "sessionsStarted"),
         number("completed", "sessionsCompleted"), number("minutes each", "averageSessionLength"),
-        share("cancelled", "cancelledRate"),
+        share("cancelled", "cancelledRate"), number("rating", "averageRating", extra=True),
+        number("ratings", "ratings", extra=True),
     )),
     _figures("performance", "getPerformance", "hours of the service itself, UTC", answers.listed(
         *_PERIOD, number("requests"), number("ms each", "averageResponseTime"), share("errors", "errorRate"),
@@ -422,7 +428,7 @@ COMMANDS = (
         "what the figures of a period were", "analytics revisions daily 2026-03-08",
         answers.listed(
             number("revision"), time("computed", "computedAt"), time("replaced", "replacedAt"),
-            text("changed"),
+            prose("changed"),
         ),
         (
             path("statistic", "daily, weekly, monthly or behaviour"),
@@ -433,8 +439,8 @@ COMMANDS = (
         "analytics anomalies", "getAnomalies", "GET", "/api/admin/analytics/anomalies",
         "what is out of the ordinary, in words", "analytics anomalies --open",
         answers.listed(
-            number("id"), text("series"), text("since"), text("severity"), number("value"),
-            number("expected"), text("state", answers.openness), text("explanation"), empty="no anomalies",
+            ident("id"), name("series"), period("since"), text("severity"), number("value"),
+            number("expected"), text("state", answers.openness), prose("explanation"), empty="no anomalies",
         ),
         (
             *_OPEN,
@@ -448,7 +454,7 @@ COMMANDS = (
         "analytics series", "getSeries", "GET", "/api/admin/analytics/series",
         "the series that are watched for anomalies", "analytics series",
         answers.listed(
-            text("series", "name"), text("cadence"), text("measure"), text("through"),
+            name("series", "name"), text("cadence"), text("measure"), period("through"),
             text("anomaly", "anomalyOpen"), empty="no series yet",
         ),
     ),

@@ -2,16 +2,18 @@
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 _GAP = "  "
 _NONE = "–"
-_LEAST = 6
-"""Columns to which the widest text may be cut."""
-
+_LEAST = 8
+"""Columns to which words may be cut."""
+_PROSE = 22
+"""Columns below which sentences stand under their row instead of beside it."""
+_INDENT = "    "
 _JOINERS = "\u200c\u200d"
 """Parts of words and of emoji, though they count as controls."""
 
@@ -21,11 +23,17 @@ Get = str | Callable[[Row], Any]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A heading, where its value is, and how it is written: text, number, share, time, day."""
+    """A heading, where its value is, and how it is written.
+
+    Kinds: ``text`` may be cut, ``name`` never is (it is to be copied), ``prose`` is wrapped; ``ident``,
+    ``number``, ``share`` and ``percent`` stand to the right; ``time`` and ``period``. ``extra`` ones are for
+    whoever has room, and for programs.
+    """
 
     heading: str
     get: Get
     kind: str = "text"
+    extra: bool = False
 
     def of(self, row: Row) -> Any:
         """The value; a dotted name leads into nested objects."""
@@ -35,6 +43,11 @@ class Column:
         for part in self.get.split("."):
             found = found.get(part) if isinstance(found, dict) else None
         return found
+
+    @property
+    def right(self) -> bool:
+        """Whether its values stand to the right."""
+        return self.kind in {"ident", "number", "share", "percent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,58 +71,70 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Text as it is: a mail, a sentence."""
+    """Text as it is: a mail; or sentences, which are wrapped."""
 
     text: str
+    sentences: bool = False
 
 
 Block = Table | Facts | Words
 
 
-def text(heading: str, get: Get = "") -> Column:
-    """A column of words."""
-    return Column(heading, get or heading)
+def _maker(kind: str) -> Callable[..., Column]:
+    def make(heading: str, get: Get = "", *, extra: bool = False) -> Column:
+        return Column(heading, get or heading, kind, extra)
+
+    return make
 
 
-def number(heading: str, get: Get = "") -> Column:
-    """A column of numbers, to the right."""
-    return Column(heading, get or heading, "number")
+text, name, ident, prose = _maker("text"), _maker("name"), _maker("ident"), _maker("prose")
+number, share, percent = _maker("number"), _maker("share"), _maker("percent")
+time, period = _maker("time"), _maker("period")
 
 
-def share(heading: str, get: Get) -> Column:
-    """A column of shares, told in percent."""
-    return Column(heading, get, "share")
-
-
-def time(heading: str, get: Get) -> Column:
-    """A column of instants."""
-    return Column(heading, get, "time")
+def sentences(told: str) -> Words:
+    """Words that are wrapped."""
+    return Words(told, sentences=True)
 
 
 # ── For people ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def for_people(blocks: Iterable[Block], room: int, zone: tzinfo | None = None) -> str:
+def for_people(blocks: Sequence[Block], room: int, zone: tzinfo | None = None) -> str:
     """Aligned, within ``room`` columns, times in the reader's zone."""
-    shown = [_block(block, room, zone) for block in blocks]
+    shown = [*(_block(block, room, zone) for block in blocks), _zones(blocks, zone)]
     return "\n\n".join(one for one in shown if one) + "\n"
 
 
 def _block(block: Block, room: int, zone: tzinfo | None) -> str:
     match block:
         case Words():
-            return "\n".join(clean(line) for line in block.text.rstrip().splitlines())
+            lines = [clean(line) for line in block.text.rstrip().splitlines()]
+            wrapped = [one for line in lines for one in _wrapped(line, room)] if block.sentences else lines
+            return "\n".join(wrapped)
         case Facts():
             return _titled(block.title, _facts(block, room, zone))
         case Table():
-            if not block.rows:
-                return _titled(block.title, [block.empty])
-            lines = _table(block, room, zone)
-            return _titled(block.title, lines)
+            return _titled(block.title, _table(block, room, zone) if block.rows else [block.empty])
 
 
 def _titled(title: str, lines: list[str]) -> str:
     return "\n".join([title, *lines] if title else lines)
+
+
+def _zones(blocks: Sequence[Block], zone: tzinfo | None) -> str:
+    """Which zone the times of tables are in; nothing where there are none, or all is UTC."""
+    told = [
+        column.of(row)
+        for block in blocks
+        if isinstance(block, Table)
+        for column in block.columns
+        if column.kind == "time"
+        for row in block.rows
+    ]
+    local = [at.astimezone(zone) for one in told if isinstance(one, str) and (at := _instant(one))]
+    names = list(dict.fromkeys(f"{at:%Z} (UTC{at:%z})" for at in local if at.utcoffset()))
+    return f"Times: {', '.join(names)}" if names else ""
 
 
 def _facts(block: Facts, room: int, zone: tzinfo | None) -> list[str]:
@@ -126,13 +151,13 @@ def _facts(block: Facts, room: int, zone: tzinfo | None) -> list[str]:
 
 def _long(column: Column, row: Row, zone: tzinfo | None) -> str:
     value = column.of(row)
-    if column.kind == "time" and isinstance(value, str):
-        at = _instant(value)
-        local = at.astimezone(zone) if at else None
-        if at and local and local.utcoffset():
-            return f"{local:%Y-%m-%d %H:%M:%S %Z} ({at:%H:%M:%S} UTC)"
-        return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at else clean(value)
-    return cell(column.kind, value, zone)
+    at = _instant(value) if column.kind == "time" and isinstance(value, str) else None
+    if at is None:
+        return cell(column.kind, value, zone)
+    local = at.astimezone(zone)
+    if local.utcoffset():
+        return f"{local:%Y-%m-%d %H:%M:%S %Z} ({at.astimezone(UTC):%H:%M:%S} UTC)"
+    return f"{local:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _wrapped(value: str, room: int) -> list[str]:
@@ -147,39 +172,93 @@ def _wrapped(value: str, room: int) -> list[str]:
 
 
 def _table(block: Table, room: int, zone: tzinfo | None) -> list[str]:
-    rows = [[cell(column.kind, column.of(row), zone) for column in block.columns] for row in block.rows]
-    heads = [column.heading for column in block.columns]
-    natural = [max(width(line[n]) for line in [heads, *rows]) for n in range(len(heads))]
-    flexible = [
-        n for n, column in enumerate(block.columns) if column.kind == "text" and natural[n] > width(heads[n])
+    cells = [[cell(column.kind, column.of(row), zone) for row in block.rows] for column in block.columns]
+    natural = [
+        max(width(column.heading), *map(width, told))
+        for column, told in zip(block.columns, cells, strict=True)
     ]
-    wide = fitted(natural, flexible, room - len(_GAP) * (len(heads) - 1), [width(head) for head in heads])
-    right = [column.kind in {"number", "share"} for column in block.columns]
-    return [
-        _GAP.join(_padded(cut(one, wide[n]), wide[n], right=right[n]) for n, one in enumerate(line)).rstrip()
-        for line in [heads, *rows]
+    kept, below = chosen(block.columns, natural, room)
+    wide = fitted([block.columns[n] for n in kept], [natural[n] for n in kept], room)
+    lines = _lined([block.columns[n].heading for n in kept], [block.columns[n] for n in kept], wide)
+    for row in range(len(block.rows)):
+        lines += _lined([cells[n][row] for n in kept], [block.columns[n] for n in kept], wide)
+        for n in below:
+            if cells[n][row] not in {"", _NONE}:
+                lines += [_INDENT + line for line in _wrapped(cells[n][row], max(room - len(_INDENT), 20))]
+    left = [
+        column.heading
+        for n, column in enumerate(block.columns)
+        if not column.extra and n not in kept and n not in below
     ]
+    return [*lines, f"(not shown here: {', '.join(left)})"] if left else lines
 
 
-def fitted(natural: Sequence[int], flexible: Sequence[int], room: int, least: Sequence[int]) -> list[int]:
-    """Widths that fit into ``room``: the widest text gives way first, never below its heading."""
+def chosen(columns: Sequence[Column], natural: Sequence[int], room: int) -> tuple[list[int], list[int]]:
+    """Which columns stand beside each other, and which sentences below their row.
+
+    What is extra goes first, then sentences move below, then whatever stands last.
+    """
+    kept, below = list(range(len(columns))), list[int]()
+
+    def fits() -> bool:
+        least = (_least(columns[n], natural[n]) for n in kept)
+        return sum(least) + len(_GAP) * (len(kept) - 1) <= room
+
+    while not fits() and len(kept) > 1:
+        extra = [n for n in kept if columns[n].extra]
+        sentences_ = [n for n in kept if columns[n].kind == "prose"]
+        going = (extra or sentences_ or kept)[-1]
+        kept.remove(going)
+        if not extra and sentences_:
+            below.append(going)
+    return kept, below
+
+
+def _least(column: Column, natural: int) -> int:
+    """How narrow a column may be."""
+    may = {"text": max(_LEAST, width(column.heading)), "prose": _PROSE}.get(column.kind, natural)
+    return min(natural, may)
+
+
+def fitted(columns: Sequence[Column], natural: Sequence[int], room: int) -> list[int]:
+    """Widths that fit into ``room``: sentences give way first, then the widest words."""
     wide = list(natural)
-    while sum(wide) > room:
-        able = [n for n in flexible if wide[n] > max(least[n], _LEAST)]
+    while sum(wide) + len(_GAP) * (len(wide) - 1) > room:
+        able = [n for n, column in enumerate(columns) if wide[n] > _least(column, natural[n])]
         if not able:
             break
-        widest = max(able, key=lambda n: wide[n])
-        wide[widest] -= 1
+        wide[max(able, key=lambda n: (columns[n].kind == "prose", wide[n]))] -= 1
     return wide
+
+
+def _lined(told: Sequence[str], columns: Sequence[Column], wide: Sequence[int]) -> list[str]:
+    """One row: a line, or more where sentences are wrapped."""
+    parts = [
+        _wrapped(one, room) if column.kind == "prose" else [cut(one, room)]
+        for one, column, room in zip(told, columns, wide, strict=True)
+    ]
+    return [
+        _GAP.join(
+            _padded(part[n] if n < len(part) else "", room, right=column.right)
+            for part, column, room in zip(parts, columns, wide, strict=True)
+        ).rstrip()
+        for n in range(max(map(len, parts)))
+    ]
 
 
 def cell(kind: str, value: Any, zone: tzinfo | None = None) -> str:
     """One value for a person."""
-    if kind == "time" and isinstance(value, str):
-        at = _instant(value)
-        return f"{at.astimezone(zone):%Y-%m-%d %H:%M}" if at else clean(value)
-    if kind == "share" and isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{100 * value:.0f} %"
+    match kind, value:
+        case "time", str() if at := _instant(value):
+            return f"{at.astimezone(zone):%Y-%m-%d %H:%M}"
+        case "period", str():
+            return clean(value).removesuffix("Z").removesuffix(":00").replace("T", " ")
+        case "ident", int():
+            return str(value)
+        case "share", int() | float():
+            return f"{100 * value:.0f} %"
+        case "percent", int() | float():
+            return f"{100 * value:.0f}"
     return _plain(value)
 
 
@@ -192,10 +271,15 @@ def _plain(value: Any) -> str:
         case int():
             return f"{value:,}"
         case dict():
-            return ", ".join(f"{clean(str(key))} {_plain(one)}" for key, one in value.items()) or _NONE
+            told = {key: _inner(one) for key, one in value.items()}
+            return ", ".join(f"{clean(str(key))} {one}" for key, one in told.items() if one != _NONE) or _NONE
         case list():
             return ", ".join(map(_plain, value)) or _NONE
     return clean(str(value))
+
+
+def _inner(value: Any) -> str:
+    return f"({_plain(value)})" if isinstance(value, dict) and value else _plain(value)
 
 
 def _instant(value: str) -> datetime | None:
@@ -208,11 +292,11 @@ def _instant(value: str) -> datetime | None:
 
 def clean(value: str) -> str:
     """One line that cannot steer a terminal: people's words are in many answers."""
-    return "".join(" " if _steers(one) else one for one in value)
+    return value if value.isprintable() else "".join(" " if _steers(one) else one for one in value)
 
 
 def _steers(one: str) -> bool:
-    return one not in _JOINERS and unicodedata.category(one) in {"Cc", "Cf", "Zl", "Zp"}
+    return one not in _JOINERS and unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def width(value: str) -> int:
@@ -245,24 +329,20 @@ def _padded(value: str, room: int, *, right: bool = False) -> str:
 
 def for_programs(blocks: Sequence[Block]) -> str:
     """Tab-separated lines under a line of headings: whole values, times as they were answered (UTC)."""
-    parts = []
-    for block in blocks:
-        name = getattr(block, "title", "")
-        title = [f"# {name}"] if name and len(blocks) > 1 else []
-        parts.append("".join(f"{line}\n" for line in [*title, *_lines(block)]))
-    return "\n".join(parts)
+    return "\n".join(_for_programs(block, titled=len(blocks) > 1) for block in blocks)
 
 
-def _lines(block: Block) -> list[str]:
+def _for_programs(block: Block, *, titled: bool) -> str:
     match block:
         case Words():
-            return block.text.splitlines()
+            return block.text if block.text.endswith("\n") else f"{block.text}\n"
         case Facts():
-            return [f"{column.heading}\t{raw(column.of(block.row))}" for column in block.columns]
+            lines = [f"{column.heading}\t{raw(column.of(block.row))}" for column in block.columns]
         case Table():
-            heads = "\t".join(column.heading for column in block.columns)
             rows = ["\t".join(raw(column.of(row)) for column in block.columns) for row in block.rows]
-            return [heads, *rows]
+            lines = ["\t".join(column.heading for column in block.columns), *rows]
+    title = [f"# {block.title}"] if titled and block.title else []
+    return "".join(f"{line}\n" for line in [*title, *lines])
 
 
 def raw(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The first words of the command line, and what they do on this machine."""
+"""Words that both sides of the command line use."""
 
 LOCAL = {
     "serve": "run the service until SIGTERM or Ctrl-C",
@@ -7,6 +7,7 @@ LOCAL = {
     "run": "run one job now, for each user's local date",
     "preview": "show the mail that a job would write, or send it as a test",
     "explain": "why somebody did, did not, or will (not) get a message",
+    "forecast": "how many messages each reminder will send",
     "analytics": "figures per period, cohorts, and how far they have come",
     "export": "a whole analytics table as a file",
     "archive": "the archived sessions by month; verify reads every file",
@@ -16,8 +17,28 @@ LOCAL = {
     "migrate": "bring our database's schema up to date",
     "check-config": "check the configuration and name every problem",
 }
+"""The first words of this machine's own commands."""
 
-SHARED = {"jobs", "run", "preview", "explain", "export", "user export", "user erase"} | {
+EXAMPLES = {
+    "serve": "serve",
+    "demo": "demo",
+    "jobs": "jobs",
+    "run": "run reminder goalDeadlines --dry-run",
+    "preview": "preview weeklyReview --variant quiet",
+    "explain": "explain goalDeadlines --user 64f0c0ffee",
+    "forecast": "forecast --days 2 --job goalDeadlines",
+    "analytics": "analytics weekly --from 2026-03-01",
+    "export": "export user_day --format parquet --out days.parquet",
+    "archive": "archive verify",
+    "restore": "restore --month 2026-01",
+    "user": "user export 64f0c0ffee",
+    "sync": "sync",
+    "migrate": "migrate",
+    "check-config": "check-config",
+}
+"""How each is typed."""
+
+SHARED = {"jobs", "run", "preview", "explain", "forecast", "export", "user export", "user erase"} | {
     f"analytics {view}"
     for view in (
         *("daily", "weekly", "monthly", "behaviour", "performance", "insights"),
@@ -28,3 +49,18 @@ SHARED = {"jobs", "run", "preview", "explain", "export", "user export", "user er
 
 LOCAL_ONLY = frozenset(LOCAL) - {words.partition(" ")[0] for words in SHARED}
 """First words that no running service can be asked for."""
+
+REASONS = {
+    "planned": "mails planned",
+    "in_app": "in-app notifications",
+    "not_due": "nothing due today in their zone",
+    "already_sent": "told before",
+    "pref_email_off": "opted out of e-mail",
+    "pref_category_off": "opted out of deadline reminders",
+    "inactive_account": "account is not active",
+    "no_email": "no usable e-mail address",
+    "suppressed_address": "address is suppressed",
+    "quiet_hours": "in their quiet hours",
+    "user_error": "could not be decided (see the run)",
+}
+"""What a run counts, in words."""

@@ -1,5 +1,6 @@
 """The overview: all is well or what is wrong, and twelve jobs with how they went and when they come next."""
 
+import re
 from typing import Any
 
 import asyncpg
@@ -28,7 +29,7 @@ async def test_all_is_well(world: World) -> None:
 
     assert "<h1>All is well</h1>" in page
     for job in world.jobs.values():
-        assert f'<a href="/console/jobs/{job.type}/{job.name}">{job.name}</a>' in page
+        assert f'href="/console/jobs/{job.type}/{job.name}">{job.name}</a>' in page
     assert "has not run yet" in page
     # Of goalDeadlines New York comes next: nine there is 13:00 in UTC.
     assert 'Tue 10 Mar 09:00 America/New_York<br><span class="soft">13:00 UTC, in 5 h' in page
@@ -55,7 +56,7 @@ async def test_it_says_what_is_wrong_and_what_to_do(world: World) -> None:
     for told in (
         "No process has shown a sign of life",
         "goalDeadlines: the last run failed.",
-        '<a href="/console/messages?state=unconfirmed">',
+        'href="/console/messages?state=unconfirmed">',
         "slow: The API is slow.",
         "paused</span> by Jo (admin)",
     ):
@@ -68,7 +69,7 @@ async def test_messages_of_today_lead_to_themselves(world: World) -> None:
         await given.sign_in()
         await given.manager.run_job("reminder", "goalDeadlines")
         page = await given.read("/console")
-        assert '<a href="/console/messages?channel=email&state=planned">' in page.replace("&amp;", "&")
+        assert 'href="/console/messages?channel=email&state=planned">' in page.replace("&amp;", "&")
         # Of yesterday, by the service's clock, nothing counts.
         await world.pool.execute("UPDATE service.delivery SET planned_at = '2026-03-09T22:59:59Z'")
         assert "state=planned" not in await given.read("/console")
@@ -81,14 +82,41 @@ async def test_the_page_watches_by_a_script_of_ours_only(world: World) -> None:
         answer = await given.client.get("/console")
         page = await answer.text()
         policy = answer.headers["Content-Security-Policy"].split("; ")
-        script = await given.client.get("/console/live.js")
+        scripts = re.findall(r'<script src="([^"]+)" defer></script>', page)
+        for script in scripts:
+            assert (await given.client.get(script)).content_type == "text/javascript"
 
     assert {"default-src 'none'", "script-src 'self'", "connect-src 'self'", "style-src 'self'"} <= set(
         policy
     )
     assert "unsafe" not in " ".join(policy)
-    assert '<script src="/console/live.js" defer></script>' in page
-    assert (script.status, script.content_type) == (200, "text/javascript")
+    assert scripts == ["/assets/htmx.min.js", "/assets/htmx-sse.js"]
+    assert page.count("<script") == 2
+    assert "&#34;allowEval&#34;: false" in page
+    assert '<noscript><meta http-equiv="refresh" content="60"></noscript>' in page
+
+
+async def test_a_script_that_asks_after_the_session_has_the_page_loaded_anew(world: World) -> None:
+    async with console(world) as given:
+        answer = await given.client.get("/console", headers={"HX-Request": "true"}, allow_redirects=False)
+        assert (answer.status, answer.headers["HX-Refresh"]) == (204, "true")
+
+
+async def test_each_process_shows_what_it_holds(world: World) -> None:
+    await people(world)
+    async with console(world) as given:
+        await given.sign_in("the-viewer")
+        await given.ledger.beat_replica("1.2.3", {})
+        await given.manager.run_job("reminder", "goalDeadlines", wait=False)
+        await given.manager.run_job("reminder", "dailyCheck", wait=False)
+        await world.pool.execute(
+            "UPDATE service.job_run SET state = 'running', owner = $1,"
+            " lease_until = service.now() + CASE job WHEN 'reminder.dailyCheck' THEN -1 ELSE 1 END"
+            " * interval '1 minute'",
+            given.ledger.owner,
+        )
+        page = await given.read("/console")
+    assert f'{given.ledger.owner}</th><td>1.2.3</td><td>now</td><td class="n">1</td>' in page
 
 
 def test_calm_is_told_only_where_there_is_calm() -> None:

@@ -1,10 +1,12 @@
 """The page of a run: how far it has come, whom it left out, what went wrong, and stopping it."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
+from aiohttp import ClientResponse
 
 from service.admin.run_view import progress
 from tests.admin.consoles import Console, console, people
@@ -27,21 +29,99 @@ async def test_a_run_is_watched_until_it_ends(world: World) -> None:
     await people(world)
     async with console(world) as given:
         await given.sign_in()
-        path = f"/console/runs/{await started(given)}"
+        run = await started(given)
+        path = f"/console/runs/{run}"
         page = await given.read(path)
         assert '<span class="state busy">pending</span>' in page
-        assert 'data-live="2"' in page
-        assert "live.js" in page
+        assert f'sse-connect="/console/runs/{run}/events"' in page
+        assert "htmx.min.js" in page
 
         assert await given.runner.run_one()
         page = await given.read(path)
 
     assert '<span class="state good">succeeded</span>' in page
-    assert 'data-live=""' in page
-    assert "live.js" not in page
+    assert "sse-connect" not in page
+    assert "<script" not in page
     assert '<th scope="row">Mails planned</th><td class="n">2</td>' in page
     assert "state=planned" in page
     assert "<dt>Attempt</dt><dd>1 of 5</dd>" in page
+
+
+async def event(answer: ClientResponse) -> tuple[str, str]:
+    """The next event: its name and its data, with runs of space made one."""
+    name, lines = "", []
+    async with asyncio.timeout(60):
+        while line := (await answer.content.readline()).decode():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ").strip()
+            elif line.startswith("data: "):
+                lines.append(line.removeprefix("data: "))
+            elif not line.strip() and lines:
+                return name, " ".join("".join(lines).split())
+    raise AssertionError("the stream ended")
+
+
+async def test_each_step_of_a_run_comes_to_its_page(world: World) -> None:
+    await people(world)
+    async with console(world) as given:
+        await given.sign_in()
+        run = await started(given)
+        path = f"/console/runs/{run}/events"
+        async with given.client.get(path) as answer:
+            assert (answer.status, answer.content_type) == (200, "text/event-stream")
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            name, html = await event(answer)
+            assert name == "progress"
+            assert '<span class="state busy">pending</span>' in html
+            assert 'id="cancel"' in html
+            assert "<html" not in html
+            assert await given.runner.run_one()
+            while name != "end":
+                name, html = await event(answer)
+            assert '<span class="state good">succeeded</span>' in html
+            assert '<th scope="row">Mails planned</th><td class="n">2</td>' in html
+            assert 'id="cancel"' not in html
+            assert not await answer.content.read()
+        # Whoever comes later gets the end at once.
+        async with given.client.get(path) as answer:
+            assert (await event(answer))[0] == "end"
+
+
+async def test_the_steps_of_a_run_are_for_operators_and_hide_tracebacks_from_viewers(world: World) -> None:
+    await people(world)
+    async with console(world) as given:
+        run = await started(given)
+        path = f"/console/runs/{run}/events"
+        await given.read(path, 303)
+        await given.sign_in("the-viewer")
+        await given.read("/console/runs/4711/events", 404)
+        await world.pool.execute(
+            "UPDATE service.job_run SET state = 'failed', error = $2 WHERE id = $1",
+            run,
+            "of Ann\nValueError: no",
+        )
+        async with given.client.get(path) as answer:
+            _, html = await event(answer)
+        assert "ValueError: no" in html
+        assert "of Ann" not in html
+        assert "Cancel" not in html
+
+
+async def test_every_attempt_is_told_with_its_traceback(world: World) -> None:
+    await people(world)
+    async with console(world) as given:
+        run = await started(given)
+        first = await given.ledger.claim()
+        assert first
+        await given.ledger.retry_later(first, timedelta(0), "of Ann\nOSError: away")
+        assert await given.runner.run_one()
+        for token, shown in (("the-viewer", False), ("the-admin", True)):
+            await given.sign_in(token)
+            page = await given.read(f"/console/runs/{run}")
+            assert '<h2 id="attempts">Attempts</h2>' in page
+            assert "OSError: away" in page
+            assert ("of Ann" in page) == shown
+            assert page.count("by test") + page.count(f"by {given.ledger.owner}") >= 2
 
 
 async def test_whoever_was_left_out_is_named_by_reason(world: World) -> None:
@@ -56,8 +136,8 @@ async def test_whoever_was_left_out_is_named_by_reason(world: World) -> None:
             run,
         )
         page = await given.read(f"/console/runs/{run}?reason=no_email")
-    assert 'href="?reason=no_email#left" aria-current="true">no email</a>' in page
-    assert '<a href="/console/people/a%2Fb%3Fc?job=goalDeadlines">a/b?c</a>' in page
+    assert f'href="/console/runs/{run}?reason=no_email#left" aria-current="true">no email</a>' in page
+    assert 'href="/console/people/a%2Fb%3Fc?job=goalDeadlines">a/b?c</a>' in page
     assert "There is none." in page
 
 

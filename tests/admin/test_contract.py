@@ -111,7 +111,7 @@ async def test_every_answer_has_the_shape_that_the_contract_promises(pool: async
         assert (await ask("POST", read, 200, "/api/users/u1/notifications/read"))["changed"] == 0
         for path in ("/livez", "/readyz", "/startupz", "/metrics", "/api/openapi.yaml", "/pages.css"):
             await ask("GET", path, 200)
-        for path in ("/console/console.css", "/console/live.js", "/console/sign-in"):
+        for path in ("/console/console.css", "/console/sign-in"):
             await ask("GET", path, 200)
         for page in ("u", "preferences"):
             await ask("GET", f"/{page}/{{token}}", 200, f"/{page}/t")

@@ -141,3 +141,32 @@ async def test_a_message_that_waits_is_taken_back(browser: Browser, given: Conso
         await seen.page.get_by_role("button", name="Cancel").click()
         await expect(seen.page.get_by_role("button", name="Resend")).to_be_visible()
     assert (await given.world.mails())["ann"] == ("cancelled", None)
+
+
+async def test_the_overview_looks_again_and_the_focus_stays(browser: Browser, given: Console) -> None:
+    async with visit(browser, given.client.server) as seen:
+        await sign_in(seen)
+        page = seen.page
+        await expect(page).to_have_title("All is well · Dashboard jobs")
+        await page.get_by_role("link", name="goalDeadlines", exact=True).focus()
+        await given.manager.pause("reminder", "goalDeadlines", "Jo (admin)", "Holiday")
+        await given.world.pool.execute("INSERT INTO service.alert (name, detail) VALUES ('slow', 'It is.')")
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("1 thing to look at")
+        await expect(page).to_have_title("1 thing to look at · Dashboard jobs")
+        await expect(page.locator(".card").filter(has_text="goalDeadlines")).to_contain_text("paused by Jo")
+        await expect(page.locator("#job-goalDeadlines")).to_be_focused()
+        assert await faults(page) == []
+
+
+async def test_without_scripts_everything_works(browser: Browser, given: Console) -> None:
+    async with visit(browser, given.client.server, java_script_enabled=False) as seen:
+        await sign_in(seen)
+        page = seen.page
+        await expect(page.get_by_role("heading", level=1)).to_have_text("All is well")
+        await page.get_by_role("link", name="goalDeadlines", exact=True).click()
+        await page.get_by_role("button", name="Dry run").click()
+        await page.get_by_role("button", name="Run it for real").click()
+        await expect(page.get_by_role("status")).to_contain_text("pending")
+        assert await given.runner.run_one()
+        await expect(page.get_by_role("status")).to_contain_text("succeeded", timeout=60_000)

@@ -1,0 +1,241 @@
+"""Every command against a running service: a process of its own, with people, runs and messages."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import pytest
+
+from service.cli.commands import BY_WORDS
+from service.demo import sample
+from tests.cli.conftest import Typist
+from tests.conftest import with_database
+from tests.process import process_of
+
+_TODAY = datetime.now(UTC).date()
+_SINCE = str(_TODAY - timedelta(days=20))
+
+
+@dataclass
+class Shell:
+    """Types commands, and remembers which."""
+
+    typed: Typist
+    names: set[str] = field(default_factory=set)
+
+    async def __call__(self, *words: str, code: int = 0) -> str:
+        """What a command wrote, to standard error where it failed, after its exit code was looked at."""
+        told = await self.typed(*words)
+        assert told.code == code, (words, told)
+        if code:
+            assert told.err.count("\n") == told.err.endswith("\n"), (words, told)
+            return told.out.decode() or told.err
+        assert told.err == "", (words, told)
+        two = " ".join(words[:2])
+        self.names.add(two if two in BY_WORDS else words[0])
+        return told.out.decode()
+
+    async def rows(self, *words: str) -> list[dict[str, str]]:
+        """The first table of an answer."""
+        lines = (await self(*words)).split("\n\n")[0].splitlines()
+        heads = lines[0].split("\t")
+        found = [line.split("\t") for line in lines[1:]]
+        assert all(len(line) == len(heads) for line in found), (words, found)
+        return [dict(zip(heads, line, strict=True)) for line in found]
+
+    async def facts(self, *words: str) -> dict[str, str]:
+        """An answer of single facts."""
+        return dict(line.split("\t") for line in (await self(*words)).split("\n\n")[0].splitlines())
+
+
+@pytest.fixture
+async def dashboard(postgres: str) -> AsyncIterator[str]:
+    """A dashboard of sixty people with some weeks of habits."""
+    name = f"dashboard_{uuid.uuid4().hex[:8]}"
+    connection = await asyncpg.connect(postgres)
+    await connection.execute(f"CREATE DATABASE {name}")
+    url = with_database(postgres, name)
+    await sample.write(url, sample.people(1, _TODAY, count=60, days=40))
+    yield url
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture
+async def shell(
+    tmp_path: Path, dsn: str, dashboard: str, monkeypatch: pytest.MonkeyPatch, typed: Typist
+) -> AsyncIterator[Shell]:
+    async with process_of(
+        tmp_path / "data", "serve", DATABASE_URL=dsn, DASHBOARD_URL=dashboard, ADMIN_TOKEN="the-admin",
+        BOUNCE_ADDRESS="bounce@example.org", BOUNCE_SECRET="0123456789abcdef",
+    ) as (_, url):  # fmt: skip
+        await _up(url)
+        monkeypatch.setenv("JOBS_URL", url)
+        monkeypatch.setenv("JOBS_TOKEN", "the-admin")
+        yield Shell(typed)
+
+
+async def _up(url: str) -> None:
+    async with asyncio.timeout(90), aiohttp.ClientSession() as http:
+        while True:
+            try:
+                async with http.get(f"{url}/readyz") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+async def test_every_command_does_what_its_operation_does(
+    shell: Shell, pool: asyncpg.Pool, tmp_path: Path
+) -> None:
+    await _jobs(shell)
+    await _messages(shell, pool, tmp_path)
+    await _people(shell, pool, tmp_path)
+    await _analytics(shell, tmp_path)
+    assert sorted(set(BY_WORDS) - shell.names) == []
+
+
+async def _jobs(shell: Shell) -> None:
+    goals = ("reminder", "goalDeadlines")
+    dry = await shell.facts("run", *goals, "--dry-run")
+    assert dry["state"] == "succeeded"
+    for statistic in ("dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBehavior"):
+        await shell("run", "analytics", statistic)
+    run = (await shell.facts("run", *goals))["run"]
+    listed = await shell.rows("jobs")
+    assert {row["name"]: row["last run"] for row in listed}["goalDeadlines"] == "succeeded"
+    assert (await shell("health")).startswith("The service is healthy.\n")
+    assert "12 jobs are active in 2 types." in await shell("statistics")
+    assert (await shell.rows("runs", "list", "--type", "reminder", "--limit", "1"))[0]["id"] == run
+    shown = await shell("runs", "show", run)
+    assert f"run\t{run}\n" in shown
+    assert "\n# Attempts\nprocess\t" in shown
+    watched = await shell("runs", "watch", run)
+    assert watched.startswith("succeeded: ")
+    assert "The run has ended" in await shell("runs", "cancel", run, code=1)
+
+    planned = (await shell.facts("schedule", *goals, "--in", "30m"))["run"]
+    assert await shell("unschedule", planned) == "The run is taken back.\n"
+    planned = (await shell.facts("schedule", *goals, "--in", "2h"))["run"]
+    assert await shell("runs", "cancel", planned) == "The run is asked to stop.\n"
+    assert "cancelled" in await shell("runs", "watch", planned, code=1)
+    assert "paused" in await shell("pause", *goals, "--reason", "holidays")
+    assert "yes: holidays" in {row["paused"] for row in await shell.rows("jobs")}
+    assert "not paused" in await shell("resume", *goals)
+    assert (await shell.facts("restart", "analytics"))["running"] == "true"
+    told = await shell(
+        "backfill", "analytics", "dailyAnalytics", "--from", _SINCE, "--to", _SINCE, "--preview"
+    )
+    assert f"{_SINCE}\tthere, derived again" in told
+    acts = {row["act"] for row in await shell.rows("audit")}
+    assert acts >= {"run", "schedule", "unschedule", "pause", "resume", "restart"}
+    assert "Unknown job: nothing" in await shell("run", "reminder", "nothing", code=1)
+
+
+async def _messages(shell: Shell, pool: asyncpg.Pool, tmp_path: Path) -> None:
+    found = await shell.rows("messages", "list", "--channel", "email", "--limit", "4")
+    assert len(found) == 4
+    ids = [row["id"] for row in found]
+    for id_, state in zip(ids, ("planned", "failed", "failed", "unconfirmed"), strict=True):
+        await pool.execute(
+            "UPDATE service.delivery SET state = $2, reason = 'smtp_timeout', user_id = 'u-' || id,"
+            " not_before = now() + interval '5 h', expires_at = now() + interval '9 h' WHERE id = $1",
+            int(id_), state,
+        )  # fmt: skip
+    assert [row["id"] for row in await shell.rows("messages", "unconfirmed")] == [ids[3]]
+    assert await shell("messages", "cancel", ids[0]) == "The message is cancelled.\n"
+    assert await shell("messages", "retry", ids[1]) == "The message is planned.\n"
+    counted = await shell.facts("messages", "retry-failed", "--reason", "smtp_timeout", "--dry-run")
+    assert counted["can be sent again"] == "1"
+    assert await shell("messages", "resend", ids[3]) == "The message is planned again.\n"
+    assert "is cancelled" in await shell("messages", "cancel", ids[0], code=1)
+    source = await shell("messages", "show", ids[2], "--format", "source")
+    assert "Message-ID: <" in source
+
+    assert "Ada" in await shell("preview", "weeklyReview")
+    assert "<html" in await shell("preview", "weeklyReview", "--format", "html")
+    await shell("test-send", "weeklyReview", "--to", "you@example.org")
+    assert "message id" in await shell("preview", "weeklyReview", "--to", "you@example.org")
+    (tmp_path / "report.eml").write_text("From: a@example.org\n\nIt came back.\n")
+    assert (await shell.facts("bounce", str(tmp_path / "report.eml")))["understood as"] == "ignored"
+    assert "An upper bound" in await shell("forecast", "--days", "1")
+    assert (await shell.facts("forecast", "--job", "goalDeadlines", "--exact"))["job"].endswith(
+        "goalDeadlines"
+    )
+    await pool.execute("INSERT INTO service.alert (name, detail) VALUES ('lateness', 'for two hours')")
+    assert (await shell.rows("alerts", "--open"))[0]["alert"] == "lateness"
+
+
+async def _people(shell: Shell, pool: asyncpg.Pool, tmp_path: Path) -> None:
+    user = await pool.fetchval(
+        "SELECT user_id FROM service.user_profile AS p JOIN service.notification USING (user_id) LIMIT 1"
+    )
+    assert (await shell("explain", "goalDeadlines", "--user", user)).count("\n# Rules for ") == 2
+    assert (await shell.facts("user", "profile", user))["user"] == user
+    assert len(await shell.rows("user", "days", user)) > 1
+    notifications = await shell.rows("user", "notifications", user, "--unread")
+    assert notifications
+    assert (await shell.facts("user", "read", user, "--ids", notifications[0]["id"]))["marked"] == "1"
+    target = tmp_path / "person.json"
+    assert await shell("user", "export", user, "--out", str(target)) == ""
+    assert json.loads(target.read_text())["users"]
+    assert json.loads(await shell("user", "erase", user))["deleted"]["users"] == 1
+    assert "Unknown user: nobody" in await shell("user", "export", "nobody", "--out", str(target), code=1)
+    assert json.loads(target.read_text())["users"]
+    assert [path.name for path in tmp_path.glob("*.part")] == []
+
+
+async def _analytics(shell: Shell, tmp_path: Path) -> None:
+    for view in ("daily", "weekly", "monthly", "behaviour"):
+        assert (await shell.rows("analytics", view))[0]["period"]
+    for view in ("performance", "insights", "anomalies"):
+        await shell.rows("analytics", view)
+    day = (await shell.rows("analytics", "daily", "--from", _SINCE, "--limit", "1"))[0]["period"]
+    assert day == _SINCE
+    assert (await shell.rows("analytics", "revisions", "daily", day))[0]["revision"]
+    assert (await shell.rows("analytics", "retention", "--kind", "weekly"))[-1]["cohort"] == "all"
+    assert "daily" in {row["statistic"] for row in await shell.rows("analytics", "watermarks")}
+    assert "day.sessions" in {row["series"] for row in await shell.rows("analytics", "series")}
+    assert "at\tvalue\texpected" in await shell("analytics", "points", "day.sessions")
+    for words in (("export", "daily"), ("analytics", "daily", "--format", "csv")):
+        assert (await shell(*words, "--from", _SINCE)).startswith("period,revision,final,")
+    target = tmp_path / "days.parquet"
+    await shell("export", "user_day", "--format", "parquet", "--out", str(target))
+    assert target.read_bytes()[:4] == b"PAR1"
+    assert (await shell("contract")).encode() == Path("openapi.yaml").read_bytes()
+
+
+async def test_pages_are_followed_as_far_as_is_asked(shell: Shell) -> None:
+    await shell("run", "analytics", "dailyAnalytics")
+    since = str(_TODAY - timedelta(days=30))
+    every = await shell.rows("analytics", "daily", "--from", since, "--all", "--limit", "4")
+    assert [row["period"] for row in every] == sorted({row["period"] for row in every})
+    assert len(every) >= 29
+    raw = json.loads(await shell("analytics", "daily", "--from", since, "--limit", "4", "--json"))
+    assert (len(raw["data"]), raw["success"]) == (4, True)
+    whole = json.loads(await shell("analytics", "daily", "--from", since, "--all", "--json"))
+    assert [row["period"] for row in whole["data"]] == [row["period"] for row in every]
+    assert whole["next"] is None
+
+
+async def test_the_same_words_ask_this_machine_where_no_service_is_named(
+    shell: Shell, dsn: str, dashboard: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", dsn)
+    monkeypatch.setenv("DASHBOARD_URL", dashboard)
+    monkeypatch.setenv("LOG_LEVEL", "error")
+    afar = await shell("forecast", "--days", "1")
+    near = await shell("--url", "", "forecast", "--days", "1")
+    assert near.split("\n# By the hour")[0] == afar.split("\n# By the hour")[0]
+    exact = await shell.facts("forecast", "--job", "weeklyReview", "--exact")
+    assert await shell.facts("--url", "", "forecast", "--job", "weeklyReview", "--exact") == exact
+    assert "--exact needs --job" in await shell("--url", "", "forecast", "--exact", code=2)
+    assert "goalDeadlines" in await shell("--url", "", "jobs", "--json")
