@@ -275,7 +275,7 @@ async def test_a_run_is_watched_over_a_stream_that_breaks_off(
     typed: Typist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.cli.remote._PAUSE", 0)
-    states = ["running", "failed"]
+    states = ["pending", "running", "failed"]
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -285,12 +285,14 @@ async def test_a_run_is_watched_over_a_stream_that_breaks_off(
         whole = _event("end" if state == "failed" else "progress", _LIVE | {"state": state})
         await response.write(whole[:20])
         await response.write(whole[20:])
+        if state == "pending" and request.transport:
+            request.transport.close()  # what was written still goes out
         return response
 
     async with answering(answer) as url:
         told = await typed("--url", url, "runs", "watch", "7")
     assert told.code == 1
-    assert told.lines == ["running: 10 of 20 done (50 %)", "failed: 10 of 20 done (50 %)"]
+    assert told.lines == [f"{state}: 10 of 20 done (50 %)" for state in ("pending", "running", "failed")]
     async with answering(_error(404, "Unknown run")) as url:
         told = await typed("--url", url, "runs", "watch", "9")
     assert (told.code, told.err) == (1, "✗ Unknown run\n")
