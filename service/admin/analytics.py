@@ -13,7 +13,7 @@ from service.admin import body
 from service.admin.access import Refused, harden
 from service.admin.deps import DEPS
 from service.domain.statistic import Statistic
-from service.errors import BadRequest
+from service.errors import BadRequest, ServiceError
 from service.store import export, figures
 from service.store.export import Export, Format
 from service.store.figures import Span
@@ -227,7 +227,7 @@ async def _send(
         await response.write_eof()
     except ConnectionError:
         log.info("export_left")
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError):
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ServiceError, ValueError):
         log.exception("export_broken_off")
         if request.transport:
             request.transport.abort()

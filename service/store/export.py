@@ -162,9 +162,12 @@ async def _json(export: Export) -> AsyncIterator[bytes]:
 
 async def _csv(export: Export) -> AsyncIterator[bytes]:
     columns = await export.columns()
-    yield _lines([[cell(column.name) for column in columns]])
+    head = _lines([[cell(column.name) for column in columns]])  # not before the first page: there may be none
     async for rows in export.pages():
-        yield await asyncio.to_thread(_encoded, columns, rows)
+        yield head + await asyncio.to_thread(_encoded, columns, rows)
+        head = b""
+    if head:
+        yield head
 
 
 def _encoded(columns: list[Column], rows: list[Row]) -> bytes:

@@ -59,11 +59,15 @@ class Console:
         assert answer.status == status, (path, answer.status, text)
         return " ".join(text.split())
 
-    async def act(self, path: str, status: int = 303, page: str = "/console/mails", **form: str) -> Any:
-        """Send a form with the token of ``page``; the answer with its text read."""
+    async def form_token(self, page: str) -> str:
+        """What the forms of a page carry."""
         found = re.search(r'name="form_token" value="(\w+)"', await self.read(page))
         assert found
-        data = {"form_token": found[1], **form}
+        return found[1]
+
+    async def act(self, path: str, status: int = 303, page: str = "/console/mails", **form: str) -> Any:
+        """Send a form with the token of ``page``; the answer with its text read."""
+        data = {"form_token": await self.form_token(page), **form}
         answer = await self.client.post(path, data=data, headers=self.origin, allow_redirects=False)
         text = " ".join((await answer.text()).split())
         assert answer.status == status, (path, answer.status, text)

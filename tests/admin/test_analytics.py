@@ -318,7 +318,14 @@ async def test_what_cannot_be_meant_is_named_with_its_remedy(
 
 async def test_what_is_not_there_is_404_and_strangers_get_nothing(pool: asyncpg.Pool) -> None:
     async with admin(pool) as given:
-        for path in ("users/nobody/days", "daily/2026-03-08/revisions", "x/2026-03-08/revisions", "export/x"):
+        for path in (
+            "users/nobody/days",
+            "users/nobody/days?format=csv",
+            "users/nobody/days?format=parquet",
+            "daily/2026-03-08/revisions",
+            "x/2026-03-08/revisions",
+            "export/x",
+        ):
             assert (await ask(given, path, 404))["success"] is False
         for path in ("daily", "retention", "watermarks", "export/user_day"):
             await ask(given, path, 200, ADMIN)

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import pytest
 from schemathesis import Case
 
 from tests.admin.fuzzed import SAYS, asked, bounded, by, hold
 
+pytestmark = pytest.mark.long
 ACTING = asked().include(method=["POST", "DELETE"], path_regex="^/(api/|u/|preferences/)")
 
 

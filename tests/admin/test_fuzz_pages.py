@@ -9,6 +9,7 @@ from schemathesis import Case
 
 from tests.admin.fuzzed import TOKENS, asked, bounded, by, hold
 
+pytestmark = pytest.mark.long
 _PAGES = "^/(console|u/|preferences/|pages.css)"
 PAGES = asked().include(path_regex=_PAGES)
 BRIEFLY = asked("fuzzing").include(path_regex="^/console")

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import pytest
 from schemathesis import Case
 
 from tests.admin.fuzzed import SAYS, asked, bounded, by, hold
 
+pytestmark = pytest.mark.long
 _API = "^/(api/|livez|readyz|startupz|metrics|assets)"
 READING = asked().include(method="GET", path_regex=_API)
 BRIEFLY = asked("fuzzing").include(path_regex=_API)
