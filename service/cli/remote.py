@@ -17,7 +17,7 @@ from urllib.parse import quote
 from service import __version__
 from service.cli import look
 from service.cli.arguments import Where
-from service.cli.client import Client, Request, connected
+from service.cli.client import Client, Request, connected, unknown
 from service.cli.commands import Command
 from service.cli.exits import Exit, Stopped
 from service.cli.place import Place
@@ -39,7 +39,8 @@ async def carry_out(place: Place, command: Command, options: Namespace) -> Exit:
                 async for piece in client.pieces(asked):
                     _write(file, piece)
                 return Exit.DONE
-            answer, raw = await _asked(client, command, asked, options)
+            with _interrupted(asked):
+                answer, raw = await _asked(client, command, asked, options)
             with _expected():
                 _write(file, _shown(command, options, answer, raw, file))
     return Exit.DONE if command.well(answer) else Exit.FAILED
@@ -112,6 +113,17 @@ def _next(command: Command, asked: Request, following: Any, have: int, wanted: i
 def _read(raw: bytes) -> Any:
     with _expected():
         return dict(json.loads(raw))
+
+
+@contextlib.contextmanager
+def _interrupted(asked: Request) -> Iterator[None]:
+    """Who breaks off an act is told how to learn what became of it."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if asked.key:
+            sys.stderr.write(f"✗ interrupted; {unknown(asked)}\n")
+        raise
 
 
 @contextlib.contextmanager
