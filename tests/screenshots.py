@@ -40,6 +40,7 @@ _IN_README = {
     ("weekly_review_full", 320, "light"),
     ("console_mails", 1280, "light"),
     ("console_analytics", 1280, "light"),
+    ("console_overview", 1280, "light"),
 }
 _WIDTHS = (320, 800)
 _CONSOLE_WIDTHS = (360, 1280)
