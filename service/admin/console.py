@@ -42,7 +42,8 @@ SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
 
 _COOKIE = "console"
 _SIGN_IN, _SIGN_OUT, _STYLE = "/console/sign-in", "/console/sign-out", "/console/console.css"
-_PUBLIC = {_SIGN_IN, _STYLE}
+_CHARTS = "/console/charts.js"
+_PUBLIC = {_SIGN_IN, _STYLE, _CHARTS}
 _BACK = re.compile(r"/console(?:[/?][!-~]*)?")
 _LOCAL_FORM_TOKEN = secrets.token_hex(32)
 _POLICY = (
@@ -139,15 +140,21 @@ def _pages() -> Environment:
 
 
 def page(
-    request: web.Request, template: str, *, status: int = 200, watch: int = 0, **facts: Any
+    request: web.Request,
+    template: str,
+    *,
+    status: int = 200,
+    watch: int = 0,
+    scripted: bool = False,
+    **facts: Any,
 ) -> web.Response:
     """A page of the console; ``template`` extends ``layout.html``.
 
     ``watch``: the page renews parts of itself; without scripts it is loaded anew after so many seconds. 0: it
-    stays as it is.
+    stays as it is. ``scripted``: it brings scripts of its own.
     """
     text = rendered(request, template, watch=watch, **facts)
-    headers = _HEADERS | {"Content-Security-Policy": _SCRIPTED if watch else _POLICY}
+    headers = _HEADERS | {"Content-Security-Policy": _SCRIPTED if watch or scripted else _POLICY}
     return web.Response(text=text, status=status, content_type="text/html", headers=headers)
 
 
@@ -187,6 +194,16 @@ async def front_door(_request: web.Request) -> web.Response:
 async def stylesheet(_request: web.Request) -> web.Response:
     """The look of the console, the same for everybody."""
     return style("console/console.css")
+
+
+@routes.get(_CHARTS)
+async def script(_request: web.Request) -> web.Response:
+    """Draws charts with a cursor; the same for everybody."""
+    return web.Response(
+        text=(PAGES / "console/charts.js").read_text("utf-8"),
+        content_type="text/javascript",
+        headers={"Cache-Control": "public, max-age=3600"},
+    )
 
 
 # ── Signing in and out ──────────────────────────────────────────────────────────────────────────────────────

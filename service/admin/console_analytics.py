@@ -103,7 +103,8 @@ async def overview(request: web.Request) -> web.Response:
     if span.since > span.until:
         facts["problem"] = f"There are figures from {reach.since} to {reach.until}; choose dates among them."
         return page(request, "analytics.html", **facts, span=None, waits=await _waits(deps))
-    return page(request, "analytics.html", **facts, span=span, **await _shown(deps, look, span))
+    shown = await _shown(deps, look, span)
+    return page(request, "analytics.html", scripted=True, **facts, span=span, **shown)
 
 
 @routes.get("/console/analytics/files/{name}")

@@ -38,7 +38,7 @@ async def mark_read(request: web.Request) -> web.Response:
     async def act(connection: asyncpg.Connection) -> Answer:
         changed = await connection.fetchval(_SQL["mark_read"], user, asked.ids)
         if changed:
-            await audit.remark(request, "read", connection, user=user, notifications=changed)
+            await audit.remark(request, "read", connection, userId=user, notifications=changed)
         unread = await connection.fetchval(_SQL["unread"], user)
         return 200, {"success": True, "changed": changed, "unread": unread}
 

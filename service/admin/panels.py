@@ -1,5 +1,6 @@
 """What /console/analytics shows of figures: their charts, tables and notes; pure."""
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ class Panel:
     notes: Sequence[Note] = ()
     across: bool = False
     """As wide as the page."""
+    plot: str = ""
+    """The same as JSON, for the script that draws it with a cursor; empty: it stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,7 @@ def daily(
         _table(axis, shown, band),
         _legend(axis, shown, band, marks),
         [note(one) for one in anomalies if one["series"] == topic.series],
+        plot=json.dumps(charts.plotted(axis, shown, band, marks, as_bars=topic.as_bars), default=float),
     )
 
 

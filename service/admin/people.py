@@ -22,6 +22,7 @@ def _people(request: web.Request) -> People:
 async def export(request: web.Request) -> web.Response:
     """Everything that is stored, by table."""
     found = await _people(request).export(request.match_info["id"])
+    await audit.remark(request, "export", userId=request.match_info["id"])
     return web.json_response({"success": True, "data": found})
 
 

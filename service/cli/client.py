@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +27,14 @@ _CODES = {
 _LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
 
 
+STILL = "still being carried out"
+"""How the service says that it is at an act with this key."""
+
+
+class _Busy(Exception):
+    """The act with this key has begun and is not over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is asked."""
@@ -36,9 +45,7 @@ class Request:
     body: bytes | None = None
     content: str = "application/json"
     key: str = ""
-    """The Idempotency-Key; empty: none."""
-    repeatable: bool = False
-    """It may be sent again when nobody knows whether it arrived."""
+    """The Idempotency-Key of an act: it makes sending it again safe. Empty: nothing is changed by asking."""
     patience: float = 60.0
     """Seconds that the service may keep silent."""
     answered: tuple[int, ...] = (200, 201, 202)
@@ -52,23 +59,24 @@ class Client:
         self._session = session
 
     async def ask(self, request: Request) -> bytes:
-        """The whole answer. Raises Stopped."""
-        for attempt in range(1, _TRIES + 1):
+        """The whole answer, asked for again where the connection is lost on the way. Raises Stopped."""
+        lost, clock = 0, asyncio.get_running_loop().time
+        until = clock() + request.patience
+        while True:
             try:
                 async with self._answer(request) as response:
-                    return await response.read()
-            except _LOST as error:
-                if attempt == _TRIES or not self._again(request, error, attempt):
-                    raise Stopped(self._told(error, request), Exit.UNAVAILABLE) from None
+                    body = await response.read()
+                    if response.status >= 400 and "data" not in _object(body):
+                        raise self._refusal(response.status, body, response)
+                    return body
+            except _Busy as busy:  # with what was sent before the connection was lost
+                if not lost or clock() > until:
+                    raise Stopped(str(busy), Exit.FAILED) from None
             except (aiohttp.ClientError, TimeoutError) as error:
-                raise Stopped(self._told(error, request), Exit.UNAVAILABLE) from None
-            await asyncio.sleep(_PAUSE * attempt)
-        raise AssertionError("unreachable")
-
-    @staticmethod
-    def _again(request: Request, error: Exception, attempt: int) -> bool:
-        """Lost on the way, not refused at the door: a door that was never open is told at once."""
-        return request.repeatable and (attempt > 1 or not isinstance(error, aiohttp.ClientConnectorError))
+                lost += 1
+                if lost == _TRIES or not _passing(error, lost):
+                    raise Stopped(self._told(error, request), Exit.UNAVAILABLE) from None
+            await asyncio.sleep(_PAUSE * lost)
 
     async def pieces(self, request: Request) -> AsyncIterator[bytes]:
         """The answer as it comes. Raises Stopped, also where it breaks off: what came is not all."""
@@ -90,14 +98,14 @@ class Client:
             headers=headers, timeout=timeout, allow_redirects=False,
         ) as response:  # fmt: skip
             if response.status not in request.answered:
-                raise self._refusal(response.status, await _start_of(response), response, request)
+                raise self._refusal(response.status, await _start_of(response), response)
             yield response
 
-    def _refusal(
-        self, status: int, body: bytes, response: aiohttp.ClientResponse, request: Request
-    ) -> Stopped:
+    def _refusal(self, status: int, body: bytes, response: aiohttp.ClientResponse) -> "Stopped | _Busy":
         told = _object(body)
         sentence = clean(str(told["error"])) if "error" in told else self._foreign(response)
+        if status == 409 and STILL in sentence:
+            return _Busy(sentence)
         if status == 401:
             sentence += "; " + self._token_remedy()
         elif status == 403 and self._place.token_from:
@@ -119,7 +127,8 @@ class Client:
         return "set JOBS_TOKEN, or name a file that holds the token with --token-file"
 
     def _told(self, error: Exception, request: Request) -> str:
-        return self._reason(error, request) + _repeat(request)
+        known = f"; {unknown(request)}" if request.key else ""
+        return self._reason(error, request) + known
 
     def _reason(self, error: Exception, request: Request) -> str:  # noqa: PLR0911 - one sentence for each
         url = self._place.url
@@ -133,6 +142,8 @@ class Client:
                 return f"{url} does not speak TLS as expected; is it http:// there?"
             case aiohttp.ClientConnectorDNSError():
                 return f"{url}: this name is not known; is --url right?"
+            case aiohttp.ConnectionTimeoutError():
+                return f"{url} cannot be reached within {_CONNECT:g} s; is --url right?"
             case aiohttp.ServerTimeoutError() | TimeoutError():
                 return f"{url} kept silent for {request.patience:g} s; allow more with --timeout"
             case aiohttp.ClientConnectorError():
@@ -143,16 +154,19 @@ class Client:
         return f"{url}: {clean(str(error))}"
 
 
-def _repeat(request: Request) -> str:
+def unknown(request: Request) -> str:
     """How an act of which nobody knows whether it happened is asked for again."""
-    if request.method == "GET" or not request.key:
-        return ""
-    return f"; whether it was done is not known: ask again with --key {request.key}"
+    return f"whether it was done is not known: ask again with --key {shlex.quote(request.key)}"
 
 
 def _certificate(error: aiohttp.ClientConnectorCertificateError) -> str:
     told = error.certificate_error
     return clean(getattr(told, "verify_message", "") or str(told))
+
+
+def _passing(error: Exception, lost: int) -> bool:
+    """Lost on the way. A door that was shut from the beginning is told at once."""
+    return isinstance(error, _LOST) and (lost > 1 or not isinstance(error, aiohttp.ClientConnectorError))
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:

@@ -33,8 +33,6 @@ class Command:
     """The parameter that asks for the next page; empty: the answer is whole."""
     most: int = 500
     """Rows that one page may hold."""
-    keyed: bool = False
-    """The service honours an Idempotency-Key: the request may be sent again where the connection is lost."""
     content: str = "application/json"
     """The type of what is sent."""
     files: tuple[str, ...] = ()
@@ -48,7 +46,7 @@ class Command:
 
     @property
     def acts(self) -> bool:
-        """Whether it changes something."""
+        """Whether it changes something: then the service takes an Idempotency-Key, and acts once for it."""
         return self.method != "GET" and self.operation != "preview"
 
 
@@ -185,7 +183,6 @@ COMMANDS = (
             body("--to", "last date, included", day, required=True),
             body("--preview", "only tell which periods", sent=True),
         ),
-        keyed=True,
     ),
     # ── Runs ────────────────────────────────────────────────────────────────────────────────────────────────
     Command(
@@ -252,16 +249,16 @@ COMMANDS = (
     ),
     Command(
         "messages cancel", "cancelDelivery", "POST", "/api/admin/deliveries/{id}/cancel",
-        "take back a message that is planned", "messages cancel 1234", answers.acted, (_MESSAGE,), keyed=True,
+        "take back a message that is planned", "messages cancel 1234", answers.acted, (_MESSAGE,),
     ),
     Command(
         "messages retry", "retryDelivery", "POST", "/api/admin/deliveries/{id}/retry",
-        "plan a failed mail again", "messages retry 1234", answers.acted, (_MESSAGE,), keyed=True,
+        "plan a failed mail again", "messages retry 1234", answers.acted, (_MESSAGE,),
     ),
     Command(
         "messages resend", "resend", "POST", "/api/admin/deliveries/{id}/resend",
         "send an unconfirmed message again", "messages resend 1234",
-        answers.said("The message is planned again."), (_MESSAGE,), keyed=True,
+        answers.said("The message is planned again."), (_MESSAGE,),
     ),
     Command(
         "messages retry-failed", "retryDeliveries", "POST", "/api/admin/deliveries/retry",
@@ -282,7 +279,6 @@ COMMANDS = (
             body("--limit", "how many at most; default 1000", whole),
             body("--dry-run", "only count them", field="dryRun", sent=True),
         ),
-        keyed=True,
     ),
     Command(
         "bounce", "takeBounce", "POST", "/api/admin/bounces",

@@ -18,8 +18,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from service import __version__, app, log, reports
+from service.cli import answers, look
 from service.cli.exits import INTERRUPTED, Exit
-from service.cli.words import LOCAL, REASONS
+from service.cli.words import EXAMPLES, LOCAL, LOCAL_ONLY, REASONS
 from service.demo import sample
 from service.errors import (
     BadRequest,
@@ -87,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, act: Callable[..., Coroutine[Any, Any, Exit]]) -> argparse.ArgumentParser:
         text = LOCAL[name]
-        made = commands.add_parser(name, help=text, description=text)
+        afar = "" if name in LOCAL_ONLY else " (with --url URL it asks a running service)"
+        example = f"example: python -m service {EXAMPLES[name]}{afar}"
+        made = commands.add_parser(name, help=text, description=text, epilog=example)
         made.set_defaults(act=act)
         made.add_argument("--json", action="store_true", help="print JSON for scripts")
         return made
@@ -117,16 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("name", help="for example goalDeadlines")
     explain.add_argument("--user", metavar="ID", required=True)
     explain.add_argument("--at", type=_instant, metavar="TIME", help="default now; ISO 8601 with a zone")
-    analytics = command("analytics", _analytics)
-    analytics.add_argument("view", choices=reports.VIEWS)
-    _range(analytics, ("table", *Format), "table")
-    analytics.add_argument("--kind", choices=figures.KINDS, default="weekly", help="cohorts by week or month")
-    analytics.add_argument(
-        "--mode", choices=("exact", "unbounded"), default="exact", help="active in period n, or in n or later"
-    )
-    export = command("export", _export)
-    export.add_argument("table", choices=TABLES)
-    _range(export, tuple(Format), "csv")
+    _figures(command)
     archive = command("archive", _archive)
     archive.add_argument("what", choices=("list", "verify"))
     restore = command("restore", _restore)
@@ -139,6 +133,25 @@ def _parser() -> argparse.ArgumentParser:
     command("migrate", _migrate)
     command("check-config", _check_config)
     return parser
+
+
+def _figures(command: Callable[..., argparse.ArgumentParser]) -> None:
+    forecast = command("forecast", _forecast)
+    forecast.add_argument("--days", type=_days, default=7, metavar="N", help="how far to look; default 7")
+    forecast.add_argument("--job", metavar="NAME", help="only this reminder")
+    forecast.add_argument(
+        "--exact", action="store_true", help="ask the job itself about its next slot (needs --job)"
+    )
+    analytics = command("analytics", _analytics)
+    analytics.add_argument("view", choices=reports.VIEWS)
+    _range(analytics, ("table", *Format), "table")
+    analytics.add_argument("--kind", choices=figures.KINDS, default="weekly", help="cohorts by week or month")
+    analytics.add_argument(
+        "--mode", choices=("exact", "unbounded"), default="exact", help="active in period n, or in n or later"
+    )
+    export = command("export", _export)
+    export.add_argument("table", choices=TABLES)
+    _range(export, tuple(Format), "csv")
 
 
 def _range(parser: argparse.ArgumentParser, formats: tuple[str, ...], default: str) -> None:
@@ -156,6 +169,12 @@ def _instant(text: str) -> datetime:
     if at.tzinfo is None:
         raise argparse.ArgumentTypeError(f"{text!r} has no zone; use 2026-03-10T09:00:00Z")
     return at
+
+
+def _days(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 31):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days from 1 to 31")
+    return int(text)
 
 
 def _month(text: str) -> date:
@@ -268,6 +287,23 @@ _RECORDED = {
     "deliveries": ("id", "channel", "state", "reason", "notBefore", "settledAt"),
     "decisions": ("runId", "reason", "detail", "decidedAt"),
 }
+
+
+async def _forecast(settings: Settings, options: argparse.Namespace) -> Exit:
+    if options.exact and not options.job:
+        raise BadRequest("--exact needs --job: asking everybody is for one job and its next slot")
+    async with app.open_service(settings) as service:
+        asked = service.forecaster
+        found = await (
+            asked.exactly(options.job) if options.exact else asked.bound(options.days, options.job)
+        )
+    if options.json:
+        out.print_json(data=found)
+    else:
+        blocks = answers.forecast({"data": found})
+        shown = look.for_people(blocks, out.width) if out.is_terminal else look.for_programs(blocks)
+        sys.stdout.write(shown)
+    return Exit.DONE
 
 
 async def _analytics(settings: Settings, options: argparse.Namespace) -> Exit:
@@ -449,7 +485,7 @@ async def _tell_demo(
     out.print(
         f"\n[bold]Open[/]\n  inbox      {base}/inbox\n  console    {base}/console  (token {token})"
         f"\n  analytics  {base}/console/analytics  (fills in a few seconds)"
-        f"\n  contract   {base}/api/openapi.yaml\n  metrics    {base}/metrics"
+        f"\n  contract   {base}/api/docs\n  metrics    {base}/metrics"
         f"\n\n[bold]Ask[/]\n  curl {auth} {base}/api/admin/jobs/status"
         f"\n  curl {auth} {base}/api/admin/jobs/history\n\nCtrl-C stops it.",
         highlight=False,

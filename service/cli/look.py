@@ -292,11 +292,11 @@ def _instant(value: str) -> datetime | None:
 
 def clean(value: str) -> str:
     """One line that cannot steer a terminal: people's words are in many answers."""
-    return "".join(" " if _steers(one) else one for one in value)
+    return value if value.isprintable() else "".join(" " if _steers(one) else one for one in value)
 
 
 def _steers(one: str) -> bool:
-    return one not in _JOINERS and unicodedata.category(one) in {"Cc", "Cf", "Zl", "Zp"}
+    return one not in _JOINERS and unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def width(value: str) -> int:

@@ -9,6 +9,7 @@ import sys
 import uuid
 from argparse import Namespace
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from urllib.parse import quote
 from service import __version__
 from service.cli import look
 from service.cli.arguments import Where
-from service.cli.client import Client, Request, connected
+from service.cli.client import Client, Request, connected, unknown
 from service.cli.commands import Command
 from service.cli.exits import Exit, Stopped
 from service.cli.place import Place
@@ -34,11 +35,14 @@ async def carry_out(place: Place, command: Command, options: Namespace) -> Exit:
             if command.operation == "getRunEvents":
                 return await _watch(client, command, asked, options, file)
             if streamed(command, options):
+                _fit_for(file, options)
                 async for piece in client.pieces(asked):
                     _write(file, piece)
                 return Exit.DONE
-            answer, raw = await _asked(client, command, asked, options)
-            _write(file, _shown(command, options, answer, raw, file))
+            with _interrupted(asked):
+                answer, raw = await _asked(client, command, asked, options)
+            with _expected():
+                _write(file, _shown(command, options, answer, raw, file))
     return Exit.DONE if command.well(answer) else Exit.FAILED
 
 
@@ -59,7 +63,6 @@ def request_of(command: Command, options: Namespace) -> Request:
         body,
         command.content,
         key=(options.key or str(uuid.uuid4())) if command.acts else "",
-        repeatable=command.keyed or not command.acts,
         patience=options.timeout or command.patience,
         answered=command.answered,
     )
@@ -89,7 +92,7 @@ async def _asked(client: Client, command: Command, asked: Request, options: Name
     """The answer, whole: with ``--all``, or a ``--limit`` beyond one page, the pages one after another."""
     raw = await client.ask(asked)
     answer = _read(raw)
-    if not command.pages:
+    if not command.pages or not {"data", "next"} <= answer.keys():
         return answer, raw
     wanted = None if options.all else getattr(options, "query_limit", None) or 0
     rows, following = list(answer["data"]), answer["next"]
@@ -104,24 +107,39 @@ async def _asked(client: Client, command: Command, asked: Request, options: Name
 def _next(command: Command, asked: Request, following: Any, have: int, wanted: int | None) -> Request:
     size = command.most if wanted is None else min(command.most, wanted - have)
     more = {command.pages: str(following), "limit": str(size)}
-    return Request(
-        asked.method, asked.path, asked.query | more, repeatable=True, patience=asked.patience,
-        answered=asked.answered,
-    )  # fmt: skip
+    return replace(asked, query=asked.query | more)
 
 
 def _read(raw: bytes) -> Any:
+    with _expected():
+        return dict(json.loads(raw))
+
+
+@contextlib.contextmanager
+def _interrupted(asked: Request) -> Iterator[None]:
+    """Who breaks off an act is told how to learn what became of it."""
     try:
-        found = json.loads(raw)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise Stopped("the answer is not one of this service; is --url right?", Exit.FAILED)
-    return found
+        yield
+    except asyncio.CancelledError:
+        if asked.key:
+            sys.stderr.write(f"✗ interrupted; {unknown(asked)}\n")
+        raise
+
+
+@contextlib.contextmanager
+def _expected() -> Iterator[None]:
+    """An answer of something else, or of another version, is told as that."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError):
+        sentence = (
+            "the answer is not as this service gives it: is --url right, and as new as this command line?"
+        )
+        raise Stopped(sentence, Exit.FAILED) from None
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
+    return json.dumps(value).encode()
 
 
 # ── Showing ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -132,13 +150,18 @@ def streamed(command: Command, options: Namespace) -> bool:
     return "*" in command.files or getattr(options, "query_format", None) in command.files
 
 
+def _fit_for(file: BinaryIO, options: Namespace) -> None:
+    if getattr(options, "query_format", None) == "parquet" and file.isatty():
+        raise Stopped("parquet is not for a terminal; name a file with --out", Exit.WRONG_USE)
+
+
 def _shown(command: Command, options: Namespace, answer: Any, raw: bytes, file: BinaryIO) -> bytes:
     if options.json or getattr(options, "query_format", None) == "json":
         return raw if raw.endswith(b"\n") else raw + b"\n"
     part = getattr(options, "here_format", None)
     blocks = command.show(answer, part) if part else command.show(answer)
     if not file.isatty():
-        return look.for_programs(blocks).encode()
+        return look.for_programs(blocks).encode("utf-8", "replace")
     if command.pages and answer.get("next") is not None:
         blocks = [*blocks, look.Words(f"There is more: --all, or --{command.pages} {answer['next']}")]
     return look.for_people(blocks, shutil.get_terminal_size((80, 24)).columns).encode()
@@ -178,7 +201,7 @@ async def _watch(
         try:
             async for name, run in _events(client, asked):
                 begun = True
-                raw = json.dumps(run, ensure_ascii=False).encode()
+                raw = _json(run)
                 _write(file, _shown(command, options, run, raw, file))
                 file.flush()
                 if name == "end":

@@ -7,6 +7,7 @@ LOCAL = {
     "run": "run one job now, for each user's local date",
     "preview": "show the mail that a job would write, or send it as a test",
     "explain": "why somebody did, did not, or will (not) get a message",
+    "forecast": "how many messages each reminder will send",
     "analytics": "figures per period, cohorts, and how far they have come",
     "export": "a whole analytics table as a file",
     "archive": "the archived sessions by month; verify reads every file",
@@ -18,7 +19,26 @@ LOCAL = {
 }
 """The first words of this machine's own commands."""
 
-SHARED = {"jobs", "run", "preview", "explain", "export", "user export", "user erase"} | {
+EXAMPLES = {
+    "serve": "serve",
+    "demo": "demo",
+    "jobs": "jobs",
+    "run": "run reminder goalDeadlines --dry-run",
+    "preview": "preview weeklyReview --variant quiet",
+    "explain": "explain goalDeadlines --user 64f0c0ffee",
+    "forecast": "forecast --days 2 --job goalDeadlines",
+    "analytics": "analytics weekly --from 2026-03-01",
+    "export": "export user_day --format parquet --out days.parquet",
+    "archive": "archive verify",
+    "restore": "restore --month 2026-01",
+    "user": "user export 64f0c0ffee",
+    "sync": "sync",
+    "migrate": "migrate",
+    "check-config": "check-config",
+}
+"""How each is typed."""
+
+SHARED = {"jobs", "run", "preview", "explain", "forecast", "export", "user export", "user erase"} | {
     f"analytics {view}"
     for view in (
         *("daily", "weekly", "monthly", "behaviour", "performance", "insights"),

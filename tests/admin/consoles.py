@@ -38,6 +38,7 @@ class Console:
     trigger: TriggerLoop
     manager: JobManager
     outbox: Outbox
+    zone: ZoneInfo
 
     @property
     def origin(self) -> dict[str, str]:
@@ -58,11 +59,15 @@ class Console:
         assert answer.status == status, (path, answer.status, text)
         return " ".join(text.split())
 
-    async def act(self, path: str, status: int = 303, page: str = "/console/mails", **form: str) -> Any:
-        """Send a form with the token of ``page``; the answer with its text read."""
+    async def form_token(self, page: str) -> str:
+        """What the forms of a page carry."""
         found = re.search(r'name="form_token" value="(\w+)"', await self.read(page))
         assert found
-        data = {"form_token": found[1], **form}
+        return found[1]
+
+    async def act(self, path: str, status: int = 303, page: str = "/console/mails", **form: str) -> Any:
+        """Send a form with the token of ``page``; the answer with its text read."""
+        data = {"form_token": await self.form_token(page), **form}
         answer = await self.client.post(path, data=data, headers=self.origin, allow_redirects=False)
         text = " ".join((await answer.text()).split())
         assert answer.status == status, (path, answer.status, text)
@@ -113,5 +118,5 @@ async def console(world: World, **more: Any) -> AsyncIterator[Console]:
     )
     trigger = TriggerLoop(ledger, world.jobs, timings, zone, asyncio.Event(), use_crons=False)
     async with TestClient(TestServer(build_app(deps), host="127.0.0.1")) as client:
-        yield Console(client, world, ledger, runner, trigger, manager, outbox)
+        yield Console(client, world, ledger, runner, trigger, manager, outbox, zone)
     await manager.shutdown()

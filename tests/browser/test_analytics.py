@@ -1,5 +1,8 @@
 """The figures in a real browser: charts that fit, an anomaly that is seen, tables and files by keyboard."""
 
+import re
+from datetime import timedelta
+
 import asyncpg
 import pytest
 from playwright.async_api import Browser, expect
@@ -38,7 +41,11 @@ async def test_both_pages_fit_read_and_keep_to_themselves(
 
 
 async def test_the_collapse_is_seen_on_the_chart_and_in_words(browser: Browser, year: asyncpg.Pool) -> None:
-    async with admin(year) as given, visit(browser, given.client.server) as seen:
+    """As the server draws it, for whoever runs no scripts."""
+    async with (
+        admin(year) as given,
+        visit(browser, given.client.server, java_script_enabled=False) as seen,
+    ):
         await sign_in(seen, "the-viewer", "/console/analytics?range=4w")
         panel = seen.page.locator("section[aria-labelledby=sessions]")
         mark = panel.locator("circle.mark")
@@ -58,6 +65,46 @@ async def test_the_collapse_is_seen_on_the_chart_and_in_words(browser: Browser, 
         middle = place["x"] + place["width"] / 2
         assert column["x"] <= middle <= column["x"] + column["width"]
         assert place["y"] > chart["y"] + chart["height"] / 2
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
+async def test_the_cursor_tells_the_values_of_a_day(
+    browser: Browser, year: asyncpg.Pool, width: int, scheme: Scheme
+) -> None:
+    async with (
+        admin(year) as given,
+        visit(browser, given.client.server, width=width, scheme=scheme) as seen,
+    ):
+        await sign_in(seen, "the-viewer", "/console/analytics?range=4w")
+        panel = seen.page.locator("section[aria-labelledby=sessions]")
+        chart, told = panel.locator(".live"), panel.locator(".readout")
+        await expect(chart).to_be_visible()
+        await expect(panel.locator("svg.chart")).to_be_hidden()
+        await expect(chart).to_have_attribute("aria-label", re.compile("Unusual: Sessions on Wednesday"))
+        await expect(told).to_be_hidden()
+
+        # By keyboard: back from the newest day to the one on which nearly nobody came.
+        await chart.focus()
+        await seen.page.keyboard.press("ArrowLeft")
+        await expect(told.locator(".at")).to_have_text(
+            f"{day_name(lived.TODAY - timedelta(days=1))}, provisional"
+        )
+        for _ in range((lived.TODAY - lived.COLLAPSE).days - 1):
+            await seen.page.keyboard.press("ArrowLeft")
+        await expect(told.locator(".at")).to_have_text(day_name(lived.COLLAPSE))
+        await expect(told.locator(".c1")).to_have_text(re.compile(r"Sessions \d+"))
+        await expect(told.locator(".band")).to_have_text(re.compile(r"Expected \d+ to \d+"))
+        await expect(told.locator(".mark")).to_contain_text("lower than every one")
+        assert await seen.width() == width
+        assert await faults(seen.page) == []
+        await seen.page.keyboard.press("Escape")
+        await expect(told).to_be_hidden()
+
+        # By pointer: the first day at the left edge.
+        place = await panel.locator(".u-over").bounding_box()
+        assert place
+        await panel.locator(".u-over").hover(position={"x": 3, "y": place["height"] / 2})
+        await expect(told.locator(".at")).to_have_text(day_name(lived.TODAY - timedelta(days=28)))
 
 
 async def test_ranges_tables_and_files_are_reached_without_a_mouse(

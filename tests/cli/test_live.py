@@ -12,9 +12,9 @@ import aiohttp
 import asyncpg
 import pytest
 
-from service.cli import main
 from service.cli.commands import BY_WORDS
 from service.demo import sample
+from tests.cli.conftest import Typist
 from tests.conftest import with_database
 from tests.process import process_of
 
@@ -26,22 +26,20 @@ _SINCE = str(_TODAY - timedelta(days=20))
 class Shell:
     """Types commands, and remembers which."""
 
-    capture: pytest.CaptureFixture[bytes]
-    typed: set[str] = field(default_factory=set)
+    typed: Typist
+    names: set[str] = field(default_factory=set)
 
     async def __call__(self, *words: str, code: int = 0) -> str:
-        """What a command wrote to standard output, after its exit code was looked at."""
+        """What a command wrote, to standard error where it failed, after its exit code was looked at."""
+        told = await self.typed(*words)
+        assert told.code == code, (words, told)
+        if code:
+            assert told.err.count("\n") == told.err.endswith("\n"), (words, told)
+            return told.out.decode() or told.err
+        assert told.err == "", (words, told)
         two = " ".join(words[:2])
-        name = two if two in BY_WORDS else words[0]
-        self.capture.readouterr()
-        found = await asyncio.to_thread(main, list(words))
-        out, err = self.capture.readouterr()
-        assert found == code, (words, out, err)
-        if code == 0:
-            self.typed.add(name)
-        else:
-            assert b"\n" not in err[:-1], (words, err)
-        return (out or err).decode()
+        self.names.add(two if two in BY_WORDS else words[0])
+        return told.out.decode()
 
     async def rows(self, *words: str) -> list[dict[str, str]]:
         """The first table of an answer."""
@@ -71,11 +69,7 @@ async def dashboard(postgres: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def shell(
-    tmp_path: Path,
-    dsn: str,
-    dashboard: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capfdbinary: pytest.CaptureFixture[bytes],
+    tmp_path: Path, dsn: str, dashboard: str, monkeypatch: pytest.MonkeyPatch, typed: Typist
 ) -> AsyncIterator[Shell]:
     async with process_of(
         tmp_path / "data", "serve", DATABASE_URL=dsn, DASHBOARD_URL=dashboard, ADMIN_TOKEN="the-admin",
@@ -84,7 +78,7 @@ async def shell(
         await _up(url)
         monkeypatch.setenv("JOBS_URL", url)
         monkeypatch.setenv("JOBS_TOKEN", "the-admin")
-        yield Shell(capfdbinary)
+        yield Shell(typed)
 
 
 async def _up(url: str) -> None:
@@ -106,7 +100,7 @@ async def test_every_command_does_what_its_operation_does(
     await _messages(shell, pool, tmp_path)
     await _people(shell, pool, tmp_path)
     await _analytics(shell, tmp_path)
-    assert sorted(set(BY_WORDS) - shell.typed) == []
+    assert sorted(set(BY_WORDS) - shell.names) == []
 
 
 async def _jobs(shell: Shell) -> None:
@@ -230,3 +224,18 @@ async def test_pages_are_followed_as_far_as_is_asked(shell: Shell) -> None:
     whole = json.loads(await shell("analytics", "daily", "--from", since, "--all", "--json"))
     assert [row["period"] for row in whole["data"]] == [row["period"] for row in every]
     assert whole["next"] is None
+
+
+async def test_the_same_words_ask_this_machine_where_no_service_is_named(
+    shell: Shell, dsn: str, dashboard: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", dsn)
+    monkeypatch.setenv("DASHBOARD_URL", dashboard)
+    monkeypatch.setenv("LOG_LEVEL", "error")
+    afar = await shell("forecast", "--days", "1")
+    near = await shell("--url", "", "forecast", "--days", "1")
+    assert near.split("\n# By the hour")[0] == afar.split("\n# By the hour")[0]
+    exact = await shell.facts("forecast", "--job", "weeklyReview", "--exact")
+    assert await shell.facts("--url", "", "forecast", "--job", "weeklyReview", "--exact") == exact
+    assert "--exact needs --job" in await shell("--url", "", "forecast", "--exact", code=2)
+    assert "goalDeadlines" in await shell("--url", "", "jobs", "--json")

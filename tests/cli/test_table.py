@@ -5,24 +5,21 @@ from typing import Any
 
 import pytest
 
+from service.cli import local
 from service.cli.arguments import Where
 from service.cli.commands import COMMANDS, Command
 from service.cli.parser import parser
-from service.cli.words import LOCAL_ONLY, SHARED
-from tests.admin.contract import contract
+from service.cli.words import EXAMPLES, LOCAL, LOCAL_ONLY, SHARED
+from tests.admin.contract import contract, followed
 
 _METHODS = {"get", "post", "put", "patch", "delete"}
-_PAGES = {"/api/docs"}
-"""Pages for people, no operations."""
+_PAGES = {"text/html", "text/css", "text/javascript"}
+"""What browsers show: no answers."""
 
 
-def _followed(node: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in node:
-        here: Any = contract()
-        for part in node["$ref"].removeprefix("#/").split("/"):
-            here = here[part]
-        node = here
-    return node
+def _is_page(operation: dict[str, Any]) -> bool:
+    shown = set(operation["responses"].get("200", {}).get("content", {}))
+    return bool(shown) and shown <= _PAGES
 
 
 def _operations() -> dict[str, tuple[str, str, dict[str, Any]]]:
@@ -34,19 +31,19 @@ def _operations() -> dict[str, tuple[str, str, dict[str, Any]]]:
             operation | {"parameters": item.get("parameters", []) + operation.get("parameters", [])},
         )
         for path, item in contract()["paths"].items()
-        if path.startswith("/api/") and path not in _PAGES
+        if path.startswith("/api/")
         for method, operation in item.items()
-        if method in _METHODS
+        if method in _METHODS and not _is_page(operation)
     }
 
 
 def _taken(operation: dict[str, Any]) -> set[tuple[str, str]]:
     """What the document says that an operation takes: where, and under which name."""
-    given = [_followed(one) for one in operation["parameters"]]
+    given = [followed(one) for one in operation["parameters"]]
     taken = {(one["in"], one["name"]) for one in given if one["in"] in {"path", "query"}}
-    content = _followed(operation.get("requestBody", {})).get("content", {})
+    content = followed(operation.get("requestBody", {})).get("content", {})
     if "application/json" in content:
-        taken |= {("body", name) for name in _followed(content["application/json"]["schema"])["properties"]}
+        taken |= {("body", name) for name in followed(content["application/json"]["schema"])["properties"]}
     elif content:
         taken.add(("raw", "file"))
     return taken
@@ -67,14 +64,12 @@ def test_a_command_takes_what_its_operation_takes(command: Command) -> None:
     assert (command.method, command.path) == (method, path)
     has = {(str(one.where), one.field) for one in command.arguments if one.where is not Where.HERE}
     assert has == _taken(operation)
-    content = _followed(operation.get("requestBody", {})).get("content", {command.content: None})
+    content = followed(operation.get("requestBody", {})).get("content", {command.content: None})
     assert command.content in content
     paged = {"before", "cursor"} & {field for where, field in has if where == "query"}
     assert {command.pages} - {""} == paged
-    if command.keyed:
-        assert ("header", "Idempotency-Key") in {
-            (one["in"], one["name"]) for one in map(_followed, operation["parameters"])
-        }
+    headers = {one["name"] for one in map(followed, operation["parameters"]) if one["in"] == "header"}
+    assert command.acts == ("Idempotency-Key" in headers)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.words)
@@ -89,6 +84,12 @@ def test_a_command_explains_itself_with_an_example_that_it_takes(
     assert parser().parse_args(command.example.split()).command is command
     for argument in command.arguments:
         assert argument.flag in helped or argument.flag.upper() in helped
+
+
+def test_what_works_on_this_machine_has_an_example_that_it_takes() -> None:
+    assert set(EXAMPLES) == set(LOCAL)
+    for name, example in EXAMPLES.items():
+        assert local._parser().parse_args(example.split()).command == name
 
 
 def test_what_this_machine_can_do_too_is_told() -> None:
