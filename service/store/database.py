@@ -14,7 +14,7 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 """A connection of our own, or one lent by the pool."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # the escape, not a backslash that somebody typed before it
-_LOCK = 0x6A6F6273  # "jobs": one migrator at a time
+MIGRATION_LOCK = 0x6A6F6273  # "jobs": one migrator at a time
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:
@@ -42,7 +42,7 @@ async def migrate(pool: asyncpg.Pool) -> list[str]:
     """
     applied: list[str] = []
     async with pool.acquire() as connection:
-        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK)
         try:
             await connection.execute(
                 "CREATE TABLE IF NOT EXISTS public.service_migration"
@@ -69,5 +69,5 @@ async def migrate(pool: asyncpg.Pool) -> list[str]:
                     )
                 applied.append(path.stem)
         finally:
-            await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+            await connection.execute("SELECT pg_advisory_unlock($1)", MIGRATION_LOCK)
     return applied
