@@ -133,9 +133,13 @@ def role_of(tokens: Mapping[str, str], presented: str) -> Role | None:
     """The role of a bearer token. Every known token is compared, each in constant time."""
     found: Role | None = None
     for token, role in tokens.items():
-        if hmac.compare_digest(token.encode(), presented.encode("utf-8", "surrogateescape")):
+        if hmac.compare_digest(_bytes(token), _bytes(presented)):
             found = Role(role)
     return found
+
+
+def _bytes(token: str) -> bytes:
+    return token.encode("utf-8", "surrogateescape")
 
 
 def allowed(role: Role, method: str, path: str) -> bool:

@@ -110,7 +110,8 @@ def _anew() -> web.Response:
 async def _check_act(request: web.Request) -> None:
     """A form that acts: from our own page, by somebody who may."""
     origin = urlsplit(request.headers.get("Origin", "")).netloc
-    if not origin or origin not in {request.host, urlsplit(request.app[DEPS].public_url).netloc}:
+    own = {request.host, urlsplit(request.app[DEPS].public_url).netloc}
+    if not origin or origin not in own or request.headers.get("Sec-Fetch-Site") == "cross-site":
         raise Refused(403, "This form was not sent from here; behind a proxy, let it pass the Host on")
     session = request.get(SESSION)
     if session is None:
