@@ -25,6 +25,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.mail_cost
 	$(BIN)/python -m benchmarks.reminder_run
 	$(BIN)/python -m benchmarks.analytics_run
+	$(BIN)/python -m benchmarks.api
 	$(BIN)/python -m benchmarks.anomaly
 	$(BIN)/python -m benchmarks.insight
 

@@ -40,8 +40,8 @@ _RAW = 5_000
 _CONNECTIONS = 8
 
 
-def dashboard(count: int, today: date) -> SampleDashboard:
-    """``count`` users in many zones, one goal each; a fifth is due tomorrow, whatever the zone."""
+def dashboard(count: int, today: date, due: int = 5) -> SampleDashboard:
+    """``count`` users in many zones, one goal each; one in ``due`` is due tomorrow, whatever the zone."""
     base = people(1, today, 300)
     dice = random.Random(2)
     at = datetime.combine(today - timedelta(days=20), datetime.min.time(), UTC)
@@ -59,7 +59,7 @@ def dashboard(count: int, today: date) -> SampleDashboard:
             }
         )
         zone_today = (datetime.combine(today, datetime.min.time(), UTC) + timedelta(hours=12)).date()
-        due = zone_today + timedelta(days=1 if n % 5 == 0 else 40 + dice.randrange(100))
+        date_ = zone_today + timedelta(days=1 if n % due == 0 else 40 + dice.randrange(100))
         goals.append(
             {
                 **base.goals[0],
@@ -71,7 +71,7 @@ def dashboard(count: int, today: date) -> SampleDashboard:
                 "target_value": 10.0,
                 "created_at": at,
                 "updated_at": at + timedelta(seconds=n),
-                "due_at": datetime.combine(due, datetime.min.time(), UTC),
+                "due_at": datetime.combine(date_, datetime.min.time(), UTC),
             }
         )
     return SampleDashboard(users, goals, base.timer_sessions)

@@ -33,7 +33,8 @@ _MOST_PERIODS = 4000
 _EARLIEST = date(1970, 1, 1)
 _LAG = timedelta(minutes=5)
 _PATIENCE = timedelta(minutes=15)
-_LOOK_BACK = timedelta(days=70)
+_LOOKS_BACK = tuple(timedelta(days=days) for days in (4, 20, 70))
+"""How far the last slots are looked for: what comes often is found near."""
 _NOTHING = timedelta(0)
 _ZONES = (timedelta(hours=12), timedelta(hours=14))
 """A wall-clock time comes up to 12 hours later than in UTC, and up to 14 earlier."""
@@ -482,7 +483,12 @@ def last_slots(schedule: Schedule, mode: str, now: datetime) -> list[datetime]:
     A user-local slot comes at as many instants as there are zones: it has passed with the last of them.
     """
     late, early = _ZONES if mode == TimeMode.USER else (_NOTHING, _NOTHING)
-    return [slot.at - early for slot in schedule.slots(_UTC, now - _LOOK_BACK, now - late)][-2:]
+    found: list[datetime] = []
+    for reach in _LOOKS_BACK:
+        found = [slot.at - early for slot in schedule.slots(_UTC, now - reach, now - late)][-2:]
+        if len(found) == 2:
+            break
+    return found
 
 
 def problems_of(row: Mapping[str, Any] | asyncpg.Record, now: datetime, slots: list[datetime]) -> list[str]:

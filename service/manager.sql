@@ -7,14 +7,16 @@ SELECT d.job, d.cron, d.mode, d.paused_at, d.paused_until, d.paused_by, d.paused
        c.states, c.oldest_pending, c.first_created
 FROM service.job_def d
 LEFT JOIN LATERAL (SELECT * FROM service.job_run r
-                   WHERE r.job = d.job AND r.started_at IS NOT NULL ORDER BY r.id DESC LIMIT 1) l ON true
+                   WHERE r.job = d.job AND r.started_at IS NOT NULL
+                   ORDER BY r.started_at DESC, r.id DESC LIMIT 1) l ON true
 LEFT JOIN LATERAL (SELECT finished_at FROM service.job_run r
-                   WHERE r.job = d.job AND r.state IN ('succeeded', 'partial')
-                   ORDER BY r.finished_at DESC NULLS LAST LIMIT 1) s ON true
-CROSS JOIN LATERAL (SELECT coalesce(jsonb_object_agg(state, n), '{}') AS states, min(pending) AS oldest_pending,
+                   WHERE r.job = d.job AND r.state IN ('succeeded', 'partial') AND r.finished_at IS NOT NULL
+                   ORDER BY r.finished_at DESC LIMIT 1) s ON true
+CROSS JOIN LATERAL (SELECT coalesce(jsonb_object_agg(state, n), '{}') AS states,
+                           (SELECT min(r.not_before) FROM service.job_run r
+                            WHERE r.job = d.job AND r.state = 'pending') AS oldest_pending,
                            min(created) AS first_created
-                    FROM (SELECT state, count(*) AS n, min(created_at) AS created,
-                                 min(not_before) FILTER (WHERE state = 'pending') AS pending
+                    FROM (SELECT state, count(*) AS n, min(created_at) AS created
                           FROM service.job_run r WHERE r.job = d.job GROUP BY state) by_state) c
 WHERE d.job = ANY($1::text[])
 ORDER BY d.job

@@ -1,6 +1,8 @@
 -- name: backlog
 -- What waits or is under way, from the partial indexes only: a scrape must stay cheap.
-SELECT 'run' AS what, job, state, count(*) AS n FROM service.job_run WHERE state IN ('pending', 'running') GROUP BY job, state
+SELECT 'run' AS what, job, state, count(*) AS n FROM service.job_run WHERE state = 'pending' GROUP BY job, state
+UNION ALL
+SELECT 'run', job, state, count(*) FROM service.job_run WHERE state = 'running' GROUP BY job, state
 UNION ALL
 SELECT 'delivery', job, state, count(*) FROM service.delivery WHERE state = 'planned' GROUP BY job, state
 UNION ALL
@@ -23,8 +25,8 @@ CROSS JOIN LATERAL (
     FROM (SELECT state, count(*) AS n, max(nominal_at) FILTER (WHERE started_at IS NOT NULL AND trigger = 'cron') AS newest,
                  (array_agg(extract(epoch FROM started_at - nominal_at)::float8 ORDER BY nominal_at DESC)
                      FILTER (WHERE started_at IS NOT NULL AND trigger = 'cron'))[1] AS late
-          FROM service.job_run WHERE job = d.job AND nominal_at > service.now() - interval '24 hours'
-            AND nominal_at <= service.now() GROUP BY state) AS by_state) AS r
+          FROM service.job_run WHERE job = d.job AND nominal_at > (SELECT service.now() - interval '24 hours')
+            AND nominal_at <= (SELECT service.now()) GROUP BY state) AS by_state) AS r
 
 -- name: undecided
 -- Seconds since the instant up to which each job's slots are decided.

@@ -1,6 +1,7 @@
 """JobManager keeps the original's names, and starts and stops as often as a test suite likes."""
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
@@ -143,3 +144,16 @@ def test_the_rarest_statistic_too_is_stale_after_two_slots(job: Job) -> None:
     assert problems_of(row | {"last_success_at": slots[0]}, NOW, slots) == []
     late = problems_of(row | {"last_success_at": slots[0] - timedelta(seconds=1)}, NOW, slots)
     assert "stale" in late[0]
+
+
+@pytest.mark.parametrize("mode", ["user", "service"])
+@pytest.mark.parametrize(
+    "cron", ["*/25 9-17 * * 1-5", "0 * * * *", "0 9 * * *", "0 19 * * 0", "0 9 1 * *", "0 3 29 2 *"]
+)
+def test_the_last_slots_are_those_of_seventy_days_wherever_they_are_found(cron: str, mode: str) -> None:
+    schedule = Schedule.parse(cron)
+    late, early = (timedelta(hours=12), timedelta(hours=14)) if mode == "user" else (timedelta(0),) * 2
+    for hours in range(0, 60 * 24, 37):
+        now = datetime(2026, 1, 30, 8, 30, tzinfo=UTC) + timedelta(hours=hours)
+        whole = schedule.slots(ZoneInfo("UTC"), now - timedelta(days=70), now - late)
+        assert last_slots(schedule, mode, now) == [slot.at - early for slot in whole][-2:]
