@@ -106,6 +106,15 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def failure(request: web.Request, problem: Exception) -> tuple[int, str]:
     """The status and the sentence for what went wrong; details of the unexpected stay in the log."""
+    if told := _of_the_caller(request, problem) or _of_the_database(request, problem):
+        return told
+    if status := _STATUS.get(type(problem)):
+        return status, str(problem)
+    log.error("admin_error", path=route_of(request), exc_info=problem)
+    return 500, "Internal error; the log has the details"
+
+
+def _of_the_caller(request: web.Request, problem: Exception) -> tuple[int, str] | None:
     match problem:
         case Refused():
             return problem.status, str(problem)
@@ -113,12 +122,9 @@ def failure(request: web.Request, problem: Exception) -> tuple[int, str]:
             return problem.status, problem.reason
         case web.RequestPayloadError():
             return 400, "The body cannot be read: it is not what its headers say"
-    if status := _STATUS.get(type(problem)):
-        return status, str(problem)
-    if told := _of_the_database(request, problem):
-        return told
-    log.error("admin_error", path=route_of(request), exc_info=problem)
-    return 500, "Internal error; the log has the details"
+        case ConnectionError() if request.transport is None:
+            return 400, "The connection was lost"  # nobody hears it
+    return None
 
 
 def _of_the_database(request: web.Request, problem: Exception) -> tuple[int, str] | None:
