@@ -9,8 +9,8 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ from service.pipeline.preview import Previewer
 from service.settings import Settings
 from service.store import embedded
 from service.store.database import migrate, open_pool
-from service.store.ledger import Ledger
-from tests import chromium, lived
-from tests.admin.given import admin
+from tests import chromium, lived, worked
+from tests.admin.consoles import console
 from tests.chromium import Scheme
+from tests.given import World
 from tests.mail.cast import composer
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +40,7 @@ _IN_README = {
     ("weekly_review_full", 320, "light"),
     ("console_mails", 1280, "light"),
     ("console_analytics", 1280, "light"),
+    ("console_overview", 1280, "light"),
 }
 _WIDTHS = (320, 800)
 _CONSOLE_WIDTHS = (360, 1280)
@@ -55,11 +56,6 @@ _LIVED = {
     "console_system": "/console/system",
 }
 """Pages of a service that has been at work for a year."""
-_VITALS = {
-    "rssBytes": 84_000_000, "cpuPercent": 1.4, "loopLagMs": {"p50": 0.31, "p95": 1.2, "p99": 6.4},
-    "poolSize": 10, "poolBusy": 2, "postgresPingMs": 0.62, "dashboardPingMs": 1.9,
-    "requests": 1840, "errors": 0,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +127,19 @@ def our_pages() -> TestServer:
 
 
 @asynccontextmanager
-async def lived_pages() -> AsyncIterator[BaseTestServer]:
-    """The console on a database in which a hundred people have lived a year."""
+async def lived_pages() -> AsyncIterator[tuple[BaseTestServer, dict[str, str]]]:
+    """The console of a hundred people's year, after a week of work; and where its pages are, by name."""
     with tempfile.TemporaryDirectory(prefix="screenshots-", ignore_cleanup_errors=True) as folder:
         dsn, server = await asyncio.to_thread(embedded.start, Path(folder) / "data")
         pool = await open_pool(dsn)
         try:
             await migrate(pool)
             await lived.year(pool, 100)
-            await Ledger(pool, "jobs-1", timedelta(seconds=60)).beat_replica("1.0.0", _VITALS)
-            async with admin(pool, tokens={}, version="1.0.0", settings=Settings().described()) as given:
-                yield given.client.server
+            settings = Settings().described()
+            async with console(World(pool), tokens={}, version="1.0.0", settings=settings) as given:
+                found = asdict(await worked.week(given))
+                pages = {name: path.format(**found) for name, path in worked.PAGES.items()}
+                yield given.client.server, _LIVED | pages
         finally:
             await pool.close()
             await asyncio.to_thread(server.stop)
@@ -154,13 +152,13 @@ async def main() -> int:
         return 1
     ALL.mkdir(parents=True, exist_ok=True)
     KEPT.mkdir(parents=True, exist_ok=True)
-    async with chromium.browser() as browser, our_pages() as server, lived_pages() as busy:
+    async with chromium.browser() as browser, our_pages() as server, lived_pages() as (busy, lively):
         base = str(server.make_url("/")).rstrip("/")
         pages = {sample.name: page_of(sample) for sample in SAMPLES} | {
             "preferences": f"{base}/preferences/nobody"
         }
         console = {name: base + path for name, path in _CONSOLE.items()}
-        console |= {name: str(busy.make_url("/")).rstrip("/") + path for name, path in _LIVED.items()}
+        console |= {name: str(busy.make_url("/")).rstrip("/") + path for name, path in lively.items()}
         taken = shots(pages, _WIDTHS) + shots(console, _CONSOLE_WIDTHS)
         for shot in taken:
             await photograph(browser, shot)

@@ -1,6 +1,5 @@
 """/api/admin/analytics: figures per period, cohorts, people's days, revisions, and whole tables as files."""
 
-import hashlib
 from collections.abc import AsyncIterator
 from datetime import date, datetime
 from typing import Any
@@ -9,7 +8,7 @@ import asyncpg
 import structlog
 from aiohttp import web
 
-from service.admin import body
+from service.admin import body, unchanged
 from service.admin.access import Refused, harden
 from service.admin.deps import DEPS
 from service.domain.statistic import Statistic
@@ -189,14 +188,7 @@ def _next(after: date | datetime | None) -> str | None:
 
 
 def _answer(request: web.Request, found: dict[str, Any]) -> web.Response:
-    """JSON with a validator: who asks again for what did not change gets 304 and no body."""
-    text = export.dumps({"success": True, **found})
-    tag = hashlib.sha256(text.encode()).hexdigest()[:32]
-    kept = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
-    asked = request.if_none_match or ()
-    if any(one.value in {tag, "*"} for one in asked):
-        return web.Response(status=304, headers=kept)
-    return web.Response(text=text, content_type="application/json", headers=kept)
+    return unchanged.answer(request, export.dumps({"success": True, **found}))
 
 
 async def send_file(request: web.Request, wanted: Export, form: Format) -> web.StreamResponse:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from service.admin import unchanged
 from service.admin.access import error
 from service.admin.deps import DEPS, AdminDeps
 from service.admin.patience import Patience
@@ -52,6 +53,6 @@ def readiness_of(deps: AdminDeps) -> Patience[str | None]:
 
 
 @routes.get("/api/openapi.yaml")
-async def openapi(_request: web.Request) -> web.Response:
+async def openapi(request: web.Request) -> web.Response:
     """The contract that a test holds against the routes, both ways."""
-    return web.Response(text=CONTRACT.read_text("utf-8"), content_type="application/yaml")
+    return unchanged.answer(request, CONTRACT.read_text("utf-8"), "application/yaml", cached="no-cache")

@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from service.admin import body
+from service.admin import body, unchanged
 from service.admin.access import Refused
 from service.admin.deps import DEPS
 from service.domain.anomaly import Severity
@@ -60,14 +60,14 @@ async def anomalies(request: web.Request) -> web.Response:
         before=body.before(request),
         limit=size,
     )
-    return _answer({"data": found, "next": found[-1]["id"] if len(found) == size else None})
+    return _checked(request, {"data": found, "next": found[-1]["id"] if len(found) == size else None})
 
 
 @routes.get("/api/admin/analytics/series")
 async def watched(request: web.Request) -> web.Response:
     """The series that the detector watches."""
     body.known(request, frozenset())
-    return _answer({"data": await series.watched(request.app[DEPS].pool)})
+    return _checked(request, {"data": await series.watched(request.app[DEPS].pool)})
 
 
 @routes.get("/api/admin/analytics/series/{name}")
@@ -86,7 +86,7 @@ async def one_series(request: web.Request) -> web.Response:
     if points is None:
         raise BadRequest(f"from and to hold more than {series.MOST} points; choose a shorter range")
     shown = {"name": name, "cadence": told.cadence, "measure": told.measure, "from": since, "to": until}
-    return _answer({"data": shown | {"points": points, "forecast": told.forecast}})
+    return _checked(request, {"data": shown | {"points": points, "forecast": told.forecast}})
 
 
 @routes.get("/api/admin/users/{id}/profile")
@@ -97,12 +97,16 @@ async def profile(request: web.Request) -> web.Response:
     found = await habits.stored(request.app[DEPS].pool, user)
     if found is None:
         raise Refused(404, f"No profile of {user}: userBehavior makes them for who was active in 90 days")
-    return _answer({"data": found})
+    return _checked(request, {"data": found})
 
 
 def _open(request: web.Request) -> bool | None:
     word = body.one_of(request, "open", _TRUTH)
     return None if word is None else word == "true"
+
+
+def _checked(request: web.Request, found: dict[str, Any]) -> web.Response:
+    return unchanged.answer(request, dumps({"success": True, **found}))
 
 
 def _answer(found: dict[str, Any]) -> web.Response:

@@ -65,7 +65,10 @@ class Client:
         while True:
             try:
                 async with self._answer(request) as response:
-                    return await response.read()
+                    body = await response.read()
+                    if response.status >= 400 and "data" not in _object(body):
+                        raise self._refusal(response.status, body, response)
+                    return body
             except _Busy as busy:  # with what was sent before the connection was lost
                 if not lost or clock() > until:
                     raise Stopped(str(busy), Exit.FAILED) from None
@@ -124,7 +127,8 @@ class Client:
         return "set JOBS_TOKEN, or name a file that holds the token with --token-file"
 
     def _told(self, error: Exception, request: Request) -> str:
-        return self._reason(error, request) + _repeat(request)
+        known = f"; {unknown(request)}" if request.key else ""
+        return self._reason(error, request) + known
 
     def _reason(self, error: Exception, request: Request) -> str:  # noqa: PLR0911 - one sentence for each
         url = self._place.url
@@ -150,11 +154,9 @@ class Client:
         return f"{url}: {clean(str(error))}"
 
 
-def _repeat(request: Request) -> str:
+def unknown(request: Request) -> str:
     """How an act of which nobody knows whether it happened is asked for again."""
-    if request.method == "GET" or not request.key:
-        return ""
-    return f"; whether it was done is not known: ask again with --key {shlex.quote(request.key)}"
+    return f"whether it was done is not known: ask again with --key {shlex.quote(request.key)}"
 
 
 def _certificate(error: aiohttp.ClientConnectorCertificateError) -> str:

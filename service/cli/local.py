@@ -485,7 +485,7 @@ async def _tell_demo(
     out.print(
         f"\n[bold]Open[/]\n  inbox      {base}/inbox\n  console    {base}/console  (token {token})"
         f"\n  analytics  {base}/console/analytics  (fills in a few seconds)"
-        f"\n  contract   {base}/api/openapi.yaml\n  metrics    {base}/metrics"
+        f"\n  contract   {base}/api/docs\n  metrics    {base}/metrics"
         f"\n\n[bold]Ask[/]\n  curl {auth} {base}/api/admin/jobs/status"
         f"\n  curl {auth} {base}/api/admin/jobs/history\n\nCtrl-C stops it.",
         highlight=False,

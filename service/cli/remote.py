@@ -17,7 +17,7 @@ from urllib.parse import quote
 from service import __version__
 from service.cli import look
 from service.cli.arguments import Where
-from service.cli.client import Client, Request, connected
+from service.cli.client import Client, Request, connected, unknown
 from service.cli.commands import Command
 from service.cli.exits import Exit, Stopped
 from service.cli.place import Place
@@ -39,7 +39,8 @@ async def carry_out(place: Place, command: Command, options: Namespace) -> Exit:
                 async for piece in client.pieces(asked):
                     _write(file, piece)
                 return Exit.DONE
-            answer, raw = await _asked(client, command, asked, options)
+            with _interrupted(asked):
+                answer, raw = await _asked(client, command, asked, options)
             with _expected():
                 _write(file, _shown(command, options, answer, raw, file))
     return Exit.DONE if command.well(answer) else Exit.FAILED
@@ -52,6 +53,8 @@ def request_of(command: Command, options: Namespace) -> Request:
         value = getattr(options, argument.dest, None)
         if value is not None and value != _LEFT_OUT:
             parts[argument.where][argument.field] = value
+    if options.json:
+        parts[Where.QUERY].pop("format", None)  # the API's own is JSON
     body = json.dumps(parts[Where.BODY]).encode() if parts[Where.BODY] else None
     if parts[Where.RAW]:
         body = _file(parts[Where.RAW]["file"])
@@ -91,14 +94,14 @@ async def _asked(client: Client, command: Command, asked: Request, options: Name
     """The answer, whole: with ``--all``, or a ``--limit`` beyond one page, the pages one after another."""
     raw = await client.ask(asked)
     answer = _read(raw)
-    if not command.pages or not {"data", "next"} <= answer.keys():
+    if not command.pages:
         return answer, raw
     wanted = None if options.all else getattr(options, "query_limit", None) or 0
-    rows, following = list(answer["data"]), answer["next"]
-    joined = False
-    while following is not None and (wanted is None or len(rows) < wanted):
-        page = _read(await client.ask(_next(command, asked, following, len(rows), wanted)))
-        rows, following, joined = rows + page["data"], page["next"], True
+    with _expected():
+        rows, following, joined = list(answer["data"]), answer["next"], False
+        while following is not None and (wanted is None or len(rows) < wanted):
+            page = _read(await client.ask(_next(command, asked, following, len(rows), wanted)))
+            rows, following, joined = rows + page["data"], page["next"], True
     whole = answer | {"data": rows, "next": following}
     return whole, _json(whole) if joined else raw
 
@@ -112,6 +115,17 @@ def _next(command: Command, asked: Request, following: Any, have: int, wanted: i
 def _read(raw: bytes) -> Any:
     with _expected():
         return dict(json.loads(raw))
+
+
+@contextlib.contextmanager
+def _interrupted(asked: Request) -> Iterator[None]:
+    """Who breaks off an act is told how to learn what became of it."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if asked.key:
+            sys.stderr.write(f"✗ interrupted; {unknown(asked)}\n")
+        raise
 
 
 @contextlib.contextmanager
@@ -135,7 +149,8 @@ def _json(value: Any) -> bytes:
 
 def streamed(command: Command, options: Namespace) -> bool:
     """Whether the answer goes through as it comes."""
-    return "*" in command.files or getattr(options, "query_format", None) in command.files
+    chosen = getattr(options, "query_format", None)
+    return "*" in command.files or (chosen in command.files and not options.json)
 
 
 def _fit_for(file: BinaryIO, options: Namespace) -> None:

@@ -38,6 +38,7 @@ class Console:
     trigger: TriggerLoop
     manager: JobManager
     outbox: Outbox
+    zone: ZoneInfo
 
     @property
     def origin(self) -> dict[str, str]:
@@ -117,5 +118,5 @@ async def console(world: World, **more: Any) -> AsyncIterator[Console]:
     )
     trigger = TriggerLoop(ledger, world.jobs, timings, zone, asyncio.Event(), use_crons=False)
     async with TestClient(TestServer(build_app(deps), host="127.0.0.1")) as client:
-        yield Console(client, world, ledger, runner, trigger, manager, outbox)
+        yield Console(client, world, ledger, runner, trigger, manager, outbox, zone)
     await manager.shutdown()

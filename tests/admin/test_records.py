@@ -164,3 +164,25 @@ async def test_a_profile_is_shown_as_it_was_made(given: Admin) -> None:
     stored = await given.pool.fetchval("SELECT figures FROM service.user_profile")
     assert (shown["userId"], shown["asOf"], shown["figures"]) == ("ann", "2026-03-09", stored)
     assert "bob" in (await ask(given, profile, status=404, id="bob"))["error"]
+
+
+async def test_what_did_not_change_is_not_sent_again(given: Admin) -> None:
+    values, analytics = [*usual(56), 20.0], "/api/admin/analytics"
+    await watch(given.pool, values)
+    await World(given.pool).live(user("ann"))
+    await given.pool.execute("INSERT INTO service.user_span VALUES ('ann', '2026-03-01', '2026-03-09')")
+    async with given.pool.acquire() as connection:
+        await habits.make_profiles(connection, ["ann"], date(2026, 3, 9))
+    changing = [f"{analytics}/anomalies", f"{analytics}/series", f"{analytics}/series/day.sessions"]
+    known = {}
+    for path in [*changing, "/api/admin/users/ann/profile", "/api/openapi.yaml"]:
+        first = await given.client.get(path, headers=VIEWER)
+        known[path] = VIEWER | {"If-None-Match": first.headers["ETag"]}
+        again = await given.client.get(path, headers=known[path])
+        assert (first.status, again.status, await again.read()) == (200, 304, b""), path
+        assert again.headers["ETag"] == first.headers["ETag"]
+        assert "no-store" not in first.headers["Cache-Control"]
+
+    await watch(given.pool, values + usual(60)[57:])
+
+    assert [(await given.client.get(path, headers=known[path])).status for path in changing] == [200] * 3

@@ -13,8 +13,13 @@ from service.cli.words import EXAMPLES, LOCAL, LOCAL_ONLY, SHARED
 from tests.admin.contract import contract, followed
 
 _METHODS = {"get", "post", "put", "patch", "delete"}
-_PAGES = {"/api/docs"}
-"""Pages for people, no operations."""
+_PAGES = {"text/html", "text/css", "text/javascript"}
+"""What browsers show: no answers."""
+
+
+def _is_page(operation: dict[str, Any]) -> bool:
+    shown = set(operation["responses"].get("200", {}).get("content", {}))
+    return bool(shown) and shown <= _PAGES
 
 
 def _operations() -> dict[str, tuple[str, str, dict[str, Any]]]:
@@ -26,9 +31,9 @@ def _operations() -> dict[str, tuple[str, str, dict[str, Any]]]:
             operation | {"parameters": item.get("parameters", []) + operation.get("parameters", [])},
         )
         for path, item in contract()["paths"].items()
-        if path.startswith("/api/") and path not in _PAGES
+        if path.startswith("/api/")
         for method, operation in item.items()
-        if method in _METHODS
+        if method in _METHODS and not _is_page(operation)
     }
 
 

@@ -70,22 +70,31 @@ async def _json(body: object, status: int = 200) -> web.Response:
     return web.json_response(body, status=status)
 
 
-def _error(status: int, sentence: str) -> Answer:
+def _answer(body: object, status: int = 200) -> Answer:
     async def answer(_request: web.Request) -> web.Response:
-        return await _json({"success": False, "error": sentence}, status)
+        return await _json(body, status)
 
     return answer
+
+
+def _error(status: int, sentence: str) -> Answer:
+    return _answer({"success": False, "error": sentence}, status)
 
 
 # ── Which service, which token ──────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_command_for_a_service_says_what_it_needs(typed: Typist) -> None:
+async def test_a_command_for_a_service_says_what_it_needs(
+    typed: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = await typed("runs", "list")
     assert told.code == 2
     assert told.err == "✗ runs list asks a running service: name it with --url, or set JOBS_URL\n"
     told = await typed("--url", "http://127.0.0.1:1", "serve")
     assert (told.code, told.err) == (2, "✗ serve works on this machine: leave --url out\n")
+    monkeypatch.setenv("JOBS_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("PORT", "x")
+    assert "PORT" in (await typed("check-config")).err
 
 
 @pytest.mark.parametrize(
@@ -148,6 +157,21 @@ async def test_a_refusal_is_the_sentence_of_the_service(typed: Typist, status: i
     async with answering(_error(status, "No,\nbecause \x1b[31mred")) as url:
         told = await typed("--url", url, *_RUN)
     assert (told.code, told.out, told.err) == (code, b"", "✗ No, because  [31mred\n")
+
+
+async def test_health_that_cannot_be_told_is_no_verdict(typed: Typist) -> None:
+    async with answering(_error(503, "The database cannot be reached now")) as url:
+        told = await typed("--url", url, "health")
+    assert (told.code, told.err) == (3, "✗ The database cannot be reached now\n")
+    check = {
+        "status": "unhealthy",
+        "timestamp": "2026-03-10T09:00:00Z",
+        "checks": {"mail": {"status": "error"}},
+    }
+    answer = check | {"success": False, "error": "unhealthy", "data": check}
+    async with answering(_answer(answer, 503)) as url:
+        told = await typed("--url", url, "health")
+    assert (told.code, told.lines[0], told.err) == (1, "The service is unhealthy.", "")
 
 
 # ── On the way ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -275,7 +299,7 @@ async def test_a_run_is_watched_over_a_stream_that_breaks_off(
     typed: Typist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.cli.remote._PAUSE", 0)
-    states = ["running", "failed"]
+    states = ["pending", "running", "failed"]
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -285,12 +309,14 @@ async def test_a_run_is_watched_over_a_stream_that_breaks_off(
         whole = _event("end" if state == "failed" else "progress", _LIVE | {"state": state})
         await response.write(whole[:20])
         await response.write(whole[20:])
+        if state == "pending" and request.transport:
+            request.transport.close()  # what was written still goes out
         return response
 
     async with answering(answer) as url:
         told = await typed("--url", url, "runs", "watch", "7")
     assert told.code == 1
-    assert told.lines == ["running: 10 of 20 done (50 %)", "failed: 10 of 20 done (50 %)"]
+    assert told.lines == [f"{state}: 10 of 20 done (50 %)" for state in ("pending", "running", "failed")]
     async with answering(_error(404, "Unknown run")) as url:
         told = await typed("--url", url, "runs", "watch", "9")
     assert (told.code, told.err) == (1, "✗ Unknown run\n")
@@ -321,6 +347,24 @@ async def test_ctrl_c_ends_a_watch_quietly() -> None:
         assert await process.communicate() == (b"", b"")
         over.set()
     assert process.returncode == 130
+
+
+async def test_whoever_breaks_off_an_act_learns_its_key() -> None:
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        begun.set()
+        await over.wait()
+        return web.Response()
+
+    async with answering(answer) as url, asyncio.timeout(60):
+        process = await _process("--url", url, *_RUN, "--key", "mine")
+        await begun.wait()
+        process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+        over.set()
+    assert (out, process.returncode) == (b"", 130)
+    assert err.decode() == ("✗ interrupted; whether it was done is not known: ask again with --key mine\n")
 
 
 async def test_a_reader_that_has_seen_enough_ends_a_listing_quietly() -> None:
