@@ -22,7 +22,7 @@ from aiohttp import web
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
 from service import __version__
-from service.admin import AdminDeps, build_app
+from service.admin import AdminDeps, build_app, patience
 from service.clock import Clock, SystemClock
 from service.demo import inbox, sample
 from service.domain.dashboard import Kind
@@ -552,7 +552,8 @@ async def _paused(outbox: Outbox) -> dict[str, datetime]:
 async def listen(service: Service, *, inbox_page: bool = False) -> web.AppRunner:
     """Open the HTTP port. Raises ConfigurationError when it is taken."""
     settings = service.settings
-    http = web.AppRunner(await service.web_app(inbox_page=inbox_page), access_log=None)
+    app = await service.web_app(inbox_page=inbox_page)
+    http = web.AppRunner(app, access_log=None, keepalive_timeout=patience.HEAD)
     await http.setup()
     try:
         await web.TCPSite(http, settings.host, settings.port).start()

@@ -106,21 +106,35 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def failure(request: web.Request, problem: Exception) -> tuple[int, str]:
     """The status and the sentence for what went wrong; details of the unexpected stay in the log."""
+    if told := _of_the_caller(request, problem) or _of_the_database(request, problem):
+        return told
+    if status := _STATUS.get(type(problem)):
+        return status, str(problem)
+    log.error("admin_error", path=route_of(request), exc_info=problem)
+    return 500, "Internal error; the log has the details"
+
+
+def _of_the_caller(request: web.Request, problem: Exception) -> tuple[int, str] | None:
     match problem:
         case Refused():
             return problem.status, str(problem)
         case web.HTTPException():
             return problem.status, problem.reason
-    if status := _STATUS.get(type(problem)):
-        return status, str(problem)
+        case web.RequestPayloadError():
+            return 400, "The body cannot be read: it is not what its headers say"
+        case ConnectionError() if request.transport is None:
+            return 400, "The connection was lost"  # nobody hears it
+    return None
+
+
+def _of_the_database(request: web.Request, problem: Exception) -> tuple[int, str] | None:
     if isinstance(problem, _NO_TEXT):
         # Nobody's id holds one; anywhere else it is a mistake.
         return (404, "Not Found") if "\0" in request.path else (400, "A text must not hold a NUL character")
     if isinstance(problem, _DATABASE):
         log.warning("admin_unavailable", path=route_of(request), error=type(problem).__name__)
         return 503, "The database cannot be reached now; try again soon"
-    log.error("admin_error", path=route_of(request), exc_info=problem)
-    return 500, "Internal error; the log has the details"
+    return None
 
 
 def route_of(request: web.Request) -> str:

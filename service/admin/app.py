@@ -37,6 +37,7 @@ from service.admin.access import auth, errors, headers
 from service.admin.body import MAX_BODY
 from service.admin.deps import DEPS, AdminDeps
 from service.admin.metrics import timing
+from service.admin.patience import punctual
 
 _MODULES = (
     analytics,
@@ -74,7 +75,7 @@ _IN_STEPS = 2
 def build_app(deps: AdminDeps) -> web.Application:
     """An application with every route of openapi.yaml, the pages of the recipients and the console."""
     app = web.Application(
-        middlewares=[timing, headers, errors, auth, console.guard], client_max_size=MAX_BODY
+        middlewares=[timing, headers, errors, punctual, auth, console.guard], client_max_size=MAX_BODY
     )
     app[DEPS] = deps
     app[probes.READY] = probes.readiness_of(deps)

@@ -1,12 +1,13 @@
 """Reading what callers send: strictly, and with a sentence for what is wrong."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import MAXYEAR, date, datetime
 from typing import Annotated, TypeVar
 
 import asyncpg
 from aiohttp import web
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from aiohttp.http_exceptions import HttpProcessingError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from service.admin.access import Refused
@@ -15,6 +16,16 @@ from service.errors import BadRequest
 MAX_BODY = 64 * 1024
 """Bytes; more is answered with 413."""
 _LARGEST_ID = 2**63 - 1
+
+
+def _reachable(at: datetime) -> datetime:
+    if not 1 < at.year < MAXYEAR:
+        raise ValueError("must lie between the years 2 and 9998")
+    return at
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_reachable)]
+"""An instant that has a place in every zone."""
 
 
 class Body(BaseModel):
@@ -34,7 +45,7 @@ class RunBody(JobRef):
     """POST /api/admin/jobs/run."""
 
     dry_run: bool = Field(default=False, strict=True)
-    as_of: AwareDatetime | None = None
+    as_of: Moment | None = None
     user_id: str | None = Field(default=None, min_length=1, max_length=200, strict=True)
     force: bool = Field(default=False, strict=True)
     confirm: bool = Field(default=False, strict=True)
@@ -45,7 +56,7 @@ class PreviewBody(JobRef):
     """POST /api/admin/preview."""
 
     user_id: str | None = Field(default=None, min_length=1, max_length=200, strict=True)
-    at: AwareDatetime | None = None
+    at: Moment | None = None
     variant: str | None = Field(default=None, min_length=1, max_length=50, strict=True)
     locale: str | None = Field(default=None, min_length=2, max_length=35, strict=True)
 
@@ -72,7 +83,7 @@ class PauseBody(Body):
     """POST …/pause."""
 
     reason: str = Field(default="", max_length=500, strict=True)
-    until: AwareDatetime | None = None
+    until: Moment | None = None
 
 
 class BackfillBody(Body):
@@ -129,7 +140,7 @@ async def form(request: web.Request) -> dict[str, str]:
     """The fields of a form, the first of each name; 400 for a body that is none. Files are left aside."""
     try:
         sent = await request.post()
-    except (ValueError, LookupError) as problem:
+    except (ValueError, LookupError, RuntimeError, HttpProcessingError) as problem:
         raise Refused(400, "The form cannot be read: its body is not what its Content-Type says") from problem
     return {name: value for name, value in reversed([*sent.items()]) if isinstance(value, str)}
 
@@ -174,6 +185,11 @@ def one_of(request: web.Request, name: str, allowed: frozenset[str]) -> str | No
     if word is not None and word not in allowed:
         raise Refused(400, f"{name} must be one of {', '.join(sorted(allowed))}")
     return word
+
+
+def instant(text: str) -> datetime:
+    """A time. Raises ValueError for what is none, or has no place in some zone."""
+    return _reachable(datetime.fromisoformat(text))
 
 
 def day(name: str, text: str) -> date:

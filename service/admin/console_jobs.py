@@ -191,7 +191,7 @@ def moment_of(what: str, text: str) -> datetime | None:
     if not text:
         return None
     try:
-        at = datetime.fromisoformat(text)
+        at = body.instant(text)
     except ValueError:
         raise BadRequest(f"{what} is not a time; use one like 2026-03-10T09:00") from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -147,7 +147,7 @@ def _before(text: str) -> datetime | None:
     if not text:
         return None
     try:
-        at = datetime.fromisoformat(text)
+        at = body.instant(text)
     except ValueError:
         raise BadRequest("before is not a time; follow the link to older entries") from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)

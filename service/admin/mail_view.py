@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
+from service.admin import body
 from service.errors import BadRequest
 from service.mail.samples import SAMPLES, Sample
 from service.mail.words import LANGUAGES
@@ -53,7 +54,7 @@ class View:
         if not self.at:
             return None
         try:
-            at = datetime.fromisoformat(self.at)
+            at = body.instant(self.at)
         except ValueError:
             raise BadRequest("The moment is not a time; use 2026-03-10T09:00") from None
         return at if at.tzinfo else at.replace(tzinfo=UTC)

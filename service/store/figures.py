@@ -74,9 +74,9 @@ def period_of(statistic: Statistic, named: str) -> datetime:
     remedy = "2026-03-08T06:00Z" if statistic is Statistic.BEHAVIOUR else "2026-03-01"
     try:
         at = datetime.fromisoformat(named)
-    except ValueError:
+        at = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
+    except (ValueError, OverflowError):
         raise BadRequest(f"period {named!r} is not a time; use one like {remedy}") from None
-    at = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
     begin = CALENDARS[statistic].begin(at)
     if begin != at:
         why = _BEGINS.get(statistic, "it begins earlier")
