@@ -133,11 +133,12 @@ def _expected() -> Iterator[None]:
     """An answer of something else, or of another version, is told as that."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError):
-        sentence = (
-            "the answer is not as this service gives it: is --url right, and as new as this command line?"
-        )
-        raise Stopped(sentence, Exit.FAILED) from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Stopped(
+            f"the answer is not as this command line knows it ({type(error).__name__}: {error}):"
+            " is --url right, and is the service of this version?",
+            Exit.FAILED,
+        ) from None
 
 
 def _json(value: Any) -> bytes:

@@ -1,7 +1,9 @@
 """Every command against a running service: a process of its own, with people, runs and messages."""
 
 import asyncio
+import contextlib
 import json
+import secrets
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -74,27 +76,31 @@ async def dashboard(postgres: str) -> AsyncIterator[str]:
 async def shell(
     tmp_path: Path, dsn: str, dashboard: str, monkeypatch: pytest.MonkeyPatch, typed: Typist
 ) -> AsyncIterator[Shell]:
-    async with process_of(
-        tmp_path / "data", "serve", DATABASE_URL=dsn, DASHBOARD_URL=dashboard, ADMIN_TOKEN="the-admin",
-        BOUNCE_ADDRESS="bounce@example.org", BOUNCE_SECRET="0123456789abcdef",
-        JOB_SCHEDULES=_SCHEDULES,
-    ) as (_, url):  # fmt: skip
-        await _up(url)
-        monkeypatch.setenv("JOBS_URL", url)
-        monkeypatch.setenv("JOBS_TOKEN", "the-admin")
-        yield Shell(typed)
+    token, settings = secrets.token_hex(8), {"DATABASE_URL": dsn, "DASHBOARD_URL": dashboard}
+    for _ in range(3):  # a free port may be taken by the time that the service takes it
+        async with process_of(
+            tmp_path / "data", "serve", ADMIN_TOKEN=token, JOB_SCHEDULES=_SCHEDULES,
+            BOUNCE_ADDRESS="bounce@example.org", BOUNCE_SECRET="0123456789abcdef", **settings,
+        ) as (process, url):  # fmt: skip
+            if await _up(process, url, token):
+                monkeypatch.setenv("JOBS_URL", url)
+                monkeypatch.setenv("JOBS_TOKEN", token)
+                yield Shell(typed)
+                return
+    pytest.fail((tmp_path / "stderr").read_text())
 
 
-async def _up(url: str) -> None:
-    async with asyncio.timeout(90), aiohttp.ClientSession() as http:
-        while True:
-            try:
-                async with http.get(f"{url}/readyz") as answer:
-                    if answer.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
+async def _up(process: asyncio.subprocess.Process, url: str, token: str) -> bool:
+    """Wait until the service answers, it and nothing else on its port; False: it has ended."""
+    status, bearer = f"{url}/api/admin/jobs/status", {"Authorization": f"Bearer {token}"}
+    async with asyncio.timeout(90), aiohttp.ClientSession(headers=bearer) as http:
+        while process.returncode is None:
+            with contextlib.suppress(aiohttp.ClientError, ValueError):
+                async with http.get(status) as answer:
+                    if (await answer.json()).get("isInitialized"):
+                        return True
             await asyncio.sleep(0.05)
+    return False
 
 
 async def test_every_command_does_what_its_operation_does(
