@@ -108,6 +108,9 @@ class NoDatabase:
     async def fetch(self, *_: Any) -> list[Any]:
         return []
 
+    async def progress(self, *_: Any) -> None:
+        return None
+
 
 def our_pages() -> TestServer:
     """The pages behind the links in the mails and those of the console, on this machine."""

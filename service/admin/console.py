@@ -42,8 +42,8 @@ SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
 
 _COOKIE = "console"
 _SIGN_IN, _SIGN_OUT, _STYLE = "/console/sign-in", "/console/sign-out", "/console/console.css"
-_CHARTS = "/console/charts.js"
-_PUBLIC = {_SIGN_IN, _STYLE, _CHARTS}
+_CHARTS, _WATCH = "/console/charts.js", "/console/watch.js"
+_PUBLIC = {_SIGN_IN, _STYLE, _CHARTS, _WATCH}
 _BACK = re.compile(r"/console(?:[/?][!-~]*)?")
 _LOCAL_FORM_TOKEN = secrets.token_hex(32)
 _POLICY = (
@@ -197,10 +197,20 @@ async def stylesheet(_request: web.Request) -> web.Response:
 
 
 @routes.get(_CHARTS)
-async def script(_request: web.Request) -> web.Response:
+async def charts_script(_request: web.Request) -> web.Response:
     """Draws charts with a cursor; the same for everybody."""
+    return _script("charts.js")
+
+
+@routes.get(_WATCH)
+async def watch_script(_request: web.Request) -> web.Response:
+    """Says so while what is watched cannot be reached; the same for everybody."""
+    return _script("watch.js")
+
+
+def _script(name: str) -> web.Response:
     return web.Response(
-        text=(PAGES / "console/charts.js").read_text("utf-8"),
+        text=(PAGES / "console" / name).read_text("utf-8"),
         content_type="text/javascript",
         headers={"Cache-Control": "public, max-age=3600"},
     )

@@ -10,7 +10,8 @@ import sys
 from itertools import takewhile
 
 from service.cli.exits import INTERRUPTED, Exit, Stopped
-from service.cli.place import Place, given
+from service.cli.look import clean
+from service.cli.place import Named, given
 from service.cli.words import LOCAL_ONLY, SHARED
 
 __all__ = ["Exit", "main"]
@@ -21,14 +22,14 @@ _PIPE_CLOSED = 141
 def main(arguments: list[str] | None = None) -> int:
     """Parse, carry out, and turn every expected error into one clear line."""
     try:
-        place, rest, named = given(sys.argv[1:] if arguments is None else arguments)
-        if _here(rest, place, named=named):
+        named, rest = given(sys.argv[1:] if arguments is None else arguments)
+        if _here(rest, named):
             from service.cli import local  # noqa: PLC0415 — opens the whole house
 
             return local.main(rest)
-        return _remote(place, rest)
+        return _remote(named, rest)
     except Stopped as stopped:
-        sys.stderr.write(f"✗ {stopped}\n")
+        sys.stderr.write(f"✗ {clean(str(stopped))}\n")
         return int(stopped.code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -37,27 +38,28 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _here(arguments: list[str], place: Place | None, *, named: bool) -> bool:
+def _here(arguments: list[str], named: Named) -> bool:
     """Whether the words mean this machine. Raises Stopped where they cannot be meant for a service."""
     words = list(takewhile(lambda word: not word.startswith("-"), arguments))
     if not words:
         return False
     if words[0] in LOCAL_ONLY:
-        if named:
+        if named.url and named.by == "--url":
             raise Stopped(f"{words[0]} works on this machine: leave --url out", Exit.WRONG_USE)
         return True
-    return place is None and (words[0] in SHARED or " ".join(words[:2]) in SHARED)
+    return not named.url and (words[0] in SHARED or " ".join(words[:2]) in SHARED)
 
 
-def _remote(place: Place | None, arguments: list[str]) -> int:
+def _remote(named: Named, arguments: list[str]) -> int:
     from service.cli.parser import parser  # noqa: PLC0415 — the other half does not need it
 
     options = parser().parse_args(_sent_as_test(arguments))
-    if place is None:
+    if not named.url:
         raise Stopped(
             f"{options.command.words} asks a running service: name it with --url, or set JOBS_URL",
             Exit.WRONG_USE,
         )
+    place = named.place()
     from service.cli.remote import carry_out  # noqa: PLC0415 — not for a wrong word
 
     return int(asyncio.run(carry_out(place, options.command, options)))

@@ -22,14 +22,22 @@ class Place:
     token_from: str = ""
 
 
-def given(
-    arguments: Sequence[str], environ: Mapping[str, str] | None = None
-) -> tuple[Place | None, list[str], bool]:
-    """The service that is meant, the other words, and whether it was named on the command line itself.
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Which service was named, not yet looked at. ``url`` is empty where this machine is meant."""
 
-    None: this machine's own configuration is used. Raises Stopped.
-    """
-    source = os.environ if environ is None else environ
+    url: str
+    by: str
+    """``--url`` or ``JOBS_URL``."""
+    token_file: Path | None
+
+    def place(self) -> Place:
+        """The service with its token. Raises Stopped."""
+        return Place(address(self.url, self.by), *_token(self.token_file, os.environ))
+
+
+def given(arguments: Sequence[str]) -> tuple[Named, list[str]]:
+    """The service that is named, and the other words. Raises Stopped."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--url", default=None)
     parser.add_argument("--token-file", type=Path, default=None)
@@ -42,24 +50,22 @@ def given(
         known, rest = parser.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
         raise Stopped(f"{error.argument_name}: {error.message}", Exit.WRONG_USE) from None
-    url = source.get("JOBS_URL", "") if known.url is None else known.url
-    if not url:
-        return None, rest, False
-    token, where = _token(known.token_file, source)
-    return Place(address(url), token, where), rest, known.url is not None
+    if known.url is None:
+        return Named(os.environ.get("JOBS_URL", ""), "JOBS_URL", known.token_file), rest
+    return Named(known.url, "--url", known.token_file), rest
 
 
-def address(url: str) -> str:
+def address(url: str, by: str) -> str:
     """The base of the service's addresses. Raises Stopped for what cannot be one."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise Stopped(
-            f"--url {url!r} is not an address; use one like https://jobs.example.org", Exit.WRONG_USE
+            f"{by} {url!r} is not an address; use one like https://jobs.example.org", Exit.WRONG_USE
         )
     if parts.username or parts.password:
-        raise Stopped("--url holds a name or password; the token comes from JOBS_TOKEN", Exit.WRONG_USE)
+        raise Stopped(f"{by} holds a name or password; the token comes from JOBS_TOKEN", Exit.WRONG_USE)
     if parts.query or parts.fragment:
-        raise Stopped(f"--url {url!r} ends in a query; name the service's own address", Exit.WRONG_USE)
+        raise Stopped(f"{by} {url!r} ends in a query; name the service's own address", Exit.WRONG_USE)
     return url.rstrip("/")
 
 

@@ -53,6 +53,8 @@ def request_of(command: Command, options: Namespace) -> Request:
         value = getattr(options, argument.dest, None)
         if value is not None and value != _LEFT_OUT:
             parts[argument.where][argument.field] = value
+    if options.json:
+        parts[Where.QUERY].pop("format", None)  # the API's own is JSON
     body = json.dumps(parts[Where.BODY]).encode() if parts[Where.BODY] else None
     if parts[Where.RAW]:
         body = _file(parts[Where.RAW]["file"])
@@ -92,14 +94,14 @@ async def _asked(client: Client, command: Command, asked: Request, options: Name
     """The answer, whole: with ``--all``, or a ``--limit`` beyond one page, the pages one after another."""
     raw = await client.ask(asked)
     answer = _read(raw)
-    if not command.pages or not {"data", "next"} <= answer.keys():
+    if not command.pages:
         return answer, raw
     wanted = None if options.all else getattr(options, "query_limit", None) or 0
-    rows, following = list(answer["data"]), answer["next"]
-    joined = False
-    while following is not None and (wanted is None or len(rows) < wanted):
-        page = _read(await client.ask(_next(command, asked, following, len(rows), wanted)))
-        rows, following, joined = rows + page["data"], page["next"], True
+    with _expected():
+        rows, following, joined = list(answer["data"]), answer["next"], False
+        while following is not None and (wanted is None or len(rows) < wanted):
+            page = _read(await client.ask(_next(command, asked, following, len(rows), wanted)))
+            rows, following, joined = rows + page["data"], page["next"], True
     whole = answer | {"data": rows, "next": following}
     return whole, _json(whole) if joined else raw
 
@@ -131,11 +133,12 @@ def _expected() -> Iterator[None]:
     """An answer of something else, or of another version, is told as that."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError):
-        sentence = (
-            "the answer is not as this service gives it: is --url right, and as new as this command line?"
-        )
-        raise Stopped(sentence, Exit.FAILED) from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Stopped(
+            f"the answer is not as this command line knows it ({type(error).__name__}: {error}):"
+            " is --url right, and is the service of this version?",
+            Exit.FAILED,
+        ) from None
 
 
 def _json(value: Any) -> bytes:
@@ -147,7 +150,8 @@ def _json(value: Any) -> bytes:
 
 def streamed(command: Command, options: Namespace) -> bool:
     """Whether the answer goes through as it comes."""
-    return "*" in command.files or getattr(options, "query_format", None) in command.files
+    chosen = getattr(options, "query_format", None)
+    return "*" in command.files or (chosen in command.files and not options.json)
 
 
 def _fit_for(file: BinaryIO, options: Namespace) -> None:

@@ -90,8 +90,8 @@ async def test_the_page_watches_by_a_script_of_ours_only(world: World) -> None:
         policy
     )
     assert "unsafe" not in " ".join(policy)
-    assert scripts == ["/assets/htmx.min.js", "/assets/htmx-sse.js"]
-    assert page.count("<script") == 2
+    assert scripts == ["/assets/htmx.min.js", "/assets/htmx-sse.js", "/console/watch.js"]
+    assert page.count("<script") == 3
     assert "&#34;allowEval&#34;: false" in page
     assert '<noscript><meta http-equiv="refresh" content="60"></noscript>' in page
 

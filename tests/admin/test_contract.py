@@ -1,5 +1,6 @@
 """openapi.yaml says exactly what is served, and what is served says what openapi.yaml does."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
@@ -9,7 +10,7 @@ from openapi_spec_validator import validate
 
 from service.admin.probes import CONTRACT
 from service.domain.run import Trigger
-from tests.admin.contract import followed
+from tests.admin.contract import contract, followed
 from tests.admin.given import ADMIN, Admin, admin, delivery
 
 _JOB = {"jobType": "reminder", "jobName": "goalDeadlines"}
@@ -116,3 +117,32 @@ async def test_every_answer_has_the_shape_that_the_contract_promises(pool: async
         for page in ("u", "preferences"):
             await ask("GET", f"/{page}/{{token}}", 200, f"/{page}/t")
             await ask("POST", f"/{page}/{{token}}", 200, f"/{page}/t")
+
+
+def _told() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Where something is described by a schema, the status (empty: it is sent), and the description."""
+    for path, item in contract()["paths"].items():
+        for method in item.keys() & {"get", "post", "delete"}:
+            where, told = f"{method.upper()} {path}", item[method]
+            for kind, content in followed(told.get("requestBody", {})).get("content", {}).items():
+                yield f"{where} {kind}", "", content
+            for one in [*item.get("parameters", []), *told.get("parameters", [])]:
+                yield f"{where} {followed(one)['name']}", "", followed(one)
+            for status, answer in told["responses"].items():
+                for kind, content in followed(answer).get("content", {}).items():
+                    if kind == "text/event-stream":
+                        continue  # its schema is that of an event
+                    yield f"{where} {status} {kind}", status, content
+
+
+def test_every_error_has_an_example_and_every_example_is_what_its_schema_says() -> None:
+    wrong = []
+    for where, status, told in _told():
+        examples = [one["value"] for one in told.get("examples", {}).values()]
+        examples += [told["example"]] if "example" in told else []
+        if where.endswith("/json") and status >= "400" and not examples:
+            wrong.append(f"{where}: no example")
+        schema = {**told["schema"], "components": contract()["components"]}
+        for example in examples:
+            wrong += [f"{where}: {e.message}" for e in Draft202012Validator(schema).iter_errors(example)]
+    assert not wrong, "\n".join(wrong)

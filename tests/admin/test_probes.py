@@ -1,16 +1,22 @@
 """Probes answer in time, also while the database hangs: not refuses, which is easy, but keeps silent."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 import pytest
+from aiohttp import ClientResponse
 
 from service.admin.patience import Patience
 from service.store.database import open_pool
-from tests.admin.given import admin
+from tests.admin.given import ADMIN, Admin, admin
+from tests.given import GOALS, World, goal, user
+from tests.process import until
 
 
 class Line:
@@ -97,6 +103,98 @@ async def test_readiness_and_metrics_answer_while_the_database_keeps_silent(dsn:
         async with asyncio.timeout(60):
             while (await given.client.get("/readyz")).status != 200:
                 pass
+
+
+async def _probes(given: Admin) -> dict[str, int]:
+    return {path: (await given.client.get(path)).status for path in ("/livez", "/startupz", "/readyz")}
+
+
+@asynccontextmanager
+async def _asking(given: Admin, times: int = 8) -> AsyncIterator[list[asyncio.Task[ClientResponse]]]:
+    """More requests than the pool has connections."""
+    asked = [
+        asyncio.create_task(given.client.get("/api/admin/jobs/status", headers=ADMIN)) for _ in range(times)
+    ]
+    try:
+        yield asked
+    finally:
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def test_probes_answer_while_others_hang_on_a_silent_database(dsn: str) -> None:
+    async with line_to(dsn) as (line, pool), admin(pool) as given:
+        line.fall_silent()
+        async with _asking(given) as hanging:
+            async with asyncio.timeout(60):
+                found = await _probes(given)
+                again = await asyncio.gather(*(_probes(given) for _ in range(20)))
+            over = [one.done() for one in hanging]
+            line.speak()
+            answers = await asyncio.gather(*hanging)
+
+        assert found == {"/livez": 200, "/startupz": 200, "/readyz": 503}
+        assert all(one == found for one in again)
+        assert not any(over)
+        assert {one.status for one in answers} == {200}
+
+
+async def test_probes_answer_while_every_connection_waits_for_a_lock(dsn: str) -> None:
+    pool = await open_pool(dsn, min_size=3, max_size=3)
+    async with admin(pool) as given:
+        locking = await asyncpg.connect(dsn)
+        async with locking.transaction():
+            await locking.execute("SAVEPOINT held; LOCK TABLE service.job_def")
+            async with asyncio.timeout(60), _asking(given) as hanging:
+                while pool.get_idle_size():
+                    await asyncio.sleep(0.01)
+                found = await _probes(given)
+                again = await asyncio.gather(*(_probes(given) for _ in range(20)))
+                over = [one.done() for one in hanging]
+                await locking.execute("ROLLBACK TO SAVEPOINT held")
+                answers = await asyncio.gather(*hanging)
+        await locking.close()
+        async with asyncio.timeout(60):
+            while (await given.client.get("/readyz")).status != 200:
+                pass
+    await pool.close()
+
+    assert found == {"/livez": 200, "/startupz": 200, "/readyz": 503}
+    assert all(one == found for one in again)
+    assert not any(over)
+    assert {one.status for one in answers} == {200}
+
+
+async def test_probes_answer_while_the_service_works_as_fast_as_it_can(pool: asyncpg.Pool) -> None:
+    world = World(pool)
+    await world.at("2026-03-10T08:00:00Z")
+    names = [f"u{n:04d}" for n in range(3000)]
+    await world.live(*map(user, names), *(goal(f"g-{n}", n, "2026-03-11") for n in names))
+    runner, stop, done = await world.runner(), asyncio.Event(), Counter[str]()
+
+    async def repeat(what: str, work: Callable[[], Awaitable[Any]]) -> None:
+        while not stop.is_set():
+            await work()
+            done[what] += 1
+
+    async with admin(pool) as given, asyncio.TaskGroup() as load:
+        load.create_task(repeat("runs", lambda: runner.run_manual(GOALS, dry_run=True)))
+        for _ in range(8):
+            ask = partial(given.client.get, "/api/admin/jobs/status", headers=ADMIN)
+            load.create_task(repeat("answers", ask))
+        await until(lambda: bool(done["runs"] and done["answers"]))
+        found, within = [], []
+        for _ in range(20):
+            runs = done["runs"]
+            found.append(await _probes(given))
+            within.append(done["runs"] == runs)
+        stop.set()
+
+    assert all(set(one.values()) == {200} for one in found)
+    assert (
+        sum(within) >= 10
+    )  # the run that was under way when they were asked still was when they had answered
 
 
 def counted(answers: list[Awaitable[int]]) -> tuple[list[int], Callable[[], Awaitable[int]]]:

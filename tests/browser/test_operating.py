@@ -164,6 +164,29 @@ async def test_the_overview_looks_again_and_the_focus_stays(browser: Browser, gi
         assert await faults(page) == []
 
 
+async def test_a_page_says_so_when_it_can_no_longer_look(browser: Browser, given: Console) -> None:
+    run = await given.manager.run_job("reminder", "goalDeadlines", wait=False)
+    async with visit(browser, given.client.server) as seen:
+        page, again = seen.page, "document.dispatchEvent(new Event('visibilitychange'))"
+        await sign_in(seen)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("All is well")
+        await page.route("**/console", lambda route: route.abort())
+        await page.evaluate(again)
+        await expect(page.get_by_role("alert")).to_contain_text("cannot be reached now")
+        await page.unroute("**/console")
+        await page.evaluate(again)
+        await expect(page.get_by_role("alert")).to_be_hidden()
+
+        await page.route("**/events", lambda route: route.fulfill(status=503))
+        await seen.open(f"/console/runs/{run.run_id}")
+        await expect(page.get_by_role("alert")).to_contain_text("cannot be reached now")
+        await page.unroute("**/events")
+        await expect(page.get_by_role("alert")).to_be_hidden(timeout=60_000)
+        assert await given.runner.run_one()
+        await expect(page.get_by_role("status")).to_contain_text("succeeded", timeout=60_000)
+        seen.complaints.clear()  # the browser's own words about what it could not load
+
+
 async def test_without_scripts_everything_works(browser: Browser, given: Console) -> None:
     async with visit(browser, given.client.server, java_script_enabled=False) as seen:
         await sign_in(seen)

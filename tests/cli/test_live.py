@@ -1,7 +1,9 @@
 """Every command against a running service: a process of its own, with people, runs and messages."""
 
 import asyncio
+import contextlib
 import json
+import secrets
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -19,6 +21,9 @@ from tests.conftest import with_database
 from tests.process import process_of
 
 _TODAY = datetime.now(UTC).date()
+_TYPED = ("goalDeadlines", "dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBehavior")
+"""Jobs that run when they are told to, and not by their clocks in the midst of a test."""
+_SCHEDULES = json.dumps(dict.fromkeys(_TYPED, "0 0 29 2 *"))
 _SINCE = str(_TODAY - timedelta(days=20))
 
 
@@ -71,26 +76,31 @@ async def dashboard(postgres: str) -> AsyncIterator[str]:
 async def shell(
     tmp_path: Path, dsn: str, dashboard: str, monkeypatch: pytest.MonkeyPatch, typed: Typist
 ) -> AsyncIterator[Shell]:
-    async with process_of(
-        tmp_path / "data", "serve", DATABASE_URL=dsn, DASHBOARD_URL=dashboard, ADMIN_TOKEN="the-admin",
-        BOUNCE_ADDRESS="bounce@example.org", BOUNCE_SECRET="0123456789abcdef",
-    ) as (_, url):  # fmt: skip
-        await _up(url)
-        monkeypatch.setenv("JOBS_URL", url)
-        monkeypatch.setenv("JOBS_TOKEN", "the-admin")
-        yield Shell(typed)
+    token, settings = secrets.token_hex(8), {"DATABASE_URL": dsn, "DASHBOARD_URL": dashboard}
+    for _ in range(3):  # a free port may be taken by the time that the service takes it
+        async with process_of(
+            tmp_path / "data", "serve", ADMIN_TOKEN=token, JOB_SCHEDULES=_SCHEDULES,
+            BOUNCE_ADDRESS="bounce@example.org", BOUNCE_SECRET="0123456789abcdef", **settings,
+        ) as (process, url):  # fmt: skip
+            if await _up(process, url, token):
+                monkeypatch.setenv("JOBS_URL", url)
+                monkeypatch.setenv("JOBS_TOKEN", token)
+                yield Shell(typed)
+                return
+    pytest.fail((tmp_path / "stderr").read_text())
 
 
-async def _up(url: str) -> None:
-    async with asyncio.timeout(90), aiohttp.ClientSession() as http:
-        while True:
-            try:
-                async with http.get(f"{url}/readyz") as answer:
-                    if answer.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
+async def _up(process: asyncio.subprocess.Process, url: str, token: str) -> bool:
+    """Wait until the service answers, it and nothing else on its port; False: it has ended."""
+    status, bearer = f"{url}/api/admin/jobs/status", {"Authorization": f"Bearer {token}"}
+    async with asyncio.timeout(90), aiohttp.ClientSession(headers=bearer) as http:
+        while process.returncode is None:
+            with contextlib.suppress(aiohttp.ClientError, ValueError):
+                async with http.get(status) as answer:
+                    if (await answer.json()).get("isInitialized"):
+                        return True
             await asyncio.sleep(0.05)
+    return False
 
 
 async def test_every_command_does_what_its_operation_does(
@@ -107,14 +117,14 @@ async def _jobs(shell: Shell) -> None:
     goals = ("reminder", "goalDeadlines")
     dry = await shell.facts("run", *goals, "--dry-run")
     assert dry["state"] == "succeeded"
-    for statistic in ("dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBehavior"):
+    for statistic in _TYPED[1:]:
         await shell("run", "analytics", statistic)
     run = (await shell.facts("run", *goals))["run"]
     listed = await shell.rows("jobs")
     assert {row["name"]: row["last run"] for row in listed}["goalDeadlines"] == "succeeded"
     assert (await shell("health")).startswith("The service is healthy.\n")
     assert "12 jobs are active in 2 types." in await shell("statistics")
-    assert (await shell.rows("runs", "list", "--type", "reminder", "--limit", "1"))[0]["id"] == run
+    assert (await shell.rows("runs", "list", "--type", "reminder", "--name", "goalDeadlines"))[0]["id"] == run
     shown = await shell("runs", "show", run)
     assert f"run\t{run}\n" in shown
     assert "\n# Attempts\nprocess\t" in shown
@@ -167,9 +177,8 @@ async def _messages(shell: Shell, pool: asyncpg.Pool, tmp_path: Path) -> None:
     (tmp_path / "report.eml").write_text("From: a@example.org\n\nIt came back.\n")
     assert (await shell.facts("bounce", str(tmp_path / "report.eml")))["understood as"] == "ignored"
     assert "An upper bound" in await shell("forecast", "--days", "1")
-    assert (await shell.facts("forecast", "--job", "goalDeadlines", "--exact"))["job"].endswith(
-        "goalDeadlines"
-    )
+    exact = await shell.facts("forecast", "--job", "dailyCheck", "--exact")
+    assert exact["job"] == "reminder.dailyCheck"
     await pool.execute("INSERT INTO service.alert (name, detail) VALUES ('lateness', 'for two hours')")
     assert (await shell.rows("alerts", "--open"))[0]["alert"] == "lateness"
 
@@ -178,7 +187,7 @@ async def _people(shell: Shell, pool: asyncpg.Pool, tmp_path: Path) -> None:
     user = await pool.fetchval(
         "SELECT user_id FROM service.user_profile AS p JOIN service.notification USING (user_id) LIMIT 1"
     )
-    assert (await shell("explain", "goalDeadlines", "--user", user)).count("\n# Rules for ") == 2
+    assert (await shell("explain", "dailyCheck", "--user", user)).count("\n# Rules for ") >= 1
     assert (await shell.facts("user", "profile", user))["user"] == user
     assert len(await shell.rows("user", "days", user)) > 1
     notifications = await shell.rows("user", "notifications", user, "--unread")
@@ -207,6 +216,8 @@ async def _analytics(shell: Shell, tmp_path: Path) -> None:
     assert "at\tvalue\texpected" in await shell("analytics", "points", "day.sessions")
     for words in (("export", "daily"), ("analytics", "daily", "--format", "csv")):
         assert (await shell(*words, "--from", _SINCE)).startswith("period,revision,final,")
+        whole = json.loads(await shell(*words, "--from", _SINCE, "--json"))
+        assert (whole["success"], whole["data"][0]["period"]) == (True, _SINCE)
     target = tmp_path / "days.parquet"
     await shell("export", "user_day", "--format", "parquet", "--out", str(target))
     assert target.read_bytes()[:4] == b"PAR1"
@@ -232,9 +243,13 @@ async def test_the_same_words_ask_this_machine_where_no_service_is_named(
     monkeypatch.setenv("DATABASE_URL", dsn)
     monkeypatch.setenv("DASHBOARD_URL", dashboard)
     monkeypatch.setenv("LOG_LEVEL", "error")
-    afar = await shell("forecast", "--days", "1")
-    near = await shell("--url", "", "forecast", "--days", "1")
-    assert near.split("\n# By the hour")[0] == afar.split("\n# By the hour")[0]
+    monkeypatch.setenv("JOB_SCHEDULES", _SCHEDULES)
+    near, afar = [
+        [line.split("\t")[0] for line in (await shell(*where, "forecast", "--days", "1")).splitlines()]
+        for where in (("--url", ""), ())
+    ]
+    assert near[:8] == afar[:8]
+    assert "weeklyReview" in near[:10]
     exact = await shell.facts("forecast", "--job", "weeklyReview", "--exact")
     assert await shell.facts("--url", "", "forecast", "--job", "weeklyReview", "--exact") == exact
     assert "--exact needs --job" in await shell("--url", "", "forecast", "--exact", code=2)

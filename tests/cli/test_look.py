@@ -152,7 +152,7 @@ def test_a_request_says_what_the_options_mean() -> None:
     run = next(command for command in COMMANDS if command.words == "run")
     given_: dict[str, Any] = defaultdict(lambda: None)
     given_ |= {"body_jobType": "reminder", "body_jobName": "x", "body_wait": False}
-    options = Namespace(**given_, key=None, timeout=None)
+    options = Namespace(**given_, key=None, timeout=None, json=False)
     asked = request_of(run, options)
     assert json.loads(asked.body or b"") == {"jobType": "reminder", "jobName": "x", "wait": False}
     assert asked.key

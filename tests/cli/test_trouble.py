@@ -92,7 +92,10 @@ async def test_a_command_for_a_service_says_what_it_needs(
     assert told.err == "✗ runs list asks a running service: name it with --url, or set JOBS_URL\n"
     told = await typed("--url", "http://127.0.0.1:1", "serve")
     assert (told.code, told.err) == (2, "✗ serve works on this machine: leave --url out\n")
-    monkeypatch.setenv("JOBS_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("JOBS_URL", "nonsense")
+    assert (await typed("jobs")).err.startswith(
+        "✗ JOBS_URL 'nonsense' is not an address; use one like https:"
+    )
     monkeypatch.setenv("PORT", "x")
     assert "PORT" in (await typed("check-config")).err
 
