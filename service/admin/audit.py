@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import date
 from typing import Any, cast
 
 import asyncpg
@@ -31,3 +32,17 @@ async def remark(
 ) -> None:
     """Write down that somebody did something, in the transaction of the act where it is one."""
     await (connection or request.app[DEPS].pool).execute(_SQL["remark"], who(request), act, what)
+
+
+async def history(
+    pool: asyncpg.Pool,
+    *,
+    who: str | None,
+    act: str | None,
+    dates: tuple[date | None, date | None] = (None, None),
+    before: int | None,
+    limit: int,
+) -> list[asyncpg.Record]:
+    """Acts, newest first; None: any. ``dates``: first and last, in UTC; ``before``: only older ids."""
+    found: list[asyncpg.Record] = await pool.fetch(_SQL["history"], who, act, *dates, before, limit)
+    return found

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from service.admin import body, unchanged
 from service.admin.access import Refused
+from service.admin.audit import history
 from service.admin.deps import DEPS
 from service.domain.anomaly import Severity
 from service.errors import BadRequest
@@ -25,8 +26,13 @@ async def audit(request: web.Request) -> web.Response:
     """Who did what, newest first."""
     body.known(request, _PAGE | {"who", "act", "from", "to"})
     asked, size = request.query, body.limit(request)
-    rows = await request.app[DEPS].pool.fetch(
-        _SQL["audit"], asked.get("who"), asked.get("act"), *body.span(request), body.before(request), size
+    rows = await history(
+        request.app[DEPS].pool,
+        who=asked.get("who"),
+        act=asked.get("act"),
+        dates=body.span(request),
+        before=body.before(request),
+        limit=size,
     )
     found = [dict(row) for row in rows]
     return _answer({"data": found, "next": body.following(rows, size)})

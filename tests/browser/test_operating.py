@@ -34,6 +34,7 @@ _MORE = (
     "/console/messages?state=bounced",
     "/console/messages/{mail}?part=source",
     "/console/jobs/analytics/dataCleanup",
+    "/console/acts",
     "/console/people?person=nobody",
     "/console/people?erased=done",
 )

@@ -1,0 +1,46 @@
+"""/console/acts: the audit log, newest first."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from service.admin import audit, body
+from service.admin.console import page
+from service.admin.deps import DEPS
+
+_PAGE = 50
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/console/acts")
+async def acts(request: web.Request) -> web.Response:
+    """Who did what. ``who`` and ``act``: only theirs, as they are written down."""
+    asked = {name: request.query.get(name, "").strip()[:200] for name in ("who", "act")}
+    rows = await audit.history(
+        request.app[DEPS].pool,
+        who=asked["who"] or None,
+        act=asked["act"] or None,
+        before=body.before(request),
+        limit=_PAGE,
+    )
+    older = body.following(rows, _PAGE)
+    return page(
+        request,
+        "acts.html",
+        asked=asked,
+        rows=[{**row, "what": told(row["what"])} for row in rows],
+        older=f"?{urlencode({**asked, 'before': older})}" if older else None,
+    )
+
+
+def told(what: Mapping[str, Any]) -> dict[str, str]:
+    """What an act was about, each part as text; what is empty is left out."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in what.items()
+        if value not in ("", None, {}, [])
+    }
