@@ -170,3 +170,23 @@ async def test_viewers_look_and_only_admins_send(given: Admin, transport: Script
     assert (await ask(given, PREVIEW, DEADLINES, DASHBOARD))[0] == 403
     assert (await given.client.post(PREVIEW, json=DEADLINES)).status == 401
     assert transport.received == []
+
+
+@pytest.mark.parametrize("broken", ["\r\n", "\n", "\r", "\r\n\r\n", "\u2028", "\x0b", "\x85", "\0"])
+async def test_no_title_name_or_address_adds_a_header(given: Admin, transport: Scripted, broken: str) -> None:
+    evil = f"Read{broken}Bcc: everybody@example.org{broken}X-Injected: yes"
+    stored = evil.replace("\0", "")  # PostgreSQL holds none
+    world = World(given.pool)
+    await world.live(user("eve", name=stored), goal("g2", "eve", due="2026-03-11", title=stored))
+    for_eve = DEADLINES | {"userId": "eve", "at": "2026-03-10T09:00:00+01:00"}
+
+    status, answer = await ask(given, TEST_SEND, for_eve | TO_ME)
+
+    assert status == 200, answer
+    [sent] = transport.received
+    assert {"Bcc", "X-Injected"}.isdisjoint(parsed(sent.content).keys())
+    assert sent.recipient == TO_ME["to"]
+    for field, value in (("to", f"me@example.org{broken}Bcc: x@example.org"), ("userId", evil)):
+        status, _ = await ask(given, TEST_SEND, for_eve | TO_ME | {field: value})
+        assert status in {400, 404}, field
+    assert len(transport.received) == 1
