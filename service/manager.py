@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -272,8 +272,7 @@ class JobManager:
         if statistic is None:
             known = ", ".join(sorted(id_.partition(".")[2] for id_ in DERIVED))
             raise BadRequest(f"{job.name} derives no figures from stored days; use one of {known}")
-        async with self._pool.acquire() as reading:
-            told = await self._periods(cast("asyncpg.Connection", reading), statistic, since, until)
+        told = await self._periods(connection or self._pool, statistic, since, until)
         if connection is not None:
             await rollups.mark(connection, statistic, [*told.missing, *told.again])
             options = {"from": since.isoformat(), "to": until.isoformat()}
@@ -286,19 +285,19 @@ class JobManager:
         }
 
     async def _periods(
-        self, connection: asyncpg.Connection, statistic: Statistic, since: date, until: date
+        self, reading: asyncpg.Connection | asyncpg.Pool, statistic: Statistic, since: date, until: date
     ) -> Backfill:
         if since < _EARLIEST:
             raise BadRequest(f"from ({since}) is out of reach: use a date from {_EARLIEST} on")
         calendar, zone = CALENDARS[statistic], _UTC if statistic is Statistic.BEHAVIOUR else self._zone
-        now: datetime = await connection.fetchval(_SQL["now"])
+        now: datetime = await reading.fetchval(_SQL["now"])
         over = calendar.before(now.astimezone(zone).replace(tzinfo=None))
         periods = calendar.between(since, until, over, _MOST_PERIODS)
         if not periods:
             raise BadRequest(f"no {statistic} period from {since} to {until} is over yet")
         if len(periods) > _MOST_PERIODS:
             raise BadRequest(f"from and to hold more than {_MOST_PERIODS} periods; choose a shorter range")
-        there = await rollups.there(connection, statistic, periods[0], periods[-1])
+        there = await rollups.there(reading, statistic, periods[0], periods[-1])
         return Backfill([p for p in periods if p not in there], [p for p in periods if p in there])
 
     # ── Telling ─────────────────────────────────────────────────────────────────────────────────────────────

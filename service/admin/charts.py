@@ -96,6 +96,10 @@ class Scale:
         return [round(n * step, 9) for n in range(first, last + 1)]
 
 
+_NEARLY = 1 - 1e-12
+"""What dividing floats may be off by, and no more: a small value beside a large one has its place, too."""
+
+
 def scale_of(values: Iterable[Value]) -> Scale:
     """A scale that holds zero and all values and ends at round ones; nothing at all: from 0 to 1."""
     known = [value for value in values if value is not None]
@@ -104,7 +108,7 @@ def scale_of(values: Iterable[Value]) -> Scale:
         return Scale(0.0, 1.0)
     for _ in range(3):
         step = _step(high - low)
-        low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+        low, high = math.floor(low / step * _NEARLY) * step, math.ceil(high / step * _NEARLY) * step
     return Scale(low, high)
 
 

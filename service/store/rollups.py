@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
+import asyncpg
+
 from service.domain.statistic import CALENDARS, Statistic, over_everywhere
 from service.store import queries
 from service.store.database import Connection
@@ -110,7 +112,7 @@ async def again(connection: Connection, statistic: Statistic, period: datetime) 
 
 
 async def there(
-    connection: Connection, statistic: Statistic, first: datetime, last: datetime
+    connection: Connection | asyncpg.Pool, statistic: Statistic, first: datetime, last: datetime
 ) -> set[datetime]:
     """Which periods from ``first`` to ``last`` (both included) have their row."""
     return {row["period"] for row in await connection.fetch(_SQL["rows"], statistic, first, last)}

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.admin import charts, panels
@@ -40,6 +40,8 @@ def share(text: str | None) -> float:
 
 
 @given(st.lists(st.floats(-1e7, 1e7, allow_subnormal=False).map(lambda v: round(v, 3)), max_size=20))
+@example([0.0, 0.001, -2_499_500.0])
+@example([5_000_000.001])
 def test_a_scale_holds_all_values_and_zero_and_ends_at_round_ones(values: list[float]) -> None:
     scale = scale_of(values)
     ticks = scale.ticks()
