@@ -1,6 +1,7 @@
 """The composition root: opens everything in order, closes it in reverse; it alone knows everybody."""
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
@@ -580,6 +581,15 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(sign, asked, sign.name)
 
 
+def keep_what_is_loaded() -> None:
+    """Take what the start has loaded out of the garbage collector's sight.
+
+    To look it all through takes 80 ms each time, in which nobody is answered, and finds nothing.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 async def serve(settings: Settings) -> None:
     """The service, until it is told to stop."""
     stop = asyncio.Event()
@@ -592,6 +602,7 @@ async def serve(settings: Settings) -> None:
         http = await listen(service, inbox_page=settings.loopback)
         try:
             await service.manager.initialize()
+            keep_what_is_loaded()
             log.info("serving", host=settings.host, port=settings.port, version=__version__)
             await stop.wait()
         finally:

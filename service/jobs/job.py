@@ -4,6 +4,7 @@ A reminder reads facts about people page by page and decides, purely, what each 
 ``work``: it writes in steps, each of them one transaction under the run's fence, and goes on at its cursor.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ class Page:
 
 
 _PAGE = 1000
+AT_ONCE = 50
+"""After so many users others get their turn: a page must not keep the probes waiting."""
 
 
 async def pages(
@@ -82,7 +85,12 @@ async def pages(
         sql, after, tick.as_of, groups, tick.user_id, tick.clock_zone, _PAGE
     ):
         after = rows[-1]["id"]
-        yield Page([facts_of(row) for row in rows], after, len(rows))
+        facts = []
+        for row in rows:
+            facts.append(facts_of(row))
+            if len(facts) % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        yield Page(facts, after, len(rows))
 
 
 def dates(found: Sequence[str] | None) -> frozenset[date]:

@@ -282,6 +282,7 @@ class Delivery:
             if domain_of(current.address) != one.domain:
                 moved.append(current)  # claimed again within the limits of its new domain
                 continue
+            await asyncio.sleep(0)  # composing takes a while; others get their turn in between
             try:
                 with self._span(one.id).child("compose") as span:
                     content = self._compose(current)

@@ -36,7 +36,7 @@ from service.errors import (
     SchemaUnknown,
     SourceUnavailable,
 )
-from service.jobs.job import Facts, Job, Page, Parts
+from service.jobs.job import AT_ONCE, Facts, Job, Page, Parts
 from service.mail.render import Notice
 from service.store import planning
 from service.store.ledger import Ledger, Run
@@ -549,7 +549,9 @@ class Runner:
         """Ask the job about everybody on the page, then the rules that hold for all jobs."""
         contacts = await planning.contacts(connection, [facts.user for facts in page.facts], tick.as_of)
         applied = Applied([], [], [])
-        for facts in page.facts:
+        for n, facts in enumerate(page.facts, 1):
+            if n % AT_ONCE == 0:
+                await asyncio.sleep(0)
             decision, error = _ask(job, facts, tick)
             if error:
                 applied.errors.append(error)

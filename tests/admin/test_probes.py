@@ -4,7 +4,9 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -13,6 +15,9 @@ import pytest
 from aiohttp import ClientResponse
 
 from service.admin.patience import Patience
+from service.domain.effect import Decision
+from service.domain.run import Tick
+from service.jobs.job import Facts
 from service.store.database import open_pool
 from tests.admin.given import ADMIN, Admin, admin
 from tests.given import GOALS, World, goal, user
@@ -195,6 +200,30 @@ async def test_probes_answer_while_the_service_works_as_fast_as_it_can(pool: asy
     assert (
         sum(within) >= 10
     )  # the run that was under way when they were asked still was when they had answered
+
+
+async def test_a_page_of_users_leaves_others_their_turn(world: World) -> None:
+    await world.at("2026-03-10T08:00:00Z")
+    names = [f"u{n:03d}" for n in range(500)]
+    await world.live(*map(user, names), *(goal(f"g-{n}", n, "2026-03-11") for n in names))
+    job, turns, seen = world.jobs[GOALS], count(), set[int]()
+    turn = 0
+
+    async def others() -> None:
+        nonlocal turn
+        for turn in turns:  # noqa: B007 — read by decide
+            await asyncio.sleep(0)
+
+    def decide(facts: Facts, tick: Tick) -> Decision:
+        seen.add(turn)
+        return job.decide(facts, tick)
+
+    world.jobs[GOALS] = replace(job, decide=decide)
+    asking = asyncio.create_task(others())
+    await (await world.runner()).run_manual(GOALS, dry_run=True)
+    asking.cancel()
+
+    assert len(seen) >= 5
 
 
 def counted(answers: list[Awaitable[int]]) -> tuple[list[int], Callable[[], Awaitable[int]]]:
