@@ -4,7 +4,6 @@ from datetime import datetime
 
 from aiohttp import web
 
-from service.admin import body
 from service.admin.access import Refused
 from service.admin.deps import DEPS
 from service.errors import BadRequest
@@ -29,7 +28,7 @@ def _instant(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        at = body.instant(text)
+        at = datetime.fromisoformat(text)
     except ValueError:
         raise BadRequest("at is not a time; use 2026-03-10T09:00:00Z") from None
     if at.tzinfo is None:

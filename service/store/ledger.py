@@ -282,10 +282,6 @@ class Ledger:
         """Every job as registered, with ``paused``."""
         return await self._pool.fetch(_SQL["definitions"])
 
-    async def summary(self) -> list[asyncpg.Record]:
-        """Per job: last run, last success, counts by state, oldest pending."""
-        return await self._pool.fetch(_SQL["summary"])
-
     async def places(self) -> list[tuple[str, dict[str, int]]]:
         """Where people live, and the hours of the day that some chose for a kind: (zone, kind → hour)."""
         return [(row["timezone"], row["hours"]) for row in await self._pool.fetch(_SQL["places"])]

@@ -189,28 +189,6 @@ RETURNING id
 SELECT *, paused_at IS NOT NULL AND coalesce(paused_until > service.now(), true) AS paused
 FROM service.job_def ORDER BY job
 
--- name: summary
--- Per job: the last run, the last success, counts by state of the last 30 days, the oldest undecided run.
-SELECT def.job, def.cron, def.mode, def.materialized_through, def.paused_at, def.paused_by, def.paused_reason,
-       last.id AS last_id, last.state AS last_state, last.finished_at AS last_finished_at,
-       last.nominal_at AS last_nominal_at, last.counts AS last_counts, last.reason AS last_reason,
-       success.finished_at AS last_success_at, active.id AS running_id, active.started_at AS running_since,
-       coalesce(states.by_state, '{}') AS by_state, oldest.not_before AS oldest_pending_at
-FROM service.job_def AS def
-LEFT JOIN LATERAL (SELECT * FROM service.job_run WHERE job = def.job AND state NOT IN ('pending', 'running')
-                   ORDER BY finished_at DESC NULLS LAST LIMIT 1) AS last ON true
-LEFT JOIN LATERAL (SELECT max(finished_at) AS finished_at FROM service.job_run
-                   WHERE job = def.job AND state IN ('succeeded', 'partial')) AS success ON true
-LEFT JOIN LATERAL (SELECT id, started_at FROM service.job_run WHERE job = def.job AND state = 'running'
-                   ORDER BY id LIMIT 1) AS active ON true
-LEFT JOIN LATERAL (SELECT jsonb_object_agg(state, n) AS by_state FROM (
-                       SELECT state, count(*) AS n FROM service.job_run
-                       WHERE job = def.job AND nominal_at > service.now() - interval '30 days' GROUP BY state) AS s
-                  ) AS states ON true
-LEFT JOIN LATERAL (SELECT min(not_before) AS not_before FROM service.job_run
-                   WHERE job = def.job AND state = 'pending') AS oldest ON true
-ORDER BY def.job
-
 -- name: beat_replica
 -- This process is alive.
 INSERT INTO service.replica (name, version, started_at, seen_at, vitals)
