@@ -40,7 +40,7 @@ async def test_a_recipient_chooses_and_it_is_kept(
         await expect(weekly.get_by_label("Mail")).not_to_be_checked()
         await expect(weekly.get_by_label("at")).to_have_value("20")
         await expect(page.get_by_label("Time zone")).to_have_value("Europe/Lisbon")
-    assert await pool.fetchval("SELECT count(*) FROM service.audit WHERE act = 'preferences'") == 2
+    assert await pool.fetchval("SELECT count(*) FROM service.audit WHERE act = 'preferences'") == 1
 
 
 async def test_a_mistake_is_named_and_nothing_is_kept(browser: Browser, server: BaseTestServer) -> None:
