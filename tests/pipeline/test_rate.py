@@ -34,12 +34,11 @@ class Hands:
 
     async def sleep(self, seconds: float) -> None:
         """Instead of ``asyncio.sleep``: time is over at once, in the database as well."""
-        await asyncio.sleep(0)
-        if not seconds:
-            return  # it only let others have their turn
         until = self.seconds + seconds
-        self.slots.append(until)
-        self.waits.append(seconds)
+        if seconds:  # otherwise it only lets others have their turn
+            self.slots.append(until)
+            self.waits.append(seconds)
+        await asyncio.sleep(0)
         async with self._moving:
             if until > self.seconds:
                 self.seconds = until
