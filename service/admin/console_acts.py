@@ -38,9 +38,9 @@ async def acts(request: web.Request) -> web.Response:
 
 
 def told(what: Mapping[str, Any]) -> dict[str, str]:
-    """What an act was about, each part as text; what is empty is left out."""
+    """What an act was about, each part as text; what is empty or false is left out."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in what.items()
-        if value not in ("", None, {}, [])
+        if value is not False and value not in ("", None, {}, [])
     }

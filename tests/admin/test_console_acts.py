@@ -46,7 +46,10 @@ async def test_acts_are_found_by_who_and_what_and_come_in_pages(pool: asyncpg.Po
 
 
 def test_what_is_empty_is_not_told() -> None:
-    assert told({"run": 7, "reason": "", "filter": {"job": "x"}, "until": None}) == {
+    assert told(
+        {"run": 7, "reason": "", "filter": {"job": "x"}, "until": None, "force": False, "retried": 0}
+    ) == {
         "run": "7",
+        "retried": "0",
         "filter": '{"job": "x"}',
     }
