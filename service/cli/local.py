@@ -5,6 +5,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from service.cli.exits import INTERRUPTED, Exit
 from service.cli.words import EXAMPLES, LOCAL, LOCAL_ONLY, REASONS
 from service.demo import sample
 from service.errors import (
+    AlreadyRunning,
     BadRequest,
     ConfigurationError,
     ServiceError,
@@ -418,8 +420,8 @@ async def _demo(settings: Settings, options: argparse.Namespace) -> Exit:
             result = await service.runner.run_manual("reminder.goalDeadlines")
             await _drain(service)
             await _tell_demo(service, settings, result, token, options)
-            await _analyse(service, stop)
             await service.manager.initialize()
+            await _analyse(service, stop)
             await stop.wait()
         finally:
             await service.manager.shutdown()
@@ -434,7 +436,9 @@ _STATISTICS = ("dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBe
 async def _analyse(service: app.Service, stop: asyncio.Event) -> None:
     """Count what the sample's people did, so that the console has something to show at once."""
     for name in _STATISTICS:
-        if not stop.is_set():
+        if stop.is_set():
+            return
+        with suppress(AlreadyRunning):  # its slot is just now: that will do
             await service.runner.run_manual(f"analytics.{name}")
 
 
