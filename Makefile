@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Each worker of the tests has servers of its own.
+# Each worker of the tests has servers of its own, and waits for them a part of its time: one more than there are cores.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
 .PHONY: demo test test-long check bench screenshots lock clean
 
@@ -10,7 +11,7 @@ demo: $(VENV)/.ready
 	$(BIN)/python -m service demo
 
 test: $(VENV)/.ready check
-	$(BIN)/python -m pytest tests -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest tests -n $(WORKERS) --dist loadfile
 
 test-long: $(VENV)/.ready
 	LONG=1 $(BIN)/python -m pytest tests -m long --timeout 1800 -n auto --maxprocesses 4 --dist worksteal
