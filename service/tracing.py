@@ -86,17 +86,9 @@ class _Nothing:
 UNTRACED = _Nothing()
 
 
-class Exporter(Protocol):
+class Exporter(Tracer, Protocol):
     """Makes spans and sends them off; see ``service.otel``."""
 
-    def start(
-        self,
-        name: str,
-        attributes: Mapping[str, Value] | None = None,
-        *,
-        parent: str | None = None,
-        kind: Kind = "internal",
-    ) -> Span: ...
     def shutdown(self) -> None: ...
 
 
