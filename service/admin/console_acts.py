@@ -33,7 +33,7 @@ async def acts(request: web.Request) -> web.Response:
         "acts.html",
         asked=asked,
         rows=[{**row, "what": told(row["what"])} for row in rows],
-        older=f"?{urlencode({**asked, 'before': older})}" if older else None,
+        more=f"?{urlencode({**asked, 'before': older})}" if older else "",
     )
 
 
