@@ -241,11 +241,8 @@ class Runner:
         ``confirm``: dataCleanup may remove more than 20 % of the dashboard's sessions.
         ``wait=False`` leaves the run to the next free runner. Raises BadRequest, AlreadyRunning.
         """
-        if as_of is not None:
-            check_instant(as_of)
-        if force and user_id is None:
-            raise BadRequest("force needs userId: it is for one person")
         if dry_run:
+            _check(as_of, user_id, force=force)
             at = as_of or await self._ledger.now()
             return await self._rehearse(job_id, at, user_id, force=force, confirm=confirm)
         async with self._pool.acquire() as lent, lent.transaction():
@@ -271,12 +268,7 @@ class Runner:
         ``wait``: the run is this process's from the start, for ``carry_out``. Raises as ``run_manual`` does.
         """
         now = await self._ledger.now(connection)
-        if as_of is not None:
-            check_instant(as_of)
-        if as_of is not None and as_of > now:
-            raise BadRequest("asOf lies in the future: only a dry run can look there; add dryRun")
-        if force and user_id is None:
-            raise BadRequest("force needs userId: it is for one person")
+        _check(as_of, user_id, force=force, latest=now)
         options = {"userId": user_id, "force": force, "asOf": as_of.isoformat() if as_of else None}
         if confirm:
             options["confirm"] = True
@@ -603,6 +595,18 @@ class Runner:
 
 
 # ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _check(
+    as_of: datetime | None, user_id: str | None, *, force: bool, latest: datetime | None = None
+) -> None:
+    """Whether a run can be asked for like this; ``latest``: how far ahead it may look. Raises BadRequest."""
+    if as_of is not None:
+        check_instant(as_of)
+        if latest and as_of > latest:
+            raise BadRequest("asOf lies in the future: only a dry run can look there; add dryRun")
+    if force and user_id is None:
+        raise BadRequest("force needs userId: it is for one person")
 
 
 def _traced(run: Run) -> dict[str, Value]:
