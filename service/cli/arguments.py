@@ -110,6 +110,11 @@ def day(text: str) -> str:
 
 
 def instant(text: str) -> str:
+    """A moment with its zone, as it is sent."""
+    return moment(text).isoformat()
+
+
+def moment(text: str) -> datetime:
     """A moment with its zone."""
     try:
         at = datetime.fromisoformat(text)
@@ -117,7 +122,7 @@ def instant(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time; use 2026-03-10T09:00:00Z") from None
     if at.tzinfo is None:
         raise argparse.ArgumentTypeError(f"{text!r} has no zone; use 2026-03-10T09:00:00Z")
-    return at.isoformat()
+    return at
 
 
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}

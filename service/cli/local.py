@@ -20,6 +20,7 @@ from rich.table import Table
 
 from service import __version__, app, log, reports
 from service.cli import answers, look
+from service.cli.arguments import moment
 from service.cli.exits import INTERRUPTED, Exit
 from service.cli.words import EXAMPLES, LOCAL, LOCAL_ONLY, REASONS
 from service.demo import sample
@@ -104,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("type", help="reminder or analytics")
     run.add_argument("name", help="for example goalDeadlines")
     run.add_argument("--dry-run", action="store_true", help="decide, write nothing")
-    run.add_argument("--as-of", type=_instant, metavar="TIME", help="another moment, ISO 8601 with a zone")
+    run.add_argument("--as-of", type=moment, metavar="TIME", help="another moment, ISO 8601 with a zone")
     run.add_argument("--user", metavar="ID", help="one user only")
     run.add_argument("--force", action="store_true", help="send even if it was sent before (needs --user)")
     run.add_argument(
@@ -113,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     preview = command("preview", _preview)
     preview.add_argument("name", help="for example weeklyReview")
     preview.add_argument("--user", metavar="ID", help="what this user would get; without: a sample")
-    preview.add_argument("--at", type=_instant, metavar="TIME", help="at another moment (needs --user)")
+    preview.add_argument("--at", type=moment, metavar="TIME", help="at another moment (needs --user)")
     preview.add_argument("--variant", help="which sample, for example streak")
     preview.add_argument("--locale", help="in another language")
     preview.add_argument("--format", choices=("text", "html", "source"), default="text")
@@ -121,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     explain = command("explain", _explain)
     explain.add_argument("name", help="for example goalDeadlines")
     explain.add_argument("--user", metavar="ID", required=True)
-    explain.add_argument("--at", type=_instant, metavar="TIME", help="default now; ISO 8601 with a zone")
+    explain.add_argument("--at", type=moment, metavar="TIME", help="default now; ISO 8601 with a zone")
     _figures(command)
     archive = command("archive", _archive)
     archive.add_argument("what", choices=("list", "verify"))
@@ -161,16 +162,6 @@ def _range(parser: argparse.ArgumentParser, formats: tuple[str, ...], default: s
     parser.add_argument("--to", dest="until", type=reports.day, metavar="DATE", help="last date, included")
     parser.add_argument("--format", choices=[str(one) for one in formats], default=default)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to the terminal")
-
-
-def _instant(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time; use 2026-03-10T09:00:00Z") from None
-    if at.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} has no zone; use 2026-03-10T09:00:00Z")
-    return at
 
 
 def _days(text: str) -> int:
