@@ -11,7 +11,6 @@ probe). Whoever asks is a process of its own. Ratios are what counts; machines d
 import argparse
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from typing import Any
 import asyncpg
 from aiohttp import web
 
+from benchmarks.mail_server import mail_server
 from benchmarks.reminder_run import dashboard
 from service import app, log
 from service.demo.sample import write
@@ -269,17 +269,10 @@ def _print(title: str, found: dict[str, Figure]) -> None:
 
 async def bench(messages: int, users: int, seconds: float) -> None:
     """Prepare a dashboard where everybody has a goal due, measure, print."""
-    with tempfile.TemporaryDirectory(prefix="jobs-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="jobs-bench-") as name, mail_server() as port:
         folder = Path(name)
         dsn, server = embedded.start(folder / "postgres")
-        smtp = subprocess.Popen(
-            [sys.executable, "-m", "tests.smtp_server", "--log", os.devnull],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
         try:
-            assert smtp.stdout is not None
-            port = int(smtp.stdout.readline())
             sample = await app.ensure_database(dsn, "sample_dashboard")
             filler = [sys.executable, "-m", "benchmarks.api", "--fill", sample, "--users", str(users)]
             subprocess.run(filler, check=True)
@@ -295,8 +288,6 @@ async def bench(messages: int, users: int, seconds: float) -> None:
             }
             await measure(Settings.load(environ), messages, users, seconds)
         finally:
-            smtp.kill()
-            smtp.wait()
             server.stop()
 
 

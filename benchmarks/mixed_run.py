@@ -6,9 +6,6 @@ answer, from memory; the rest is what happens in production, with fsync.
 """
 
 import asyncio
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -18,6 +15,7 @@ from pathlib import Path
 
 import asyncpg
 
+from benchmarks.mail_server import mail_server
 from service.app import letter_of
 from service.clock import SystemClock
 from service.domain.dashboard import Preferences, User
@@ -80,23 +78,14 @@ async def mixed(mails: int, composer: Composer) -> tuple[float, float]:
 
 @asynccontextmanager
 async def _open() -> AsyncIterator[tuple[asyncpg.Pool, int]]:
-    with tempfile.TemporaryDirectory(prefix="jobs-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="jobs-bench-") as folder, mail_server() as port:
         dsn, server = embedded.start(Path(folder) / "postgres")
-        smtp = subprocess.Popen(
-            [sys.executable, "-m", "tests.smtp_server", "--log", os.devnull],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
         try:
-            assert smtp.stdout is not None
-            port = int(smtp.stdout.readline())
             pool = await open_pool(dsn, max_size=10)
             await migrate(pool)
             yield pool, port
             await pool.close()
         finally:
-            smtp.kill()
-            smtp.wait()
             server.stop()
 
 

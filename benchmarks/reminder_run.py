@@ -8,7 +8,6 @@ each message). Ratios are what counts; machines differ.
 """
 
 import asyncio
-import os
 import random
 import resource
 import subprocess
@@ -25,6 +24,7 @@ import aiohttp
 import aiosmtplib
 import asyncpg
 
+from benchmarks.mail_server import mail_server
 from service import app, log
 from service.clock import SystemClock
 from service.demo.sample import SampleDashboard, people, write
@@ -200,24 +200,15 @@ def _sample(service: app.Service, row: asyncpg.Record) -> tuple[str, str]:
 
 async def one_size(count: int) -> None:
     """Prepare a dashboard of this size, measure, print."""
-    with tempfile.TemporaryDirectory(prefix="jobs-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="jobs-bench-") as name, mail_server() as port:
         folder = Path(name)
         dsn, server = embedded.start(folder / "postgres")
-        smtp = subprocess.Popen(
-            [sys.executable, "-m", "tests.smtp_server", "--log", os.devnull],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
         try:
-            assert smtp.stdout is not None
-            port = int(smtp.stdout.readline())
             sample = await app.ensure_database(dsn, "sample_dashboard")
             filler = [sys.executable, "-m", "benchmarks.reminder_run", "--fill", sample, str(count)]
             subprocess.run(filler, check=True)  # its memory is not the service's
             _print(await measure(count, folder, sample, port))
         finally:
-            smtp.kill()
-            smtp.wait()
             server.stop()
 
 
