@@ -2,17 +2,32 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def spawn(*command: str, **options: Any) -> asyncio.subprocess.Process:
+    """Start a process with default signals; whoever calls this kills it.
+
+    The tests may have been started with SIGINT ignored (nohup, a background job), and children inherit that.
+    """
+    return await asyncio.create_subprocess_exec(*command, preexec_fn=_default_signals, **options)
+
+
+def _default_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @asynccontextmanager
@@ -26,9 +41,7 @@ async def process_of(
     port = free_port()
     env = {**os.environ, "DATA_DIR": str(folder), "PORT": str(port), "PYTHONPATH": str(Path.cwd()), **environ}
     with (folder.parent / "stdout").open("wb") as out, (folder.parent / "stderr").open("wb") as err:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "service", *arguments, env=env, stdout=out, stderr=err
-        )
+        process = await spawn(sys.executable, "-m", "service", *arguments, env=env, stdout=out, stderr=err)
         try:
             yield process, f"http://127.0.0.1:{port}"
         finally:

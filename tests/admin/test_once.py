@@ -19,6 +19,7 @@ from tests.admin.consoles import Console, console, people
 from tests.admin.contract import promised
 from tests.admin.given import ADMIN
 from tests.given import GOALS, Scripted, World, accepted, goal, refused
+from tests.process import spawn
 
 RUN = "/api/admin/jobs/run"
 RESTART = "/api/admin/jobs/restart"
@@ -62,7 +63,7 @@ async def held(dsn: str) -> AsyncIterator[None]:
 @asynccontextmanager
 async def process(dsn: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """The API in a process of its own, and its address."""
-    started = await asyncio.create_subprocess_exec(
+    started = await spawn(
         sys.executable, "-m", "tests.admin.acting_worker", dsn, stdout=asyncio.subprocess.PIPE
     )
     try:

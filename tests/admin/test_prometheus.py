@@ -21,7 +21,7 @@ from jsonschema import Draft202012Validator
 
 from service.app import ensure_database
 from service.demo import sample
-from tests.process import free_port, process_of
+from tests.process import free_port, process_of, spawn
 
 RULES = Path("deploy/prometheus/rules.yaml")
 TESTS = Path("deploy/prometheus/rules_test.yaml")
@@ -78,7 +78,7 @@ async def prometheus(folder: Path, target: str) -> AsyncIterator[Prometheus]:
     (folder / "prometheus.yaml").write_text(json.dumps(config))
     port = free_port()
     with (folder / "prometheus.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
+        process = await spawn(
             "prometheus",
             f"--config.file={folder / 'prometheus.yaml'}",
             f"--storage.tsdb.path={folder / 'tsdb'}",

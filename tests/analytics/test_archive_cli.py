@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.analytics.archiving import Case
 from tests.given import World
+from tests.process import spawn
 from tests.sources.conftest import PostgresDashboard
 
 
@@ -22,7 +23,7 @@ async def test_list_verify_and_restore(
 
     async def call(*arguments: str) -> tuple[int | None, str]:
         pipe, beside = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
-        process = await asyncio.create_subprocess_exec(
+        process = await spawn(
             sys.executable, "-m", "service", *arguments, env=env, stdout=pipe, stderr=beside
         )
         said, _ = await process.communicate()

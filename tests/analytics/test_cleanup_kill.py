@@ -13,6 +13,7 @@ from service.store import archive
 from tests.analytics.archive_worker import BATCH
 from tests.analytics.archiving import MONTHS, Case
 from tests.given import World
+from tests.process import spawn
 from tests.sources.conftest import Dashboard, MongoDashboard, PostgresDashboard
 
 POINTS = [
@@ -36,7 +37,7 @@ async def _worker(dsn: str, dashboard: Dashboard, folder: Path) -> AsyncIterator
     elif isinstance(dashboard, PostgresDashboard):
         url = dashboard.url
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
+    process = await spawn(
         sys.executable,
         "-m",
         "tests.analytics.archive_worker",

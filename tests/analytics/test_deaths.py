@@ -11,6 +11,7 @@ import pytest
 from service.domain.run import Trigger
 from tests.analytics.given import DAILY, JOBS, Lab, at, people, session
 from tests.given import goal
+from tests.process import spawn
 
 DAY = timedelta(days=1)
 LEASE = timedelta(seconds=61)
@@ -34,9 +35,7 @@ class Parent:
 @asynccontextmanager
 async def _parent(dsn: str) -> AsyncIterator[Parent]:
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.analytics.worker", dsn, stdin=pipe, stdout=pipe
-    )
+    process = await spawn(sys.executable, "-m", "tests.analytics.worker", dsn, stdin=pipe, stdout=pipe)
     try:
         yield Parent(process)
     finally:

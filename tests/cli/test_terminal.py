@@ -14,6 +14,7 @@ from aiohttp import web
 from service.cli import look
 from tests.cli.conftest import Typist
 from tests.cli.test_trouble import answering
+from tests.process import spawn
 
 _ROWS = 1_234
 
@@ -42,7 +43,7 @@ async def _on_terminal(columns: int, *words: str) -> tuple[int | None, str]:
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
-    process = await asyncio.create_subprocess_exec(
+    process = await spawn(
         sys.executable, "-m", "service", *words,
         stdout=theirs, stderr=subprocess.STDOUT, env=env | {"TZ": "Europe/Berlin"},
     )  # fmt: skip

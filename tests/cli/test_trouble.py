@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from service.admin import once
 from service.cli import client
 from tests.cli.conftest import Typist
+from tests.process import spawn
 
 _RUN = ("run", "reminder", "goalDeadlines")
 _RAN = {"success": True, "runId": 7, "state": "succeeded", "counts": {"planned": 2}}
@@ -325,11 +326,21 @@ async def test_a_run_is_watched_over_a_stream_that_breaks_off(
     assert (told.code, told.err) == (1, "✗ Unknown run\n")
 
 
-async def _process(*words: str, out: int = subprocess.PIPE, **environ: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
+@asynccontextmanager
+async def _process(
+    *words: str, out: int = subprocess.PIPE, **environ: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A command as a process; it is killed where the test ends before it."""
+    process = await spawn(
         sys.executable, "-m", "service", *words,
         stdout=out, stderr=subprocess.PIPE, env={**os.environ, **environ},
     )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
 
 
 async def test_ctrl_c_ends_a_watch_quietly() -> None:
@@ -342,8 +353,8 @@ async def test_ctrl_c_ends_a_watch_quietly() -> None:
         await over.wait()
         return response
 
-    async with answering(answer) as url, asyncio.timeout(60):
-        process = await _process("--url", url, "runs", "watch", "7")
+    watch = ("runs", "watch", "7")
+    async with answering(answer) as url, asyncio.timeout(60), _process("--url", url, *watch) as process:
         assert process.stdout
         assert await process.stdout.readline() == b"running: 10 of 20 done (50 %)\n"
         process.send_signal(signal.SIGINT)
@@ -360,8 +371,8 @@ async def test_whoever_breaks_off_an_act_learns_its_key() -> None:
         await over.wait()
         return web.Response()
 
-    async with answering(answer) as url, asyncio.timeout(60):
-        process = await _process("--url", url, *_RUN, "--key", "mine")
+    keyed = (*_RUN, "--key", "mine")
+    async with answering(answer) as url, asyncio.timeout(60), _process("--url", url, *keyed) as process:
         await begun.wait()
         process.send_signal(signal.SIGINT)
         out, err = await process.communicate()
@@ -380,11 +391,11 @@ async def test_a_reader_that_has_seen_enough_ends_a_listing_quietly() -> None:
 
     async with answering(answer) as url, asyncio.timeout(60):
         reading, writing = os.pipe()
-        process = await _process("--url", url, "export", "daily", out=writing)
-        os.close(writing)
-        assert await asyncio.to_thread(os.read, reading, 5) == b"id,at"
-        os.close(reading)
-        assert (await process.communicate())[1] == b""
+        async with _process("--url", url, "export", "daily", out=writing) as process:
+            os.close(writing)
+            assert await asyncio.to_thread(os.read, reading, 5) == b"id,at"
+            os.close(reading)
+            assert (await process.communicate())[1] == b""
     assert process.returncode == 141
 
 
@@ -401,8 +412,8 @@ async def test_trouble_with_tls_is_named_with_its_remedy(typed: Typist, tmp_path
         assert told.code == 3
         assert "its certificate is not trusted (self-signed certificate" in told.err
         assert "let SSL_CERT_FILE name the authority's file" in told.err
-        process = await _process("--url", url, *_RUN, SSL_CERT_FILE=str(authority))
-        assert (await process.communicate())[0].startswith(b"run\t7\n")
+        async with _process("--url", url, *_RUN, SSL_CERT_FILE=str(authority)) as process:
+            assert (await process.communicate())[0].startswith(b"run\t7\n")
         plain = await typed("--url", url.replace("https", "http"), *_RUN)
         assert plain.code in {1, 3}
         assert url.replace("https", "http") in plain.err

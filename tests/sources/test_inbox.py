@@ -23,6 +23,7 @@ from service.sources.sync import Source, Sync
 from tests import mongo
 from tests.domain.test_note import note
 from tests.given import GOALS, NINE_IN_BERLIN, World, composer
+from tests.process import spawn
 from tests.sources.conftest import INBOX, Dashboard, MongoDashboard, PostgresDashboard
 
 _MONTH = timedelta(days=30)
@@ -175,7 +176,7 @@ async def test_a_process_killed_between_the_write_and_the_mark_leaves_one_of_eac
     await stage.plan()
     arguments = ("tests.sources.inbox_worker", dsn, stage.dashboard.profile, *stage.dashboard.address())
     pipe = asyncio.subprocess.PIPE
-    victim = await asyncio.create_subprocess_exec(sys.executable, "-m", *arguments, stdout=pipe)
+    victim = await spawn(sys.executable, "-m", *arguments, stdout=pipe)
     assert victim.stdout
     try:
         async with asyncio.timeout(60):

@@ -18,6 +18,7 @@ import asyncpg
 import pytest
 
 from tests.given import GOALS, World, goal, user
+from tests.process import spawn
 
 _CONNECTIONS = 4
 _DROPPED = 0.002
@@ -25,7 +26,7 @@ _DROPPED = 0.002
 
 async def _spawn(*arguments: str) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(sys.executable, "-m", *arguments, stdin=pipe, stdout=pipe)
+    return await spawn(sys.executable, "-m", *arguments, stdin=pipe, stdout=pipe)
 
 
 async def _line(process: asyncio.subprocess.Process) -> str:

@@ -14,6 +14,7 @@ import pytest
 
 from service.store.ledger import Ledger
 from tests.conftest import LONG
+from tests.process import spawn
 from tests.story.replica import DEFINITION, JOB, PAGES
 
 _FROZEN = 1.6
@@ -43,10 +44,7 @@ async def _live(
     """
     dice = random.Random(replicas)
     skews = [str(round(dice.uniform(-1, 1), 2)) for _ in range(replicas)]
-    alive = [
-        await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.story.replica", dsn, skew, *flags)
-        for skew in skews
-    ]
+    alive = [await spawn(sys.executable, "-m", "tests.story.replica", dsn, skew, *flags) for skew in skews]
     try:
         await _until(pool, "SELECT count(*) > 0 FROM effect")
         for _ in range(freezes):
