@@ -159,7 +159,7 @@ async def _runner(pool: asyncpg.Pool) -> Runner:
         [JobDef(j.id, j.schedule, j.mode, "bench", j.timeout, j.max_attempts) for j in jobs.values()]
     )
 
-    async def nothing() -> None:
+    async def nothing(_since: datetime | None) -> None:
         return
 
     return Runner(

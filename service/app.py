@@ -157,7 +157,7 @@ def source_of(url: str, settings: Settings) -> Source:
     return PostgresSource(url)
 
 
-def sync_of(pool: asyncpg.Pool, url: str, settings: Settings, progress: Progress | None) -> Sync:
+def sync_of(pool: asyncpg.Pool, url: str, settings: Settings, progress: Progress | None, owner: str) -> Sync:
     """The copy of the dashboard into our tables."""
     profile = profile_from_setting(settings.dashboard_schema, lambda path: Path(path).read_text("utf-8"))
     return Sync(
@@ -170,6 +170,7 @@ def sync_of(pool: asyncpg.Pool, url: str, settings: Settings, progress: Progress
         session_tail=settings.session_tail,
         interval=settings.sync_interval_seconds,
         progress=progress,
+        owner=owner,
     )
 
 
@@ -390,7 +391,7 @@ async def open_service(
         lease = timedelta(seconds=settings.lease_seconds)
         ledger, outbox = Ledger(pool, owner, lease), Outbox(pool, owner, lease)
         await ledger.register([definition(job, timings[id_], settings) for id_, job in jobs.items()])
-        sync = sync_of(pool, databases.dashboard, settings, progress)
+        sync = sync_of(pool, databases.dashboard, settings, progress, owner)
         stack.push_async_callback(sync.close)
         archive = Archive(pool, settings.data_dir / "archive", sync)
         transport = transport_of(settings, clock)
@@ -402,7 +403,7 @@ async def open_service(
             pool,
             ledger,
             jobs,
-            refresh=sync.run_once,
+            refresh=sync.refresh,
             mail_domain=composer.sender.rpartition("@")[2],
             clock=clock,
             wake=due,

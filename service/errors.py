@@ -14,6 +14,7 @@ ServiceError
 ├── ArchiveDamaged         a file of the archive is not what its manifest says
 ├── SchemaUnknown          documents exist, but no schema profile fits them
 ├── SourceUnavailable      the dashboard's database cannot be reached now
+│   └── DashboardBusy      another process reads the dashboard now
 ├── InboxClosed            the dashboard has no inbox that we may write to; the sentence says the remedy
 └── LeaseLost              this process no longer owns the run; whatever it meant to write is refused
 """
@@ -96,6 +97,10 @@ class SourceUnavailable(ServiceError):
     """The dashboard's database cannot be reached. Jobs wait within their lateness."""
 
     permanent = False
+
+
+class DashboardBusy(SourceUnavailable):
+    """Another process reads the dashboard, and the copy is too old. Try again in a moment."""
 
 
 class NotYet(ServiceError):

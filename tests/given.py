@@ -164,7 +164,7 @@ class World:
             self.pool,
             await self.ledger(owner, lease),
             self.jobs,
-            refresh=self.refresh,
+            refresh=lambda _since: self.refresh(),
             mail_domain="example.org",
             clock=SystemClock(),
             wake=asyncio.Event(),

@@ -15,6 +15,7 @@ from service.errors import (
     AlreadyRunning,
     ArchiveDamaged,
     BadRequest,
+    DashboardBusy,
     MailRefused,
     NothingToSay,
     SchemaUnknown,
@@ -38,6 +39,7 @@ _STATUS: dict[type[Exception], int] = {
     ArchiveDamaged: 500,
     MailRefused: 502,
     SourceUnavailable: 503,
+    DashboardBusy: 503,
     SchemaUnknown: 503,
 }
 _DATABASE = (

@@ -28,6 +28,7 @@ from service.errors import (
     AlreadyRunning,
     BadRequest,
     ConfigurationError,
+    DashboardBusy,
     ServiceError,
     SourceUnavailable,
     UnknownJob,
@@ -43,6 +44,7 @@ from service.store.archive import SESSIONS
 from service.store.database import migrate, open_pool
 from service.store.export import TABLES, Format
 
+_COPIED = ("users", "goals", "timer_sessions")
 _USAGE = (ConfigurationError, BadRequest, UnknownJob, UnknownJobType)
 _AWAY = (SourceUnavailable, asyncpg.PostgresConnectionError, ConnectionError)
 
@@ -132,7 +134,11 @@ def _parser() -> argparse.ArgumentParser:
     user = command("user", _user)
     user.add_argument("what", choices=("export", "erase"))
     user.add_argument("id", metavar="ID")
-    command("sync", _sync)
+    sync = command("sync", _sync)
+    sync.add_argument(
+        "--confirm", choices=_COPIED, metavar="TABLE",
+        help="rows that are missing at the dashboard are gone for good: users, goals or timer_sessions",
+    )  # fmt: skip
     command("migrate", _migrate)
     command("check-config", _check_config)
     return parser
@@ -361,13 +367,21 @@ async def _user(settings: Settings, options: argparse.Namespace) -> Exit:
 
 
 async def _sync(settings: Settings, options: argparse.Namespace) -> Exit:
+    accepted = None
     with _bar(options) as progress:
         async with app.open_service(settings, progress=_reporter(progress)) as service:
-            await service.sync.run_once(sweep=True)
+            if options.confirm:
+                accepted = await service.sync.confirm(options.confirm, "command line")
+            try:
+                await service.sync.run_once(sweep=True)
+            except DashboardBusy:
+                if accepted is None:
+                    raise  # else the process that is at it deletes them
             health = service.sync.health()
-    _print(
-        [{"what": name, "value": str(value)} for name, value in health.items()], options, title="Dashboard"
-    )
+    rows = [{"what": name, "value": str(value)} for name, value in health.items()]
+    if accepted is not None:
+        rows.insert(0, {"what": "accepted", "value": f"{accepted} {options.confirm} are gone"})
+    _print(rows, options, title="Dashboard")
     return Exit.DONE if health["healthy"] else Exit.FAILED
 
 

@@ -13,7 +13,7 @@ LOCAL = {
     "archive": "the archived sessions by month; verify reads every file",
     "restore": "put a month's archived sessions back into the dashboard",
     "user": "everything that is stored about one person, as JSON; or its erasure",
-    "sync": "copy what changed at the dashboard now",
+    "sync": "copy what changed at the dashboard now; or confirm that it lost rows on purpose",
     "migrate": "bring our database's schema up to date",
     "check-config": "check the configuration and name every problem",
 }
@@ -32,7 +32,7 @@ EXAMPLES = {
     "archive": "archive verify",
     "restore": "restore --month 2026-01",
     "user": "user export 64f0c0ffee",
-    "sync": "sync",
+    "sync": "sync --confirm users",
     "migrate": "migrate",
     "check-config": "check-config",
 }

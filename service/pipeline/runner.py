@@ -31,6 +31,7 @@ from service.errors import (
     ArchiveDamaged,
     BadRequest,
     CleanupRefused,
+    DashboardBusy,
     LeaseLost,
     NotYet,
     SchemaUnknown,
@@ -47,6 +48,7 @@ log = structlog.get_logger()
 
 _TOO_MANY_ERRORS = 0.2
 _DASHBOARD_PAUSE = timedelta(seconds=30)
+_BUSY_PAUSE = timedelta(seconds=2)
 _DEPENDENCY_PAUSE = timedelta(minutes=1)
 _SAMPLE = 5
 _REFUSED = (CleanupRefused, ArchiveDamaged)
@@ -140,7 +142,10 @@ class _Stop(Enum):
 
 
 class Runner:
-    """Runs what is due. ``refresh`` brings the dashboard's data up to date before a tick.
+    """Runs what is due. ``refresh`` brings the copy of the dashboard up to date before a tick.
+
+    It is told since when the copy must be fresh (None: as it is, it will do) and raises DashboardBusy where
+    another process is at it and the copy is older: nobody waits for that process.
 
     ``wake`` tells that something may be due, ``outbox_wake`` that there is something to send.
     ``notice`` words an in-app notification: (template, facts, locale) to title, message and button.
@@ -158,7 +163,7 @@ class Runner:
         ledger: Ledger,
         jobs: dict[str, Job],
         *,
-        refresh: Callable[[], Awaitable[Any]],
+        refresh: Callable[[datetime | None], Awaitable[Any]],
         mail_domain: str,
         clock: Clock,
         wake: asyncio.Event,
@@ -294,7 +299,7 @@ class Runner:
         self, job_id: str, as_of: datetime, user_id: str | None, *, force: bool, confirm: bool
     ) -> RunResult:
         job = self._jobs[job_id]
-        await self._refresh()
+        await self._refresh(None)
         tick = replace(self._rehearsal(job_id, as_of, user_id, force=force), confirm=confirm)
         if job.work:
             return await self._rehearse_work(job, tick)
@@ -305,7 +310,7 @@ class Runner:
 
         Writes nothing. Raises SourceUnavailable, SchemaUnknown.
         """
-        await self._refresh()
+        await self._refresh(None)
         tick = replace(self._rehearsal(job_id, slot, None, force=False), zones=zones, trigger=Trigger.CRON)
         return await self._rehearse_decisions(self._jobs[job_id], tick)
 
@@ -345,7 +350,7 @@ class Runner:
         SourceUnavailable, SchemaUnknown.
         """
         check_instant(as_of)
-        await self._refresh()
+        await self._refresh(None)
         tick = self._rehearsal(job_id, as_of, user_id, force=False)
         async with self._pool.acquire() as reading, reading.transaction(readonly=True):
             return await self.decided(cast("asyncpg.Connection", reading), tick)
@@ -361,7 +366,7 @@ class Runner:
     async def refreshed(self) -> SourceUnavailable | SchemaUnknown | None:
         """Bring the copy of the dashboard up to date; what kept us from that, None: nothing."""
         try:
-            await self._refresh()
+            await self._refresh(None)
         except (SourceUnavailable, SchemaUnknown) as error:
             return error
         return None
@@ -438,7 +443,9 @@ class Runner:
 
     async def _put_back(self, run: Run, error: Exception) -> None:
         """What passes is waited for; only trouble of our own uses up an attempt."""
-        if isinstance(error, SourceUnavailable):
+        if isinstance(error, DashboardBusy):
+            await self._ledger.wait_for(run, _BUSY_PAUSE, str(error))
+        elif isinstance(error, SourceUnavailable):
             await self._ledger.wait_for_dashboard(run, _DASHBOARD_PAUSE, str(error))
         elif isinstance(error, NotYet):
             await self._ledger.wait_for(run, _DEPENDENCY_PAUSE, str(error))
@@ -484,7 +491,7 @@ class Runner:
     async def _work(self, run: Run, span: Span) -> Applied:
         job = self._jobs[run.job]
         with span.child("refresh"):
-            await self._refresh()
+            await self._refresh(run.nominal_at)
         tick = self._tick(run)
         if job.work:
             await job.work(RunDesk(self._ledger, run, tick, self._parts, run.cursor, span))

@@ -18,7 +18,7 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from service.domain.note import Note, digest, record
 from service.errors import CleanupRefused, ConfigurationError, InboxClosed, SourceUnavailable
-from service.sources.page import INBOX, INSTEAD, Original, Page
+from service.sources.page import INBOX, INSTEAD, Keys, Original, Page
 from service.sources.profiles import Document, Table, identity, instant
 
 # Years beyond 9999 and broken text must arrive as something that can be counted, not as an exception.
@@ -123,8 +123,22 @@ class MongoSource:
         return instant(_walk(found[0], table.updated)) if found else None
 
     async def page(self, table: Table, after: str, limit: int) -> Page:
-        """Documents in id order after a position. ``min`` crosses types: ids may be strings and ObjectIds."""
-        query = self._database[table.name].find({}, _projection(table)).sort(_BY_ID).hint(_BY_ID)
+        """Documents in id order after a position."""
+        return Page(*await self._slice(table, _projection(table), after, limit))
+
+    async def ids(self, table: Table, after: str, limit: int) -> Keys:
+        """Ids in order after a position; read from the index alone."""
+        found, after = await self._slice(table, {"_id": 1}, after, limit)
+        return Keys([key for one in found if (key := identity(one["_id"]))], after)
+
+    async def _slice(
+        self, table: Table, projection: dict[str, int], after: str, limit: int
+    ) -> tuple[list[Document], str]:
+        """Documents after a position, and the next one.
+
+        ``min`` crosses types: ids may be strings and ObjectIds.
+        """
+        query = self._database[table.name].find({}, projection).sort(_BY_ID).hint(_BY_ID)
         start = json_util.loads(after)["_id"] if after else None
         if after:
             query = query.min([("_id", start)])
@@ -133,7 +147,7 @@ class MongoSource:
         if after and found and found[0]["_id"] == start:
             found = found[1:]
         found = found[:limit]
-        return Page(found, json_util.dumps({"_id": found[-1]["_id"]}) if found else after)
+        return found, json_util.dumps({"_id": found[-1]["_id"]}) if found else after
 
     async def changed(
         self, table: Table, since: datetime, limit: int

@@ -19,6 +19,14 @@ class Page:
 
 
 @dataclass(frozen=True)
+class Keys:
+    """Ids as text, and the position behind the last of them; ``after`` did not move: there are no more."""
+
+    ids: list[str]
+    after: str
+
+
+@dataclass(frozen=True)
 class Original:
     """A document, and all of it as text from which the source makes the same again (None: it could not)."""
 

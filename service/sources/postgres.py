@@ -14,7 +14,7 @@ import asyncpg
 
 from service.domain.note import Note, digest, record
 from service.errors import CleanupRefused, InboxClosed, SchemaUnknown, SourceUnavailable
-from service.sources.page import INBOX, INSTEAD, Original, Page
+from service.sources.page import INBOX, INSTEAD, Keys, Original, Page
 from service.sources.profiles import Document, Table, identity, instant
 from service.store import queries
 
@@ -123,6 +123,18 @@ class PostgresSource:
         tail = f"{_quoted(table.name)} t {where} ORDER BY {key} LIMIT $1"
         rows = await self._rows(await self._select(table), tail, limit, *([after] if after else []))
         return Page(rows, str(rows[-1][table.id]) if rows else after)
+
+    async def ids(self, table: Table, after: str, limit: int) -> Keys:
+        """Ids in order after a position."""
+        columns = await self._columns(table.name)
+        if not columns:
+            return Keys([], after)
+        key = _quoted(table.id)
+        where = f"{key} > $2::text::{columns.get(table.id, 'text')}" if after else f"{key} IS NOT NULL"
+        tail = f"{_quoted(table.name)} t WHERE {where} ORDER BY {key} LIMIT $1"
+        rows = await self._rows(f"{key} AS id", tail, limit, *([after] if after else []))
+        ids = [found for row in rows if (found := identity(row["id"]))]
+        return Keys(ids, str(rows[-1]["id"]) if rows else after)
 
     async def changed(
         self, table: Table, since: datetime, limit: int

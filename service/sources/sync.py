@@ -2,7 +2,7 @@
 
 The *first load* walks each collection in id order, page by page; rows and position are one transaction, so a
 crash costs one page. Then it *follows* the time of writing, re-reading a small overlap, because writes become
-visible late; re-reading is harmless. A *sweep* asks once a day which of our ids still exist.
+visible late; re-reading is harmless. A *sweep* compares once a day which ids are there and which are here.
 
 When documents exist and no schema profile fits them, nothing is read and ``SchemaUnknown`` says why: a job
 that silently matches nothing is the worst failure this service can have. An empty dashboard is healthy.
@@ -11,29 +11,36 @@ that silently matches nothing is the worst failure this service can have. An emp
 import asyncio
 import hashlib
 import json
+import secrets
 import zoneinfo
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import asyncpg
 import structlog
 
 from service.domain.dashboard import TimerSession
+from service.domain.loss import Loss
 from service.domain.note import Note
 from service.domain.standing import Standing
-from service.errors import SchemaUnknown, ServiceError, SourceUnavailable
-from service.sources import profiles
-from service.sources.page import Original, Page
+from service.errors import DashboardBusy, LeaseLost, SchemaUnknown, ServiceError, SourceUnavailable
+from service.sources import profiles, sweep
+from service.sources.page import Keys, Original, Page
 from service.sources.profiles import Collection, Document, Match, Profile, Reader, Reading, Table, Tail
+from service.sources.sweep import Sweep
 from service.store import queries, replica
 from service.store.database import Connection
+from service.store.lease import SYNC, Held, Lease
 
 _SQL = queries.load(__file__)
 _LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
+_A_MOMENT = 2.0
+_A_MINUTE = 60.0
 _log = structlog.get_logger()
 
 Progress = Callable[[str, int], None]
@@ -52,6 +59,7 @@ class Source(Protocol):
     def changed(self, table: Table, since: datetime, limit: int) -> AsyncGenerator[list[Document], None]: ...
     async def undated(self, table: Table) -> bool: ...
     async def unindexed(self, table: Table) -> bool: ...
+    async def ids(self, table: Table, after: str, limit: int) -> Keys: ...
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]: ...
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]: ...
     @property
@@ -101,7 +109,8 @@ class Sync:
 
     ``schema``: auto, A, B, J, PG, or ``profile`` gives one (from a mapping file). ``session_tail``: see
     the profiles. ``overlap``: how far behind the newest write each reading starts. ``batch``: rows per
-    transaction. The pool must be able to lend two connections.
+    transaction. ``owner``: a name that no other process has; None: one is made up. ``lease``: after so long
+    without a sign of life another process takes over. The pool must be able to lend three connections.
     """
 
     def __init__(
@@ -119,6 +128,8 @@ class Sync:
         sweep_every: timedelta = timedelta(hours=24),
         batch: int = 2000,
         progress: Progress | None = None,
+        owner: str | None = None,
+        lease: timedelta = timedelta(seconds=30),
     ) -> None:
         self._pool = pool
         self._source = source
@@ -132,6 +143,9 @@ class Sync:
         self._batch = batch
         self._progress = progress or (lambda _collection, _rows: None)
         self._turn = asyncio.Lock()
+        self._lease = Lease(pool, SYNC, owner or secrets.token_hex(8), lease)
+        self._held: Held | None = None
+        self._lost: list[Loss] = []
         self._zones: frozenset[str] | None = None
         self._reader: Reader | None = None
         self._match = Match(None)
@@ -142,36 +156,54 @@ class Sync:
         self._problem: ServiceError | None = None
         self._rejected: dict[str, dict[str, int]] = {}
         self._synced_at: datetime | None = None
+        self._began = _LONG_AGO
 
     # ── The face ────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def run_once(self, *, sweep: bool | None = None) -> SyncReport:
-        """Bring everything up to date. ``sweep``: look for deletions now; None: when it is time.
+    async def run_once(self, *, sweep: bool | None = None, patience: float = _A_MINUTE) -> SyncReport:
+        """Bring everything up to date. ``sweep``: compare all ids now; None: when it is time; False: never.
 
-        Raises SourceUnavailable (try later) or SchemaUnknown (refuse to work).
+        Raises DashboardBusy (another process still reads it after ``patience`` seconds), SourceUnavailable
+        (try later) or SchemaUnknown (refuse to work).
         """
-        async with self._turn, self._alone():
-            try:
-                report = await self._run(sweep=sweep)
-            except (SourceUnavailable, SchemaUnknown) as error:
-                self._problem = error
-                await self._pool.execute(_SQL["failed"], str(error))
+        try:
+            async with self._alone(patience):
+                return await self._attempt(sweep=sweep)
+        except DashboardBusy:
+            await self._learn()
+            raise
+
+    async def refresh(self, since: datetime | None = None) -> None:
+        """Bring the copy up to date; where another process is at it, take it as it is: nobody waits for long.
+
+        Raises DashboardBusy where the copy is too old: it was not read after ``since`` (None: is not complete).
+        Raises what ``run_once`` raises as well.
+        """
+        try:
+            await self.run_once(patience=_A_MOMENT)
+        except DashboardBusy:
+            if not await self._pool.fetchval(_SQL["fresh"], since, len(Collection)):
                 raise
-            self._problem = None
-            return report
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Synchronise every ``interval`` seconds until ``stop``; an unreachable dashboard is tried again."""
         while not stop.is_set():
+            pause = self._interval
             try:
-                await self.run_once()
+                await self.run_once(patience=_A_MOMENT)
+            except DashboardBusy:
+                pause = min(pause, self._lease.length.total_seconds() / 3)  # its holder may be frozen
             except (SourceUnavailable, SchemaUnknown) as error:
                 _log.warning("sync_failed", error=str(error), kind=type(error).__name__)
             try:
-                async with asyncio.timeout(self._interval):
+                async with asyncio.timeout(pause):
                     await stop.wait()
             except TimeoutError:
                 continue
+
+    async def confirm(self, table: str, who: str) -> int:
+        """Accept that the rows of a table are gone which are missing now; see ``sweep.confirm``."""
+        return await sweep.confirm(self._pool, Collection(table), who)
 
     async def standing(
         self, user_ids: Sequence[str], goal_ids: Sequence[str], session_ids: Sequence[str] = ()
@@ -210,10 +242,10 @@ class Sync:
         Those that cannot be read, or not be made again from text, are left out.
         """
         reader = await self._ready()
-        async with self._turn, self._alone():
+        async with self._alone(_A_MOMENT):
             found = await self._source.originals(reader.profile.sessions, ids)
             reading = await _read(reader, Collection.SESSIONS, [one.document for one in found])
-            async with self._pool.acquire() as connection:
+            async with self._step() as connection:
                 await _store(connection, Collection.SESSIONS, reading.records, mark=True)
         key = reader.profile.sessions.id
         bodies = {profiles.identity(one.document[key]): one.body for one in found}
@@ -222,13 +254,15 @@ class Sync:
     async def remove(self, bodies: Mapping[str, str]) -> frozenset[str]:
         """Remove these sessions (id: text) where they are unchanged; returns the ids that were not."""
         reader = await self._ready()
-        async with self._turn, self._alone():
+        async with self._alone(_A_MOMENT) as held:
+            await held.check()
             return await self._source.remove(reader.profile.sessions, bodies)
 
     async def put_back(self, bodies: Mapping[str, str]) -> frozenset[str]:
         """Put sessions back that the dashboard lacks; returns the ids that it has afterwards."""
         reader = await self._ready()
-        async with self._turn, self._alone():
+        async with self._alone(_A_MINUTE) as held:
+            await held.check()
             return await self._source.insert(reader.profile.sessions, bodies)
 
     async def present(self, ids: Sequence[str]) -> frozenset[str]:
@@ -244,15 +278,19 @@ class Sync:
         await self._source.close()
 
     def health(self) -> dict[str, Any]:
-        """What an operator should know, JSON-able. ``healthy`` is False on a wrong schema or no answer."""
+        """What an operator should know, JSON-able.
+
+        ``healthy`` is False on a wrong schema, no answer, or rows that went missing in numbers.
+        """
         match = self._match
         warnings = list(self._warnings)
         if self._tail.ambiguous:
             warnings.append(
                 f"SESSION_TAIL is ambiguous: {self._tail.agreement:.0%} of {self._tail.votes} sessions agree"
             )
+        problems = [*([str(self._problem)] if self._problem else []), *(loss.sentence for loss in self._lost)]
         return {
-            "healthy": self._problem is None,
+            "healthy": not problems,
             "profile": match.profile.name if match.profile else "pending",
             "score": round(match.score, 2),
             "complete": match.complete,
@@ -260,23 +298,63 @@ class Sync:
             "warnings": warnings,
             "rejected": self._rejected,
             "schema_unknown": isinstance(self._problem, SchemaUnknown),
-            "error": str(self._problem) if self._problem else None,
+            "error": "; ".join(problems) or None,
+            "lost": {loss.table: _described(loss) for loss in self._lost},
             "synced_at": self._synced_at.isoformat() if self._synced_at else None,
         }
 
     # ── One run ─────────────────────────────────────────────────────────────────────────────────────────────
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        """Several replicas share one dashboard: they read it in turns."""
-        async with self._pool.acquire() as connection:
-            await connection.execute("SELECT pg_advisory_lock($1)", replica.SYNC_LOCK)
-            try:
-                yield
-            finally:
-                await connection.execute("SELECT pg_advisory_unlock($1)", replica.SYNC_LOCK)
+    async def _alone(self, patience: float) -> AsyncIterator[Held]:
+        """Several replicas share one dashboard: they read it in turns.
+
+        Raises DashboardBusy when another is at it for ``patience`` seconds, or has taken over meanwhile.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + patience
+        try:
+            async with _turn(self._turn, patience), self._lease.hold(max(0.0, until - clock())) as held:
+                if held is None:
+                    raise DashboardBusy("another process reads the dashboard now; try again in a moment")
+                self._held = held
+                try:
+                    yield held
+                finally:
+                    self._held = None
+        except LeaseLost as error:
+            raise DashboardBusy(f"another process has begun to read the dashboard: {error}") from error
+
+    @asynccontextmanager
+    async def _step(self, connection: Connection | None = None) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction that counts only while we are alone; whatever changes the copy is in one."""
+        assert self._held
+        async with self._held.step(connection) as ours:
+            if not await ours.fetchval(_SQL["beside_0_1_0"], replica.SYNC_LOCK):
+                raise DashboardBusy("a process of the former release reads the dashboard now")
+            yield ours
+
+    async def _attempt(self, *, sweep: bool | None) -> SyncReport:
+        try:
+            report = await self._run(sweep=sweep)
+        except DashboardBusy:
+            raise
+        except (SourceUnavailable, SchemaUnknown) as error:
+            self._problem = error
+            async with self._step() as connection:
+                await connection.execute(_SQL["failed"], str(error))
+            raise
+        self._problem = None
+        await self._learn()
+        return report
+
+    async def _learn(self) -> None:
+        """What concerns all processes, whoever found it out: losses, and how far the copy has come."""
+        self._lost = await sweep.losses(self._pool)
+        self._synced_at = await self._pool.fetchval(_SQL["synced_at"], len(Collection)) or self._synced_at
 
     async def _run(self, *, sweep: bool | None) -> SyncReport:
+        self._began = await self._pool.fetchval("SELECT service.now()")
         states = await self._states()
         self._rejected = {str(c): dict(state.rejected) for c, state in states.items() if state.rejected}
         reader = await self._recognise(states)
@@ -291,7 +369,6 @@ class Sync:
                 await self._load(reader, state, report)
             await self._follow(reader, state, report)
         await self._sweep(reader, report, wanted=sweep)
-        self._synced_at = await self._pool.fetchval("SELECT service.now()")
         return report
 
     async def _states(self) -> dict[Collection, _State]:
@@ -381,7 +458,8 @@ class Sync:
 
     async def _begin(self, reader: Reader, collection: Collection) -> _State:
         newest = await self._source.newest(reader.profile.table(collection))
-        row = await self._pool.fetchrow(_SQL["begin"], collection, self._key, newest)
+        async with self._step() as connection:
+            row = await connection.fetchrow(_SQL["begin"], collection, self._key, newest)
         assert row
         return _state(row)
 
@@ -398,7 +476,7 @@ class Sync:
             finally:
                 if writing:
                     await writing
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._step() as connection:
             await replica.mark_everything_stale(connection, state.collection)
             await connection.execute(_SQL["live"], state.collection)
         state.phase = "live"
@@ -406,7 +484,7 @@ class Sync:
     async def _store_page(self, state: _State, page: Page, reading: Reading, report: SyncReport) -> None:
         """Rows and position in one transaction; what a crash of the server loses is read again."""
         rows = len(page.documents)
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._step() as connection:
             await connection.execute("SET LOCAL synchronous_commit = off")
             changed = await _store(connection, state.collection, reading.records, mark=False)
             await connection.execute(_SQL["loaded"], state.collection, page.after, rows, dict(state.rejected))
@@ -440,7 +518,8 @@ class Sync:
             async with aclosing(self._source.changed(table, since, self._batch)) as stream:
                 async for documents in stream:
                     await self._store_changes(reader, state, documents, None, report)
-        await self._pool.execute(_SQL["synced"], state.collection)
+        async with self._step() as connection:
+            await connection.execute(_SQL["synced"], state.collection, self._began)
 
     async def _store_changes(
         self,
@@ -452,7 +531,7 @@ class Sync:
     ) -> None:
         reading = await _read(reader, state.collection, documents)
         self._note(state, reading, report)
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._step() as connection:
             changed = await _store(connection, state.collection, reading.records, mark=True)
             await connection.execute(
                 _SQL["followed"],
@@ -479,51 +558,41 @@ class Sync:
             )
         self._rejected[state.collection] = dict(state.rejected)
 
-    # ── Deletions ───────────────────────────────────────────────────────────────────────────────────────────
+    # ── Comparing ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def _sweep(self, reader: Reader, report: SyncReport, *, wanted: bool | None) -> None:
         if wanted is False:
             return
-        every = timedelta(0) if wanted else self._sweep_every
-        due = {row["collection"] for row in await self._pool.fetch(_SQL["sweep_due"], every)}
-        for collection in Collection:
-            if wanted or collection in due:
-                await self._sweep_one(reader, collection, report)
+        async with self._pool.acquire() as connection:
+            for collection in await sweep.asked(connection):
+                table = reader.profile.table(collection)
+                await sweep.look_again(connection, self._source, table, collection, self._step)
+            due = await sweep.due(connection, timedelta(0) if wanted else self._sweep_every)
+            for collection in Collection:
+                if wanted or collection in due:
+                    await self._sweep_one(connection, reader, collection, report)
 
-    async def _sweep_one(self, reader: Reader, collection: Collection, report: SyncReport) -> None:
-        table = reader.profile.table(collection)
-        if await self._source.undated(table):
-            await self._compare(reader, collection, report)
-        after = ""
-        while ids := [row["id"] for row in await self._pool.fetch(_SQL[f"ids_{collection}"], after, 2000)]:
-            there = await self._source.existing(table, ids)
-            gone = sorted(set(ids) - there - await self._archived(collection, ids, there))
-            if gone:
-                async with self._pool.acquire() as connection:
-                    await replica.delete(connection, collection, gone)
-                report.deleted[collection] += len(gone)
-            after = ids[-1]
-        await self._pool.execute(_SQL["swept"], collection)
+    async def _sweep_one(
+        self, connection: Connection, reader: Reader, collection: Collection, report: SyncReport
+    ) -> None:
+        keep = partial(self._keep, reader)
+        if await self._source.undated(reader.profile.table(collection)):
+            async with aclosing(self._pages(reader.profile.table(collection), "")) as stream:
+                async for page in stream:  # some do not say when they were written: what differs is stored
+                    report.changed[collection] += await keep(connection, collection, page.documents)
+        comparison = Sweep(connection, self._source, reader.profile, collection, self._step, keep)
+        changed, deleted = await comparison.run()
+        report.changed[collection] += changed
+        if deleted:
+            report.deleted[collection] += deleted
 
-    async def _archived(
-        self, collection: Collection, ids: Sequence[str], there: frozenset[str]
-    ) -> frozenset[str]:
-        """What is missing because we archived it. What is there again is no longer noted as archived."""
-        if collection is not Collection.SESSIONS:
-            return frozenset()
-        await self._pool.execute(_SQL["returned"], list(there))
-        rows = await self._pool.fetch(_SQL["archived"], list(ids))
-        return frozenset(row["id"] for row in rows)
-
-    async def _compare(self, reader: Reader, collection: Collection, report: SyncReport) -> None:
-        """Some documents do not say when they were written: read everything, write what differs."""
-        async with aclosing(self._pages(reader.profile.table(collection), "")) as stream:
-            async for page in stream:
-                reading = await _read(reader, collection, page.documents)
-                async with self._pool.acquire() as connection:
-                    report.changed[collection] += await _store(
-                        connection, collection, reading.records, mark=True
-                    )
+    async def _keep(
+        self, reader: Reader, connection: Connection, collection: Collection, documents: Sequence[Document]
+    ) -> int:
+        """Store what was not read for its time of writing. Malformed ones are not counted: that is done once."""
+        reading = await _read(reader, collection, documents)
+        async with self._step(connection) as ours:
+            return await _store(ours, collection, reading.records, mark=True)
 
 
 def profile_from_setting(schema: str, read: Callable[[str], str]) -> Profile | None:
@@ -531,6 +600,29 @@ def profile_from_setting(schema: str, read: Callable[[str], str]) -> Profile | N
     if schema == "auto" or schema in profiles.PROFILES:
         return None
     return profiles.parse_mapping(read(schema))
+
+
+@asynccontextmanager
+async def _turn(lock: asyncio.Lock, patience: float) -> AsyncIterator[None]:
+    """Hold a lock of this process. Raises DashboardBusy."""
+    try:
+        async with asyncio.timeout(patience):
+            await lock.acquire()
+    except TimeoutError:
+        raise DashboardBusy("this process reads the dashboard now; try again in a moment") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _described(loss: Loss) -> dict[str, Any]:
+    return {
+        "missing": loss.missing,
+        "of": loss.of,
+        "waiting": loss.waiting,
+        "since": loss.since.isoformat(),
+    }
 
 
 def _candidates(schema: str, profile: Profile | None) -> list[Profile]:

@@ -33,41 +33,23 @@ UPDATE service.sync_state SET
 WHERE collection = $1
 
 -- name: synced
--- Everything that had changed is here.
-UPDATE service.sync_state SET synced_at = service.now(), error = NULL WHERE collection = $1
+-- Everything is here that had been written when the reading began ($2).
+UPDATE service.sync_state SET synced_at = service.now(), fresh_at = $2, error = NULL WHERE collection = $1
 
--- name: swept
--- Deletions have been looked for.
-UPDATE service.sync_state SET swept_at = service.now() WHERE collection = $1
+-- name: fresh
+-- Whether all $2 collections are here, with everything that was written before an instant (NULL: as of any time).
+SELECT count(*) = $2::bigint FROM service.sync_state
+WHERE phase = 'live' AND ($1::timestamptz IS NULL OR fresh_at >= $1)
 
--- name: sweep_due
--- Whether a collection has not been swept for so long ($1).
-SELECT collection FROM service.sync_state
-WHERE phase = 'live' AND (swept_at IS NULL OR swept_at <= service.now() - $1::interval)
+-- name: synced_at
+-- When the last of all $1 collections was copied; NULL: not all are.
+SELECT CASE WHEN count(*) = $1::bigint THEN min(synced_at) END FROM service.sync_state WHERE phase = 'live'
+
+-- name: beside_0_1_0
+-- A process of release 0.1.0 may run beside this one during a roll-out, and takes this lock for as long as it reads.
+-- Not waited for: it may stand still. Drop this with the next release.
+SELECT pg_try_advisory_xact_lock_shared($1)
 
 -- name: failed
 -- Why the last attempt did not succeed.
 UPDATE service.sync_state SET error = $1
-
--- name: ids_users
--- Ids of the replica in order.
-SELECT id FROM service.users WHERE id > $1 ORDER BY id LIMIT $2
-
--- name: ids_goals
--- Ids of the replica in order.
-SELECT id FROM service.goals WHERE id > $1 ORDER BY id LIMIT $2
-
--- name: ids_timer_sessions
--- Ids of the replica in order.
-SELECT id FROM service.timer_sessions WHERE id > $1 ORDER BY id LIMIT $2
-
--- name: returned
--- Sessions that are at the dashboard ($1) are not archived, unless they are being removed at this moment.
-DELETE FROM service.archived_session AS s
-WHERE s.id = ANY ($1::text[])
-  AND NOT EXISTS (SELECT FROM service.archive_file AS f
-                  WHERE f.collection = 'timer_sessions' AND f.month = s.month AND f.state = 'verified')
-
--- name: archived
--- Which of these sessions we removed ourselves.
-SELECT id FROM service.archived_session WHERE id = ANY ($1::text[])

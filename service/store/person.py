@@ -16,7 +16,7 @@ import asyncpg
 
 from service.domain.statistic import CALENDARS
 from service.errors import SourceUnavailable, UnknownUser
-from service.store import queries, replica
+from service.store import lease, queries, replica
 from service.store.archive import Archive
 
 _SQL = queries.load(__file__)
@@ -82,12 +82,14 @@ class People:
 
 async def _erase(connection: Any, user_id: str, who: str, months: list[date]) -> Counter[str]:
     await connection.execute(_SQL["patience"])
-    await connection.execute(_SQL["lock_sync"], replica.SYNC_LOCK)
+    await connection.execute(_SQL["beside_0_1_0"], replica.SYNC_LOCK)
+    await lease.revoke(connection, lease.SYNC)
     for lock in ("lock_rollups", "lock_erasure", "quietly"):
         await connection.execute(_SQL[lock])
     deleted: Counter[str] = Counter()
     addresses = await _addresses(connection, user_id)
     await connection.execute(_SQL["tombstone"], user_id)
+    await connection.execute(_SQL["forget_missing"], user_id)
     deleted["frozenFigures"] = await _freeze(connection, user_id)
     await connection.execute(_SQL["flag_archive"], user_id, months)
     deleted["suppressionsKept"] = _count(await connection.execute(_SQL["keep_suppressions"], addresses))

@@ -42,9 +42,10 @@ WHERE jsonb_path_exists(what, '$.** ? (@ == $id)', jsonb_build_object('id', $1::
 -- Do not wait long for whoever reads the dashboard or derives figures.
 SET LOCAL lock_timeout = '20s'
 
--- name: lock_sync
--- Nobody copies the dashboard meanwhile.
-SELECT pg_advisory_xact_lock($1)
+-- name: beside_0_1_0
+-- A process of release 0.1.0 may run beside this one during a roll-out: it does not copy the dashboard meanwhile.
+-- Drop this with the next release.
+SELECT pg_advisory_xact_lock_shared($1)
 
 -- name: lock_rollups
 -- Nobody derives figures meanwhile.
@@ -61,6 +62,14 @@ SELECT set_config('service.loading', 'on', true)
 -- name: tombstone
 -- Never again.
 INSERT INTO service.erased (user_key) VALUES (service.keyed_hash($1)) ON CONFLICT DO NOTHING
+
+-- name: forget_missing
+-- Nobody needs to be asked whether these are gone.
+DELETE FROM service.missing_row AS m
+WHERE m.collection = 'users' AND m.id = $1
+   OR m.collection = 'goals' AND EXISTS (SELECT FROM service.goals AS g WHERE g.id = m.id AND g.user_id = $1)
+   OR m.collection = 'timer_sessions'
+      AND EXISTS (SELECT FROM service.timer_sessions AS s WHERE s.id = m.id AND s.user_id = $1)
 
 -- name: keep_suppressions
 -- An address stays suppressed, but is not told any more.

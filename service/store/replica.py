@@ -28,7 +28,7 @@ _SESSION_COLUMNS = tuple(f.name for f in fields(TimerSession))
 _OPTIONAL_FLAGS = ("email", "reminders", "in_app")
 _DEFAULTS = Preferences()
 SYNC_LOCK = 0x73796E63
-"""Advisory lock ("sync"): one process at a time reads the dashboard, or changes what is compared with it."""
+"""Advisory lock ("sync") of release 0.1.0; today that is a lease (``store.lease``)."""
 
 _Record = TypeVar("_Record", User, Goal, TimerSession)
 

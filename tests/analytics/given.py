@@ -78,7 +78,7 @@ class FusedLedger(Ledger):
                     raise Crash
 
 
-async def _no_refresh() -> None:
+async def _no_refresh(_since: datetime | None) -> None:
     return
 
 

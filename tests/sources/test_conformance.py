@@ -195,19 +195,6 @@ async def test_an_empty_dashboard_is_healthy_and_its_profile_pending(
     assert (await sync.run_once()).changed["users"] == 3
 
 
-async def test_a_dashboard_that_was_emptied_is_emptied_here_too(
-    pool: asyncpg.Pool, dashboard: Dashboard
-) -> None:
-    await fill(dashboard)
-    await Sync(pool, dashboard.source).run_once()
-    for n in (1, 2, 3):
-        await dashboard.remove("users", n)
-        await dashboard.remove("goals", n)
-        await dashboard.remove("timer_sessions", n)
-    await Sync(pool, dashboard.source).run_once(sweep=True)
-    assert [await count(pool, table) for table in ("users", "goals", "timer_sessions")] == [0, 0, 0]
-
-
 @pytest.mark.parametrize(
     "source",
     [

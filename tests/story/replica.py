@@ -76,7 +76,7 @@ TIMING = Timing(Schedule.parse(JOB.schedule), JOB.mode)
 DEFINITION = JobDef(JOB.id, JOB.schedule, JOB.mode, TIMING.schedule.hash, JOB.timeout, JOB.max_attempts)
 
 
-async def _no_refresh() -> None:
+async def _no_refresh(_since: datetime | None) -> None:
     return
 
 

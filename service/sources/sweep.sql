@@ -1,0 +1,189 @@
+-- name: incoming_ids
+-- A landing place for the ids that the dashboard has.
+CREATE TEMP TABLE IF NOT EXISTS incoming_ids (id text NOT NULL)
+
+-- name: incoming_unknown
+-- Of them, those that the copy lacks.
+CREATE TEMP TABLE IF NOT EXISTS incoming_unknown (id text PRIMARY KEY)
+
+-- name: incoming_missing
+-- Ids that the copy has and the dashboard lacks; going: they are to be deleted.
+CREATE TEMP TABLE IF NOT EXISTS incoming_missing (id text PRIMARY KEY, going boolean NOT NULL DEFAULT false)
+
+-- name: clear
+-- Nothing is known yet.
+TRUNCATE incoming_ids, incoming_unknown, incoming_missing
+
+-- name: measure
+-- Autovacuum does not look at temporary tables; without figures the comparison could be made row by row.
+ANALYZE incoming_ids
+
+-- name: returned
+-- Sessions that are at the dashboard are not archived, unless they are being removed at this moment.
+DELETE FROM service.archived_session AS s
+WHERE EXISTS (SELECT FROM incoming_ids AS i WHERE i.id = s.id)
+  AND NOT EXISTS (SELECT FROM service.archive_file AS f
+                  WHERE f.collection = 'timer_sessions' AND f.month = s.month AND f.state = 'verified')
+
+-- name: find_unknown
+-- What the dashboard has and the copy lacks, but for people who were erased.
+INSERT INTO incoming_unknown
+SELECT DISTINCT id FROM incoming_ids AS i
+WHERE NOT EXISTS (SELECT FROM service.expected AS e WHERE e.collection = $1 AND e.id = i.id)
+  AND NOT ($1 = 'users' AND EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(i.id)))
+
+-- name: find_missing
+-- What the copy has and the dashboard lacks.
+INSERT INTO incoming_missing (id)
+SELECT id FROM service.expected AS e
+WHERE collection = $1 AND NOT EXISTS (SELECT FROM incoming_ids AS i WHERE i.id = e.id)
+
+-- name: unknown
+-- The following of them.
+SELECT id FROM incoming_unknown WHERE id > $1 ORDER BY id LIMIT $2
+
+-- name: missing
+-- The following of them.
+SELECT id FROM incoming_missing WHERE id > $1 ORDER BY id LIMIT $2
+
+-- name: there
+-- These are at the dashboard after all.
+DELETE FROM incoming_missing WHERE id = ANY ($1::text[])
+
+-- name: not_held
+-- These are not in the copy any more: erased meanwhile.
+DELETE FROM incoming_missing AS i
+WHERE NOT EXISTS (SELECT FROM service.expected AS e WHERE e.collection = $1 AND e.id = i.id)
+
+-- name: held
+-- How many rows the dashboard should have.
+SELECT count(*) FROM service.expected WHERE collection = $1
+
+-- name: day
+-- The last 24 hours: rows at their start (where no sweep is known from before: at the first that deleted something,
+-- else $2, the rows now), and how many were deleted since. What somebody confirmed is in neither.
+WITH known AS (SELECT * FROM service.sweep WHERE collection = $1),
+     within AS (SELECT * FROM known WHERE at > service.now() - interval '24 hours')
+SELECT coalesce((SELECT held - deleted - confirmed FROM known WHERE at <= service.now() - interval '24 hours'
+                 ORDER BY at DESC LIMIT 1),
+                (SELECT held FROM within WHERE deleted + confirmed > 0 ORDER BY at LIMIT 1),
+                $2::bigint) - coalesce(sum(confirmed), 0)::bigint AS start,
+       coalesce(sum(deleted), 0)::bigint AS deleted
+FROM within
+
+-- name: swept
+-- Deletions have been looked for. Sweeps that deleted nothing are noted once an hour.
+WITH moment AS (
+    UPDATE service.sync_state SET swept_at = service.now() WHERE collection = $1 RETURNING swept_at)
+INSERT INTO service.sweep AS s (collection, at, held, deleted, confirmed)
+SELECT $1, swept_at, $2::bigint, $3::bigint, $4::bigint FROM moment
+WHERE $3::bigint + $4::bigint > 0
+   OR NOT EXISTS (SELECT FROM service.sweep AS o WHERE o.collection = $1 AND o.at > swept_at - interval '1 hour')
+ON CONFLICT (collection, at) DO UPDATE SET deleted = s.deleted + excluded.deleted,
+                                           confirmed = s.confirmed + excluded.confirmed
+
+-- name: forget
+-- Of sweeps more than a day ago only the last one matters.
+DELETE FROM service.sweep
+WHERE collection = $1
+  AND at < (SELECT max(at) FROM service.sweep WHERE collection = $1 AND at <= service.now() - interval '24 hours')
+
+-- name: due
+-- Which collections were not swept for so long ($1), or hold rows whose loss was confirmed.
+SELECT collection FROM service.sync_state AS s
+WHERE phase = 'live' AND (swept_at IS NULL OR swept_at <= service.now() - $1::interval
+    OR EXISTS (SELECT FROM service.missing_row AS m
+               WHERE m.collection = s.collection AND m.confirmed_at IS NOT NULL))
+
+-- name: delete_users
+-- Accounts that the dashboard no longer has.
+DELETE FROM service.users WHERE id IN (SELECT id FROM incoming_missing WHERE going)
+
+-- name: delete_goals
+-- Goals that the dashboard no longer has.
+DELETE FROM service.goals WHERE id IN (SELECT id FROM incoming_missing WHERE going)
+
+-- name: delete_timer_sessions
+-- Sessions that the dashboard no longer has.
+DELETE FROM service.timer_sessions WHERE id IN (SELECT id FROM incoming_missing WHERE going)
+
+-- name: let_confirmed_go
+-- What is missing and was confirmed.
+UPDATE incoming_missing SET going = true
+WHERE id IN (SELECT id FROM service.missing_row WHERE collection = $1 AND confirmed_at IS NOT NULL)
+
+-- name: let_all_go
+-- Whatever is missing.
+UPDATE incoming_missing SET going = true WHERE NOT going
+
+-- name: staying
+-- How many of the missing rows are not to be deleted.
+SELECT count(*) FROM incoming_missing WHERE NOT going
+
+-- name: spent
+-- What goes is not asked about any more: a confirmation counts once.
+DELETE FROM service.missing_row WHERE collection = $1 AND id IN (SELECT id FROM incoming_missing WHERE going)
+
+-- name: keep
+-- These rows stay until somebody confirms their loss, or they are back.
+INSERT INTO service.missing_row (collection, id, since) SELECT $1, id, service.now() FROM incoming_missing WHERE NOT going
+ON CONFLICT DO NOTHING
+
+-- name: ask
+-- From now on somebody is asked.
+UPDATE service.sync_state
+SET lost_since = coalesce(lost_since, service.now()), lost_of = coalesce(lost_of, $2), lost_gone = coalesce(lost_gone, $3)
+WHERE collection = $1
+
+-- name: asked
+-- Collections about which somebody is asked.
+SELECT collection FROM service.sync_state WHERE lost_since IS NOT NULL
+
+-- name: kept
+-- Whether rows are kept whose loss nobody confirmed.
+SELECT EXISTS (SELECT FROM service.missing_row WHERE collection = $1 AND confirmed_at IS NULL)
+
+-- name: some_kept
+-- Some of them, in no order.
+SELECT id FROM service.missing_row WHERE collection = $1 ORDER BY random() LIMIT $2
+
+-- name: all_kept
+-- The following of them.
+SELECT id FROM service.missing_row WHERE collection = $1 AND id > $2 ORDER BY id LIMIT $3
+
+-- name: back
+-- These are back.
+DELETE FROM service.missing_row WHERE collection = $1 AND id = ANY ($2::text[])
+
+-- name: not_missing
+-- Whatever is not missing any more is not kept for that reason.
+DELETE FROM service.missing_row AS m
+WHERE collection = $1 AND NOT EXISTS (SELECT FROM incoming_missing AS i WHERE i.id = m.id)
+
+-- name: answered
+-- Nothing is kept any more: nobody is asked.
+UPDATE service.sync_state SET lost_since = NULL, lost_of = NULL, lost_gone = NULL
+WHERE collection = $1 AND lost_since IS NOT NULL AND NOT EXISTS (SELECT FROM service.missing_row WHERE collection = $1)
+
+-- name: all_back
+-- The same after a return: what came with them is found by a sweep, soon.
+UPDATE service.sync_state SET lost_since = NULL, lost_of = NULL, lost_gone = NULL, swept_at = NULL
+WHERE collection = $1 AND lost_since IS NOT NULL AND NOT EXISTS (SELECT FROM service.missing_row WHERE collection = $1)
+
+-- name: losses
+-- Every open question, with its figures.
+SELECT s.collection AS table, s.lost_gone + count(m.id) AS missing, s.lost_of AS of, count(m.id) AS waiting,
+       s.lost_since AS since
+FROM service.sync_state AS s LEFT JOIN service.missing_row AS m USING (collection)
+WHERE s.lost_since IS NOT NULL GROUP BY s.collection ORDER BY s.collection
+
+-- name: confirm
+-- Somebody accepts that these rows are gone: exactly those that are missing now.
+WITH accepted AS (
+    UPDATE service.missing_row SET confirmed_at = service.now()
+    WHERE collection = $1 AND confirmed_at IS NULL RETURNING 1),
+traced AS (
+    INSERT INTO service.audit (who, act, what)
+    SELECT $2, 'confirm loss', jsonb_build_object('table', $1::text, 'rows', n)
+    FROM (SELECT count(*) AS n FROM accepted) AS a WHERE n > 0)
+SELECT count(*) FROM accepted
