@@ -176,8 +176,8 @@ class Sync:
     async def refresh(self, since: datetime | None = None) -> None:
         """Bring the copy up to date; where another process is at it, take it as it is: nobody waits for long.
 
-        Raises DashboardBusy where the copy is too old: it was not read after ``since`` (None: is not complete).
-        Raises what ``run_once`` raises as well.
+        Raises DashboardBusy where the copy was not read after ``since`` (None: is not complete yet), and what
+        ``run_once`` raises.
         """
         try:
             await self.run_once(patience=_A_MOMENT)
@@ -589,7 +589,7 @@ class Sync:
     async def _keep(
         self, reader: Reader, connection: Connection, collection: Collection, documents: Sequence[Document]
     ) -> int:
-        """Store what was not read for its time of writing. Malformed ones are not counted: that is done once."""
+        """Store what is read again; what is malformed in it was counted before."""
         reading = await _read(reader, collection, documents)
         async with self._step(connection) as ours:
             return await _store(ours, collection, reading.records, mark=True)

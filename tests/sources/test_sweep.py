@@ -132,8 +132,8 @@ async def _hidden(dashboard: Dashboard) -> AsyncIterator[None]:
     if isinstance(dashboard, PostgresDashboard):
         right, role, word = dashboard.source, f"reader_{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
         await dashboard.connection.execute(
-            f"CREATE ROLE {role} LOGIN PASSWORD '{word}'; GRANT SELECT ON users, goals, timer_sessions TO {role};"
-            "ALTER TABLE users ENABLE ROW LEVEL SECURITY"
+            f"CREATE ROLE {role} LOGIN PASSWORD '{word}'; ALTER TABLE users ENABLE ROW LEVEL SECURITY;"
+            f"GRANT SELECT ON users, goals, timer_sessions TO {role}"
         )
         parts = urlsplit(dashboard.url)
         netloc = f"{role}:{word}@{parts.netloc.rpartition('@')[2]}"
