@@ -133,6 +133,9 @@ def test_calm_is_told_only_where_there_is_calm() -> None:
         (_CALM, [_ALIVE], [{"severity": "major", "series": "s", "explanation": "Low."}], 0, "s: Low."),
         ({"checks": {"mail": {"status": "unhealthy", "details": {"problem": "refused."}}}}, [_ALIVE], [], 0,
          "Mail: refused."),
+        ({"checks": {"dashboard": {"status": "unhealthy", "details": {
+            "error": "the dashboard lost 9 of 9 users; confirm, or restore them", "lost": {"users": {}}}}}},
+         [_ALIVE], [], 0, "Dashboard: the dashboard lost 9 of 9 users; confirm, or restore them."),
         ({"checks": {"loops": {"status": "unhealthy", "details": {"sync": {"state": "waiting"}}}}}, [_ALIVE],
          [], 0, "Loops: sync restarting."),
         ({"checks": {"analytics": {"status": "stopped", "activeJobs": 6, "details": {"problems": {}}}}},

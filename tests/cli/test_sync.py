@@ -65,4 +65,3 @@ async def test_a_loss_is_told_and_accepted_once(
     assert tuple(audit) == ("command line", "confirm loss", {"table": "users", "rows": 40})
 
     assert (await typed("sync", "--confirm", "users")).code == 2
-    assert (await typed("sync", "--confirm", "notifications")).code == 2

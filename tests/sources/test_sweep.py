@@ -12,6 +12,7 @@ import pytest
 
 from service.errors import BadRequest
 from service.sources.mongo import MongoSource
+from service.sources.page import Keys
 from service.sources.postgres import PostgresSource
 from service.sources.profiles import PROFILES
 from service.sources.sync import Sync
@@ -216,6 +217,24 @@ async def test_a_return_is_noticed_among_many_rows(stage: Stage, monkeypatch: py
     assert (await stage.look())["lost"]["goals"]["waiting"] == 40
     await stage.goals(range(1, 41))
     assert (await stage.look(sweep=None))["healthy"]
+
+
+async def test_what_seems_to_be_gone_is_asked_for_once_more(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that was made or moved while ids were walked is not taken for a deletion."""
+    await stage.goals(range(1, 21))
+    await stage.look()
+    await stage.drop("goals", [7])
+
+    async def ids(*arguments: Any, ids: Any = stage.dashboard.source.ids) -> Keys:
+        found = await ids(*arguments)
+        return Keys(found.ids[5:], found.after)
+
+    monkeypatch.setattr(stage.dashboard.source, "ids", ids)
+    assert (await stage.look())["healthy"]
+    assert stage.report.deleted == {"goals": 1}
+    assert await count(stage.pool, "goals") == 19
 
 
 # ── A day's bound ───────────────────────────────────────────────────────────────────────────────────────────
