@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-from zoneinfo import ZoneInfo
 
 import asyncpg
 import structlog
@@ -30,6 +29,7 @@ from service.domain.dashboard import Kind
 from service.domain.schedule import Schedule
 from service.domain.transport import Transport
 from service.domain.verp import envelope_sender
+from service.domain.zones import zone_of
 from service.errors import ConfigurationError, SourceUnavailable
 from service.jobs import all_jobs
 from service.jobs.job import Job, JobType, Parts, TimeMode
@@ -53,7 +53,7 @@ from service.sources.mongo import MongoSource
 from service.sources.postgres import PostgresSource
 from service.sources.scrape import dashboard_counters
 from service.sources.sync import Progress, Source, Sync, profile_from_setting
-from service.store import embedded
+from service.store import embedded, zones
 from service.store.archive import Archive
 from service.store.bounces import Bounces
 from service.store.database import migrate, open_pool
@@ -131,6 +131,21 @@ def timings_of(jobs: Mapping[str, Job], settings: Settings) -> dict[str, Timing]
         )
         for id_, job in jobs.items()
     }
+
+
+def in_our_zones(settings: Settings, accepted: Mapping[str, str]) -> Settings:
+    """The settings with the names by which our PostgreSQL knows their zones (``accepted``: name → its name).
+
+    Raises ConfigurationError for a zone that it does not know.
+    """
+    chosen = {name: getattr(settings, name) for name in ("service_timezone", "default_timezone")}
+    if unknown := [
+        f"{name.upper()}: our PostgreSQL does not know {zone}; update its zone data, or choose another"
+        for name, zone in chosen.items()
+        if zone not in accepted
+    ]:
+        raise ConfigurationError(unknown)
+    return settings.model_copy(update={name: accepted[zone] for name, zone in chosen.items()})
 
 
 def definition(job: Job, timing: Timing, settings: Settings) -> JobDef:
@@ -346,7 +361,7 @@ class Service:
             previewer=self.previewer,
             version=__version__,
             settings=self.settings.described(),
-            service_zone=ZoneInfo(self.settings.service_timezone),
+            service_zone=zone_of(self.settings.service_timezone),
             compose=self.composer.compose,
             vitals=self.vitals.report,
             mails=lambda: self.delivery.totals,
@@ -386,8 +401,9 @@ async def open_service(
         databases = await find_databases(settings)
         pool = await _connect(databases.ours)
         stack.push_async_callback(pool.close)
-        if applied := await migrate(pool):
+        if applied := await migrate(pool, settings.default_timezone):
             log.info("migrations applied", names=applied)
+        settings = in_our_zones(settings, await zones.accepted(pool))
         lease = timedelta(seconds=settings.lease_seconds)
         ledger, outbox = Ledger(pool, owner, lease), Outbox(pool, owner, lease)
         await ledger.register([definition(job, timings[id_], settings) for id_, job in jobs.items()])
@@ -397,7 +413,7 @@ async def open_service(
         transport = transport_of(settings, clock)
         stack.push_async_callback(transport.close)
         due, outgoing = asyncio.Event(), asyncio.Event()
-        zone = ZoneInfo(settings.service_timezone)
+        zone = zone_of(settings.service_timezone)
         trigger = TriggerLoop(ledger, jobs, timings, zone, due, sweep=settings.sweep_seconds)
         runner = Runner(
             pool,

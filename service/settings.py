@@ -9,10 +9,10 @@ from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from service.domain import zones
 from service.domain.archive import Keeping
 from service.domain.contact import MAY_BE_RESENT
 from service.domain.limits import Limits
@@ -131,11 +131,10 @@ class Settings(BaseModel):
     @field_validator("service_timezone", "default_timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (KeyError, ValueError, OSError):
-            raise ValueError(f"{value!r} is not an IANA zone; use a name like Europe/Berlin") from None
-        return value
+        name = zones.spelled(value)
+        if name is None:
+            raise ValueError(f"{value!r} is not an IANA zone; use a name like Europe/Berlin")
+        return zones.used(name)
 
     @field_validator("frontend_url", "public_url", "otel_exporter_otlp_endpoint")
     @classmethod

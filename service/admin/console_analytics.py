@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo
 
 import asyncpg
 from aiohttp import web
@@ -17,6 +16,7 @@ from service.admin.console import page
 from service.admin.deps import DEPS, AdminDeps
 from service.domain.schedule import Schedule
 from service.domain.statistic import Statistic
+from service.domain.zones import zone_of
 from service.errors import BadRequest
 from service.store import export, figures, series
 from service.store.export import Format
@@ -183,5 +183,5 @@ def due(job: Mapping[str, Any], service_zone: str, now: datetime) -> str:
     if job["paused"]:
         return "paused"
     zone = "UTC" if job["mode"] == "utc" else service_zone
-    slot = Schedule.parse(job["schedule"]).next(ZoneInfo(zone), now)
+    slot = Schedule.parse(job["schedule"]).next(zone_of(zone), now)
     return f"{slot.local:%a} {slot.local.day} {slot.local:%b} {slot.local:%H:%M} {zone}"

@@ -18,7 +18,7 @@ from service.admin.console_words import segment
 from service.admin.deps import DEPS, AdminDeps, People, Role
 from service.admin.recipients import effective
 from service.domain.dashboard import Channel, Kind
-from service.domain.schedule import zone_of
+from service.domain.zones import zone_of
 from service.errors import BadRequest, UnknownUser
 from service.jobs import all_jobs
 from service.mail.words import words_for

@@ -11,6 +11,7 @@ from service.admin.console import fetch, page, rendered, see_other
 from service.admin.deps import DEPS, AdminDeps
 from service.admin.events import follow
 from service.admin.run_view import ACTIVE, progress
+from service.domain.zones import used_groups
 from service.store import queries
 
 _SQL = queries.load(__file__)
@@ -68,7 +69,8 @@ async def _expected(deps: AdminDeps, row: Mapping[str, Any]) -> int | None:
     if row["options"].get("userId"):
         return 1
     if row["job"].startswith("reminder."):
-        zones = None if row["zones"] is None else [group.partition("@")[0] for group in row["zones"]]
+        groups = None if row["zones"] is None else used_groups(row["zones"])
+        zones = None if groups is None else [group.partition("@")[0] for group in groups]
         return int(await deps.pool.fetchval(_SQL["population"], zones))
     return row["usual"]  # type: ignore[no-any-return]
 

@@ -4,7 +4,7 @@ GET shows a page and changes nothing, because mail scanners follow links. POST a
 repeated, and answers the same for a token that nobody has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import cache
 from typing import Any
 
@@ -17,12 +17,14 @@ from service.admin import body
 from service.admin.audit import acting
 from service.admin.deps import DEPS
 from service.admin.look import PAGES, style
-from service.admin.wishes import HOURLY, TIMES, ZONES, Settings, Switch, Wishes, read_wishes
+from service.admin.wishes import HOURLY, TIMES, Settings, Switch, Wishes, read_wishes
+from service.domain import zones
 from service.domain.contact import Overrides, refusal
 from service.domain.dashboard import Channel, Kind
 from service.mail.words import LANGUAGES, Words, words_for
 from service.store import queries
 from service.store.replica import preferences_from_json
+from service.store.zones import accepted
 
 _SQL = queries.load(__file__)
 _CSP = (
@@ -95,7 +97,8 @@ async def show(request: web.Request) -> web.Response:
     """Everything as it stands; for an unknown token as it stands for somebody new."""
     holder = await _holder(request)
     switches = await _switches(request, holder)
-    return _preferences(request, holder, Wishes(switches, await _settings(request, holder)))
+    known = await accepted(request.app[DEPS].pool)
+    return _preferences(request, holder, known, Wishes(switches, await _settings(request, holder, known)))
 
 
 @routes.post("/preferences/{token}")
@@ -105,10 +108,11 @@ async def change(request: web.Request) -> web.Response:
     A mistake (a zone that does not exist) stores nothing and shows the page again, with what was typed.
     """
     holder = await _holder(request)
-    before = await _settings(request, holder)
-    wishes = read_wishes(await body.form(request), before)
+    known = await accepted(request.app[DEPS].pool)
+    before = await _settings(request, holder, known)
+    wishes = read_wishes(await body.form(request), before, known)
     if wishes.problems:
-        return _preferences(request, holder, wishes)
+        return _preferences(request, holder, known, wishes)
     if holder is not None:
         now = await _switches(request, holder)
         changed = {
@@ -118,7 +122,7 @@ async def change(request: web.Request) -> web.Response:
         }
         wanted = wishes.settings if wishes.settings != before else None
         await _store(request, "preferences", holder["user_id"], changed, wanted)
-    return _preferences(request, holder, wishes, saved=True)
+    return _preferences(request, holder, known, wishes, saved=True)
 
 
 async def _holder(request: web.Request) -> asyncpg.Record | None:
@@ -136,12 +140,14 @@ async def _switches(request: web.Request, holder: asyncpg.Record | None) -> dict
     return effective(holder["preferences"], overrides)
 
 
-async def _settings(request: web.Request, holder: asyncpg.Record | None) -> Settings:
+async def _settings(request: web.Request, holder: asyncpg.Record | None, known: Container[str]) -> Settings:
     if holder is None:
         return Settings(now=await request.app[DEPS].pool.fetchval(_SQL["now"]))
-    names = ("timezone", "locale", "quiet_start", "quiet_end", "paused_until")
+    names = ("locale", "quiet_start", "quiet_end", "paused_until")
+    chosen = zones.spelled(holder["timezone"])
     return Settings(
         **{name: holder[name] for name in names},
+        timezone=chosen if chosen in known else None,  # what cannot be used does not hold
         dashboard_timezone=holder["dashboard_timezone"],
         dashboard_locale=holder["dashboard_locale"],
         hours={Kind(kind): hour for kind, hour in holder["hours"].items() if kind in set(Kind)},
@@ -183,7 +189,12 @@ async def _keep(connection: asyncpg.Connection, user_id: str, wanted: Settings) 
 
 
 def _preferences(
-    request: web.Request, holder: asyncpg.Record | None, wishes: Wishes, *, saved: bool = False
+    request: web.Request,
+    holder: asyncpg.Record | None,
+    known: Container[str],
+    wishes: Wishes,
+    *,
+    saved: bool = False,
 ) -> web.Response:
     own = wishes.settings.locale or wishes.settings.dashboard_locale
     words = words_for(own) if holder else _asked_for(request)
@@ -196,7 +207,7 @@ def _preferences(
         saved=saved,
         hourly=HOURLY,
         times=TIMES,
-        zones=ZONES,
+        zones=[name for name in zones.places() if name in known],
         languages={tag: words_for(tag).locale.get_display_name() for tag in LANGUAGES},
     )
 

@@ -1,11 +1,12 @@
 -- name: holder
 -- Whose link this is: the user, the kind of the message, what the dashboard says and what was decided here. $1: token.
 SELECT d.user_id, d.kind, coalesce(u.preferences, '{}') AS preferences,
-       coalesce(u.timezone, 'UTC') AS dashboard_timezone, coalesce(u.locale, 'en') AS dashboard_locale,
+       coalesce(z.used, service.default_zone()) AS dashboard_timezone, coalesce(u.locale, 'en') AS dashboard_locale,
        s.timezone, s.locale, s.quiet_start, s.quiet_end, coalesce(s.hours, '{}') AS hours, s.paused_until,
        service.now() AS now
 FROM service.delivery d
 LEFT JOIN service.users u ON u.id = d.user_id
+LEFT JOIN service.zone z ON service.zone_key(z.name) = service.zone_key(u.timezone)
 LEFT JOIN service.recipient_setting s ON s.user_id = d.user_id
 WHERE d.token = $1
 

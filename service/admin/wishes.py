@@ -1,11 +1,11 @@
 """What a recipient may decide on the preference page, read from its form; pure."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
 
+from service.domain import zones
 from service.domain.dashboard import Channel, Kind
 from service.mail.words import LANGUAGES
 
@@ -14,7 +14,6 @@ Switch = tuple[Kind, Channel]
 HOURLY = tuple(kind for kind in Kind if kind is not Kind.BREAKS)
 """Kinds that come at one hour of the day; a break comes when it is due."""
 TIMES = tuple(f"{hour:02}:{minute:02}" for hour in range(24) for minute in (0, 30))
-ZONES = tuple(sorted(zone for zone in available_timezones() if "/" in zone and not zone.startswith("Etc/")))
 LONGEST_PAUSE = 365
 
 
@@ -22,6 +21,7 @@ LONGEST_PAUSE = 365
 class Settings:
     """Decisions beyond on and off. None: as the dashboard has it.
 
+    ``timezone``: the name that was chosen; another name of a zone stays, and its zone is used.
     ``quiet_start == quiet_end``: no quiet hours at all. ``hours``: kind to whole hour of the local day.
     """
 
@@ -45,7 +45,7 @@ class Settings:
         """The local date on which a pause ends; None: there is none now."""
         if self.paused_until is None or self.now is None or self.paused_until <= self.now:
             return None
-        return self.paused_until.astimezone(ZoneInfo(self.zone)).date().isoformat()
+        return self.paused_until.astimezone(zones.zone_of(self.zone)).date().isoformat()
 
     @property
     def quiet(self) -> tuple[str, str]:
@@ -73,15 +73,18 @@ class Wishes:
     typed: str = ""
 
 
-def read_wishes(form: Mapping[str, Any], before: Settings) -> Wishes:
-    """What was chosen. Fields that are missing leave their setting as it was; switches are off."""
+def read_wishes(form: Mapping[str, Any], before: Settings, accepted: Container[str] | None = None) -> Wishes:
+    """What was chosen. Fields that are missing leave their setting as it was; switches are off.
+
+    ``accepted``: the names of zones that our database knows too; None: all there are.
+    """
     switches = {
         (kind, channel): form.get(str(kind) if channel is Channel.EMAIL else f"app.{kind}") == "on"
         for kind in Kind
         for channel in Channel
     }
     problems: set[str] = set()
-    zone = _zone(form, before, problems)
+    zone = _zone(form, before, zones.names() if accepted is None else accepted, problems)
     quiet_start, quiet_end = _quiet(form, before, problems)
     settings = replace(
         before,
@@ -96,16 +99,19 @@ def read_wishes(form: Mapping[str, Any], before: Settings) -> Wishes:
     return Wishes(switches, settings, frozenset(problems), typed)
 
 
-def _zone(form: Mapping[str, Any], before: Settings, problems: set[str]) -> str | None:
+def _zone(
+    form: Mapping[str, Any], before: Settings, accepted: Container[str], problems: set[str]
+) -> str | None:
     wanted = form.get("timezone")
-    if wanted is None or wanted == before.zone:
+    name = zones.spelled(wanted)
+    if wanted is None or name == before.zone:
         return before.timezone
-    if wanted in {"", before.dashboard_timezone}:
+    if not str(wanted).strip() or name == before.dashboard_timezone:
         return None
-    if wanted not in available_timezones():
+    if name is None or name not in accepted:
         problems.add("timezone")
         return before.timezone
-    return str(wanted)
+    return name
 
 
 def _locale(form: Mapping[str, Any], before: Settings, problems: set[str]) -> str | None:

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import asyncpg
 from rich.console import Console
@@ -24,6 +23,7 @@ from service.cli.arguments import moment
 from service.cli.exits import INTERRUPTED, Exit
 from service.cli.words import EXAMPLES, LOCAL, LOCAL_ONLY, REASONS
 from service.demo import sample
+from service.domain.zones import zone_of
 from service.errors import (
     AlreadyRunning,
     BadRequest,
@@ -196,7 +196,7 @@ async def _jobs(settings: Settings, options: argparse.Namespace) -> Exit:
     now = datetime.now(UTC)  # noqa: TID251 — a listing for a person, nothing is decided by it
     rows = []
     for id_, timing in app.timings_of(jobs, settings).items():
-        zone = ZoneInfo(
+        zone = zone_of(
             settings.default_timezone if timing.mode is TimeMode.USER else settings.service_timezone
         )
         slot = timing.schedule.next(zone, now)
@@ -389,7 +389,7 @@ async def _migrate(settings: Settings, options: argparse.Namespace) -> Exit:
     databases = await app.find_databases(settings)
     pool = await open_pool(databases.ours)
     try:
-        applied = await migrate(pool)
+        applied = await migrate(pool, settings.default_timezone)
     finally:
         await pool.close()
     _print([{"applied": name} for name in applied], options, title="Migrations", empty="nothing to do")

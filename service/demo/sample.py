@@ -4,11 +4,12 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import asyncpg
+
+from service.domain.zones import zone_of
 
 Row = dict[str, Any]
 
@@ -164,7 +165,7 @@ def history(seed: int, user: Row, today: date, days: int) -> list[Row]:
     dice = random.Random(f"{seed} {user['id']}")  # noqa: S311 - the same for the same person
     likes, hour = dice.uniform(0.2, 0.75), dice.gauss(9, 1.5) if dice.random() < 0.7 else dice.gauss(19, 1.5)
     kind, stays = dice.choice(("pomodoro", "pomodoro", "focus")), dice.random() < 0.75
-    zone, quiet = _zone(user["timezone"]), collapse(today)
+    zone, quiet = zone_of(user["timezone"] or "UTC"), collapse(today)
     start = max(today - timedelta(days=days), user["created_at"].date())
     end = today if stays else start + (today - start) * dice.random()
     found = []
@@ -181,13 +182,6 @@ def history(seed: int, user: Row, today: date, days: int) -> list[Row]:
 def collapse(today: date) -> date:
     """The day on which nearly nobody came: a Wednesday 14 to 20 days before ``today``."""
     return today - timedelta(days=14 + (today.weekday() - 2) % 7)
-
-
-def _zone(name: str | None) -> tzinfo:
-    try:
-        return ZoneInfo(name or "UTC")
-    except KeyError:
-        return UTC
 
 
 def _sitting(dice: random.Random, user: Row, name: str, kind: str, start: datetime) -> Row:

@@ -8,8 +8,9 @@ from service.domain.address import valid_address
 from service.domain.dashboard import Channel, Kind, Preferences, QuietHours, User
 from service.domain.effect import Message
 from service.domain.run import Tick, Trigger
-from service.domain.schedule import to_instant, zone_of
+from service.domain.schedule import to_instant
 from service.domain.suppression import Reason
+from service.domain.zones import zone_of
 
 Overrides = Mapping[tuple[str, str], bool]
 """(kind or ``*``, channel or ``*``) to on or off: what the recipient told this service. It wins."""

@@ -5,7 +5,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from service.domain.schedule import zone_of
+from service.domain.zones import zone_of
 
 
 class Trigger(StrEnum):

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -22,12 +21,6 @@ class Slot:
 
     at: datetime
     local: datetime
-
-
-@cache
-def zone_of(name: str) -> ZoneInfo:
-    """The zone of a valid IANA name; ``ZoneInfo`` itself keeps only the last eight."""
-    return ZoneInfo(name)
 
 
 def to_instant(local: datetime, zone: ZoneInfo) -> datetime:

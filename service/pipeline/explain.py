@@ -18,6 +18,7 @@ from service.domain.dashboard import Channel, User
 from service.domain.effect import Message
 from service.domain.run import Pause, Trigger
 from service.domain.schedule import Schedule, Slot, check_instant
+from service.domain.zones import equal_groups
 from service.errors import BadRequest, SchemaUnknown, SourceUnavailable, UnknownUser
 from service.jobs import find
 from service.jobs.job import Job, JobType, TimeMode
@@ -163,7 +164,7 @@ class Explainer:
 
 async def _record(connection: asyncpg.Connection, job: Job, user: User, due: _Due) -> Record:
     about = (user.id, job.id, due.day, due.since, due.until)
-    runs = await connection.fetch(_SQL["runs"], *about, str(due.zone), due.group)
+    runs = await connection.fetch(_SQL["runs"], *about, str(due.zone), equal_groups(due.group))
     deliveries = await connection.fetch(_SQL["deliveries"], *about)
     decisions = await connection.fetch(_SQL["decisions"], *about)
     return Record([dict(r) for r in runs], [dict(d) for d in deliveries], [dict(d) for d in decisions])

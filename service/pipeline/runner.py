@@ -26,6 +26,7 @@ from service.domain.effect import Decision, Message, Skip
 from service.domain.run import Rules, RunState, Tick, Trigger
 from service.domain.schedule import check_instant
 from service.domain.suppression import Reason
+from service.domain.zones import used_groups
 from service.errors import (
     AlreadyRunning,
     ArchiveDamaged,
@@ -509,7 +510,7 @@ class Runner:
             job=run.job,
             run_id=run.id,
             as_of=run.nominal_at,
-            zones=run.zones,
+            zones=None if run.zones is None else used_groups(run.zones),
             trigger=run.trigger,
             user_id=options.get("userId"),
             force=bool(options.get("force")),

@@ -19,7 +19,8 @@ import structlog
 
 from service.domain.dashboard import Kind
 from service.domain.run import PlannedRun, Trigger
-from service.domain.schedule import Schedule, Slot, to_instant, zone_of
+from service.domain.schedule import Schedule, Slot, to_instant
+from service.domain.zones import zone_of
 from service.jobs.job import CatchUp, Job, TimeMode
 from service.store.ledger import Ledger
 

@@ -14,8 +14,9 @@ from service.domain.contact import Answer, Known, Terms
 from service.domain.dashboard import Channel, User
 from service.domain.effect import Decision, Message, Skip
 from service.domain.run import Pause, Trigger
-from service.domain.schedule import Slot, to_instant, zone_of
+from service.domain.schedule import Slot, to_instant
 from service.domain.suppression import Reason
+from service.domain.zones import zone_of
 from service.errors import SchemaUnknown, SourceUnavailable
 from service.jobs.job import Job
 

@@ -32,13 +32,14 @@ A malformed value never stops anything: it is left out, or its document is, and 
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from service.domain import zones
 from service.domain.dashboard import Goal, Kind, Preferences, QuietHours, TimerSession, User
 from service.errors import ConfigurationError
 
@@ -615,14 +616,14 @@ def credit(status: str, span: float | None, focus: float, planned: int | None) -
 
 
 class Reader:
-    """Reads documents of one profile. ``zones``: the zone names that both Python and PostgreSQL know."""
+    """Reads documents of one profile. ``zones``: the names that Python and PostgreSQL know."""
 
     def __init__(
         self,
         profile: Profile,
         *,
         default_timezone: str,
-        zones: frozenset[str],
+        zones: Set[str],
         date_only: bool = True,
         tail_included: bool = False,
     ) -> None:
@@ -667,7 +668,7 @@ class Reader:
         get = self._get[Collection.USERS]
         if not key:
             raise _Unusable("id")
-        zone = text(get["timezone"](document), 100)
+        zone = zones.spelled(get["timezone"](document))
         valid = zone in self._zones
         if not valid:
             found.append("timezone")
@@ -679,7 +680,7 @@ class Reader:
             id=key,
             name=" ".join(part for getter in self._user_name if (part := text(getter(document), 200))),
             email=text(get["email"](document), 320),
-            timezone=zone if valid and zone else self._default_timezone,
+            timezone=zones.used(zone) if valid and zone else self._default_timezone,
             timezone_valid=valid,
             locale=text(get["locale"](document), 35) or "en",
             active=is_active if is_active is not None else active is None,

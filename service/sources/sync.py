@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 import json
 import secrets
-import zoneinfo
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -33,7 +32,7 @@ from service.sources import profiles, sweep
 from service.sources.page import Keys, Original, Page
 from service.sources.profiles import Collection, Document, Match, Profile, Reader, Reading, Table, Tail
 from service.sources.sweep import Sweep
-from service.store import queries, replica
+from service.store import queries, replica, zones
 from service.store.database import Connection
 from service.store.lease import SYNC, Held, Lease
 
@@ -102,6 +101,7 @@ class _State:
     last_id: str
     rows_read: int
     rejected: Counter[str]
+    zones: str | None
 
 
 class Sync:
@@ -368,6 +368,8 @@ class Sync:
             if state.phase == "loading":
                 await self._load(reader, state, report)
             await self._follow(reader, state, report)
+            if collection is Collection.USERS:
+                await self._read_zones_again(reader, state, report)
         await self._sweep(reader, report, wanted=sweep)
         return report
 
@@ -448,11 +450,32 @@ class Sync:
 
     async def _zone_names(self) -> frozenset[str]:
         if self._zones is None:
-            ours = await asyncio.to_thread(zoneinfo.available_timezones)
-            rows = await self._pool.fetch(_SQL["zones"])
-            theirs = {row["name"] for row in rows}
-            self._zones = frozenset(ours & theirs) | {"UTC"}
+            self._zones = frozenset(await zones.accepted(self._pool))
         return self._zones
+
+    async def _read_zones_again(self, reader: Reader, state: _State, report: SyncReport) -> None:
+        """Whose zone was not known is read again when others are known: after an upgrade on either side."""
+        known = await self._zones_digest()
+        if state.zones == known:
+            return
+        after, state.rejected["timezone"] = "", 0
+        while ids := [row["id"] for row in await self._pool.fetch(_SQL["zoneless"], after, self._batch)]:
+            documents = await self._source.fetch(reader.profile.users, ids)
+            reading = await _read(reader, Collection.USERS, documents)
+            state.rejected["timezone"] += sum(problem.reason == "timezone" for problem in reading.problems)
+            async with self._step() as connection:
+                report.changed["users"] += await _store(
+                    connection, Collection.USERS, reading.records, mark=True
+                )
+            after = ids[-1]
+        state.rejected += Counter()  # a reason that nobody has is not told
+        async with self._step() as connection:
+            await connection.execute(_SQL["zones_read"], known, dict(state.rejected))
+        self._rejected[Collection.USERS] = dict(state.rejected)
+
+    async def _zones_digest(self) -> str:
+        names = "\n".join(sorted(await self._zone_names()))
+        return hashlib.sha256(names.encode()).hexdigest()[:16]
 
     # ── First load ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -478,7 +501,8 @@ class Sync:
                     await writing
         async with self._step() as connection:
             await replica.mark_everything_stale(connection, state.collection)
-            await connection.execute(_SQL["live"], state.collection)
+            state.zones = await self._zones_digest()
+            await connection.execute(_SQL["live"], state.collection, state.zones)
         state.phase = "live"
 
     async def _store_page(self, state: _State, page: Page, reading: Reading, report: SyncReport) -> None:
@@ -653,6 +677,7 @@ def _state(row: asyncpg.Record) -> _State:
         last_id=row["last_id"] or "",
         rows_read=row["rows_read"],
         rejected=Counter(row["rejected"]),
+        zones=row["zones"],
     )
 
 

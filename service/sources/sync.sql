@@ -1,6 +1,10 @@
--- name: zones
--- The zones that PostgreSQL can compute with.
-SELECT name FROM pg_timezone_names
+-- name: zoneless
+-- People whose zone was not known, in order.
+SELECT id FROM service.users WHERE NOT timezone_valid AND id > $1 ORDER BY id LIMIT $2
+
+-- name: zones_read
+-- By which zones ($1) the users have been read, and what was rejected.
+UPDATE service.sync_state SET zones = $1, rejected = $2 WHERE collection = 'users'
 
 -- name: states
 -- What is known about each collection.
@@ -21,7 +25,7 @@ UPDATE service.sync_state SET last_id = $2, rows_read = rows_read + $3, rejected
 
 -- name: live
 -- The first load is complete.
-UPDATE service.sync_state SET phase = 'live', synced_at = service.now(), swept_at = service.now(), error = NULL
+UPDATE service.sync_state SET phase = 'live', synced_at = service.now(), swept_at = service.now(), error = NULL, zones = $2
 WHERE collection = $1
 
 -- name: followed

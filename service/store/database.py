@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 
 from service.errors import ConfigurationError
+from service.store import zones
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 """A connection of our own, or one lent by the pool."""
@@ -35,10 +36,11 @@ async def open_pool(dsn: str, *, min_size: int = 1, max_size: int = 10) -> async
     )
 
 
-async def migrate(pool: asyncpg.Pool) -> list[str]:
+async def migrate(pool: asyncpg.Pool, default_zone: str | None = None) -> list[str]:
     """Apply what is missing, each migration in its own transaction; returns the names applied.
 
-    A migration that was edited after it ran is refused: its checksum is kept.
+    A migration that was edited after it ran is refused: its checksum is kept. Then the zones are brought up
+    to date; ``default_zone``: see ``zones.fill``.
     """
     applied: list[str] = []
     async with pool.acquire() as connection:
@@ -68,6 +70,7 @@ async def migrate(pool: asyncpg.Pool) -> list[str]:
                         checksum,
                     )
                 applied.append(path.stem)
+            await zones.fill(connection, default_zone)
         finally:
             await connection.execute("SELECT pg_advisory_unlock($1)", MIGRATION_LOCK)
     return applied

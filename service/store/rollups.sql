@@ -24,10 +24,11 @@ WITH keys AS MATERIALIZED (
                 ELSE greatest(s.ended_at, s.started_at) END AS ended_at
     FROM keys AS k
     CROSS JOIN LATERAL (
-        SELECT timezone, since,
-               coalesce((SELECT min(n.since) FROM service.user_zone AS n WHERE n.user_id = u.user_id AND n.since > u.since),
+        SELECT coalesce(n.used, service.default_zone()) AS timezone, u.since,
+               coalesce((SELECT min(l.since) FROM service.user_zone AS l WHERE l.user_id = u.user_id AND l.since > u.since),
                         'infinity') AS until
-        FROM service.user_zone AS u WHERE u.user_id = k.user_id OFFSET 0) AS z
+        FROM service.user_zone AS u LEFT JOIN service.zone AS n ON n.name = u.timezone
+        WHERE u.user_id = k.user_id OFFSET 0) AS z
     CROSS JOIN LATERAL (
         SELECT * FROM service.timer_sessions AS t
         WHERE t.user_id = k.user_id

@@ -25,7 +25,7 @@ SELECT c.*,
                WHERE s.user_id = c.id AND s.focus AND s.status IN ('running', 'paused')
                  AND s.started_at BETWEEN $2 - interval '24 hours' AND $2) AS at_it,
        (SELECT jsonb_agg((z.since AT TIME ZONE z.timezone)::date)
-        FROM service.user_zone AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
+        FROM service.zone_span AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
        (SELECT max(d.local_date) FROM service.delivery AS d
         WHERE d.user_id = c.id AND d.job = 'reminder.dailyCheck' AND d.channel = 'email' AND d.local_date < c.today
           AND d.facts ->> 'variant' = 'gentle'

@@ -33,7 +33,7 @@ SELECT c.*,
         FROM service.local_session AS s
         WHERE s.user_id = c.id AND s.focus AND s.status = 'completed' AND s.started_at <= $2) AS done_days,
        (SELECT jsonb_agg((z.since AT TIME ZONE z.timezone)::date)
-        FROM service.user_zone AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
+        FROM service.zone_span AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
        (SELECT jsonb_agg(to_jsonb(g))
         FROM (SELECT g.* FROM service.goals AS g
               WHERE g.user_id = c.id AND g.open

@@ -16,7 +16,7 @@ SELECT c.*,
               FROM service.local_session AS l
               WHERE l.user_id = c.id AND l.started_at BETWEEN c.first - interval '33 days' AND $2) AS s) AS sessions,
        (SELECT jsonb_agg((z.since AT TIME ZONE z.timezone)::date)
-        FROM service.user_zone AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
+        FROM service.zone_span AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
        (SELECT jsonb_agg(to_jsonb(g)) FROM service.goals AS g
         WHERE g.user_id = c.id AND (g.open OR g.completed_at > c.first - interval '2 days'
                                     OR g.created_at > c.first - interval '2 days')) AS goals

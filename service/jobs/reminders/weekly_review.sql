@@ -10,7 +10,7 @@ WITH chosen AS MATERIALIZED (
 )
 SELECT c.*, sessions.found AS sessions, sessions.done_days,
        (SELECT jsonb_agg((z.since AT TIME ZONE z.timezone)::date)
-        FROM service.user_zone AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
+        FROM service.zone_span AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
        (SELECT jsonb_agg(to_jsonb(g)) FROM service.goals AS g
         WHERE g.user_id = c.id
           AND ((g.open AND NOT coalesce(g.target_value > 0 AND g.current_value >= g.target_value, false)

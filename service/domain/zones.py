@@ -1,0 +1,183 @@
+"""Time zones by IANA's names: which names there are, which zone each of them means, and its clock.
+
+The data is the ``tzdata`` package's, or this machine's where that is newer. A name of ``zone.tab`` is a place
+that people know (``Europe/Oslo``) and is used as it is; any other link is replaced by its target where it is
+used (``Asia/Calcutta``: ``Asia/Kolkata``). What a machine has beside the data (``localtime``, ``posixrules``,
+``right/…``) and ``Factory``, which means that nobody has set a zone, are no names.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Set
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from zoneinfo import TZPATH, ZoneInfo
+
+UTC_NAME = "UTC"
+_NO_ZONES = {"Factory", "localtime", "posixrules"}
+_LINKED_ONCE = {
+    "CST6CDT": "America/Chicago",
+    "EST5EDT": "America/New_York",
+    "MST7MDT": "America/Denver",
+    "PST8PDT": "America/Los_Angeles",
+}
+"""Zones of their own in 2026f, links in versions before it; the clocks have been the same since 1967."""
+
+
+@dataclass(frozen=True)
+class _Names:
+    """``zones``: each name and the zone it links to (itself where it is no link); ``places``: of zone.tab."""
+
+    zones: Mapping[str, str]
+    places: frozenset[str]
+    any_case: Mapping[str, str]
+
+
+def spelled(text: object) -> str | None:
+    """The name that is meant, in IANA's spelling; None: there is none. Case and outer blanks are ignored."""
+    if not isinstance(text, str) or not text.isascii():
+        return None
+    return _names().any_case.get(text.strip().lower())
+
+
+def used(name: str) -> str:
+    """The name of the zone that is used for a name of IANA's spelling. Raises KeyError for any other."""
+    names = _names()
+    return name if name in names.places or name == UTC_NAME else names.zones[name]
+
+
+def names() -> Set[str]:
+    """All names, in IANA's spelling."""
+    return _names().zones.keys()
+
+
+def places() -> tuple[str, ...]:
+    """The names that people are offered, in order: those of ``zone.tab``."""
+    return tuple(sorted(_names().places))
+
+
+def all_names(theirs: Iterable[str]) -> list[str]:
+    """Our names and those of a database, in lower case: what is none of them is no zone, and never was."""
+    own = {name for name in theirs if name not in _NO_ZONES and not name.startswith(("posix/", "right/"))}
+    return sorted(name.lower() for name in own | set(_names().zones))
+
+
+def known_to_both(theirs: Collection[str]) -> dict[str, str]:
+    """The names that can be used with a database that knows ``theirs``, and by which name it knows each.
+
+    That is the used name, or one with the same clocks: databases with old data know only Europe/Kiev, some
+    with new data no former names. A word without a slash is never put in place of another: it may be an
+    abbreviation there, without summer time (CET).
+    """
+    found = {name: _first(_equal(name), theirs) for name in _names().zones}
+    return {name: their for name, their in sorted(found.items()) if their}
+
+
+def equal_groups(group: str) -> list[str]:
+    """A slot group (``Asia/Kolkata@7``) under every name of its zone; a run may have been planned by any."""
+    zone, at, hour = group.partition("@")
+    name = spelled(zone)
+    same = [one for one in _groups()[_names().zones[name]] if used(one) == used(name)] if name else []
+    return list(dict.fromkeys([group, *(f"{one}{at}{hour}" for one in same)]))
+
+
+def used_groups(groups: Iterable[str]) -> tuple[str, ...]:
+    """Slot groups, and the same under the names by which their zones are used now."""
+    return tuple(dict.fromkeys(one for group in groups for one in (group, _used_group(group))))
+
+
+@cache
+def zone_of(name: str) -> ZoneInfo:
+    """The clock of a zone, called by the name that was asked for; UTC for what is no name. Never raises."""
+    return _clock(spelled(name) or UTC_NAME)
+
+
+def version() -> str:
+    """Of the zone data in use, like 2026f."""
+    return _version(_data())
+
+
+# ── The data ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@cache
+def _names() -> _Names:
+    data = _data()
+    zones, links = set(), {}
+    for line in _text(data, "tzdata.zi").splitlines():
+        match line.split(maxsplit=3):
+            case ["Z", name, *_]:
+                zones.add(name)
+            case ["L", target, name, *_]:
+                links[name] = target
+    known = {name: _target(name, links) for name in (zones | set(links)) - _NO_ZONES}
+    rows = [line.split("\t") for line in _text(data, "zone.tab").splitlines() if not line.startswith("#")]
+    tabled = frozenset(row[2] for row in rows if len(row) > 2)
+    return _Names(known, tabled & set(known), {name.lower(): name for name in known})
+
+
+def _target(name: str, links: Mapping[str, str]) -> str:
+    while name in links:
+        name = links[name]
+    return name
+
+
+@cache
+def _groups() -> Mapping[str, list[str]]:
+    """Every zone with all of its names, places first."""
+    names = _names()
+    groups = defaultdict(list)
+    for name in sorted(names.zones, key=lambda name: (name not in names.places, name)):
+        groups[names.zones[name]].append(name)
+    return groups
+
+
+def _equal(name: str) -> list[str]:
+    """The used name, and then others with the same clocks; the nearest first."""
+    zone = _names().zones[name]
+    others = [one for one in _groups()[zone] if "/" in one]
+    return list(dict.fromkeys([used(name), zone, *others, *filter(None, [_LINKED_ONCE.get(zone)])]))
+
+
+def _first(names: Iterable[str], known: Collection[str]) -> str | None:
+    return next((name for name in names if name in known), None)
+
+
+def _used_group(group: str) -> str:
+    zone, at, hour = group.partition("@")
+    name = spelled(zone)
+    return f"{used(name)}{at}{hour}" if name else group
+
+
+@cache
+def _clock(name: str) -> ZoneInfo:
+    for data in (_data(), _package()):  # a machine may lack the files of former names
+        file = data.joinpath(*_names().zones[name].split("/"))
+        if file.is_file():
+            with file.open("rb") as opened:
+                return ZoneInfo.from_file(opened, key=name)
+    raise KeyError(name)
+
+
+@cache
+def _data() -> Traversable:
+    """The package's folder of zones, or this machine's where it is newer."""
+    return max([_package(), *map(Path, TZPATH)], key=_version)
+
+
+def _package() -> Traversable:
+    return files("tzdata").joinpath("zoneinfo")
+
+
+def _version(data: Traversable) -> str:
+    """Like 2026f, which sorts by age; empty where a folder cannot be used."""
+    if not all(data.joinpath(name).is_file() for name in ("tzdata.zi", "zone.tab")):
+        return ""
+    first = _text(data, "tzdata.zi").partition("\n")[0]
+    return first.removeprefix("# version ").strip() if first.startswith("# version ") else ""
+
+
+def _text(data: Traversable, name: str) -> str:
+    return data.joinpath(name).read_text("utf-8")
