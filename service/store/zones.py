@@ -26,7 +26,7 @@ async def fill(connection: _Connection, default_zone: str | None = None) -> None
             await connection.execute(_SQL["default"], known[default_zone])
         healed = await _heal(connection, known, zones.all_names(theirs))
     if any(healed.values()):
-        log.warning("stored zones that are none were healed", **healed)
+        log.warning("unknown time zones replaced", **healed)
 
 
 async def accepted(pool: asyncpg.Pool) -> dict[str, str]:

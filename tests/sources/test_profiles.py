@@ -227,7 +227,7 @@ def test_quiet_hours_count_only_when_enabled() -> None:
 
 
 def test_an_invalid_zone_becomes_the_default_and_is_named() -> None:
-    for zone in ("Mars/Olympus", "", None, 7, "../etc/passwd", "europe/berlin"):
+    for zone in ("Mars/Olympus", "", None, 7, "../etc/passwd", "Europe/Berlin\0", "localtime"):
         reading = reader().read(Collection.USERS, [{**SAMPLES["A"]["users"], "timezone": zone}])
         assert (reading.records[0].timezone, reading.records[0].timezone_valid) == ("UTC", False)
         assert [problem.reason for problem in reading.problems] == ["timezone"]
