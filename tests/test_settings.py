@@ -6,6 +6,7 @@ import pytest
 
 from service.errors import ConfigurationError
 from service.settings import Settings, without_password
+from tests.zone_cases import ACCEPTED, REFUSED, Case
 
 
 def test_an_empty_environment_is_the_demo() -> None:
@@ -47,6 +48,23 @@ def test_all_problems_are_reported_at_once_by_name() -> None:
     (limits,) = [problem for problem in caught.value.problems if problem.startswith("SMTP_DOMAIN_LIMITS")]
     assert "'gmail.com=5': write" in limits
     assert "'*=1/x': write" in limits
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=str)
+def test_a_zone_is_the_one_that_its_name_means(case: Case) -> None:
+    settings = Settings.load({"SERVICE_TIMEZONE": case.name, "DEFAULT_TIMEZONE": case.name})
+
+    assert settings.service_timezone in case.accepted
+    assert settings.default_timezone in case.accepted
+
+
+@pytest.mark.parametrize("name", [case.name for case in REFUSED if case.name] + ["CET+1", "  ", "EST5"])
+def test_what_is_no_zone_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load({"SERVICE_TIMEZONE": name, "DEFAULT_TIMEZONE": name})
+
+    expected = f"{name!r} is not an IANA zone; use a name like Europe/Berlin"
+    assert caught.value.problems == [f"SERVICE_TIMEZONE: {expected}", f"DEFAULT_TIMEZONE: {expected}"]
 
 
 def test_notifications_stay_here_unless_the_dashboard_is_named() -> None:

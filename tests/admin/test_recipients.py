@@ -1,5 +1,6 @@
 """The links at the end of every mail."""
 
+import re
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -8,11 +9,13 @@ import asyncpg
 import pytest
 
 from service.admin.wishes import Settings, read_wishes
+from service.domain import zones
 from service.domain.dashboard import Channel, Kind
 from service.jobs.reminders.goal_deadlines import JOB
 from service.pipeline.trigger import slot_groups
 from tests.admin.given import admin, delivery
 from tests.given import Scripted, World, goal, user
+from tests.zone_cases import CASES, Case
 
 
 async def _off(pool: asyncpg.Pool) -> dict[str, bool]:
@@ -136,6 +139,8 @@ def test_a_zone_of_ones_own_is_given_up_by_choosing_the_dashboards() -> None:
     [
         ({"timezone": "Mars/Olympus"}, "timezone"),
         ({"timezone": "../etc/passwd"}, "timezone"),
+        ({"timezone": "localtime"}, "timezone"),
+        ({"timezone": "Europe/Berlin\0"}, "timezone"),
         ({"language": "xx"}, "language"),
         ({"quiet_start": "22:30", "quiet_end": "25:00"}, "quiet"),
         ({"quiet_start": "22:30"}, "quiet"),
@@ -201,6 +206,75 @@ async def test_a_chosen_hour_and_zone_are_when_and_where_the_next_one_comes(worl
     assert '<html lang="de"' in page
     assert "Gespeichert. Es gilt ab jetzt." in page
     assert await world.pool.fetchval("SELECT count(*) FROM service.preference_override") == 0
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_a_zone_is_taken_or_refused_as_the_table_says(world: World, case: Case) -> None:
+    """The chosen name stays and is shown again; its zone is used. What is refused changes nothing."""
+    await world.live(user("u1", "Asia/Tokyo"))
+    await delivery(world.pool)
+    async with admin(world.pool) as given:
+        answer = await given.client.post("/preferences/a-token", data=ALL_ON | {"timezone": case.name})
+        page = await answer.text()
+        again = await (await given.client.get("/preferences/a-token")).text()
+
+    stored = await world.pool.fetchval("SELECT timezone FROM service.recipient_setting")
+    used = await world.pool.fetchval("SELECT timezone FROM service.recipient")
+    assert answer.status == 200
+    if case.accepted:
+        assert "Saved" in page
+        assert stored.lower() == case.name.strip().lower()
+        assert f'value="{stored}"' in again
+        assert used in case.accepted
+    else:
+        assert ("There is no time zone of this name" in page) is bool(case.name)  # nothing: the dashboard's
+        assert (stored, used) == (None, "Asia/Tokyo")
+
+
+async def test_only_zones_that_can_be_used_are_offered_and_taken(pool: asyncpg.Pool) -> None:
+    """Places only; and none that our PostgreSQL does not know."""
+    await delivery(pool)
+    await pool.execute("DELETE FROM service.zone WHERE name = 'Europe/Paris'")
+    async with admin(pool) as given:
+        page = await (await given.client.get("/preferences/a-token")).text()
+        refused = await (
+            await given.client.post("/preferences/a-token", data=ALL_ON | {"timezone": "Europe/Paris"})
+        ).text()
+
+    offered = re.findall('<option value="([^"]*/[^"]*)">', page)
+    assert offered == [place for place in zones.places() if place != "Europe/Paris"]
+    assert "There is no time zone of this name" in refused
+    assert 'value="Europe/Paris"' in refused
+
+
+async def test_a_former_name_is_kept_beside_the_dashboards_zone(world: World) -> None:
+    await world.live(user("u1", "Asia/Kolkata"))
+    await delivery(world.pool)
+    async with admin(world.pool) as given:
+        chosen = ALL_ON | {"timezone": "Asia/Calcutta"}
+        page = await (await given.client.post("/preferences/a-token", data=chosen)).text()
+
+    assert 'value="Asia/Calcutta"' in page
+    assert await world.pool.fetchval("SELECT timezone FROM service.recipient") == "Asia/Kolkata"
+    assert await world.pool.fetchval("SELECT count(*) FROM service.user_zone") == 1
+
+
+async def test_a_stored_zone_that_is_none_shows_the_dashboards(world: World) -> None:
+    """Somebody wrote it past the page; a pause has an end by the clock that holds."""
+    await world.at("2026-03-10T08:00:00Z")
+    await world.live(user("u1", "Asia/Tokyo"))
+    await delivery(world.pool)
+    await world.pool.execute(
+        "INSERT INTO service.recipient_setting (user_id, timezone, paused_until)"
+        " VALUES ('u1', 'localtime', '2026-03-17T16:00:00Z')"
+    )
+    async with admin(world.pool) as given:
+        page = await (await given.client.get("/preferences/a-token")).text()
+        saved = await given.client.post("/preferences/a-token", data=ALL_ON | {"timezone": "Asia/Tokyo"})
+
+    assert 'value="Asia/Tokyo"' in page
+    assert "Nothing is sent until Wed 18 Mar." in page
+    assert saved.status == 200
 
 
 async def test_a_pause_holds_what_is_planned_already(world: World) -> None:

@@ -1,17 +1,24 @@
 """One person's zone that PostgreSQL cannot compute with stops nobody's run and nobody's statistic."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
+from service.app import open_service
+from service.demo import sample
 from service.domain.dashboard import Kind
+from service.errors import ConfigurationError
 from service.jobs import all_jobs
 from service.jobs.job import JobType
+from service.settings import Settings
+from service.store import zones as store_zones
 from tests.admin.given import admin, delivery
 from tests.analytics.given import Lab, session
 from tests.given import World, goal, user
+from tests.pipeline.asking import Asking
 
 PLACES = {"ann": "Europe/Berlin", "ben": "Asia/Tokyo", "eve": "America/New_York"}
 REMINDERS = sorted(id_ for id_, job in all_jobs().items() if job.type is JobType.REMINDER)
@@ -98,3 +105,63 @@ async def test_a_row_with_an_unknown_zone_stops_nothing(world: World, name: str)
     _all_succeeded(await _run_all(world))
     assert await _due_mails(world) == set(PLACES)
     assert await (await world.ledger()).places()
+
+
+async def test_a_run_that_was_planned_under_a_former_name_is_for_the_same_people(world: World) -> None:
+    """0.1.0 planned it and stopped; who lived in Asia/Calcutta then lives in Asia/Kolkata now."""
+    await world.at("2026-03-11T03:00:00Z")
+    await world.live(user("ivy", "Asia/Kolkata"), goal("g-ivy", "ivy", due="2026-03-12"))
+    asking = await Asking.of(world)
+    await world.at("2026-03-11T03:30:00Z")
+    await asking.trigger.sweep_once()
+    await world.pool.execute(
+        "UPDATE service.job_run SET zones = '{Asia/Calcutta}' WHERE 'Asia/Kolkata' = ANY (zones)"
+    )
+    while await asking.runner.run_one():
+        continue
+
+    assert "ivy" in await _due_mails(world)
+    told = await asking.explainer.explain("reminder.goalDeadlines", "ivy")
+    assert [run["state"] for run in told["recorded"]["runs"]] == ["succeeded"]
+
+
+def _settings(dsn: str, folder: Path, **more: str) -> Settings:
+    places = {"DATABASE_URL": dsn, "DASHBOARD_URL": dsn, "DATA_DIR": str(folder)}
+    return Settings.load(places | more)
+
+
+@pytest.fixture
+async def dashboard(dsn: str) -> str:
+    """A dashboard in the same database, where some have no zone."""
+    await sample.write(dsn, sample.people(1, datetime.now(UTC).date(), 20))
+    return dsn
+
+
+@pytest.mark.parametrize("mode", ["user", "service"])
+async def test_an_alias_in_the_settings_is_its_zone_in_sql_too(
+    dashboard: str, tmp_path: Path, mode: str
+) -> None:
+    aliases = {"DEFAULT_TIMEZONE": "us/eastern", "SERVICE_TIMEZONE": "GB", "REMINDER_TIME_MODE": mode}
+    async with open_service(_settings(dashboard, tmp_path, **aliases)) as service:
+        for kind, name in (("reminder", "goalDeadlines"), ("analytics", "dailyAnalytics")):
+            result = await service.manager.run_job(kind, name)
+            assert result.state == "succeeded", result.error
+        zones = await service.pool.fetch("SELECT timezone FROM service.recipient WHERE NOT timezone_valid")
+        hashes = await service.pool.fetch("SELECT schedule_hash FROM service.job_def WHERE mode = 'service'")
+
+    assert {row["timezone"] for row in zones} == {"America/New_York"}
+    assert {row["schedule_hash"].rpartition(":")[2] for row in hashes} == {"Europe/London"}
+
+
+async def test_a_zone_that_our_postgresql_lacks_stops_the_start_by_name(
+    dashboard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = "SELECT name FROM pg_timezone_names WHERE name NOT LIKE '%/Santiago' AND name NOT LIKE 'Chile/%'"
+    monkeypatch.setitem(store_zones._SQL, "theirs", theirs)
+
+    with pytest.raises(ConfigurationError) as caught:
+        async with open_service(_settings(dashboard, tmp_path, SERVICE_TIMEZONE="America/Santiago")):
+            pass
+
+    (problem,) = caught.value.problems
+    assert problem.startswith("SERVICE_TIMEZONE: our PostgreSQL does not know America/Santiago; update")
