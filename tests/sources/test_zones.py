@@ -40,7 +40,9 @@ async def test_each_stored_name_is_used_as_the_table_says(pool: asyncpg.Pool, da
     refused = sum(not case.accepted for case in cases.values())
     assert report.rejected["users.timezone"] == refused
     assert sync.health()["rejected"]["users"] == {"timezone": refused}
-    stored = dict(await pool.fetch("SELECT id, timezone FROM service.users"))
+    stored = {
+        row["id"]: row["timezone"] for row in await pool.fetch("SELECT id, timezone FROM service.users")
+    }
     assert stored == {id_: zone for id_, (zone, _) in found.items()}
 
 

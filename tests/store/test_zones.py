@@ -46,6 +46,11 @@ async def _offsets(pool: asyncpg.Pool, who: str) -> tuple[timedelta, ...]:
     return tuple(row["ahead"] for row in rows)
 
 
+async def _pairs(pool: asyncpg.Pool, question: str) -> dict[str, Any]:
+    """The answer's first column, and its second."""
+    return {row[0]: row[1] for row in await pool.fetch(question)}
+
+
 async def _fill(pool: asyncpg.Pool, default_zone: str | None = None) -> None:
     async with pool.acquire() as connection:
         await zones.fill(connection, default_zone)
@@ -77,7 +82,7 @@ async def test_sql_computes_with_the_zone_of_the_table(pool: asyncpg.Pool) -> No
     await _live(pool, {who: case.name for who, case in people.items()}, *INSTANTS)
 
     found = {who: await _offsets(pool, who) for who in people}
-    used = dict(await pool.fetch("SELECT id, timezone FROM service.recipient"))
+    used = await _pairs(pool, "SELECT id, timezone FROM service.recipient")
     for who, case in people.items():
         if not case.accepted:
             assert (used[who], found[who]) == ("Asia/Tokyo", (timedelta(hours=9),) * 3), case.name
@@ -124,7 +129,7 @@ async def test_without_former_names_they_mean_the_same(pool: asyncpg.Pool, hide:
     await _fill(pool)
     await _live(pool, {"a": "Asia/Calcutta", "b": "EST5EDT", "c": "CET", "d": "US/Pacific"}, *INSTANTS)
 
-    rows = dict(await pool.fetch("SELECT id, timezone FROM service.recipient"))
+    rows = await _pairs(pool, "SELECT id, timezone FROM service.recipient")
     assert rows == {
         "a": "Asia/Kolkata", "b": "America/New_York", "c": "Europe/Brussels", "d": "America/Los_Angeles",
     }  # fmt: skip
@@ -240,7 +245,7 @@ async def test_an_upgrade_heals_what_was_stored_and_counts_the_days_again(former
     assert [tuple(row) for row in people] == [
         ("ann", "Europe/Berlin", True), ("ben", "Asia/Kathmandu", False), ("eve", "Europe/Brussels", True),
     ]  # fmt: skip
-    chosen = dict(await former.fetch("SELECT user_id, timezone FROM service.recipient_setting"))
+    chosen = await _pairs(former, "SELECT user_id, timezone FROM service.recipient_setting")
     assert chosen == {"ann": "Asia/Tokyo"}
     stale = await former.fetch("SELECT user_id, local_day FROM service.stale_day ORDER BY 1, 2")
     days = {
@@ -273,5 +278,5 @@ async def test_whoever_chose_what_is_no_zone_follows_the_dashboard_again(pool: a
     await _fill(pool)
 
     assert [row["timezone"] for row in await pool.fetch(follow)] == ["Europe/Berlin"]
-    stored = dict(await pool.fetch("SELECT user_id, timezone FROM service.recipient_setting"))
+    stored = await _pairs(pool, "SELECT user_id, timezone FROM service.recipient_setting")
     assert stored == {f"u{n}": None for n in range(len(bad))} | {f"k{n}": name for n, name in enumerate(kept)}
