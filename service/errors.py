@@ -14,7 +14,9 @@ ServiceError
 ├── ArchiveDamaged         a file of the archive is not what its manifest says
 ├── SchemaUnknown          documents exist, but no schema profile fits them
 ├── SourceUnavailable      the dashboard's database cannot be reached now
-│   └── DashboardBusy      another process reads the dashboard now
+│   ├── AnswerDoubted      it answers, but without rows that it had; the answer is not used
+│   ├── DashboardBusy      another process reads the dashboard now
+│   └── DashboardIncomplete    it lacks a table or field that the job needs; the sentence names it
 ├── InboxClosed            the dashboard has no inbox that we may write to; the sentence says the remedy
 └── LeaseLost              this process no longer owns the run; whatever it meant to write is refused
 """
@@ -101,6 +103,14 @@ class SourceUnavailable(ServiceError):
 
 class DashboardBusy(SourceUnavailable):
     """Another process reads the dashboard, and the copy is too old. Try again in a moment."""
+
+
+class AnswerDoubted(SourceUnavailable):
+    """The dashboard answers without rows that it had: a table may be empty for a moment. Messages wait."""
+
+
+class DashboardIncomplete(SourceUnavailable):
+    """The dashboard lacks a table or a field that a job needs. Its runs wait within their lateness."""
 
 
 class NotYet(ServiceError):

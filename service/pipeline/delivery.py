@@ -133,6 +133,7 @@ class Delivery:
         self._tidy_at = 0.0
         self._refusals = 0
         self._content_refused = 0
+        self._waits: str | None = None
         self.problem: str | None = None
         self.totals: Counter[str] = Counter()
 
@@ -251,11 +252,20 @@ class Delivery:
             )
         except (SourceUnavailable, SchemaUnknown) as error:
             # Never sent unvalidated: the dashboard decides whether it still holds.
-            log.warning("delivery waits for the dashboard", messages=len(claimed), error=type(error).__name__)
+            self._note_wait(str(error))
             await self._outbox.release(claimed, _DASHBOARD_PAUSE)
             return 0
+        self._note_wait(None)
         await self._send(await self._prepare(claimed, now), share)
         return len(claimed)
+
+    def _note_wait(self, error: str | None) -> None:
+        """Say once why messages wait for the dashboard, not for each batch; and once that it is over."""
+        if error and error != self._waits:
+            log.warning("delivery waits for the dashboard", error=error)
+        if self._waits and not error:
+            log.info("delivery goes on: the dashboard answers again")
+        self._waits = error
 
     # ── Before sending ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -29,6 +29,7 @@ from service.domain.note import Note
 from service.domain.standing import Standing
 from service.errors import DashboardBusy, LeaseLost, SchemaUnknown, ServiceError, SourceUnavailable
 from service.sources import profiles, sweep
+from service.sources.canaries import Canaries
 from service.sources.page import Keys, Original, Page
 from service.sources.profiles import Collection, Document, Match, Profile, Reader, Reading, Table, Tail
 from service.sources.sweep import Sweep
@@ -133,6 +134,7 @@ class Sync:
     ) -> None:
         self._pool = pool
         self._source = source
+        self._canaries = Canaries(pool, source)
         self._default_timezone = default_timezone
         self._candidates = _candidates(schema, profile)
         self._date_only = deadline_date_only == "auto"
@@ -206,16 +208,24 @@ class Sync:
         return await sweep.confirm(self._pool, Collection(table), who)
 
     async def standing(
-        self, user_ids: Sequence[str], goal_ids: Sequence[str], session_ids: Sequence[str] = ()
+        self,
+        user_ids: Sequence[str],
+        goal_ids: Sequence[str],
+        session_ids: Sequence[str] = (),
+        *,
+        addresses: bool = True,
     ) -> Standing:
-        """How these users, goals and sessions stand at the dashboard now; what is missing was deleted."""
+        """How these users, goals and sessions stand at the dashboard now; what is missing was deleted.
+
+        ``addresses``: the answer is about mails. Raises AnswerDoubted when rows are missing that nobody asked
+        about, DashboardIncomplete when everybody's address is, SourceUnavailable and SchemaUnknown.
+        """
         reader = await self._ready()
-        users = await self._source.fetch(reader.profile.users, user_ids) if user_ids else []
-        goals = await self._source.fetch(reader.profile.goals, goal_ids) if goal_ids else []
-        sessions = await self._source.fetch(reader.profile.sessions, session_ids) if session_ids else []
-        known = reader.read(Collection.USERS, users).records
-        stand = reader.read(Collection.GOALS, goals).records
-        timed = reader.read(Collection.SESSIONS, sessions).records
+        known = await self._canaries.ask(reader, Collection.USERS, user_ids)
+        if addresses:
+            await self._canaries.require_addresses(known)
+        stand = await self._canaries.ask(reader, Collection.GOALS, goal_ids)
+        timed = await self._canaries.ask(reader, Collection.SESSIONS, session_ids)
         return Standing(
             {user.id: user for user in known},
             frozenset(goal.id for goal in stand if goal.open),
@@ -280,7 +290,8 @@ class Sync:
     def health(self) -> dict[str, Any]:
         """What an operator should know, JSON-able.
 
-        ``healthy`` is False on a wrong schema, no answer, or rows that went missing in numbers.
+        ``healthy`` is False on a wrong schema, no answer, one that is not believed, or rows that went missing
+        in numbers.
         """
         match = self._match
         warnings = list(self._warnings)
@@ -288,7 +299,11 @@ class Sync:
             warnings.append(
                 f"SESSION_TAIL is ambiguous: {self._tail.agreement:.0%} of {self._tail.votes} sessions agree"
             )
-        problems = [*([str(self._problem)] if self._problem else []), *(loss.sentence for loss in self._lost)]
+        problems = [
+            *([str(self._problem)] if self._problem else []),
+            *self._canaries.doubts.values(),
+            *(loss.sentence for loss in self._lost),
+        ]
         return {
             "healthy": not problems,
             "profile": match.profile.name if match.profile else "pending",
@@ -371,6 +386,8 @@ class Sync:
             if collection is Collection.USERS:
                 await self._read_zones_again(reader, state, report)
         await self._sweep(reader, report, wanted=sweep)
+        for collection in Collection:
+            await self._canaries.renew(collection, reader.profile.table(collection))
         return report
 
     async def _states(self) -> dict[Collection, _State]:

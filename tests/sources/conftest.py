@@ -30,6 +30,10 @@ class Dashboard(Protocol):
     async def put(self, collection: str, n: int, **values: Any) -> None: ...
     async def remove(self, collection: str, n: int) -> None: ...
     async def rename(self, collection: str, old: str, new: str) -> None: ...
+    async def rename_back(self, collection: str, old: str, new: str) -> None: ...
+    async def empty(self, collection: str) -> None: ...
+    async def refill(self, collection: str) -> None: ...
+    async def lose(self, collection: str) -> None: ...
     async def open_inbox(self) -> None: ...
     async def close_inbox(self) -> None: ...
     async def refuse(self, kind: str) -> None: ...
@@ -120,6 +124,27 @@ class MongoDashboard:
         field = _MONGO[collection][old]
         await self._collection(collection).update_many({}, {"$rename": {field: new}})
 
+    async def rename_back(self, collection: str, old: str, new: str) -> None:
+        field = _MONGO[collection][old]
+        await self._collection(collection).update_many({}, {"$rename": {new: field}})
+
+    async def empty(self, collection: str) -> None:
+        """All rows are gone for now; the collection stays."""
+        name = self._collection(collection).name
+        await self.database[name].rename(f"{name}_away")
+        await self.database.create_collection(name)
+
+    async def refill(self, collection: str) -> None:
+        """The same rows as before ``empty`` or ``lose``."""
+        name = self._collection(collection).name
+        await self.database.drop_collection(name)
+        await self.database[f"{name}_away"].rename(name)
+
+    async def lose(self, collection: str) -> None:
+        """There is no such collection any more."""
+        name = self._collection(collection).name
+        await self.database[name].rename(f"{name}_away")
+
     async def open_inbox(self) -> None:
         await self.database.create_collection("notifications")
 
@@ -186,6 +211,21 @@ class PostgresDashboard:
     async def rename(self, collection: str, old: str, new: str) -> None:
         column = _POSTGRES[collection][old]
         await self.connection.execute(f"ALTER TABLE {collection} RENAME COLUMN {column} TO {new}")
+
+    async def rename_back(self, collection: str, old: str, new: str) -> None:
+        column = _POSTGRES[collection][old]
+        await self.connection.execute(f"ALTER TABLE {collection} RENAME COLUMN {new} TO {column}")
+
+    async def empty(self, collection: str) -> None:
+        await self.lose(collection)
+        await self.connection.execute(f"CREATE TABLE {collection} (LIKE {collection}_away INCLUDING ALL)")
+
+    async def refill(self, collection: str) -> None:
+        await self.connection.execute(f"DROP TABLE IF EXISTS {collection}")
+        await self.connection.execute(f"ALTER TABLE {collection}_away RENAME TO {collection}")
+
+    async def lose(self, collection: str) -> None:
+        await self.connection.execute(f"ALTER TABLE {collection} RENAME TO {collection}_away")
 
     async def open_inbox(self) -> None:
         await self.connection.execute(INBOX)
