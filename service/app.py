@@ -172,7 +172,14 @@ def source_of(url: str, settings: Settings) -> Source:
     return PostgresSource(url)
 
 
-def sync_of(pool: asyncpg.Pool, url: str, settings: Settings, progress: Progress | None, owner: str) -> Sync:
+def sync_of(
+    pool: asyncpg.Pool,
+    url: str,
+    settings: Settings,
+    jobs: Mapping[str, Job],
+    progress: Progress | None,
+    owner: str,
+) -> Sync:
     """The copy of the dashboard into our tables."""
     profile = profile_from_setting(settings.dashboard_schema, lambda path: Path(path).read_text("utf-8"))
     return Sync(
@@ -186,6 +193,7 @@ def sync_of(pool: asyncpg.Pool, url: str, settings: Settings, progress: Progress
         interval=settings.sync_interval_seconds,
         progress=progress,
         owner=owner,
+        needs={job.name: job.needs for job in jobs.values()},
     )
 
 
@@ -407,7 +415,7 @@ async def open_service(
         lease = timedelta(seconds=settings.lease_seconds)
         ledger, outbox = Ledger(pool, owner, lease), Outbox(pool, owner, lease)
         await ledger.register([definition(job, timings[id_], settings) for id_, job in jobs.items()])
-        sync = sync_of(pool, databases.dashboard, settings, progress, owner)
+        sync = sync_of(pool, databases.dashboard, settings, jobs, progress, owner)
         stack.push_async_callback(sync.close)
         archive = Archive(pool, settings.data_dir / "archive", sync)
         transport = transport_of(settings, clock)
@@ -420,6 +428,7 @@ async def open_service(
             ledger,
             jobs,
             refresh=sync.refresh,
+            require=sync.require,
             mail_domain=composer.sender.rpartition("@")[2],
             clock=clock,
             wake=due,
@@ -451,7 +460,9 @@ async def open_service(
         )
         dashboard_inbox = None
         if settings.in_app == "dashboard":
-            dashboard_inbox = Inbox(pool, sync.notify, sync.standing, jobs, composer.notice)
+            dashboard_inbox = Inbox(
+                pool, sync.notify, partial(sync.standing, addresses=False), jobs, composer.notice
+            )
         bounces = intake_of(settings, Bounces(pool, outbox))
         vitals = Vitals(clock, lambda: _gauges(pool))
         watched: dict[str, Loop] = {

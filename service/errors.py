@@ -6,6 +6,7 @@ ServiceError
 ├── UnknownJobType         ``Unknown job type: x``
 ├── UnknownJob             ``Unknown job: x``
 ├── BadRequest             the caller asked for something that cannot be meant
+│   └── JobOff             the job rests on a table of which the mapping file says that there is none
 ├── UnknownUser            ``Unknown user: x``
 ├── NothingToSay           the job would not write to this user; the sentence says why
 ├── MailRefused            the mail server did not take a test mail
@@ -62,6 +63,10 @@ class BadRequest(ServiceError):
     """The options of a call contradict each other or cannot be read."""
 
 
+class JobOff(BadRequest):
+    """The job rests on a table of which the mapping file says that the dashboard has none."""
+
+
 class UnknownUser(ServiceError):
     """The dashboard's copy has no user of this id."""
 
@@ -110,7 +115,14 @@ class AnswerDoubted(SourceUnavailable):
 
 
 class DashboardIncomplete(SourceUnavailable):
-    """The dashboard lacks a table or a field that a job needs. Its runs wait within their lateness."""
+    """The dashboard lacks a table or a field that a job needs. Its runs wait within their lateness.
+
+    ``names``: what is missing, canonical: ``goals``, ``users.email``.
+    """
+
+    def __init__(self, said: str, names: tuple[str, ...]) -> None:
+        super().__init__(said)
+        self.names = names
 
 
 class NotYet(ServiceError):

@@ -180,6 +180,9 @@ class Job:
     """One job. ``useful_until(nominal_local)`` is the local wall-clock time after which a slot is missed.
 
     Either ``read`` and ``decide`` (people), or ``work`` (steps).
+    ``needs``: what it rests on at the dashboard, canonical. A table (``timer_sessions``): what it is about,
+    without which it is off. A field (``users.email``): what it cannot do without. While one of these is
+    missing, or its table cannot be read, the job's runs wait.
     """
 
     type: JobType
@@ -194,6 +197,7 @@ class Job:
     kind: Kind | None = None
     revalidate: Revalidate | None = None
     in_app: InApp | None = None
+    needs: frozenset[str] = frozenset()
     overlap: bool = False
     timeout: timedelta = timedelta(minutes=30)
     max_attempts: int = 5

@@ -19,7 +19,7 @@ from service.domain.effect import Message
 from service.domain.run import Pause, Trigger
 from service.domain.schedule import Schedule, Slot, check_instant
 from service.domain.zones import equal_groups
-from service.errors import BadRequest, SchemaUnknown, SourceUnavailable, UnknownUser
+from service.errors import BadRequest, JobOff, SchemaUnknown, SourceUnavailable, UnknownUser
 from service.jobs import find
 from service.jobs.job import Job, JobType, TimeMode
 from service.pipeline.runner import Runner
@@ -75,7 +75,7 @@ class Explainer:
             check_instant(at)
         if not _storable(user_id):
             raise UnknownUser(user_id)
-        trouble = await self._runner.refreshed()
+        trouble = await self._runner.refreshed(job)
         async with (
             self._pool.acquire() as reading,
             reading.transaction(isolation="repeatable_read", readonly=True),
@@ -101,7 +101,7 @@ class Explainer:
         job: Job,
         user_id: str,
         at: datetime | None,
-        trouble: SourceUnavailable | SchemaUnknown | None,
+        trouble: SourceUnavailable | SchemaUnknown | JobOff | None,
     ) -> Case:
         now = await connection.fetchval(_SQL["now"])
         row = await connection.fetchrow(_SQL["person"], user_id)

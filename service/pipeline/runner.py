@@ -33,6 +33,8 @@ from service.errors import (
     BadRequest,
     CleanupRefused,
     DashboardBusy,
+    DashboardIncomplete,
+    JobOff,
     LeaseLost,
     NotYet,
     SchemaUnknown,
@@ -135,6 +137,10 @@ class DryDesk:
         self.counts += Counter(counts or {})
 
 
+async def _nothing_required(_needs: frozenset[str]) -> None:
+    return
+
+
 class _Stop(Enum):
     """Why a run is being stopped from outside."""
 
@@ -148,6 +154,8 @@ class Runner:
     It is told since when the copy must be fresh (None: as it is, it will do) and raises DashboardBusy where
     another process is at it and the copy is older: nobody waits for that process.
 
+    ``require``: raises DashboardIncomplete while the dashboard lacks some of what a job needs, and JobOff
+    where it need not have it.
     ``wake`` tells that something may be due, ``outbox_wake`` that there is something to send.
     ``notice`` words an in-app notification: (template, facts, locale) to title, message and button.
     ``resent``: kinds of mail that are sent once more when their receipt is unknown.
@@ -170,6 +178,7 @@ class Runner:
         wake: asyncio.Event,
         outbox_wake: asyncio.Event,
         notice: Callable[[str, Mapping[str, Any], str], Notice],
+        require: Callable[[frozenset[str]], Awaitable[None]] = _nothing_required,
         rules: Rules = Rules(),
         clock_zone: str | None = None,
         resent: frozenset[str] = frozenset(),
@@ -185,6 +194,7 @@ class Runner:
         self._ledger = ledger
         self._jobs = jobs
         self._refresh = refresh
+        self._require = require
         self._mail_domain = mail_domain
         self._clock = clock
         self._wake = wake
@@ -245,7 +255,8 @@ class Runner:
 
         ``dry_run`` decides and writes nothing; ``force`` (one user) sends even if it was sent before;
         ``confirm``: dataCleanup may remove more than 20 % of the dashboard's sessions.
-        ``wait=False`` leaves the run to the next free runner. Raises BadRequest, AlreadyRunning.
+        ``wait=False`` leaves the run to the next free runner. Raises BadRequest, AlreadyRunning, and
+        DashboardIncomplete while the dashboard lacks some of what the job needs.
         """
         if dry_run:
             _check(as_of, user_id, force=force)
@@ -273,6 +284,7 @@ class Runner:
 
         ``wait``: the run is this process's from the start, for ``carry_out``. Raises as ``run_manual`` does.
         """
+        await self._require(self._jobs[job_id].needs)
         now = await self._ledger.now(connection)
         _check(as_of, user_id, force=force, latest=now)
         options = {"userId": user_id, "force": force, "asOf": as_of.isoformat() if as_of else None}
@@ -300,7 +312,7 @@ class Runner:
         self, job_id: str, as_of: datetime, user_id: str | None, *, force: bool, confirm: bool
     ) -> RunResult:
         job = self._jobs[job_id]
-        await self._refresh(None)
+        await self._prepared(job)
         tick = replace(self._rehearsal(job_id, as_of, user_id, force=force), confirm=confirm)
         if job.work:
             return await self._rehearse_work(job, tick)
@@ -311,7 +323,7 @@ class Runner:
 
         Writes nothing. Raises SourceUnavailable, SchemaUnknown.
         """
-        await self._refresh(None)
+        await self._prepared(self._jobs[job_id])
         tick = replace(self._rehearsal(job_id, slot, None, force=False), zones=zones, trigger=Trigger.CRON)
         return await self._rehearse_decisions(self._jobs[job_id], tick)
 
@@ -364,13 +376,18 @@ class Runner:
                 return facts.user, _ask(job, facts, tick)[0]
         return None
 
-    async def refreshed(self) -> SourceUnavailable | SchemaUnknown | None:
-        """Bring the copy of the dashboard up to date; what kept us from that, None: nothing."""
+    async def refreshed(self, job: Job) -> SourceUnavailable | SchemaUnknown | JobOff | None:
+        """Bring the copy of the dashboard up to date for a job; what stands against that, None: nothing."""
         try:
-            await self._refresh(None)
-        except (SourceUnavailable, SchemaUnknown) as error:
+            await self._prepared(job)
+        except (SourceUnavailable, SchemaUnknown, JobOff) as error:
             return error
         return None
+
+    async def _prepared(self, job: Job, since: datetime | None = None) -> None:
+        """The copy holds what the job rests on, as of ``since`` (None: as new as can be had soon)."""
+        await self._refresh(since)
+        await self._require(job.needs)
 
     def slot_tick(self, job_id: str, user_id: str, slot: datetime, trigger: Trigger) -> Tick:
         """The tick of a slot's run, for one user; nothing is written by it."""
@@ -428,7 +445,7 @@ class Runner:
             await asyncio.gather(work, return_exceptions=True)
             await asyncio.shield(self._ledger.release(run))
             raise
-        except (SourceUnavailable, NotYet, *_PASSING) as error:
+        except (SourceUnavailable, NotYet, JobOff, *_PASSING) as error:
             return await self._put_back(run, error)
         except SchemaUnknown as error:
             return await self._ledger.finish(
@@ -444,7 +461,11 @@ class Runner:
 
     async def _put_back(self, run: Run, error: Exception) -> None:
         """What passes is waited for; only trouble of our own uses up an attempt."""
-        if isinstance(error, DashboardBusy):
+        if isinstance(error, JobOff):
+            await self._ledger.finish(run, RunState.SKIPPED, reason=str(error))
+        elif isinstance(error, DashboardIncomplete):
+            await self._hold(run, error)
+        elif isinstance(error, DashboardBusy):
             await self._ledger.wait_for(run, _BUSY_PAUSE, str(error))
         elif isinstance(error, SourceUnavailable):
             await self._ledger.wait_for_dashboard(run, _DASHBOARD_PAUSE, str(error))
@@ -453,6 +474,15 @@ class Runner:
         else:
             trouble = "".join(traceback.format_exception(error))
             await self._ledger.retry_later(run, timedelta(minutes=run.attempt), trouble)
+
+    async def _hold(self, run: Run, error: DashboardIncomplete) -> None:
+        """A slot waits within its lateness; whoever asked for a run is told at once."""
+        if run.trigger is Trigger.MANUAL:
+            await self._ledger.finish(run, RunState.FAILED, reason="refused", error=str(error))
+            return
+        await self._ledger.wait_for(
+            run, _DASHBOARD_PAUSE, f"waiting for {', '.join(error.names)} at the dashboard"
+        )
 
     async def _succeed(self, run: Run, errors: Sequence[str]) -> None:
         now = await self._ledger.get(run.id)
@@ -492,7 +522,7 @@ class Runner:
     async def _work(self, run: Run, span: Span) -> Applied:
         job = self._jobs[run.job]
         with span.child("refresh"):
-            await self._refresh(run.nominal_at)
+            await self._prepared(job, run.nominal_at)
         tick = self._tick(run)
         if job.work:
             await job.work(RunDesk(self._ledger, run, tick, self._parts, run.cursor, span))

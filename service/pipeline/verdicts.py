@@ -17,12 +17,14 @@ from service.domain.run import Pause, Trigger
 from service.domain.schedule import Slot, to_instant
 from service.domain.suppression import Reason
 from service.domain.zones import zone_of
-from service.errors import SchemaUnknown, SourceUnavailable
+from service.errors import DashboardIncomplete, JobOff, SchemaUnknown, SourceUnavailable
 from service.jobs.job import Job
 
 Row = Mapping[str, Any]
 _UNDECIDED = frozenset({"pending", "running"})
 _OF_A_MESSAGE = ("budget", "quiet_hours", "once")
+_MISFITS = (SchemaUnknown, DashboardIncomplete)
+"""The dashboard answers, but what the job rests on is not there."""
 
 
 class When(StrEnum):
@@ -115,7 +117,7 @@ class Case:
     terms: Terms | None
     known: Known
     sent: frozenset[tuple[str, str]]
-    trouble: SourceUnavailable | SchemaUnknown | None
+    trouble: SourceUnavailable | SchemaUnknown | JobOff | None
 
     def said(self, at: datetime) -> str:
         """An instant by the user's clock: ``Tue 10 Mar at 09:00 (Europe/Berlin)``."""
@@ -220,7 +222,9 @@ def _paused(case: Case, slot: Slot) -> Rule:
 
 
 def _dashboard(case: Case) -> Rule:
-    if isinstance(case.trouble, SchemaUnknown):
+    if isinstance(case.trouble, JobOff):
+        return _rule("dashboard", Reason.NOT_DUE, str(case.trouble))
+    if isinstance(case.trouble, _MISFITS):
         return _rule("dashboard", Reason.SCHEMA_UNKNOWN, str(case.trouble))
     if case.trouble:
         return _rule("dashboard", None, f"Answered from our copy: {case.trouble}")
@@ -274,7 +278,7 @@ def conclusion(case: Case, found: Mapping[Channel, Outcome]) -> str:
 
 
 def _copy(case: Case) -> str | None:
-    away = case.trouble and not isinstance(case.trouble, SchemaUnknown)
+    away = case.trouble and not isinstance(case.trouble, (*_MISFITS, JobOff))
     return "The dashboard does not answer now: this is told from our copy." if away else None
 
 

@@ -15,7 +15,7 @@ import asyncpg
 import structlog
 
 from service.domain.dashboard import User
-from service.errors import AnswerDoubted, DashboardIncomplete
+from service.errors import AnswerDoubted, DashboardIncomplete, SchemaUnknown
 from service.sources.profiles import Collection, Document, Reader, Table
 from service.store import queries
 
@@ -74,18 +74,23 @@ class Canaries:
 
     async def ask(self, reader: Reader, collection: Collection, ids: Sequence[str]) -> list[Any]:
         """The records with these ids as they are at the dashboard now. Raises AnswerDoubted."""
-        if not ids:
+        table = reader.profile.table(collection)
+        if not ids or not table.name:
             return []
         own = set(ids)
         canaries = await self._chosen(collection, own)
-        documents = await self._source.fetch(reader.profile.table(collection), [*own, *canaries])
+        try:
+            documents = await self._source.fetch(table, [*own, *canaries])
+        except SchemaUnknown as error:
+            self._doubt(collection, f"{error}; messages wait")
+            raise
         records = reader.read(collection, documents).records
         there = {record.id for record in records}
         await self._believe(collection, own, set(canaries), there)
         return [record for record in records if record.id in own]
 
     async def require_addresses(self, users: Sequence[User]) -> None:
-        """Raises DashboardIncomplete when none of these people has an address now and most of them had one."""
+        """Raises DashboardIncomplete when none of these people has an address and most of them had one."""
         if any(user.email for user in users):
             self.doubts.pop("users.email", None)
             return
@@ -93,10 +98,10 @@ class Canaries:
         if had >= 2 and 2 * had > len(users):
             said = f"the dashboard has no address (users.email) for any of {len(users)} users; messages wait"
             self._doubt("users.email", said)
-            raise DashboardIncomplete(said)
+            raise DashboardIncomplete(said, ("users.email",))
 
     async def renew(self, collection: Collection, table: Table) -> None:
-        """Take other canaries: rows that the dashboard has now. When it lost too many, those of before stay."""
+        """Take other canaries: rows that the dashboard has now. Did it lose too many, the old ones stay."""
         drawn = [row["id"] for row in await self._pool.fetch(_SQL[f"draw_{collection}"])]
         there = await self._source.existing(table, drawn) if drawn else frozenset()
         missing = len(drawn) - len(there)
@@ -112,7 +117,7 @@ class Canaries:
             rows = await self._pool.fetch(_SQL[f"draw_{collection}"])
             self._seen[collection] = [row["id"] for row in rows]
         others = [id_ for id_ in self._seen[collection] if id_ not in own]
-        return random.sample(others, min(CANARIES, len(others)))  # noqa: S311 — chooses, hides nothing
+        return random.sample(others, min(CANARIES, len(others)))
 
     async def _believe(
         self, collection: Collection, own: set[str], canaries: set[str], there: set[str]

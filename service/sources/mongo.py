@@ -108,6 +108,10 @@ class MongoSource:
             names = await self._database.list_collection_names()
         return frozenset(name for name in names if not name.startswith("system."))
 
+    async def exists(self, name: str) -> bool:
+        """Whether there is such a collection, or view."""
+        return name in await self.tables()
+
     async def sample(self, name: str, limit: int) -> list[Document]:
         """The newest documents of a collection, whole."""
         with _reachable():

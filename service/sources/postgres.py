@@ -96,6 +96,10 @@ class PostgresSource:
             rows = await (await self._open()).fetch(_SQL["tables"])
         return frozenset(row["name"] for row in rows)
 
+    async def exists(self, name: str) -> bool:
+        """Whether there is such a table or view; the name may begin with a schema."""
+        return bool(await self._columns(name))
+
     async def sample(self, name: str, limit: int) -> list[Document]:
         """The newest rows of a table by its id, whole; none when there is no such table."""
         columns = await self._columns(name)

@@ -8,14 +8,14 @@ described by a mapping file (TOML), which starts from one of them and names only
 
     [tables]
     users = "members"
-    timer_sessions = "sittings"
+    timer_sessions = "sittings"             # "" where the dashboard has no such table
 
     [users]
     name = ["givenName", "familyName"]      # joined by a space; elsewhere the first that is there counts
     timezone = "profile.zone"               # dots walk into embedded documents
 
     [goals]
-    due = "finishBy"
+    due = "finishBy"                        # "" where it has no such field
     open_states = ["open", "late"]
 
     [timer_sessions]
@@ -57,7 +57,10 @@ class Collection(StrEnum):
 
 @dataclass(frozen=True)
 class Table:
-    """Where one kind of record lies: the table's (collection's) name, and canonical field → paths."""
+    """Where one kind of record lies: the table's (collection's) name, and canonical field → paths.
+
+    An empty name: the dashboard has no such table, and need not.
+    """
 
     name: str
     fields: Mapping[str, Paths]
@@ -295,6 +298,8 @@ def _mapping_problems(given: Mapping[str, Any]) -> list[str]:
 def _entry_problems(section: str, key: str, value: Any) -> list[str]:
     listed = isinstance(value, list) and all(isinstance(part, str) for part in value)
     if section == "tables":
+        if key == "users" and value == "":
+            return ["[tables] users: there must be people; name where they are"]
         fine = key in _KNOWN and isinstance(value, str)
         return [] if fine else [f"[tables] {key}: name one of {', '.join(_KNOWN)}"]
     if section == "timer_sessions" and key in _UNIT_KEYS:
@@ -315,11 +320,12 @@ _CORE = {
     Collection.GOALS: ("user", "title", "status", "due", "created"),
     Collection.SESSIONS: ("user", "kind", "status", "started", "ended", "planned", "elapsed|focus"),
 }
-_REQUIRED = {
+REQUIRED = {
     Collection.USERS: ("name|email",),
     Collection.GOALS: ("user", "title", "status"),
     Collection.SESSIONS: ("user", "kind", "status", "started", "planned|focus"),
 }
+"""Fields without which a record cannot be read; of alternatives, ``planned|focus``, one is enough."""
 
 
 @dataclass(frozen=True)
@@ -355,29 +361,38 @@ def detect(candidates: Sequence[Profile], samples: Mapping[str, Sequence[Documen
 def _fit(profile: Profile, samples: Mapping[str, Sequence[Document]]) -> Match:
     scores: list[float] = []
     problems: list[str] = []
+    names = [name for c in Collection if (name := profile.table(c).name)]
     for collection in Collection:
         table = profile.table(collection)
         documents = samples.get(table.name, ())
         if not documents:
             continue
         core = _CORE[collection]
-        scores.append(sum(_share(table, field, documents) > 0 for field in core) / len(core))
+        scores.append(sum(share(table, field, documents) > 0 for field in core) / len(core))
         problems += [
             f"{table.name} has no {_named(table, field)}"
-            for field in _REQUIRED[collection]
-            if _share(table, field, documents) < 0.5
+            for field in REQUIRED[collection]
+            if share(table, field, documents) < 0.5
         ]
     if not scores:
         seen = ", ".join(sorted(name for name, documents in samples.items() if documents))
-        names = ", ".join(profile.table(c).name for c in Collection)
-        return Match(profile, 0.0, problem=f"none of {names} holds anything, but there is {seen}")
-    return Match(profile, sum(scores) / len(scores), complete=len(scores) == 3, problem="; ".join(problems))
+        return Match(profile, 0.0, problem=f"none of {', '.join(names)} holds anything, but there is {seen}")
+    return Match(
+        profile, sum(scores) / len(scores), complete=len(scores) == len(names), problem="; ".join(problems)
+    )
 
 
-def _share(table: Table, field: str, documents: Sequence[Document]) -> float:
+def share(table: Table, field: str, documents: Sequence[Document]) -> float:
     """The share of documents that have a field; alternatives are written ``planned|focus``."""
     paths = [path for name in field.split("|") for path in table.fields.get(name, ())]
     return sum(any(_has(document, path) for path in paths) for document in documents) / len(documents)
+
+
+def values(table: Table, field: str, documents: Sequence[Document]) -> list[Any]:
+    """What documents hold in a field, without those that hold nothing (no value, or empty text)."""
+    get = _getter(table.fields[field])
+    found = [get(document) for document in documents]
+    return [value for value in found if value is not None and value != ""]
 
 
 def _named(table: Table, field: str) -> str:

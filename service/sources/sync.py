@@ -30,6 +30,7 @@ from service.domain.standing import Standing
 from service.errors import DashboardBusy, LeaseLost, SchemaUnknown, ServiceError, SourceUnavailable
 from service.sources import profiles, sweep
 from service.sources.canaries import Canaries
+from service.sources.needs import Gaps, absent, check_absent, unmet
 from service.sources.page import Keys, Original, Page
 from service.sources.profiles import Collection, Document, Match, Profile, Reader, Reading, Table, Tail
 from service.sources.sweep import Sweep
@@ -53,6 +54,7 @@ class Source(Protocol):
     async def ping(self) -> None: ...
     async def close(self) -> None: ...
     async def tables(self) -> frozenset[str]: ...
+    async def exists(self, name: str) -> bool: ...
     async def sample(self, name: str, limit: int) -> list[Document]: ...
     async def newest(self, table: Table) -> datetime | None: ...
     async def page(self, table: Table, after: str, limit: int) -> Page: ...
@@ -111,7 +113,8 @@ class Sync:
     ``schema``: auto, A, B, J, PG, or ``profile`` gives one (from a mapping file). ``session_tail``: see
     the profiles. ``overlap``: how far behind the newest write each reading starts. ``batch``: rows per
     transaction. ``owner``: a name that no other process has; None: one is made up. ``lease``: after so long
-    without a sign of life another process takes over. The pool must be able to lend three connections.
+    without a sign of life another process takes over. ``needs``: what each job rests on, by its name, so that
+    health can say which of them wait. The pool must be able to lend three connections.
     """
 
     def __init__(
@@ -131,12 +134,16 @@ class Sync:
         progress: Progress | None = None,
         owner: str | None = None,
         lease: timedelta = timedelta(seconds=30),
+        needs: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
         self._pool = pool
         self._source = source
         self._canaries = Canaries(pool, source)
+        self._gaps = Gaps(pool, source)
+        self._needs = needs or {}
         self._default_timezone = default_timezone
         self._candidates = _candidates(schema, profile)
+        self._absent = absent(self._candidates)
         self._date_only = deadline_date_only == "auto"
         self._session_tail = session_tail
         self._interval = interval
@@ -184,7 +191,7 @@ class Sync:
         try:
             await self.run_once(patience=_A_MOMENT)
         except DashboardBusy:
-            if not await self._pool.fetchval(_SQL["fresh"], since, len(Collection)):
+            if not await self._pool.fetchval(_SQL["fresh"], since, await self._expected()):
                 raise
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -232,6 +239,15 @@ class Sync:
             frozenset(session.id for session in timed if session.status == "running"),
         )
 
+    async def require(self, needs: frozenset[str]) -> None:
+        """Whether a job with these needs may run, as the last synchronisation found it, in whichever process.
+
+        Raises DashboardIncomplete (wait) where the dashboard lacks some of it, and JobOff where the mapping
+        file says that there is no such table.
+        """
+        check_absent(needs, self._absent)
+        await self._gaps.require(needs)
+
     async def notify(self, notes: Sequence[Note]) -> dict[str, str]:
         """Write notifications into the dashboard's own inbox: see ``Source.notify``."""
         return await self._source.notify(notes)
@@ -244,6 +260,8 @@ class Sync:
 
     async def obstacle(self) -> str | None:
         """Why the dashboard's sessions may not be removed, in a sentence; None: they may."""
+        if Collection.SESSIONS in self._absent:
+            return "the mapping file says that the dashboard has no timer_sessions"
         return await self._source.obstacle((await self._ready()).profile.sessions)
 
     async def originals(self, ids: Sequence[str]) -> list[tuple[TimerSession, str]]:
@@ -294,6 +312,7 @@ class Sync:
         in numbers.
         """
         match = self._match
+        missing = self._missing()
         warnings = list(self._warnings)
         if self._tail.ambiguous:
             warnings.append(
@@ -302,6 +321,7 @@ class Sync:
         problems = [
             *([str(self._problem)] if self._problem else []),
             *self._canaries.doubts.values(),
+            *(one["said"] for one in missing),
             *(loss.sentence for loss in self._lost),
         ]
         return {
@@ -311,12 +331,25 @@ class Sync:
             "complete": match.complete,
             "session_tail": "included" if self._tail.included else "excluded",
             "warnings": warnings,
+            "missing": missing,
             "rejected": self._rejected,
             "schema_unknown": isinstance(self._problem, SchemaUnknown),
             "error": "; ".join(problems) or None,
             "lost": {loss.table: _described(loss) for loss in self._lost},
             "synced_at": self._synced_at.isoformat() if self._synced_at else None,
         }
+
+    def _missing(self) -> list[dict[str, Any]]:
+        """What the dashboard lacks, and which jobs wait for it."""
+        found = []
+        for gap in self._gaps.now:
+            jobs = sorted(job for job, needs in self._needs.items() if unmet(needs, gap.name))
+            wait = f"; waiting for it: {', '.join(jobs)}" if jobs else ""
+            found.append(
+                {"table": str(gap.table), "field": gap.field, "looks_like": gap.looks_like, "jobs": jobs,
+                 "said": gap.said + wait}
+            )  # fmt: skip
+        return found
 
     # ── One run ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -366,7 +399,9 @@ class Sync:
     async def _learn(self) -> None:
         """What concerns all processes, whoever found it out: losses, and how far the copy has come."""
         self._lost = await sweep.losses(self._pool)
-        self._synced_at = await self._pool.fetchval(_SQL["synced_at"], len(Collection)) or self._synced_at
+        self._synced_at = (
+            await self._pool.fetchval(_SQL["synced_at"], await self._expected()) or self._synced_at
+        )
 
     async def _run(self, *, sweep: bool | None) -> SyncReport:
         self._began = await self._pool.fetchval("SELECT service.now()")
@@ -376,8 +411,10 @@ class Sync:
         report = SyncReport(profile=reader.profile.name if reader else None, pending=reader is None)
         if reader is None:
             return report
-        for collection in Collection:
+        back = await self._gaps.note()
+        for collection in self._readable():
             state = states.get(collection)
+            read_before = state is not None and state.phase == "live" and state.profile == self._key
             if state is None or state.profile != self._key:
                 state = await self._begin(reader, collection)
             if state.phase == "loading":
@@ -385,10 +422,23 @@ class Sync:
             await self._follow(reader, state, report)
             if collection is Collection.USERS:
                 await self._read_zones_again(reader, state, report)
+            if collection in back and read_before:  # what was written meanwhile was read without it
+                async with self._pool.acquire() as connection:
+                    await self._read_all(connection, reader, collection, report)
+        await self._gaps.forget_healed()
         await self._sweep(reader, report, wanted=sweep)
-        for collection in Collection:
+        for collection in self._readable():
             await self._canaries.renew(collection, reader.profile.table(collection))
         return report
+
+    def _readable(self) -> list[Collection]:
+        """The tables that can be read now; the others keep what the copy has."""
+        return [c for c in Collection if c not in self._absent and not self._gaps.unreadable(c)]
+
+    async def _expected(self) -> list[Collection]:
+        """The tables without which the copy is not complete: those that the dashboard is known to have."""
+        unread = await self._gaps.unread()
+        return [c for c in Collection if c not in self._absent and c not in unread]
 
     async def _states(self) -> dict[Collection, _State]:
         rows = await self._pool.fetch(_SQL["states"])
@@ -404,11 +454,16 @@ class Sync:
         return self._reader
 
     async def _recognise(self, states: Mapping[Collection, _State]) -> Reader | None:
-        """The reader for what the dashboard holds now; None while it is empty and was never seen full."""
+        """The reader for what the dashboard holds now; None while it is empty and was never seen full.
+
+        Where nothing fits any more that once did, the profile of before stays, and what it misses is a gap:
+        only the jobs that need it wait.
+        """
         tables = await self._source.tables()
-        match = profiles.detect(self._candidates, await self._samples(tables))
+        samples = await self._samples(tables)
+        match = profiles.detect(self._candidates, samples)
         stored = _stored_profile(self._candidates, states)
-        if match.problem:
+        if match.problem and stored is None:
             self._match = match
             raise SchemaUnknown(match.problem)
         profile = match.profile or stored
@@ -416,6 +471,7 @@ class Sync:
             self._match = match
             return None
         self._match = Match(profile, match.score, match.complete)
+        await self._gaps.look(profile, tables, samples)
         self._tail = await self._judge_tail(profile, states)
         await self._warn(profile, tables)
         key = _reading_key(profile, self._tail, self._default_timezone, date_only=self._date_only)
@@ -432,7 +488,7 @@ class Sync:
 
     async def _samples(self, tables: frozenset[str]) -> dict[str, list[Document]]:
         """Newest documents of all collections that a profile names; of others when those hold nothing."""
-        named = {profile.table(c).name for profile in self._candidates for c in Collection}
+        named = {name for profile in self._candidates for c in Collection if (name := profile.table(c).name)}
         samples = {name: await self._source.sample(name, 50) for name in sorted(named)}
         if not any(samples.values()):
             for name in sorted(tables - named)[:50]:
@@ -440,7 +496,7 @@ class Sync:
         return samples
 
     async def _judge_tail(self, profile: Profile, states: Mapping[Collection, _State]) -> Tail:
-        if not profiles.uses_tail(profile) or self._session_tail != "auto":
+        if not profile.sessions.name or not profiles.uses_tail(profile) or self._session_tail != "auto":
             return Tail(included=self._session_tail == "included")
         tail = profiles.judge_tail(profile, await self._source.sample(profile.sessions.name, 400))
         before = states.get(Collection.SESSIONS)
@@ -454,7 +510,9 @@ class Sync:
         self._warned_for, self._warnings = profile.name, []
         for collection in Collection:
             table = profile.table(collection)
-            if table.name.rpartition(".")[2] not in tables:
+            if not table.name:
+                continue
+            if table.name not in tables and not await self._source.exists(table.name):
                 self._warnings.append(f"{table.name} does not exist")
             elif table.updated is None:
                 self._warnings.append(f"{table.name} has no time of writing: edits are found once a day")
@@ -525,9 +583,10 @@ class Sync:
     async def _store_page(self, state: _State, page: Page, reading: Reading, report: SyncReport) -> None:
         """Rows and position in one transaction; what a crash of the server loses is read again."""
         rows = len(page.documents)
+        records = await self._gaps.kept(state.collection, reading.records)
         async with self._step() as connection:
             await connection.execute("SET LOCAL synchronous_commit = off")
-            changed = await _store(connection, state.collection, reading.records, mark=False)
+            changed = await _store(connection, state.collection, records, mark=False)
             await connection.execute(_SQL["loaded"], state.collection, page.after, rows, dict(state.rejected))
         state.last_id, state.rows_read = page.after, state.rows_read + rows
         report.read[state.collection] += rows
@@ -572,8 +631,9 @@ class Sync:
     ) -> None:
         reading = await _read(reader, state.collection, documents)
         self._note(state, reading, report)
+        records = await self._gaps.kept(state.collection, reading.records)
         async with self._step() as connection:
-            changed = await _store(connection, state.collection, reading.records, mark=True)
+            changed = await _store(connection, state.collection, records, mark=True)
             await connection.execute(
                 _SQL["followed"],
                 state.collection, reading.newest, after, changed, dict(state.rejected),
@@ -604,12 +664,14 @@ class Sync:
     async def _sweep(self, reader: Reader, report: SyncReport, *, wanted: bool | None) -> None:
         if wanted is False:
             return
+        readable = self._readable()
         async with self._pool.acquire() as connection:
             for collection in await sweep.asked(connection):
-                table = reader.profile.table(collection)
-                await sweep.look_again(connection, self._source, table, collection, self._step)
+                if collection in readable:
+                    table = reader.profile.table(collection)
+                    await sweep.look_again(connection, self._source, table, collection, self._step)
             due = await sweep.due(connection, timedelta(0) if wanted else self._sweep_every)
-            for collection in Collection:
+            for collection in readable:
                 if wanted or collection in due:
                     await self._sweep_one(connection, reader, collection, report)
 
@@ -617,23 +679,30 @@ class Sync:
         self, connection: Connection, reader: Reader, collection: Collection, report: SyncReport
     ) -> None:
         keep = partial(self._keep, reader)
-        if await self._source.undated(reader.profile.table(collection)):
-            async with aclosing(self._pages(reader.profile.table(collection), "")) as stream:
-                async for page in stream:  # some do not say when they were written: what differs is stored
-                    report.changed[collection] += await keep(connection, collection, page.documents)
+        if await self._source.undated(reader.profile.table(collection)):  # not all say when they were written
+            await self._read_all(connection, reader, collection, report)
         comparison = Sweep(connection, self._source, reader.profile, collection, self._step, keep)
         changed, deleted = await comparison.run()
         report.changed[collection] += changed
         if deleted:
             report.deleted[collection] += deleted
 
+    async def _read_all(
+        self, connection: Connection, reader: Reader, collection: Collection, report: SyncReport
+    ) -> None:
+        """Read a whole table again, and store what differs."""
+        async with aclosing(self._pages(reader.profile.table(collection), "")) as stream:
+            async for page in stream:
+                report.changed[collection] += await self._keep(reader, connection, collection, page.documents)
+
     async def _keep(
         self, reader: Reader, connection: Connection, collection: Collection, documents: Sequence[Document]
     ) -> int:
         """Store what is read again; what is malformed in it was counted before."""
         reading = await _read(reader, collection, documents)
+        records = await self._gaps.kept(collection, reading.records)
         async with self._step(connection) as ours:
-            return await _store(ours, collection, reading.records, mark=True)
+            return await _store(ours, collection, records, mark=True)
 
 
 def profile_from_setting(schema: str, read: Callable[[str], str]) -> Profile | None:

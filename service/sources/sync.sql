@@ -41,13 +41,14 @@ WHERE collection = $1
 UPDATE service.sync_state SET synced_at = service.now(), fresh_at = $2, error = NULL WHERE collection = $1
 
 -- name: fresh
--- Whether all $2 collections are here, with everything that was written before an instant (NULL: as of any time).
-SELECT count(*) = $2::bigint FROM service.sync_state
-WHERE phase = 'live' AND ($1::timestamptz IS NULL OR fresh_at >= $1)
+-- Whether all these collections ($2) are here, with everything that was written before an instant (NULL: at any time).
+SELECT count(*) = cardinality($2::text[]) FROM service.sync_state
+WHERE phase = 'live' AND collection = ANY ($2) AND ($1::timestamptz IS NULL OR fresh_at >= $1)
 
 -- name: synced_at
--- When the last of all $1 collections was copied; NULL: not all are.
-SELECT CASE WHEN count(*) = $1::bigint THEN min(synced_at) END FROM service.sync_state WHERE phase = 'live'
+-- When the last of these collections ($1) was copied; NULL: not all are.
+SELECT CASE WHEN count(*) = cardinality($1::text[]) THEN min(synced_at) END FROM service.sync_state
+WHERE phase = 'live' AND collection = ANY ($1)
 
 -- name: beside_0_1_0
 -- A process of release 0.1.0 may run beside this one during a roll-out, and takes this lock for as long as it reads.

@@ -32,8 +32,8 @@ ON CONFLICT (job, nominal_at) WHERE trigger IN ('cron', 'catchup') DO NOTHING
 UPDATE service.job_def SET materialized_through = $2 WHERE job = $1
 
 -- name: miss_overdue
--- Pending runs that nobody claimed within their lateness limit.
-UPDATE service.job_run SET state = 'missed', reason = 'too late', finished_at = service.now()
+-- Pending runs that nobody claimed within their lateness limit, with what they waited for.
+UPDATE service.job_run SET state = 'missed', reason = concat_ws(': ', 'too late', reason), finished_at = service.now()
 WHERE state = 'pending' AND not_before <= service.now() AND deadline_at < service.now()
 
 -- name: bury_exhausted

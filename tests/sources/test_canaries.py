@@ -39,11 +39,17 @@ class Stage:
         """Nine in Berlin: everybody has a goal due tomorrow, and a mail that waits to be sent."""
         for n in range(1, people + 1):
             await self.dashboard.put(
-                "users", n, name=f"Person {n}", email=f"p{n}@example.org", timezone="Europe/Berlin", active=True
+                "users",
+                n,
+                name=f"Person {n}",
+                email=f"p{n}@example.org",
+                timezone="Europe/Berlin",
+                active=True,
             )
             await self.dashboard.put(
                 "goals", n, user=n, title=f"Goal {n}", status="active", due=datetime(2026, 3, 11, tzinfo=UTC)
             )
+        await session(self.dashboard, 1)
         await self.world.at(NINE)
         await self.sync.run_once()
         assert (await (await self.world.runner()).run_manual(GOALS)).state == "succeeded"
@@ -57,6 +63,22 @@ class Stage:
 
     def received(self) -> list[str]:
         return sorted(one.recipient for one in self.server.accepted)
+
+
+async def session(dashboard: Dashboard, n: int, status: str = "completed") -> None:
+    started = datetime(2026, 3, 10, 7, 30, tzinfo=UTC)
+    ended = {} if status != "completed" else {"ended": started + timedelta(minutes=25)}
+    await dashboard.put(
+        "timer_sessions",
+        n,
+        user=1,
+        kind="focus",
+        status=status,
+        started=started,
+        planned=1500,
+        focus=0,
+        **ended,
+    )
 
 
 @pytest.fixture

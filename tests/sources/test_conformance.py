@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.errors import SchemaUnknown, SourceUnavailable
+from service.errors import DashboardIncomplete, SchemaUnknown, SourceUnavailable
 from service.sources.mongo import MongoSource
 from service.sources.postgres import PostgresSource
 from service.sources.sync import Source, Sync
@@ -177,6 +177,22 @@ async def test_a_renamed_field_raises_the_alarm_instead_of_matching_nothing(
     sync = Sync(pool, dashboard.source)
     await sync.run_once()
     await dashboard.rename("goals", "title", "headline")
+    await dashboard.put("users", 9, name="Newcomer", email="n@example.org", updated=T0 + HOUR)
+    await sync.run_once(sweep=True)
+    health = sync.health()
+    assert not health["healthy"]
+    assert [(one["table"], one["field"]) for one in health["missing"]] == [("goals", "title")]
+    assert "goals.title" in health["error"]
+    assert [await count(pool, table) for table in ("users", "goals")] == [4, 3]
+    with pytest.raises(DashboardIncomplete, match=r"goals\.title"):
+        await sync.require(frozenset({"goals"}))
+    await sync.require(frozenset({"users.email", "timer_sessions"}))
+
+
+async def test_a_dashboard_that_never_fitted_is_refused(pool: asyncpg.Pool, dashboard: Dashboard) -> None:
+    await fill(dashboard)
+    await dashboard.rename("goals", "title", "headline")
+    sync = Sync(pool, dashboard.source)
     with pytest.raises(SchemaUnknown, match="goals has no title"):
         await sync.run_once()
     health = sync.health()

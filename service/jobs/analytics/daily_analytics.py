@@ -25,5 +25,6 @@ JOB = Job(
     catch_up=CatchUp.EVERY,
     useful_until=lambda local: local + timedelta(days=30),
     work=work,
+    needs=frozenset({"timer_sessions", "users.timezone"}),
     timeout=timedelta(hours=3),
 )

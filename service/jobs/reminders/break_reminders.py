@@ -161,6 +161,7 @@ JOB = Job(
     read=read,
     decide=decide,
     kind=Kind.BREAKS,
+    needs=frozenset({"timer_sessions"}),  # hardly anybody gets these by mail
     revalidate=revalidate,
     timeout=timedelta(minutes=5),
 )

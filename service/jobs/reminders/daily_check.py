@@ -172,5 +172,6 @@ JOB = Job(
     read=read,
     decide=decide,
     kind=Kind.DAILY,
+    needs=frozenset({"users.email", "timer_sessions"}),
     revalidate=revalidate,
 )

@@ -182,6 +182,7 @@ JOB = Job(
     read=read,
     decide=decide,
     kind=Kind.DEADLINES,
+    needs=frozenset({"users.email", "goals", "goals.due"}),
     revalidate=revalidate,
     in_app=in_app,
     timeout=timedelta(minutes=30),

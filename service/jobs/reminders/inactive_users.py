@@ -152,5 +152,6 @@ JOB = Job(
     read=read,
     decide=decide,
     kind=Kind.INACTIVE,
+    needs=frozenset({"users.email", "timer_sessions", "goals.status"}),
     revalidate=revalidate,
 )

@@ -184,4 +184,5 @@ JOB = Job(
     read=read,
     decide=decide,
     kind=Kind.MONTHLY,
+    needs=frozenset({"users.email", "timer_sessions"}),
 )

@@ -208,5 +208,6 @@ JOB = Job(
     read=read,
     decide=decide,
     kind=Kind.WEEKLY,
+    needs=frozenset({"users.email", "timer_sessions"}),
     revalidate=revalidate,
 )
