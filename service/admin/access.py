@@ -110,7 +110,7 @@ def failure(request: web.Request, problem: Exception) -> tuple[int, str]:
     """The status and the sentence for what went wrong; details of the unexpected stay in the log."""
     if told := _of_the_caller(request, problem) or _of_the_database(request, problem):
         return told
-    if status := _STATUS.get(type(problem)):
+    if status := next((_STATUS[kind] for kind in type(problem).__mro__ if kind in _STATUS), None):
         return status, str(problem)
     log.error("admin_error", path=route_of(request), exc_info=problem)
     return 500, "Internal error; the log has the details"

@@ -232,7 +232,7 @@ class Gaps:
             return None
         if not self._sure(table, collection, documents, probes):
             return None
-        was = f" (it was filled in {len(had) / len(rows):.0%})" if had else ""
+        was = f" (it was filled in {100 * len(had) / len(rows):.0f} %)" if had else ""
         other = _look_alike(table, field, documents)
         hint = f"; `{other}` looks like it" if other else ""
         path = " or ".join(table.fields[field])

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
 from service.app import Service, open_service
 from service.errors import BadRequest, DashboardIncomplete
@@ -151,6 +152,7 @@ async def test_without_addresses_reminders_wait_and_leave_when_they_are_back(
     assert "goalDeadlines" in health["missing"][0]["jobs"]
     assert "dailyAnalytics" not in health["missing"][0]["jobs"]
     assert "users.email" in health["error"]
+    assert "it was filled in 100 %" in health["error"]
     assert "`contact` looks like it" in health["error"]
     assert await addresses(stage) == PEOPLE
 
@@ -449,6 +451,20 @@ async def test_whoever_asks_is_told_what_is_missing(stage: Stage) -> None:
     assert rules["dashboard"]["verdict"] == "stopped"
     assert "goals.due" in rules["dashboard"]["detail"]
     assert await stage.runs() == {}
+
+
+async def test_the_api_says_what_is_missing_too(stage: Stage) -> None:
+    await stage.dashboard.rename("goals", "due", "finish_by")
+    await stage.service.sync.run_once()
+    job = {"jobType": "reminder", "jobName": "goalDeadlines"}
+    async with TestClient(TestServer(await stage.service.web_app())) as client:
+        answer = await client.post("/api/admin/jobs/run", json=job)
+        assert answer.status == 503
+        assert "goals.due" in (await answer.json())["error"]
+        answer = await client.get("/api/admin/jobs/health")
+        check = (await answer.json())["checks"]["dashboard"]
+    assert check["status"] == "unhealthy"
+    assert check["details"]["missing"][0]["jobs"] == ["goalDeadlines"]
 
 
 async def test_a_run_asked_for_before_anybody_noticed_fails_and_says_why(stage: Stage) -> None:
