@@ -13,6 +13,7 @@ import pytest
 
 from service.domain.run import RunState, Trigger
 from service.errors import DashboardBusy, SourceUnavailable, UnknownUser
+from service.jobs import all_jobs
 from service.sources.sync import Source, Sync
 from service.store.archive import Archive
 from service.store.person import People
@@ -179,7 +180,7 @@ async def test_a_run_never_waits_for_who_reads_the_dashboard(
     assert timedelta(0) < back.not_before - slot < timedelta(minutes=1)
     dry = await runner.run_manual(GOALS, dry_run=True)  # the copy will do
     assert dry.state == RunState.SUCCEEDED
-    assert await runner.refreshed() is None
+    assert await runner.refreshed(all_jobs()[GOALS]) is None
 
     await pool.execute("UPDATE service.job_run SET not_before = $1, nominal_at = $1", T0)
     done = await runner.run_one()  # the copy is younger than this slot
@@ -199,7 +200,7 @@ async def test_what_rests_on_a_copy_that_was_never_complete_says_so(
     await slow.asked.wait()
     with pytest.raises(SourceUnavailable, match="another process reads the dashboard now"):
         await runner.run_manual(GOALS, dry_run=True)
-    assert isinstance(await runner.refreshed(), DashboardBusy)
+    assert isinstance(await runner.refreshed(all_jobs()[GOALS]), DashboardBusy)
     slow.go.set()
     await reading
 
