@@ -91,6 +91,8 @@ class Sweep:
                 await self._connection.execute(_SQL["returned"])
         await self._connection.execute(_SQL["find_unknown"], self._collection)
         await self._connection.execute(_SQL["find_missing"], self._collection)
+        if self._collection is Collection.USERS:
+            await self._connection.execute(_SQL["drop_erased"])
         after = ""
         while ids := await self._following("missing", after):
             if there := await self._dashboard.existing(self._table, ids):

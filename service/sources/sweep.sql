@@ -26,11 +26,15 @@ WHERE EXISTS (SELECT FROM incoming_ids AS i WHERE i.id = s.id)
                   WHERE f.collection = 'timer_sessions' AND f.month = s.month AND f.state = 'verified')
 
 -- name: find_unknown
--- What the dashboard has and the copy lacks, but for people who were erased.
+-- What the dashboard has and the copy lacks.
 INSERT INTO incoming_unknown
 SELECT DISTINCT id FROM incoming_ids AS i
 WHERE NOT EXISTS (SELECT FROM service.expected AS e WHERE e.collection = $1 AND e.id = i.id)
-  AND NOT ($1 = 'users' AND EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(i.id)))
+
+-- name: drop_erased
+-- People who were erased are not read.
+DELETE FROM incoming_unknown AS i
+WHERE EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(i.id))
 
 -- name: find_missing
 -- What the copy has and the dashboard lacks.
