@@ -22,6 +22,7 @@ from service.store import export, figures
 from service.store.database import open_pool
 from service.store.export import Export, Format
 from service.store.figures import Row, Span
+from service.store.schema import require_readable
 
 SHOWN = "table"
 VIEWS = (*figures.STATISTICS, "retention", "watermarks")
@@ -121,6 +122,7 @@ async def _reading(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
     databases = await app.find_databases(settings)
     pool = await open_pool(databases.ours, max_size=2)
     try:
+        await require_readable(pool)
         yield pool
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         raise ConfigurationError(

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +30,27 @@ def _default_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-@asynccontextmanager
-async def process_of(
+def process_of(
     folder: Path, *arguments: str, **environ: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+) -> AbstractAsyncContextManager[tuple[asyncio.subprocess.Process, str]]:
     """``python -m service …`` with its data in ``folder``: the process and its base URL; killed after.
 
     What it prints goes to ``stdout`` and ``stderr`` beside the folder: an unread pipe would stop it.
     """
+    return process_in(Path.cwd(), folder, *arguments, **environ)
+
+
+@asynccontextmanager
+async def process_in(
+    code: Path, folder: Path, *arguments: str, **environ: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """The same with the service's code in the folder ``code``."""
     port = free_port()
-    env = {**os.environ, "DATA_DIR": str(folder), "PORT": str(port), "PYTHONPATH": str(Path.cwd()), **environ}
+    env = {**os.environ, "DATA_DIR": str(folder), "PORT": str(port), "PYTHONPATH": str(code), **environ}
     with (folder.parent / "stdout").open("wb") as out, (folder.parent / "stderr").open("wb") as err:
-        process = await spawn(sys.executable, "-m", "service", *arguments, env=env, stdout=out, stderr=err)
+        process = await spawn(
+            sys.executable, "-m", "service", *arguments, env=env, stdout=out, stderr=err, cwd=code
+        )
         try:
             yield process, f"http://127.0.0.1:{port}"
         finally:

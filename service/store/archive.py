@@ -21,6 +21,7 @@ from service.domain.archive import Manifest, Name, Proof, Row, name_of, span
 from service.domain.dashboard import TimerSession
 from service.errors import ArchiveDamaged, BadRequest
 from service.store import parquet, queries
+from service.store.database import long_statements
 
 _SQL = queries.load(__file__)
 SESSIONS = "timer_sessions"
@@ -104,7 +105,8 @@ class Archive:
         """Nobody else writes the archive meanwhile. Yields False when ``wait`` is off and somebody does."""
         async with self._pool.acquire() as connection:
             if wait:
-                await connection.execute(_SQL["lock"])
+                async with long_statements(connection):
+                    await connection.execute(_SQL["lock"])
             elif not await connection.fetchval(_SQL["try_lock"]):
                 yield False
                 return

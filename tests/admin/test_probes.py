@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 import pytest
@@ -21,71 +20,8 @@ from service.jobs.job import Facts
 from service.store.database import open_pool
 from tests.admin.given import ADMIN, Admin, admin
 from tests.given import GOALS, World, goal, user
+from tests.line import line_to
 from tests.process import until
-
-
-class Line:
-    """A line to PostgreSQL that can fall silent: what is sent arrives nowhere, and nothing is closed."""
-
-    def __init__(self, dsn: str) -> None:
-        self._parts = urlsplit(dsn)
-        self._open = asyncio.Event()
-        self._open.set()
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def start(self) -> str:
-        """The DSN through this line."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        who = f"{self._parts.username or 'postgres'}:{self._parts.password or ''}"
-        return f"postgresql://{who}@127.0.0.1:{port}{self._parts.path}?sslmode=disable"
-
-    def fall_silent(self) -> None:
-        self._open.clear()
-
-    def speak(self) -> None:
-        self._open.set()
-
-    async def close(self) -> None:
-        assert self._server
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        folder = parse_qs(self._parts.query).get("host", [""])[0]
-        port = self._parts.port or 5432
-        if folder.startswith("/"):
-            there = await asyncio.open_unix_connection(f"{unquote(folder)}/.s.PGSQL.{port}")
-        else:
-            there = await asyncio.open_connection(self._parts.hostname, port)
-        for a, b in ((reader, there[1]), (there[0], writer)):
-            self._tasks.add(asyncio.create_task(self._carry(a, b)))
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                await self._open.wait()
-                writer.write(data)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-
-@asynccontextmanager
-async def line_to(dsn: str) -> AsyncIterator[tuple[Line, asyncpg.Pool]]:
-    line = Line(dsn)
-    pool = await open_pool(await line.start(), max_size=3)
-    try:
-        yield line, pool
-    finally:
-        line.speak()
-        pool.terminate()
-        await line.close()
 
 
 async def test_readiness_and_metrics_answer_while_the_database_keeps_silent(dsn: str) -> None:
