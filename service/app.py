@@ -43,6 +43,7 @@ from service.pipeline.delivery import Delivery
 from service.pipeline.explain import Explainer
 from service.pipeline.forecast import Forecaster
 from service.pipeline.inbox import Inbox
+from service.pipeline.presence import Presence
 from service.pipeline.preview import Previewer
 from service.pipeline.runner import Runner
 from service.pipeline.supervisor import Loop, Supervisor
@@ -346,6 +347,7 @@ class Service:
     vitals: Vitals
     archive: Archive
     people: People
+    presence: Presence
 
     async def web_app(self, *, inbox_page: bool = False) -> web.Application:
         """The HTTP face. ``inbox_page`` adds the page of the local inbox."""
@@ -359,7 +361,7 @@ class Service:
             loopback=self.settings.loopback,
             registry=registry,
             outbox=self.outbox,
-            started=lambda: self.sync.health()["synced_at"] is not None or not self.sync.health()["healthy"],
+            started=self._started,
             ready=self._ready,
             frontend_url=self.settings.frontend_url,
             public_url=self.settings.public_base,
@@ -381,9 +383,13 @@ class Service:
             app.add_routes(inbox.routes(self.transport.folder))
         return app
 
+    def _started(self) -> bool:
+        dashboard = self.sync.health()
+        return self.presence.stands_down or dashboard["synced_at"] is not None or not dashboard["healthy"]
+
     async def _ready(self) -> str | None:
-        if self.delivery.problem:
-            return self.delivery.problem
+        if problem := self.presence.problem or self.delivery.problem:
+            return problem
         return None if self.supervisor.healthy else "a loop is being restarted"
 
 
@@ -414,7 +420,10 @@ async def open_service(
         settings = in_our_zones(settings, await zones.accepted(pool))
         lease = timedelta(seconds=settings.lease_seconds)
         ledger, outbox = Ledger(pool, owner, lease), Outbox(pool, owner, lease)
-        await ledger.register([definition(job, timings[id_], settings) for id_, job in jobs.items()])
+        register = partial(
+            ledger.register, [definition(job, timings[id_], settings) for id_, job in jobs.items()]
+        )
+        await register()
         sync = sync_of(pool, databases.dashboard, settings, jobs, progress, owner)
         stack.push_async_callback(sync.close)
         archive = Archive(pool, settings.data_dir / "archive", sync)
@@ -465,19 +474,22 @@ async def open_service(
             )
         bounces = intake_of(settings, Bounces(pool, outbox))
         vitals = Vitals(clock, lambda: _gauges(pool))
-        watched: dict[str, Loop] = {
+        presence = Presence(ledger, __version__, clock, lambda: _told(ledger, vitals, sync), register)
+        await presence.look()
+        working: dict[str, Loop] = {
             "sync": sync.serve,
             "trigger": trigger.serve,
             "runner": runner.serve,
             "delivery": delivery.serve,
-            "vitals": vitals.serve,
-            "presence": lambda stop: _show_presence(ledger, vitals, sync, stop),
         }
         if bounces and settings.bounce_maildir:
-            watched["bounces"] = BounceBox(settings.bounce_maildir, bounces).serve
+            working["bounces"] = BounceBox(settings.bounce_maildir, bounces).serve
         if dashboard_inbox:
-            watched["inbox"] = dashboard_inbox.serve
-        supervisor = Supervisor(clock, watched)
+            working["inbox"] = dashboard_inbox.serve
+        telling: dict[str, Loop] = {"vitals": vitals.serve, "presence": presence.serve}
+        supervisor = Supervisor(
+            clock, {name: presence.gated(loop) for name, loop in working.items()} | telling
+        )
         loops = Loops(supervisor, settings.shutdown_grace_seconds)
         manager = JobManager(
             pool,
@@ -488,6 +500,7 @@ async def open_service(
             open=loops.start,
             close=loops.stop,
             checks=lambda: _checks(supervisor, delivery, outbox, transport, sync, dashboard_inbox),
+            database=lambda: presence.problem,
             clock=clock,
             service_zone=zone,
         )
@@ -498,7 +511,7 @@ async def open_service(
             Explainer(pool, runner, jobs, timings, zone),
             Forecaster(pool, ledger, runner, jobs, timings, zone),
             Previewer(pool, runner, jobs, composer, composer.compose, transport), vitals, archive,
-            People(pool, archive),
+            People(pool, archive), presence,
         )  # fmt: skip
 
 
@@ -513,15 +526,10 @@ async def _connect(dsn: str) -> asyncpg.Pool:
     raise SourceUnavailable("DATABASE_URL: this service's PostgreSQL cannot be reached; is it running?")
 
 
-async def _show_presence(ledger: Ledger, vitals: Vitals, sync: Sync, stop: asyncio.Event) -> None:
-    while not stop.is_set():
-        pings = {"postgresPingMs": await _ping(ledger.now), "dashboardPingMs": await _ping(sync.ping)}
-        await ledger.beat_replica(__version__, vitals.report() | pings)
-        try:
-            async with asyncio.timeout(30):
-                await stop.wait()
-        except TimeoutError:
-            continue
+async def _told(ledger: Ledger, vitals: Vitals, sync: Sync) -> dict[str, Any]:
+    """What this process tells the others of itself with each heartbeat."""
+    ours, theirs = await asyncio.gather(_ping(ledger.now), _ping(sync.ping))
+    return vitals.report() | {"postgresPingMs": ours, "dashboardPingMs": theirs}
 
 
 async def _ping(ask: Callable[[], Awaitable[Any]]) -> float | None:

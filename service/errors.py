@@ -18,6 +18,8 @@ ServiceError
 │   ├── AnswerDoubted      it answers, but without rows that it had; the answer is not used
 │   ├── DashboardBusy      another process reads the dashboard now
 │   └── DashboardIncomplete    it lacks a table or field that the job needs; the sentence names it
+├── NotYet                 a statistic rests on another one that is not there yet
+│   └── ReleaseTooOld      the database needs a newer release; this process claims and writes nothing
 ├── InboxClosed            the dashboard has no inbox that we may write to; the sentence says the remedy
 └── LeaseLost              this process no longer owns the run; whatever it meant to write is refused
 """
@@ -129,6 +131,10 @@ class NotYet(ServiceError):
     """A statistic rests on another one that is not there yet. The run waits within its lateness."""
 
     permanent = False
+
+
+class ReleaseTooOld(NotYet):
+    """The database needs a newer release than this one; a newer process does what is due."""
 
 
 class InboxClosed(ServiceError):

@@ -88,11 +88,16 @@ async def _no_checks() -> Mapping[str, Check]:
     return {}
 
 
+def _no_problem() -> str | None:
+    return None
+
+
 class JobManager:
     """Start, stop, watch and run the jobs.
 
     ``open`` starts the loops and ``close`` stops them; the pair can be repeated.
-    ``checks`` adds health checks (loops, mail, dashboard). ``schedules`` tell when a last success is stale.
+    ``checks`` adds health checks (loops, mail, dashboard). ``database`` says why our PostgreSQL is of no use
+    although it answers; None: it is. ``schedules`` tell when a last success is stale.
     ``service_zone``: of service days.
     """
 
@@ -107,6 +112,7 @@ class JobManager:
         open: Callable[[], Awaitable[None]] = _nothing,  # noqa: A002 - the pair open/close says it best
         close: Callable[[], Awaitable[None]] = _nothing,
         checks: Checks = _no_checks,
+        database: Callable[[], str | None] = _no_problem,
         clock: Clock | None = None,
         service_zone: ZoneInfo = _UTC,
     ) -> None:
@@ -118,6 +124,7 @@ class JobManager:
         self._open = open
         self._close = close
         self._checks = checks
+        self._database = database
         self._clock = clock or SystemClock()
         self._zone = service_zone
         self._initialized = False
@@ -325,7 +332,7 @@ class JobManager:
             await self.refresh()
             now = await self._pool.fetchval(_SQL["now"])
             checks = {str(kind): self._type_check(kind, now) for kind in JobType}
-            checks["database"] = {"status": "running", "details": {}}
+            checks["database"] = self._database_check()
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             checks = {str(kind): self._broken(kind, error) for kind in JobType}
             checks["database"] = {"status": "error", "details": {"error": type(error).__name__}}
@@ -463,6 +470,12 @@ class JobManager:
             status = "unhealthy" if problems else "running"
         details = {"problems": problems, "jobs": [job.name for job in jobs]}
         return {"status": status, "activeJobs": len(jobs), "details": details}
+
+    def _database_check(self) -> Check:
+        problem = self._database()
+        if problem:
+            return {"status": "unhealthy", "details": {"problem": problem}}
+        return {"status": "running", "details": {}}
 
     def _broken(self, kind: JobType, error: Exception) -> Check:
         details = {"error": type(error).__name__}

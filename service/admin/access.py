@@ -18,6 +18,7 @@ from service.errors import (
     DashboardBusy,
     MailRefused,
     NothingToSay,
+    ReleaseTooOld,
     SchemaUnknown,
     SourceUnavailable,
     UnknownJob,
@@ -40,6 +41,7 @@ _STATUS: dict[type[Exception], int] = {
     MailRefused: 502,
     SourceUnavailable: 503,
     DashboardBusy: 503,
+    ReleaseTooOld: 503,
     SchemaUnknown: 503,
 }
 _DATABASE = (
@@ -48,6 +50,8 @@ _DATABASE = (
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
 )
 _NO_TEXT = (
     asyncpg.exceptions.CharacterNotInRepertoireError,

@@ -28,7 +28,7 @@ from service.admin.console_slots import (
 from service.admin.deps import DEPS, AdminDeps, Manager
 from service.domain.run import Pause
 from service.domain.statistic import DERIVED
-from service.errors import AlreadyRunning, BadRequest, SourceUnavailable
+from service.errors import AlreadyRunning, BadRequest, ReleaseTooOld, SourceUnavailable
 from service.jobs import about, all_jobs
 from service.store import queries
 
@@ -197,7 +197,7 @@ def moment_of(what: str, text: str) -> datetime | None:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-_REFUSALS = (BadRequest, AlreadyRunning, SourceUnavailable)
+_REFUSALS = (BadRequest, AlreadyRunning, ReleaseTooOld, SourceUnavailable)
 
 
 @routes.post("/console/jobs/{type}/{name}/dry-run")

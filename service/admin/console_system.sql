@@ -1,6 +1,6 @@
 -- name: replicas
 -- The processes, the newest first; here: heard of within ninety seconds.
-SELECT name, version, started_at, seen_at, vitals, seen_at > service.now() - interval '90 seconds' AS here
+SELECT name, version, schema, started_at, seen_at, vitals, seen_at > service.now() - interval '90 seconds' AS here
 FROM service.replica ORDER BY seen_at > service.now() - interval '90 seconds' DESC, started_at DESC LIMIT 50
 
 -- name: pauses

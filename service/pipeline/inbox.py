@@ -26,6 +26,7 @@ from service.jobs.job import Job
 from service.mail.render import Notice
 from service.store import queries
 from service.store.planning import known_from_row
+from service.store.schema import SCHEMA
 
 log = structlog.get_logger()
 
@@ -162,7 +163,7 @@ class Inbox:
         async with self._pool.acquire() as proxy, proxy.transaction():
             connection = cast("asyncpg.Connection", proxy)
             await connection.execute(_SQL["guard"])
-            waiting = [_waiting(row) for row in await connection.fetch(_SQL["claim"], self._batch)]
+            waiting = [_waiting(row) for row in await connection.fetch(_SQL["claim"], self._batch, SCHEMA)]
             if waiting:
                 await self._settle(connection, waiting)
             elif self._closed or not self._proved:

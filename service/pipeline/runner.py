@@ -43,6 +43,7 @@ from service.errors import (
 from service.jobs.job import AT_ONCE, Facts, Job, Page, Parts
 from service.mail.render import Notice
 from service.store import planning
+from service.store.database import long_statements
 from service.store.ledger import Ledger, Run
 from service.store.planning import Planned, Refusal, Stamp
 from service.tracing import UNTRACED, Span, Tracer, Value
@@ -94,7 +95,7 @@ class RunDesk:
     async def step(self) -> AsyncIterator[asyncpg.Connection]:
         """A fenced transaction."""
         with self.span.child("step"):
-            async with self.ledger.step(self.run) as connection:
+            async with self.ledger.long_step(self.run) as connection:
                 yield connection
 
     async def advance(
@@ -349,7 +350,8 @@ class Runner:
             whole = lent.transaction()
             await whole.start()
             try:
-                await job.work(desk)
+                async with long_statements(lent):
+                    await job.work(desk)
             except (NotYet, *_REFUSED) as error:
                 return RunResult(None, str(RunState.FAILED), dict(desk.counts), error=str(error))
             finally:

@@ -27,7 +27,14 @@ from service.domain.dashboard import TimerSession
 from service.domain.loss import Loss
 from service.domain.note import Note
 from service.domain.standing import Standing
-from service.errors import DashboardBusy, LeaseLost, SchemaUnknown, ServiceError, SourceUnavailable
+from service.errors import (
+    DashboardBusy,
+    LeaseLost,
+    ReleaseTooOld,
+    SchemaUnknown,
+    ServiceError,
+    SourceUnavailable,
+)
 from service.sources import profiles, sweep
 from service.sources.canaries import Canaries
 from service.sources.needs import Gaps, absent, check_absent, unmet
@@ -37,6 +44,7 @@ from service.sources.sweep import Sweep
 from service.store import queries, replica, zones
 from service.store.database import Connection
 from service.store.lease import SYNC, Held, Lease
+from service.store.schema import read_range
 
 _SQL = queries.load(__file__)
 _LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
@@ -173,8 +181,10 @@ class Sync:
         """Bring everything up to date. ``sweep``: compare all ids now; None: when it is time; False: never.
 
         Raises DashboardBusy (another process still reads it after ``patience`` seconds), SourceUnavailable
-        (try later) or SchemaUnknown (refuse to work).
+        (try later), SchemaUnknown (refuse to work) or ReleaseTooOld (write nothing).
         """
+        if problem := (await read_range(self._pool)).problem:
+            raise ReleaseTooOld(problem)
         try:
             async with self._alone(patience):
                 return await self._attempt(sweep=sweep)
@@ -202,7 +212,7 @@ class Sync:
                 await self.run_once(patience=_A_MOMENT)
             except DashboardBusy:
                 pause = min(pause, self._lease.length.total_seconds() / 3)  # its holder may be frozen
-            except (SourceUnavailable, SchemaUnknown) as error:
+            except (SourceUnavailable, SchemaUnknown, ReleaseTooOld) as error:
                 _log.warning("sync_failed", error=str(error), kind=type(error).__name__)
             try:
                 async with asyncio.timeout(pause):

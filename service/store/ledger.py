@@ -10,9 +10,10 @@ from typing import Any, cast
 import asyncpg
 
 from service.domain.run import Pause, PlannedRun, RunState, Trigger
-from service.errors import AlreadyRunning, LeaseLost
-from service.store import queries
-from service.store.database import Connection
+from service.errors import AlreadyRunning, LeaseLost, ReleaseTooOld
+from service.store import queries, schema
+from service.store.database import Connection, long_statements
+from service.store.schema import SCHEMA, SchemaRange
 
 _SQL = queries.load(__file__)
 _NOTHING = timedelta(0)
@@ -96,7 +97,7 @@ class Ledger:
         """Make jobs known. New jobs and changed schedules start now. Only registered jobs are claimed."""
         for d in defs:
             await self._pool.execute(
-                _SQL["register"], d.job, d.cron, d.mode, d.schedule_hash, d.timeout, d.max_attempts
+                _SQL["register"], d.job, d.cron, d.mode, d.schedule_hash, d.timeout, d.max_attempts, SCHEMA
             )
         self._defs = {d.job: d for d in defs}
 
@@ -106,7 +107,7 @@ class Ledger:
         Many replicas may call it at once: one works, the others return 0.
         """
         async with self._pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(_SQL["lock_definition"], job)
+            row = await connection.fetchrow(_SQL["lock_definition"], job, SCHEMA)
             if row is None or row["now"] <= row["materialized_through"]:
                 return 0
             planned = plan(row["materialized_through"], row["now"])
@@ -149,22 +150,25 @@ class Ledger:
         await self._pool.execute(_SQL["bury_exhausted"])
         jobs = list(self._defs)
         try:
-            row = await self._pool.fetchrow(_SQL["claim_orphan"], self.owner, self.lease, jobs)
-            row = row or await self._pool.fetchrow(_SQL["claim"], self.owner, self.lease, jobs, jitter)
+            row = await self._pool.fetchrow(_SQL["claim_orphan"], self.owner, self.lease, jobs, SCHEMA)
+            row = row or await self._pool.fetchrow(
+                _SQL["claim"], self.owner, self.lease, jobs, jitter, SCHEMA
+            )
         except asyncpg.UniqueViolationError:
             return None  # a peer claimed another run of this job in the same moment
         return None if row is None else _run(row)
 
     async def claim_requested(self, run: Run, connection: Connection | None = None) -> Run | None:
         """Own the run that was just requested. None: a peer owns it, or another run of the job is running;
-        the transaction of ``connection`` can only be rolled back then.
+        the transaction of ``connection`` can only be rolled back then. Raises ReleaseTooOld.
         """
+        ask = connection or self._pool
         try:
-            row = await (connection or self._pool).fetchrow(
-                _SQL["claim_requested"], run.id, self.owner, self.lease
-            )
+            row = await ask.fetchrow(_SQL["claim_requested"], run.id, self.owner, self.lease, SCHEMA)
         except asyncpg.UniqueViolationError:
             return None
+        if row is None and (problem := (await schema.read_range(ask)).problem):
+            raise ReleaseTooOld(problem)
         return None if row is None else _run(row)
 
     async def heartbeat(
@@ -183,6 +187,12 @@ class Ledger:
             if await connection.fetchrow(_SQL["fence"], run.id, run.epoch) is None:
                 raise LeaseLost(f"run {run.id} of {run.job} is no longer ours (epoch {run.epoch})")
             yield cast("asyncpg.Connection", connection)
+
+    @asynccontextmanager
+    async def long_step(self, run: Run) -> AsyncIterator[asyncpg.Connection]:
+        """A ``step`` whose statements may take as long as a statistic needs."""
+        async with self.step(run) as connection, long_statements(connection):
+            yield connection
 
     async def advance(
         self, connection: asyncpg.Connection, run: Run, cursor: str, done: int, counts: Mapping[str, int]
@@ -287,8 +297,12 @@ class Ledger:
         return [(row["timezone"], row["hours"]) for row in await self._pool.fetch(_SQL["places"])]
 
     async def beat_replica(self, version: str, vitals: Mapping[str, Any] | None = None) -> None:
-        """Show the other replicas that this one is alive, and how it feels."""
-        await self._pool.execute(_SQL["beat_replica"], self.owner, version, dict(vitals or {}))
+        """Show the other replicas that this one is alive, which schema it knows, and how it feels."""
+        await self._pool.execute(_SQL["beat_replica"], self.owner, version, dict(vitals or {}), SCHEMA)
+
+    async def schema_range(self) -> SchemaRange:
+        """Which releases the database bears."""
+        return await schema.read_range(self._pool)
 
     async def replicas(self) -> list[asyncpg.Record]:
         """The processes that were alive in the last five minutes."""

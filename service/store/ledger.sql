@@ -4,8 +4,9 @@ SELECT service.now()
 
 -- name: register
 -- A new job and a changed schedule start now, never retroactively; everything else about a job is kept.
+-- Zero rows: a release that is too old for the database does not decide when jobs are due.
 INSERT INTO service.job_def AS def (job, cron, mode, schedule_hash, timeout, max_attempts, materialized_through)
-VALUES ($1, $2, $3, $4, $5, $6, service.now())
+SELECT $1, $2, $3, $4, $5, $6, service.now() WHERE service.fits($7)
 ON CONFLICT (job) DO UPDATE SET
     cron = excluded.cron, mode = excluded.mode, schedule_hash = excluded.schedule_hash,
     timeout = excluded.timeout, max_attempts = excluded.max_attempts,
@@ -13,9 +14,9 @@ ON CONFLICT (job) DO UPDATE SET
                                 THEN def.materialized_through ELSE excluded.materialized_through END
 
 -- name: lock_definition
--- Zero rows: another replica is deciding this job's slots now, which is as good.
+-- Zero rows: another replica is deciding this job's slots now, which is as good, or this release is too old to.
 SELECT materialized_through, service.now() AS now, paused_at, paused_until
-FROM service.job_def WHERE job = $1 FOR UPDATE SKIP LOCKED
+FROM service.job_def WHERE job = $1 AND (SELECT service.fits($2)) FOR UPDATE SKIP LOCKED
 
 -- name: insert_slots
 -- Each (job, instant) once: a conflict means that it was decided before.
@@ -49,7 +50,7 @@ UPDATE service.job_run SET
     owner = $1, lease_until = service.now() + $2, attempt = attempt + 1, epoch = epoch + 1
 WHERE id = ANY (ARRAY(
     SELECT id FROM service.job_run
-    WHERE state = 'running' AND lease_until < service.now() AND job = ANY ($3)
+    WHERE state = 'running' AND lease_until < service.now() AND job = ANY ($3) AND (SELECT service.fits($4))
     ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED))
 RETURNING *
 
@@ -64,6 +65,7 @@ WHERE id = ANY (ARRAY(
     WHERE state = 'pending' AND not_before <= service.now() - $4::interval AND job = ANY ($3)
       AND NOT (exclusive AND EXISTS (SELECT 1 FROM service.job_run AS other
                                      WHERE other.job = due.job AND other.state = 'running' AND other.exclusive))
+      AND (SELECT service.fits($5))
     ORDER BY not_before LIMIT 1 FOR UPDATE SKIP LOCKED))
 RETURNING *
 
@@ -141,11 +143,11 @@ RETURNING *
 SELECT * FROM service.job_run WHERE job = $1 AND request_key = $2
 
 -- name: claim_requested
--- The asker runs it in its own process. Zero rows: a peer was faster.
+-- The asker runs it in its own process. Zero rows: a peer was faster, or this release is too old.
 UPDATE service.job_run SET
     state = 'running', owner = $2, lease_until = service.now() + $3, attempt = attempt + 1, epoch = epoch + 1,
     started_at = coalesce(started_at, service.now())
-WHERE id = $1 AND state = 'pending'
+WHERE id = $1 AND state = 'pending' AND (SELECT service.fits($4))
 RETURNING *
 
 -- name: cancel
@@ -191,13 +193,14 @@ FROM service.job_def ORDER BY job
 
 -- name: beat_replica
 -- This process is alive.
-INSERT INTO service.replica (name, version, started_at, seen_at, vitals)
-VALUES ($1, $2, service.now(), service.now(), $3)
-ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at, vitals = excluded.vitals
+INSERT INTO service.replica (name, version, started_at, seen_at, vitals, schema)
+VALUES ($1, $2, service.now(), service.now(), $3, $4)
+ON CONFLICT (name) DO UPDATE SET version = excluded.version, schema = excluded.schema, seen_at = excluded.seen_at,
+                                 vitals = excluded.vitals
 
 -- name: replicas
 -- The processes that were alive in the last five minutes.
-SELECT name, version, started_at, seen_at, vitals FROM service.replica
+SELECT name, version, schema, started_at, seen_at, vitals FROM service.replica
 WHERE seen_at > service.now() - interval '5 minutes' ORDER BY started_at
 
 -- name: places

@@ -13,6 +13,7 @@ from service.domain.limits import ANY
 from service.store import queries
 from service.store.database import Connection
 from service.store.planning import known_from_row
+from service.store.schema import SCHEMA
 
 _SQL = queries.load(__file__)
 _LAST_CHARACTER = "\U0010ffff"
@@ -122,10 +123,10 @@ class Outbox:
         """
         mine = (self.owner, self.lease)
         most = (list(rooms), list(rooms.values()), others)
-        rows = await self._pool.fetch(_SQL["claim"], *mine, limit, *most)
+        rows = await self._pool.fetch(_SQL["claim"], *mine, limit, *most, SCHEMA)
         if len(rows) < limit:
             closed = [domain for domain, room in rooms.items() if not room]
-            rows += await self._pool.fetch(_SQL["claim_resend"], *mine, limit - len(rows), closed)
+            rows += await self._pool.fetch(_SQL["claim_resend"], *mine, limit - len(rows), closed, SCHEMA)
         return [_claimed(row) for row in rows]
 
     async def mark_dots(self, mine: Sequence[tuple[int, int]]) -> frozenset[int]:

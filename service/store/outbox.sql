@@ -26,6 +26,7 @@ WITH RECURSIVE room AS MATERIALIZED (
 ), front AS MATERIALIZED (
     SELECT id, domain, not_before FROM service.delivery
     WHERE state = 'planned' AND not_before <= (SELECT service.now()) AND expires_at > (SELECT service.now())
+      AND (SELECT service.fits($7))
     ORDER BY not_before, id LIMIT 10 * $3
 ), near AS MATERIALIZED (
     SELECT f.id
@@ -75,7 +76,7 @@ WITH claimed AS (
     WHERE id = ANY (ARRAY(
         SELECT id FROM service.delivery AS d
         WHERE state = 'unconfirmed' AND unconfirmed_policy = 'resend' AND resends = 0 AND not_before <= service.now()
-          AND domain <> ALL ($4::text[])
+          AND domain <> ALL ($4::text[]) AND (SELECT service.fits($5))
           AND NOT EXISTS (SELECT 1 FROM service.domain_pause AS p WHERE p.domain = d.domain AND p.until > service.now())
         ORDER BY not_before, id LIMIT $3 FOR UPDATE OF d SKIP LOCKED))
     RETURNING *

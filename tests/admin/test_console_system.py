@@ -8,6 +8,7 @@ import asyncpg
 
 from service.settings import Settings
 from service.store.ledger import Ledger
+from service.store.schema import SCHEMA
 from tests.admin.given import Admin, admin
 from tests.admin.test_console import sign_in
 from tests.admin.test_console_analytics import section, table
@@ -60,7 +61,18 @@ async def test_a_process_tells_its_vital_signs(pool: asyncpg.Pool) -> None:
     [here, gone] = rows
     assert re.sub("<[^>]+>", "", here) == "here one-1"
     assert rows[here][1:] == [
-        *("1.2.3", "84 MB", "1.5 %", "0.4 ms · 12.2 ms", "3 of 10 busy", "0.8 ms", "–", "1,200", "2")
+        *(
+            "1.2.3",
+            str(SCHEMA),
+            "84 MB",
+            "1.5 %",
+            "0.4 ms · 12.2 ms",
+            "3 of 10 busy",
+            "0.8 ms",
+            "–",
+            "1,200",
+            "2",
+        )
     ]
     assert re.sub("<[^>]+>", "", gone) == "gone two-2"
     assert rows[gone][2] == "–"

@@ -18,6 +18,7 @@ from service.settings import Settings
 from service.store import outbox as outbox_module
 from service.store import queries
 from service.store.outbox import Outbox
+from service.store.schema import SCHEMA
 from tests.given import GOALS, World, goal, user
 from tests.process import until
 from tests.smtp_server import HANG, RecordingServer
@@ -311,7 +312,7 @@ async def test_claiming_reads_indexes_and_little_of_them_however_much_is_blocked
     await world.pool.execute(_MANY)
     await world.pool.execute("ANALYZE service.delivery")
     sql = queries.load(outbox_module.__file__)["claim"]
-    values = ("a", timedelta(seconds=60), 25, ["blocked.example"], [0], ANY)
+    values = ("a", timedelta(seconds=60), 25, ["blocked.example"], [0], ANY, SCHEMA)
     async with world.pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(f"EXPLAIN (ANALYZE) {sql}", *values)
     plan = [row[0] for row in rows]

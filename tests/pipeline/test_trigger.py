@@ -18,6 +18,7 @@ from service.pipeline.trigger import Timing, TriggerLoop
 from service.store import ledger as ledger_module
 from service.store import queries
 from service.store.ledger import JobDef, Ledger
+from service.store.schema import SCHEMA
 from tests.conftest import stop_clock
 
 
@@ -334,7 +335,7 @@ async def test_claiming_reads_the_index_not_the_table(world: World) -> None:
     await world.pool.execute("ANALYZE service.job_run")
     sql = queries.load(ledger_module.__file__)
     for query, index in (("claim", "job_run_due"), ("claim_orphan", "job_run_leases")):
-        values = ("a", timedelta(seconds=60), [ID], *([timedelta(0)] if query == "claim" else []))
+        values = ("a", timedelta(seconds=60), [ID], *([timedelta(0)] if query == "claim" else []), SCHEMA)
         plan = "\n".join(row[0] for row in await world.pool.fetch(f"EXPLAIN {sql[query]}", *values))
         assert index in plan
         assert "Seq Scan" not in plan
