@@ -75,7 +75,7 @@ async def test_a_process_tells_its_vital_signs(pool: asyncpg.Pool) -> None:
         )
     ]
     assert re.sub("<[^>]+>", "", gone) == "gone two-2"
-    assert rows[gone][2] == "–"
+    assert rows[gone][3] == "–"
 
 
 async def test_mail_statistics_and_the_copy_are_told(year: asyncpg.Pool) -> None:

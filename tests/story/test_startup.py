@@ -1,41 +1,21 @@
 """The start is over when the migrations are applied and the first reading of the dashboard is done."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import date
 from pathlib import Path
 
 import aiohttp
 import asyncpg
-import pytest
 
-from service.demo import sample
 from service.store.database import MIGRATION_LOCK
-from tests.conftest import with_database
 from tests.process import process_of
+from tests.story.conftest import PEOPLE
 
-PEOPLE = sample.people(1, date(2026, 3, 10), count=10)
 _WAITING = """
 SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
 WHERE datname = current_database() AND NOT granted
 """
-
-
-@pytest.fixture
-async def databases(postgres: str) -> AsyncIterator[tuple[str, str]]:
-    """Ours, empty, without a single table; and a dashboard with ten people."""
-    names = [f"test_{uuid.uuid4().hex[:12]}" for _ in range(2)]
-    connection = await asyncpg.connect(postgres)
-    for name in names:
-        await connection.execute(f"CREATE DATABASE {name}")
-    ours, theirs = (with_database(postgres, name) for name in names)
-    await sample.write(theirs, PEOPLE)
-    yield ours, theirs
-    for name in names:
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
 
 
 @asynccontextmanager
