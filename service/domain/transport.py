@@ -10,6 +10,7 @@ class Phase(StrEnum):
     """Where in the conversation a message stood when its fate was decided."""
 
     CONNECT = "connect"
+    EHLO = "ehlo"
     TLS = "tls"
     AUTH = "auth"
     MAIL = "mail"
