@@ -24,7 +24,8 @@ _END = b"\r\n.\r\n"
 Misbehave = Callable[[str, str], str | None]
 """``(phase, recipient)`` to an answer such as ``550 5.1.1 no``, to HANG or DROP, or to None for good manners.
 
-Phases: connect, mail, rcpt, data, content (after some of it), dot (not taken), after_dot (taken, no word).
+Phases: connect, auth, mail, rcpt, data, content (after some of it), dot (not taken), after_dot (taken, but no
+word).
 """
 
 
@@ -68,18 +69,25 @@ class _Wire:
 
 
 class RecordingServer:
-    """Listens on 127.0.0.1. ``accepted`` is written before the 250 leaves."""
+    """Listens on 127.0.0.1. ``accepted`` is written before the 250 leaves. ``auth``: it offers a log-in."""
 
     def __init__(
-        self, misbehave: Misbehave | None = None, *, pipelining: bool = True, log: TextIO | None = None
+        self,
+        misbehave: Misbehave | None = None,
+        *,
+        pipelining: bool = True,
+        auth: bool = False,
+        log: TextIO | None = None,
     ) -> None:
         self._misbehave = misbehave or (lambda _phase, _recipient: None)
-        self._pipelining = pipelining
+        self._extensions = ["PIPELINING"] * pipelining + ["AUTH PLAIN"] * auth
         self._log = log
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.accepted: list[Accepted] = []
         self.connections = 0
+        self.closed = 0
+        self.logins = 0
         self.commands: list[str] = []
         self.port = 0
 
@@ -109,6 +117,7 @@ class RecordingServer:
         finally:
             self._tasks.discard(task)
             writer.transport.abort()
+            self.closed += 1
 
     async def _converse(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
@@ -131,8 +140,11 @@ class RecordingServer:
             self.commands.append(line)
             verb = line.upper().split(" ")[0].split(":")[0]
             if verb == "EHLO":
-                extra = "250-PIPELINING\r\n" if self._pipelining else ""
+                extra = "".join(f"250-{one}\r\n" for one in self._extensions)
                 writer.write(f"250-localhost\r\n{extra}250 ENHANCEDSTATUSCODES\r\n".encode())
+            elif verb == "AUTH":
+                self.logins += 1
+                await answer("auth", "235 2.7.0 ok")
             elif verb == "MAIL":
                 recipient = ""
                 refused = not await answer("mail", "250 2.1.0 ok")

@@ -14,6 +14,14 @@ def delay(attempt: int, spread: float) -> timedelta:
     return base * (1 + 0.2 * spread)
 
 
+def patience(age: timedelta) -> timedelta:
+    """The pause after a refusal that is about us and costs no attempt: a quarter of the message's age.
+
+    At least a minute, at most a quarter of an hour.
+    """
+    return min(max(age / 4, _DELAYS[0]), timedelta(minutes=15))
+
+
 def domain_pauses(spread: float) -> list[timedelta]:
     """How long a domain that throttles us is left alone, time after time: 30 s, doubling to 16 minutes.
 

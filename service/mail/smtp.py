@@ -7,9 +7,11 @@ made a durable note of it.
 """
 
 import asyncio
+import math
 import re
+import select
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, cast
@@ -17,11 +19,14 @@ from typing import Literal, cast
 import aiosmtplib
 
 from service.clock import Clock
+from service.domain.retry import backoff
 from service.domain.transport import BeforeDot, Envelope, OnResult, Phase, Result, Wanted, every
 
 _MAILBOX = re.compile(r"[!-;=?-~]+")
 _LONGEST_LINE = 8192
 _DOT = b".\r\n"
+_WELCOME = 60.0  # seconds for which a log-in that succeeded says that the next will
+_HANGUP = getattr(select, "POLLRDHUP", 0)  # Linux; elsewhere POLLHUP, which is always reported, has to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,9 @@ class _Refused(Exception):
         super().__init__(reply)
         self.phase, self.code, self.reply = phase, code, reply
 
+    def __str__(self) -> str:
+        return f"{self.phase}: {self.code or ''} {self.reply}".strip()
+
 
 class _Wire(asyncio.Protocol):
     """Reads replies in order; a reply that nobody waits for ends the connection: never guess."""
@@ -82,7 +90,7 @@ class _Wire(asyncio.Protocol):
         self._lines.append(line[4:].decode("utf-8", "replace"))
         if line[3:4] != b"-":
             self._expected -= 1
-            self._replies.put_nowait((int(line[:3]), " ".join(self._lines)))
+            self._replies.put_nowait((int(line[:3]), "\n".join(self._lines)))
             self._lines = []
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -97,11 +105,19 @@ class _Wire(asyncio.Protocol):
         self._writable.set()
 
     def write(self, data: bytes, replies: int) -> None:
-        """Write commands to which so many replies are due."""
-        if self.lost or self._transport.is_closing():
+        """Write commands to which so many replies are due. When it raises, the peer got nothing of them."""
+        if self.lost or self._transport.is_closing() or self._hung_up():
             raise _Lost("connection lost")
         self._expected += replies
         self._transport.write(data)
+        if self._transport.is_closing():  # the system did not take it
+            raise _Lost("connection lost")
+
+    def _hung_up(self) -> bool:
+        """Whether the peer has closed its side, also where the event loop has not come round to telling."""
+        peer = select.poll()
+        peer.register(self._transport.get_extra_info("socket").fileno(), _HANGUP)
+        return bool(peer.poll(0))
 
     async def drain(self, seconds: float) -> None:
         """Wait until the peer has taken what was written."""
@@ -197,10 +213,10 @@ class _Connection:
         if envelope.id not in await before_dot([envelope.id]):
             self._wire.abort()
             return _failed(envelope, Phase.CONTENT, None, "the dot was not granted"), None
-        self._phase = Phase.DOT
         goes_on = self._pipelining and self.sent + 1 < self._config.per_connection
         upcoming = following() if goes_on else None
         self._wire.write(_DOT, replies=1)
+        self._phase = Phase.DOT  # not before: what is lost until here was certainly not delivered
         if upcoming:
             self._send_commands(upcoming)
         code, reply = await self._wire.reply(self._config.data_timeout)
@@ -264,6 +280,53 @@ class _Connection:
         self._wire.abort()
 
 
+class _Door:
+    """Lets connections be opened side by side once the server has let us in, and until then one by one.
+
+    So a server that refuses us is asked once, not once by everybody: who waited meanwhile hears its answer.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._welcome_until = -math.inf
+        self._refusals = 0
+        self._refused_at = -math.inf
+        self.refusal: _Refused | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether a refusal is fresh (5 s, doubling to 60 s with each in a row): asking again is no use."""
+        age = self._clock.monotonic() - self._refused_at
+        return self.refusal is not None and age < backoff(self._refusals, first=5.0)
+
+    async def through(self, connect: Callable[[], Awaitable[_Connection]]) -> _Connection:
+        """Open a connection. Raises _Refused."""
+        known = self.refusal
+        if not self._welcome:
+            async with self._turn:
+                if (said := self.refusal) and said is not known:
+                    raise _Refused(said.phase, said.code, said.reply)
+                if not self._welcome:
+                    return await self._try(connect)
+        return await self._try(connect)
+
+    @property
+    def _welcome(self) -> bool:
+        return self._clock.monotonic() < self._welcome_until
+
+    async def _try(self, connect: Callable[[], Awaitable[_Connection]]) -> _Connection:
+        try:
+            connection = await connect()
+        except _Refused as error:
+            self._refusals, self._refused_at = self._refusals + 1, self._clock.monotonic()
+            self.refusal, self._welcome_until = error, -math.inf
+            raise
+        self._refusals, self.refusal = 0, None
+        self._welcome_until = self._clock.monotonic() + _WELCOME
+        return connection
+
+
 class SmtpPool:
     """Connections to one server, kept open, shared, and recycled after so many messages or so long a rest."""
 
@@ -272,6 +335,7 @@ class SmtpPool:
         self._clock = clock
         self._free = asyncio.Semaphore(config.connections)
         self._kept: list[_Connection] = []
+        self._door = _Door(clock)
         self.opened = 0
 
     async def send(
@@ -305,7 +369,7 @@ class SmtpPool:
             if connection.usable:
                 return connection
             await connection.quit()
-        return await self._open()
+        return await self._door.through(self._open)
 
     async def _give_back(self, connection: _Connection) -> None:
         if connection.usable:
@@ -326,11 +390,14 @@ class SmtpPool:
         phase = Phase.CONNECT
         try:
             await client.connect()
+            phase = Phase.EHLO
+            await client.ehlo()
             if config.user:
                 phase = Phase.AUTH
                 await client.login(config.user, config.password)
-            phase = Phase.CONNECT
-            await client.ehlo()
+        except aiosmtplib.SMTPHeloError as error:
+            client.close()
+            raise _Refused(Phase.EHLO, error.code, error.message) from error
         except aiosmtplib.SMTPResponseException as error:
             client.close()
             raise _Refused(phase, error.code, error.message) from error
@@ -344,13 +411,18 @@ class SmtpPool:
         return _Connection(wire, config, self._clock, pipelining=client.supports_extension("pipelining"))
 
     async def ping(self) -> str | None:
-        """None when a connection is open or can be opened, else what is wrong."""
+        """None when a connection is open or can be opened, else what is wrong.
+
+        After a refusal it is not tried again at each question: the answer stands for a while.
+        """
         if any(connection.usable for connection in self._kept) or self._free.locked():
             return None
+        if self._door.closed:
+            return str(self._door.refusal)
         try:
-            self._kept.append(await self._open())
+            self._kept.append(await self._door.through(self._open))
         except _Refused as error:
-            return f"{error.phase}: {error.code or ''} {error.reply}".strip()
+            return str(error)
         return None
 
     async def close(self) -> None:

@@ -19,11 +19,12 @@ from service.clock import Clock
 from service.domain import contact
 from service.domain.dashboard import Channel, Kind
 from service.domain.limits import Limiter, Limits, Share, domain_of
-from service.domain.retry import backoff, delay, domain_pauses
-from service.domain.smtp_reply import Fate, fate, throttles
+from service.domain.relay import Relay
+from service.domain.retry import delay, domain_pauses, patience
+from service.domain.smtp_reply import Fate, before_recipient, fate, throttles
 from service.domain.standing import Standing
 from service.domain.suppression import Reason
-from service.domain.transport import Envelope, Result, Transport
+from service.domain.transport import Envelope, Phase, Result, Transport
 from service.errors import SchemaUnknown, SourceUnavailable
 from service.jobs.job import Job
 from service.store.outbox import Claimed, Outbox, Settlement
@@ -32,7 +33,6 @@ from service.tracing import UNTRACED, Span, Tracer, Value
 log = structlog.get_logger()
 
 _DASHBOARD_PAUSE = timedelta(seconds=30)
-_CONTENT_ALARM = 3
 _TIDY_SECONDS = 10.0
 _NO_LIMITS = Limits()
 _EVER = datetime.max.replace(tzinfo=UTC)
@@ -79,14 +79,23 @@ class Grouped:
                     done.set_result(accepted)
 
 
+async def first_of(seconds: float, *events: asyncio.Event) -> None:
+    """Wait until one of these events is set, at most so long."""
+    waiters = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiter in waiters:
+            waiter.cancel()
+
+
 class Delivery:
     """Sends what is in the outbox. Several may share one database.
 
     ``sender``: the envelope sender of a delivery.
     ``standing`` asks the dashboard how users, goals and sessions are now. ``rate``: messages per second at
     most, 0: no limit. ``limits``: what this process sends to each recipient's domain, at once and per second.
-    ``tracer``: told of every attempt at a message.
-    ``problem`` is a sentence while the mail server refuses *us*; users bear nothing of it.
+    ``tracer``: told of every attempt at a message. ``wait``: how ``serve`` waits for seconds or an event.
     """
 
     def __init__(
@@ -106,6 +115,7 @@ class Delivery:
         limits: Limits = _NO_LIMITS,
         idle: float = 2.0,
         tracer: Tracer = UNTRACED,
+        wait: Callable[..., Awaitable[None]] = first_of,
     ) -> None:
         self._outbox = outbox
         self._transport = transport
@@ -120,6 +130,7 @@ class Delivery:
         self._rate = rate
         self._idle = idle
         self._tracer = tracer
+        self._wait = wait
         self._spans: dict[int, Span] = {}
         self._dots = Grouped(self._outbox.mark_dots)
         self._settlements = Grouped(self._outbox.settle)
@@ -131,20 +142,27 @@ class Delivery:
         self._dry = False
         self._busy = 0
         self._tidy_at = 0.0
-        self._refusals = 0
-        self._content_refused = 0
         self._waits: str | None = None
-        self.problem: str | None = None
+        self._relay = Relay()
         self.totals: Counter[str] = Counter()
 
+    @property
+    def problem(self) -> str | None:
+        """A sentence while the mail server refuses *us*; users bear nothing of it."""
+        return self._relay.problem
+
     async def serve(self, stop: asyncio.Event) -> None:
-        """Send until ``stop``; the batches at hand are finished and settled first."""
+        """Send until ``stop``; the batches at hand are finished and settled first.
+
+        While the server refuses us there is a growing pause between the probes, however much is waiting.
+        """
         while not stop.is_set():
             self._wake.clear()
-            if await self.run_once(stop):
-                continue
-            pause = backoff(self._refusals, first=5.0) if self.problem else self._idle
-            await _first_of(pause, stop, *(() if self.problem else (self._wake,)))
+            seen = await self.run_once(stop)
+            if self.problem:
+                await self._wait(self._relay.pause(probed=bool(seen)), stop)
+            elif not seen:
+                await self._wait(self._idle, stop, self._wake)
 
     async def run_once(self, stop: asyncio.Event | None = None) -> int:
         """Recover what others left; then send what is due, batch by batch on every connection.
@@ -154,10 +172,17 @@ class Delivery:
         await self._tidy(at_once=True)
         self._stir()
         if self.problem:
-            return await self._one_batch(1) or 0
+            return await self._probe()
         async with asyncio.TaskGroup() as group:
             lines = [group.create_task(self._line(stop)) for _ in range(self._lines())]
         return sum(line.result() for line in lines)
+
+    async def _probe(self) -> int:
+        self._relay.probing = True
+        try:
+            return await self._one_batch(1) or 0
+        finally:
+            self._relay.probing = False
 
     async def _line(self, stop: asyncio.Event | None) -> int:
         """One connection's share: batch after batch, until none of them has anything left to do."""
@@ -175,7 +200,7 @@ class Delivery:
 
     async def _until_stirred(self, stop: asyncio.Event | None) -> None:
         """While others send, this connection waits for what is planned meanwhile and for room in a domain."""
-        await _first_of(self._idle, self._stirred, self._wake, *((stop,) if stop else ()))
+        await first_of(self._idle, self._stirred, self._wake, *((stop,) if stop else ()))
         if not self._stirred.is_set():
             self._wake.clear()
             self._stir()
@@ -319,25 +344,28 @@ class Delivery:
             return
         by_id = {ready.claimed.id: ready.claimed for ready in chunk}
         left = dict(by_id)
+        granted: set[int] = set()
         sending: dict[int, Span] = {}
         settling: list[asyncio.Task[None]] = []
 
         async def before_dot(ids: Sequence[int]) -> frozenset[int]:
             await self._wait_for_rate([by_id[id_].domain for id_ in ids])
-            wanted = frozenset(ids)
-            return wanted & await self._dots.add([(id_, by_id[id_].epoch) for id_ in ids])
+            marked = await self._dots.add([(id_, by_id[id_].epoch) for id_ in ids])
+            granted.update(marked.intersection(ids))
+            return marked.intersection(ids)
 
         async def on_result(result: Result) -> None:
             # Recorded beside the next message, not before it: the connection need not wait for the commit.
             claimed = left.pop(result.id)
             _answered(sending.pop(result.id, UNTRACED), result)
+            self._watch(result, claimed)
             if throttles(result):
                 self._pauses[claimed.domain] = _EVER  # from now on; until when is being recorded
             settling.append(asyncio.ensure_future(self._settle(claimed, result, share)))
 
         def wanted(envelope: Envelope) -> bool:
             one = by_id[envelope.id]
-            if self._pauses.get(one.domain, _NEVER) > one.claimed_at:
+            if self._relay.closed or self._pauses.get(one.domain, _NEVER) > one.claimed_at:
                 return False
             if one.id not in sending:  # asked again over another connection
                 sending[one.id] = self._span(one.id).child("send", _SMTP, "client")
@@ -352,8 +380,9 @@ class Delivery:
             for span in sending.values():
                 span.end("lost")
             await asyncio.gather(*settling)
-        if left:
-            await self._outbox.release(list(left.values()))
+            # Without a permission no dot was written, whatever else happened; otherwise nobody knows.
+            if unsent := [one for one in left.values() if one.id not in granted]:
+                await self._outbox.release(unsent)
 
     async def _wait_for_rate(self, domains: Sequence[str]) -> None:
         """Take the next moment at which these domains, and all together, may be sent a message each."""
@@ -373,7 +402,6 @@ class Delivery:
         if throttles(result):
             await self._leave_alone(claimed.domain, result)
         settlement = settlement_of(claimed, result, what, random.random())  # noqa: S311 — spreads retries
-        self._watch(what, result)
         ours = await self._settlements.add([settlement])
         if share:
             share.gone(claimed.domain)
@@ -397,30 +425,23 @@ class Delivery:
     async def _leave_alone(self, domain: str, result: Result) -> None:
         """The domain asked us to wait: so does all other mail to it, at no attempt's cost."""
         pauses = domain_pauses(random.random())  # noqa: S311 — keeps processes apart
+        said = " ".join(f"{result.code} {result.reply}".split())
         try:
-            self._pauses[domain] = await self._outbox.pause(domain, pauses, f"{result.code} {result.reply}")
+            self._pauses[domain] = await self._outbox.pause(domain, pauses, said)
         except BaseException:
             self._pauses.pop(domain, None)
             raise
         until = self._pauses[domain].isoformat(timespec="seconds")
         log.warning("domain asked us to wait", domain=domain, until=until, code=result.code)
 
-    def _watch(self, what: Fate, result: Result) -> None:
-        """Tell a server that refuses us from one that refuses a message."""
-        if what is Fate.OURS:
-            self._refusals += 1
-            self.problem = f"the mail server refuses us at {result.phase}: {result.code}"
-            log.error("mail server refuses us", phase=str(result.phase), code=result.code)
-        elif what is Fate.CONTENT:
-            self._content_refused += 1
-            if self._content_refused >= _CONTENT_ALARM:
-                self.problem = (
-                    f"the mail server refused the content of {self._content_refused} mails in a row"
-                )
-                log.error("mail content refused repeatedly", times=self._content_refused)
-        elif what is Fate.SENT:
-            self._refusals = self._content_refused = 0
-            self.problem = None
+    def _watch(self, result: Result, claimed: Claimed) -> None:
+        """Tell a server that refuses us from one that refuses a message: at once, before more is begun."""
+        before = self.problem
+        self._relay.note(fate(result), result, claimed.address)
+        if self.problem and (self._relay.probing or not before):
+            log.error("sending stopped", problem=self.problem, phase=str(result.phase), code=result.code)
+        elif before and not self.problem:
+            log.info("the mail server takes mail again")
 
     def _begin(self, one: Claimed) -> Span:
         """An attempt at a message, below the step that planned it."""
@@ -471,7 +492,16 @@ def still_true(one: Claimed, job: Job, now: Standing) -> dict[str, Any] | None:
 
 def settlement_of(claimed: Claimed, result: Result, what: Fate, spread: float) -> Settlement:
     """What to record for a result. ``spread`` in [0, 1) keeps retries apart."""
-    base = Settlement(claimed.id, claimed.epoch, "failed", None, result.code, result.reply)
+    base = Settlement(
+        claimed.id,
+        claimed.epoch,
+        "failed",
+        None,
+        result.code,
+        result.reply,
+        unwritten=result.phase is not Phase.DOT,
+        dot_at=claimed.dot_at,
+    )
     again = delay(claimed.attempt, spread)
     match what:
         case Fate.SENT:
@@ -481,7 +511,8 @@ def settlement_of(claimed: Claimed, result: Result, what: Fate, spread: float) -
                 base, state="planned", reason=f"{result.phase}_{result.code or 'lost'}", delay=again
             )
         case Fate.OURS:
-            return replace(base, state="planned", reason="our_fault", delay=timedelta(minutes=1), refund=True)
+            pause = patience(_age(claimed, result))
+            return replace(base, state="planned", reason="our_fault", delay=pause, refund=True)
         case Fate.UNCONFIRMED:
             return replace(
                 base, state="unconfirmed", reason="no answer after the dot", delay=timedelta(minutes=15)
@@ -489,6 +520,11 @@ def settlement_of(claimed: Claimed, result: Result, what: Fate, spread: float) -
         case Fate.CONTENT:
             return replace(base, reason="content_refused")
     return replace(base, reason="hard_bounce")
+
+
+def _age(claimed: Claimed, result: Result) -> timedelta:
+    """How long a message that was refused for our sake has waited; none when all of them are."""
+    return timedelta() if before_recipient(result.phase) else claimed.claimed_at - claimed.message_date
 
 
 def _traced(one: Claimed) -> dict[str, Value]:
@@ -537,12 +573,3 @@ def _change(one: Claimed) -> dict[str, Any]:
         "address": one.address,
         "name": one.recipient_name,
     }
-
-
-async def _first_of(seconds: float, *events: asyncio.Event) -> None:
-    waiters = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for waiter in waiters:
-            waiter.cancel()

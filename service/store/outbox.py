@@ -59,7 +59,11 @@ _COLUMNS = tuple(field.name for field in fields(Claimed) if field.name != "known
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of a claimed message. ``delay``: try again later; ``refund``: the attempt did not count."""
+    """What became of a claimed message. ``delay``: try again later; ``refund``: the attempt did not count.
+
+    ``unwritten``: the final dot certainly was not written, so its mark goes back to ``dot_at``, which an
+    earlier attempt left.
+    """
 
     id: int
     epoch: int
@@ -69,6 +73,8 @@ class Settlement:
     reply: str | None = None
     delay: timedelta | None = None
     refund: bool = False
+    unwritten: bool = False
+    dot_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,8 @@ class Outbox:
             [None if x.reply is None else x.reply.replace("\0", "")[:500] for x in s],
             [x.delay for x in s],
             [int(x.refund) for x in s],
+            [x.unwritten for x in s],
+            [x.dot_at for x in s],
         )
         return frozenset(row["id"] for row in rows)
 
@@ -180,8 +188,12 @@ class Outbox:
             )
 
     async def release(self, claimed: Sequence[Claimed], pause: timedelta = timedelta(0)) -> None:
-        """Give back what was not begun, to be claimed again after ``pause``."""
-        await self._pool.execute(_SQL["release"], [c.id for c in claimed], [c.epoch for c in claimed], pause)
+        """Give back what was not sent, to be claimed again after ``pause``.
+
+        A mark "about to write the final dot" is taken back too: the dot must certainly not have been written.
+        """
+        mine = ([c.id for c in claimed], [c.epoch for c in claimed], [c.dot_at for c in claimed])
+        await self._pool.execute(_SQL["release"], *mine, pause)
 
     async def counts(self) -> dict[str, int]:
         """Mails by state."""

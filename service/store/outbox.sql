@@ -101,18 +101,21 @@ WHERE d.id = mine.id AND d.epoch = mine.epoch AND d.state = 'claimed' AND d.leas
 RETURNING d.id
 
 -- name: settle
--- What became of our messages. A row that was taken for unconfirmed meanwhile may still become sent: that is evidence.
+-- What became of our messages. A row that was taken for unconfirmed meanwhile may still become sent, or free again where the
+-- final dot was not written after all ($9; its mark goes back to $10, which an earlier attempt left): that is evidence.
 -- What got through ends what is remembered of a domain's pauses; locked rows are left to others: no deadlock.
 WITH settled AS (
     UPDATE service.delivery AS d SET
         state = s.state, reason = s.reason, smtp_code = s.code, smtp_reply = s.reply, lease_until = NULL,
-        attempt = d.attempt - s.refund,
+        attempt = greatest(d.attempt - s.refund, 0),
+        dot_at = CASE WHEN s.unwritten THEN s.dot_at ELSE d.dot_at END,
         not_before = CASE WHEN s.delay IS NULL THEN d.not_before ELSE service.now() + s.delay END,
         settled_at = CASE WHEN s.state <> 'planned' THEN service.now() END
-    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::text[], $7::interval[], $8::int[])
-         AS s(id, epoch, state, reason, code, reply, delay, refund)
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::text[], $7::interval[], $8::int[],
+                $9::boolean[], $10::timestamptz[])
+         AS s(id, epoch, state, reason, code, reply, delay, refund, unwritten, dot_at)
     WHERE d.id = s.id AND d.epoch = s.epoch
-      AND (d.state IN ('claimed', 'sending') OR (d.state = 'unconfirmed' AND s.state = 'sent'))
+      AND (d.state IN ('claimed', 'sending') OR (d.state = 'unconfirmed' AND (s.state = 'sent' OR s.unwritten)))
     RETURNING d.id, d.domain, d.state
 ), opened AS (
     DELETE FROM service.domain_pause WHERE domain = ANY (ARRAY(
@@ -166,11 +169,11 @@ HAVING bool_or(at_once) OR count(DISTINCT id) + (
 ON CONFLICT (address) DO NOTHING
 
 -- name: release
--- Give back what was claimed and not begun; it costs no attempt.
+-- Give back what was claimed and not sent; it costs no attempt. $3: the marks of final dots that earlier attempts left.
 UPDATE service.delivery AS d SET state = 'planned', attempt = greatest(attempt - 1, 0), owner = NULL, lease_until = NULL,
-                                 not_before = greatest(d.not_before, service.now() + $3)
-FROM unnest($1::bigint[], $2::bigint[]) AS mine(id, epoch)
-WHERE d.id = mine.id AND d.epoch = mine.epoch AND d.state = 'claimed'
+                                 not_before = greatest(d.not_before, service.now() + $4), dot_at = mine.dot_at
+FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) AS mine(id, epoch, dot_at)
+WHERE d.id = mine.id AND d.epoch = mine.epoch AND d.state IN ('claimed', 'sending')
 
 -- name: counts
 -- Messages by state.

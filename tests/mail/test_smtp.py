@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
 
 from service.clock import SystemClock
 from service.domain.transport import Envelope, Phase, Result
 from service.mail.smtp import SmtpConfig, SmtpPool
+from tests.process import until
 from tests.smtp_server import DROP, HANG, Misbehave, RecordingServer
 
 _BODY = b"Message-ID: <%d@example.org>\r\nSubject: x\r\n\r\n.leading dot\r\nline\r\n"
@@ -48,7 +50,7 @@ class Sender:
 
 def at(phase: str, told: str, name: str = "bad") -> Misbehave:
     """Misbehave in one phase towards recipients of this name; the nameless phases towards everybody."""
-    nameless = phase in {"connect", "mail"}
+    nameless = phase in {"connect", "auth", "mail"}
     return lambda p, recipient: told if p == phase and (nameless or recipient.startswith(name)) else None
 
 
@@ -124,6 +126,112 @@ async def test_a_server_that_refuses_us_refuses_every_message(
         results = await Sender(server).send(envelope(1), envelope(2))
 
     assert results == [(1, False, *result), (2, False, *result)]
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+async def test_a_server_that_hangs_up_before_the_dot_certainly_did_not_take_the_message(
+    pipelining: bool,
+) -> None:
+    async with RecordingServer(at("content", DROP), pipelining=pipelining) as server:
+        sender = Sender(server)
+
+        async def mark(ids: Sequence[int]) -> frozenset[int]:
+            if 2 in ids:
+                await until(lambda: server.closed == 1)
+            return await sender.before_dot(ids)
+
+        async with asyncio.timeout(60):
+            messages = [envelope(1), envelope(2, "bad"), envelope(3)]
+            await sender.pool.send(messages, mark, sender.on_result)
+
+    results = [(r.id, r.accepted, r.phase, r.code) for r in sender.results]
+    assert results == [
+        (1, True, Phase.DOT, 250), (2, False, Phase.CONTENT, None), (3, True, Phase.DOT, 250),
+    ]  # fmt: skip
+
+
+async def test_the_lines_of_an_answer_stay_lines() -> None:
+    async with RecordingServer(at("rcpt", "550-5.1.1 a\r\n550-b\r\n550 5.1.1 c")) as server:
+        sender = Sender(server)
+        await sender.send(envelope(1, "bad"))
+
+    assert [result.reply for result in sender.results] == ["5.1.1 a\nb\n5.1.1 c"]
+
+
+# ── Refusals of a log-in ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Watch:
+    """A clock that goes on when it is told."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.seconds, UTC)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+async def _at_once(sender: Sender, count: int) -> list[tuple[int, bool, str, int | None]]:
+    await asyncio.gather(*(sender.send(envelope(n)) for n in range(count)))
+    return sorted((r.id, r.accepted, str(r.phase), r.code) for r in sender.results)
+
+
+async def test_a_refused_log_in_is_not_tried_by_every_connection() -> None:
+    async with RecordingServer(at("auth", "535 5.7.8 no"), auth=True) as server:
+        sender = Sender(server, connections=10, user="mailer", password="secret")
+        results = await _at_once(sender, 10)
+
+    assert results == [(n, False, "auth", 535) for n in range(10)]
+    assert server.logins == 1
+
+
+async def test_once_a_log_in_succeeded_connections_are_opened_side_by_side() -> None:
+    held: set[str] = set()
+
+    def hold(phase: str, recipient: str) -> str | None:
+        if phase == "rcpt":
+            held.add(recipient)
+        return HANG if phase == "rcpt" else None
+
+    async with RecordingServer(hold, auth=True) as server:
+        sender = Sender(server, connections=5, user="mailer", password="secret", command_timeout=60.0)
+        sending = asyncio.ensure_future(_at_once(sender, 5))
+        await until(lambda: len(held) == 5)
+        sending.cancel()
+        await asyncio.wait({sending})
+
+    assert server.logins == 5
+
+
+async def test_questions_for_health_do_not_repeat_a_refused_log_in() -> None:
+    clock = Watch()
+    async with RecordingServer(at("auth", "535 5.7.8 no"), auth=True) as server:
+        pool = SmtpPool(config(server, user="mailer", password="secret"), clock)
+        logins = []
+        for seconds in (0, 1, 3, 1, 9, 1, 19, 1, 39, 1, 59, 1):
+            clock.seconds += seconds
+            assert await pool.ping() == "auth: 535 5.7.8 no"
+            logins.append(server.logins)
+
+    assert logins == [1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
+
+
+async def test_health_is_well_as_soon_as_a_message_got_through() -> None:
+    refusing = True
+
+    async with RecordingServer(
+        lambda phase, _: "535 5.7.8 no" if phase == "auth" and refusing else None, auth=True
+    ) as server:
+        sender = Sender(server, user="mailer", password="secret")
+        assert await sender.pool.ping()
+        refusing = False
+        await sender.send(envelope(1))
+
+        assert await sender.pool.ping() is None
+        await sender.pool.close()
 
 
 async def test_connections_are_kept_and_recycled_after_so_many_messages() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 
 import pytest
 
@@ -9,6 +10,7 @@ from service.domain.dashboard import Preferences
 from service.domain.standing import Standing
 from service.domain.transport import Envelope, Phase, Result
 from service.errors import SourceUnavailable
+from service.store.outbox import Outbox
 from tests.given import GOALS, Scripted, World, accepted, goal, refused, user
 
 
@@ -85,9 +87,12 @@ async def test_while_the_dashboard_is_down_nothing_is_sent_and_nothing_is_lost(w
         (Phase.RCPT, 450, "4.2.1 busy", "planned", "rcpt_450"),
         (Phase.CONNECT, None, "no route", "planned", "connect_lost"),
         (Phase.CONTENT, None, "reset", "planned", "content_lost"),
-        (Phase.RCPT, 550, "5.7.1 no", "failed", "hard_bounce"),
+        (Phase.RCPT, 550, "nobody", "failed", "hard_bounce"),
+        (Phase.RCPT, 550, "5.7.1 no", "planned", "our_fault"),
+        (Phase.RCPT, 552, "5.2.2 full", "planned", "rcpt_552"),
         (Phase.DOT, 550, "5.1.1 nobody", "failed", "hard_bounce"),
-        (Phase.DOT, 554, "5.7.0 spam", "failed", "content_refused"),
+        (Phase.DOT, 554, "5.7.0 spam", "planned", "our_fault"),
+        (Phase.DOT, 552, "5.3.4 too large", "failed", "content_refused"),
         (Phase.MAIL, 550, "5.7.1 relay", "planned", "our_fault"),
         (Phase.AUTH, 535, "5.7.8 no", "planned", "our_fault"),
         (Phase.DOT, None, "reset", "unconfirmed", "no answer after the dot"),
@@ -102,7 +107,7 @@ async def test_each_answer_has_its_consequence(
     await delivery.run_once()
 
     assert await world.mails() == {"ann": (state, reason)}
-    assert (delivery.problem is not None) == (reason == "our_fault")
+    assert (delivery.problem is not None) == (phase in {Phase.MAIL, Phase.AUTH})
 
 
 async def test_retries_come_after_1_5_15_and_60_minutes_until_the_message_is_useless(world: World) -> None:
@@ -133,7 +138,7 @@ async def test_no_such_address_is_suppressed_at_once_and_others_after_three(worl
     )
 
     def answer(envelope: Envelope) -> Result:
-        reply = "5.1.1 no such user" if envelope.recipient.startswith("ann") else "5.7.1 refused"
+        reply = "5.1.1 no such user" if envelope.recipient.startswith("ann") else "no such user"
         return refused(envelope, Phase.RCPT, 550, reply)
 
     await world.delivery(Scripted(answer)).run_once()
@@ -167,6 +172,83 @@ async def test_two_deliveries_share_the_outbox(world: World) -> None:
 
     got = sorted(e.recipient for t in transports for e in t.received)
     assert got == [f"{name}@example.org" for name in names]
+
+
+# ── What was marked and not written ─────────────────────────────────────────────────────────────────────────
+
+
+async def _marks(world: World) -> list[tuple[str, int, datetime | None]]:
+    rows = await world.pool.fetch(
+        "SELECT state, attempt, dot_at FROM service.delivery WHERE channel = 'email'"
+    )
+    return [tuple(row) for row in rows]
+
+
+async def test_a_connection_lost_between_mark_and_dot_takes_the_mark_back(world: World) -> None:
+    await _planned(world, "ann")
+    delivery = world.delivery(Scripted(lambda envelope: refused(envelope, Phase.CONTENT, None, "reset")))
+
+    await delivery.run_once()
+
+    assert await _marks(world) == [("planned", 1, None)]
+
+
+async def test_the_mark_of_an_earlier_attempt_stays_when_a_later_one_is_taken_back(world: World) -> None:
+    await world.live(goal("other", "ann", "2026-03-11"))
+    await _planned(world, "ann")
+    seen: list[bytes] = []
+
+    def lose(envelope: Envelope) -> Result:
+        seen.append(envelope.content)
+        return refused(envelope, Phase.DOT if len(seen) == 1 else Phase.CONTENT, None, "lost")
+
+    delivery = world.delivery(Scripted(lose))
+    await delivery.run_once()
+    ((_, _, mark),) = await _marks(world)
+    id_ = await world.pool.fetchval("SELECT id FROM service.delivery WHERE channel = 'email'")
+    await world.at("2026-03-10T08:30:00Z")
+    assert await delivery._outbox.resend(id_)
+    await world.live(goal("g-ann", "ann", "2026-03-11", open=False))
+
+    await delivery.run_once()
+
+    assert await _marks(world) == [("planned", 1, mark)]
+    assert mark is not None
+    assert seen[0] == seen[1]
+
+
+async def test_a_mark_of_which_nobody_heard_is_taken_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The statement was carried out, its answer was lost: no dot was permitted, so none was written."""
+    really = Outbox.mark_dots
+
+    async def unheard(outbox: Outbox, mine: Sequence[tuple[int, int]]) -> frozenset[int]:
+        await really(outbox, mine)
+        raise ConnectionResetError("the database hung up")
+
+    await _planned(world, "ann")
+    monkeypatch.setattr(Outbox, "mark_dots", unheard)
+
+    with pytest.raises(ExceptionGroup):
+        await world.delivery(Scripted()).run_once()
+
+    assert await _marks(world) == [("planned", 0, None)]
+
+
+async def test_what_was_taken_for_unconfirmed_is_free_when_its_dot_was_not_written(world: World) -> None:
+    await _planned(world, "ann")
+    delivery = world.delivery(Scripted(), "slow")
+    (claimed,) = await delivery._outbox.claim(5)
+    await delivery._outbox.mark_dots([(claimed.id, claimed.epoch)])
+    await world.at("2026-03-10T08:02:00Z")
+    await world.delivery(Scripted(), "heir").run_once()
+    assert (await world.mails())["ann"][0] == "unconfirmed"
+
+    result = Result(id=claimed.id, accepted=False, phase=Phase.CONTENT, code=None, reply="connection lost")
+    await delivery._settle(claimed, result)
+
+    assert await world.mails() == {"ann": ("planned", "content_lost")}
 
 
 # ── Death and take-over ─────────────────────────────────────────────────────────────────────────────────────
