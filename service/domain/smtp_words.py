@@ -127,8 +127,8 @@ US = _any_of(
     r"\bmalicious|\bjunk\b|\bbulk\b",
     r"\babus(?:e|ive)\b|\bcomplain(?:ts?|ed)\b|\breputation\b|\bcontent\b|\battachment|\bheaders?\b",
     r"\bmessage-id\b",
-    r"\bpolic(?:y|ies)\b|\bprohibit|\bpermi(?:tted|ssion)|\b(?:not |dis)allow|\bforbidden\b|\brestrict",
-    r"\baccess denied\b|\bmay not send\b",
+    r"\b(?<!see our )(?<!see the )polic(?:y|ies)\b|\bprohibit|\bpermi(?:tted|ssion)|\b(?:not |dis)allow",
+    r"\bforbidden\b|\brestrict|\baccess denied\b|\bmay not send\b",
     # how we speak
     r"\bcommands? (?:\w+ )?(?:rejected|refused|unrecogni[sz]ed|unknown|out of)|\bbad sequence",
     r"\bprotocol (?:error|violation)",
@@ -141,11 +141,9 @@ IP = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\w)")
 
 OFFICE_365_UNKNOWN = _any_of(r"\brecipient address rejected\b(?:: access denied\b)?")
 NO_DOMAIN = _any_of(
-    r"\b(?:domain|host)(?:'s)?(?: or domain)?(?: name)?(?: \w+){0,3}"
-    r" (?:does(?: not|n't)|cannot) (?:exist|be found|resolve)",
-    r"\b(?:domain|host)(?: or domain)?(?: name)? (?:is |was )?(?:not found|not known|unknown|nonexistent)\b",
-    r"\b(?:unknown|no such|non-?existent|invalid) (?:domain|host)\b",
-    r"\bno (?:\w+ )?domain of (?:that|this) name",
+    r"\bdomain(?:'s)?(?: name)?(?: \w+){0,3} (?:does(?: not|n't)|cannot) (?:exist|be found|resolve)",
+    r"\bdomain(?: name)? (?:is |was )?(?:not found|not known|unknown|non-?existent)\b",
+    r"\b(?:unknown|no such|non-?existent|invalid) domain\b|\bno (?:\w+ )?domain of (?:that|this) name",
     r"\bnxdomain\b|\bnull mx\b|\bno (?:mx|a)(?: or \w+)* records?\b",
 )
 UNKNOWN = _any_of(

@@ -14,6 +14,8 @@ from enum import StrEnum
 from itertools import takewhile
 
 from service.domain.plain import clean, shorten
+from service.domain.smtp_reply import About, judge
+from service.domain.transport import Phase
 
 _MAX_BYTES = 512 * 1024
 _MAX_HEAD = 64 * 1024
@@ -56,35 +58,8 @@ _SAID_STATUS = re.compile(
     r"(?:^|[;(<#:]|(?<![\d.])[45]\d\d[ -])\s{0,5}#?([45]\.[0-7]\.\d{1,3})(?!\.?\d)", re.MULTILINE
 )
 _SAID_PERMANENT = re.compile(r"(?<![\d.-])5[0-5]\d[ -]")
-_VAGUE = re.compile(r"5\.(?:0\.\d+|5\.\d+|1\.0|2\.[01]|3\.0)")
-# The mailbox is full or paused, the message is too big, the way is broken, we or the content are not wanted.
-_NOT_THE_ADDRESS = re.compile(r"5\.(?:1\.[78]|2\.[23]|3\.[1-5]|4\.\d+|6\.\d+|7\.\d+)")
-
-_FULL = re.compile(
-    r"(?:mailbox|inbox|account|user)(?:'s| is)? (?:\w+ ){0,3}full|\bover ?(?:the )?(?:disk )?quota"
-    r"|quota (?:\w+ ){0,2}exceeded|exceed\w* (?:\w+ ){0,4}(?:quota|storage)|out of storage"
-    r"|(?:insufficient|not enough) (?:\w+ )?(?:storage|space)|mailbox size limit"
-    r"|receiving mail (?:at a rate|too)",
-    re.IGNORECASE,
-)
-_ABOUT_US = re.compile(
-    r"sender(?:'s)? (?:address|domain|ip|host|verify)|client host|your (?:ip|server|domain|host)",
-    re.IGNORECASE,
-)
-_UNKNOWN = re.compile(
-    r"(?:user|recipient|address|mailbox) (?:\w+ )?(?:unknown|not found)"
-    r"|unknown (?:user|recipient|address|mailbox)"
-    r"|no such (?:user|recipient|address|mailbox|account|person)|does(?: not|n't) exist|no mailbox here"
-    r"|(?:user|account|mailbox|address)(?: has been| is| was)? (?:disabled|inactive|deactivated|closed)"
-    r"|disabled (?:user|account|mailbox)|doesn't have an? \S{1,40} account",
-    re.IGNORECASE,
-)
-_POLICY = re.compile(
-    r"policy|policies|\bspam|\bblock(?:ed|list)|black ?list|reputation|\b(?:dmarc|spf|dkim)\b|unauthenticated"
-    r"|too (?:large|big)|size limit|(?:message|content|mail) (?:\w+ ){0,2}(?:refused|rejected|not allowed)"
-    r"|\bvirus|temporar|try again later",
-    re.IGNORECASE,
-)
+_SAID_ANSWER = re.compile(r"(?<![\d.-])(5[0-5]\d)[ -](.*)")
+_UNEXPLAINED = 550
 _MACHINE = re.compile(r"mailer[-_]daemon|postmaster", re.IGNORECASE)
 _AWAY = re.compile(
     r"out[- ]of[- ](?:the[- ])?office|auto(?:matic|mated)?[- ]?(?:reply|response)|vacation|abwesen|absence"
@@ -269,13 +244,10 @@ def _failure(status: str | None, said: str) -> ReportKind:
     permanent = status.startswith("5.") if status else bool(_SAID_PERMANENT.search(said))
     if not permanent:
         return ReportKind.SOFT
-    if status is not None and not _VAGUE.fullmatch(status):
-        soft = bool(_NOT_THE_ADDRESS.fullmatch(status))
-    elif _FULL.search(said) or _ABOUT_US.search(said):
-        soft = True
-    else:
-        soft = not _UNKNOWN.search(said) and bool(_POLICY.search(said))
-    return ReportKind.SOFT if soft else ReportKind.HARD
+    answer = _SAID_ANSWER.search(said)
+    code, words = (int(answer.group(1)), answer.group(2)) if answer else (_UNEXPLAINED, said)
+    about = judge(Phase.RCPT, code, f"{status or ''}\n{words}").about
+    return ReportKind.HARD if about is About.ADDRESS else ReportKind.SOFT
 
 
 def _status(field: str, said: str) -> str | None:

@@ -70,8 +70,8 @@ async def test_other_hard_bounces_silence_at_the_third(world: World) -> None:
     for day in (10, 12, 14):
         assert await _silenced(world) == {}
         ids = await _sent(world, "ann", day=day)
-        await take(report("outlook_mailbox_unavailable", ids["ann"]))
-        await take(report("outlook_mailbox_unavailable", ids["ann"]))
+        await take(report("yahoo_no_account", ids["ann"]))
+        await take(report("yahoo_no_account", ids["ann"]))
 
     assert await _silenced(world) == {"ann": "hard_bounce"}
 

@@ -40,7 +40,7 @@ async def _states(world: World) -> dict[tuple[str, str | None, int], int]:
         "SELECT state, reason, attempt, count(*) FROM service.delivery WHERE channel = 'email'"
         " GROUP BY state, reason, attempt"
     )
-    return {tuple(row)[:3]: row["count"] for row in rows}  # type: ignore[misc]
+    return {tuple(row)[:3]: row["count"] for row in rows}
 
 
 async def _held_against_people(world: World) -> int:

@@ -9,10 +9,11 @@ _HEAL = (MIGRATIONS / "0020_refusals.sql").read_text("utf-8")
 _THREE = "three hard bounces within 30 days"
 _AT_ONCE = "the server says that there is no such address"
 _DELIVERY = """
-INSERT INTO service.delivery (dedupe_key, job, kind, channel, user_id, zone, local_date, template, locale, address,
-    facts, message_id, message_date, token, state, reason, not_before, expires_at, smtp_code, smtp_reply)
-VALUES ($1, 'reminder.goalDeadlines', 'deadlines', 'email', 'ann', 'UTC', '2026-03-10', 'goal', 'en', 'Ann@example.org',
-    '{}', $1, service.now(), $1, $2, 'hard_bounce', service.now(), service.now(), $3, $4)
+INSERT INTO service.delivery (dedupe_key, job, kind, channel, user_id, zone, local_date, template, locale,
+    address, facts, message_id, message_date, token, state, reason, not_before, expires_at, smtp_code,
+    smtp_reply)
+VALUES ($1, 'reminder.goalDeadlines', 'deadlines', 'email', 'ann', 'UTC', '2026-03-10', 'goal', 'en',
+    'Ann@example.org', '{}', $1, service.now(), $1, $2, 'hard_bounce', service.now(), service.now(), $3, $4)
 RETURNING id
 """
 
