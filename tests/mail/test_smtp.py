@@ -1,6 +1,8 @@
 """The SMTP pool on real sockets: each phase, every kind of trouble, and never a dot before the permission."""
 
 import asyncio
+import socket
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -148,6 +150,39 @@ async def test_a_server_that_hangs_up_before_the_dot_certainly_did_not_take_the_
     assert results == [
         (1, True, Phase.DOT, 250), (2, False, Phase.CONTENT, None), (3, True, Phase.DOT, 250),
     ]  # fmt: skip
+
+
+def _hang_up_before_the_dot(listener: socket.socket, hung_up: threading.Event) -> None:
+    peer, _ = listener.accept()
+    with peer, peer.makefile("rwb", buffering=0) as wire:
+        for answer in (b"220 ready", b"250 localhost", b"250 ok", b"250 ok", b"354 go on"):
+            wire.write(answer + b"\r\n")
+            wire.readline()  # the next command; after 354 the first line of the content
+        while wire.readline() != b"line\r\n":
+            pass
+    hung_up.set()
+
+
+async def test_a_hang_up_that_the_event_loop_has_not_seen_yet_is_seen_at_the_dot() -> None:
+    hung_up = threading.Event()
+    results: list[Result] = []
+
+    async def mark(ids: Sequence[int]) -> frozenset[int]:
+        assert hung_up.wait(60)  # blocks the event loop: it hears nothing of the end
+        return frozenset(ids)
+
+    async def note(result: Result) -> None:
+        results.append(result)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=_hang_up_before_the_dot, args=(listener, hung_up))
+        server.start()
+        pool = SmtpPool(SmtpConfig("127.0.0.1", listener.getsockname()[1], "none"), SystemClock())
+        async with asyncio.timeout(60):
+            await pool.send([envelope(1)], mark, note)
+        server.join(60)
+
+    assert [(r.accepted, r.phase, r.code) for r in results] == [(False, Phase.CONTENT, None)]
 
 
 async def test_the_lines_of_an_answer_stay_lines() -> None:
