@@ -17,6 +17,7 @@ from service.admin.console_slots import Next, clock_of, next_slot
 from service.admin.console_words import segment
 from service.admin.deps import DEPS, AdminDeps, People, Role
 from service.admin.recipients import effective
+from service.admin.wishes import Hours, choosable
 from service.domain.dashboard import Channel, Kind
 from service.domain.zones import zone_of
 from service.errors import BadRequest, UnknownUser
@@ -80,7 +81,7 @@ async def _person(request: web.Request, problem: str = "") -> web.Response:
         planned=await fetch(request, _SQL["planned"], user_id),
         history=history[:_PAGE],
         older=history[_PAGE - 1]["at"] if len(history) > _PAGE else None,
-        wishes=_wishes(row),
+        wishes=_wishes(row, deps.hours),
         profile=row["figures"],
     )
 
@@ -176,18 +177,19 @@ def _due(
     return found
 
 
-def _wishes(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What somebody gets on which channel, and by whose word. Pure."""
+def _wishes(row: Mapping[str, Any], offered: Hours) -> dict[str, Any]:
+    """What somebody gets on which channel, at which hour, and by whose word. Pure."""
     overrides = {(kind, channel): on for kind, channel, on in row["overrides"] or ()}
     switches = effective(row["preferences"], overrides)
     words = words_for("en")
     wishes = preferences_from_json(row["preferences"])
+    hours = choosable(row["hours"], offered)
     return {
         "quiet": wishes.quiet,
         "kinds": [
             {
                 "name": words.list_name(kind),
-                "hour": row["hours"].get(str(kind)),
+                "hour": hours.get(kind),
                 "channels": {
                     channel: (
                         switches[kind, channel],

@@ -12,7 +12,9 @@ from zoneinfo import ZoneInfo
 from service.domain.clock_change import Change, oddities
 from service.domain.dashboard import Kind
 from service.domain.schedule import Schedule
+from service.jobs import all_jobs
 from service.jobs.job import TimeMode
+from service.jobs.useful import useful_hours
 from service.pipeline.trigger import Timing, slot_groups
 
 DUE = "due"
@@ -70,10 +72,17 @@ def clock_of(
     service_zone: ZoneInfo,
 ) -> Clock:
     """The clocks of a job as the ledger holds it. ``places``: see ``Ledger.places``."""
-    timing = Timing(Schedule.parse(cron), TimeMode(mode))
+    schedule = Schedule.parse(cron)
+    timing = Timing(schedule, TimeMode(mode), _choosable(kind, schedule))
     one = service_zone if timing.mode is TimeMode.SERVICE else _UTC
     groups = slot_groups(places, kind) if timing.mode is TimeMode.USER else [str(one)]
     return Clock(timing, tuple(groups), service_zone)
+
+
+def _choosable(kind: Kind | None, schedule: Schedule) -> frozenset[int]:
+    """The hours that people may choose for a kind of message."""
+    job = next((job for job in all_jobs().values() if kind is not None and job.kind is kind), None)
+    return useful_hours(job, schedule) if job else frozenset()
 
 
 def next_slot(clock: Clock, after: datetime) -> Next | None:

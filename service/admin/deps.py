@@ -1,6 +1,6 @@
 """What the HTTP face needs to be given, and how its handlers find it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -12,6 +12,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from service.clock import Clock, SystemClock
+from service.domain.dashboard import Kind
+from service.jobs.useful import hours_of_kinds
 from service.mail.message import Letter
 from service.pipeline.preview import Ask, Delivered, Preview
 from service.store.outbox import Selection
@@ -174,6 +176,8 @@ class AdminDeps:
     """The zone of the service's own schedules, and of the console's times."""
     compose: Callable[[Letter], bytes] | None = None
     """The bytes of a letter, as it leaves."""
+    hours: Mapping[Kind, Collection[int]] = field(default_factory=hours_of_kinds)
+    """The hours of the day that recipients may choose for each kind."""
 
 
 DEPS: web.AppKey[AdminDeps] = web.AppKey("deps", AdminDeps)

@@ -17,7 +17,7 @@ from service.admin import body
 from service.admin.audit import acting
 from service.admin.deps import DEPS
 from service.admin.look import PAGES, style
-from service.admin.wishes import HOURLY, TIMES, Settings, Switch, Wishes, read_wishes
+from service.admin.wishes import HOURLY, TIMES, Settings, Switch, Wishes, choosable, read_wishes
 from service.domain import zones
 from service.domain.contact import Overrides, refusal
 from service.domain.dashboard import Channel, Kind
@@ -110,7 +110,7 @@ async def change(request: web.Request) -> web.Response:
     holder = await _holder(request)
     known = await accepted(request.app[DEPS].pool)
     before = await _settings(request, holder, known)
-    wishes = read_wishes(await body.form(request), before, known)
+    wishes = read_wishes(await body.form(request), before, known, request.app[DEPS].hours)
     if wishes.problems:
         return _preferences(request, holder, known, wishes)
     if holder is not None:
@@ -150,7 +150,7 @@ async def _settings(request: web.Request, holder: asyncpg.Record | None, known: 
         timezone=chosen if chosen in known else None,  # what cannot be used does not hold
         dashboard_timezone=holder["dashboard_timezone"],
         dashboard_locale=holder["dashboard_locale"],
-        hours={Kind(kind): hour for kind, hour in holder["hours"].items() if kind in set(Kind)},
+        hours=choosable(holder["hours"], request.app[DEPS].hours),
         now=holder["now"],
     )
 
@@ -205,7 +205,7 @@ def _preferences(
         kinds=list(Kind),
         wishes=wishes,
         saved=saved,
-        hourly=HOURLY,
+        hours={kind: sorted(request.app[DEPS].hours[kind]) for kind in HOURLY},
         times=TIMES,
         zones=[name for name in zones.places() if name in known],
         languages={tag: words_for(tag).locale.get_display_name() for tag in LANGUAGES},

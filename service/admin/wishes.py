@@ -1,15 +1,18 @@
 """What a recipient may decide on the preference page, read from its form; pure."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
 from typing import Any
 
 from service.domain import zones
 from service.domain.dashboard import Channel, Kind
+from service.jobs.useful import hours_of_kinds
 from service.mail.words import LANGUAGES
 
 Switch = tuple[Kind, Channel]
+Hours = Mapping[Kind, Collection[int]]
+"""The hours of the day that may be chosen for each kind."""
 
 HOURLY = tuple(kind for kind in Kind if kind is not Kind.BREAKS)
 """Kinds that come at one hour of the day; a break comes when it is due."""
@@ -73,10 +76,22 @@ class Wishes:
     typed: str = ""
 
 
-def read_wishes(form: Mapping[str, Any], before: Settings, accepted: Container[str] | None = None) -> Wishes:
+def choosable(stored: Mapping[str, int], offered: Hours) -> dict[Kind, int]:
+    """The chosen hours that hold: at any that is not offered the job would be of no use, so it is ignored."""
+    known = {Kind(kind): hour for kind, hour in stored.items() if kind in set(HOURLY)}
+    return {kind: hour for kind, hour in known.items() if hour in offered[kind]}
+
+
+def read_wishes(
+    form: Mapping[str, Any],
+    before: Settings,
+    accepted: Container[str] | None = None,
+    offered: Hours | None = None,
+) -> Wishes:
     """What was chosen. Fields that are missing leave their setting as it was; switches are off.
 
-    ``accepted``: the names of zones that our database knows too; None: all there are.
+    ``accepted``: the names of zones that our database knows too; None: all there are. ``offered``: the hours
+    that may be chosen; None: those of the usual schedules.
     """
     switches = {
         (kind, channel): form.get(str(kind) if channel is Channel.EMAIL else f"app.{kind}") == "on"
@@ -92,7 +107,7 @@ def read_wishes(form: Mapping[str, Any], before: Settings, accepted: Container[s
         locale=_locale(form, before, problems),
         quiet_start=quiet_start,
         quiet_end=quiet_end,
-        hours=_hours(form, before, problems),
+        hours=_hours(form, before, hours_of_kinds() if offered is None else offered, problems),
         paused_until=_pause(form, before, problems),
     )
     typed = str(form.get("timezone", ""))[:100] if "timezone" in problems else ""
@@ -138,16 +153,17 @@ def _quiet(form: Mapping[str, Any], before: Settings, problems: set[str]) -> tup
     return time.fromisoformat(start), time.fromisoformat(str(end))
 
 
-def _hours(form: Mapping[str, Any], before: Settings, problems: set[str]) -> dict[Kind, int]:
+def _hours(form: Mapping[str, Any], before: Settings, offered: Hours, problems: set[str]) -> dict[Kind, int]:
     hours = dict(before.hours)
     for kind in HOURLY:
         wanted = form.get(f"hour.{kind}")
         if wanted is None:
             continue
-        hours.pop(kind, None)
-        if wanted in {str(hour) for hour in range(24)}:
+        if wanted == "":
+            hours.pop(kind, None)
+        elif wanted in {str(hour) for hour in offered[kind]}:
             hours[kind] = int(wanted)
-        elif wanted:
+        else:
             problems.add("hour")
     return hours
 

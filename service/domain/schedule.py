@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -21,6 +22,11 @@ class Slot:
 
     at: datetime
     local: datetime
+
+
+def _until(expression: str, end: datetime) -> Iterator[datetime]:
+    """The wall-clock times of a cron expression from 2024 on."""
+    return takewhile(lambda local: local < end, CronSim(expression, _EPOCH - timedelta(minutes=1)))
 
 
 def to_instant(local: datetime, zone: ZoneInfo) -> datetime:
@@ -69,6 +75,16 @@ class Schedule:
         """The same days and minutes at another hour of the day (0–23)."""
         minute, _, rest = self.expression.split(maxsplit=2)
         return Schedule(f"{minute} {hour} {rest}")
+
+    def days(self) -> list[date]:
+        """Its dates in a leap year; on each of them it comes at all of its ``times``."""
+        _, _, rest = self.expression.split(maxsplit=2)
+        return [local.date() for local in _until(f"0 0 {rest}", datetime(2025, 1, 1))]  # noqa: DTZ001
+
+    def times(self) -> list[time]:
+        """Its times of day, ascending."""
+        minute, hour, _ = self.expression.split(maxsplit=2)
+        return [local.time() for local in _until(f"{minute} {hour} * * *", _EPOCH + _DAY)]
 
     def slots(self, zone: ZoneInfo, after: datetime, until: datetime) -> Iterator[Slot]:
         """The slots with after < at <= until, ascending, each wall-clock slot once.

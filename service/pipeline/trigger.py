@@ -8,7 +8,7 @@ Take every cron away, and the service is late by one sweep, never wrong.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -22,6 +22,7 @@ from service.domain.run import PlannedRun, Trigger
 from service.domain.schedule import Schedule, Slot, to_instant
 from service.domain.zones import zone_of
 from service.jobs.job import CatchUp, Job, TimeMode
+from service.jobs.useful import useful_hours
 from service.store.ledger import Ledger
 
 log = structlog.get_logger()
@@ -63,17 +64,21 @@ def _by_instant(
     lie 24 hours apart. Zones to be run win over zones that missed a slot of the same instant.
     """
     found: dict[datetime, list[tuple[str, Slot, str | None, datetime]]] = defaultdict(list)
+    hours = useful_hours(job, schedule)
     for name in sorted(zones):
-        own, zone = _own(schedule, name)
+        own, zone = _own(schedule, name, hours)
         for slot, reason, deadline in _judge(list(own.slots(zone, after, until)), zone, job, until):
             found[slot.at].append((name, slot, reason, deadline))
     return [_shared(found[at], until) for at in sorted(found)]
 
 
-def _own(schedule: Schedule, group: str) -> tuple[Schedule, ZoneInfo]:
-    """A slot group's schedule and clock: ``Europe/Berlin@7`` is due at seven."""
+def _own(schedule: Schedule, group: str, hours: Collection[int]) -> tuple[Schedule, ZoneInfo]:
+    """A slot group's schedule and clock: ``Europe/Berlin@7`` is due at seven.
+
+    Whoever once chose an hour at which the job is of no use any more is written to at the usual time.
+    """
     zone, _, hour = group.partition("@")
-    return schedule.at_hour(int(hour)) if hour else schedule, zone_of(zone)
+    return schedule.at_hour(int(hour)) if hour and int(hour) in hours else schedule, zone_of(zone)
 
 
 def _shared(found: list[tuple[str, Slot, str | None, datetime]], now: datetime) -> PlannedRun:
@@ -116,15 +121,16 @@ def slot_groups(places: Iterable[tuple[str, Mapping[str, int]]], kind: Kind | No
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When a job is due and on whose clock."""
+    """When a job is due and on whose clock. ``hours``: those that people may choose instead."""
 
     schedule: Schedule
     mode: TimeMode
+    hours: frozenset[int] = frozenset(range(24))
 
     def of(self, group: str, service_zone: ZoneInfo) -> tuple[Schedule, ZoneInfo]:
         """By which schedule and clock a slot group's slots come; one clock knows neither zone nor hour."""
         if self.mode is TimeMode.USER:
-            return _own(self.schedule, group)
+            return _own(self.schedule, group, self.hours)
         return self.schedule, service_zone if self.mode is TimeMode.SERVICE else ZoneInfo("UTC")
 
 

@@ -1,5 +1,6 @@
 """The links at the end of every mail."""
 
+import asyncio
 import re
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -9,10 +10,14 @@ import asyncpg
 import pytest
 
 from service.admin.wishes import Settings, read_wishes
+from service.app import timings_of
 from service.domain import zones
 from service.domain.dashboard import Channel, Kind
+from service.domain.schedule import Schedule
 from service.jobs.reminders.goal_deadlines import JOB
-from service.pipeline.trigger import slot_groups
+from service.jobs.useful import hours_of_kinds
+from service.pipeline.trigger import TriggerLoop, slot_groups
+from service.settings import Settings as Configured
 from tests.admin.given import admin, delivery
 from tests.given import Scripted, World, goal, user
 from tests.zone_cases import CASES, Case
@@ -146,6 +151,8 @@ def test_a_zone_of_ones_own_is_given_up_by_choosing_the_dashboards() -> None:
         ({"quiet_start": "22:30"}, "quiet"),
         ({"hour.daily": "24"}, "hour"),
         ({"hour.daily": "-1"}, "hour"),
+        ({"hour.daily": "21"}, "hour"),
+        ({"hour.deadlines": "22"}, "hour"),
         ({"pause_days": "366"}, "pause"),
         ({"pause_days": "-1"}, "pause"),
         ({"pause_days": "9" * 400}, "pause"),
@@ -187,6 +194,73 @@ async def _mailed(world: World) -> str:
     await (await world.runner()).run_manual(JOB.id)
     await world.delivery(Scripted()).run_once()
     return str(await world.pool.fetchval("SELECT token FROM service.delivery WHERE channel = 'email'"))
+
+
+def _offered(page: str, kind: Kind) -> tuple[list[str], str]:
+    """The hours on the page for a kind, and the one that is chosen; empty: the usual time."""
+    found = re.search(rf'<select name="hour.{kind}">(.*?)</select>', page, re.DOTALL)
+    assert found
+    options = re.findall(r'<option value="(\d*)"( selected)?>', found[1])
+    [chosen] = [value for value, selected in options if selected]
+    return [value for value, _ in options if value], chosen
+
+
+async def test_an_hour_at_which_it_would_be_missed_is_neither_offered_nor_stored(world: World) -> None:
+    token = await _mailed(world)
+    before = await _everything(world.pool)
+    async with admin(world.pool) as given:
+        page = await (await given.client.get(f"/preferences/{token}")).text()
+        for kind, hour in ((Kind.DEADLINES, 22), (Kind.DEADLINES, 20), (Kind.DAILY, 21), (Kind.INACTIVE, 23)):
+            form = ALL_ON | {f"hour.{kind}": str(hour)}
+            answer = await (await given.client.post(f"/preferences/{token}", data=form)).text()
+            assert "One of the choices cannot be" in answer
+            assert str(hour) not in _offered(page, kind)[0]
+
+    assert await _everything(world.pool) == before
+    assert _offered(page, Kind.DEADLINES) == ([str(hour) for hour in range(20)], "")
+    assert "22" in _offered(page, Kind.WEEKLY)[0]
+
+
+async def test_the_hours_on_the_page_are_those_of_the_operators_schedule(world: World) -> None:
+    token = await _mailed(world)
+    hours = hours_of_kinds({"reminder.monthlyReport": Schedule.parse("0 9 5 * *")})
+    async with admin(world.pool, hours=hours) as given:
+        page = await (await given.client.get(f"/preferences/{token}")).text()
+
+    assert _offered(page, Kind.MONTHLY)[0][-1] == "19"
+
+
+async def test_an_hour_stored_long_ago_at_which_it_would_be_missed_counts_as_not_chosen(world: World) -> None:
+    """The mail comes at the usual time, and the page says so; other decisions do not bring the hour back."""
+    token = await _mailed(world)
+    await world.pool.execute(
+        "INSERT INTO service.recipient_setting (user_id, hours) VALUES ('ann', $1)",
+        {"deadlines": 22, "weekly": 22},
+    )
+    await world.live(goal("g2", due="2026-03-12"))
+    ledger = await world.ledger()
+    trigger = TriggerLoop(
+        ledger, {JOB.id: JOB}, timings_of(world.jobs, Configured.load({})), ZoneInfo("UTC"), asyncio.Event(),
+        use_crons=False,
+    )  # fmt: skip
+    await trigger.sweep_once()
+    await world.at("2026-03-11T08:00:10Z")
+    await trigger.sweep_once()
+    run = await world.pool.fetchrow("SELECT * FROM service.job_run WHERE trigger = 'cron'")
+    assert (run["state"], run["zones"]) == ("pending", ["Europe/Berlin", "Europe/Berlin@22"])
+
+    assert await (await world.runner()).run_one()
+    await world.delivery(Scripted()).run_once()
+    sent = "SELECT count(*) FROM service.delivery WHERE run_id = $1 AND channel = 'email' AND state = 'sent'"
+    assert await world.pool.fetchval(sent, run["id"]) == 1
+
+    async with admin(world.pool) as given:
+        page = await (await given.client.get(f"/preferences/{token}")).text()
+        assert _offered(page, Kind.DEADLINES)[1] == ""
+        assert _offered(page, Kind.WEEKLY)[1] == "22"
+        await given.client.post(f"/preferences/{token}", data=ALL_ON | {"language": "de"})
+    stored = await world.pool.fetchval("SELECT hours FROM service.recipient_setting")
+    assert stored == {"weekly": 22}
 
 
 async def test_a_chosen_hour_and_zone_are_when_and_where_the_next_one_comes(world: World) -> None:
