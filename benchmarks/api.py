@@ -279,6 +279,8 @@ async def bench(messages: int, users: int, seconds: float) -> None:
             environ = {
                 "DATA_DIR": str(folder),
                 "DASHBOARD_URL": sample,
+                "FRONTEND_URL": "http://localhost:3000",
+                "PUBLIC_URL": "http://localhost:8080",
                 "SMTP_HOST": "127.0.0.1",
                 "SMTP_PORT": str(port),
                 "SMTP_CONNECTIONS": "8",

@@ -137,6 +137,8 @@ async def measure(count: int, folder: Path, dashboard_dsn: str, port: int) -> di
         {
             "DATA_DIR": str(folder),
             "DASHBOARD_URL": dashboard_dsn,
+            "FRONTEND_URL": "http://localhost:3000",
+            "PUBLIC_URL": "http://localhost:8080",
             "SMTP_HOST": "127.0.0.1",
             "SMTP_PORT": str(port),
             "SMTP_CONNECTIONS": str(_CONNECTIONS),

@@ -6,10 +6,11 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from email.utils import parseaddr
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from service.domain.zones import zone_of
 from service.errors import ConfigurationError, SourceUnavailable
 from service.jobs import all_jobs
 from service.jobs.job import Job, JobType, Parts, TimeMode
+from service.jobs.useful import first_useless, hours_of_kinds, useful_hours
 from service.mail.dkim import DkimSigner
 from service.mail.maildir import MaildirTransport
 from service.mail.message import Composer, Letter
@@ -49,8 +51,8 @@ from service.pipeline.runner import Runner
 from service.pipeline.supervisor import Loop, Supervisor
 from service.pipeline.trigger import Timing, TriggerLoop
 from service.pipeline.vitals import Vitals
-from service.settings import Settings
-from service.sources.mongo import MongoSource
+from service.settings import Settings, unread
+from service.sources.mongo import MongoSource, check_url
 from service.sources.postgres import PostgresSource
 from service.sources.scrape import dashboard_counters
 from service.sources.sync import Progress, Source, Sync, profile_from_setting
@@ -77,27 +79,31 @@ _PATIENCE = 30
 class Databases:
     """Our own PostgreSQL and the dashboard's database, after the embedded defaults are filled in."""
 
-    ours: str
-    dashboard: str
+    ours: str = field(repr=False)
+    dashboard: str = field(repr=False)
     sample: bool
 
 
 async def find_databases(settings: Settings) -> Databases:
     """Start the embedded PostgreSQL, and fill it with the sample dashboard, where the settings name none."""
-    if settings.database_url and settings.dashboard_url:
-        return Databases(settings.database_url, settings.dashboard_url, sample=False)
+    _require_dashboard(settings)
     if settings.database_url:
+        return Databases(settings.database_url, settings.dashboard_url, sample=False)
+    server, _ = await asyncio.to_thread(embedded.start, settings.data_dir / "postgres")
+    ours = await ensure_database(server, "jobs")
+    if settings.dashboard_url:
+        return Databases(ours, settings.dashboard_url, sample=False)
+    return Databases(ours, await ensure_database(server, "sample_dashboard"), sample=True)
+
+
+def _require_dashboard(settings: Settings) -> None:
+    if settings.database_url and not settings.dashboard_url:
         raise ConfigurationError(
             [
                 "DASHBOARD_URL: empty means the sample dashboard, which lives in the embedded PostgreSQL;"
                 " set it (mongodb:// or postgresql://), or leave DATABASE_URL empty too"
             ]
         )
-    server, _ = await asyncio.to_thread(embedded.start, settings.data_dir / "postgres")
-    ours = await ensure_database(server, "jobs")
-    if settings.dashboard_url:
-        return Databases(ours, settings.dashboard_url, sample=False)
-    return Databases(ours, await ensure_database(server, "sample_dashboard"), sample=True)
 
 
 async def ensure_database(server: str, name: str) -> str:
@@ -118,20 +124,49 @@ def timings_of(jobs: Mapping[str, Job], settings: Settings) -> dict[str, Timing]
     """Each job's schedule (the original's, or the configured one by id or name) and clock.
 
     ``REMINDER_TIME_MODE=service`` puts the reminders on one clock. Raises ConfigurationError for a configured
-    job that does not exist.
+    job that does not exist, and for a schedule with a time at which the job would be of no use any more.
     """
-    chosen = settings.job_schedules
-    unknown = set(chosen) - set(jobs) - {job.name for job in jobs.values()}
-    if unknown:
-        raise ConfigurationError([f"JOB_SCHEDULES: there is no job {name!r}" for name in sorted(unknown)])
+    names = _jobs_named(jobs, settings.job_schedules)
+    chosen = {id_: Schedule.parse(settings.job_schedules[name]) for name, id_ in names.items()}
+    late = {name: first_useless(jobs[id_], chosen[id_]) for name, id_ in names.items()}
+    if problems := [_too_late(name, jobs[names[name]], at) for name, at in late.items() if at]:
+        raise ConfigurationError(problems)
     one_clock = settings.reminder_time_mode == "service"
     return {
-        id_: Timing(
-            Schedule.parse(chosen.get(id_) or chosen.get(job.name) or job.schedule),
+        id_: _timing(
+            job,
+            chosen.get(id_) or Schedule.parse(job.schedule),
             TimeMode.SERVICE if one_clock and job.type is JobType.REMINDER else job.mode,
         )
         for id_, job in jobs.items()
     }
+
+
+def _timing(job: Job, schedule: Schedule, mode: TimeMode) -> Timing:
+    hours = useful_hours(job, schedule) if job.kind and mode is TimeMode.USER else frozenset[int]()
+    return Timing(schedule, mode, hours)
+
+
+def _jobs_named(jobs: Mapping[str, Job], names: Iterable[str]) -> dict[str, str]:
+    """Name or id to id. Raises ConfigurationError for those that do not exist."""
+    known = {job.name: id_ for id_, job in jobs.items()} | {id_: id_ for id_ in jobs}
+    problems = []
+    for name in sorted(set(names) - set(known)):
+        near = get_close_matches(name, known, n=1)
+        hint = f"is {near[0]} meant?" if near else f"use one of {', '.join(j.name for j in jobs.values())}"
+        problems.append(f"JOB_SCHEDULES: there is no job {name!r}; {hint}")
+    if problems:
+        raise ConfigurationError(problems)
+    return {name: known[name] for name in sorted(names, key=lambda name: name in jobs)}
+
+
+def _too_late(name: str, job: Job, at: datetime) -> str:
+    until = job.useful_until(at)
+    day = "" if until.date() == at.date() else f"{until:%d %B} "
+    return (
+        f"JOB_SCHEDULES: {name} at {at:%H:%M} would always be missed:"
+        f" it is useful until {day}{until:%H:%M}; choose an earlier time"
+    )
 
 
 def in_our_zones(settings: Settings, accepted: Mapping[str, str]) -> Settings:
@@ -168,7 +203,7 @@ def definition(job: Job, timing: Timing, settings: Settings) -> JobDef:
 
 def source_of(url: str, settings: Settings) -> Source:
     """The dashboard behind a URL."""
-    if urlsplit(url).scheme.startswith("mongodb"):
+    if url.lower().startswith("mongodb"):
         return MongoSource(url, database=settings.dashboard_database)
     return PostgresSource(url)
 
@@ -283,6 +318,24 @@ def letter_of(claimed: Claimed) -> Letter:
     )
 
 
+def problems_of(settings: Settings) -> list[str]:
+    """What the parts have against their settings, as far as it shows without connecting to anything."""
+    jobs = all_jobs()
+    checks: list[Callable[[], Any]] = [
+        lambda: _require_dashboard(settings),
+        lambda: timings_of(jobs, settings),
+        lambda: envelope_senders(settings, composer_of(settings).sender),
+        lambda: check_url(settings.dashboard_url),
+    ]
+    problems: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except ConfigurationError as error:
+            problems += error.problems
+    return problems
+
+
 def tracing_for(settings: Settings, instance: str) -> Tracing:
     """Traces of the process of this name; raises ConfigurationError where the library for them is missing."""
     return tracing_of(settings.otel_exporter_otlp_endpoint, settings.otel_service_name, __version__, instance)
@@ -377,6 +430,7 @@ class Service:
             mails=lambda: self.delivery.totals,
             observe=lambda seconds, status: self.vitals.request(seconds, failed=status >= 500),
             people=self.people,
+            hours=hours_of_kinds({id_: timing.schedule for id_, timing in self.timings.items()}),
         )
         app = build_app(deps)
         if inbox_page and isinstance(self.transport, MaildirTransport):
@@ -408,6 +462,8 @@ async def open_service(
     senders = envelope_senders(settings, composer.sender)
     for warning in composer.warnings:
         log.warning("mail", warning=warning)
+    for hint in unread():
+        log.warning("configuration", hint=hint)
     owner = replica_name()
     tracing = tracing_for(settings, owner)
     async with AsyncExitStack() as stack:
@@ -516,7 +572,10 @@ async def open_service(
 
 
 async def _connect(dsn: str) -> asyncpg.Pool:
-    """Our own PostgreSQL; a start beside it (compose, a restarted node) may be a little early."""
+    """Our own PostgreSQL; a start beside it (compose, a restarted node) may be a little early.
+
+    Raises SourceUnavailable, and ConfigurationError for a URL that the driver does not understand.
+    """
     for attempt in range(_PATIENCE):
         try:
             return await open_pool(dsn, max_size=20)
@@ -653,7 +712,7 @@ MANAGER: web.AppKey[JobManager] = web.AppKey("manager", JobManager)
 
 async def jobs(app: web.Application) -> AsyncIterator[None]:
     """``app.cleanup_ctx.append(jobs)``: the jobs live as long as the application; see ``app[MANAGER]``."""
-    async with open_service(Settings.load()) as service:
+    async with open_service(Settings.load(also=problems_of)) as service:
         app[MANAGER] = service.manager
         await service.manager.initialize()
         yield

@@ -3,55 +3,75 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from service.domain import url as urls
 from service.domain import zones
 from service.domain.archive import Keeping
 from service.domain.contact import MAY_BE_RESENT
 from service.domain.limits import Limits
 from service.domain.run import Rules
 from service.domain.schedule import Schedule
+from service.domain.url import without_password
 from service.errors import ConfigurationError, ScheduleError
 
 _SECRET = 16
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 — compared with, not bound to
+"""Where a service listens for everybody, and the address that this machine reaches it by."""
+_TOKENS = ("admin_token", "viewer_token", "dashboard_token")
+_SECRETS = frozenset((*_TOKENS, "smtp_pass", "dkim_key", "bounce_secret"))
+_WITH_SECRETS = ("database_url", "dashboard_url", "dashboard_metrics_url", "otel_exporter_otlp_endpoint")
+"""URLs that may hold a password."""
+_NEVER_QUOTED = _SECRETS | {*_WITH_SECRETS, "frontend_url", "public_url"}
+_APART = {"together": False}
+"""Validate each setting, not how they go together."""
 
 
 class Settings(BaseModel):
     """Everything that can be configured. Field names in capitals are the names of the variables."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     # Where things are
-    database_url: str = ""
+    database_url: str = Field(default="", repr=False)
     """This service's PostgreSQL; empty: the embedded one below DATA_DIR."""
-    dashboard_url: str = ""
+    dashboard_url: str = Field(default="", repr=False)
     """mongodb:// or postgresql://; empty: the sample dashboard."""
     dashboard_database: str = ""
     """Name of the MongoDB database where the URL names none."""
     dashboard_schema: str = "auto"
     """auto, A, B, J, or the path of a mapping file (TOML)."""
     data_dir: Path = Path("data")
-    dashboard_metrics_url: str = ""
+    dashboard_metrics_url: str = Field(default="", repr=False)
     """Where the dashboard tells its own metrics as Prometheus text; empty: its answers are not measured."""
     frontend_url: str = "http://localhost:3000"
+    """The dashboard's pages, to which links in mails lead; must be set where SMTP_HOST is."""
     public_url: str = ""
-    """Where recipients reach this service; empty: http://HOST:PORT."""
+    """Where recipients reach this service; must be set where SMTP_HOST is; empty: http://HOST:PORT."""
 
     # HTTP
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
-    admin_token: str = ""
-    viewer_token: str = ""
-    dashboard_token: str = ""
+    admin_token: str = Field(default="", repr=False)
+    viewer_token: str = Field(default="", repr=False)
+    dashboard_token: str = Field(default="", repr=False)
 
     # Time
     service_timezone: str = "UTC"
@@ -74,7 +94,7 @@ class Settings(BaseModel):
     """Empty: mails are written into the local inbox (Maildir) below DATA_DIR."""
     smtp_port: int = Field(default=587, ge=1, le=65535)
     smtp_user: str = ""
-    smtp_pass: str = ""
+    smtp_pass: str = Field(default="", repr=False)
     smtp_tls: Literal["auto", "none", "starttls", "tls"] = "auto"
     smtp_connections: int = Field(default=10, ge=1, le=100)
     smtp_per_connection: int = Field(default=100, ge=1)
@@ -90,11 +110,11 @@ class Settings(BaseModel):
     dkim_domain: str = ""
     """Empty: mails are not signed. The d= of signatures: the domain of MAIL_FROM or a parent of it."""
     dkim_selector: str = ""
-    dkim_key: str = ""
+    dkim_key: str = Field(default="", repr=False)
     """PEM of an RSA (2048 bits or more) or Ed25519 key; better by DKIM_KEY_FILE."""
     bounce_address: str = ""
     """Where bounces go, e.g. bounce@example.org; senders name their delivery (VERP). Empty: none."""
-    bounce_secret: str = ""
+    bounce_secret: str = Field(default="", repr=False)
     """Signs the names of deliveries in bounce addresses; the same on all replicas, for ever."""
     bounce_maildir: Path | None = None
     """A Maildir that receives what is sent to BOUNCE_ADDRESS; read every minute."""
@@ -119,7 +139,7 @@ class Settings(BaseModel):
     log_format: Literal["auto", "json", "console"] = "auto"
 
     # Traces
-    otel_exporter_otlp_endpoint: str = ""
+    otel_exporter_otlp_endpoint: str = Field(default="", repr=False)
     """Base address of an OpenTelemetry collector (OTLP/HTTP); empty: nothing is traced."""
     otel_service_name: str = "dashboard-jobs"
 
@@ -136,28 +156,37 @@ class Settings(BaseModel):
             raise ValueError(f"{value!r} is not an IANA zone; use a name like Europe/Berlin")
         return zones.used(name)
 
-    @field_validator("frontend_url", "public_url", "otel_exporter_otlp_endpoint")
+    @field_validator("frontend_url", "public_url")
     @classmethod
-    def _web_address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in {"http", "https"} or not parts.netloc):
-            raise ValueError(f"{value!r} is not a web address; use one like https://dashboard.example")
+    def _link(cls, value: str) -> str:
+        if value and (problem := urls.link_problem(value)):
+            raise ValueError(problem)
+        return value.rstrip("/")
+
+    @field_validator("public_url", "dashboard_metrics_url", "otel_exporter_otlp_endpoint")
+    @classmethod
+    def _web_address(cls, value: str, info: ValidationInfo) -> str:
+        """To most of them a path is added at the end."""
+        url = urls.web(value) if value else None
+        queried = url is not None and url.query is not None and info.field_name != "dashboard_metrics_url"
+        if url and (queried or url.fragment is not None):
+            raise ValueError("must end before ? and #: name the address alone; its value is not shown")
         return value.rstrip("/")
 
     @field_validator("database_url")
     @classmethod
     def _our_database(cls, value: str) -> str:
-        if value and urlsplit(value).scheme not in {"postgresql", "postgres"}:
-            raise ValueError("must start with postgresql://, or be empty for the embedded PostgreSQL")
+        if value:
+            otherwise = "must start with postgresql://, or be empty for the embedded PostgreSQL"
+            urls.database(value, urls.POSTGRESQL, otherwise)
         return value
 
     @field_validator("dashboard_url")
     @classmethod
     def _dashboard(cls, value: str) -> str:
-        if value and urlsplit(value).scheme not in {"mongodb", "mongodb+srv", "postgresql", "postgres"}:
-            raise ValueError(
-                "must start with mongodb:// or postgresql://, or be empty for the sample dashboard"
-            )
+        if value:
+            otherwise = "must start with mongodb:// or postgresql://, or be empty for the sample dashboard"
+            urls.database(value, (*urls.MONGODB, *urls.POSTGRESQL), otherwise)
         return value
 
     @field_validator("mail_from", "mail_reply_to")
@@ -173,31 +202,62 @@ class Settings(BaseModel):
     @field_validator("job_schedules")
     @classmethod
     def _schedules(cls, value: dict[str, str]) -> dict[str, str]:
-        problems = []
-        for job, expression in value.items():
-            try:
-                Schedule.parse(expression)
-            except ScheduleError as error:
-                problems.append(f"{job}: {error}")
-        if problems:
+        if problems := list(_schedule_problems(value).values()):
             raise ValueError("; ".join(problems))
         return value
 
     @model_validator(mode="after")
-    def _together(self) -> "Settings":
-        problems = []
-        tokens = [t for t in (self.admin_token, self.viewer_token, self.dashboard_token) if t]
-        if len(set(tokens)) != len(tokens):
-            problems.append("ADMIN_TOKEN, VIEWER_TOKEN and DASHBOARD_TOKEN must differ from each other")
+    def _together(self, info: ValidationInfo) -> "Settings":
+        if info.context != _APART and (problems := self._contradictions()):
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _contradictions(self) -> list[str]:
+        """What is wrong with settings that are right one by one; a sentence each."""
+        problems = [*self._of_tokens(), *self._of_links()]
+        if self.dashboard_url and self._names_no_database:
+            problems.append(
+                "DASHBOARD_URL: names no database; end it with /name, before any ?, or set DASHBOARD_DATABASE"
+            )
         if bool(self.dkim_key) != bool(self.dkim_selector):
             problems.append("DKIM_KEY and DKIM_SELECTOR go together: set both, or neither to send unsigned")
         if self.bounce_address and len(self.bounce_secret) < _SECRET:
             problems.append(f"BOUNCE_SECRET needs {_SECRET} characters or more where BOUNCE_ADDRESS is set")
         if self.bounce_maildir and not self.bounce_address:
             problems.append("BOUNCE_MAILDIR: bounces are recognised by BOUNCE_ADDRESS; set it too")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
+        return problems
+
+    def _of_tokens(self) -> list[str]:
+        tokens = {name.upper(): token for name in _TOKENS if (token := getattr(self, name))}
+        short = [name for name, token in tokens.items() if len(token) < _SECRET and not self.loopback]
+        problems = [
+            f"{name}: needs {_SECRET} characters or more where HOST is not this machine alone"
+            for name in short
+        ]
+        if len(set(tokens.values())) != len(tokens):
+            problems.append("ADMIN_TOKEN, VIEWER_TOKEN and DASHBOARD_TOKEN must differ from each other")
+        return problems
+
+    def _of_links(self) -> list[str]:
+        """Mails that leave this machine, also through a relay on it, need links that work elsewhere."""
+        problems = []
+        for name, example in (("FRONTEND_URL", "dashboard"), ("PUBLIC_URL", "jobs")):
+            value = getattr(self, name.lower())
+            chosen = bool(value) and name.lower() in self.model_fields_set
+            if self.smtp_host and not chosen:
+                problems.append(
+                    f"{name}: must be set where SMTP_HOST is, because links in mails lead there;"
+                    f" use an address like https://{example}.example.org"
+                )
+            elif chosen and (self.smtp_host or name == "PUBLIC_URL") and urls.needs_https(value):
+                problems.append(f"{name}: must be https; http will do for this machine only (localhost)")
+        return problems
+
+    @property
+    def _names_no_database(self) -> bool:
+        url = urls.parse(self.dashboard_url)
+        mongodb = url is not None and url.scheme in urls.MONGODB
+        return mongodb and url is not None and url.path in {"", "/"} and not self.dashboard_database
 
     @field_validator("daily_check_days")
     @classmethod
@@ -265,7 +325,13 @@ class Settings(BaseModel):
     @property
     def public_base(self) -> str:
         """The base of the unsubscribe and preference links."""
-        return self.public_url or f"http://{self.host}:{self.port}"
+        return self.public_url or self.own_base
+
+    @property
+    def own_base(self) -> str:
+        """Where this machine reaches the service."""
+        host = _EVERYWHERE.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def smtp_security(self) -> Literal["none", "starttls", "tls"]:
@@ -278,81 +344,154 @@ class Settings(BaseModel):
 
     def tokens(self) -> dict[str, str]:
         """Bearer token to role."""
-        pairs = (
-            (self.admin_token, "admin"),
-            (self.viewer_token, "viewer"),
-            (self.dashboard_token, "dashboard"),
-        )
-        return {token: role for token, role in pairs if token}
+        found = {name.removesuffix("_token"): getattr(self, name) for name in _TOKENS}
+        return {token: role for role, token in found.items() if token}
 
     def described(self) -> dict[str, Any]:
         """The configuration without its secrets, for people to read."""
-        secret = {"admin_token", "viewer_token", "dashboard_token", "smtp_pass", "dkim_key", "bounce_secret"}
         shown = self.model_dump(mode="json")
-        for name in secret:
+        for name in _SECRETS:
             shown[name] = "(set)" if shown[name] else ""
-        for name in ("database_url", "dashboard_url", "dashboard_metrics_url", "otel_exporter_otlp_endpoint"):
+        for name in _WITH_SECRETS:
             shown[name] = without_password(shown[name])
         return shown
 
     @classmethod
-    def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "Settings":
+    def load(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        also: Callable[["Settings"], Iterable[str]] = lambda _settings: (),
+        **overrides: Any,
+    ) -> "Settings":
         """Read the environment (``NAME_FILE`` holds the path of a file with the value of ``NAME``).
 
-        Raises ConfigurationError naming every problem.
+        ``also`` finds further problems. Raises ConfigurationError naming every problem.
         """
-        source = os.environ if environ is None else environ
-        values, problems = _from_environment(cls, source)
+        values, problems = _from_environment(cls, os.environ if environ is None else environ)
+        values |= overrides
         try:
-            settings = cls.model_validate({**values, **overrides})
+            settings = cls.model_validate(values, context=_APART)
         except ValidationError as error:
-            problems += [_sentence(detail) for detail in error.errors()]
-            raise ConfigurationError(problems) from None
+            problems += map(_sentence, error.errors())
+            wrong = {detail["loc"][0] for detail in error.errors()}
+            sound = {name: value for name, value in values.items() if name not in wrong}
+            settings = cls.model_validate(sound, context=_APART)  # what else is wrong is told too
+        problems += _others(problems, settings._contradictions())
+        problems += _others(problems, also(settings))
         if problems:
             raise ConfigurationError(problems)
         return settings
+
+
+def unread(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Hints at variables that nothing reads and that look like misspelt ones of ours."""
+    source = os.environ if environ is None else environ
+    known = {name.upper() for name in Settings.model_fields}
+    hints = []
+    for name in sorted(set(source) - known - {f"{one}_FILE" for one in known}):
+        family = [one for one in known if one.partition("_")[0] == name.partition("_")[0] and "_" in name]
+        if (near := get_close_matches(name, family, n=1, cutoff=0.8)) and near[0] not in source:
+            hints.append(f"{name} is set and nothing reads it; is {near[0]} meant?")
+    return hints
 
 
 def _listed(value: str) -> list[str]:
     return [part.strip().lower() for part in value.split(",") if part.strip()]
 
 
-def without_password(url: str) -> str:
-    """An address that may be shown: neither its password nor one among its parameters."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    place = f"{parts.username}:***@{host}" if parts.password else parts.netloc
-    query = re.sub(r"(?i)([^&=]*(?:password|token|secret|key)[^&=]*)=[^&]*", r"\1=***", parts.query)
-    if (place, query) == (parts.netloc, parts.query):
-        return url
-    return parts._replace(netloc=place, query=query).geturl()
+def _others(problems: Iterable[str], found: Iterable[str]) -> list[str]:
+    """Those that are about other variables: what one is wrong about needs no second complaint.
+
+    Schedules are problems of their own, each named by its job.
+    """
+    named = {word.removesuffix("_FILE") for problem in problems for word in _variables(problem)}
+    named.discard("JOB_SCHEDULES")
+    return [problem for problem in found if named.isdisjoint(_variables(problem))]
+
+
+def _variables(problem: str) -> list[str]:
+    return re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", problem.partition(":")[0])
+
+
+# ── Reading the environment ─────────────────────────────────────────────────────────────────────────────────
 
 
 def _from_environment(cls: type[Settings], source: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     values: dict[str, Any] = {}
     problems: list[str] = []
     for name in cls.model_fields:
-        variable = name.upper()
-        value = source.get(variable, "")
-        if path := source.get(f"{variable}_FILE"):
-            if value:
-                problems.append(f"{variable}: set either {variable} or {variable}_FILE, not both")
-            try:
-                value = Path(path).read_text("utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                problems.append(f"{variable}_FILE: cannot read {path}: {getattr(error, 'strerror', error)}")
-        if value == "":
-            continue
-        values[name] = value
-        if name == "job_schedules":
-            try:
-                values[name] = json.loads(value)
-            except ValueError as error:
-                problems.append(f'{variable}: not JSON ({error}); use {{"goalDeadlines": "0 9 * * *"}}')
-                del values[name]
+        if value := _value_of(name.upper(), source, problems):
+            values[name] = value
+    if "job_schedules" in values:
+        values["job_schedules"] = _schedules_in(values["job_schedules"], problems)
     return values, problems
 
 
+def _value_of(variable: str, source: Mapping[str, str], problems: list[str]) -> str:
+    """A variable's value, or that of the file it names."""
+    value = source.get(variable, "")
+    if path := source.get(f"{variable}_FILE"):
+        if value:
+            problems.append(f"{variable}: set either {variable} or {variable}_FILE, not both")
+        try:
+            return Path(path).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            problems.append(f"{variable}_FILE: cannot read {_file(path)}: {reason}")
+            return ""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        problems.append(
+            f"{variable}: the value is in quotes; leave them out"
+            " (a shell removes them; files of variables keep them)"
+        )
+        return value[1:-1]
+    return value
+
+
+def _file(path: str) -> str:
+    """The path as it may be shown: not where it could be the secret itself, written in the wrong place."""
+    folder = Path(path).parent
+    return (
+        path if folder.is_absolute() and folder != folder.parent and folder.is_dir() else "the file it names"
+    )
+
+
+def _schedules_in(text: str, problems: list[str]) -> Any:
+    """The schedules that are right, from JSON."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        problems.append(f'JOB_SCHEDULES: not JSON ({error}); use {{"goalDeadlines": "0 9 * * *"}}')
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+        problems.append(
+            'JOB_SCHEDULES: must be jobs with a cron expression each, like {"goalDeadlines": "0 9 * * *"}'
+        )
+        return {}
+    wrong = _schedule_problems(found)
+    problems += [f"JOB_SCHEDULES: {problem}" for problem in wrong.values()]
+    return {job: expression for job, expression in found.items() if job not in wrong}
+
+
+def _schedule_problems(schedules: Mapping[str, str]) -> dict[str, str]:
+    problems = {}
+    for job, expression in schedules.items():
+        try:
+            Schedule.parse(expression)
+        except ScheduleError as error:
+            problems[job] = f"{job}: {error}"
+    return problems
+
+
 def _sentence(detail: Any) -> str:
-    name = ".".join(str(part) for part in detail["loc"]).upper() or "CONFIGURATION"
-    return f"{name}: {detail['msg'].removeprefix('Value error, ')}"
+    name, value = str(detail["loc"][0]), detail["input"]
+    words = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] != "value_error" and isinstance(value, str) and _may_be_quoted(name, value):
+        words = f"{words}, not {value!r}"
+    return f"{name.upper()}: {words}"
+
+
+def _may_be_quoted(name: str, value: str) -> bool:
+    """A value may have slipped into the wrong variable; nothing that could log in somewhere is quoted."""
+    return name not in _NEVER_QUOTED and "@" not in value

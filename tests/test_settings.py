@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from service.domain.url import without_password
 from service.errors import ConfigurationError
-from service.settings import Settings, without_password
+from service.settings import Settings, unread
 from tests.zone_cases import ACCEPTED, REFUSED, Case
 
 
@@ -92,6 +93,10 @@ def test_one_token_cannot_have_two_roles() -> None:
         Settings.load({"ADMIN_TOKEN": "same", "VIEWER_TOKEN": "same"})
 
 
+LINKS = {"FRONTEND_URL": "https://dash.example", "PUBLIC_URL": "https://jobs.example"}
+"""Needed where mails leave this machine."""
+
+
 @pytest.mark.parametrize(
     ("environ", "security"),
     [
@@ -102,7 +107,7 @@ def test_one_token_cannot_have_two_roles() -> None:
     ],
 )
 def test_the_mail_server_is_spoken_to_as_its_port_suggests(environ: dict[str, str], security: str) -> None:
-    assert Settings.load(environ).smtp_security == security
+    assert Settings.load(LINKS | environ).smtp_security == security
 
 
 def test_what_is_shown_holds_no_secret() -> None:
@@ -134,3 +139,106 @@ def test_what_is_kept_by_default() -> None:
     keeping = Settings.load({}).keeping
     assert keeping.mode == "report"
     assert (keeping.interval.days, keeping.retention.days) == (180, 365)
+
+
+MAILING = {"SMTP_HOST": "mail.example"} | LINKS
+
+
+def problems_of(environ: dict[str, str]) -> list[str]:
+    """What is wrong with an environment."""
+    try:
+        Settings.load(environ)
+    except ConfigurationError as error:
+        return error.problems
+    return []
+
+
+@pytest.mark.parametrize("name", ["FRONTEND_URL", "PUBLIC_URL"])
+@pytest.mark.parametrize("relay", ["mail.example", "127.0.0.1", "localhost"])
+def test_mails_that_leave_need_links_that_lead_here_from_elsewhere(name: str, relay: str) -> None:
+    sound = MAILING | {"SMTP_HOST": relay}
+    assert problems_of(sound) == []
+    assert problems_of(sound | {name: "http://localhost:3000"}) == []
+
+    for value in (
+        "",
+        "http://dash.example",
+        "http://10.0.0.1",
+        "http://0.0.0.0:8080",
+        "https://[::]",
+        "dash.example",
+    ):
+        [problem] = problems_of(sound | {name: value})
+        assert problem.startswith(f"{name}: ")
+        assert "https" in problem
+    for value in ("https://u:secret@dash.example", "https://dash.example/%"):
+        [problem] = problems_of(sound | {name: value})
+        assert problem.startswith(f"{name}: ")
+        assert "secret" not in problem
+
+
+def test_without_a_mail_server_the_links_lead_to_this_machine() -> None:
+    for host, base in {
+        "0.0.0.0": "http://127.0.0.1:80",
+        "::": "http://[::1]:80",
+        "::1": "http://[::1]:80",
+        "localhost": "http://localhost:80",
+    }.items():
+        assert Settings.load({"HOST": host, "PORT": "80"}).public_base == base
+    assert problems_of({"FRONTEND_URL": "http://dash.intra"}) == []
+    assert problems_of({"PUBLIC_URL": "http://jobs.intra"})[0].startswith("PUBLIC_URL: must be https")
+    assert problems_of({"PUBLIC_URL": "https://jobs.example?x=1"})[0].startswith(
+        "PUBLIC_URL: must end before ?"
+    )
+
+
+def test_settings_that_contradict_each_other_are_named_beside_those_that_are_wrong() -> None:
+    found = problems_of(
+        {"PORT": "99999", "SMTP_HOST": "mail.example", "PUBLIC_URL": "x", "ADMIN_TOKEN": "a",
+         "VIEWER_TOKEN": "a", "DKIM_KEY_FILE": "/does/not/exist", "DKIM_SELECTOR": "s",
+         "JOB_SCHEDULES": '{"a": "x", "b": "0 9 30 2 *"}'}
+    )  # fmt: skip
+
+    assert [problem.partition(":")[0] for problem in found] == [
+        "DKIM_KEY_FILE",
+        "JOB_SCHEDULES",
+        "JOB_SCHEDULES",
+        "PUBLIC_URL",
+        "PORT",
+        "ADMIN_TOKEN, VIEWER_TOKEN and DASHBOARD_TOKEN must differ from each other",
+        "FRONTEND_URL",
+    ]
+
+
+def test_a_value_in_quotes_is_refused_and_read_without_them() -> None:
+    for quote in ('"', "'"):
+        [problem] = problems_of(MAILING | {"SMTP_HOST": f"{quote}mail.example{quote}"})
+        assert problem.startswith("SMTP_HOST: the value is in quotes")
+    assert len(problems_of({"SMTP_HOST": '"mail.example"'})) == 3
+    assert problems_of({"MAIL_FROM": '"Dash" <d@dash.example>'}) == []
+
+
+def test_what_slipped_into_another_variable_is_shown_but_never_a_secret() -> None:
+    assert "not 'tcp://10.96.0.5:25'" in problems_of({"SMTP_PORT": "tcp://10.96.0.5:25"})[0]
+    for environ in (
+        {"PORT": "postgresql://u:Heron@h/d"},
+        {"SMTP_PASS_FILE": "Heron"},
+        {"DATABASE_URL_FILE": "postgresql://u:Heron@h/d"},
+        {"SMTP_PASS_FILE": "/Heron"},
+    ):
+        [problem] = problems_of(environ)
+        assert "Heron" not in problem
+    assert "Heron" not in repr(
+        Settings.load({"DATABASE_URL": "postgresql://u:Heron@h/d", "SMTP_PASS": "Heron"})
+    )
+
+
+def test_a_misspelt_variable_is_hinted_at() -> None:
+    hints = unread(
+        {"SMTP_PASSWORD": "hush", "DASHBOARD_URI": "hush", "PATH": "/bin", "HOSTNAME": "h", "TOKEN": "x"}
+    )
+
+    assert [hint.split()[0] for hint in hints] == ["DASHBOARD_URI", "SMTP_PASSWORD"]
+    assert "SMTP_PASS meant" in hints[1]
+    assert "hush" not in str(hints)
+    assert unread({"SMTP_PASSWORD": "hush", "SMTP_PASS": "hush", "SMTP_PASS_FILE": "f"}) == []

@@ -38,7 +38,7 @@ from service.jobs import all_jobs, find
 from service.jobs.job import JobType, TimeMode
 from service.pipeline.preview import Ask
 from service.pipeline.runner import RunResult
-from service.settings import Settings
+from service.settings import Settings, unread
 from service.store import figures
 from service.store.archive import SESSIONS
 from service.store.database import migrate, open_pool
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse, run, and turn every expected error into one clear line."""
     options = _parser().parse_args(arguments)
     try:
-        settings = Settings.load()
+        settings = Settings.load(also=app.problems_of)
         on_terminal = sys.stderr.isatty()
         as_json = settings.log_format == "json" or (settings.log_format == "auto" and not on_terminal)
         quiet = options.command not in {"serve"} and settings.log_level == "info"
@@ -64,13 +64,13 @@ def main(arguments: list[str] | None = None) -> int:
         return int(_run(options.act(settings, options)))
     except _USAGE as error:
         for problem in getattr(error, "problems", [str(error)]):
-            err.print(f"[red]✗[/] {problem}", highlight=False, soft_wrap=True)
+            err.print(f"[red]✗[/] {escape(problem)}", highlight=False, soft_wrap=True)
         return Exit.WRONG_USE
     except _AWAY as error:
-        err.print(f"[red]✗[/] {error}", highlight=False, soft_wrap=True)
+        err.print(f"[red]✗[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return Exit.UNAVAILABLE
     except ServiceError as error:
-        err.print(f"[red]✗[/] {error}", highlight=False, soft_wrap=True)
+        err.print(f"[red]✗[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return Exit.FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -140,7 +140,10 @@ def _parser() -> argparse.ArgumentParser:
         help="rows that are missing at the dashboard are gone for good: users, goals or timer_sessions",
     )  # fmt: skip
     command("migrate", _migrate)
-    command("check-config", _check_config)
+    check = command("check-config", _check_config)
+    check.add_argument(
+        "--offline", action="store_true", help="connect to nothing, which is what it does anyway"
+    )
     return parser
 
 
@@ -397,15 +400,15 @@ async def _migrate(settings: Settings, options: argparse.Namespace) -> Exit:
 
 
 async def _check_config(settings: Settings, options: argparse.Namespace) -> Exit:
-    app.timings_of(all_jobs(), settings)
-    warnings = app.composer_of(settings).warnings
+    """What is wrong was told when the settings were read."""
+    warnings = [*app.composer_of(settings).warnings, *unread()]
     await app.tracing_for(settings, "check-config").close()
     rows = [{"setting": name.upper(), "value": str(value)} for name, value in settings.described().items()]
     _print(rows, options, title="Configuration")
     if (signer := app.signer_of(settings)) and not options.json:
         out.print(f"\nDNS record for DKIM: {signer.txt_name} TXT {signer.txt_record}", soft_wrap=True)
     for warning in warnings:
-        err.print(f"[yellow]![/] {warning}", highlight=False)
+        err.print(f"[yellow]![/] {escape(warning)}", highlight=False, soft_wrap=True)
     return Exit.DONE
 
 
@@ -473,7 +476,7 @@ async def _tell_demo(
     states = await service.outbox.counts()
     people = await service.pool.fetchval("SELECT count(*) FROM service.users")
     zones = len({zone for zone, _ in await service.ledger.places()})
-    base = f"http://{settings.host}:{settings.port}"
+    base = settings.own_base
     if options.json:
         out.print_json(
             data={

@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parseaddr
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from service.domain.address import valid_address
 from service.domain.dashboard import Kind
 from service.domain.plain import clean, shorten
+from service.domain.url import link_problem, needs_https
 from service.errors import ConfigurationError
 from service.mail.dkim import DkimSigner
 from service.mail.render import Links, Notice, Rendered, Renderer
 from service.mail.words import words_for
 
-_THIS_MACHINE = {"127.0.0.1", "localhost", "::1", "0.0.0.0"}  # noqa: S104 — compared with, not bound to
 _FREEMAIL = {
     "gmail.com",
     "googlemail.com",
@@ -292,11 +292,19 @@ def _require_usable(public_url: str, sender: str, answer: str) -> None:
         problems.append(f"MAIL_FROM: {sender!r} is not an address that mail can come from")
     if not valid_address(answer):
         problems.append(f"MAIL_REPLY_TO: {answer!r} is not an address that can be answered to")
-    parts = urlsplit(public_url)
-    if parts.scheme != "https" and parts.hostname not in _THIS_MACHINE:
-        problems.append("PUBLIC_URL: one-click unsubscribe needs https, except on this machine")
+    if problem := _link_problem(public_url):
+        problems.append(f"PUBLIC_URL: {problem}")
     if problems:
         raise ConfigurationError(problems)
+
+
+def _link_problem(public_url: str) -> str | None:
+    try:
+        unprotected = needs_https(public_url)
+        problem = link_problem(public_url)
+    except ValueError as error:
+        return str(error)
+    return problem or ("one-click unsubscribe needs https, except on this machine" if unprotected else None)
 
 
 def _unaligned(signer: DkimSigner | None, sender: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import re
 import select
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, cast
 
@@ -37,7 +37,7 @@ class SmtpConfig:
     port: int
     security: Literal["none", "starttls", "tls"] = "starttls"
     user: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     connections: int = 10
     per_connection: int = 100
     idle: float = 60.0

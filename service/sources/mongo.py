@@ -1,12 +1,14 @@
 """A dashboard in MongoDB. The only module that knows motor and bson."""
 
 import asyncio
+import warnings
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import bson
+import structlog
 from bson import json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError, InvalidId
@@ -15,11 +17,15 @@ from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import DeleteOne, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.uri_parser import parse_uri
 
 from service.domain.note import Note, digest, record
+from service.domain.url import in_words, parameters
 from service.errors import CleanupRefused, ConfigurationError, InboxClosed, SourceUnavailable
 from service.sources.page import INBOX, INSTEAD, Keys, Original, Page
 from service.sources.profiles import Document, Table, identity, instant
+
+log = structlog.get_logger()
 
 # Years beyond 9999 and broken text must arrive as something that can be counted, not as an exception.
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
@@ -38,6 +44,8 @@ _DUPLICATE = 11000
 _UNAUTHORISED = 13
 _BY_ID = [("_id", 1)]
 _KEPT = WriteConcern("majority", wtimeout=10_000)  # what is acknowledged survives a change of the primary
+_REFUSALS = (PyMongoError, ValueError, TypeError, OSError)
+"""What the driver raises about a URL, and about the files that it names."""
 _FORBIDDEN = {13, 166, 8000}  # Unauthorized, CommandNotSupportedOnView, the refusal of a hosted MongoDB
 
 
@@ -60,6 +68,31 @@ def _permitted() -> Iterator[None]:
         raise CleanupRefused("the dashboard's MongoDB does not let us write; grant readWrite") from None
 
 
+def check_url(url: str) -> None:
+    """Raises ConfigurationError for a MongoDB URL that the driver refuses. Nothing is asked, not even DNS."""
+    if not url.startswith("mongodb://"):
+        return
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            parse_uri(url, warn=True)  # what it only warns of does not stop the start
+        except _REFUSALS as error:
+            raise _refusal(error, url) from None
+
+
+def _refusal(error: Exception, url: str) -> ConfigurationError:
+    return ConfigurationError([f"DASHBOARD_URL: the MongoDB driver refuses it: {in_words(error, url)}"])
+
+
+@contextmanager
+def _quiet(url: str) -> Iterator[None]:
+    """The driver's own warnings quote values of the URL; the log names their parameters instead."""
+    with warnings.catch_warnings(record=True, action="always") as found:
+        yield
+    words = " ".join(str(warning.message).lower() for warning in found)
+    if names := [name for name, _ in parameters(url) if name.lower() in words]:
+        log.warning("the driver cannot use some parameters of DASHBOARD_URL", parameters=names)
+
+
 class MongoSource:
     """Reads one MongoDB database; writes only where ``notify``, ``remove`` and ``insert`` are called.
 
@@ -79,14 +112,15 @@ class MongoSource:
         if self._client is None:  # here, because motor binds itself to the running loop
             milliseconds = int(self._timeout * 1000)
             try:
-                self._client = AsyncIOMotorClient(
-                    self._url,
-                    serverSelectionTimeoutMS=milliseconds,
-                    connectTimeoutMS=milliseconds,
-                    appname="dashboard-jobs",
-                )
-            except (PyMongoError, ValueError) as error:
-                raise ConfigurationError([f"DASHBOARD_URL: {error}"]) from None
+                with _quiet(self._url):
+                    self._client = AsyncIOMotorClient(
+                        self._url,
+                        serverSelectionTimeoutMS=milliseconds,
+                        connectTimeoutMS=milliseconds,
+                        appname="dashboard-jobs",
+                    )
+            except _REFUSALS as error:
+                raise _refusal(error, self._url) from None
         if self._name:
             return self._client.get_database(self._name, codec_options=_CODEC)
         return self._client.get_default_database(default="dashboard").with_options(codec_options=_CODEC)

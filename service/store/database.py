@@ -15,6 +15,7 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolAcquireContext
 
+from service.domain.url import in_words
 from service.errors import ConfigurationError
 from service.store import schema, zones
 
@@ -195,6 +196,7 @@ async def open_pool(
     """Open the shared pool. jsonb columns arrive and leave as Python values; times are aware UTC.
 
     A statement that takes too long raises QueryCanceledError, or TimeoutError where the server keeps silent.
+    Raises ConfigurationError for a DSN that the driver does not understand.
     """
 
     async def begin(connection: asyncpg.Connection) -> None:
@@ -203,20 +205,23 @@ async def open_pool(
         session.watch_the_line()
         await _prepare(connection)
 
-    return await Pool(
-        dsn,
-        min_size=min_size,
-        max_size=max_size,
-        max_queries=50_000,
-        max_inactive_connection_lifetime=300.0,
-        init=begin,
-        loop=None,
-        connection_class=Session,
-        record_class=asyncpg.Record,
-        timeout=_CONNECT,
-        command_timeout=timeouts.answer,
-        server_settings=timeouts.server_settings(),
-    )
+    try:
+        return await Pool(
+            dsn,
+            min_size=min_size,
+            max_size=max_size,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300.0,
+            init=begin,
+            loop=None,
+            connection_class=Session,
+            record_class=asyncpg.Record,
+            timeout=_CONNECT,
+            command_timeout=timeouts.answer,
+            server_settings=timeouts.server_settings(),
+        )
+    except (asyncpg.ClientConfigurationError, ValueError) as error:
+        raise ConfigurationError([f"DATABASE_URL: the driver refuses it: {in_words(error, dsn)}"]) from None
 
 
 @asynccontextmanager

@@ -260,8 +260,9 @@ def test_a_job_name_cannot_end_its_header() -> None:
 def test_unsubscribing_needs_https_except_on_this_machine() -> None:
     Composer("http://f.example", "http://127.0.0.1:8080", "D <d@f.example>")
 
-    with pytest.raises(ConfigurationError, match="PUBLIC_URL"):
-        Composer("http://f.example", "http://jobs.example", "D <d@f.example>")
+    for public_url in ("http://jobs.example", "http://0.0.0.0:8080", "https://[::]", "jobs.example"):
+        with pytest.raises(ConfigurationError, match="PUBLIC_URL"):
+            Composer("http://f.example", public_url, "D <d@f.example>")
 
 
 def test_a_sender_that_cannot_be_answered_is_refused() -> None:

@@ -56,6 +56,8 @@ def _environment(dsn: str, dashboard: str, server: RecordingServer) -> dict[str,
     return {
         "DATABASE_URL": dsn,
         "DASHBOARD_URL": dashboard,
+        "FRONTEND_URL": "http://localhost:3000",
+        "PUBLIC_URL": "http://localhost:8080",
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(server.port),
         "SMTP_CONNECTIONS": "4",
