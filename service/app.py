@@ -60,6 +60,7 @@ from service.store import embedded, zones
 from service.store.archive import Archive
 from service.store.bounces import Bounces
 from service.store.database import migrate, open_pool
+from service.store.faults import FAILURES
 from service.store.ledger import JobDef, Ledger
 from service.store.outbox import Claimed, Outbox
 from service.store.person import People
@@ -598,7 +599,7 @@ async def _ping(ask: Callable[[], Awaitable[Any]]) -> float | None:
     try:
         async with asyncio.timeout(5):
             await ask()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SourceUnavailable):
+    except (*FAILURES, SourceUnavailable):
         return None
     return round(1000 * (loop.time() - started), 3)
 
@@ -638,7 +639,7 @@ def _check(problem: str | None, **more: Any) -> dict[str, Any]:
 async def _paused(outbox: Outbox) -> dict[str, datetime]:
     try:
         return await outbox.paused()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except FAILURES:
         return {}  # health has a line of its own for our database
 
 

@@ -23,6 +23,7 @@ from service.errors import BadRequest, UnknownJobType
 from service.jobs import find
 from service.jobs.job import Job, JobType, TimeMode
 from service.store import queries, rollups
+from service.store.faults import FAILURES
 from service.store.ledger import Ledger, Run
 
 _SQL = queries.load(__file__)
@@ -333,7 +334,7 @@ class JobManager:
             now = await self._pool.fetchval(_SQL["now"])
             checks = {str(kind): self._type_check(kind, now) for kind in JobType}
             checks["database"] = self._database_check()
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except FAILURES as error:
             checks = {str(kind): self._broken(kind, error) for kind in JobType}
             checks["database"] = {"status": "error", "details": {"error": type(error).__name__}}
         checks |= await self._checks()

@@ -1,6 +1,5 @@
 """Who may do what, one shape for every error, and the headers that every answer carries."""
 
-import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -25,6 +24,7 @@ from service.errors import (
     UnknownJobType,
     UnknownUser,
 )
+from service.store.faults import passing
 
 log = structlog.get_logger()
 
@@ -44,15 +44,6 @@ _STATUS: dict[type[Exception], int] = {
     ReleaseTooOld: 503,
     SchemaUnknown: 503,
 }
-_DATABASE = (
-    OSError,
-    asyncio.TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.exceptions.OperatorInterventionError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.ReadOnlySQLTransactionError,
-)
 _NO_TEXT = (
     asyncpg.exceptions.CharacterNotInRepertoireError,
     asyncpg.exceptions.UntranslatableCharacterError,
@@ -137,7 +128,7 @@ def _of_the_database(request: web.Request, problem: Exception) -> tuple[int, str
     if isinstance(problem, _NO_TEXT):
         # Nobody's id holds one; anywhere else it is a mistake.
         return (404, "Not Found") if "\0" in request.path else (400, "A text must not hold a NUL character")
-    if isinstance(problem, _DATABASE):
+    if passing(problem):
         log.warning("admin_unavailable", path=route_of(request), error=type(problem).__name__)
         return 503, "The database cannot be reached now; try again soon"
     return None

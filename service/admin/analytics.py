@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from datetime import date, datetime
 from typing import Any
 
-import asyncpg
 import structlog
 from aiohttp import web
 
@@ -15,6 +14,7 @@ from service.domain.statistic import Statistic
 from service.errors import BadRequest, ServiceError
 from service.store import export, figures
 from service.store.export import Export, Format
+from service.store.faults import FAILURES
 from service.store.figures import Span
 
 log = structlog.get_logger()
@@ -219,7 +219,7 @@ async def _send(
         await response.write_eof()
     except ConnectionError:
         log.info("export_left")
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ServiceError, ValueError):
+    except (*FAILURES, ServiceError, ValueError):
         log.exception("export_broken_off")
         if request.transport:
             request.transport.abort()

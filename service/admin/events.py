@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import asyncpg
 import structlog
 from aiohttp import web
 
 from service.admin import body
 from service.admin.access import Refused, harden
 from service.domain.run import RunState
+from service.store.faults import FAILURES
 
 log = structlog.get_logger()
 
@@ -25,7 +25,6 @@ _BEAT = 0.7
 _QUIET = 15.0
 """Seconds after which a comment tells a client that the connection lives."""
 _OVER = frozenset(RunState) - {RunState.PENDING, RunState.RUNNING}
-_PASSING = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 Look = Callable[[int], Awaitable[dict[str, Any] | None]]
 Tell = Callable[[Mapping[str, Any]], Awaitable[str]]
@@ -106,7 +105,7 @@ class Feed:
             await asyncio.sleep(self._beat)
             try:
                 found = await self._look(run_id)
-            except _PASSING as error:
+            except FAILURES as error:
                 log.warning("run cannot be looked at", run=run_id, error=type(error).__name__)
                 continue
             topic.tell(found or {**topic.latest, "state": str(RunState.CANCELLED)})
@@ -156,7 +155,7 @@ async def _stream(response: web.StreamResponse, feed: Feed, topic: Topic, tell: 
                     break
                 continue
             await _until(changed, feed.quiet, response)
-    except _PASSING as error:
+    except FAILURES as error:
         # The client has left, or comes again by itself.
         log.debug("events_left", error=type(error).__name__)
 

@@ -21,12 +21,12 @@ from service.admin.deps import DEPS, AdminDeps
 from service.admin.patience import Patience
 from service.domain.anomaly import Severity
 from service.store import queries
+from service.store.faults import FAILURES
 
 _SQL = queries.load(__file__)
 _DEADLINE = 5.0
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE"})
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
-_BROKEN = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 routes = web.RouteTableDef()
 
@@ -86,7 +86,7 @@ async def metrics(request: web.Request) -> web.Response:
     deps = request.app[DEPS]
     try:
         ledger = await request.app[LEDGER].ask()
-    except _BROKEN:
+    except FAILURES:
         ledger = CollectorRegistry()
         _gauge(ledger, *_UP).set(0)
     text = b"".join(map(generate_latest, (deps.registry, _process(deps), ledger)))

@@ -22,6 +22,7 @@ from service.admin.access import Refused, error, failure
 from service.admin.audit import acting
 from service.admin.deps import DEPS
 from service.store import queries
+from service.store.faults import undone
 
 _SQL = queries.load(__file__)
 _LONGEST = 200
@@ -136,7 +137,7 @@ async def in_steps(
         connection = cast("asyncpg.Connection", lent)
         if not await connection.fetchval(_SQL["lock"], key.text):
             raise Refused(409, _STILL)
-        try:
+        async with undone(lambda: connection.execute(_SQL["unlock"], key.text)):
             known = await _taken(connection, key)
             if known and known["status"] is not None:
                 return _again(known)
@@ -145,8 +146,6 @@ async def in_steps(
             answer = await _attempted(request, connection, key, act)
             await _keep(connection, key, answer)
             return _response(answer)
-        finally:
-            await connection.execute(_SQL["unlock"], key.text)
 
 
 async def _attempted(
@@ -157,8 +156,8 @@ async def _attempted(
     except Exception as problem:
         answer = _failed(request, problem)
         if answer[0] < 500 or answer[0] == 503:
-            await connection.execute(_SQL["drop"], key.text)
-            raise
+            async with undone(lambda: connection.execute(_SQL["drop"], key.text)):
+                raise
         return answer
 
 

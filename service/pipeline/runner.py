@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
+from functools import partial
+from itertools import count
 from typing import Any, Literal, cast
 
 import asyncpg
@@ -44,6 +46,7 @@ from service.jobs.job import AT_ONCE, Facts, Job, Page, Parts
 from service.mail.render import Notice
 from service.store import planning
 from service.store.database import long_statements
+from service.store.faults import brief, first, passing, undone
 from service.store.ledger import Ledger, Run
 from service.store.planning import Planned, Refusal, Stamp
 from service.tracing import UNTRACED, Span, Tracer, Value
@@ -54,10 +57,13 @@ _TOO_MANY_ERRORS = 0.2
 _DASHBOARD_PAUSE = timedelta(seconds=30)
 _BUSY_PAUSE = timedelta(seconds=2)
 _DEPENDENCY_PAUSE = timedelta(minutes=1)
+_RETRY_PAUSE = timedelta(minutes=1)
+"""For each attempt since the run last advanced."""
+_WRITE_PAUSE = 1.0
+"""Seconds between two tries to write how a run ended."""
 _SAMPLE = 5
 _REFUSED = (CleanupRefused, ArchiveDamaged)
 """What somebody must look at; its sentence is all that there is to say."""
-_PASSING = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,12 +356,10 @@ class Runner:
             whole = lent.transaction()
             await whole.start()
             try:
-                async with long_statements(lent):
+                async with undone(whole.rollback), long_statements(lent):
                     await job.work(desk)
             except (NotYet, *_REFUSED) as error:
                 return RunResult(None, str(RunState.FAILED), dict(desk.counts), error=str(error))
-            finally:
-                await whole.rollback()
         return RunResult(None, str(RunState.SUCCEEDED), dict(desk.counts))
 
     async def decide_for(self, job_id: str, user_id: str, as_of: datetime) -> tuple[User, Decision] | None:
@@ -439,27 +443,76 @@ class Runner:
                 await asyncio.wait(
                     cast("list[asyncio.Future[Any]]", [work, beat]), return_when=asyncio.FIRST_COMPLETED
                 )
-                if not work.done():
-                    return await self._stopped(run, beat.result())
-                applied = work.result()
+            end = _end_of(work, beat)
         except asyncio.CancelledError:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-            await asyncio.shield(self._ledger.release(run))
+            await asyncio.shield(self._hand_over(run))
             raise
-        except (SourceUnavailable, NotYet, JobOff, *_PASSING) as error:
+        except LeaseLost:
+            raise
+        except Exception as error:  # noqa: BLE001 — recorded once, here, with its traceback; other runs go on
+            work.cancel()
+            await self._write_end(run, partial(self._failed, run, error), error)
+        else:
+            await self._write_end(run, partial(self._ended, run, end))
+
+    async def _write_end(
+        self, run: Run, write: Callable[[], Awaitable[None]], error: Exception | None = None
+    ) -> None:
+        """Write how a run ended, again and again while the database fails, as long as the lease may be ours.
+
+        ``error``: what ended it, for the log where that cannot be written; then a peer takes the run over
+        when its lease is over. Raises LeaseLost.
+        """
+        lease = self._ledger.lease.total_seconds()
+        until = self._clock.monotonic() + lease
+        told = {"job": run.job, "run": run.id, "ended_by": brief(error) if error else None}
+        for tries in count(1):
+            try:
+                async with asyncio.timeout(lease / 3):
+                    return await write()
+            except LeaseLost:
+                if tries == 1:
+                    raise
+                return None  # it is written: only the answer was lost; or a peer has the run
+            except Exception as failed:
+                if not passing(failed):
+                    log.error("the end of a run cannot be written", **told, error=brief(failed))  # noqa: TRY400
+                    raise
+                if self._clock.monotonic() > until:
+                    log.error("the end of a run cannot be written", **told, error=brief(failed))  # noqa: TRY400
+                    return None
+                if tries == 1:
+                    log.warning("the end of a run cannot be written yet", **told, error=brief(failed))
+            await asyncio.sleep(min(_WRITE_PAUSE, lease / 10))
+        return None
+
+    async def _hand_over(self, run: Run) -> None:
+        """Let a peer go on, as this process stops; where that cannot be written, when the lease is over."""
+        try:
+            async with asyncio.timeout(self._ledger.lease.total_seconds() / 3):
+                await self._ledger.release(run)
+        except Exception as error:  # noqa: BLE001 — the process stops: nothing may keep it
+            log.warning("run not handed over", job=run.job, run=run.id, error=brief(error))
+
+    async def _ended(self, run: Run, end: "Applied | _Stop") -> None:
+        if isinstance(end, Applied):
+            await self._succeed(run, end.errors)
+        else:
+            await self._stopped(run, end)
+
+    async def _failed(self, run: Run, error: Exception) -> None:
+        """What passes is waited for; the rest is the end of the run."""
+        if isinstance(error, (SourceUnavailable, NotYet, JobOff)) or passing(error):
             return await self._put_back(run, error)
-        except SchemaUnknown as error:
+        if isinstance(error, SchemaUnknown):
             return await self._ledger.finish(
                 run, RunState.FAILED, reason=str(Reason.SCHEMA_UNKNOWN), error=str(error)
             )
-        except _REFUSED as error:
+        if isinstance(error, _REFUSED):
             return await self._ledger.finish(run, RunState.FAILED, reason="refused", error=str(error))
-        except LeaseLost:
-            raise
-        except Exception:  # noqa: BLE001 — recorded once, here, with its traceback; other runs go on
-            return await self._ledger.finish(run, RunState.FAILED, error=traceback.format_exc())
-        return await self._succeed(run, applied.errors)
+        return await self._ledger.finish(run, RunState.FAILED, error=_traceback(error))
 
     async def _put_back(self, run: Run, error: Exception) -> None:
         """What passes is waited for; only trouble of our own uses up an attempt."""
@@ -474,8 +527,7 @@ class Runner:
         elif isinstance(error, NotYet):
             await self._ledger.wait_for(run, _DEPENDENCY_PAUSE, str(error))
         else:
-            trouble = "".join(traceback.format_exception(error))
-            await self._ledger.retry_later(run, timedelta(minutes=run.attempt), trouble)
+            await self._ledger.retry_later(run, _RETRY_PAUSE, _traceback(first(error)))
 
     async def _hold(self, run: Run, error: DashboardIncomplete) -> None:
         """A slot waits within its lateness; whoever asked for a run is told at once."""
@@ -512,7 +564,9 @@ class Runner:
             except LeaseLost:
                 work.cancel()
                 return _Stop.LEASE
-            except _PASSING:
+            except Exception as error:
+                if not passing(error):
+                    raise
                 asked = None
             if asked:
                 work.cancel()
@@ -615,8 +669,10 @@ class Runner:
     async def _tell(self, run: Run, seconds: float, span: Span) -> None:
         try:
             ended = await self._ledger.get(run.id)
-        except _PASSING:
+        except Exception as error:
             span.end("lost")
+            if not passing(error):
+                raise
             return
         if ended:
             span.note({"jobs.run.state": str(ended.state), "jobs.run.users": ended.done})
@@ -647,6 +703,17 @@ def _check(
             raise BadRequest("asOf lies in the future: only a dry run can look there; add dryRun")
     if force and user_id is None:
         raise BadRequest("force needs userId: it is for one person")
+
+
+def _end_of(work: "asyncio.Future[Applied]", beat: "asyncio.Future[_Stop]") -> "Applied | _Stop":
+    """What the work came to, or why it was stopped; a stop cancels the work. Raises what the work raised."""
+    if beat.done() and not (work.done() and not work.cancelled() and work.exception() is None):
+        return beat.result()
+    return work.result()
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
 
 
 def _traced(run: Run) -> dict[str, Value]:

@@ -22,6 +22,7 @@ from service.domain.dashboard import TimerSession
 from service.errors import ArchiveDamaged, BadRequest
 from service.store import parquet, queries
 from service.store.database import long_statements
+from service.store.faults import undone
 
 _SQL = queries.load(__file__)
 SESSIONS = "timer_sessions"
@@ -110,10 +111,8 @@ class Archive:
             elif not await connection.fetchval(_SQL["try_lock"]):
                 yield False
                 return
-            try:
+            async with undone(lambda: connection.execute(_SQL["unlock"])):
                 yield True
-            finally:
-                await connection.execute(_SQL["unlock"])
 
     # ── What may go ─────────────────────────────────────────────────────────────────────────────────────────
 

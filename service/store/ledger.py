@@ -197,7 +197,10 @@ class Ledger:
     async def advance(
         self, connection: asyncpg.Connection, run: Run, cursor: str, done: int, counts: Mapping[str, int]
     ) -> None:
-        """Record progress inside a ``step``: ``done`` more users, ``counts`` added up by name."""
+        """Record progress inside a ``step``: ``done`` more users, ``counts`` added up by name.
+
+        A cursor that moves gives the run all its attempts again.
+        """
         await connection.execute(_SQL["advance"], run.id, cursor, done, dict(counts))
 
     async def finish(
@@ -212,9 +215,12 @@ class Ledger:
         """End a run. Raises LeaseLost when it is not ours any more."""
         await self._fenced("finish", run, str(state), reason, error, None if counts is None else dict(counts))
 
-    async def retry_later(self, run: Run, delay: timedelta, error: str) -> None:
-        """Put a run back after a passing failure; ``dead`` when its attempts are used up."""
-        await self._fenced("retry_later", run, delay, error)
+    async def retry_later(self, run: Run, pause: timedelta, error: str) -> None:
+        """Put a run back after a passing failure; ``dead`` when its attempts are used up.
+
+        It waits for ``pause`` as many times as it was attempted since its cursor last moved.
+        """
+        await self._fenced("retry_later", run, pause, error)
 
     async def wait_for_dashboard(self, run: Run, delay: timedelta, error: str) -> None:
         """Put a run back while the dashboard is down: no attempt is used up, the lateness limit decides."""

@@ -80,8 +80,9 @@ RETURNING cancel_requested_at
 SELECT 1 FROM service.job_run WHERE id = $1 AND epoch = $2 AND state = 'running' FOR UPDATE
 
 -- name: advance
--- Progress, in the same transaction as the effects it stands for; counts are added up by name.
-UPDATE service.job_run SET cursor = $2, done = done + $3, counts = (
+-- Progress, in the same transaction as the effects it stands for; counts are added up by name. Where the cursor moves on,
+-- the attempts are counted anew: they are for a run that gets no further.
+UPDATE service.job_run SET cursor = $2, done = done + $3, attempt = CASE WHEN cursor = $2 THEN attempt ELSE 1 END, counts = (
     SELECT coalesce(jsonb_object_agg(name, n), '{}') FROM (
         SELECT name, sum(value::bigint) AS n
         FROM (SELECT * FROM jsonb_each_text(counts) UNION ALL SELECT * FROM jsonb_each_text($4)) AS both_of(name, value)
@@ -96,12 +97,12 @@ WHERE id = $1 AND epoch = $2 AND state = 'running'
 RETURNING id
 
 -- name: retry_later
--- Back to pending after a passing failure; dead when the attempts are used up.
+-- Back to pending after a passing failure; dead when the attempts are used up. $3: the pause for each attempt so far.
 UPDATE service.job_run AS run SET
     state = CASE WHEN run.attempt >= def.max_attempts THEN 'dead' ELSE 'pending' END,
     reason = CASE WHEN run.attempt >= def.max_attempts THEN 'attempts exhausted' ELSE 'waiting to retry' END,
     finished_at = CASE WHEN run.attempt >= def.max_attempts THEN service.now() END,
-    not_before = service.now() + $3, error = $4, lease_until = NULL, owner = NULL
+    not_before = service.now() + $3::interval * run.attempt, error = $4, lease_until = NULL, owner = NULL
 FROM service.job_def AS def
 WHERE run.id = $1 AND run.epoch = $2 AND run.state = 'running' AND def.job = run.job
 RETURNING run.id

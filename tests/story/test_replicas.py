@@ -89,7 +89,7 @@ async def test_each_occurrence_takes_effect_once(
     assert {run["state"] for run in runs} == {"succeeded"}
     pages = [str(page + 1) for page in range(PAGES)]
     assert await _effects(pool) == Counter({(run["id"], page): 1 for run in runs for page in pages})
-    assert await pool.fetchval("SELECT max(attempt) FROM service.job_run WHERE job = $1", JOB.id) > 1
+    assert await pool.fetchval("SELECT max(epoch) FROM service.job_run WHERE job = $1", JOB.id) > 1
 
 
 async def test_without_the_fence_a_zombie_writes_twice(dsn: str, pool: asyncpg.Pool) -> None:
