@@ -5,7 +5,7 @@ be added, none is renamed. The manager owns nothing but the last snapshot: what 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
@@ -16,9 +16,10 @@ import structlog
 from aiohttp import web
 
 from service.clock import Clock, SystemClock
-from service.domain.run import Trigger
+from service.domain.run import Trigger, last_line
 from service.domain.schedule import Schedule
 from service.domain.statistic import CALENDARS, DERIVED, Statistic
+from service.domain.unsettled import FAILED, Unsettled, not_retried, not_waived, unsettled_of
 from service.errors import BadRequest, UnknownJobType
 from service.jobs import find
 from service.jobs.job import Job, JobType, TimeMode
@@ -39,6 +40,11 @@ _LOOKS_BACK = tuple(timedelta(days=days) for days in (4, 20, 70))
 _NOTHING = timedelta(0)
 _ZONES = (timedelta(hours=12), timedelta(hours=14))
 """A wall-clock time comes up to 12 hours later than in UTC, and up to 14 earlier."""
+
+_ASKED = frozenset({"manual", None})
+"""Triggers of runs that somebody asked for and was answered; a later run is as good."""
+_MOST_NAMED = 3
+"""Failed slots of one job that health names."""
 
 log = structlog.get_logger()
 
@@ -332,7 +338,8 @@ class JobManager:
         try:
             await self.refresh()
             now = await self._pool.fetchval(_SQL["now"])
-            checks = {str(kind): self._type_check(kind, now) for kind in JobType}
+            unsettled = await self._unsettled(now)
+            checks = {str(kind): self._type_check(kind, now, unsettled) for kind in JobType}
             checks["database"] = self._database_check()
         except FAILURES as error:
             checks = {str(kind): self._broken(kind, error) for kind in JobType}
@@ -410,6 +417,33 @@ class JobManager:
         """Ask a run to stop: a pending one at once, a running one at its next page. False: it has ended."""
         return await self._ledger.cancel(run_id, connection)
 
+    async def retry(self, run_id: int, connection: asyncpg.Connection | None = None) -> str | None:
+        """Put a run that failed back to where it stopped; a statistic also after its time.
+
+        Returns why that cannot be done, None: it is done.
+        """
+        job = self._jobs.get((await self._row(run_id, connection))["job"])
+        if job is None:
+            return "Nobody runs the job of this run any more; waive it"
+        allowed = None if job.type is JobType.REMINDER else job.timeout
+        if await self._ledger.retry(run_id, allowed, connection):
+            return None
+        return not_retried(await self._row(run_id, connection))
+
+    async def waive(
+        self, run_id: int, who: str, reason: str, connection: asyncpg.Connection | None = None
+    ) -> str | None:
+        """Leave a run that failed as it is: it is red no more. Returns why not, None: it is done."""
+        if await self._ledger.waive(run_id, who, reason, connection):
+            return None
+        return not_waived(await self._row(run_id, connection))
+
+    async def _row(self, run_id: int, connection: asyncpg.Connection | None) -> dict[str, Any]:
+        row = await (connection or self._pool).fetchrow(_SQL["run"], run_id)
+        if row is None:
+            raise BadRequest(f"There is no run {run_id}")
+        return dict(row)
+
     async def replicas(self) -> list[dict[str, Any]]:
         """The processes that were alive in the last five minutes: name, version, started, seen, vitals."""
         return [dict(row) for row in await self._ledger.replicas()]
@@ -462,14 +496,27 @@ class JobManager:
                 total[state] = total.get(state, 0) + n
         return total
 
-    def _type_check(self, kind: JobType, now: datetime) -> Check:
+    async def _unsettled(self, now: datetime) -> dict[str, list[Unsettled]]:
+        """Slots that failed, by job id, the oldest first."""
+        found: dict[str, list[Unsettled]] = {}
+        for row in await self._pool.fetch(_SQL["unsettled"], list(self._jobs), _MOST_NAMED):
+            stale = self._jobs[row["job"]].type is JobType.REMINDER
+            found.setdefault(row["job"], []).append(unsettled_of(dict(row), now, stale=stale))
+        return found
+
+    def _type_check(self, kind: JobType, now: datetime, unsettled: Mapping[str, list[Unsettled]]) -> Check:
         jobs = self._named(kind)
-        problems = {job.name: found for job in jobs if (found := self._problems(job, now))}
+        failed = {job.name: unsettled[job.id] for job in jobs if job.id in unsettled}
+        problems = {job.name: found for job in jobs if (found := self._problems(job, now, unsettled))}
         if not self._initialized or not jobs:
             status = "stopped"
         else:
             status = "unhealthy" if problems else "running"
-        details = {"problems": problems, "jobs": [job.name for job in jobs]}
+        details = {
+            "problems": problems,
+            "jobs": [job.name for job in jobs],
+            "unsettled": {name: [one.to_json() for one in slots] for name, slots in failed.items()},
+        }
         return {"status": status, "activeJobs": len(jobs), "details": details}
 
     def _database_check(self) -> Check:
@@ -482,12 +529,13 @@ class JobManager:
         details = {"error": type(error).__name__}
         return {"status": "error", "activeJobs": len(self._named(kind)), "details": details}
 
-    def _problems(self, job: Job, now: datetime) -> list[str]:
+    def _problems(self, job: Job, now: datetime, unsettled: Mapping[str, Sequence[Unsettled]]) -> list[str]:
         row = self._rows.get(job.id)
         if row is None:
             return ["not registered in the ledger"]
         schedule = self._schedules.get(job.id)
-        return problems_of(row, now, last_slots(schedule, row["mode"], now) if schedule else [])
+        slots = last_slots(schedule, row["mode"], now) if schedule else []
+        return problems_of(row, now, slots, unsettled.get(job.id, ()))
 
 
 def last_slots(schedule: Schedule, mode: str, now: datetime) -> list[datetime]:
@@ -504,13 +552,19 @@ def last_slots(schedule: Schedule, mode: str, now: datetime) -> list[datetime]:
     return found
 
 
-def problems_of(row: Mapping[str, Any] | asyncpg.Record, now: datetime, slots: list[datetime]) -> list[str]:
+def problems_of(
+    row: Mapping[str, Any] | asyncpg.Record,
+    now: datetime,
+    slots: list[datetime],
+    unsettled: Sequence[Unsettled] = (),
+) -> list[str]:
     """What is wrong with a job, in sentences; pure. ``row``: of the query ``overview``.
 
-    ``slots``: see ``last_slots``. A success older than both is stale; a pause excuses that.
+    ``slots``: see ``last_slots``. A success older than both is stale; a pause excuses that. ``unsettled``:
+    slots that failed; a run that somebody asked for and was told about counts until the next one.
     """
-    found = []
-    if row["last_state"] in {"failed", "dead"}:
+    found = [one.sentence for one in unsettled]
+    if row["last_state"] in FAILED and row.get("last_trigger") in _ASKED and not row.get("last_waived_at"):
         found.append(f"the last run {row['last_state']}")
     if now - row["materialized_through"] > _LAG:
         found.append("the schedule was not looked at for more than 5 minutes")
@@ -541,9 +595,12 @@ def run_json(row: Mapping[str, Any] | asyncpg.Record) -> dict[str, Any]:
         "done": row["done"],
         "total": row["total"],
         "counts": row["counts"],
-        "error": _first_line(row["error"]),
+        "error": last_line(row["error"]),
         "notBefore": _iso(row["not_before"]),
         "cancelRequestedAt": _iso(row["cancel_requested_at"]),
+        "waivedAt": _iso(row["waived_at"]),
+        "waivedBy": row["waived_by"],
+        "waivedReason": row["waived_reason"],
         "createdAt": _iso(row["created_at"]),
         "startedAt": _iso(row["started_at"]),
         "finishedAt": _iso(row["finished_at"]),
@@ -557,7 +614,7 @@ def _attempt(row: asyncpg.Record, *, traceback: bool) -> dict[str, Any]:
         "reason": row["reason"],
         "startedAt": _iso(row["started_at"]),
         "endedAt": _iso(row["ended_at"]),
-        "error": _first_line(row["error"]),
+        "error": last_line(row["error"]),
         "traceback": row["error"] if traceback else None,
     }
 
@@ -571,14 +628,8 @@ def _last_run(row: asyncpg.Record) -> dict[str, Any] | None:
         "trigger": row["last_trigger"],
         "nominalAt": _iso(row["last_nominal_at"]),
         "finishedAt": _iso(row["last_finished_at"]),
-        "error": _first_line(row["last_error"]),
+        "error": last_line(row["last_error"]),
     }
-
-
-def _first_line(error: str | None) -> str | None:
-    # A traceback may hold people's data; its last line says what happened.
-    lines = (error or "").strip().splitlines()
-    return lines[-1][:500] if lines else None
 
 
 def _period(statistic: Statistic, period: datetime) -> str:

@@ -3,7 +3,7 @@
 SELECT d.job, d.cron, d.mode, d.paused_at, d.paused_until, d.paused_by, d.paused_reason, d.materialized_through,
        d.paused_at IS NOT NULL AND (d.paused_until IS NULL OR d.paused_until > service.now()) AS paused,
        l.id AS last_id, l.state AS last_state, l.trigger AS last_trigger, l.nominal_at AS last_nominal_at,
-       l.finished_at AS last_finished_at, l.error AS last_error, s.finished_at AS last_success_at,
+       l.finished_at AS last_finished_at, l.error AS last_error, l.waived_at AS last_waived_at, s.finished_at AS last_success_at,
        c.states, c.oldest_pending, c.first_created
 FROM service.job_def d
 LEFT JOIN LATERAL (SELECT * FROM service.job_run r
@@ -20,6 +20,19 @@ CROSS JOIN LATERAL (SELECT coalesce(jsonb_object_agg(state, n), '{}') AS states,
                           FROM service.job_run r WHERE r.job = d.job GROUP BY state) by_state) c
 WHERE d.job = ANY($1::text[])
 ORDER BY d.job
+
+-- name: unsettled
+-- Slots that failed and were neither retried nor waived: the newest of each job. people: about how many had to be looked
+-- at; NULL: the job is not about people. others: with the newest, how many are left out here. $1: job ids, $2: how many each.
+SELECT r.id, r.job, r.state, r.nominal_at, r.deadline_at, r.done, CASE WHEN r.nth = 1 THEN greatest(0, r.n - $2) ELSE 0 END AS others,
+       CASE WHEN starts_with(r.job, 'reminder.') THEN (
+           SELECT count(*) FROM service.users AS u
+           WHERE r.zones IS NULL OR u.timezone = ANY (ARRAY(SELECT split_part(z, '@', 1) FROM unnest(r.zones) AS z))) END AS people
+FROM (SELECT *, row_number() OVER (PARTITION BY job ORDER BY nominal_at DESC) AS nth, count(*) OVER (PARTITION BY job) AS n
+      FROM service.job_run
+      WHERE state IN ('failed', 'dead') AND waived_at IS NULL AND trigger <> 'manual' AND job = ANY ($1::text[])) AS r
+WHERE r.nth <= $2
+ORDER BY r.job, r.nominal_at
 
 -- name: now
 -- The clock that decides what is due.

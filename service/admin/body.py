@@ -7,7 +7,15 @@ from typing import Annotated, TypeVar
 import asyncpg
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic.alias_generators import to_camel
 
 from service.admin.access import Refused
@@ -84,6 +92,14 @@ class PauseBody(Body):
 
     reason: str = Field(default="", max_length=500, strict=True)
     until: Moment | None = None
+
+
+class WaiveBody(Body):
+    """POST /api/admin/runs/{id}/waive."""
+
+    reason: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, strict=True)
+    ]
 
 
 class BackfillBody(Body):

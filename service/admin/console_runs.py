@@ -1,4 +1,4 @@
-"""/console/runs/{id}: how far a run has come, what it decided, and stopping it."""
+"""/console/runs/{id}: how far a run has come, what it decided, stopping it, and settling one that failed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,15 @@ from service.admin.console import fetch, page, rendered, see_other
 from service.admin.deps import DEPS, AdminDeps
 from service.admin.events import follow
 from service.admin.run_view import ACTIVE, progress
+from service.domain.unsettled import FAILED
 from service.domain.zones import used_groups
 from service.store import queries
 
 _SQL = queries.load(__file__)
 _WATCH = 5
 _PEOPLE = 50
+_REASON = 500
+_UNKNOWN = "There is no run of this number; runs are kept for 400 days at least"
 
 routes = web.RouteTableDef()
 
@@ -42,7 +45,7 @@ async def _told(request: web.Request) -> dict[str, Any]:
     deps, run_id = request.app[DEPS], body.path_id(request)
     rows = await fetch(request, _SQL["run"], run_id)
     if not rows:
-        raise Refused(404, "There is no run of this number; runs are kept for 400 days at least")
+        raise Refused(404, _UNKNOWN)
     row = rows[0]
     reason = request.query.get("reason", "")[:100]
     found = await deps.manager.run(run_id) or {"reasons": {}, "deliveries": {}}
@@ -59,7 +62,15 @@ async def _told(request: web.Request) -> dict[str, Any]:
         "attempts": await fetch(request, _SQL["attempts"], run_id),
         "reason": reason,
         "people": people,
+        "unsettled": row["state"] in FAILED and row["waived_at"] is None,
+        "too_late": _too_late(row),
     }
+
+
+def _too_late(row: Mapping[str, Any]) -> bool:
+    """Whether it would say by now what is not so any more."""
+    late = row["deadline_at"] is not None and row["deadline_at"] < row["now"]
+    return late and row["job"].startswith("reminder.")
 
 
 async def _expected(deps: AdminDeps, row: Mapping[str, Any]) -> int | None:
@@ -83,4 +94,37 @@ async def cancel(request: web.Request) -> web.Response:
         if not await request.app[DEPS].manager.cancel(run_id, connection):
             raise Refused(409, "The run has ended already; there is nothing to cancel")
         await audit.remark(request, "cancel-run", connection, run=run_id)
+    return see_other(f"/console/runs/{run_id}")
+
+
+async def _known(request: web.Request) -> int:
+    run_id = body.path_id(request)
+    if await request.app[DEPS].manager.progress(run_id) is None:
+        raise Refused(404, _UNKNOWN)
+    return run_id
+
+
+@routes.post("/console/runs/{id}/retry")
+async def retry(request: web.Request) -> web.Response:
+    """Let a run that failed go on where it stopped."""
+    run_id = await _known(request)
+    async with audit.acting(request) as connection:
+        if why_not := await request.app[DEPS].manager.retry(run_id, connection):
+            raise Refused(409, why_not)
+        await audit.remark(request, "retry-run", connection, run=run_id)
+    return see_other(f"/console/runs/{run_id}")
+
+
+@routes.post("/console/runs/{id}/waive")
+async def waive(request: web.Request) -> web.Response:
+    """Leave a run that failed as it is, and say why."""
+    run_id, form = await _known(request), await body.form(request)
+    who, reason = form.get("who", "").strip()[:100], form.get("reason", "").strip()[:_REASON]
+    if not who or not reason:
+        raise Refused(400, "Say who waives it and why: others will ask")
+    async with audit.acting(request) as connection:
+        if why_not := await request.app[DEPS].manager.waive(
+            run_id, audit.who(request, who), reason, connection
+        ):
+            raise Refused(409, why_not)
     return see_other(f"/console/runs/{run_id}")

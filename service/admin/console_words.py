@@ -6,6 +6,8 @@ from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+from service.domain.run import last_line
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _TONES = {
     "good": {"succeeded", "sent", "passed"},
@@ -109,6 +111,6 @@ def plural(n: int, one: str, many: str = "") -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     found.__name__: found
-    for found in (when, utc, iso, lasting, ago, number, megabytes, spaced, tone, segment, plural)
+    for found in (when, utc, iso, lasting, ago, number, megabytes, spaced, tone, segment, plural, last_line)
 }
 """For the templates."""

@@ -257,3 +257,35 @@ async def cancel(request: web.Request) -> web.Response:
         return 202, {"success": True}
 
     return await once(request, act)
+
+
+@routes.post("/api/admin/runs/{id}/retry")
+async def retry(request: web.Request) -> web.Response:
+    """Put a run that failed back to where it stopped."""
+    manager, run_id = _manager(request), body.path_id(request)
+    if await manager.progress(run_id) is None:
+        raise Refused(404, "Unknown run")
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        if why_not := await manager.retry(run_id, connection):
+            raise Refused(409, why_not)
+        await audit.remark(request, "retry-run", connection, run=run_id)
+        return 202, {"success": True}
+
+    return await once(request, act)
+
+
+@routes.post("/api/admin/runs/{id}/waive")
+async def waive(request: web.Request) -> web.Response:
+    """Leave a run that failed as it is."""
+    manager, run_id = _manager(request), body.path_id(request)
+    asked = await body.read(request, body.WaiveBody)
+    if await manager.progress(run_id) is None:
+        raise Refused(404, "Unknown run")
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        if why_not := await manager.waive(run_id, audit.who(request), asked.reason, connection):
+            raise Refused(409, why_not)
+        return 200, {"success": True}
+
+    return await once(request, act)

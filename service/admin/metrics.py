@@ -157,6 +157,11 @@ async def _ledger(pool: asyncpg.Pool) -> CollectorRegistry:
             per_job["lateness"].labels(row["job"]).set(row["lateness"])
         for state, n in row["states"].items():
             runs.labels(row["job"], state).set(n)
+    unsettled = _gauge(
+        registry, "jobs_unsettled_slots", "Failed slots that were neither retried nor waived", "job_name"
+    )
+    for row in found["unsettled"]:
+        unsettled.labels(row["job"]).set(row["n"])
     _open(registry, found["open"])
     return registry
 

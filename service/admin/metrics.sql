@@ -28,6 +28,12 @@ CROSS JOIN LATERAL (
           FROM service.job_run WHERE job = d.job AND nominal_at > (SELECT service.now() - interval '24 hours')
             AND nominal_at <= (SELECT service.now()) GROUP BY state) AS by_state) AS r
 
+-- name: unsettled
+-- Slots that failed and were neither retried nor waived.
+SELECT d.job, count(r.id) AS n FROM service.job_def AS d
+LEFT JOIN service.job_run AS r ON r.job = d.job AND r.state IN ('failed', 'dead') AND r.waived_at IS NULL AND r.trigger <> 'manual'
+GROUP BY d.job
+
 -- name: undecided
 -- Seconds since the instant up to which each job's slots are decided.
 SELECT job, extract(epoch FROM service.now() - materialized_through)::float8 AS age FROM service.job_def

@@ -68,14 +68,21 @@ def _of_health(checks: Mapping[str, Any]) -> Iterable[Trouble]:
         details = check.get("details") or {}
         if name in _JOB_TYPES and details.get("problems"):
             for job, sentences in details["problems"].items():
-                link = f"/console/jobs/{name}/{job}"
-                yield Trouble(
-                    f"{job}: {'; '.join(sentences)}.", "Its page shows the last runs and why.", link
-                )
+                failed = details.get("unsettled", {}).get(job, [])
+                yield from (_of_slot(job, slot) for slot in failed)
+                told = {slot["problem"] for slot in failed}
+                if rest := [one for one in sentences if one not in told]:
+                    link = f"/console/jobs/{name}/{job}"
+                    yield Trouble(f"{job}: {'; '.join(rest)}.", "Its page shows the last runs and why.", link)
         elif name in _JOB_TYPES and check["status"] == "stopped" and check.get("activeJobs"):
             yield Trouble(f"The {name} jobs are stopped in this process.", "Restart it.")
         elif check["status"] in _WRONG and name not in _JOB_TYPES:
             yield Trouble(f"{name.capitalize()}: {_why(name, details)}.", _REMEDIES.get(name, "See the log."))
+
+
+def _of_slot(job: str, slot: Mapping[str, Any]) -> Trouble:
+    remedy = "Retry it or waive it." if slot["retryable"] else "It is too late to retry it: waive it."
+    return Trouble(f"{job}: {slot['what']}.", remedy, f"/console/runs/{slot['runId']}")
 
 
 def _why(name: str, details: Mapping[str, Any]) -> str:

@@ -222,7 +222,8 @@ def run(answer: Any) -> list[Block]:
             text("reason"), text("trigger"), time("slot", "nominalAt"), text("local slot", "nominalLocal"),
             text("zones"), text("options"), time("started", "startedAt"), time("finished", "finishedAt"),
             text("took", took), text("done", _done), time("not before", "notBefore"),
-            time("asked to stop", "cancelRequestedAt"), text("error"),
+            time("asked to stop", "cancelRequestedAt"), time("waived", "waivedAt"),
+            text("waived by", "waivedBy"), text("waived because", "waivedReason"), text("error"),
         ),
         row,
     )  # fmt: skip

@@ -214,6 +214,17 @@ COMMANDS = (
         "runs cancel", "cancelRun", "POST", "/api/admin/runs/{id}/cancel",
         "ask a run to stop", "runs cancel 42", answers.said("The run is asked to stop."), (_RUN,),
     ),
+    Command(
+        "runs retry", "retryRun", "POST", "/api/admin/runs/{id}/retry",
+        "let a run that failed, or is dead, go on where it stopped", "runs retry 42",
+        answers.said("The run goes on; see runs watch."), (_RUN,),
+    ),
+    Command(
+        "runs waive", "waiveRun", "POST", "/api/admin/runs/{id}/waive",
+        "leave a run that failed, or is dead, as it is; health is red about it no longer",
+        "runs waive 42 --reason imported-twice", answers.said("The run is waived."),
+        (_RUN, body("--reason", "why, for those who wonder", required=True)),
+    ),
     # ── Mails ───────────────────────────────────────────────────────────────────────────────────────────────
     Command(
         "preview", "preview", "POST", "/api/admin/preview",

@@ -1,11 +1,15 @@
 """A run of a job and its states; the tick that is handed to the job."""
 
+import re
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from service.domain.zones import zone_of
+
+_DETAIL = re.compile(r"^(?:DETAIL|HINT|CONTEXT): ", re.MULTILINE)
+_LONGEST_LINE = 500
 
 
 class Trigger(StrEnum):
@@ -110,3 +114,10 @@ class PlannedRun:
     def state(self) -> str:
         """The ledger's state of the new row."""
         return str(RunState.MISSED if self.missed else RunState.PENDING)
+
+
+def last_line(error: str | None) -> str | None:
+    """What happened, of a traceback, which may hold people's data; so may the DETAIL that PostgreSQL adds."""
+    said = (error or "").rpartition("Traceback (most recent call last):")[2]
+    lines = _DETAIL.split(said, maxsplit=1)[0].strip().splitlines()
+    return lines[-1][:_LONGEST_LINE] if lines else None

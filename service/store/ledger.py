@@ -267,6 +267,19 @@ class Ledger:
         """End a pending run, ask a running one to stop. False: it is over, or there is none."""
         return await (connection or self._pool).fetchval(_SQL["cancel"], run_id) is not None
 
+    async def retry(
+        self, run_id: int, allowed: timedelta | None = None, connection: Connection | None = None
+    ) -> bool:
+        """Put a run that failed, or is dead, back at its cursor. False: it did not, or it is too late.
+
+        ``allowed``: how long it may take from now, where its deadline does not matter; None: it does.
+        """
+        return await (connection or self._pool).fetchval(_SQL["retry"], run_id, allowed) is not None
+
+    async def waive(self, run_id: int, who: str, reason: str, connection: Connection | None = None) -> bool:
+        """Leave a run that failed, or is dead, as it is. False: it did not, or it was waived before."""
+        return await (connection or self._pool).fetchval(_SQL["waive"], run_id, who, reason) is not None
+
     async def get(self, run_id: int) -> Run | None:
         """One run by its id."""
         row = await self._pool.fetchrow(_SQL["get"], run_id)

@@ -160,6 +160,39 @@ UPDATE service.job_run SET
 WHERE id = $1 AND state IN ('pending', 'running')
 RETURNING id
 
+-- name: retry
+-- A run that failed goes back to pending, at its cursor and with all its attempts; from the beginning where the job failed
+-- for some of the people: they lie before the cursor. $2: how long it may take, where being late does no harm; NULL: its
+-- deadline holds. Zero rows: it has not failed, or it is too late.
+WITH retried AS (
+    UPDATE service.job_run SET
+        state = 'pending', reason = 'retried by hand', attempt = 0, epoch = epoch + 1, owner = NULL, lease_until = NULL,
+        not_before = service.now(), finished_at = NULL, cancel_requested_at = NULL,
+        deadline_at = CASE WHEN $2::interval IS NULL OR deadline_at IS NULL THEN deadline_at
+                           ELSE greatest(deadline_at, service.now() + $2) END,
+        cursor = CASE WHEN counts ? 'user_error' THEN '' ELSE cursor END,
+        done = CASE WHEN counts ? 'user_error' THEN 0 ELSE done END,
+        counts = CASE WHEN counts ? 'user_error' THEN '{}' ELSE counts END,
+        waived_at = NULL, waived_by = NULL, waived_reason = NULL
+    WHERE id = $1 AND state IN ('failed', 'dead')
+      AND ($2::interval IS NOT NULL OR coalesce(deadline_at >= service.now(), true))
+    RETURNING id
+), forgotten AS (
+    DELETE FROM service.decision AS d USING retried AS r WHERE d.run_id = r.id AND d.reason = 'user_error'
+)
+SELECT id FROM retried
+
+-- name: waive
+-- A run that failed is left as it is, and no longer red; written down with who and why. Zero rows: it has not failed, or was
+-- waived before.
+WITH waived AS (
+    UPDATE service.job_run SET waived_at = service.now(), waived_by = $2, waived_reason = $3
+    WHERE id = $1 AND state IN ('failed', 'dead') AND waived_at IS NULL
+    RETURNING id, job, nominal_at)
+INSERT INTO service.audit (who, act, what)
+SELECT $2, 'waive-run', jsonb_build_object('run', id, 'job', job, 'reason', $3::text) FROM waived
+RETURNING id
+
 -- name: get
 -- One run.
 SELECT * FROM service.job_run WHERE id = $1

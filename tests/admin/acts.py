@@ -63,6 +63,12 @@ def _run(trigger: Trigger) -> Given:
     return given
 
 
+async def _failed_run(console: Console) -> Facts:
+    run = await console.ledger.request(GOALS, Trigger.ONCE)
+    await console.world.pool.execute("UPDATE service.job_run SET state = 'failed' WHERE id = $1", run.id)
+    return {"id": run.id, **(await _job()(console))}
+
+
 async def _ann(_: Console) -> Facts:
     return {"id": "ann"}
 
@@ -118,6 +124,10 @@ CASES = {
     "POST /api/admin/jobs/{type}/{name}/resume": Case("resume", _job(), what=_OF_ALL),
     "POST /api/admin/jobs/{type}/{name}/backfill": Case("backfill", _DAILY, _DATES, _OF_ALL | _DATES),
     "POST /api/admin/runs/{id}/cancel": Case("cancel-run", _run(Trigger.MANUAL), what={"run": "id"}),
+    "POST /api/admin/runs/{id}/retry": Case("retry-run", _failed_run, what={"run": "id"}),
+    "POST /api/admin/runs/{id}/waive": Case(
+        "waive-run", _failed_run, {"reason": "stale"}, _OF_ALL | {"run": "id", "reason": "stale"}
+    ),
     "POST /api/admin/test-send": Case(
         "test-send",
         body=JOB | _TO_ME,
@@ -152,6 +162,10 @@ CASES = {
         "backfill", _DAILY, _DATES | {"confirm": "on"}, _OF_ALL | _DATES
     ),
     "POST /console/runs/{id}/cancel": Case("cancel-run", _run(Trigger.MANUAL), what={"run": "id"}),
+    "POST /console/runs/{id}/retry": Case("retry-run", _failed_run, what={"run": "id"}),
+    "POST /console/runs/{id}/waive": Case(
+        "waive-run", _failed_run, {"who": "Zoe", "reason": "stale"}, {"run": "id"}, "Zoe (admin)"
+    ),
     "POST /console/messages/retry": Case(
         "retry-failed", _mail("failed"), {"person": "ann", "confirm": "on"}, {"retried": 1}, unknown={}
     ),

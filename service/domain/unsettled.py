@@ -1,0 +1,91 @@
+"""Slots that failed and were neither retried nor waived: what health says of them. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+FAILED = frozenset({"failed", "dead"})
+"""States of a run that somebody must settle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A slot that failed; ``slot`` is aware.
+
+    ``undecided``: about how many people it left, None: nobody knows. ``retryable``: it is not too late.
+    ``others``: further slots of the same job that failed.
+    """
+
+    run_id: int
+    slot: datetime
+    state: str
+    undecided: int | None
+    retryable: bool
+    others: int = 0
+
+    @property
+    def what(self) -> str:
+        """What happened."""
+        how = "is dead" if self.state == "dead" else "failed"
+        left = f" with about {self.undecided:,} people undecided" if self.undecided else ""
+        return f"the slot {iso(self.slot)} {how}{left}"
+
+    @property
+    def remedy(self) -> str:
+        """What to do, as a command."""
+        more = f" ({self.others:,} more of this job: runs list --state {self.state})" if self.others else ""
+        if self.retryable:
+            return f"retry it or waive it: python -m service runs retry {self.run_id}{more}"
+        waive = f"python -m service runs waive {self.run_id} --reason …"
+        return f"its messages would be stale, so waive it: {waive}{more}"
+
+    @property
+    def sentence(self) -> str:
+        """Both."""
+        return f"{self.what}; {self.remedy}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As the API shows it."""
+        return {
+            "runId": self.run_id,
+            "slot": iso(self.slot),
+            "state": self.state,
+            "undecided": self.undecided,
+            "retryable": self.retryable,
+            "what": self.what,
+            "problem": self.sentence,
+        }
+
+
+def unsettled_of(row: Mapping[str, Any], now: datetime, *, stale: bool) -> Unsettled:
+    """From a row: id, nominal_at, state, people (to look at; None: unknown), done, deadline_at, others.
+
+    ``stale``: what the job does is of no use after the deadline, as with messages.
+    """
+    late = row["deadline_at"] is not None and row["deadline_at"] < now
+    undecided = None if row["people"] is None else max(0, row["people"] - row["done"])
+    return Unsettled(
+        row["id"], row["nominal_at"], row["state"], undecided, not (stale and late), row["others"]
+    )
+
+
+def not_retried(run: Mapping[str, Any]) -> str:
+    """Why a run was not put back. ``run``: with state and deadline_at."""
+    if run["state"] not in FAILED:
+        return f"The run is {run['state']}; only one that failed or is dead can be retried"
+    return (
+        f"The run was useful until {iso(run['deadline_at'])}: its messages would be stale; waive it instead"
+    )
+
+
+def not_waived(run: Mapping[str, Any]) -> str:
+    """Why a run was not waived. ``run``: with state, waived_at and waived_by."""
+    if run["waived_at"] is not None:
+        return f"The run was waived already, by {run['waived_by']} on {iso(run['waived_at'])}"
+    return f"The run is {run['state']}; only one that failed or is dead can be waived"
+
+
+def iso(at: datetime) -> str:
+    """An instant in UTC."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,58 @@
+"""Runners to be killed: a parent that forks one at each line of input and prints what it came to.
+
+``python -m tests.story.one_page_worker DSN``. ``page`` forks a runner that applies one page of what is due
+and then waits to be killed: ``page PID``. ``rest`` forks one that goes on to the end of the run.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import asyncpg
+
+from service import log
+from service.domain.run import Tick
+from service.jobs import job as job_module
+from service.jobs.job import Job, Page
+from service.store.database import open_pool
+from tests.given import GOALS, World
+
+PAGE = 200
+
+
+def _stuck_after_a_page(job: Job) -> Job:
+    async def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
+        async for page in job.read(connection, tick, after):
+            yield page
+            print("page", os.getpid(), flush=True)
+            await asyncio.Event().wait()
+
+    return replace(job, read=read)
+
+
+async def _run(dsn: str, *, stuck: bool) -> None:
+    pool = await open_pool(dsn, max_size=5)
+    world = World(pool)
+    job = world.jobs[GOALS]
+    world.jobs = {GOALS: _stuck_after_a_page(job) if stuck else job}
+    await (await world.runner(f"runner-{os.getpid()}")).run_one()
+    await pool.close()
+
+
+def main() -> None:
+    """Fork at each line, reap the dead."""
+    job_module._PAGE = PAGE
+    log.configure("error", json=True)
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            asyncio.run(_run(sys.argv[1], stuck=line.strip() == "page"))
+            os._exit(0)
+        _, how = os.waitpid(child, 0)
+        print("killed" if os.WIFSIGNALED(how) else "done", flush=True)
+
+
+if __name__ == "__main__":
+    main()
