@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from service.domain.run import RunState, Tick, Trigger
 from service.jobs import job as job_module
@@ -31,6 +32,9 @@ MOMENTS = {
     "advancing": "BEFORE UPDATE ON service.job_run FOR EACH ROW WHEN (OLD.done < NEW.done)",
 }
 _ENDING = "BEFORE UPDATE ON service.job_run FOR EACH ROW WHEN (NEW.state = 'succeeded')"
+_PUTTING_BACK = (
+    "BEFORE UPDATE ON service.job_run FOR EACH ROW WHEN (OLD.state = 'running' AND NEW.state = 'pending')"
+)
 _HEARTBEAT = (
     "BEFORE UPDATE ON service.job_run FOR EACH ROW"
     " WHEN (OLD.lease_until = 'infinity' AND NEW.lease_until < 'infinity')"
@@ -193,3 +197,78 @@ async def test_a_heartbeat_that_breaks_off_is_not_the_end_of_the_run(
     [end] = await runs(world, lease=9)
 
     assert (end.state, end.attempt, end.done) == (RunState.SUCCEEDED, 1, PEOPLE)
+
+
+async def test_what_ended_a_run_is_logged_where_it_cannot_be_written(
+    world: World, pool: asyncpg.Pool
+) -> None:
+    """A peer takes the run over when its lease is over."""
+
+    async def read(_connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[Page]:
+        raise TypeError("the first error")
+        yield Page([], "", 0)
+
+    job = world.jobs[GOALS]
+    world.jobs = {GOALS: replace(job, read=read)}
+    run = await slot(world)
+    await pool.execute("CREATE SEQUENCE hits")
+    await pool.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM nextval('hits'); RAISE 'read only' USING ERRCODE = '25006'; END $$"
+    )
+    await pool.execute(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON service.job_run FOR EACH ROW"
+        " WHEN (OLD.state = 'running') EXECUTE FUNCTION refuse()"
+    )
+
+    with capture_logs() as logs:
+        async with asyncio.timeout(30):
+            await (await world.runner(lease=1.5)).run_one()
+
+    given_up = [one for one in logs if one["event"] == "the end of a run cannot be written"]
+    assert [(one["run"], one["ended_by"]) for one in given_up] == [(run.id, "TypeError: the first error")]
+    assert await hits(pool) > 2
+    await pool.execute("DROP TRIGGER refuse ON service.job_run")
+    world.jobs = {GOALS: job}
+    assert [(end.id, end.state, end.epoch) for end in await runs(world)] == [(run.id, "succeeded", 2)]
+
+
+async def test_a_process_that_stops_while_the_database_is_away_stops(
+    world: World, pool: asyncpg.Pool
+) -> None:
+    reading = asyncio.Event()
+
+    async def read(_connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[Page]:
+        reading.set()
+        await asyncio.Event().wait()
+        yield Page([], "", 0)
+
+    world.jobs = {GOALS: replace(world.jobs[GOALS], read=read)}
+    await slot(world)
+    await breaks(pool, _PUTTING_BACK, FAULTS["disk full"])
+    turn = asyncio.create_task((await world.runner()).run_one())
+    async with asyncio.timeout(30):
+        await reading.wait()
+        turn.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await turn
+
+    assert await hits(pool) == 1
+
+
+async def test_a_run_that_is_asked_to_stop_is_cancelled_however_quickly_its_work_ends(world: World) -> None:
+    """The stop and the end of the work may come in the same moment."""
+
+    async def read(_connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[Page]:
+        await (await world.ledger()).cancel(run.id)
+        await asyncio.Event().wait()
+        yield Page([], "", 0)
+
+    world.jobs = {GOALS: replace(world.jobs[GOALS], read=read)}
+    run = await slot(world)
+
+    async with asyncio.timeout(30):
+        ended = await (await world.runner(lease=0.6)).run_one()
+
+    assert ended
+    assert (ended.state, ended.reason) == (RunState.CANCELLED, "cancelled on request")

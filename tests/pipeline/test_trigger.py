@@ -292,6 +292,39 @@ async def test_a_run_that_kills_its_owners_is_dead_after_its_attempts(world: Wor
     assert [run.state for run in await ledger.history()] == [RunState.DEAD]
 
 
+async def test_attempts_are_counted_from_the_last_progress(world: World) -> None:
+    (ledger,) = await _due(world, "a")
+    attempts, pauses = [], []
+    for minute in range(2 * JOB.max_attempts):
+        await world.at(f"2026-03-10T08:{5 * minute:02d}:00Z")
+        run = await ledger.claim()
+        assert run is not None
+        attempts.append(run.attempt)
+        if minute % 2:
+            async with ledger.step(run) as connection:
+                await ledger.advance(connection, run, f"u{minute}", 1, {})
+        await ledger.retry_later(run, timedelta(minutes=1), "away")
+        later = await ledger.get(run.id)
+        assert later is not None
+        pauses.append((later.not_before - await ledger.now()).total_seconds() / 60)
+
+    assert attempts == [1, 2] + [2, 3] * (JOB.max_attempts - 1)
+    assert pauses == [1, 1] + [2, 1] * (JOB.max_attempts - 1)
+
+
+async def test_a_page_again_is_no_progress(world: World) -> None:
+    (ledger,) = await _due(world, "a")
+    for minute in range(JOB.max_attempts):
+        await world.at(f"2026-03-10T08:{5 * minute:02d}:00Z")
+        run = await ledger.claim()
+        assert run is not None
+        async with ledger.step(run) as connection:
+            await ledger.advance(connection, run, "u1", 1, {})
+        await ledger.retry_later(run, timedelta(0), "away")
+
+    assert [run.state for run in await ledger.history()] == [RunState.DEAD]
+
+
 async def test_a_released_run_is_free_at_once_and_costs_no_attempt(world: World) -> None:
     leaving, staying = await _due(world, "leaving", "staying")
     run = await leaving.claim()
