@@ -16,12 +16,12 @@ from service.store import queries
 
 _SQL = queries.load(__file__)
 _Ask = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy | asyncpg.Pool
-_MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def files() -> list[Path]:
     """The migrations of this release, in the order in which they are applied."""
-    return sorted(_MIGRATIONS.glob("*.sql"))
+    return sorted(MIGRATIONS.glob("*.sql"))
 
 
 def number(name: str) -> int:

@@ -247,6 +247,7 @@ async def test_an_hour_stored_long_ago_at_which_it_would_be_missed_counts_as_not
     await world.at("2026-03-11T08:00:10Z")
     await trigger.sweep_once()
     run = await world.pool.fetchrow("SELECT * FROM service.job_run WHERE trigger = 'cron'")
+    assert run
     assert (run["state"], run["zones"]) == ("pending", ["Europe/Berlin", "Europe/Berlin@22"])
 
     assert await (await world.runner()).run_one()

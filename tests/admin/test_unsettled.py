@@ -15,7 +15,7 @@ from service.domain.run import RunState, Tick, Trigger
 from service.errors import LeaseLost
 from service.jobs.job import Page
 from service.jobs.reminders import goal_deadlines
-from service.store.database import MIGRATIONS
+from service.store import schema
 from service.store.ledger import Run
 from tests.admin.consoles import Console, console
 from tests.admin.contract import promised
@@ -400,7 +400,7 @@ async def test_an_upgrade_is_not_red_for_failures_that_a_success_followed(postgr
     await server.execute(f"CREATE DATABASE {name}")
     connection = await asyncpg.connect(with_database(postgres, name))
     try:
-        files = sorted(MIGRATIONS.glob("*.sql"))
+        files = schema.files()
         for path in files:
             if path.stem < "0017":
                 await connection.execute(path.read_text("utf-8"))

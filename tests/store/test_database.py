@@ -42,8 +42,8 @@ async def test_a_migration_gives_up_waiting_for_a_table_that_somebody_holds(
         await holding.execute("SELECT count(*) FROM service.job_def")
         async with asyncio.timeout(60):
             with pytest.raises(ConfigurationError, match=r"9999_one_more: another session holds a lock"):
-                await migrate(pool, waiting)
-    assert await migrate(pool, waiting) == ["9999_one_more"]
+                await migrate(pool, waiting=waiting)
+    assert await migrate(pool, waiting=waiting) == ["9999_one_more"]
     assert await pool.fetchval("SELECT version FROM service.schema_range") == 9999
 
 
@@ -55,8 +55,8 @@ async def test_a_migration_gives_up_waiting_for_another_migrator(
         await other.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
         async with asyncio.timeout(60):
             with pytest.raises(ConfigurationError, match="another process has been migrating"):
-                await migrate(pool, Migrating(turn=0.1))
-    assert await migrate(pool, Migrating(turn=0.1)) == ["9999_one_more"]
+                await migrate(pool, waiting=Migrating(turn=0.1))
+    assert await migrate(pool, waiting=Migrating(turn=0.1)) == ["9999_one_more"]
 
 
 async def test_a_migration_may_take_longer_than_other_statements(

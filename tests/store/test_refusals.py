@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from service.store.database import MIGRATIONS
+from service.store.schema import MIGRATIONS
 
 _HEAL = (MIGRATIONS / "0020_refusals.sql").read_text("utf-8")
 _THREE = "three hard bounces within 30 days"

@@ -13,8 +13,8 @@ import pytest
 
 from service.domain import zones as names
 from service.domain.schedule import Schedule
-from service.store import zones
-from service.store.database import MIGRATIONS, migrate, open_pool
+from service.store import schema, zones
+from service.store.database import migrate, open_pool
 from service.store.ledger import Ledger
 from tests.analytics.given import Lab
 from tests.conftest import with_database
@@ -202,7 +202,7 @@ async def former(postgres: str) -> AsyncIterator[asyncpg.Pool]:
         "CREATE TABLE public.service_migration (name text PRIMARY KEY, checksum text NOT NULL,"
         " applied_at timestamptz NOT NULL DEFAULT now())"
     )
-    for path in sorted(MIGRATIONS.glob("*.sql")):
+    for path in schema.files():
         if path.stem < "0015":
             text = path.read_text("utf-8")
             await pool.execute(text)
