@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JobManager", "__version__"]
 
-__version__ = "0.1.0"
+__version__ = "0.1.1"
 
 
 def __getattr__(name: str) -> Any:

@@ -119,6 +119,10 @@ class Gaps:
         """Whether a table is to be left alone: what is read of it now would be wrong."""
         return any(gap.table is collection and not gap.readable for gap in self.now)
 
+    def illegible(self, collection: Collection) -> bool:
+        """Whether a table is there, but cannot be read; one that is not there has lost all of its rows."""
+        return self.unreadable(collection) and str(collection) not in {gap.name for gap in self.now}
+
     async def kept(self, collection: Collection, records: Sequence[Any]) -> Sequence[Any]:
         """Records to store: while addresses or due dates are missing, with those that the copy has."""
         if not records or not any(gap.table is collection and gap.readable for gap in self.now):

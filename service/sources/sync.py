@@ -674,14 +674,14 @@ class Sync:
     async def _sweep(self, reader: Reader, report: SyncReport, *, wanted: bool | None) -> None:
         if wanted is False:
             return
-        readable = self._readable()
+        comparable = [c for c in Collection if c not in self._absent and not self._gaps.illegible(c)]
         async with self._pool.acquire() as connection:
             for collection in await sweep.asked(connection):
-                if collection in readable:
+                if collection in comparable:
                     table = reader.profile.table(collection)
                     await sweep.look_again(connection, self._source, table, collection, self._step)
             due = await sweep.due(connection, timedelta(0) if wanted else self._sweep_every)
-            for collection in readable:
+            for collection in comparable:
                 if wanted or collection in due:
                     await self._sweep_one(connection, reader, collection, report)
 

@@ -47,7 +47,9 @@ class Stage:
 
     async def goals(self, numbers: Iterable[int], **values: Any) -> None:
         for n in numbers:
-            await self.dashboard.put("goals", n, user=1, title=f"Goal {n}", status="active", **values)
+            await self.dashboard.put(
+                "goals", n, **{"user": 1, "title": f"Goal {n}", "status": "active", "due": T0, **values}
+            )
 
     async def users(self, numbers: Iterable[int]) -> None:
         for n in numbers:
@@ -72,6 +74,9 @@ class Stage:
 async def stage(pool: asyncpg.Pool, dashboard: Dashboard) -> Stage:
     stage = Stage(pool, dashboard)
     await stage.later(timedelta(0))
+    if isinstance(dashboard, MongoDashboard):  # in PostgreSQL tables are there before their rows
+        for name in ("users", "goals", "timersessions"):
+            await dashboard.database.create_collection(name)
     return stage
 
 
