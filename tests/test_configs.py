@@ -15,6 +15,7 @@ from unittest import mock
 import pytest
 
 from service.cli import local
+from tests.process import spawn
 
 CASES = Path(__file__).parent / "cases" / "configs"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((CASES / "expected.json").read_text("utf-8"))
@@ -39,7 +40,7 @@ async def service(folder: Path, *arguments: str, **environ: str) -> Answer:
     folder.mkdir(exist_ok=True)
     env = {"PATH": os.environ["PATH"], "HOME": str(folder), "DATA_DIR": str(folder / "data"), **environ}
     env["PYTHONPATH"] = str(Path.cwd())
-    process = await asyncio.create_subprocess_exec(
+    process = await spawn(
         sys.executable, "-m", "service", *arguments, env=env,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip

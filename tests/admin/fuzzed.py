@@ -153,6 +153,7 @@ async def _service(postgres: str, template: str, folder: Path) -> AsyncIterator[
 async def _live(service: Service) -> None:
     """A little of everything: figures, mails sent and planned, notifications, runs that are over."""
     await stop_clock(service.pool, NOW)
+    await service.presence.beat()
     await service.sync.run_once()
     for kind, name in JOBS:
         await service.manager.run_job(kind, name)

@@ -107,6 +107,7 @@ async def test_every_command_does_what_its_operation_does(
     shell: Shell, pool: asyncpg.Pool, tmp_path: Path
 ) -> None:
     await _jobs(shell)
+    await _failed_slots(shell, pool)
     await _messages(shell, pool, tmp_path)
     await _people(shell, pool, tmp_path)
     await _analytics(shell, tmp_path)
@@ -148,6 +149,24 @@ async def _jobs(shell: Shell) -> None:
     acts = {row["act"] for row in await shell.rows("audit")}
     assert acts >= {"run", "schedule", "unschedule", "pause", "resume", "restart"}
     assert "Unknown job: nothing" in await shell("run", "reminder", "nothing", code=1)
+
+
+async def _failed_slots(shell: Shell, pool: asyncpg.Pool) -> None:
+    """Two slots of dataCleanup, whose schedule is far away, that failed."""
+    first, second = [
+        row["id"]
+        for row in await pool.fetch(
+            "INSERT INTO service.job_run (job, trigger, nominal_at, not_before, state, finished_at)"
+            " SELECT 'analytics.dataCleanup', 'cron', now() - n * interval '1 day', now(), 'failed', now()"
+            " FROM generate_series(0, 1) AS n RETURNING id"
+        )
+    ]
+    assert "runs retry" in await shell("health", code=1)
+    assert await shell("runs", "retry", str(first)) == "The run goes on; see runs watch.\n"
+    assert "succeeded" in await shell("runs", "watch", str(first))
+    assert await shell("runs", "waive", str(second), "--reason", "tried") == "The run is waived.\n"
+    assert "waived because\ttried" in await shell("runs", "show", str(second))
+    assert (await shell("health")).startswith("The service is healthy.\n")
 
 
 async def _messages(shell: Shell, pool: asyncpg.Pool, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -15,6 +15,7 @@ from service.domain.schedule import Schedule
 from service.errors import ReleaseTooOld
 from service.pipeline.presence import Presence
 from service.pipeline.trigger import planned_runs
+from service.sources.sync import Sync
 from service.store.ledger import Ledger
 from service.store.outbox import Outbox
 from service.store.schema import SCHEMA
@@ -168,6 +169,14 @@ async def test_nothing_is_sent(world: World) -> None:
     async with too_old(world):
         assert await outbox.claim(10) == []
     assert [one.id for one in await outbox.claim(10)] == [mail.id]
+
+
+async def test_nothing_is_copied(world: World) -> None:
+    sync = Sync(world.pool, source=cast("Any", None))  # it is not even asked
+    async with too_old(world):
+        with pytest.raises(ReleaseTooOld):
+            await sync.run_once()
+    assert await world.pool.fetchval("SELECT count(*) FROM service.sync_state") == 0
 
 
 async def test_no_definition_is_changed(world: World) -> None:
