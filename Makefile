@@ -11,7 +11,7 @@ demo: $(VENV)/.ready
 	$(BIN)/python -m service demo
 
 test: $(VENV)/.ready check
-	$(BIN)/python -m pytest tests -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest tests -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10
 
 test-long: $(VENV)/.ready
 	LONG=1 $(BIN)/python -m pytest tests -m long --timeout 1800 -n auto --maxprocesses 4 --dist worksteal

@@ -22,6 +22,15 @@ _MEMORY = Path("/dev/shm")
 _ENOUGH = 4 * 2**30
 
 
+_SLOW = {"story", "browser", "demo", "cli"}
+"""Folders whose tests wait for processes: they begin first, so that no worker ends with them alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the folders with slow tests in front."""
+    items.sort(key=lambda item: item.path.parent.name not in _SLOW)
+
+
 @pytest.fixture(autouse=True)
 def _logs() -> Iterator[None]:
     """A command that set up the logs wrote them to this test's standard error, which is closed after it."""

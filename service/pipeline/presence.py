@@ -13,12 +13,12 @@ import structlog
 
 from service.clock import Clock
 from service.pipeline.supervisor import Loop
+from service.store.faults import FAILURES
 from service.store.ledger import Ledger
 from service.store.schema import SchemaRange
 
 log = structlog.get_logger()
 
-_PASSING = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _READ_ONLY = (
     "our PostgreSQL is read-only: it refuses writes; connections are opened anew until it takes them."
     " DATABASE_URL must lead to the primary"
@@ -123,7 +123,7 @@ class Presence:
             async with asyncio.timeout(self._patience):
                 await self._ledger.beat_replica(self._version, told)
                 await self._follow(await self._ledger.schema_range())
-        except _PASSING as failure:
+        except FAILURES as failure:
             return failure
         self._proved = self._clock.monotonic()
         return None
