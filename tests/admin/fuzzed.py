@@ -147,7 +147,11 @@ async def _service(postgres: str, template: str, folder: Path) -> AsyncIterator[
         }
         async with open_service(Settings.load(environ)) as service:
             await _live(service)
+            stop = asyncio.Event()
+            heartbeat = asyncio.create_task(service.presence.serve(stop))
             yield service
+            stop.set()
+            await heartbeat
 
 
 async def _live(service: Service) -> None:
