@@ -15,6 +15,7 @@ import asyncpg
 import structlog
 
 from service.domain.dashboard import User
+from service.domain.loss import Day, believable
 from service.errors import AnswerDoubted, DashboardIncomplete, SchemaUnknown
 from service.sources.profiles import Collection, Document, Reader, Table
 from service.store import queries
@@ -24,7 +25,6 @@ _log = structlog.get_logger()
 
 CANARIES = 20
 _SHARE = 0.2
-_FEW = 10
 
 
 class Rows(Protocol):
@@ -36,7 +36,7 @@ class Rows(Protocol):
 
 def lost(rows: int, missing: int) -> bool:
     """Whether a table lost too much for a deletion: over 20 % and over 10 rows, or all of two or more."""
-    return missing > max(rows * _SHARE, _FEW) or missing == rows >= 2
+    return not believable(Day(rows, 0), rows, missing)
 
 
 @dataclass(frozen=True, slots=True)
