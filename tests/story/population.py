@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from service.domain.dashboard import Goal, Kind, Preferences, QuietHours, TimerSession, User
+from service.domain.zones import zone_of
 
 DAY = timedelta(days=1)
 BEFORE = 40
@@ -92,7 +92,7 @@ class Person:
 
 def instant(day: date, at: time, zone: str) -> datetime:
     """A wall-clock time as an instant; of two the first, out of a gap forward."""
-    return datetime.combine(day, at, ZoneInfo(zone)).astimezone(UTC)
+    return datetime.combine(day, at, zone_of(zone)).astimezone(UTC)
 
 
 def populate(seed: int, people: int, zones: Sequence[str], start: datetime, end: datetime) -> list[Person]:

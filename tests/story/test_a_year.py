@@ -20,6 +20,7 @@ import pytest
 from service.domain.dashboard import Goal, TimerSession, User
 from service.domain.schedule import Schedule
 from service.domain.transport import Envelope, Phase, Result
+from service.domain.zones import zone_of
 from service.pipeline.runner import Runner
 from service.pipeline.trigger import Timing, TriggerLoop
 from service.store import replica
@@ -99,7 +100,7 @@ class Known:
     def day_then(self, at: datetime) -> date:
         """The local date of an instant where the person was at that instant."""
         zone = next(zone for since, zone in reversed(self.zones) if since <= at)
-        return at.astimezone(ZoneInfo(zone)).date()
+        return at.astimezone(zone_of(zone)).date()
 
     def learn(self, event: Event) -> None:
         record = event.record
@@ -138,7 +139,7 @@ class Known:
         return {day for day, s in self.began(at) if s.focus and s.status == "completed"}
 
     def moved_on(self) -> set[date]:
-        return {since.astimezone(ZoneInfo(zone)).date() for since, zone in self.zones[1:]}
+        return {since.astimezone(zone_of(zone)).date() for since, zone in self.zones[1:]}
 
     def last_activity(self, at: datetime) -> datetime | None:
         assert self.user is not None
@@ -162,7 +163,7 @@ class Known:
 
 @lru_cache(maxsize=10_000)
 def _is_slot(kind: str, hour: int, zone: str, at: datetime) -> bool:
-    here = at.astimezone(ZoneInfo(zone)).date()
+    here = at.astimezone(zone_of(zone)).date()
     for day in (here - DAY, here, here + DAY):
         fits = {"weekly": day.isoweekday() == 7, "monthly": day.day == 1}.get(kind, True)
         if fits and instant(day, time(hour), zone) == at:
@@ -173,7 +174,7 @@ def _is_slot(kind: str, hour: int, zone: str, at: datetime) -> bool:
 def _is_quiet(quiet: tuple[time, time] | None, at: datetime, zone: str) -> bool:
     if quiet is None:
         return False
-    (begin, end), now = quiet, at.astimezone(ZoneInfo(zone)).time()
+    (begin, end), now = quiet, at.astimezone(zone_of(zone)).time()
     return begin <= now < end if begin <= end else not end <= now < begin
 
 
@@ -223,7 +224,7 @@ def _count(who: Known, first: date, last: date, at: datetime) -> Counted:
 
 
 def _due(goal: Goal, zone: str) -> date | None:
-    return goal.due_at.astimezone(ZoneInfo(zone)).date() if goal.due_at else goal.due_date
+    return goal.due_at.astimezone(zone_of(zone)).date() if goal.due_at else goal.due_date
 
 
 # ── The oracle ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -276,7 +277,7 @@ class Oracle:
                 continue
             if (found.key, channel) in self.told:
                 continue
-            local = at.astimezone(ZoneInfo(who.zone)).date()
+            local = at.astimezone(zone_of(who.zone)).date()
             told = Told(at, job, who.id, JOBS[job][0], found.key, channel, local, who.zone, when, found.facts,
                         found.stages, "planned" if channel == "email" else "sent")  # fmt: skip
             self.told[found.key, channel] = told
@@ -312,7 +313,7 @@ class Oracle:
 
     @staticmethod
     def _too_much(who: Known, job: str, channel: str, found: "Words", at: datetime) -> str | None:
-        kind, today = JOBS[job][0], at.astimezone(ZoneInfo(who.zone)).date()
+        kind, today = JOBS[job][0], at.astimezone(zone_of(who.zone)).date()
         others = [t for t in who.told if t.channel == channel and t.key != found.key and t.stands]
         if channel == "in_app":
             return "cap_daily" if any(t.kind == kind and t.local_date == today for t in others) else None
@@ -326,7 +327,7 @@ class Oracle:
     # ── The six jobs, naively ──
 
     def _deadlines(self, who: Known, at: datetime) -> "str | Words | None":
-        today = at.astimezone(ZoneInfo(who.zone)).date()
+        today = at.astimezone(zone_of(who.zone)).date()
         sections: dict[str, set[str]] = defaultdict(set)
         stages: list[str] = []
         seen = said = False
@@ -358,7 +359,7 @@ class Oracle:
         since = last or who.user.created_at
         if since is None or not timedelta(days=1) <= at - since <= timedelta(days=35):
             return None
-        today, gone = at.astimezone(ZoneInfo(who.zone)).date(), who.day_then(since)
+        today, gone = at.astimezone(zone_of(who.zone)).date(), who.day_then(since)
         n = (today - gone).days
         step = 1 if 3 <= n < 7 else 2 if 7 <= n < 14 else 3 if 14 <= n <= 21 else None
         if step is None:
@@ -397,7 +398,7 @@ class Oracle:
         last = who.last_activity(at)
         if last is None or at - last >= 9 * DAY:
             return None
-        today = at.astimezone(ZoneInfo(who.zone)).date()
+        today = at.astimezone(zone_of(who.zone)).date()
         if who.user.created_at and at - who.user.created_at < DAY:
             return "too_new"
         if (today - who.day_then(last)).days > 7:
@@ -442,7 +443,7 @@ class Oracle:
 
     def _weekly(self, who: Known, at: datetime) -> "str | Words | None":
         assert who.user is not None
-        today = at.astimezone(ZoneInfo(who.zone)).date()
+        today = at.astimezone(zone_of(who.zone)).date()
         if who.user.created_at and at - who.user.created_at < 3 * DAY:
             return "too_new"
         first = today - 6 * DAY
@@ -450,7 +451,7 @@ class Oracle:
             first -= DAY
         week = _count(who, first, first + 6 * DAY, at)
         before = _count(who, first - 7 * DAY, first - DAY, at)
-        zone = ZoneInfo(who.zone)
+        zone = zone_of(who.zone)
         finished = [g for g in who.goals.values() if g.completed_at
                     and first <= g.completed_at.astimezone(zone).date() <= first + 6 * DAY]  # fmt: skip
         if not (week.active or before.active or finished):
@@ -476,7 +477,7 @@ class Oracle:
 
     def _monthly(self, who: Known, at: datetime) -> "str | Words | None":
         assert who.user is not None
-        zone = ZoneInfo(who.zone)
+        zone = zone_of(who.zone)
         today = at.astimezone(zone).date()
         last = today.replace(day=1) - DAY
         first = last.replace(day=1)
@@ -601,7 +602,7 @@ class Life:
             plans = [(zone, schedule) for zone in zones]
             plans += [(zone, schedule.at_hour(hour)) for zone, hour in hours[kind]]
             for zone, one in plans:
-                for slot in one.slots(ZoneInfo(zone), self.start, self.end):
+                for slot in one.slots(zone_of(zone), self.start, self.end):
                     found[slot.at].add(name)
         return sorted(found.items())
 
@@ -810,7 +811,7 @@ def _really_happened(life: Life, rows: Sequence[asyncpg.Record]) -> None:
     reasons = set(life.oracle.silences.values())
     assert reasons >= {"pref_email_off", "pref_category_off", "paused_until", "superseded_by"}
     for zone in ("Europe/Berlin", "America/New_York"):
-        offsets = {at.astimezone(ZoneInfo(zone)).utcoffset() for at in (life.start, life.end)}
+        offsets = {at.astimezone(zone_of(zone)).utcoffset() for at in (life.start, life.end)}
         assert len(offsets) == 2 or life.end - life.start > 200 * DAY
 
 
