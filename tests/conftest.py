@@ -27,8 +27,12 @@ _SLOW = {"story", "browser", "demo", "cli"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the folders with slow tests in front."""
+    """Put the folders with slow tests in front; skip what has only a long form."""
     items.sort(key=lambda item: item.path.parent.name not in _SLOW)
+    for item in items:
+        mark = item.get_closest_marker("long")
+        if mark and mark.kwargs.get("only") and not LONG:
+            item.add_marker(pytest.mark.skip(reason="only in the long form: LONG=1 (make test-long)"))
 
 
 @pytest.fixture(autouse=True)

@@ -116,6 +116,7 @@ async def dashboard(postgres: str, dsn: str) -> AsyncIterator[str]:
 
 
 @installed
+@pytest.mark.long(only=True)
 async def test_a_missed_slot_and_a_dead_process_raise_their_alerts(
     dsn: str, dashboard: str, tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ from tests.browser.given import faults, visit
 from tests.browser.test_console import sign_in
 from tests.chromium import Scheme
 
+pytestmark = pytest.mark.long(only=True)
+
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
 async def test_both_pages_fit_read_and_keep_to_themselves(

@@ -12,6 +12,8 @@ from tests.chromium import Scheme
 from tests.given import inbox
 from tests.mail.reading import parsed
 
+pytestmark = pytest.mark.long(only=True)
+
 DARK_CARD, LIGHT_CARD = "rgb(24, 29, 36)", "rgb(255, 255, 255)"
 
 

@@ -9,6 +9,8 @@ from tests.browser.given import Visit, faults, visit
 from tests.browser.test_console import sign_in
 from tests.chromium import Scheme
 
+pytestmark = pytest.mark.long(only=True)
+
 _STATUS = "/api/admin/jobs/status"
 _LONG = 60_000
 """Milliseconds: the whole contract is drawn by a script."""

@@ -9,6 +9,8 @@ from tests.browser.given import faults
 from tests.chromium import Scheme
 from tests.mail.cast import composer
 
+pytestmark = pytest.mark.long(only=True)
+
 
 @pytest.mark.parametrize(("width", "scheme"), [(320, "dark"), (800, "light")])
 async def test_every_mail_can_be_read_by_everybody(browser: Browser, width: int, scheme: Scheme) -> None:

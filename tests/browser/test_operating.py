@@ -18,6 +18,8 @@ from tests.admin.consoles import Console, console, people
 from tests.browser.given import Visit, faults, visit
 from tests.given import World, goal, user
 
+pytestmark = pytest.mark.long(only=True)
+
 
 @pytest.fixture
 async def given(pool: asyncpg.Pool, tmp_path: Path) -> AsyncIterator[Console]:

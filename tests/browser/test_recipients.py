@@ -8,6 +8,8 @@ from playwright.async_api import Browser, expect
 from tests.browser.given import faults, visit
 from tests.chromium import Scheme
 
+pytestmark = pytest.mark.long(only=True)
+
 
 @pytest.mark.parametrize(
     ("width", "scheme", "language"), [(320, "light", "de"), (360, "dark", "en"), (1280, "dark", "de")]

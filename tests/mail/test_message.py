@@ -89,10 +89,8 @@ def test_any_title_and_name_make_a_correct_mail(title: str, name: str) -> None:
     any_title_makes_a_correct_mail(title, name)
 
 
-@pytest.mark.long
-def test_thousands_of_titles_and_names_make_correct_mails(long_form: bool) -> None:
-    if not long_form:
-        pytest.skip("LONG=1")
+@pytest.mark.long(only=True)
+def test_thousands_of_titles_and_names_make_correct_mails() -> None:
     check = settings(max_examples=4000, derandomize=True, deadline=None)
     check(given(_ANYTHING, _ANYTHING)(any_title_makes_a_correct_mail))()
 

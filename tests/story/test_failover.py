@@ -63,12 +63,10 @@ async def test_the_service_recovers_from_a_failover_by_itself(
             assert (status, told["state"]) == (200, "succeeded")
 
 
-@pytest.mark.long
+@pytest.mark.long(only=True)
 async def test_the_service_goes_on_when_its_sessions_lead_to_a_frozen_host(
-    databases: tuple[str, str], tmp_path: Path, long_form: bool
+    databases: tuple[str, str], tmp_path: Path
 ) -> None:
-    if not long_form:
-        pytest.skip("it takes as long as statements may: make test-long")
     ours, theirs = databases
     line = Line(ours)
     environ = {"DATABASE_URL": await line.start(), "DASHBOARD_URL": theirs, **_QUICK}
