@@ -24,17 +24,17 @@ from pymongo import MongoClient
 from pymongo.errors import BulkWriteError
 
 from service import app, log
+from service.analytics.runtime_metrics import Vitals
 from service.clock import SystemClock
+from service.dashboard.mongo import MongoSource
+from service.dashboard.postgres import PostgresSource
+from service.dashboard.sync import Source, Sync
 from service.demo import sample
+from service.engine import embedded
+from service.engine.database import migrate, open_pool
+from service.engine.ledger import JobDef, Ledger
+from service.engine.runner import Runner
 from service.jobs import all_jobs
-from service.pipeline.runner import Runner
-from service.pipeline.vitals import Vitals
-from service.sources.mongo import MongoSource
-from service.sources.postgres import PostgresSource
-from service.sources.sync import Source, Sync
-from service.store import embedded
-from service.store.database import migrate, open_pool
-from service.store.ledger import JobDef, Ledger
 from tests import mongo
 
 _YEAR = 365

@@ -29,8 +29,8 @@ from benchmarks.mail_server import mail_server
 from benchmarks.reminder_run import dashboard
 from service import app, log
 from service.demo.sample import write
+from service.engine import embedded
 from service.settings import Settings
-from service.store import embedded
 
 _CONNECTIONS = 4
 _AIM_MS = 50

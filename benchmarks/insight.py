@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from service.domain.insight import Counts, Split, StreakFacts, insights
-from service.domain.significance import design_effect
+from service.analytics.insight import Counts, Split, StreakFacts, insights
+from service.analytics.significance import design_effect
 
 _WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 _LENGTHS = ("of up to 25 minutes", "of 26 to 50 minutes", "of more than 50 minutes")

@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from benchmarks.mixed_run import mixed
 from service import log
-from service.mail.dkim import DkimSigner
-from service.mail.message import Composer, Letter
-from service.mail.render import Rendered
-from service.mail.samples import NAME, SAMPLES, Sample
+from service.messages.mail.compose import Composer, Letter
+from service.messages.mail.dkim import DkimSigner
+from service.messages.mail.render import Rendered
+from service.messages.mail.samples import NAME, SAMPLES, Sample
 
 _AT = datetime(2026, 3, 10, 8, tzinfo=UTC)
 _ROUNDS = 7

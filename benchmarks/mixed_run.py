@@ -18,18 +18,18 @@ import asyncpg
 from benchmarks.mail_server import mail_server
 from service.app import letter_of
 from service.clock import SystemClock
-from service.domain.dashboard import Preferences, User
-from service.domain.standing import Standing
-from service.domain.transport import Envelope, Result
+from service.dashboard.dashboard_state import Standing
+from service.dashboard.model import Preferences, User
+from service.engine import embedded
+from service.engine.database import migrate, open_pool
 from service.jobs import all_jobs
-from service.mail.message import Composer
-from service.mail.samples import NAME, SAMPLES
-from service.mail.smtp import SmtpConfig, SmtpPool
-from service.pipeline.delivery import Delivery
+from service.messages.delivery import Delivery
+from service.messages.mail.compose import Composer
+from service.messages.mail.samples import NAME, SAMPLES
+from service.messages.mail.smtp import SmtpConfig, SmtpPool
+from service.messages.mail.transport import Envelope, Result
+from service.messages.outbox import Outbox
 from service.settings import Settings
-from service.store import embedded
-from service.store.database import migrate, open_pool
-from service.store.outbox import Outbox
 
 _CONNECTIONS = 8
 _DOMAINS = 20

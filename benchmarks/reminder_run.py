@@ -27,13 +27,13 @@ import asyncpg
 from benchmarks.mail_server import mail_server
 from service import app, log
 from service.clock import SystemClock
+from service.dashboard.model import Kind
 from service.demo.sample import SampleDashboard, people, write
-from service.domain.dashboard import Kind
-from service.domain.transport import Envelope, Result
-from service.mail.message import Letter
-from service.mail.smtp import SmtpConfig, SmtpPool
+from service.engine import embedded
+from service.messages.mail.compose import Letter
+from service.messages.mail.smtp import SmtpConfig, SmtpPool
+from service.messages.mail.transport import Envelope, Result
 from service.settings import Settings
-from service.store import embedded
 
 _PLAIN = 300
 _RAW = 5_000

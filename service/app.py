@@ -23,48 +23,48 @@ from aiohttp import web
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
 from service import __version__
-from service.admin import AdminDeps, build_app, patience
+from service.analytics.runtime_metrics import Vitals
+from service.archive.archive import Archive
+from service.archive.personal_data import People
 from service.clock import Clock, SystemClock
-from service.demo import inbox, sample
-from service.domain.dashboard import Kind
-from service.domain.schedule import Schedule
-from service.domain.transport import Transport
-from service.domain.verp import envelope_sender
-from service.domain.zones import zone_of
+from service.dashboard.model import Kind
+from service.dashboard.mongo import MongoSource, check_url
+from service.dashboard.postgres import PostgresSource
+from service.dashboard.server_metrics import dashboard_counters
+from service.dashboard.sync import Progress, Source, Sync, profile_from_setting
+from service.demo import maildir_page, sample
+from service.engine import embedded, zone_table
+from service.engine.database import migrate, open_pool
+from service.engine.database_errors import FAILURES
+from service.engine.heartbeat import Presence
+from service.engine.job import Job, JobType, Parts, TimeMode
+from service.engine.ledger import JobDef, Ledger
+from service.engine.runner import Runner
+from service.engine.schedule import Schedule
+from service.engine.supervisor import Loop, Supervisor
+from service.engine.trigger import Timing, TriggerLoop
+from service.engine.useful_hours import first_useless, useful_hours
 from service.errors import ConfigurationError, SourceUnavailable
-from service.jobs import all_jobs
-from service.jobs.job import Job, JobType, Parts, TimeMode
-from service.jobs.useful import first_useless, hours_of_kinds, useful_hours
-from service.mail.dkim import DkimSigner
-from service.mail.maildir import MaildirTransport
-from service.mail.message import Composer, Letter
-from service.mail.smtp import SmtpConfig, SmtpPool
+from service.jobs import all_jobs, hours_of_kinds
 from service.manager import JobManager
-from service.pipeline.bounces import BounceBox, BounceIntake
-from service.pipeline.delivery import Delivery
-from service.pipeline.explain import Explainer
-from service.pipeline.forecast import Forecaster
-from service.pipeline.inbox import Inbox
-from service.pipeline.presence import Presence
-from service.pipeline.preview import Previewer
-from service.pipeline.runner import Runner
-from service.pipeline.supervisor import Loop, Supervisor
-from service.pipeline.trigger import Timing, TriggerLoop
-from service.pipeline.vitals import Vitals
+from service.messages.delivery import Delivery
+from service.messages.explain import Explainer
+from service.messages.forecast import Forecaster
+from service.messages.in_app.inbox import Inbox
+from service.messages.mail.bounce_intake import BounceBox, BounceIntake
+from service.messages.mail.compose import Composer, Letter
+from service.messages.mail.dkim import DkimSigner
+from service.messages.mail.maildir import MaildirTransport
+from service.messages.mail.smtp import SmtpConfig, SmtpPool
+from service.messages.mail.transport import Transport
+from service.messages.mail.verp import envelope_sender
+from service.messages.outbox import Claimed, Outbox
+from service.messages.preview import Previewer
+from service.messages.suppression import Bounces
 from service.settings import Settings, unread
-from service.sources.mongo import MongoSource, check_url
-from service.sources.postgres import PostgresSource
-from service.sources.scrape import dashboard_counters
-from service.sources.sync import Progress, Source, Sync, profile_from_setting
-from service.store import embedded, zones
-from service.store.archive import Archive
-from service.store.bounces import Bounces
-from service.store.database import migrate, open_pool
-from service.store.faults import FAILURES
-from service.store.ledger import JobDef, Ledger
-from service.store.outbox import Claimed, Outbox
-from service.store.person import People
 from service.tracing import Tracing, tracing_of
+from service.web import AdminDeps, build_app, patience
+from service.zones import zone_of
 
 log = structlog.get_logger()
 
@@ -435,7 +435,7 @@ class Service:
         )
         app = build_app(deps)
         if inbox_page and isinstance(self.transport, MaildirTransport):
-            app.add_routes(inbox.routes(self.transport.folder))
+            app.add_routes(maildir_page.routes(self.transport.folder))
         return app
 
     def _started(self) -> bool:
@@ -474,7 +474,7 @@ async def open_service(
         stack.push_async_callback(pool.close)
         if applied := await migrate(pool, settings.default_timezone):
             log.info("migrations applied", names=applied)
-        settings = in_our_zones(settings, await zones.accepted(pool))
+        settings = in_our_zones(settings, await zone_table.accepted(pool))
         lease = timedelta(seconds=settings.lease_seconds)
         ledger, outbox = Ledger(pool, owner, lease), Outbox(pool, owner, lease)
         register = partial(

@@ -15,17 +15,17 @@ import asyncpg
 import structlog
 from aiohttp import web
 
+from service.analytics import rollups
+from service.analytics.statistic import CALENDARS, DERIVED, Statistic
 from service.clock import Clock, SystemClock
-from service.domain.run import Trigger, last_line
-from service.domain.schedule import Schedule
-from service.domain.statistic import CALENDARS, DERIVED, Statistic
-from service.domain.unsettled import FAILED, Unsettled, not_retried, not_waived, unsettled_of
+from service.engine import queries
+from service.engine.database_errors import FAILURES
+from service.engine.job import Job, JobType, TimeMode, find
+from service.engine.ledger import Ledger, Run
+from service.engine.run import Trigger, last_line
+from service.engine.schedule import Schedule
+from service.engine.unsettled import FAILED, Unsettled, not_retried, not_waived, unsettled_of
 from service.errors import BadRequest, UnknownJobType
-from service.jobs import find
-from service.jobs.job import Job, JobType, TimeMode
-from service.store import queries, rollups
-from service.store.faults import FAILURES
-from service.store.ledger import Ledger, Run
 
 _SQL = queries.load(__file__)
 _UTC = ZoneInfo("UTC")

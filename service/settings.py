@@ -20,15 +20,15 @@ from pydantic import (
     model_validator,
 )
 
-from service.domain import url as urls
-from service.domain import zones
-from service.domain.archive import Keeping
-from service.domain.contact import MAY_BE_RESENT
-from service.domain.limits import Limits
-from service.domain.run import Rules
-from service.domain.schedule import Schedule
-from service.domain.url import without_password
+from service import url as urls
+from service import zones
+from service.archive.manifest import Keeping
+from service.engine.run import Rules
+from service.engine.schedule import Schedule
 from service.errors import ConfigurationError, ScheduleError
+from service.messages.eligibility import MAY_BE_RESENT
+from service.messages.limits import Limits
+from service.url import without_password
 
 _SECRET = 16
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

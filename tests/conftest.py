@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 import structlog
 
-from service.store import embedded
-from service.store.database import migrate, open_pool
+from service.engine import embedded
+from service.engine.database import migrate, open_pool
 from tests import mongo
 
 LONG = os.environ.get("LONG") == "1"

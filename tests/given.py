@@ -11,10 +11,17 @@ from typing import Any
 import asyncpg
 
 from service.clock import SystemClock
-from service.domain.dashboard import Goal, Kind, Preferences, User
-from service.domain.schedule import Schedule
-from service.domain.standing import Standing
-from service.domain.transport import (
+from service.dashboard import replica
+from service.dashboard.dashboard_state import Standing
+from service.dashboard.model import Goal, Kind, Preferences, User
+from service.engine.job import Job
+from service.engine.ledger import JobDef, Ledger
+from service.engine.runner import Runner
+from service.engine.schedule import Schedule
+from service.jobs import all_jobs
+from service.messages.delivery import Delivery
+from service.messages.mail.compose import Composer, Letter
+from service.messages.mail.transport import (
     BeforeDot,
     Envelope,
     OnResult,
@@ -24,14 +31,7 @@ from service.domain.transport import (
     Wanted,
     every,
 )
-from service.jobs import all_jobs
-from service.jobs.job import Job
-from service.mail.message import Composer, Letter
-from service.pipeline.delivery import Delivery
-from service.pipeline.runner import Runner
-from service.store import replica
-from service.store.ledger import JobDef, Ledger
-from service.store.outbox import Claimed, Outbox
+from service.messages.outbox import Claimed, Outbox
 from tests.conftest import stop_clock
 
 GOALS = "reminder.goalDeadlines"

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
-from service.store.database import open_pool
+from service.engine.database import open_pool
 
 
 class Line:

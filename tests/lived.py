@@ -7,10 +7,10 @@ from typing import Any
 
 import asyncpg
 
+from service.dashboard import replica
+from service.dashboard.model import TimerSession
 from service.demo import sample
-from service.domain.dashboard import TimerSession
-from service.store import replica
-from service.store.database import open_pool
+from service.engine.database import open_pool
 from tests.conftest import with_database
 from tests.given import World, goal, user
 

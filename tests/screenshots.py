@@ -18,18 +18,18 @@ from aiohttp.test_utils import BaseTestServer, TestServer
 from playwright.async_api import Browser
 from prometheus_client import CollectorRegistry
 
-from service.admin import AdminDeps, build_app
+from service.engine import embedded
+from service.engine.database import migrate, open_pool
 from service.jobs import all_jobs
-from service.mail.samples import NAME, SAMPLES, Sample
-from service.pipeline.preview import Previewer
+from service.messages.mail.samples import NAME, SAMPLES, Sample
+from service.messages.preview import Previewer
 from service.settings import Settings
-from service.store import embedded
-from service.store.database import migrate, open_pool
+from service.web import AdminDeps, build_app
 from tests import chromium, lived, worked
-from tests.admin.consoles import console
 from tests.chromium import Scheme
 from tests.given import World
-from tests.mail.cast import composer
+from tests.messages.mail.cast import composer
+from tests.web.console.consoles import console
 
 ROOT = Path(__file__).parents[1]
 ALL = ROOT / "artefacts/screenshots"

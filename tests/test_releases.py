@@ -4,14 +4,14 @@ import tomllib
 
 import pytest
 
-from service.store.schema import number
+from service.engine.schema import number
 from tests.releases import Release, git, releases
 
 
 @pytest.mark.parametrize("release", releases(), ids=lambda one: one.version)
 def test_each_release_is_in_the_history_and_says_its_version_and_schema(release: Release) -> None:
     told = tomllib.loads(git("show", f"{release.commit}:pyproject.toml").decode())
-    names = git("ls-tree", "--name-only", f"{release.commit}:service/store/migrations").decode().split()
+    names = git("ls-tree", "--name-only", f"{release.commit}:service/engine/migrations").decode().split()
 
     assert told["project"]["version"] == release.version
     assert max(map(number, names)) == release.schema

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.url import without_password
 from service.errors import ConfigurationError
 from service.settings import Settings, unread
+from service.url import without_password
 from tests.zone_cases import ACCEPTED, REFUSED, Case
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from service.admin.console_slots import clock_of, coming
-from tests.admin.consoles import Console
+from service.web.console.jobs.calendar import clock_of, coming
+from tests.web.console.consoles import Console
 
 WEEK = timedelta(days=7)
 VITALS = {
@@ -15,9 +15,9 @@ VITALS = {
     "requests": 1840, "errors": 0,
 }  # fmt: skip
 TRACEBACK = """Traceback (most recent call last):
-  File "service/pipeline/runner.py", line 391, in _page
+  File "service/engine/runner.py", line 391, in _page
     applied = await self._decide(reading, job, tick, page, now)
-  File "service/jobs/reminders/daily_check.py", line 74, in read
+  File "service/jobs/daily_check/__init__.py", line 74, in read
     async for page in pages(connection, _SQL["people"], tick, cursor):
 asyncpg.exceptions.QueryCanceledError: canceling statement due to statement timeout
 """

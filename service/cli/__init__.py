@@ -9,10 +9,10 @@ import os
 import sys
 from itertools import takewhile
 
-from service.cli.exits import INTERRUPTED, Exit, Stopped
-from service.cli.look import clean
-from service.cli.place import Named, given
-from service.cli.words import LOCAL_ONLY, SHARED
+from service.cli.exit_codes import INTERRUPTED, Exit, Stopped
+from service.cli.phrases import LOCAL_ONLY, SHARED
+from service.cli.tables import clean
+from service.cli.target import Named, given
 
 __all__ = ["Exit", "main"]
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from service.cli.look import (
+from service.cli.phrases import REASONS
+from service.cli.tables import (
     Block,
     Column,
     Facts,
@@ -22,7 +23,6 @@ from service.cli.look import (
     text,
     time,
 )
-from service.cli.words import REASONS
 
 Show = Callable[[Any], list[Block]]
 

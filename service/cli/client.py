@@ -12,9 +12,9 @@ from typing import Any
 
 import aiohttp
 
-from service.cli.exits import Exit, Stopped
-from service.cli.look import clean
-from service.cli.place import Place
+from service.cli.exit_codes import Exit, Stopped
+from service.cli.tables import clean
+from service.cli.target import Place
 
 _CONNECT = 10.0
 _TRIES = 3

@@ -10,7 +10,7 @@ from typing import Any
 
 from service.cli import answers
 from service.cli.arguments import Argument, Where, body, day, delay, here, instant, path, query, whole, word
-from service.cli.look import Block, ident, name, number, period, prose, share, text, time
+from service.cli.tables import Block, ident, name, number, period, prose, share, text, time
 
 Show = Callable[..., list[Block]]
 """From an answer to what is printed; mails are asked for one part of them."""

@@ -17,13 +17,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from service import __version__, app, log, reports
-from service.cli import answers, look
+from service import __version__, app, log
+from service.analytics import figures
+from service.analytics.export import TABLES, Format
+from service.archive.archive import SESSIONS
+from service.cli import answers, reports, tables
 from service.cli.arguments import moment
-from service.cli.exits import INTERRUPTED, Exit
-from service.cli.words import EXAMPLES, LOCAL, LOCAL_ONLY, REASONS
+from service.cli.exit_codes import INTERRUPTED, Exit
+from service.cli.phrases import EXAMPLES, LOCAL, LOCAL_ONLY, REASONS
 from service.demo import sample
-from service.domain.zones import zone_of
+from service.engine.database import migrate, open_pool
+from service.engine.job import JobType, TimeMode, find
+from service.engine.runner import RunResult
 from service.errors import (
     AlreadyRunning,
     BadRequest,
@@ -34,15 +39,10 @@ from service.errors import (
     UnknownJob,
     UnknownJobType,
 )
-from service.jobs import all_jobs, find
-from service.jobs.job import JobType, TimeMode
-from service.pipeline.preview import Ask
-from service.pipeline.runner import RunResult
+from service.jobs import all_jobs
+from service.messages.preview import Ask
 from service.settings import Settings, unread
-from service.store import figures
-from service.store.archive import SESSIONS
-from service.store.database import migrate, open_pool
-from service.store.export import TABLES, Format
+from service.zones import zone_of
 
 _COPIED = ("users", "goals", "timer_sessions")
 _USAGE = (ConfigurationError, BadRequest, UnknownJob, UnknownJobType)
@@ -303,7 +303,7 @@ async def _forecast(settings: Settings, options: argparse.Namespace) -> Exit:
         out.print_json(data=found)
     else:
         blocks = answers.forecast({"data": found})
-        shown = look.for_people(blocks, out.width) if out.is_terminal else look.for_programs(blocks)
+        shown = tables.for_people(blocks, out.width) if out.is_terminal else tables.for_programs(blocks)
         sys.stdout.write(shown)
     return Exit.DONE
 

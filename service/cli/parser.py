@@ -7,7 +7,7 @@ from typing import Any
 from service import __version__
 from service.cli.arguments import whole
 from service.cli.commands import COMMANDS, GROUPS, Command
-from service.cli.words import LOCAL, LOCAL_ONLY, SHARED
+from service.cli.phrases import LOCAL, LOCAL_ONLY, SHARED
 
 PROGRAM = "python -m service"
 _DESCRIPTION = """\

@@ -15,12 +15,12 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from service import __version__
-from service.cli import look
+from service.cli import tables
 from service.cli.arguments import Where
 from service.cli.client import Client, Request, connected, unknown
 from service.cli.commands import Command
-from service.cli.exits import Exit, Stopped
-from service.cli.place import Place
+from service.cli.exit_codes import Exit, Stopped
+from service.cli.target import Place
 
 _LEFT_OUT = "table"
 _RECONNECTS = 10
@@ -165,10 +165,10 @@ def _shown(command: Command, options: Namespace, answer: Any, raw: bytes, file: 
     part = getattr(options, "here_format", None)
     blocks = command.show(answer, part) if part else command.show(answer)
     if not file.isatty():
-        return look.for_programs(blocks).encode("utf-8", "replace")
+        return tables.for_programs(blocks).encode("utf-8", "replace")
     if command.pages and answer.get("next") is not None:
-        blocks = [*blocks, look.Words(f"There is more: --all, or --{command.pages} {answer['next']}")]
-    return look.for_people(blocks, shutil.get_terminal_size((80, 24)).columns).encode()
+        blocks = [*blocks, tables.Words(f"There is more: --all, or --{command.pages} {answer['next']}")]
+    return tables.for_people(blocks, shutil.get_terminal_size((80, 24)).columns).encode()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from service.domain.zones import zone_of
+from service.zones import zone_of
 
 Row = dict[str, Any]
 

@@ -1,39 +1,33 @@
-"""The folder is the registry: every module below ``reminders`` and ``analytics`` exports one ``JOB``."""
+"""The folder is the registry: every package below ``service.jobs`` exports one ``JOB``."""
 
 import importlib
 import pkgutil
-import sys
-from types import ModuleType
+from collections.abc import Mapping
+from functools import cache
 
-from service.errors import UnknownJob, UnknownJobType
-from service.jobs import analytics, reminders
-from service.jobs.job import Job, JobType
-
-
-def _jobs_in(package: ModuleType) -> list[Job]:
-    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
-    return [module.JOB for module in modules]
+from service.dashboard.model import Kind
+from service.engine.job import Job, JobType
+from service.engine.schedule import Schedule
+from service.engine.useful_hours import useful_hours
 
 
 def all_jobs() -> dict[str, Job]:
-    """Every job by its id (``reminder.goalDeadlines``)."""
-    return {job.id: job for package in (reminders, analytics) for job in _jobs_in(package)}
+    """Every job by its id (``reminder.goalDeadlines``), reminders first."""
+    return dict(_all_jobs())
 
 
-def find(jobs: dict[str, Job], job_type: str, name: str) -> Job:
-    """The job that the caller named; ``UnknownJobType`` or ``UnknownJob`` with the original's words."""
-    if job_type not in set(JobType):
-        raise UnknownJobType(job_type)
-    try:
-        return jobs[f"{job_type}.{name}"]
-    except KeyError:
-        raise UnknownJob(name) from None
+@cache
+def _all_jobs() -> dict[str, Job]:
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    jobs = [importlib.import_module(f"{__name__}.{name}").JOB for name in names]
+    return {job.id: job for job in sorted(jobs, key=lambda job: job.type is not JobType.REMINDER)}
 
 
-def about(job: Job) -> str:
-    """What a job is for, in one sentence: how its module introduces it."""
-    module = sys.modules[(job.work or job.decide).__module__]
-    said = (module.__doc__ or "").strip().split("\n\n", maxsplit=1)[0].replace("\n", " ")
-    sentence = said.partition(": ")[2] or said
-    return sentence[:1].upper() + sentence[1:]
+def hours_of_kinds(schedules: Mapping[str, Schedule] | None = None) -> dict[Kind, frozenset[int]]:
+    """The hours that may be chosen for each kind of message. ``schedules``: by job id; else the usual."""
+    chosen = schedules or {}
+    return {
+        job.kind: useful_hours(job, chosen.get(id_) or Schedule.parse(job.schedule))
+        for id_, job in all_jobs().items()
+        if job.kind is not None
+    }

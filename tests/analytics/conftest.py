@@ -8,8 +8,8 @@ import structlog
 
 from service import log
 from tests.analytics.given import Lab
+from tests.dashboard.conftest import dashboard, mongo_dashboard, postgres_dashboard
 from tests.given import World
-from tests.sources.conftest import dashboard, mongo_dashboard, postgres_dashboard
 
 __all__ = ["dashboard", "mongo_dashboard", "postgres_dashboard"]
 

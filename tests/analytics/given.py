@@ -10,16 +10,16 @@ from typing import Any
 
 import asyncpg
 
+from service.analytics.statistic import Statistic
 from service.clock import SystemClock
-from service.domain.dashboard import Goal, TimerSession, User
-from service.domain.schedule import Schedule
-from service.domain.statistic import Statistic
+from service.dashboard import replica
+from service.dashboard.model import Goal, TimerSession, User
+from service.engine.job import Parts
+from service.engine.ledger import JobDef, Ledger, Run
+from service.engine.runner import Runner, RunResult
+from service.engine.schedule import Schedule
 from service.jobs import all_jobs
-from service.jobs.job import Parts
-from service.mail.render import Notice
-from service.pipeline.runner import Runner, RunResult
-from service.store import replica
-from service.store.ledger import JobDef, Ledger, Run
+from service.messages.mail.render import Notice
 from tests import given
 from tests.analytics import oracle
 from tests.analytics.oracle import Truth

@@ -13,8 +13,8 @@ from math import floor
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from service.domain.dashboard import Goal, TimerSession, User
-from service.domain.zones import zone_of
+from service.dashboard.model import Goal, TimerSession, User
+from service.zones import zone_of
 
 DAY = timedelta(days=1)
 ALWAYS = datetime.min.replace(tzinfo=UTC)

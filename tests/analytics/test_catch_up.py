@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from service.domain.schedule import Schedule
+from service.engine.ledger import Ledger
+from service.engine.schedule import Schedule
+from service.engine.trigger import Timing, TriggerLoop
 from service.jobs import all_jobs
-from service.pipeline.trigger import Timing, TriggerLoop
-from service.store.ledger import Ledger
 from tests.analytics.given import DAILY, JOBS, WEEKLY, Lab, at, people, session
 
 DAY = timedelta(days=1)

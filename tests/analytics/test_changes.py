@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from service.domain.dashboard import Goal, TimerSession, User
-from service.domain.statistic import Statistic
-from service.store import replica
+from service.analytics.statistic import Statistic
+from service.dashboard import replica
+from service.dashboard.model import Goal, TimerSession, User
 from tests.analytics.given import BEHAVIOUR, DAILY, JOBS, MONTHLY, WEEKLY, Lab, at, moved, people, session
 from tests.given import goal, user
 

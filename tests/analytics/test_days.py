@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.domain.dashboard import TimerSession
-from service.store import rollups
+from service.analytics import rollups
+from service.dashboard.model import TimerSession
 from tests.analytics.given import BEHAVIOUR, Lab, at, people, session
 from tests.given import goal, user
 

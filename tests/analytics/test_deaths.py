@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from service.domain.run import Trigger
+from service.engine.run import Trigger
 from tests.analytics.given import DAILY, JOBS, Lab, at, people, session
 from tests.given import goal
 from tests.process import spawn

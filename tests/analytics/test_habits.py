@@ -5,8 +5,9 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from service.domain.dashboard import TimerSession
-from service.store import habits, replica, rollups
+from service.analytics import rollups, user_profiles
+from service.dashboard import replica
+from service.dashboard.model import TimerSession
 from tests.given import World, user
 
 AS_OF = date(2026, 3, 31)
@@ -126,7 +127,7 @@ async def test_the_churn_model_is_fitted_on_who_left_and_who_stayed(world: World
     ]
     await live(world, *stayed, *left)
     async with world.pool.acquire() as connection:
-        model = await habits.fit_churn(connection, AS_OF)
+        model = await user_profiles.fit_churn(connection, AS_OF)
         await rollups.put(connection, "churnModel", {datetime(2026, 3, 1): model})
 
     found = await profiles(world)

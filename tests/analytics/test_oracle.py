@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from service.domain.dashboard import Goal, TimerSession
-from service.domain.statistic import Statistic
-from service.store.database import open_pool
+from service.analytics.statistic import Statistic
+from service.dashboard.model import Goal, TimerSession
+from service.engine.database import open_pool
 from tests import given as cast
 from tests.analytics.given import JOBS, Lab, session
 from tests.conftest import LONG, with_database

@@ -12,9 +12,9 @@ from bson import Binary, Decimal128, Int64, ObjectId, Regex, Timestamp
 from bson.datetime_ms import DatetimeMS
 
 from service.errors import BadRequest
-from tests.analytics.archiving import JANUARY, Case
+from tests.archive.archiving import JANUARY, Case
+from tests.dashboard.conftest import MongoDashboard, PostgresDashboard
 from tests.given import World
-from tests.sources.conftest import MongoDashboard, PostgresDashboard
 
 _EDITED = datetime(2026, 8, 20, 11, tzinfo=UTC)
 _MONTH = date(2026, 1, 1)

@@ -7,11 +7,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from service.analytics.performance import complaints, responses
+from service.analytics.runtime_metrics import Vitals, rss
 from service.clock import SystemClock
-from service.domain.measure import complaints, responses
-from service.jobs.job import Parts
-from service.pipeline.vitals import Vitals, rss
-from service.sources.scrape import counters, dashboard_counters
+from service.dashboard.server_metrics import counters, dashboard_counters
+from service.engine.job import Parts
 from tests.given import World
 
 PERFORMANCE = "analytics.performanceMetrics"

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 
-from service.store import queries, rollups
+from service.analytics import rollups
+from service.engine import queries
 from tests.analytics.given import Lab
 
 _SQL = queries.load(rollups.__file__)

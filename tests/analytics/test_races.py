@@ -7,8 +7,9 @@ from datetime import UTC, date, datetime
 import asyncpg
 import pytest
 
-from service.store import replica, rollups
-from service.store.rollups import Absorbed
+from service.analytics import rollups
+from service.analytics.rollups import Absorbed
+from service.dashboard import replica
 from tests.analytics.given import Lab, at, people, session
 
 _FIRST = session("s1", "ann", at("2026-03-10 09:00"))

@@ -4,8 +4,9 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from service.store import rollups, series
-from service.store.series import ACTIVITY, DAYS
+from service.analytics import rollups
+from service.analytics.anomaly import series
+from service.analytics.anomaly.series import ACTIVITY, DAYS
 from tests.given import World
 
 FIRST = datetime(2026, 1, 5)

@@ -5,9 +5,9 @@ from typing import Any
 
 import asyncpg
 
-from service.sources.sync import Sync
+from service.dashboard.sync import Sync
 from tests.analytics.given import Lab, at
-from tests.sources.conftest import Dashboard, mongo_dashboard, postgres_dashboard
+from tests.dashboard.conftest import Dashboard, mongo_dashboard, postgres_dashboard
 
 __all__ = ["mongo_dashboard", "postgres_dashboard"]
 

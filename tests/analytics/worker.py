@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from service import log
-from service.store.database import open_pool
-from service.store.ledger import Ledger, Run
+from service.engine.database import open_pool
+from service.engine.ledger import Ledger, Run
 from tests.analytics.given import Lab
 from tests.analytics.test_catch_up import bell
 

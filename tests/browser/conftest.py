@@ -9,11 +9,11 @@ from aiohttp.test_utils import BaseTestServer
 from playwright.async_api import Browser
 
 from service.jobs import all_jobs
-from service.mail.maildir import MaildirTransport
-from service.pipeline.preview import Previewer
+from service.messages.mail.maildir import MaildirTransport
+from service.messages.preview import Previewer
 from tests import chromium
-from tests.admin.given import admin, delivery
 from tests.given import World, composer, goal, user
+from tests.web.given import admin, delivery
 
 
 @pytest.fixture

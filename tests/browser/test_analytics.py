@@ -7,13 +7,13 @@ import asyncpg
 import pytest
 from playwright.async_api import Browser, expect
 
-from service.admin.charts import day_name
 from service.settings import Settings
+from service.web.console.chart_svg import day_name
 from tests import lived
-from tests.admin.given import admin
 from tests.browser.given import faults, visit
 from tests.browser.test_console import sign_in
 from tests.chromium import Scheme
+from tests.web.given import admin
 
 pytestmark = pytest.mark.long(only=True)
 

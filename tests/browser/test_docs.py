@@ -4,10 +4,10 @@ import pytest
 from aiohttp.test_utils import BaseTestServer
 from playwright.async_api import Browser, Page, expect
 
-from tests.admin.contract import contract
 from tests.browser.given import Visit, faults, visit
 from tests.browser.test_console import sign_in
 from tests.chromium import Scheme
+from tests.web.contract import contract
 
 pytestmark = pytest.mark.long(only=True)
 

@@ -3,11 +3,11 @@
 import pytest
 from playwright.async_api import Browser
 
-from service.mail.samples import NAME, SAMPLES
-from service.mail.words import LANGUAGES
+from service.messages.mail.samples import NAME, SAMPLES
+from service.messages.mail.words import LANGUAGES
 from tests.browser.given import faults
 from tests.chromium import Scheme
-from tests.mail.cast import composer
+from tests.messages.mail.cast import composer
 
 pytestmark = pytest.mark.long(only=True)
 

@@ -11,12 +11,12 @@ import asyncpg
 import pytest
 from playwright.async_api import Browser, expect
 
-from service.store.archive import Archive
-from service.store.person import People
+from service.archive.archive import Archive
+from service.archive.personal_data import People
 from tests import worked
-from tests.admin.consoles import Console, console, people
 from tests.browser.given import Visit, faults, visit
 from tests.given import World, goal, user
+from tests.web.console.consoles import Console, console, people
 
 pytestmark = pytest.mark.long(only=True)
 

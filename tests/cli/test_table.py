@@ -9,8 +9,8 @@ from service.cli import local
 from service.cli.arguments import Where
 from service.cli.commands import COMMANDS, Command
 from service.cli.parser import parser
-from service.cli.words import EXAMPLES, LOCAL, LOCAL_ONLY, SHARED
-from tests.admin.contract import contract, followed
+from service.cli.phrases import EXAMPLES, LOCAL, LOCAL_ONLY, SHARED
+from tests.web.contract import contract, followed
 
 _METHODS = {"get", "post", "put", "patch", "delete"}
 _PAGES = {"text/html", "text/css", "text/javascript"}

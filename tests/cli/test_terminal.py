@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from service.cli import look
+from service.cli import tables
 from tests.cli.conftest import Typist
 from tests.cli.test_trouble import answering
 from tests.process import spawn
@@ -76,7 +76,7 @@ async def test_a_listing_on_a_terminal() -> None:
             "\nThere is more: --all, or --before 1233\n"
             "\nTimes: CET (UTC+0100)\n",
         )
-        assert max(map(look.width, told.splitlines())) <= 80
+        assert max(map(tables.width, told.splitlines())) <= 80
         _, wide = await _on_terminal(120, "--url", url, "runs", "list", "--limit", "2")
         assert "lease_lost  analytics" in wide
         code, told = await _on_terminal(80, "--url", url, "export", "daily", "--format", "parquet")

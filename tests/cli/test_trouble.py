@@ -21,8 +21,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from service.admin import once
 from service.cli import client
+from service.web import idempotency
 from tests.cli.conftest import Typist
 from tests.process import spawn
 
@@ -215,7 +215,7 @@ async def test_a_lost_connection_is_followed_by_the_same_request_with_the_same_k
         if len(seen) == 1 and request.transport:
             request.transport.abort()
         if len(seen) == 2:
-            return await _json({"success": False, "error": once._STILL}, 409)
+            return await _json({"success": False, "error": idempotency._STILL}, 409)
         return await _json(_RAN)
 
     async with answering(answer) as url:
@@ -227,7 +227,7 @@ async def test_a_lost_connection_is_followed_by_the_same_request_with_the_same_k
         assert seen[3][0] != seen[0][0]
         await typed("--url", url, *_RUN, "--key", "mine")
         assert seen[4][0] == "mine"
-    assert client.STILL in once._STILL
+    assert client.STILL in idempotency._STILL
 
 
 async def test_an_act_of_which_nobody_knows_names_the_key_to_ask_again_with(typed: Typist) -> None:

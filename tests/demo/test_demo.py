@@ -15,10 +15,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from service.app import MANAGER, jobs
-from service.demo import inbox, sample
-from service.mail.maildir import MaildirTransport
-from service.sources.postgres import PostgresSource
-from service.sources.sync import Sync
+from service.dashboard.postgres import PostgresSource
+from service.dashboard.sync import Sync
+from service.demo import maildir_page, sample
+from service.messages.mail.maildir import MaildirTransport
 from tests.process import process_of, until
 
 
@@ -129,7 +129,7 @@ async def test_the_inbox_shows_only_what_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "box" / "new" / "1.mail").write_bytes(mail)
     (tmp_path / "box" / "secret").write_text("no")
     app = web.Application()
-    app.add_routes(inbox.routes(tmp_path / "box"))
+    app.add_routes(maildir_page.routes(tmp_path / "box"))
 
     async with TestClient(TestServer(app)) as client:
         listing = await (await client.get("/inbox")).text()

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.dashboard import Channel, Kind, Preferences, TimerSession, User
-from service.domain.effect import Decision, Message, Skip
-from service.domain.run import Tick, Trigger
-from service.domain.standing import Standing
-from service.domain.suppression import Reason
-from service.jobs.reminders import break_reminders
-from service.jobs.reminders.break_reminders import JOB, Facts, decide
-from service.store import replica
+from service.dashboard import replica
+from service.dashboard.dashboard_state import Standing
+from service.dashboard.model import Channel, Kind, Preferences, TimerSession, User
+from service.engine.run import Tick, Trigger
+from service.jobs import break_reminders
+from service.jobs.break_reminders import JOB, Facts, decide
+from service.messages.decision import Decision, Message, Skip
+from service.messages.reason import Reason
 from tests.given import World, user
 
 NOON = datetime(2026, 3, 10, 11, tzinfo=UTC)

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.domain.dashboard import Kind, User
-from service.domain.effect import Decision, Message, Skip
-from service.domain.run import Tick, Trigger
-from service.domain.standing import Standing
-from service.domain.suppression import Reason
-from service.jobs.reminders import goal_deadlines
-from service.jobs.reminders.goal_deadlines import JOB, DueGoal, Facts, decide
+from service.dashboard.dashboard_state import Standing
+from service.dashboard.model import Kind, User
+from service.engine.run import Tick, Trigger
+from service.jobs import goal_deadlines
+from service.jobs.goal_deadlines import JOB, DueGoal, Facts, decide
+from service.messages.decision import Decision, Message, Skip
+from service.messages.reason import Reason
 from tests.given import GOALS, Scripted, World, goal, user
 
 TODAY = date(2026, 3, 10)

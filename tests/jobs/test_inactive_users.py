@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.absence import Episode
-from service.domain.dashboard import Channel, Kind, TimerSession
-from service.domain.effect import Decision, Message, Skip
-from service.domain.run import Rules, Tick, Trigger
-from service.domain.schedule import Schedule
-from service.domain.standing import Standing
-from service.domain.suppression import Reason
-from service.jobs.reminders import inactive_users
-from service.jobs.reminders.inactive_users import JOB, Facts, decide
-from service.pipeline.trigger import Timing, TriggerLoop
-from service.store import replica
+from service.analytics.absence import Episode
+from service.dashboard import replica
+from service.dashboard.dashboard_state import Standing
+from service.dashboard.model import Channel, Kind, TimerSession
+from service.engine.run import Rules, Tick, Trigger
+from service.engine.schedule import Schedule
+from service.engine.trigger import Timing, TriggerLoop
+from service.jobs import inactive_users
+from service.jobs.inactive_users import JOB, Facts, decide
+from service.messages.decision import Decision, Message, Skip
+from service.messages.reason import Reason
 from tests.given import World, goal, user
 
 TODAY = date(2026, 3, 20)

@@ -13,10 +13,10 @@ from dataclasses import replace
 import asyncpg
 
 from service import log
-from service.domain.run import Tick
-from service.jobs import job as job_module
-from service.jobs.job import Job, Page
-from service.store.database import open_pool
+from service.engine import job as job_module
+from service.engine.database import open_pool
+from service.engine.job import Job, Page
+from service.engine.run import Tick
 from tests.given import GOALS, World
 
 PAGE = 200

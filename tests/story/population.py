@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from service.domain.dashboard import Goal, Kind, Preferences, QuietHours, TimerSession, User
-from service.domain.zones import zone_of
+from service.dashboard.model import Goal, Kind, Preferences, QuietHours, TimerSession, User
+from service.zones import zone_of
 
 DAY = timedelta(days=1)
 BEFORE = 40

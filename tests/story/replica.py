@@ -16,15 +16,15 @@ import asyncpg
 
 from service import log
 from service.clock import SystemClock
-from service.domain.effect import Decision
-from service.domain.run import Tick
-from service.domain.schedule import Schedule
-from service.jobs.job import CatchUp, Job, JobType, Page, TimeMode
-from service.pipeline.runner import Runner
-from service.pipeline.trigger import Timing, TriggerLoop
-from service.store import ledger as ledger_module
-from service.store.database import open_pool
-from service.store.ledger import JobDef, Ledger, Run
+from service.engine import ledger as ledger_module
+from service.engine.database import open_pool
+from service.engine.job import CatchUp, Job, JobType, Page, TimeMode
+from service.engine.ledger import JobDef, Ledger, Run
+from service.engine.run import Tick
+from service.engine.runner import Runner
+from service.engine.schedule import Schedule
+from service.engine.trigger import Timing, TriggerLoop
+from service.messages.decision import Decision
 from tests.given import composer
 
 LEASE = timedelta(seconds=1)

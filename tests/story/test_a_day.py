@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.dashboard import Preferences, QuietHours
-from service.domain.effect import Decision
-from service.domain.run import Tick, Trigger
+from service.dashboard.model import Preferences, QuietHours
+from service.engine import job
+from service.engine.run import Tick, Trigger
+from service.engine.runner import RunResult
 from service.errors import AlreadyRunning, BadRequest, SchemaUnknown, SourceUnavailable
-from service.jobs import job
-from service.jobs.reminders import goal_deadlines
-from service.mail.maildir import MaildirTransport
-from service.pipeline.runner import RunResult
+from service.jobs import goal_deadlines
+from service.messages.decision import Decision
+from service.messages.mail.maildir import MaildirTransport
 from tests.given import GOALS, World, goal, inbox, user
 
 

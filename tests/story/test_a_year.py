@@ -17,13 +17,13 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from service.domain.dashboard import Goal, TimerSession, User
-from service.domain.schedule import Schedule
-from service.domain.transport import Envelope, Phase, Result
-from service.domain.zones import zone_of
-from service.pipeline.runner import Runner
-from service.pipeline.trigger import Timing, TriggerLoop
-from service.store import replica
+from service.dashboard import replica
+from service.dashboard.model import Goal, TimerSession, User
+from service.engine.runner import Runner
+from service.engine.schedule import Schedule
+from service.engine.trigger import Timing, TriggerLoop
+from service.messages.mail.transport import Envelope, Phase, Result
+from service.zones import zone_of
 from tests.given import Scripted, World, accepted, refused
 from tests.story.population import (
     DAY,

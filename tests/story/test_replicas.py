@@ -12,7 +12,7 @@ from itertools import pairwise
 import asyncpg
 import pytest
 
-from service.store.ledger import Ledger
+from service.engine.ledger import Ledger
 from tests.conftest import LONG
 from tests.process import spawn
 from tests.story.replica import DEFINITION, JOB, PAGES

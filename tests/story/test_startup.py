@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 
-from service.store.database import MIGRATION_LOCK
+from service.engine.database import MIGRATION_LOCK
 from tests.process import process_of
 from tests.story.conftest import PEOPLE
 

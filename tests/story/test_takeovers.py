@@ -7,8 +7,8 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from service.domain.run import RunState, Trigger
-from service.store.ledger import Run
+from service.engine.ledger import Run
+from service.engine.run import RunState, Trigger
 from tests.given import GOALS, World, goal, user
 from tests.story.one_page_worker import PAGE
 

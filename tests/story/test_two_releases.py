@@ -5,7 +5,7 @@ from pathlib import Path
 
 import asyncpg
 
-from service.store.schema import SCHEMA
+from service.engine.schema import SCHEMA
 from tests.process import process_in, process_of
 from tests.releases import checked_out, last_release
 from tests.story.watching import Progress, answer, database_check, run, until_ready, until_true

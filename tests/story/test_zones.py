@@ -8,17 +8,17 @@ import asyncpg
 import pytest
 
 from service.app import open_service
+from service.dashboard.model import Kind
 from service.demo import sample
-from service.domain.dashboard import Kind
+from service.engine import zone_table as store_zones
+from service.engine.job import JobType
 from service.errors import ConfigurationError
 from service.jobs import all_jobs
-from service.jobs.job import JobType
 from service.settings import Settings
-from service.store import zones as store_zones
-from tests.admin.given import admin, delivery
 from tests.analytics.given import Lab, session
 from tests.given import World, goal, user
-from tests.pipeline.asking import Asking
+from tests.messages.asking import Asking
+from tests.web.given import admin, delivery
 
 PLACES = {"ann": "Europe/Berlin", "ben": "Asia/Tokyo", "eve": "America/New_York"}
 REMINDERS = sorted(id_ for id_, job in all_jobs().items() if job.type is JobType.REMINDER)

@@ -10,11 +10,11 @@ from datetime import timedelta
 
 from service import log
 from service.clock import SystemClock
-from service.domain.limits import Limits
-from service.mail.smtp import SmtpConfig, SmtpPool
-from service.pipeline.delivery import Delivery
-from service.store.database import open_pool
-from service.store.outbox import Outbox
+from service.engine.database import open_pool
+from service.messages.delivery import Delivery
+from service.messages.limits import Limits
+from service.messages.mail.smtp import SmtpConfig, SmtpPool
+from service.messages.outbox import Outbox
 from tests.given import World, composer, letter
 
 LEASE = timedelta(seconds=1)

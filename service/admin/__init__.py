@@ -1,6 +1,0 @@
-"""The HTTP face of the service: admin API, in-app inbox, probes, and the pages behind the links in mails."""
-
-from service.admin.app import build_app
-from service.admin.deps import AdminDeps, Role
-
-__all__ = ["AdminDeps", "Role", "build_app"]

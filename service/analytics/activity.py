@@ -1,0 +1,79 @@
+"""What somebody did in a period, from sessions with their local dates.
+
+Focus time is the credited focus of the focus sessions *started* on a date, completed or abandoned (an
+abandoned session is credited with what was planned). Sessions counted are completed focus sessions.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from service.analytics.periods import Period
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSession:
+    """A timer session on the local date of its start, in the zone that was valid then."""
+
+    day: date
+    focus: bool
+    status: str
+    focus_seconds: int
+    category: str | None = None
+
+    @property
+    def done(self) -> bool:
+        """A completed focus session."""
+        return self.focus and self.status == "completed"
+
+    @property
+    def credited(self) -> int:
+        """Seconds of focus that count."""
+        return self.focus_seconds if self.focus and self.status in {"completed", "abandoned"} else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A period in numbers. ``by_day``: focus seconds of each of its dates, ascending."""
+
+    focus_seconds: int
+    sessions: int
+    active_days: int
+    by_day: tuple[int, ...]
+    best_day: date | None
+    """The date with the most focus; the earliest of equals; None without any focus."""
+    categories: tuple[tuple[str, int], ...]
+    """(category, focus seconds), most first; sessions without one are not listed."""
+
+    @property
+    def average_seconds(self) -> int:
+        """Focus time per completed session, rounded; 0 without sessions."""
+        return round(self.focus_seconds / self.sessions) if self.sessions else 0
+
+
+def figures(sessions: Iterable[LocalSession], period: Period) -> Figures:
+    """Count a period. An active day has a session *started*, of any kind."""
+    inside = [one for one in sessions if one.day in period]
+    per_day: Counter[date] = Counter()
+    categories: Counter[str] = Counter()
+    for one in inside:
+        per_day[one.day] += one.credited
+        if one.category and one.credited:
+            categories[one.category] += one.credited
+    by_day = tuple(per_day[day] for day in period.days)
+    best = max(period.days, key=lambda day: (per_day[day], -day.toordinal()))
+    return Figures(
+        focus_seconds=sum(by_day),
+        sessions=sum(one.done for one in inside),
+        active_days=len({one.day for one in inside}),
+        by_day=by_day,
+        best_day=best if per_day[best] else None,
+        categories=tuple(sorted(categories.items(), key=lambda item: (-item[1], item[0]))),
+    )
+
+
+def focus_by_period(by_day: Sequence[int], whole: Period, parts: Iterable[Period]) -> list[int]:
+    """Focus seconds of each part of a period whose dates are in ``by_day``."""
+    first = whole.start
+    return [sum(by_day[(part.start - first).days : (part.end - first).days]) for part in parts]

@@ -1,0 +1,301 @@
+"""Series that the detector watches: read points, judge them, keep state, points and anomalies in one step."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from service.analytics.anomaly import detector
+from service.analytics.anomaly.detector import (
+    Anomaly,
+    Cadence,
+    Change,
+    Direction,
+    Measure,
+    Severity,
+    State,
+    Verdict,
+)
+from service.engine import queries
+from service.engine.database import Connection
+
+_SQL = queries.load(__file__)
+_STEP = {Cadence.HOUR: timedelta(hours=1), Cadence.DAY: timedelta(days=1)}
+_HISTORY = {Cadence.HOUR: timedelta(days=28), Cadence.DAY: timedelta(weeks=12)}
+"""How far back a new series begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Series that one query reads. ``measures``: column to how it is measured."""
+
+    query: str
+    cadence: Cadence
+    measures: Mapping[str, Measure]
+
+    def name(self, column: str) -> str:
+        """The series' name: ``hour.sessions``."""
+        return f"{self.cadence}.{column}"
+
+
+ACTIVITY = Family(
+    "hourly_activity",
+    Cadence.HOUR,
+    dict.fromkeys(("sessions", "focusMinutes", "activeUsers"), Measure.COUNT),
+)
+SERVICE = Family(
+    "hourly_service",
+    Cadence.HOUR,
+    dict.fromkeys(("mailsSent", "mailsFailed"), Measure.COUNT)
+    | dict.fromkeys(("smtpLatencyMs", "responseMs", "jobSeconds"), Measure.PLAIN),
+)
+DAYS = Family(
+    "daily",
+    Cadence.DAY,
+    dict.fromkeys(("sessions", "focusMinutes", "activeUsers", "newUsers", "goalsCompleted"), Measure.COUNT),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What one step did: points judged, anomalies opened."""
+
+    points: int
+    opened: int
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A series on its way through its points."""
+
+    state: State
+    open: Anomaly | None
+    points: list[tuple[datetime, float, Verdict | None]]
+    changes: list[tuple[Anomaly, bool]]
+
+
+async def watch(connection: Connection, family: Family, column: str, until: datetime) -> Judged:
+    """Judge the points of one series that came since, up to ``until`` (aware, exclusive).
+
+    A new series begins 28 days (12 weeks) back. A state of another version is built again from there.
+    """
+    name = family.name(column)
+    state, through = await _state(connection, family, column)
+    step = _STEP[family.cadence]
+    since = through + step if through else until - _HISTORY[family.cadence]
+    if since >= until:
+        return Judged(0, 0)
+    rows = await connection.fetch(_SQL[family.query], since, until)
+    values = [(row["at"], row[column]) for row in rows if row[column] is not None]
+    turn = _Turn(state, await _open(connection, name), [], [])
+    await asyncio.to_thread(_judge, turn, values)
+    await _keep(connection, name, turn)
+    await connection.execute(_SQL["save"], name, turn.state.to_json(), until - step)
+    return Judged(len(values), sum(not closed for _, closed in turn.changes))
+
+
+async def _state(connection: Connection, family: Family, column: str) -> tuple[State, datetime | None]:
+    fresh = detector.start(family.cadence, family.measures[column])
+    row = await connection.fetchrow(_SQL["state"], family.name(column))
+    if row is None:
+        return fresh, None
+    try:
+        return State.from_json(row["state"]), row["through"]
+    except ValueError:
+        return fresh, None
+
+
+def _judge(turn: _Turn, values: Sequence[tuple[datetime, float]]) -> None:
+    for at, value in values:
+        point: date = at.astimezone(UTC) if turn.state.cadence is Cadence.HOUR else at.astimezone(UTC).date()
+        turn.state, verdict = detector.update(turn.state, point, float(value))
+        turn.points.append((at, float(value), verdict))
+        change, known = detector.follow(turn.open, verdict)
+        if known is not None and (change is not Change.NOTHING or known != turn.open):
+            turn.changes.append((known, change is Change.CLOSED))
+        turn.open = None if change is Change.CLOSED else known
+
+
+async def _keep(connection: Connection, name: str, turn: _Turn) -> None:
+    judged = turn.points
+    columns = ("expected", "low", "high", "score")
+    await connection.execute(
+        _SQL["points"],
+        name,
+        [at for at, _, _ in judged],
+        [value for _, value, _ in judged],
+        *([getattr(verdict, column) if verdict else None for _, _, verdict in judged] for column in columns),
+    )
+    for known, closed in turn.changes:
+        peak = known.peak
+        await connection.execute(
+            _SQL["anomaly"],
+            name,
+            _instant(known.since),
+            _instant(known.until),
+            str(known.severity),
+            str(peak.direction),
+            peak.value,
+            peak.expected,
+            peak.low,
+            peak.high,
+            peak.score,
+            peak.in_words(name.partition(".")[2]),
+            known.calm,
+            _verdict_to_json(peak),
+            closed,
+        )
+
+
+def _instant(at: date) -> datetime:
+    return at if isinstance(at, datetime) else datetime(at.year, at.month, at.day, tzinfo=UTC)
+
+
+async def _open(connection: Connection, name: str) -> Anomaly | None:
+    row = await connection.fetchrow(_SQL["open"], name)
+    if row is None:
+        return None
+    peak = _verdict_from_json(row["detail"])
+    since, until = (_point(row[key], peak.cadence) for key in ("since", "until"))
+    return Anomaly(since, until, peak, Severity(row["severity"]), row["calm"])
+
+
+def _point(at: datetime, cadence: Cadence) -> date:
+    return at if cadence is Cadence.HOUR else at.astimezone(UTC).date()
+
+
+def _verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+    return asdict(verdict) | {"at": verdict.at.isoformat()}
+
+
+def _verdict_from_json(stored: Mapping[str, Any]) -> Verdict:
+    kinds = {"cadence": Cadence, "measure": Measure, "direction": Direction}
+    values = {field.name: stored[field.name] for field in fields(Verdict)}
+    values |= {name: kind(stored[name]) for name, kind in kinds.items()}
+    values["severity"] = Severity(stored["severity"]) if stored["severity"] else None
+    of = datetime if values["cadence"] is Cadence.HOUR else date
+    values["at"] = of.fromisoformat(stored["at"])
+    return Verdict(**values)
+
+
+# ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+SHOWN = {Cadence.HOUR: 7, Cadence.DAY: 84}
+"""How many dates are shown of a series where nobody named a range."""
+MOST = 10_000
+"""Points that are read at once."""
+_AHEAD = {Cadence.HOUR: 24, Cadence.DAY: 7}
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """A series as far as it has come (``through``: its last point), and its next 24 hours or 7 days.
+
+    ``forecast`` is empty while too little is known, or where the state is of another version.
+    """
+
+    cadence: Cadence
+    measure: str
+    through: datetime
+    forecast: list[dict[str, Any]]
+
+
+async def watched(pool: asyncpg.Pool) -> list[dict[str, Any]]:
+    """Every series, by name."""
+    return [
+        {
+            "name": row["name"],
+            "cadence": row["cadence"],
+            "measure": row["measure"],
+            "through": _point(row["through"], Cadence(row["cadence"])),
+            "anomalyOpen": row["open"],
+        }
+        for row in await pool.fetch(_SQL["watched"])
+    ]
+
+
+async def outlook(pool: asyncpg.Pool, name: str) -> Outlook | None:
+    """How a series stands and what is expected of it next, from the stored state. None: there is none."""
+    row = await pool.fetchrow(_SQL["stored"], name)
+    if row is None:
+        return None
+    cadence, through = Cadence(row["state"]["cadence"]), row["through"]
+    coming = [through + (n + 1) * _STEP[cadence] for n in range(_AHEAD[cadence])]
+    forecast = await asyncio.to_thread(_forecast, row["state"], [_point(at, cadence) for at in coming])
+    return Outlook(cadence, row["state"]["measure"], through, forecast)
+
+
+def _forecast(stored: Mapping[str, Any], coming: Sequence[date]) -> list[dict[str, Any]]:
+    try:
+        ranges = detector.forecast(State.from_json(stored), coming)
+    except ValueError:
+        return []
+    return [_rounded(asdict(one)) for one in ranges]
+
+
+async def points(
+    pool: asyncpg.Pool, name: str, cadence: Cadence, since: date, until: date
+) -> list[dict[str, Any]] | None:
+    """Points on dates in UTC, both included, oldest first; None: there are more than ``MOST``.
+
+    ``expected``, ``low``, ``high`` and ``score`` are None where too little was known for a verdict.
+    """
+    rows = await pool.fetch(_SQL["chart"], name, since, until, MOST + 1)
+    if len(rows) > MOST:
+        return None
+    return [_rounded(dict(row) | {"at": _point(row["at"], cadence)}) for row in rows]
+
+
+async def anomalies(
+    pool: asyncpg.Pool,
+    name: str | None,
+    severity: str | None,
+    span: tuple[date | None, date | None],
+    *,
+    is_open: bool | None,
+    before: int | None,
+    limit: int,
+) -> list[dict[str, Any]]:
+    """Anomalies, newest first, that touch the dates of ``span`` (UTC, both included)."""
+    rows = await pool.fetch(_SQL["anomalies"], name, severity, *span, is_open, before, limit)
+    return [_anomaly(row) for row in rows]
+
+
+def _anomaly(row: asyncpg.Record) -> dict[str, Any]:
+    cadence = Cadence(row["cadence"])
+    numbers = ("value", "expected", "low", "high", "score")
+    plain = ("id", "series", "severity", "direction", "explanation", *numbers)
+    return _rounded({name: row[name] for name in plain}) | {
+        "since": _point(row["since"], cadence),
+        "until": _point(row["until"], cadence),
+        "openedAt": row["opened_at"],
+        "closedAt": row["closed_at"],
+    }
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
+
+
+async def ranges(
+    pool: asyncpg.Pool, names: Sequence[str], since: date, until: date
+) -> dict[str, dict[date, dict[str, Any]]]:
+    """Judged days of series (``value``, ``low``, ``high``) from ``since`` to ``until``, both included."""
+    rows = await pool.fetch(_SQL["points_of"], list(names), *_within(since, until))
+    found: dict[str, dict[date, dict[str, Any]]] = {name: {} for name in names}
+    for row in rows:
+        found[row["series"]][row["at"].date()] = dict(row)
+    return found
+
+
+async def marks(pool: asyncpg.Pool, since: date, until: date, limit: int = 200) -> list[dict[str, Any]]:
+    """Anomalies of all series that touch these dates (UTC, both included), newest first."""
+    rows = await pool.fetch(_SQL["anomalies_of"], *_within(since, until), limit)
+    return [dict(row) for row in rows]
+
+
+def _within(since: date, until: date) -> tuple[datetime, datetime]:
+    return _instant(since), _instant(until) + timedelta(days=1)

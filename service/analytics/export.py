@@ -1,0 +1,196 @@
+"""Analytics as files: JSON, CSV, Parquet, page by page, so that memory does not grow with the range."""
+
+import asyncio
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import asyncpg
+
+from service.analytics import figures
+from service.analytics.columns import Column, Columns, Kind, cell, lay, text
+from service.analytics.figures import Row, Span
+from service.errors import BadRequest
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    JSON = "json"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A file's name (without its ending), its pages, and its columns, which JSON does without."""
+
+    name: str
+    pages: Callable[[], AsyncIterator[list[Row]]]
+    columns: Callable[[], Awaitable[list[Column]]]
+
+
+TABLES = ("user_day", "user_span", "user_profile", *figures.STATISTICS, "revisions")
+"""What can be exported whole, by name."""
+
+
+def table(pool: asyncpg.Pool, name: str, span: Span) -> Export:
+    """A whole table, as stored. BadRequest: there is none of this name."""
+    if name == "user_day":
+        return Export(name, lambda: figures.all_days(pool, span), lambda: day_columns(pool, span))
+    if name == "user_span":
+        return Export(name, lambda: figures.all_spans(pool, span), _fixed(_SPAN))
+    if name == "user_profile":
+        return Export(name, lambda: figures.all_profiles(pool, span), _fixed(_PROFILE))
+    if name == "revisions":
+        return Export(name, lambda: figures.all_revisions(pool, span), _fixed(_REVISION))
+    if name not in TABLES:
+        raise BadRequest(f"no table {name!r}; use one of {', '.join(TABLES)}")
+    return statistic(pool, name, span, whole=True)
+
+
+def statistic(pool: asyncpg.Pool, name: str, span: Span, *, whole: bool = False) -> Export:
+    """Figures per period; ``whole``: with the cells of the cohorts, else as shown."""
+    return _read_twice(name, lambda: figures.all_rollups(pool, name, span, whole=whole))
+
+
+def days_of_user(pool: asyncpg.Pool, user: str, span: Span) -> Export:
+    """One user's days."""
+    return Export(
+        "days", lambda: figures.all_days_of(pool, user, span), lambda: day_columns(pool, span, user)
+    )
+
+
+def cohorts(found: Row) -> Export:
+    """A cohort table, one row per cell."""
+    return Export(
+        f"retention_{found['kind']}_{found['mode']}", lambda: _once(figures.cells_of(found)), _fixed(_CELL)
+    )
+
+
+_SPAN = [Column("userId", Kind.TEXT), Column("firstDate", Kind.DATE), Column("lastDate", Kind.DATE)]
+_PROFILE = [
+    Column("userId", Kind.TEXT),
+    Column("asOf", Kind.DATE),
+    Column("computedAt", Kind.INSTANT),
+    Column("figures", Kind.TEXT),
+]
+_REVISION = [
+    Column("statistic", Kind.TEXT),
+    Column("period", Kind.TEXT),
+    Column("revision", Kind.INTEGER),
+    Column("computedAt", Kind.INSTANT),
+    Column("replacedAt", Kind.INSTANT),
+    Column("figures", Kind.TEXT),
+]
+_STATE = (
+    Column("revision", Kind.INTEGER),
+    Column("final", Kind.BOOLEAN),
+    Column("computedAt", Kind.INSTANT),
+)
+_CELL = [
+    Column("cohort", Kind.DATE),
+    Column("n", Kind.INTEGER),
+    Column("size", Kind.INTEGER),
+    Column("active", Kind.INTEGER),
+    Column("rate", Kind.NUMBER),
+]
+_COUNTS = {
+    *("started", "focus_seconds", "completed", "cancelled", "abandoned", "breaks", "tagged", "linked"),
+    *("rated", "rating_sum", "goals_created", "goals_completed"),
+}
+
+
+async def day_columns(pool: asyncpg.Pool, span: Span, user: str | None = None) -> list[Column]:
+    """The columns of days: those that every day has, and three per kind of session that there is."""
+    kinds = {kind: [0, 0, 0] for kind in await figures.kinds(pool, span, user)}
+    counts = dict.fromkeys(_COUNTS, 0)
+    sample = {"user_id": "", "local_date": span.since, "kinds": kinds, "hours": {}, **counts}
+    columns = Columns()
+    columns.add([figures.day(sample)])
+    return columns.found()
+
+
+def _fixed(columns: list[Column]) -> Callable[[], Awaitable[list[Column]]]:
+    async def told() -> list[Column]:
+        return columns
+
+    return told
+
+
+async def _once(rows: list[Row]) -> AsyncIterator[list[Row]]:
+    yield rows
+
+
+def _read_twice(name: str, pages: Callable[[], AsyncIterator[list[Row]]]) -> Export:
+    """Figures name their columns themselves, so they are read once for those: there are few."""
+    period = Kind.INSTANT if name in figures.BY_THE_CLOCK else Kind.DATE
+
+    async def columns() -> list[Column]:
+        found = Columns(Column("period", period), *_STATE)
+        async for rows in pages():
+            await asyncio.to_thread(found.add, rows)
+        return found.found()
+
+    return Export(name, pages, columns)
+
+
+# ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def written(export: Export, form: Format) -> AsyncIterator[bytes]:
+    """The bytes of the file, piece by piece; encoded in a thread, beside the loop."""
+    return {Format.JSON: _json, Format.CSV: _csv, Format.PARQUET: _parquet}[form](export)
+
+
+def dumps(value: Any) -> str:
+    """JSON as the API writes it: dates and instants as text."""
+    return json.dumps(value, default=text, ensure_ascii=False, separators=(",", ":"))
+
+
+async def _json(export: Export) -> AsyncIterator[bytes]:
+    before = '{"success":true,"data":['
+    async for rows in export.pages():
+        yield (before + (await asyncio.to_thread(dumps, rows))[1:-1]).encode()
+        before = ","
+    yield b"]}" if before == "," else f"{before}]}}".encode()
+
+
+async def _csv(export: Export) -> AsyncIterator[bytes]:
+    columns = await export.columns()
+    head = _lines([[cell(column.name) for column in columns]])  # not before the first page: there may be none
+    async for rows in export.pages():
+        yield head + await asyncio.to_thread(_encoded, columns, rows)
+        head = b""
+    if head:
+        yield head
+
+
+def _encoded(columns: list[Column], rows: list[Row]) -> bytes:
+    return _lines([[cell(value) for value in values] for values in lay(columns, rows)])
+
+
+def _lines(rows: list[list[str]]) -> bytes:
+    text_ = io.StringIO()
+    csv.writer(text_).writerows(rows)
+    return text_.getvalue().encode()
+
+
+async def _parquet(export: Export) -> AsyncIterator[bytes]:
+    columns = await export.columns()
+    writer = await asyncio.to_thread(_writer, columns)
+    async for rows in export.pages():
+        laid = await asyncio.to_thread(lay, columns, rows)
+        if piece := await asyncio.to_thread(writer.write, laid):
+            yield piece
+    yield await asyncio.to_thread(writer.close)
+
+
+def _writer(columns: list[Column]) -> Any:
+    from service.analytics.export_parquet import Writer  # noqa: PLC0415 — half a second that few runs need
+
+    return Writer(columns)

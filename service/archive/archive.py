@@ -1,0 +1,428 @@
+"""The archive: old sessions of the dashboard in files, and how far each file has come.
+
+    planned ─► written ─► verified ─► deleted
+
+Whatever the moment of a death: until a file has been read back and has its manifest, nothing is removed; what
+is about to be removed is noted before; removing again what is gone does nothing. Nothing is lost or doubled.
+Methods that take a connection belong into a step of a run; files are written and read in threads, outside.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Protocol, cast
+
+import asyncpg
+
+from service.archive import archive_parquet
+from service.archive.manifest import Manifest, Name, Proof, Row, name_of, span
+from service.dashboard.model import TimerSession
+from service.engine import queries
+from service.engine.database import long_statements
+from service.engine.database_errors import undone
+from service.errors import ArchiveDamaged, BadRequest
+
+_SQL = queries.load(__file__)
+SESSIONS = "timer_sessions"
+BATCH = 5000
+"""Sessions per transaction at the dashboard, and per row group."""
+CUT = 100_000
+"""Sessions that one generation of a file adds at most: their ids are held in memory."""
+_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+
+
+class Dashboard(Protocol):
+    """What the archive needs of the dashboard; see ``service.dashboard.sync``."""
+
+    async def place(self) -> tuple[str, str]: ...
+    async def obstacle(self) -> str | None: ...
+    async def originals(self, ids: Sequence[str]) -> list[tuple[TimerSession, str]]: ...
+    async def remove(self, bodies: Mapping[str, str]) -> frozenset[str]: ...
+    async def put_back(self, bodies: Mapping[str, str]) -> frozenset[str]: ...
+    async def present(self, ids: Sequence[str]) -> frozenset[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A row of service.archive_file."""
+
+    collection: str
+    month: date
+    generation: int
+    state: str
+    rows: int
+    bytes: int
+    row_hash: str | None
+    file_hash: str | None
+    fresh_groups: int
+    removed: int
+    leftovers: int
+
+    @property
+    def name(self) -> Name:
+        """Its name in the folder."""
+        return Name(self.collection, self.month, self.generation)
+
+    @property
+    def proof(self) -> Proof:
+        """What it must hold."""
+        return Proof(self.rows, self.bytes, self.row_hash or "", self.file_hash or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that was written: its proof, and how many of its row groups are new."""
+
+    proof: Proof
+    fresh_groups: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore did, in sessions."""
+
+    rows: int
+    put_back: int
+    already_there: int
+    refused: int
+    """The dashboard did not take them, e.g. because their user is gone."""
+
+
+_COLUMNS = tuple(field.name for field in fields(File))
+
+
+class Archive:
+    """The archive in ``folder``, of the sessions of one dashboard."""
+
+    def __init__(self, pool: asyncpg.Pool, folder: Path, dashboard: Dashboard) -> None:
+        self._pool = pool
+        self.folder = folder
+        self.dashboard = dashboard
+
+    @asynccontextmanager
+    async def alone(self, *, wait: bool = True) -> AsyncIterator[bool]:
+        """Nobody else writes the archive meanwhile. Yields False when ``wait`` is off and somebody does."""
+        async with self._pool.acquire() as connection:
+            if wait:
+                async with long_statements(connection):
+                    await connection.execute(_SQL["lock"])
+            elif not await connection.fetchval(_SQL["try_lock"]):
+                yield False
+                return
+            async with undone(lambda: connection.execute(_SQL["unlock"])):
+                yield True
+
+    # ── What may go ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def oldest(self, connection: asyncpg.Connection) -> datetime | None:
+        """When the oldest session that may ever go ended."""
+        found: datetime | None = await connection.fetchval(_SQL["oldest"])
+        return found
+
+    async def going(self, connection: asyncpg.Connection, month: date, cutoff: datetime) -> int:
+        """How many sessions of a month may go now."""
+        found: int = await connection.fetchval(_SQL["going"], *span(month, cutoff))
+        return found
+
+    async def total(self, connection: asyncpg.Connection) -> int:
+        """How many sessions the dashboard has."""
+        found: int = await connection.fetchval(_SQL["total"])
+        return found
+
+    async def files(self, connection: asyncpg.Connection | asyncpg.Pool) -> list[File]:
+        """How far each file has come, oldest month first."""
+        rows = await connection.fetch(_SQL["files"], SESSIONS)
+        return [File(**{column: row[column] for column in _COLUMNS}) for row in rows]
+
+    # ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def plan(self, connection: asyncpg.Connection, month: date) -> Name:
+        """Begin a new generation of a month's file."""
+        known = max((name.generation for name in self._names() if name.month == month), default=0)
+        generation = await connection.fetchval(_SQL["plan"], SESSIONS, month, known)
+        return Name(SESSIONS, month, generation)
+
+    async def write(self, name: Name, cutoff: datetime | None, *, anew: bool) -> Written | None:
+        """Write a planned file: what may go now, and what its predecessor holds that is still archived.
+
+        None: nothing may go, and nothing was written; ``anew``: even so the month must be written.
+        ``cutoff`` None: nothing may go.
+        """
+        await asyncio.to_thread(lambda: self.folder.mkdir(parents=True, exist_ok=True))
+        await self.tidy(name.month)
+        writer = await asyncio.to_thread(archive_parquet.Writer, self._path(name.data))
+        try:
+            groups = await self._compile(writer, name, cutoff, anew=anew)
+            if groups is None:
+                writer.abandon()
+                return None
+            return Written(await asyncio.to_thread(writer.finish), groups)
+        except BaseException:
+            writer.abandon()
+            raise
+
+    async def _compile(
+        self, writer: archive_parquet.Writer, name: Name, cutoff: datetime | None, *, anew: bool
+    ) -> int | None:
+        """The new rows, then those of the former file; returns how many row groups are new."""
+        fresh, groups = await self._fresh(writer, name, cutoff) if cutoff else (set[str](), 0)
+        if not fresh and not anew:
+            return None
+        former = self.current(name.month)
+        if former and (problem := await self.problem(self._manifest(former), await self.files(self._pool))):
+            raise ArchiveDamaged(problem)
+        carried = await self._carry_over(writer, former, fresh) if former else 0
+        await self._require_all(name.month, carried)
+        return groups
+
+    async def _fresh(
+        self, writer: archive_parquet.Writer, name: Name, cutoff: datetime
+    ) -> tuple[set[str], int]:
+        within = span(name.month, cutoff)
+        fresh, groups, position = set[str](), 0, (_LONG_AGO, "")
+        while len(fresh) < CUT and (
+            found := await self._pool.fetch(_SQL["candidates"], *within, *position, BATCH)
+        ):
+            position = (found[-1]["ended_at"], found[-1]["id"])
+            originals = await self.dashboard.originals([row["id"] for row in found])
+            # The copy is fresh now: whoever was edited has a stale day, and waits for its rollup.
+            still = await self._pool.fetch(_SQL["still"], *within, [session.id for session, _ in originals])
+            may_go = {row["id"] for row in still}
+            rows = [_row(session, body) for session, body in originals if session.id in may_go]
+            if rows:
+                await asyncio.to_thread(writer.add, rows)
+                groups += 1
+                fresh |= may_go
+        return fresh, groups
+
+    async def _carry_over(self, writer: archive_parquet.Writer, former: Name, fresh: set[str]) -> int:
+        carried = 0
+        async for rows in self._stream(former):
+            noted = await self._pool.fetch(_SQL["noted"], [row.id for row in rows], former.month)
+            kept = {row["id"] for row in noted} - fresh
+            if rest := [row for row in rows if row.id in kept]:
+                await asyncio.to_thread(writer.add, rest)
+                carried += len(rest)
+        return carried
+
+    async def _require_all(self, month: date, carried: int) -> None:
+        """Whatever is archived of a month must be in its new file, too."""
+        noted = await self._pool.fetchval(_SQL["noted_in"], month)
+        if carried < noted:
+            raise ArchiveDamaged(
+                f"the file of {month:%Y-%m} lacks {noted - carried} sessions that it should hold"
+            )
+
+    async def written(self, connection: asyncpg.Connection, name: Name, written: Written) -> None:
+        """Record that the file lies in the folder."""
+        proof = written.proof
+        await connection.execute(
+            _SQL["written"], *_key(name), proof.rows, proof.bytes, proof.row_hash, proof.file_hash,
+            written.fresh_groups,
+        )  # fmt: skip
+
+    async def verify(self, name: Name, proof: Proof) -> None:
+        """Read a file back and lay its manifest beside it. Raises ArchiveDamaged."""
+        if await asyncio.to_thread(archive_parquet.prove, self._path(name.data)) != proof:
+            raise ArchiveDamaged(f"{name.data} does not hold what was written into it")
+        source, table = await self.dashboard.place()
+        text = Manifest(name, source, table, proof).to_json()
+        await asyncio.to_thread(archive_parquet.put_text, self._path(name.manifest), text)
+
+    async def verified(self, connection: asyncpg.Connection, name: Name) -> None:
+        """Record that the file stands for its month."""
+        await connection.execute(_SQL["verified"], *_key(name))
+
+    async def give_up(self, connection: asyncpg.Connection, name: Name) -> None:
+        """Forget a file that was never verified."""
+        await connection.execute(_SQL["give_up"], *_key(name))
+
+    async def tidy(self, month: date) -> None:
+        """Remove what is left in the folder of a month but its newest file with a manifest."""
+        current = self.current(month)
+        kept = {current.data, current.manifest} if current else set()
+        for path in self._files():
+            name = name_of(path.name)
+            if name and name.month == month and path.name not in kept:
+                await asyncio.to_thread(path.unlink, True)  # noqa: FBT003
+
+    # ── Removing ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def rows(self, name: Name, group: int) -> list[Row]:
+        """One row group of a file."""
+        return await asyncio.to_thread(archive_parquet.group, self._path(name.data), group)
+
+    async def note(self, connection: asyncpg.Connection, name: Name, rows: Sequence[Row]) -> list[Row]:
+        """Record that these are about to be removed: no sweep may take them for deletions.
+
+        Returns those that may be: not whose owner was erased meanwhile.
+        """
+        noted = await connection.fetch(
+            _SQL["note"], [row.id for row in rows], [row.user_id for row in rows], name.month
+        )
+        ids = {row["id"] for row in noted}
+        return [row for row in rows if row.id in ids]
+
+    async def remove(self, rows: Sequence[Row]) -> list[str]:
+        """Remove these at the dashboard where they are unchanged; returns the ids that are still there."""
+        return sorted(await self.dashboard.remove({row.id: row.body for row in rows})) if rows else []
+
+    async def removed(self, connection: asyncpg.Connection, name: Name, still_there: Sequence[str]) -> None:
+        """Record that a row group is gone, but for those: the file holds them without right."""
+        await connection.execute(_SQL["unnote"], list(still_there))
+        await connection.execute(_SQL["removed"], *_key(name), len(still_there))
+
+    async def deleted(self, connection: asyncpg.Connection, name: Name) -> None:
+        """Record that all is gone that the file added."""
+        await connection.execute(_SQL["deleted"], *_key(name))
+
+    async def rewrite(self) -> None:
+        """Write every month anew whose file holds rows that are not archived (any more). Be alone.
+
+        Touches no dashboard. What a died process left of it is finished here as well.
+        """
+        for month in sorted({file.month for file in await self.files(self._pool) if file.leftovers}):
+            async with self._pool.acquire() as lent, lent.transaction():
+                name = await self.plan(cast("asyncpg.Connection", lent), month)
+            written = await self.write(name, None, anew=True)
+            assert written is not None
+            async with self._pool.acquire() as lent, lent.transaction():
+                await self.written(cast("asyncpg.Connection", lent), name, written)
+            await self.verify(name, written.proof)
+            async with self._pool.acquire() as lent, lent.transaction():
+                await self.verified(cast("asyncpg.Connection", lent), name)
+                await self.deleted(cast("asyncpg.Connection", lent), name)
+            await self.tidy(month)
+
+    # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def current(self, month: date) -> Name | None:
+        """The file that stands for a month: the newest with a manifest."""
+        return max((name for name in self._names() if name.month == month), default=None)
+
+    def manifests(self) -> list[Manifest]:
+        """Every month's manifest, oldest first. Raises ArchiveDamaged for one that cannot be read."""
+        return [self._manifest(name) for name in self._standing()]
+
+    async def problem(self, manifest: Manifest, known: Sequence[File]) -> str | None:
+        """What is wrong with a file: its rows, its manifest and the database must agree. None: nothing."""
+        try:
+            found = await asyncio.to_thread(archive_parquet.prove, self._path(manifest.name.data))
+        except ArchiveDamaged as error:
+            return str(error)
+        if found != manifest.proof:
+            return f"{manifest.name.data} is not what its manifest says"
+        ours = [
+            file for file in known if file.name == manifest.name and file.state in {"verified", "deleted"}
+        ]
+        if ours and ours[0].proof != found:
+            return f"{manifest.name.data} is not what was recorded when it was written"
+        return None
+
+    async def months_of(self, user_id: str) -> list[date]:
+        """The months whose files hold rows of a user, whether they are noted or not."""
+        return [name.month for name in await self._files_of(user_id)]
+
+    async def rows_of(self, user_id: str) -> AsyncIterator[Row]:
+        """A user's archived sessions."""
+        for name in await self._files_of(user_id):
+            async for rows in self._stream(name):
+                for row in rows:
+                    if row.user_id == user_id:
+                        yield row
+
+    async def _files_of(self, user_id: str) -> list[Name]:
+        return await asyncio.to_thread(
+            lambda: [n for n in self._standing() if user_id in archive_parquet.owners(self._path(n.data))]
+        )
+
+    def lost(self, known: Sequence[File]) -> list[Name]:
+        """Files that must be there and have no manifest here (another folder, a lost disk)."""
+        stand = {file.name for file in known if file.state in {"verified", "deleted"}}
+        return sorted(stand - set(self._names()))
+
+    async def restore(self, month: date) -> Restored:
+        """Put the sessions of a month back into the dashboard, as they were, where it lacks them.
+
+        Raises BadRequest when there is no such month, or it is from another kind of database; ArchiveDamaged.
+        """
+        async with self.alone():
+            manifest = await self._restorable(month)
+            rows = put_back = refused = 0
+            async for batch in self._stream(manifest.name):
+                owners = await self._pool.fetch(_SQL["not_erased"], list({row.user_id for row in batch}))
+                living = {row["user_id"] for row in owners}
+                bodies = {row.id: row.body for row in batch if row.user_id in living}
+                before = await self.dashboard.present(list(bodies))
+                missing = {id_: body for id_, body in bodies.items() if id_ not in before}
+                there = await self.dashboard.put_back(missing) if missing else frozenset[str]()
+                await self._pool.execute(_SQL["unnote"], [*before, *there])
+                rows, put_back = rows + len(bodies), put_back + len(there)
+                refused += len(missing) - len(there)
+            return Restored(rows, put_back, rows - put_back - refused, refused)
+
+    async def _restorable(self, month: date) -> Manifest:
+        name = self.current(month)
+        if name is None:
+            raise BadRequest(f"nothing of {month:%Y-%m} is archived in {self.folder}; see: archive list")
+        manifest = self._manifest(name)
+        source, _ = await self.dashboard.place()
+        if manifest.source != source:
+            raise BadRequest(f"{name.data} came from {manifest.source}, but the dashboard is {source}")
+        if problem := await self.problem(manifest, await self.files(self._pool)):
+            raise ArchiveDamaged(problem)
+        return manifest
+
+    def _manifest(self, name: Name) -> Manifest:
+        try:
+            text = self._path(name.manifest).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArchiveDamaged(f"{name.manifest} cannot be read: {error}") from None
+        return Manifest.from_json(name, text)
+
+    async def _stream(self, name: Name) -> AsyncIterator[list[Row]]:
+        """The rows of a file, batch by batch, each read in a thread."""
+        reading = archive_parquet.read(self._path(name.data), BATCH)
+        while rows := await asyncio.to_thread(_following, reading):
+            yield rows
+
+    def _standing(self) -> list[Name]:
+        """The file that stands for each month, oldest first."""
+        return list({(name.collection, name.month): name for name in sorted(self._names())}.values())
+
+    def _names(self) -> list[Name]:
+        """The files that have a manifest."""
+        names = [name_of(path.name) for path in self._files() if path.suffix == ".json"]
+        return [name for name in names if name]
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+
+    def _path(self, file: str) -> Path:
+        return self.folder / file
+
+
+def _following(reading: Iterator[list[Row]]) -> list[Row]:
+    return next(reading, [])
+
+
+def _key(name: Name) -> tuple[str, date, int]:
+    return name.collection, name.month, name.generation
+
+
+def _row(session: TimerSession, body: str) -> Row:
+    assert session.ended_at is not None
+    return Row(
+        id=session.id,
+        user_id=session.user_id,
+        kind=session.kind,
+        status=session.status,
+        started_at=session.started_at,
+        ended_at=session.ended_at,
+        focus_seconds=session.focus_seconds,
+        updated_at=session.updated_at,
+        body=body,
+    )

@@ -1,0 +1,143 @@
+"""The archive's Parquet files. All of it blocks: call it in a thread."""
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, fields
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from service.archive.manifest import Proof, Row, RowHash
+from service.errors import ArchiveDamaged
+
+_TIME = pa.timestamp("us", tz="UTC")
+_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("started_at", _TIME, nullable=False),
+        pa.field("ended_at", _TIME, nullable=False),
+        pa.field("focus_seconds", pa.int32(), nullable=False),
+        pa.field("updated_at", _TIME),
+        pa.field("body", pa.string(), nullable=False),
+    ]
+)
+_COLUMNS = tuple(field.name for field in fields(Row))
+_BLOCK = 1 << 20
+_BROKEN = (pa.ArrowException, OSError, TypeError, ValueError, KeyError, OverflowError)
+"""What reading a damaged file may end in."""
+
+
+class Writer:
+    """Writes a file under a passing name; ``finish`` gives it its own, on disk for good.
+
+    One call at a time: a run that is cancelled abandons the file while a thread may still be writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._passing = path.with_name(f"{path.name}.tmp")
+        self._hash = RowHash()
+        self._turn = threading.Lock()
+        self._file = pq.ParquetWriter(self._passing, _SCHEMA, compression="zstd", compression_level=3)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """One row group."""
+        columns = zip(*map(astuple, rows), strict=True)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+        with self._turn:
+            self._file.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA))
+            self._hash.add(rows)
+
+    def finish(self) -> Proof:
+        """Close, make durable, give the file its name. What is proved is what was meant to be written."""
+        with self._turn:
+            self._file.close()
+            _fsync(self._passing)
+            file_hash, size = file_hash_of(self._passing)
+            self._passing.rename(self._path)
+            _fsync(self._path.parent)
+        return Proof(self._hash.rows, size, self._hash.hex, file_hash)
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        with self._turn:
+            self._file.close()
+            self._passing.unlink(missing_ok=True)
+
+
+def put_text(path: Path, text: str) -> None:
+    """Write a small file as a whole, on disk for good."""
+    passing = path.with_name(f"{path.name}.tmp")
+    passing.write_text(text, "utf-8")
+    _fsync(passing)
+    passing.rename(path)
+    _fsync(path.parent)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_hash_of(path: Path) -> tuple[str, int]:
+    """SHA-256 and size of a file."""
+    found, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            found.update(block)
+            size += len(block)
+    return found.hexdigest(), size
+
+
+def prove(path: Path, size: int = 5000) -> Proof:
+    """Read a file back, whole. Raises ArchiveDamaged when it is not there or cannot be read."""
+    try:
+        file_hash, length = file_hash_of(path)
+    except OSError as error:
+        raise ArchiveDamaged(f"{path.name} cannot be read: {error.strerror}") from None
+    found = RowHash()
+    for rows in read(path, size):
+        found.add(rows)
+    return Proof(found.rows, length, found.hex, file_hash)
+
+
+def read(path: Path, size: int = 5000) -> Iterator[list[Row]]:
+    """All rows, at most ``size`` at a time."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(size, columns=list(_COLUMNS)):
+                yield _rows(batch)
+    except _BROKEN as error:
+        raise ArchiveDamaged(f"{path.name} cannot be read: {error}") from None
+
+
+def group(path: Path, index: int) -> list[Row]:
+    """The rows of one row group."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return _rows(file.read_row_group(index, columns=list(_COLUMNS)))
+    except _BROKEN as error:
+        raise ArchiveDamaged(f"{path.name} cannot be read: {error}") from None
+
+
+def owners(path: Path) -> set[str]:
+    """The users whose rows a file holds."""
+    try:
+        with pq.ParquetFile(path) as file:
+            batches = file.iter_batches(columns=["user_id"])
+            return {one for batch in batches for one in batch.column(0).unique().to_pylist()}
+    except _BROKEN as error:
+        raise ArchiveDamaged(f"{path.name} cannot be read: {error}") from None
+
+
+def _rows(found: "pa.RecordBatch | pa.Table") -> list[Row]:
+    return [Row(**one) for one in found.to_pylist()]

@@ -1,0 +1,95 @@
+"""Which running service is meant, and with which token: ``--url``, the environment, or a file."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from service.cli.exit_codes import Exit, Stopped
+
+TOKENS = ("JOBS_TOKEN", "ADMIN_TOKEN")
+"""Variables that may hold the token, the first that is set wins; each may name a file instead (``_FILE``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A running service. The token is never shown, not even by ``repr``."""
+
+    url: str
+    token: str = field(default="", repr=False)
+    token_from: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Which service was named, not yet looked at. ``url`` is empty where this machine is meant."""
+
+    url: str
+    by: str
+    """``--url`` or ``JOBS_URL``."""
+    token_file: Path | None
+
+    def place(self) -> Place:
+        """The service with its token. Raises Stopped."""
+        return Place(address(self.url, self.by), *_token(self.token_file, os.environ))
+
+
+def given(arguments: Sequence[str]) -> tuple[Named, list[str]]:
+    """The service that is named, and the other words. Raises Stopped."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--url", default=None)
+    parser.add_argument("--token-file", type=Path, default=None)
+    if any(word == "--token" or word.startswith("--token=") for word in arguments):
+        raise Stopped(
+            "a token on the command line can be seen by others: set JOBS_TOKEN or use --token-file",
+            Exit.WRONG_USE,
+        )
+    try:
+        known, rest = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise Stopped(f"{error.argument_name}: {error.message}", Exit.WRONG_USE) from None
+    if known.url is None:
+        return Named(os.environ.get("JOBS_URL", ""), "JOBS_URL", known.token_file), rest
+    return Named(known.url, "--url", known.token_file), rest
+
+
+def address(url: str, by: str) -> str:
+    """The base of the service's addresses. Raises Stopped for what cannot be one."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise Stopped(
+            f"{by} {url!r} is not an address; use one like https://jobs.example.org", Exit.WRONG_USE
+        )
+    if parts.username or parts.password:
+        raise Stopped(f"{by} holds a name or password; the token comes from JOBS_TOKEN", Exit.WRONG_USE)
+    if parts.query or parts.fragment:
+        raise Stopped(f"{by} {url!r} ends in a query; name the service's own address", Exit.WRONG_USE)
+    return url.rstrip("/")
+
+
+def _token(file: Path | None, source: Mapping[str, str]) -> tuple[str, str]:
+    if file is not None:
+        return _read(file, "--token-file"), f"--token-file {file}"
+    for name in TOKENS:
+        if value := source.get(name):
+            return _usable(value, name), name
+        if path := source.get(f"{name}_FILE"):
+            return _read(Path(path), f"{name}_FILE"), f"{name}_FILE"
+    return "", ""
+
+
+def _read(file: Path, name: str) -> str:
+    try:
+        return _usable(file.read_text("utf-8"), name)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise Stopped(f"{name}: cannot read {file}: {reason}", Exit.WRONG_USE) from None
+
+
+def _usable(text: str, name: str) -> str:
+    token = text.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise Stopped(f"{name}: there is no token in it: one word of ASCII is expected", Exit.WRONG_USE)
+    return token

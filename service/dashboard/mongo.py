@@ -1,0 +1,365 @@
+"""A dashboard in MongoDB. The only module that knows motor and bson."""
+
+import asyncio
+import warnings
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import bson
+import structlog
+from bson import json_util
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError, InvalidId
+from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import DeleteOne, UpdateOne, WriteConcern
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from service.dashboard.notification import Note, digest, record
+from service.dashboard.profiles import Document, Table, identity, instant
+from service.dashboard.source import INBOX, INSTEAD, Keys, Original, Page
+from service.errors import CleanupRefused, ConfigurationError, InboxClosed, SourceUnavailable
+from service.url import in_words, parameters
+
+log = structlog.get_logger()
+
+# Years beyond 9999 and broken text must arrive as something that can be counted, not as an exception.
+_CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True,
+    tzinfo=UTC,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    unicode_decode_error_handler="replace",
+)
+_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+# Nothing may be lost between BSON and text: dates stay numbers, numbers keep their width.
+_EXACT: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
+_EXACT_JSON = json_util.JSONOptions(
+    json_mode=json_util.JSONMode.CANONICAL, datetime_conversion=DatetimeConversion.DATETIME_MS, tz_aware=False
+)
+_DUPLICATE = 11000
+_UNAUTHORISED = 13
+_BY_ID = [("_id", 1)]
+_KEPT = WriteConcern("majority", wtimeout=10_000)  # what is acknowledged survives a change of the primary
+_REFUSALS = (PyMongoError, ValueError, TypeError, OSError)
+"""What the driver raises about a URL, and about the files that it names."""
+_FORBIDDEN = {13, 166, 8000}  # Unauthorized, CommandNotSupportedOnView, the refusal of a hosted MongoDB
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """Everything that the driver reports means: not now. What is wrong with data is decided elsewhere."""
+    try:
+        yield
+    except (PyMongoError, BSONError, OSError) as error:
+        raise SourceUnavailable(f"MongoDB does not answer: {type(error).__name__}") from error
+
+
+@contextmanager
+def _permitted() -> Iterator[None]:
+    try:
+        yield
+    except OperationFailure as error:
+        if error.code != _UNAUTHORISED:
+            raise
+        raise CleanupRefused("the dashboard's MongoDB does not let us write; grant readWrite") from None
+
+
+def check_url(url: str) -> None:
+    """Raises ConfigurationError for a MongoDB URL that the driver refuses. Nothing is asked, not even DNS."""
+    if not url.startswith("mongodb://"):
+        return
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            parse_uri(url, warn=True)  # what it only warns of does not stop the start
+        except _REFUSALS as error:
+            raise _refusal(error, url) from None
+
+
+def _refusal(error: Exception, url: str) -> ConfigurationError:
+    return ConfigurationError([f"DASHBOARD_URL: the MongoDB driver refuses it: {in_words(error, url)}"])
+
+
+@contextmanager
+def _quiet(url: str) -> Iterator[None]:
+    """The driver's own warnings quote values of the URL; the log names their parameters instead."""
+    with warnings.catch_warnings(record=True, action="always") as found:
+        yield
+    words = " ".join(str(warning.message).lower() for warning in found)
+    if names := [name for name, _ in parameters(url) if name.lower() in words]:
+        log.warning("the driver cannot use some parameters of DASHBOARD_URL", parameters=names)
+
+
+class MongoSource:
+    """Reads one MongoDB database; writes only where ``notify``, ``remove`` and ``insert`` are called.
+
+    ``timeout``: seconds until it counts as unreachable.
+    """
+
+    kind = "mongodb"
+
+    def __init__(self, url: str, *, database: str = "", timeout: float = 5.0) -> None:
+        self._url = url
+        self._name = database
+        self._timeout = timeout
+        self._client: Any = None
+
+    @property
+    def _database(self) -> Any:
+        if self._client is None:  # here, because motor binds itself to the running loop
+            milliseconds = int(self._timeout * 1000)
+            try:
+                with _quiet(self._url):
+                    self._client = AsyncIOMotorClient(
+                        self._url,
+                        serverSelectionTimeoutMS=milliseconds,
+                        connectTimeoutMS=milliseconds,
+                        appname="dashboard-jobs",
+                    )
+            except _REFUSALS as error:
+                raise _refusal(error, self._url) from None
+        if self._name:
+            return self._client.get_database(self._name, codec_options=_CODEC)
+        return self._client.get_default_database(default="dashboard").with_options(codec_options=_CODEC)
+
+    async def ping(self) -> None:
+        """Raises SourceUnavailable when nobody answers."""
+        with _reachable():
+            await self._database.command("ping")
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    async def tables(self) -> frozenset[str]:
+        """The names of all collections."""
+        with _reachable():
+            names = await self._database.list_collection_names()
+        return frozenset(name for name in names if not name.startswith("system."))
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is such a collection, or view."""
+        return name in await self.tables()
+
+    async def sample(self, name: str, limit: int) -> list[Document]:
+        """The newest documents of a collection, whole."""
+        with _reachable():
+            return list(await self._database[name].find().sort("_id", -1).to_list(limit))
+
+    async def newest(self, table: Table) -> datetime | None:
+        """The newest time of writing; None when no document has one."""
+        if table.updated is None:
+            return None
+        query = self._database[table.name].find({table.updated: {"$type": "date"}}, {table.updated: 1})
+        with _reachable():
+            found = await query.sort(table.updated, -1).limit(1).to_list(1)
+        return instant(_walk(found[0], table.updated)) if found else None
+
+    async def page(self, table: Table, after: str, limit: int) -> Page:
+        """Documents in id order after a position."""
+        return Page(*await self._slice(table, _projection(table), after, limit))
+
+    async def ids(self, table: Table, after: str, limit: int) -> Keys:
+        """Ids in order after a position; read from the index alone."""
+        found, after = await self._slice(table, {"_id": 1}, after, limit)
+        return Keys([key for one in found if (key := identity(one["_id"]))], after)
+
+    async def _slice(
+        self, table: Table, projection: dict[str, int], after: str, limit: int
+    ) -> tuple[list[Document], str]:
+        """Documents after a position, and the next one.
+
+        ``min`` crosses types: ids may be strings and ObjectIds.
+        """
+        query = self._database[table.name].find({}, projection).sort(_BY_ID).hint(_BY_ID)
+        start = json_util.loads(after)["_id"] if after else None
+        if after:
+            query = query.min([("_id", start)])
+        with _reachable():
+            found = list(await query.limit(limit + 1).batch_size(limit + 1).to_list(limit + 1))
+        if after and found and found[0]["_id"] == start:
+            found = found[1:]
+        found = found[:limit]
+        return found, json_util.dumps({"_id": found[-1]["_id"]}) if found else after
+
+    async def changed(
+        self, table: Table, since: datetime, limit: int
+    ) -> AsyncGenerator[list[Document], None]:
+        """Batches of what was written at or after ``since``, oldest first."""
+        assert table.updated is not None
+        query = self._database[table.name].find({table.updated: {"$gte": since}}, _projection(table))
+        cursor = query.sort(table.updated, 1).allow_disk_use(True).batch_size(limit)  # noqa: FBT003
+        try:
+            while True:
+                with _reachable():
+                    batch = await cursor.to_list(limit)
+                if not batch:
+                    return
+                yield batch
+        finally:
+            await cursor.close()
+
+    async def undated(self, table: Table) -> bool:
+        """Whether some documents do not say when they were written."""
+        if table.updated is None:
+            return True
+        with _reachable():
+            return await self._database[table.name].find_one({table.updated: None}, {"_id": 1}) is not None
+
+    async def unindexed(self, table: Table) -> bool:
+        """Whether asking for changes must read the whole collection."""
+        with _reachable():
+            indexes = await self._database[table.name].index_information()
+        leading = {spec["key"][0][0] for spec in indexes.values() if spec["key"]}
+        return table.updated not in leading
+
+    async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]:
+        """The documents with these ids as they are now."""
+        query = self._database[table.name].find({"_id": {"$in": _keys(ids)}}, _projection(table))
+        with _reachable():
+            return list(await query.to_list(None))
+
+    async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]:
+        """Which of these ids are still there."""
+        query = self._database[table.name].find({"_id": {"$in": _keys(ids)}}, {"_id": 1})
+        with _reachable():
+            return frozenset(key for d in await query.to_list(None) if (key := identity(d["_id"])))
+
+    async def notify(self, notes: Sequence[Note]) -> dict[str, str]:
+        """Upsert notes by their id, touching nothing that is there; see ``Source.notify``."""
+        with _reachable(), _writable():
+            found = await self._database.list_collection_names(
+                filter={"name": INBOX}, authorizedCollections=True
+            )
+            if not found:  # an upsert would make one that the dashboard does not know of
+                raise InboxClosed(f"the dashboard has no collection {INBOX}; create it, {INSTEAD}")
+            if not notes:
+                return {}
+            inbox = self._database[INBOX].with_options(write_concern=_KEPT)
+            try:
+                await inbox.bulk_write([_upsert(note) for note in notes], ordered=False)
+            except BulkWriteError as error:
+                return _refused(notes, error)
+        return {}
+
+    # ── Archiving ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def obstacle(self, _table: Table) -> str | None:
+        """Why documents may not be removed; None: they may."""
+        return None
+
+    async def originals(self, table: Table, ids: Sequence[str]) -> list[Original]:
+        """The documents with these ids, whole, with their text (canonical extended JSON)."""
+        query = self._database.get_collection(table.name, _RAW).find({"_id": {"$in": _keys(ids)}})
+        with _reachable():
+            found = await query.to_list(None)
+        return await asyncio.to_thread(lambda: [_original(raw.raw) for raw in found])
+
+    async def remove(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
+        """Remove the documents that are still exactly these (by id: text); returns the ids that were not."""
+        orders = await asyncio.to_thread(lambda: [_removal(body) for body in bodies.values()])
+        with _reachable(), _permitted():
+            await self._database[table.name].bulk_write(orders, ordered=False)
+        return await self.existing(table, list(bodies))
+
+    async def insert(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
+        """Put documents back, never over another one; returns the ids that are there afterwards."""
+        documents = await asyncio.to_thread(lambda: list(map(_document, bodies.values())))
+        with _reachable(), _permitted():
+            try:
+                await self._database[table.name].insert_many(documents, ordered=False)
+            except BulkWriteError as error:
+                if _serious(error.details["writeErrors"]):
+                    raise
+        return await self.existing(table, list(bodies))
+
+
+@contextmanager
+def _writable() -> Iterator[None]:
+    """A user who may only read, or an inbox that is a view."""
+    try:
+        yield
+    except OperationFailure as error:
+        if error.code not in _FORBIDDEN:
+            raise
+        raise InboxClosed(
+            f"the dashboard's {INBOX} may not be written to (MongoDB error {error.code}):"
+            f" allow find, insert and update there, {INSTEAD}"
+        ) from error
+
+
+def _upsert(note: Note) -> UpdateOne:
+    document = {_camel(name): value for name, value in record(note).items() if value is not None}
+    for name in ("userId", "relatedId"):
+        if ObjectId.is_valid(document.get(name)):
+            document[name] = ObjectId(document[name])
+    return UpdateOne({"_id": ObjectId(digest(note.key)[:12])}, {"$setOnInsert": document}, upsert=True)
+
+
+def _refused(notes: Sequence[Note], error: BulkWriteError) -> dict[str, str]:
+    """Whose document the dashboard's own rules refuse; that it is there already is none."""
+    details: Mapping[str, Any] = error.details
+    if details.get("writeConcernErrors"):  # some may be lost again: write them all once more
+        raise error
+    failed = [one for one in details["writeErrors"] if "_id" not in one.get("keyPattern", {})]
+    if forbidden := next((one for one in failed if one["code"] in _FORBIDDEN), None):
+        raise OperationFailure(forbidden["errmsg"], forbidden["code"])
+    return {notes[one["index"]].key: f"{one['errmsg']} ({one['code']})" for one in failed}
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(word.title() for word in rest)
+
+
+def _original(raw: bytes) -> Original:
+    """A document that does not survive the way to text and back has no text, and is left alone."""
+    document = bson.decode(raw, _CODEC)
+    try:
+        body = json_util.dumps(bson.decode(raw, _EXACT), json_options=_EXACT_JSON)
+        return Original(document, body if _document(body).raw == raw else None)
+    except (BSONError, ValueError, TypeError, OverflowError):
+        return Original(document, None)
+
+
+def _document(body: str) -> RawBSONDocument:
+    return RawBSONDocument(bson.encode(json_util.loads(body, json_options=_EXACT_JSON)))
+
+
+def _removal(body: str) -> DeleteOne:
+    """By id and by all the rest: a document that was edited since, in whatever field, stays."""
+    document = _document(body)
+    return DeleteOne({"_id": document["_id"], "$expr": {"$eq": ["$$ROOT", {"$literal": document}]}})
+
+
+def _serious(errors: Iterable[Mapping[str, Any]]) -> bool:
+    return any(error["code"] != _DUPLICATE for error in errors)
+
+
+def _projection(table: Table) -> dict[str, int]:
+    """Only what is mapped travels; whole top-level fields, for paths may overlap."""
+    return dict.fromkeys((path.split(".")[0] for paths in table.fields.values() for path in paths), 1)
+
+
+def _keys(ids: Sequence[str]) -> list[Any]:
+    """Our ids are text; the dashboard's may be ObjectIds, text or numbers."""
+    keys: list[Any] = list(ids)
+    for key in ids:
+        try:
+            keys.append(ObjectId(key))
+        except InvalidId:
+            if key.isdecimal() and len(key) < 19:
+                keys.append(int(key))
+    return keys
+
+
+def _walk(document: Mapping[str, Any], path: str) -> Any:
+    value: Any = document
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,99 @@
+"""A notification as the dashboard's own inbox holds it: the Notification document of profile A. Pure."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from service.text import shorten
+
+TYPES = frozenset(
+    {"goal_reminder", "goal_deadline", "goal_completed", "timer_completed", "achievement_unlocked"}
+    | {"weekly_report", "system_update"}
+)
+PRIORITIES = frozenset({"low", "medium", "high", "urgent"})
+TITLE, MESSAGE, BUTTON = 100, 500, 30
+"""How long a text may be, in UTF-16 code units, as Mongoose counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One notification for one user. ``key``: the dedupe key, which decides its id. Instants in UTC.
+
+    ``action``: ``{type, url, buttonText}``, its url relative to the dashboard. ``visible_from``: when it was
+    due; ``sent_at``: when it is written. ``read_at``: when it was read in this service's inbox, if it was.
+    """
+
+    key: str
+    user_id: str
+    type: str
+    title: str
+    message: str
+    data: Mapping[str, Any]
+    priority: str
+    action: Mapping[str, Any] | None
+    visible_from: datetime
+    expires_at: datetime
+    sent_at: datetime
+    read_at: datetime | None = None
+
+
+def digest(key: str) -> bytes:
+    """32 bytes that are the same for the same dedupe key, for ever; ids are their beginning."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def record(note: Note) -> dict[str, Any]:
+    """The note in canonical words, without its id.
+
+    Only the in-app channel is set: a dashboard that sends mails itself must not send this one again.
+    """
+    related_id, related_model = related(note.data)
+    return {
+        "user_id": note.user_id,
+        "type": note.type if note.type in TYPES else "system_update",
+        "title": fit(note.title, TITLE),
+        "message": fit(note.message, MESSAGE),
+        "data": dict(note.data),
+        "related_id": related_id,
+        "related_model": related_model,
+        "priority": note.priority if note.priority in PRIORITIES else "medium",
+        "channels": {"inApp": True, "email": False, "push": False},
+        "status": "read" if note.read_at else "sent",
+        "scheduled_for": note.visible_from,
+        "sent_at": note.sent_at,
+        "read_at": note.read_at,
+        "action": _action(note.action),
+        "expires_at": note.expires_at,
+        "created_at": note.visible_from,
+        "updated_at": note.sent_at,
+    }
+
+
+def related(data: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """What a note is about, where that is one thing: its id and its model."""
+    goals = list(data.get("goalIds") or [])
+    if len(goals) == 1:
+        return goals[0], "Goal"
+    session = data.get("sessionId")
+    return (session, "TimerSession") if session else (None, None)
+
+
+def fit(text: str, limit: int) -> str:
+    """At most ``limit`` UTF-16 code units: an emoji is two of them, and never cut in half."""
+    text = shorten(text, limit)
+    while len(text.encode("utf-16-le", "surrogatepass")) // 2 > limit:
+        text = shorten(text, len(text) - 1)
+    return text
+
+
+def navigate(url: str, button: str) -> dict[str, Any]:
+    """The action of a note that leads to a page of the dashboard."""
+    return {"type": "navigate", "url": url, "buttonText": button}
+
+
+def _action(action: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if action is None:
+        return None
+    return {**action, "buttonText": fit(action.get("buttonText") or "", BUTTON)}

@@ -1,0 +1,400 @@
+"""A dashboard in PostgreSQL. Names come from a profile, quoted.
+
+Each session is read-only; only writing notes, removing what was archived, and putting it back say otherwise.
+"""
+
+import json
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from typing import Any, cast
+
+import asyncpg
+
+from service.dashboard.notification import Note, digest, record
+from service.dashboard.profiles import Document, Table, identity, instant
+from service.dashboard.source import INBOX, INSTEAD, Keys, Original, Page
+from service.engine import queries
+from service.errors import CleanupRefused, InboxClosed, SchemaUnknown, SourceUnavailable
+
+_SQL = queries.load(__file__)
+_NEEDED = ("id", "user_id", "title", "message")
+_NOTE = (*_NEEDED, "type", "data", "related_id", "related_model", "priority", "channels", "status", "action",
+         "scheduled_for", "sent_at", "read_at", "expires_at", "created_at", "updated_at")  # fmt: skip
+_ID_TYPES = {"uuid", "text", "character varying", "character"}
+_FORBIDDEN = f"the dashboard's {INBOX} may not be written to: GRANT SELECT, INSERT ON {INBOX}, {INSTEAD}"
+_REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.RaiseError)
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """A table or column that is gone is a wrong schema; everything else means: not now."""
+    try:
+        yield
+    except (
+        asyncpg.UndefinedTableError,
+        asyncpg.UndefinedColumnError,
+        asyncpg.UndefinedFunctionError,
+    ) as error:
+        raise SchemaUnknown(f"the dashboard's tables changed: {error}") from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise SourceUnavailable(
+            f"the dashboard's PostgreSQL does not answer: {type(error).__name__}"
+        ) from error
+
+
+_ROW = '"the row"'
+"""An alias that no column has."""
+_BODY = "the row as text"
+
+
+class PostgresSource:
+    """Reads one PostgreSQL database and writes notes. ``timeout``: seconds until it counts as unreachable."""
+
+    kind = "postgresql"
+
+    def __init__(self, url: str, *, timeout: float = 5.0, connections: int = 3) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._connections = connections
+        self._pool: asyncpg.Pool | None = None
+        self._known: dict[str, dict[str, str]] = {}
+
+    async def _open(self) -> asyncpg.Pool:
+        if self._pool is None:
+            self._pool = await asyncpg.create_pool(
+                self._url,
+                min_size=0,
+                max_size=self._connections,
+                timeout=self._timeout,
+                command_timeout=120,
+                init=_prepare,
+                server_settings={
+                    "timezone": "UTC",
+                    "default_transaction_read_only": "on",
+                    "application_name": "dashboard-jobs",
+                },
+            )
+        return self._pool
+
+    async def ping(self) -> None:
+        """Raises SourceUnavailable when nobody answers."""
+        with _reachable():
+            await (await self._open()).fetchval("SELECT 1")
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    async def tables(self) -> frozenset[str]:
+        """The names of all visible tables and views."""
+        self._known.clear()
+        with _reachable():
+            rows = await (await self._open()).fetch(_SQL["tables"])
+        return frozenset(row["name"] for row in rows)
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is such a table or view; the name may begin with a schema."""
+        return bool(await self._columns(name))
+
+    async def sample(self, name: str, limit: int) -> list[Document]:
+        """The newest rows of a table by its id, whole; none when there is no such table."""
+        columns = await self._columns(name)
+        if not columns:
+            return []
+        order = "id" if "id" in columns else next(iter(columns))
+        return await self._rows("t.*", f"{_quoted(name)} t ORDER BY t.{_quoted(order)} DESC LIMIT $1", limit)
+
+    async def newest(self, table: Table) -> datetime | None:
+        """The newest time of writing; None when no row has one."""
+        if not await self._has(table, table.updated):
+            return None
+        column = _quoted(table.updated or "")
+        where = f"{_quoted(table.name)} t WHERE {column} IS NOT NULL ORDER BY {column} DESC LIMIT 1"
+        rows = await self._rows(f"{column} AS at", where)
+        return instant(rows[0]["at"]) if rows else None
+
+    async def page(self, table: Table, after: str, limit: int) -> Page:
+        """Rows in id order after a position."""
+        columns = await self._columns(table.name)
+        if not columns:
+            return Page([], after)
+        key = _quoted(table.id)
+        where = f"WHERE {key} > $2::text::{columns[table.id]}" if after else ""
+        tail = f"{_quoted(table.name)} t {where} ORDER BY {key} LIMIT $1"
+        rows = await self._rows(await self._select(table), tail, limit, *([after] if after else []))
+        return Page(rows, str(rows[-1][table.id]) if rows else after)
+
+    async def ids(self, table: Table, after: str, limit: int) -> Keys:
+        """Ids in order after a position."""
+        columns = await self._columns(table.name)
+        if not columns:
+            return Keys([], after)
+        key = _quoted(table.id)
+        where = f"{key} > $2::text::{columns.get(table.id, 'text')}" if after else f"{key} IS NOT NULL"
+        tail = f"{_quoted(table.name)} t WHERE {where} ORDER BY {key} LIMIT $1"
+        rows = await self._rows(f"{key} AS id", tail, limit, *([after] if after else []))
+        ids = [found for row in rows if (found := identity(row["id"]))]
+        return Keys(ids, str(rows[-1]["id"]) if rows else after)
+
+    async def changed(
+        self, table: Table, since: datetime, limit: int
+    ) -> AsyncGenerator[list[Document], None]:
+        """Batches of what was written at or after ``since``, oldest first."""
+        if not await self._has(table, table.updated):
+            return
+        columns = await self._columns(table.name)
+        updated, key = _quoted(table.updated or ""), _quoted(table.id)
+        first = f"{updated} >= $2::timestamptz"
+        later = f"({updated}, {key}) > ($2::timestamptz, $3::text::{columns[table.id]})"
+        position: list[Any] = [since]
+        while True:
+            condition = later if len(position) == 2 else first
+            tail = f"{_quoted(table.name)} t WHERE {condition} ORDER BY {updated}, {key} LIMIT $1"
+            rows = await self._rows(await self._select(table), tail, limit, *position)
+            if rows:
+                yield rows
+            last = instant(rows[-1][table.updated or ""]) if rows else None
+            if len(rows) < limit or last is None:
+                return
+            position = [last, str(rows[-1][table.id])]
+
+    async def undated(self, table: Table) -> bool:
+        """Whether some rows do not say when they were written."""
+        if not await self._columns(table.name):
+            return False
+        if not await self._has(table, table.updated):
+            return True
+        where = f"{_quoted(table.name)} t WHERE {_quoted(table.updated or '')} IS NULL LIMIT 1"
+        return bool(await self._rows("1 AS one", where))
+
+    async def unindexed(self, table: Table) -> bool:
+        """Whether asking for changes must read the whole table."""
+        with _reachable():
+            pool = await self._open()
+            return not await pool.fetchval(_SQL["indexed"], _quoted(table.name), table.updated)
+
+    async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]:
+        """The rows with these ids as they are now."""
+        if not await self._columns(table.name):
+            return []
+        return await self._rows(await self._select(table), await self._by_id(table), *self._keys(table, ids))
+
+    async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]:
+        """Which of these ids are still there."""
+        if not await self._columns(table.name):
+            return frozenset()
+        column = f"{_quoted(table.id)} AS id"
+        rows = await self._rows(column, await self._by_id(table), *self._keys(table, ids))
+        return frozenset(key for row in rows if (key := identity(row["id"])))
+
+    async def notify(self, notes: Sequence[Note]) -> dict[str, str]:
+        """Insert notes by their id, touching nothing that is there; see ``Source.notify``."""
+        with _reachable(), _writable():
+            async with (await self._open()).acquire() as connection:
+                columns = _inbox_columns(await connection.fetchrow(_SQL["inbox"], _quoted(INBOX)))
+                rows = {note.key: _row(note, columns) for note in notes}
+                if not rows:
+                    return {}
+                async with connection.transaction():
+                    await connection.execute("SET TRANSACTION READ WRITE; SET CONSTRAINTS ALL IMMEDIATE")
+                    return await _insert(connection, _insertion(columns), rows)
+
+    # ── Archiving ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def obstacle(self, table: Table) -> str | None:
+        """Why rows may not be removed: rows of other tables would go or change with them. None: they may."""
+        with _reachable():
+            rows = await (await self._open()).fetch(_SQL["referring"], _quoted(table.name))
+        if not rows:
+            return None
+        others = ", ".join(row["name"] for row in rows)
+        return f"other tables refer to {table.name} ({others}); their rows would not be archived with it"
+
+    async def originals(self, table: Table, ids: Sequence[str]) -> list[Original]:
+        """The rows with these ids, with their text (JSON); None where that would not give back the same."""
+        if not await self._columns(table.name):
+            return []
+        name, body = _quoted(table.name), f"to_jsonb({_ROW})"
+        again = f"jsonb_populate_record(NULL::{name}, {body})::text IS NOT DISTINCT FROM {_ROW}::text"
+        select = f"{await self._select(table)}, CASE WHEN {again} THEN {body}::text END AS {_quoted(_BODY)}"
+        where = await self._by_id(table, _ROW)
+        rows = [dict(row) for row in await self._rows(select, where, *self._keys(table, ids))]
+        return [Original(row, row.pop(_BODY)) for row in rows]
+
+    async def remove(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
+        """Remove the rows that are still exactly these (by id: text); returns the ids that were not."""
+        name, key = _quoted(table.name), _quoted(table.id)
+        kind = (await self._columns(table.name))[table.id]
+        async with self._writing() as connection:
+            await connection.execute(
+                f"DELETE FROM {name} AS {_ROW}"  # noqa: S608
+                f" USING unnest($1::text[]::{kind}[], $2::text[]) AS given (id, body)"
+                f" WHERE {_ROW}.{key} = given.id AND to_jsonb({_ROW}) = given.body::jsonb",
+                list(bodies), list(bodies.values()),
+            )  # fmt: skip
+        return await self.existing(table, list(bodies))
+
+    async def insert(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
+        """Put rows back, never over another one; returns the ids that are there afterwards.
+
+        A row that the dashboard refuses (its user is gone) does not keep the others out.
+        """
+        with _reachable():
+            stored = await (await self._open()).fetch(_SQL["stored"], _quoted(table.name))
+        columns = ", ".join(_quoted(row["name"]) for row in stored)
+        sql = (
+            f"INSERT INTO {_quoted(table.name)} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns}"  # noqa: S608
+            f" FROM jsonb_populate_recordset(NULL::{_quoted(table.name)}, $1::text::jsonb)"
+            " ON CONFLICT DO NOTHING"
+        )
+        async with self._writing() as connection:
+            if not await _put(connection, sql, bodies.values()):
+                for body in bodies.values():
+                    await _put(connection, sql, [body])
+        return await self.existing(table, list(bodies))
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[asyncpg.Connection]:
+        with _reachable():
+            pool = await self._open()
+            try:
+                async with pool.acquire() as connection, connection.transaction():
+                    await connection.execute("SET TRANSACTION READ WRITE")
+                    yield cast("asyncpg.Connection", connection)
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise CleanupRefused(f"the dashboard does not let us write: {error}; grant it") from None
+
+    async def _by_id(self, table: Table, alias: str = "t") -> str:
+        kind = (await self._columns(table.name))[table.id]
+        return f"{_quoted(table.name)} {alias} WHERE {_quoted(table.id)} = ANY ($1::text[]::{kind}[])"
+
+    def _keys(self, table: Table, ids: Sequence[str]) -> tuple[list[str]]:
+        """Ids that cannot be of the column's type cannot be there either."""
+        kind = self._known[table.name].get(table.id, "text")
+        if kind in {"integer", "bigint", "smallint"}:
+            return ([key for key in ids if key.lstrip("-").isdecimal()],)
+        if kind == "uuid":
+            return ([key for key in ids if len(key) == 36],)
+        return (list(ids),)
+
+    async def _columns(self, name: str) -> dict[str, str]:
+        if name not in self._known:
+            with _reachable():
+                rows = await (await self._open()).fetch(_SQL["columns"], _quoted(name))
+            self._known[name] = {row["name"]: row["type"] for row in rows}
+        return self._known[name]
+
+    async def _has(self, table: Table, column: str | None) -> bool:
+        return column is not None and column in await self._columns(table.name)
+
+    async def _select(self, table: Table) -> str:
+        """Only what is mapped travels, and only what is there is asked for."""
+        columns = await self._columns(table.name)
+        mapped = {path.split(".")[0] for paths in table.fields.values() for path in paths}
+        if table.id not in columns:
+            raise SchemaUnknown(f"{table.name} has no column {table.id}")
+        return ", ".join(_quoted(column) for column in columns if column in mapped)
+
+    async def _rows(self, select: str, tail: str, *arguments: Any) -> list[Document]:
+        with _reachable():
+            pool = await self._open()
+            try:
+                rows = await pool.fetch(f"SELECT {select} FROM {tail}", *arguments)  # noqa: S608  quoted names
+            except (ValueError, OverflowError):
+                # A date that Python cannot hold (44 BC): as JSON it is text, which can be named and counted.
+                query = f"SELECT to_jsonb(x) AS x FROM (SELECT {select} FROM {tail}) x"  # noqa: S608
+                return [row["x"] for row in await pool.fetch(query, *arguments)]
+        return [dict(row) for row in rows]
+
+
+@contextmanager
+def _writable() -> Iterator[None]:
+    """A role that may only read, or a server that does."""
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise InboxClosed(f"{_FORBIDDEN} ({error})") from error
+    except (asyncpg.ReadOnlySQLTransactionError, asyncpg.FeatureNotSupportedError) as error:
+        raise InboxClosed(
+            f"the dashboard's server is read-only: let DASHBOARD_URL lead to its primary, {INSTEAD}"
+        ) from error
+
+
+def _inbox_columns(found: asyncpg.Record | None) -> dict[str, str]:
+    """The types of those columns of the inbox that a note has. Raises InboxClosed naming what is amiss."""
+    if found is None:
+        raise InboxClosed(f"the dashboard has no table {INBOX}; create it, {INSTEAD}")
+    columns: dict[str, str] = found["columns"] or {}
+    lacking = [name for name in _NEEDED if name not in columns]
+    if lacking:
+        raise InboxClosed(
+            f"the dashboard's table {INBOX} has no column {', '.join(lacking)}; add it, {INSTEAD}"
+        )
+    if columns["id"] not in _ID_TYPES:
+        raise InboxClosed(
+            f"{INBOX}.id is {columns['id']}, which holds no id of ours: make it text or uuid, {INSTEAD}"
+        )
+    if not found["keyed"]:
+        raise InboxClosed(
+            f"{INBOX}.id is not unique, so one could be written twice: make it the primary key, {INSTEAD}"
+        )
+    if not found["open"]:
+        raise InboxClosed(_FORBIDDEN)
+    return columns
+
+
+def _row(note: Note, columns: Mapping[str, str]) -> dict[str, Any]:
+    key = digest(note.key)
+    id_ = str(uuid.UUID(bytes=key[:16])) if columns["id"] == "uuid" else key[:12].hex()
+    row = {"id": id_, **record(note)}
+    return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items() if k in columns}
+
+
+def _insertion(columns: Mapping[str, str]) -> str:
+    """Rows as JSON become rows of the table, each value of its column's own type."""
+    names = [_quoted(name) for name in _NOTE if name in columns]
+    listed, taken, table = ", ".join(names), ", ".join(f"r.{name}" for name in names), _quoted(INBOX)
+    return (
+        f"INSERT INTO {table} ({listed}) SELECT {taken}"  # noqa: S608  quoted names
+        f" FROM jsonb_populate_recordset(NULL::{table}, $1::jsonb) AS r ON CONFLICT (id) DO NOTHING"
+    )
+
+
+async def _insert(connection: Any, insertion: str, rows: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """All at once; one by one when the table's own rules refuse some. Returns those, with its words."""
+    try:
+        async with connection.transaction():
+            await connection.execute(insertion, list(rows.values()))
+    except _REFUSALS:
+        refused: dict[str, str] = {}
+        for key, row in rows.items():
+            try:
+                async with connection.transaction():
+                    await connection.execute(insertion, [row])
+            except _REFUSALS as error:
+                refused[key] = f"{error} ({error.sqlstate})"
+        return refused
+    return {}
+
+
+async def _put(connection: asyncpg.Connection, sql: str, bodies: Iterable[str]) -> bool:
+    """Whether the rows were accepted; text, not values: a number must keep all its digits."""
+    try:
+        async with connection.transaction():
+            await connection.execute(sql, f"[{','.join(bodies)}]")
+    except asyncpg.IntegrityConstraintViolationError:
+        return False
+    return True
+
+
+def _quoted(name: str) -> str:
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(kind, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")

@@ -1,0 +1,203 @@
+"""The replica of the dashboard: canonical users, goals and timer sessions, as rows and as JSON.
+
+Writing is set-based: records are COPYed into a temporary table and upserted from there, newer wins, unchanged
+rows are not touched. Triggers mark the (user, local day) of each changed row as stale for the rollups.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import date, datetime, time
+from operator import attrgetter
+from typing import Any, TypeVar
+
+import asyncpg
+
+from service.dashboard.model import Goal, Kind, Preferences, QuietHours, TimerSession, User
+from service.engine import queries
+from service.engine.database import Connection
+
+_SQL = queries.load(__file__)
+
+_USER_COLUMNS = (
+    "id", "name", "email", "timezone", "timezone_valid", "locale", "active", "preferences",
+    "created_at", "last_login_at", "updated_at",
+)  # fmt: skip
+_GOAL_COLUMNS = tuple(f.name for f in fields(Goal))
+_SESSION_COLUMNS = tuple(f.name for f in fields(TimerSession))
+_OPTIONAL_FLAGS = ("email", "reminders", "in_app")
+_DEFAULTS = Preferences()
+SYNC_LOCK = 0x73796E63
+"""Advisory lock ("sync") of release 0.1.0; today that is a lease (``store.lease``)."""
+
+_Record = TypeVar("_Record", User, Goal, TimerSession)
+
+
+# ── Preferences as JSON ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def preferences_to_json(preferences: Preferences) -> dict[str, Any]:
+    """The stored form: only what differs from silence; times as local ``HH:MM``."""
+    found: dict[str, Any] = {
+        name: value for name in _OPTIONAL_FLAGS if (value := getattr(preferences, name)) is not None
+    }
+    if preferences.kinds:
+        found["kinds"] = {str(kind): on for kind, on in preferences.kinds.items()}
+    if preferences.quiet:
+        found["quiet"] = [_clock(preferences.quiet.start), _clock(preferences.quiet.end)]
+    for name in ("work_start", "work_end"):
+        if (at := getattr(preferences, name)) is not None:
+            found[name] = _clock(at)
+    for name in ("work_minutes", "short_break_minutes", "week_start"):
+        if (value := getattr(preferences, name)) != getattr(_DEFAULTS, name):
+            found[name] = value
+    return found
+
+
+def preferences_from_json(stored: Mapping[str, Any]) -> Preferences:
+    """The inverse of ``preferences_to_json``."""
+    quiet = stored.get("quiet")
+    return Preferences(
+        email=stored.get("email"),
+        reminders=stored.get("reminders"),
+        in_app=stored.get("in_app"),
+        kinds={Kind(kind): on for kind, on in stored.get("kinds", {}).items()},
+        quiet=QuietHours(time.fromisoformat(quiet[0]), time.fromisoformat(quiet[1])) if quiet else None,
+        work_start=_time(stored.get("work_start")),
+        work_end=_time(stored.get("work_end")),
+        work_minutes=stored.get("work_minutes", _DEFAULTS.work_minutes),
+        short_break_minutes=stored.get("short_break_minutes", _DEFAULTS.short_break_minutes),
+        week_start=stored.get("week_start", _DEFAULTS.week_start),
+    )
+
+
+def _clock(at: time) -> str:
+    return at.isoformat("minutes")
+
+
+def _time(text: str | None) -> time | None:
+    return time.fromisoformat(text) if text else None
+
+
+# ── Rows to records ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def user_from_row(row: Mapping[str, Any] | asyncpg.Record) -> User:
+    """A user from a row holding the columns of ``service.users`` (further columns are ignored)."""
+    return User(
+        id=row["id"],
+        name=row["name"],
+        email=row["email"],
+        timezone=row["timezone"],
+        locale=row["locale"],
+        active=row["active"],
+        created_at=row["created_at"],
+        last_login_at=row["last_login_at"],
+        preferences=preferences_from_json(row["preferences"]),
+        timezone_valid=row["timezone_valid"],
+        updated_at=row["updated_at"],
+    )
+
+
+def goal_from_row(row: Mapping[str, Any] | asyncpg.Record) -> Goal:
+    """A goal from a row holding the columns of ``service.goals``."""
+    return Goal(**{name: row[name] for name in _GOAL_COLUMNS})
+
+
+def session_from_row(row: Mapping[str, Any] | asyncpg.Record) -> TimerSession:
+    """A session from a row holding the columns of ``service.timer_sessions``."""
+    values = {name: row[name] for name in _SESSION_COLUMNS}
+    return TimerSession(**{**values, "tags": tuple(values["tags"])})
+
+
+def goal_from_json(stored: Mapping[str, Any]) -> Goal:
+    """A goal from ``to_jsonb(goals)``: instants and dates are ISO text, absent keys are None."""
+    values: dict[str, Any] = {name: stored.get(name) for name in _GOAL_COLUMNS}
+    for name in ("due_at", "created_at", "completed_at", "updated_at"):
+        values[name] = datetime.fromisoformat(values[name]) if values[name] else None
+    due = values["due_date"]
+    values["due_date"] = date.fromisoformat(due) if due else None
+    return Goal(**values)
+
+
+def session_from_json(stored: Mapping[str, Any]) -> TimerSession:
+    """A session from ``to_jsonb(timer_sessions)``."""
+    values: dict[str, Any] = {name: stored.get(name) for name in _SESSION_COLUMNS}
+    for name in ("started_at", "ended_at", "paused_at", "updated_at"):
+        values[name] = datetime.fromisoformat(values[name]) if values[name] else None
+    return TimerSession(**{**values, "tags": tuple(values["tags"] or ())})
+
+
+# ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def upsert_users(connection: Connection, users: Sequence[User], *, mark: bool = True) -> int:
+    """Store users, newer wins; with ``mark`` their days become stale. Returns how many rows changed."""
+    return await _upsert(connection, "users", _USER_COLUMNS, _newest(users), _user_row, mark=mark)
+
+
+async def upsert_goals(connection: Connection, goals: Sequence[Goal], *, mark: bool = True) -> int:
+    """Store goals, newer wins; with ``mark`` their days become stale. Returns how many rows changed."""
+    return await _upsert(connection, "goals", _GOAL_COLUMNS, _newest(goals), _goal_row, mark=mark)
+
+
+async def upsert_timer_sessions(
+    connection: Connection, sessions: Sequence[TimerSession], *, mark: bool = True
+) -> int:
+    """Store sessions, newer wins; with ``mark`` their days become stale. Returns how many rows changed."""
+    rows = _newest(sessions)
+    return await _upsert(connection, "timer_sessions", _SESSION_COLUMNS, rows, _session_row, mark=mark)
+
+
+async def _upsert(
+    connection: Connection,
+    table: str,
+    columns: Sequence[str],
+    records: Iterable[Any],
+    row: Callable[[Any], tuple[Any, ...]],
+    *,
+    mark: bool,
+) -> int:
+    async with connection.transaction():
+        await connection.execute(_SQL["loading"], "off" if mark else "on")
+        await _land(connection, f"incoming_{table}", columns, records, row)
+        tag: str = await connection.execute(_SQL[f"upsert_{table}"])
+        return int(tag.rpartition(" ")[2])
+
+
+async def delete(connection: Connection, table: str, ids: Sequence[str]) -> None:
+    """Remove rows that the dashboard no longer has. ``table``: users | goals | timer_sessions."""
+    await connection.execute(_SQL[f"delete_{table}"], list(ids))
+
+
+async def mark_everything_stale(connection: Connection, table: str) -> None:
+    """After the first load of ``users``, ``goals`` or ``timer_sessions``: all their days need a rollup."""
+    await connection.execute(_SQL[f"mark_all_{table}"])
+
+
+async def _land(
+    connection: Connection,
+    table: str,
+    columns: Sequence[str],
+    records: Iterable[Any],
+    row: Callable[[Any], tuple[Any, ...]],
+) -> None:
+    await connection.execute(_SQL[table])
+    await connection.copy_records_to_table(table, records=map(row, records), columns=columns)
+
+
+def _newest(records: Sequence[_Record]) -> Iterable[_Record]:
+    """One record per id, the last one: a batch may hold a document twice."""
+    return {record.id: record for record in records}.values()
+
+
+_goal_row: Callable[[Goal], tuple[Any, ...]] = attrgetter(*_GOAL_COLUMNS)
+_session_row: Callable[[TimerSession], tuple[Any, ...]] = attrgetter(*_SESSION_COLUMNS)
+_user_plain: Callable[[User], tuple[Any, ...]] = attrgetter(*_USER_COLUMNS)
+
+
+def _user_row(user: User) -> tuple[Any, ...]:
+    values = list(_user_plain(user))
+    stored = preferences_to_json(user.preferences)
+    values[_USER_COLUMNS.index("preferences")] = json.dumps(stored) if stored else "{}"
+    return tuple(values)

@@ -1,0 +1,47 @@
+"""Slots that meet a change of the clocks: a wall-clock time that does not exist, or exists twice. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from service.engine.schedule import Schedule, Slot
+
+_STEP = timedelta(days=1)
+
+
+class Change(StrEnum):
+    """GAP: the clocks skip the slot's time, it comes later. OVERLAP: its time comes twice, it comes once."""
+
+    GAP = "gap"
+    OVERLAP = "overlap"
+
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """A slot and the change that it meets. ``slot.local`` is the wall-clock time that was meant."""
+
+    change: Change
+    slot: Slot
+
+
+def oddities(schedule: Schedule, zone: ZoneInfo, after: datetime, until: datetime) -> Iterator[Odd]:
+    """The slots in (after, until] that a change of the clocks of ``zone`` touches; instants are aware."""
+    while after < until:
+        end = min(after + _STEP, until)
+        # A slot that a gap moves comes after it: the day before counts too.
+        if after.astimezone(zone).utcoffset() != (end + _STEP).astimezone(zone).utcoffset() or (
+            (after - _STEP).astimezone(zone).utcoffset() != end.astimezone(zone).utcoffset()
+        ):
+            found = ((change_of(slot, zone), slot) for slot in schedule.slots(zone, after, end))
+            yield from (Odd(change, slot) for change, slot in found if change)
+        after = end
+
+
+def change_of(slot: Slot, zone: ZoneInfo) -> Change | None:
+    """What a change of the clocks does to a slot; None: nothing."""
+    if slot.at.astimezone(zone).replace(tzinfo=None) != slot.local:
+        return Change.GAP
+    first, second = (slot.local.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1))
+    return Change.OVERLAP if first != second else None

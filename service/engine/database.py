@@ -1,0 +1,338 @@
+"""Our PostgreSQL: the shared pool, its timeouts, and the migrations."""
+
+import asyncio
+import hashlib
+import json
+import random
+import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, cast
+
+import asyncpg
+import structlog
+from asyncpg.pool import PoolAcquireContext
+
+from service.engine import schema, zone_table
+from service.errors import ConfigurationError
+from service.url import in_words
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+"""A connection of our own, or one lent by the pool."""
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # the escape, not a backslash that somebody typed before it
+MIGRATION_LOCK = 0x6A6F6273  # "jobs": one migrator at a time
+_ROLE_CHANGED = (
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InternalClientError,
+)
+"""25006, 57P01, 57P02, 57P03, lost connections: what a server answers after a failover or a restart. And a
+session whose state asyncpg does not understand: a shutdown that was told to an idle one leaves it so."""
+_GIVE_BACK = 2.0
+_CANCEL = 5.0
+_CONNECT = 10.0
+_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+"""A peer that is gone is noticed after half a minute; TCP_USER_TIMEOUT in ms, the others in seconds."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long sessions at our PostgreSQL may take, in seconds. No honest statement comes near them."""
+
+    statement: float = 120.0
+    """The server cancels a statement after this."""
+    answer: float = 150.0
+    """The client gives a connection up after this: a server that lives would have cancelled the statement."""
+    lock: float = 60.0
+    """A statement waits for a lock at most so long."""
+    idle_transaction: float = 300.0
+    """The server ends a session that does nothing for so long inside a transaction."""
+    work: float = 1800.0
+    """A statement of a statistic, which may rebuild a year at its first run: ``long_statements``."""
+    lifetime: float = 600.0
+    """No session is lent again after this, so that a server that replaced another gets all of them soon."""
+
+    def server_settings(self) -> dict[str, str]:
+        """As PostgreSQL takes them at the start of a session."""
+        return {
+            "timezone": "UTC",
+            "statement_timeout": _ms(self.statement),
+            "lock_timeout": _ms(self.lock),
+            "idle_in_transaction_session_timeout": _ms(self.idle_transaction),
+            "tcp_keepalives_idle": "30",
+            "tcp_keepalives_interval": "10",
+            "tcp_keepalives_count": "3",
+        }
+
+
+DEFAULT = Timeouts()
+
+
+def _ms(seconds: float) -> str:
+    return str(round(1000 * seconds))
+
+
+# ── Sessions ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Session(asyncpg.Connection):
+    """One session at our PostgreSQL."""
+
+    __slots__ = ("_ends_at", "timeouts")
+
+    def __init__(self, *args: Any, **values: Any) -> None:
+        super().__init__(*args, **values)
+        self.begin(DEFAULT)
+
+    def begin(self, timeouts: Timeouts) -> None:
+        """Its lifetime begins; sessions that were opened together do not end together."""
+        self.timeouts = timeouts
+        loop = asyncio.get_running_loop()
+        self._ends_at = loop.time() + timeouts.lifetime * random.uniform(0.8, 1.0)  # noqa: S311
+
+    @property
+    def worn(self) -> bool:
+        """Whether its lifetime is over."""
+        return asyncio.get_running_loop().time() >= self._ends_at
+
+    @property
+    def _private(self) -> Any:
+        """What asyncpg does not publish; a test notices when a newer one no longer has it."""
+        return self
+
+    def wait_for_answers(self, seconds: float) -> float:
+        """Wait so long for an answer from now on, where no other time is named; returns how long it was."""
+        config = self._private._config
+        before: float = config.command_timeout
+        self._private._config = config._replace(command_timeout=seconds)
+        return before
+
+    def watch_the_line(self) -> None:
+        """Let the kernel find out that the other end is gone; nothing to do for a Unix socket."""
+        line = self._private._transport.get_extra_info("socket")
+        if line is None or line.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if option := getattr(socket, name, None):  # not every platform has them all
+                line.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    def _cancel_current_command(self, *waiters: Any) -> None:
+        """asyncpg waits as long for a cancellation as for a statement; a silent server is given up sooner."""
+        cast("Any", super())._cancel_current_command(*waiters)
+        asyncio.get_running_loop().call_later(_CANCEL, self._give_up, waiters)
+
+    def _give_up(self, waiters: "tuple[asyncio.Future[None], ...]") -> None:
+        if not self.is_closed() and not all(one.done() for one in waiters):
+            self.terminate()
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(kind, encoder=_dumps, decoder=json.loads, schema="pg_catalog")
+
+
+def _dumps(value: Any) -> str:
+    # PostgreSQL's jsonb refuses U+0000; the dashboard's text may hold it.
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _NUL.sub(r"\1", text) if "\\u0000" in text else text
+
+
+# ── The pool ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Lent(PoolAcquireContext):
+    """``async with pool.acquire()``: the one place where every statement's error passes."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> Any:
+        while (lent := cast("Any", await super().__aenter__())).worn:
+            self.connection = None
+            with suppress(Exception):  # it is closed either way
+                await lent.close(timeout=_GIVE_BACK)
+        return lent
+
+    async def __aexit__(self, *raised: object) -> None:
+        """Give the connection back; after an error that tells of a change of role none is lent again."""
+        if isinstance(error := raised[1] if raised else None, BaseException):
+            await self._give_back(error)
+        else:
+            await super().__aexit__(*raised)
+
+    async def _give_back(self, error: BaseException) -> None:
+        if isinstance(error, _ROLE_CHANGED):
+            await self.pool.expire_connections()
+        lent, self.connection, self.done = self.connection, None, True
+        assert lent is not None
+        with suppress(Exception):  # the first error is what matters; asyncpg has ended the connection
+            await self.pool.release(lent, timeout=_GIVE_BACK)
+        if isinstance(error, asyncpg.InternalClientError):
+            raise asyncpg.ConnectionDoesNotExistError(
+                str(error)
+            ) from error  # as after any other lost session
+
+
+class Pool(asyncpg.Pool):
+    """Lends sessions, none of which outlives its lifetime or a change of the server's role."""
+
+    __slots__ = ()
+
+    def acquire(self, *, timeout: float | None = None) -> Any:
+        """A connection, for ``async with``; ``timeout`` in seconds."""
+        return Lent(self, timeout)
+
+
+async def open_pool(
+    dsn: str, *, min_size: int = 1, max_size: int = 10, timeouts: Timeouts = DEFAULT
+) -> asyncpg.Pool:
+    """Open the shared pool. jsonb columns arrive and leave as Python values; times are aware UTC.
+
+    A statement that takes too long raises QueryCanceledError, or TimeoutError where the server keeps silent.
+    Raises ConfigurationError for a DSN that the driver does not understand.
+    """
+
+    async def begin(connection: asyncpg.Connection) -> None:
+        session = cast("Session", connection)
+        session.begin(timeouts)
+        session.watch_the_line()
+        await _prepare(connection)
+
+    try:
+        return await Pool(
+            dsn,
+            min_size=min_size,
+            max_size=max_size,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300.0,
+            init=begin,
+            loop=None,
+            connection_class=Session,
+            record_class=asyncpg.Record,
+            timeout=_CONNECT,
+            command_timeout=timeouts.answer,
+            server_settings=timeouts.server_settings(),
+        )
+    except (asyncpg.ClientConfigurationError, ValueError) as error:
+        raise ConfigurationError([f"DATABASE_URL: the driver refuses it: {in_words(error, dsn)}"]) from None
+
+
+@asynccontextmanager
+async def long_statements(connection: Connection) -> AsyncIterator[None]:
+    """Let statements take, and wait for locks, as long as statistics need.
+
+    On the server that lasts until the transaction ends; outside of one, until the session is given back.
+    """
+    session = cast("Session", connection)
+    seconds = session.timeouts.work
+    how = "SET LOCAL" if connection.is_in_transaction() else "SET"
+    await connection.execute(f"{how} statement_timeout = {_ms(seconds)}; {how} lock_timeout = {_ms(seconds)}")
+    before = session.wait_for_answers(seconds + _CONNECT)
+    try:
+        yield
+    finally:
+        session.wait_for_answers(before)
+
+
+# ── Migrations ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Migrating:
+    """How a migration waits, in seconds: for another migrator, and ``attempts`` times for a table's lock."""
+
+    turn: float = 600.0
+    lock: float = 10.0
+    attempts: int = 6
+    pause: float = 2.0
+
+
+_DAY = 86_400.0
+_MIGRATING = Migrating()
+
+
+async def migrate(
+    pool: asyncpg.Pool, default_zone: str | None = None, waiting: Migrating = _MIGRATING
+) -> list[str]:
+    """Apply what is missing, each migration in its own transaction; returns the names applied.
+
+    Then the zones are brought up to date; ``default_zone``: see ``zones.fill``.
+
+    A release that may not write to the database applies nothing. Raises ConfigurationError when it may not
+    even read it, when a migration was edited after it ran (its checksum is kept), and when somebody holds a
+    lock for long.
+    """
+    async with pool.acquire() as connection:
+        if not (await schema.require_readable(connection)).writable:
+            return []
+        await _take_turn(connection, waiting)
+        applied = await _apply_missing(connection, waiting)
+        await zone_table.fill(connection, default_zone)
+        return applied
+
+
+async def _take_turn(connection: Connection, waiting: Migrating) -> None:
+    """Migrations may take long: only waiting for locks is limited. The pool resets the session after us."""
+    await connection.execute(f"SET statement_timeout = 0; SET lock_timeout = {_ms(waiting.turn)}")
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK, timeout=_DAY)
+    except asyncpg.LockNotAvailableError:
+        raise ConfigurationError(
+            [
+                f"another process has been migrating the database for {waiting.turn:.0f} s;"
+                " wait for it, or stop it, and start again"
+            ]
+        ) from None
+
+
+async def _apply_missing(connection: Connection, waiting: Migrating) -> list[str]:
+    await connection.execute(
+        "CREATE TABLE IF NOT EXISTS public.service_migration"
+        " (name text PRIMARY KEY, checksum text NOT NULL,"
+        " applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    rows = await connection.fetch("SELECT name, checksum FROM public.service_migration")
+    known = {row["name"]: row["checksum"] for row in rows}
+    applied: list[str] = []
+    for path in schema.files():
+        text = path.read_text("utf-8")
+        checksum = hashlib.sha256(text.encode()).hexdigest()
+        if path.stem not in known:
+            await _apply(connection, path.stem, text, checksum, waiting)
+            applied.append(path.stem)
+        elif known[path.stem] != checksum:
+            raise ConfigurationError(
+                [f"migration {path.stem} was changed after it was applied; add a new one instead"]
+            )
+    await schema.note_version(connection, [*known, *applied])
+    return applied
+
+
+async def _apply(connection: Connection, name: str, text: str, checksum: str, waiting: Migrating) -> None:
+    """One migration; it does not make others queue for long behind a lock that it waits for itself."""
+    for attempt in range(1, waiting.attempts + 1):
+        try:
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL lock_timeout = {_ms(waiting.lock)}")
+                await connection.execute(text, timeout=_DAY)
+                await connection.execute(
+                    "INSERT INTO public.service_migration (name, checksum) VALUES ($1, $2)", name, checksum
+                )
+        except asyncpg.LockNotAvailableError:
+            log.warning("migration waits for a lock", name=name, attempt=attempt)
+            await asyncio.sleep(waiting.pause)
+        else:
+            return
+    raise ConfigurationError(
+        [
+            f"migration {name}: another session holds a lock on a table that it changes;"
+            " look in pg_stat_activity for transactions that are open for long, end them, and start again"
+        ]
+    )

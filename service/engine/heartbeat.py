@@ -1,0 +1,175 @@
+"""The presence of this process in our PostgreSQL: its heartbeat, which proves that it can write, and whether
+its release still fits the database.
+
+Readiness and health rest on it: a database that answers and refuses writes (after a failover) is no use.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import asyncpg
+import structlog
+
+from service.clock import Clock
+from service.engine.database_errors import FAILURES
+from service.engine.ledger import Ledger
+from service.engine.schema import SchemaRange
+from service.engine.supervisor import Loop
+
+log = structlog.get_logger()
+
+_READ_ONLY = (
+    "our PostgreSQL is read-only: it refuses writes; connections are opened anew until it takes them."
+    " DATABASE_URL must lead to the primary"
+)
+
+
+class Presence:
+    """Writes this process's row of ``service.replica`` every ``every`` seconds, with what ``told`` says.
+
+    Without a heartbeat for ``stale`` seconds there is a ``problem``; each is tried for ``patience`` seconds.
+    After one that failed, and while this release stands down, the next follows after ``again`` seconds.
+    ``resumed``: done when this release fits the database again.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        version: str,
+        clock: Clock,
+        told: Callable[[], Awaitable[Mapping[str, Any]]],
+        resumed: Callable[[], Awaitable[None]],
+        *,
+        every: float = 10.0,
+        again: float = 2.0,
+        stale: float = 45.0,
+        patience: float = 10.0,
+    ) -> None:
+        self._ledger = ledger
+        self._version = version
+        self._clock = clock
+        self._told = told
+        self._resumed = resumed
+        self._every = every
+        self._again = again
+        self._stale = stale
+        self._patience = patience
+        self._proved: float | None = None
+        self._failure: Exception | None = None
+        self._too_old: str | None = None
+        self._fits = asyncio.Event()
+        self._stands_down = asyncio.Event()
+        self._note(None)
+
+    @property
+    def problem(self) -> str | None:
+        """Why this process cannot do its work in our PostgreSQL now, in a sentence; None: it can."""
+        if self._too_old:
+            return self._too_old
+        if isinstance(self._failure, asyncpg.ReadOnlySQLTransactionError):
+            return _READ_ONLY
+        if self._proved is None:
+            return "no heartbeat has been written to our PostgreSQL yet"
+        age = self._clock.monotonic() - self._proved
+        if age <= self._stale:
+            return None
+        why = _name(self._failure)
+        return f"no heartbeat could be written to our PostgreSQL for {age:.0f} seconds ({why})"
+
+    @property
+    def stands_down(self) -> bool:
+        """Whether this release is too old for the database, so that its loops do nothing."""
+        return self._too_old is not None
+
+    async def look(self) -> None:
+        """Learn whether this release fits the database."""
+        self._note((await self._ledger.schema_range()).problem)
+
+    def _note(self, too_old: str | None) -> None:
+        if too_old and not self._too_old:
+            log.warning("standing down: nothing is claimed, decided, sent or copied", problem=too_old)
+        self._too_old = too_old
+        stands, goes = (self._stands_down, self._fits) if too_old else (self._fits, self._stands_down)
+        stands.set()
+        goes.clear()
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Show that this process is alive until ``stop``."""
+        while not stop.is_set():
+            beaten = await self.beat()
+            pause = self._every if beaten and not self._too_old else self._again
+            try:
+                async with asyncio.timeout(pause):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+    async def beat(self) -> bool:
+        """Write one heartbeat; False: it failed. One on a read-only session is tried again on a new one."""
+        told = await self._told()
+        failure = await self._try(told)
+        if isinstance(failure, asyncpg.ReadOnlySQLTransactionError):
+            failure = await self._try(told)
+        if failure is not None and self._failure is None:
+            log.warning("heartbeat failed", error=_name(failure))
+        if failure is None and self._failure is not None:
+            log.info("heartbeat written again")
+        self._failure = failure
+        return failure is None
+
+    async def _try(self, told: Mapping[str, Any]) -> Exception | None:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._ledger.beat_replica(self._version, told)
+                await self._follow(await self._ledger.schema_range())
+        except FAILURES as failure:
+            return failure
+        self._proved = self._clock.monotonic()
+        return None
+
+    async def _follow(self, found: SchemaRange) -> None:
+        if self._too_old and found.writable:
+            await self._resumed()
+            log.info("this release fits the database again: going on")
+        self._note(found.problem)
+
+    def gated(self, loop: Loop) -> Loop:
+        """The loop, stopped as at the end of the service while this release stands down."""
+
+        async def serve(stop: asyncio.Event) -> None:
+            while not stop.is_set():
+                await _first_of(stop, self._fits)
+                if not stop.is_set() and await self._ended(loop, stop):
+                    return
+
+        return serve
+
+    async def _ended(self, loop: Loop, stop: asyncio.Event) -> bool:
+        """Run a loop until ``stop`` or until this release stands down; True: it ended before."""
+        told = asyncio.Event()
+        turn = asyncio.ensure_future(loop(told))
+        stopping = asyncio.ensure_future(_first_of(stop, self._stands_down))
+        try:
+            await asyncio.wait({turn, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            early = turn.done()
+            told.set()
+            await turn
+        finally:
+            for task in (turn, stopping):
+                task.cancel()
+            await asyncio.gather(turn, stopping, return_exceptions=True)
+        return early
+
+
+def _name(error: Exception | None) -> str:
+    return type(error).__name__ if error else "the event loop was held up"
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()

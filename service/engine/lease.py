@@ -1,0 +1,157 @@
+"""A lease: the right to do what only one process may do, for as long as that process shows signs of life.
+
+It is a row, not the lock of a session: a holder that is frozen or has vanished loses it after ``length``.
+Every transaction under it asks for it again before its commit, so a holder that thaws later writes nothing.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import cast
+
+import asyncpg
+import structlog
+
+from service.engine import queries
+from service.engine.database import Connection
+from service.errors import LeaseLost
+
+_SQL = queries.load(__file__)
+_TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+SYNC = "sync"
+"""The name of the lease on reading the dashboard and writing the copy of it."""
+_POLL = 0.1
+"""Seconds between two looks at a lease that somebody else holds."""
+_log = structlog.get_logger()
+
+
+class Held:
+    """A lease that was taken; it is ours for as long as the row says so."""
+
+    def __init__(self, pool: asyncpg.Pool, name: str, owner: str, epoch: int, length: timedelta) -> None:
+        self._pool = pool
+        self._key = (name, owner, epoch)
+        self._length = length
+
+    @asynccontextmanager
+    async def step(self, connection: Connection | None = None) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction that takes effect only if the lease is still ours at its end. Raises LeaseLost.
+
+        ``connection``: the one to use; None: one of the pool.
+        """
+        if connection is None:
+            async with self._pool.acquire() as lent, self.step(lent) as ours:
+                yield ours
+            return
+        async with connection.transaction():
+            milliseconds = str(int(self._length.total_seconds() * 1000))
+            if await connection.fetchrow(_SQL["begin"], *self._key, milliseconds) is None:
+                raise self.lost()
+            yield cast("asyncpg.Connection", connection)
+            if await connection.fetchrow(_SQL["fence"], *self._key) is None:
+                raise self.lost()
+
+    async def check(self) -> None:
+        """Before something that is not done in our database. Raises LeaseLost."""
+        if not await self.ours():
+            raise self.lost()
+
+    async def ours(self) -> bool:
+        """Whether the lease is still ours."""
+        return bool(await self._pool.fetchval(_SQL["ours"], *self._key))
+
+    async def renew(self) -> bool:
+        """Prolong it; False: it is not ours any more."""
+        return await self._pool.fetchval(_SQL["renew"], *self._key, self._length) is not None
+
+    async def release(self) -> None:
+        """Let the next one in."""
+        await self._pool.execute(_SQL["release"], *self._key)
+
+    def lost(self) -> LeaseLost:
+        """What to raise when it is not ours any more."""
+        name, owner, epoch = self._key
+        return LeaseLost(f"the lease {name!r} is no longer held by {owner} (epoch {epoch})")
+
+
+class Lease:
+    """A lease as one process sees it.
+
+    ``owner``: a name that nobody else has. ``length``: how long a holder keeps it without a sign of life.
+    """
+
+    def __init__(
+        self, pool: asyncpg.Pool, name: str, owner: str, length: timedelta = timedelta(seconds=30)
+    ) -> None:
+        self._pool = pool
+        self._name = name
+        self._owner = owner
+        self.length = length
+
+    @asynccontextmanager
+    async def hold(self, patience: float = 0.0) -> AsyncIterator[Held | None]:
+        """Hold it, with a heartbeat; yields None when somebody else still has it after ``patience`` seconds.
+
+        Raises LeaseLost in place of the errors that follow from a loss: the server ends the transactions of a
+        process that stood still.
+        """
+        held = await self._taken(patience)
+        if held is None:
+            yield None
+            return
+        beat = asyncio.create_task(self._beat(held))
+        try:
+            yield held
+        except _TROUBLE as error:
+            if await _is_lost(held):
+                raise held.lost() from error
+            raise
+        finally:
+            beat.cancel()
+            await asyncio.gather(beat, return_exceptions=True)
+            await asyncio.shield(_let_go(held))
+
+    async def _taken(self, patience: float) -> Held | None:
+        clock = asyncio.get_running_loop().time
+        given_up = clock() + patience
+        await self._pool.execute(_SQL["make"], self._name)
+        while True:
+            epoch = await self._pool.fetchval(_SQL["take"], self._name, self._owner, self.length)
+            if epoch is not None:
+                return Held(self._pool, self._name, self._owner, epoch, self.length)
+            if clock() >= given_up:
+                return None
+            await asyncio.sleep(_POLL)
+
+    async def _beat(self, held: Held) -> None:
+        """Until it is lost, as the next transaction finds out. An error may pass before the lease is over."""
+        every = self.length.total_seconds() / 3
+        while True:
+            await asyncio.sleep(every)
+            try:
+                async with asyncio.timeout(every):
+                    if not await held.renew():
+                        return
+            except (*_TROUBLE, TimeoutError) as error:
+                _log.warning("lease_not_renewed", lease=self._name, error=type(error).__name__)
+
+
+async def revoke(connection: Connection, name: str) -> None:
+    """Take a lease away, whoever holds it; nobody can take or use it until this transaction ends."""
+    await connection.execute(_SQL["close"], name)
+    await connection.execute(_SQL["revoke"], name)
+
+
+async def _is_lost(held: Held) -> bool:
+    try:
+        return not await held.ours()
+    except _TROUBLE:
+        return False  # nobody knows; the first error says what is wrong
+
+
+async def _let_go(held: Held) -> None:
+    try:
+        await held.release()
+    except _TROUBLE as error:  # it is over by itself soon, and what led here matters more
+        _log.warning("lease_not_released", error=type(error).__name__)

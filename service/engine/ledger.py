@@ -1,0 +1,328 @@
+"""The ledger: which slots were decided, which run owns which job, and how far it came. Five verbs matter:
+materialise, claim, heartbeat, step, finish."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import asyncpg
+
+from service.engine import queries, schema
+from service.engine.database import Connection, long_statements
+from service.engine.run import Pause, PlannedRun, RunState, Trigger
+from service.engine.schema import SCHEMA, SchemaRange
+from service.errors import AlreadyRunning, LeaseLost, ReleaseTooOld
+
+_SQL = queries.load(__file__)
+_NOTHING = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class JobDef:
+    """What the ledger knows about a job. ``schedule_hash`` changes when the schedule or its clock does."""
+
+    job: str
+    cron: str
+    mode: str
+    schedule_hash: str
+    timeout: timedelta
+    max_attempts: int
+    exclusive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One row of the ledger; instants are aware, UTC. ``epoch`` is the fence: it grows with every claim."""
+
+    id: int
+    job: str
+    trigger: Trigger
+    nominal_at: datetime
+    nominal_local: datetime | None
+    zones: tuple[str, ...] | None
+    request_key: str | None
+    options: dict[str, Any]
+    exclusive: bool
+    state: RunState
+    reason: str | None
+    attempt: int
+    epoch: int
+    owner: str | None
+    lease_until: datetime | None
+    not_before: datetime
+    deadline_at: datetime | None
+    cancel_requested_at: datetime | None
+    cursor: str
+    done: int
+    total: int | None
+    counts: dict[str, int]
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+_COLUMNS = tuple(field.name for field in fields(Run))
+
+
+def _run(row: asyncpg.Record) -> Run:
+    values = {name: row[name] for name in _COLUMNS}
+    zones = values["zones"]
+    return Run(
+        **{
+            **values,
+            "trigger": Trigger(values["trigger"]),
+            "state": RunState(values["state"]),
+            "zones": None if zones is None else tuple(zones),
+        }
+    )
+
+
+class Ledger:
+    """The ledger as one process sees it. ``owner`` is the process's unique name, ``lease`` its patience."""
+
+    def __init__(self, pool: asyncpg.Pool, owner: str, lease: timedelta) -> None:
+        self._pool = pool
+        self.owner = owner
+        self.lease = lease
+        self._defs: dict[str, JobDef] = {}
+
+    async def now(self, connection: Connection | None = None) -> datetime:
+        """The clock that decides: the database's."""
+        return await (connection or self._pool).fetchval(_SQL["now"])  # type: ignore[no-any-return]
+
+    async def register(self, defs: Sequence[JobDef]) -> None:
+        """Make jobs known. New jobs and changed schedules start now. Only registered jobs are claimed."""
+        for d in defs:
+            await self._pool.execute(
+                _SQL["register"], d.job, d.cron, d.mode, d.schedule_hash, d.timeout, d.max_attempts, SCHEMA
+            )
+        self._defs = {d.job: d for d in defs}
+
+    async def materialise(self, job: str, plan: Callable[[datetime, datetime], Sequence[PlannedRun]]) -> int:
+        """Decide every slot in (watermark, now]: ``plan(after, until)`` is pure. Returns the rows written.
+
+        Many replicas may call it at once: one works, the others return 0.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(_SQL["lock_definition"], job, SCHEMA)
+            if row is None or row["now"] <= row["materialized_through"]:
+                return 0
+            planned = plan(row["materialized_through"], row["now"])
+            pause = Pause(row["paused_at"], row["paused_until"])
+            written = await self._insert(connection, job, planned, pause) if planned else 0
+            await connection.execute(_SQL["move_watermark"], job, row["now"])
+            return written
+
+    async def _insert(
+        self,
+        connection: Connection,
+        job: str,
+        planned: Sequence[PlannedRun],
+        pause: Pause,
+    ) -> int:
+        def state(run: PlannedRun) -> tuple[str, str | None]:
+            paused = pause.covers(run.at) and not run.missed
+            return ("skipped", "paused") if paused else (run.state, run.reason)
+
+        tag = await connection.execute(
+            _SQL["insert_slots"],
+            job,
+            self._defs[job].exclusive,
+            [str(run.trigger) for run in planned],
+            [run.at for run in planned],
+            [run.local for run in planned],
+            [None if run.zones is None else ",".join(run.zones) for run in planned],
+            [state(run)[0] for run in planned],
+            [state(run)[1] for run in planned],
+            [run.deadline_at for run in planned],
+        )
+        return int(tag.rpartition(" ")[2])
+
+    async def claim(self, jitter: timedelta = _NOTHING) -> Run | None:
+        """Own one run: an orphan first, else the oldest that is due since ``jitter``. None: nothing to do.
+
+        Overdue runs become ``missed`` and exhausted ones ``dead`` on the way.
+        """
+        await self._pool.execute(_SQL["miss_overdue"])
+        await self._pool.execute(_SQL["bury_exhausted"])
+        jobs = list(self._defs)
+        try:
+            row = await self._pool.fetchrow(_SQL["claim_orphan"], self.owner, self.lease, jobs, SCHEMA)
+            row = row or await self._pool.fetchrow(
+                _SQL["claim"], self.owner, self.lease, jobs, jitter, SCHEMA
+            )
+        except asyncpg.UniqueViolationError:
+            return None  # a peer claimed another run of this job in the same moment
+        return None if row is None else _run(row)
+
+    async def claim_requested(self, run: Run, connection: Connection | None = None) -> Run | None:
+        """Own the run that was just requested. None: a peer owns it, or another run of the job is running;
+        the transaction of ``connection`` can only be rolled back then. Raises ReleaseTooOld.
+        """
+        ask = connection or self._pool
+        try:
+            row = await ask.fetchrow(_SQL["claim_requested"], run.id, self.owner, self.lease, SCHEMA)
+        except asyncpg.UniqueViolationError:
+            return None
+        if row is None and (problem := (await schema.read_range(ask)).problem):
+            raise ReleaseTooOld(problem)
+        return None if row is None else _run(row)
+
+    async def heartbeat(
+        self, run: Run, connection: asyncpg.Connection | asyncpg.Pool | None = None
+    ) -> datetime | None:
+        """Extend the lease; returns when a cancellation was requested, if it was. LeaseLost: stop at once."""
+        row = await (connection or self._pool).fetchrow(_SQL["heartbeat"], run.id, run.epoch, self.lease)
+        if row is None:
+            raise LeaseLost(f"run {run.id} of {run.job} is no longer ours (epoch {run.epoch})")
+        return row["cancel_requested_at"]  # type: ignore[no-any-return]
+
+    @asynccontextmanager
+    async def step(self, run: Run) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction that holds the fence: what is written in it counts only if the run is still ours."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            if await connection.fetchrow(_SQL["fence"], run.id, run.epoch) is None:
+                raise LeaseLost(f"run {run.id} of {run.job} is no longer ours (epoch {run.epoch})")
+            yield cast("asyncpg.Connection", connection)
+
+    @asynccontextmanager
+    async def long_step(self, run: Run) -> AsyncIterator[asyncpg.Connection]:
+        """A ``step`` whose statements may take as long as a statistic needs."""
+        async with self.step(run) as connection, long_statements(connection):
+            yield connection
+
+    async def advance(
+        self, connection: asyncpg.Connection, run: Run, cursor: str, done: int, counts: Mapping[str, int]
+    ) -> None:
+        """Record progress inside a ``step``: ``done`` more users, ``counts`` added up by name.
+
+        A cursor that moves gives the run all its attempts again.
+        """
+        await connection.execute(_SQL["advance"], run.id, cursor, done, dict(counts))
+
+    async def finish(
+        self,
+        run: Run,
+        state: RunState,
+        *,
+        reason: str | None = None,
+        error: str | None = None,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
+        """End a run. Raises LeaseLost when it is not ours any more."""
+        await self._fenced("finish", run, str(state), reason, error, None if counts is None else dict(counts))
+
+    async def retry_later(self, run: Run, pause: timedelta, error: str) -> None:
+        """Put a run back after a passing failure; ``dead`` when its attempts are used up.
+
+        It waits for ``pause`` as many times as it was attempted since its cursor last moved.
+        """
+        await self._fenced("retry_later", run, pause, error)
+
+    async def wait_for_dashboard(self, run: Run, delay: timedelta, error: str) -> None:
+        """Put a run back while the dashboard is down: no attempt is used up, the lateness limit decides."""
+        await self._fenced("wait_for_dashboard", run, delay, error)
+
+    async def wait_for(self, run: Run, delay: timedelta, reason: str) -> None:
+        """Put a run back until what it rests on is there: no attempt is used up."""
+        await self._fenced("wait_for", run, delay, reason)
+
+    async def release(self, run: Run) -> None:
+        """Hand a run to a peer at once, at its cursor, without using up an attempt."""
+        await self._fenced("release", run)
+
+    async def _fenced(self, query: str, run: Run, *values: Any) -> None:
+        if await self._pool.fetchval(_SQL[query], run.id, run.epoch, *values) is None:
+            raise LeaseLost(f"run {run.id} of {run.job} is no longer ours (epoch {run.epoch})")
+
+    async def request(
+        self,
+        job: str,
+        trigger: Trigger,
+        nominal_at: datetime | None = None,
+        options: Mapping[str, Any] | None = None,
+        *,
+        request_key: str | None = None,
+        delay: timedelta = _NOTHING,
+        connection: Connection | None = None,
+    ) -> Run:
+        """Ask for a run (manual, or once after ``delay``); the same request key gives the same run.
+
+        ``nominal_at`` None: the moment it is due. ``connection``: in its transaction.
+        Raises AlreadyRunning for a manual run of a running job.
+        """
+        ask = connection or self._pool
+        if trigger is Trigger.MANUAL and await ask.fetchval(_SQL["running"], job) is not None:
+            raise AlreadyRunning(f"{job} is already running")
+        values = (job, str(trigger), nominal_at, dict(options or {}), request_key, delay)
+        row = await ask.fetchrow(_SQL["request"], *values)
+        row = row or await ask.fetchrow(_SQL["requested"], job, request_key)
+        assert row is not None
+        return _run(row)
+
+    async def cancel(self, run_id: int, connection: Connection | None = None) -> bool:
+        """End a pending run, ask a running one to stop. False: it is over, or there is none."""
+        return await (connection or self._pool).fetchval(_SQL["cancel"], run_id) is not None
+
+    async def retry(
+        self, run_id: int, allowed: timedelta | None = None, connection: Connection | None = None
+    ) -> bool:
+        """Put a run that failed, or is dead, back at its cursor. False: it did not, or it is too late.
+
+        ``allowed``: how long it may take from now, where its deadline does not matter; None: it does.
+        """
+        return await (connection or self._pool).fetchval(_SQL["retry"], run_id, allowed) is not None
+
+    async def waive(self, run_id: int, who: str, reason: str, connection: Connection | None = None) -> bool:
+        """Leave a run that failed, or is dead, as it is. False: it did not, or it was waived before."""
+        return await (connection or self._pool).fetchval(_SQL["waive"], run_id, who, reason) is not None
+
+    async def get(self, run_id: int) -> Run | None:
+        """One run by its id."""
+        row = await self._pool.fetchrow(_SQL["get"], run_id)
+        return None if row is None else _run(row)
+
+    async def history(
+        self, job_prefix: str | None = None, limit: int = 50, before_id: int | None = None
+    ) -> list[Run]:
+        """Runs, newest first. ``job_prefix``: ``reminder.``, or a whole job id."""
+        return [_run(row) for row in await self._pool.fetch(_SQL["history"], job_prefix, limit, before_id)]
+
+    async def pause(
+        self,
+        job: str,
+        who: str,
+        reason: str,
+        until: datetime | None = None,
+        connection: Connection | None = None,
+    ) -> bool:
+        """Record coming slots as skipped, for good or until an instant. False: no such job."""
+        ask = connection or self._pool
+        return await ask.fetchval(_SQL["pause"], job, who, reason, until) is not None
+
+    async def resume(self, job: str, who: str, connection: Connection | None = None) -> bool:
+        """End a pause; slots that passed meanwhile stay skipped. False: no such job."""
+        return await (connection or self._pool).fetchval(_SQL["resume"], job, who) is not None
+
+    async def definitions(self) -> list[asyncpg.Record]:
+        """Every job as registered, with ``paused``."""
+        return await self._pool.fetch(_SQL["definitions"])
+
+    async def places(self) -> list[tuple[str, dict[str, int]]]:
+        """Where people live, and the hours of the day that some chose for a kind: (zone, kind → hour)."""
+        return [(row["timezone"], row["hours"]) for row in await self._pool.fetch(_SQL["places"])]
+
+    async def beat_replica(self, version: str, vitals: Mapping[str, Any] | None = None) -> None:
+        """Show the other replicas that this one is alive, which schema it knows, and how it feels."""
+        await self._pool.execute(_SQL["beat_replica"], self.owner, version, dict(vitals or {}), SCHEMA)
+
+    async def schema_range(self) -> SchemaRange:
+        """Which releases the database bears."""
+        return await schema.read_range(self._pool)
+
+    async def replicas(self) -> list[asyncpg.Record]:
+        """The processes that were alive in the last five minutes."""
+        return await self._pool.fetch(_SQL["replicas"])

@@ -1,0 +1,123 @@
+"""A run of a job and its states; the tick that is handed to the job."""
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from service.zones import zone_of
+
+_DETAIL = re.compile(r"^(?:DETAIL|HINT|CONTEXT): ", re.MULTILINE)
+_LONGEST_LINE = 500
+
+
+class Trigger(StrEnum):
+    """Who asked for a run."""
+
+    CRON = "cron"
+    CATCHUP = "catchup"
+    MANUAL = "manual"
+    BACKFILL = "backfill"
+    ONCE = "once"
+
+
+class RunState(StrEnum):
+    """The life of a run: ``pending → running → succeeded | partial | failed``, or another end at once."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A job is paused from ``since`` (None: it is not) until ``until`` (None: for good)."""
+
+    since: datetime | None
+    until: datetime | None = None
+
+    def covers(self, slot: datetime) -> bool:
+        """Whether a slot falls into it, and is skipped."""
+        return self.since is not None and self.since <= slot and (self.until is None or slot < self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the operator may tune in the jobs' rules.
+
+    ``daily_check_days``: weekdays on which dailyCheck is sent, 0 = Monday … 6 = Sunday.
+    ``inactive_steps``: days of absence at which inactiveUsers writes.
+    """
+
+    daily_check_days: frozenset[int] = frozenset(range(7))
+    inactive_steps: tuple[int, ...] = (3, 7, 14)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The moment at which a job is asked to decide. Everything is computed as of ``as_of``, never of now.
+
+    ``zones``: the slot groups whose slot this is (``Europe/Berlin``, ``Europe/Berlin@7``); None: every user.
+    ``confirm``: somebody said that much may be removed.
+    ``clock_zone``: when set (``REMINDER_TIME_MODE=service``), all local dates are taken in this one zone.
+    """
+
+    job: str
+    run_id: int
+    as_of: datetime
+    zones: tuple[str, ...] | None
+    trigger: Trigger
+    user_id: str | None = None
+    force: bool = False
+    dry_run: bool = False
+    confirm: bool = False
+    clock_zone: str | None = None
+    rules: Rules = Rules()
+
+    @property
+    def manual(self) -> bool:
+        """Manual runs know neither lateness limits nor the default night rest."""
+        return self.trigger is Trigger.MANUAL
+
+    def zone_of(self, user_zone: str) -> ZoneInfo:
+        """The zone in which this tick's local dates are taken for a user."""
+        return zone_of(self.clock_zone or user_zone)
+
+    def local_date(self, user_zone: str) -> date:
+        """D: the user's local date at the tick."""
+        return self.as_of.astimezone(self.zone_of(user_zone)).date()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A slot found due: one run for all ``zones`` whose wall clock showed ``local`` at ``at``.
+
+    ``missed``: found too late to be useful; recorded, never run. ``deadline_at``: useful until then.
+    """
+
+    at: datetime
+    local: datetime
+    zones: tuple[str, ...] | None
+    trigger: Trigger
+    missed: bool
+    reason: str | None
+    deadline_at: datetime | None
+
+    @property
+    def state(self) -> str:
+        """The ledger's state of the new row."""
+        return str(RunState.MISSED if self.missed else RunState.PENDING)
+
+
+def last_line(error: str | None) -> str | None:
+    """What happened, of a traceback, which may hold people's data; so may the DETAIL that PostgreSQL adds."""
+    said = (error or "").rpartition("Traceback (most recent call last):")[2]
+    lines = _DETAIL.split(said, maxsplit=1)[0].strip().splitlines()
+    return lines[-1][:_LONGEST_LINE] if lines else None

@@ -1,0 +1,85 @@
+"""Which releases may work with the database: it says so, and a process that is too old stands down.
+
+A release knows a schema by the number of its newest migration. The row of ``service.schema_range`` holds the
+numbers that a release must know to read, and to write. A migration that older releases cannot
+bear raises them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from service.engine import queries
+from service.errors import ConfigurationError
+
+_SQL = queries.load(__file__)
+_Ask = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy | asyncpg.Pool
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def files() -> list[Path]:
+    """The migrations of this release, in the order in which they are applied."""
+    return sorted(MIGRATIONS.glob("*.sql"))
+
+
+def number(name: str) -> int:
+    """The number of a migration: ``0018_schema_range`` is 18."""
+    return int(name.partition("_")[0])
+
+
+SCHEMA = max(number(path.name) for path in files())
+"""The newest schema that this release knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaRange:
+    """``version``: the database's schema; the others: what a release must know to read it, and to write."""
+
+    version: int
+    readable_from: int
+    writable_from: int
+
+    @property
+    def readable(self) -> bool:
+        """Whether this release may read."""
+        return self.readable_from <= SCHEMA
+
+    @property
+    def writable(self) -> bool:
+        """Whether this release may write: claim, decide slots, send, copy the dashboard."""
+        return self.readable and self.writable_from <= SCHEMA
+
+    @property
+    def problem(self) -> str | None:
+        """Why this release may not work here; None: it may."""
+        if self.writable:
+            return None
+        needed = self.writable_from if self.readable else self.readable_from
+        return f"this release (schema {SCHEMA}) is too old for the database (needs {needed}): upgrade it"
+
+
+_ANY = SchemaRange(0, 0, 0)
+
+
+async def read_range(ask: _Ask) -> SchemaRange:
+    """What the database says; one that no release since 0.1.1 has migrated bears any release."""
+    if not await ask.fetchval(_SQL["there"]):
+        return _ANY
+    row = await ask.fetchrow(_SQL["range"])
+    return SchemaRange(**row) if row else _ANY
+
+
+async def require_readable(ask: _Ask) -> SchemaRange:
+    """The range; raises ConfigurationError for a database that this release cannot read."""
+    found = await read_range(ask)
+    if not found.readable:
+        raise ConfigurationError([str(found.problem)])
+    return found
+
+
+async def note_version(ask: _Ask, applied: Iterable[str]) -> None:
+    """Write down the newest migration of those that were applied."""
+    if await ask.fetchval(_SQL["there"]):
+        await ask.execute(_SQL["version"], max(map(number, applied)))

@@ -1,0 +1,102 @@
+"""The supervisor: every loop of the service is watched, restarted when it dies, and visible in health."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from service.clock import Clock
+from service.engine.retry import backoff
+
+log = structlog.get_logger()
+
+Loop = Callable[[asyncio.Event], Awaitable[None]]
+"""A loop runs until the event that it is given is set."""
+
+
+@dataclass
+class Watched:
+    """One loop as health shows it. ``state``: running | restarting | stopped; instants in UTC."""
+
+    name: str
+    state: str = "stopped"
+    restarts: int = 0
+    last_error: str | None = None
+    since: datetime | None = None
+
+
+class Supervisor:
+    """Runs loops side by side; one that dies is started again after a pause that grows from 1 s to 60 s."""
+
+    def __init__(self, clock: Clock, loops: dict[str, Loop]) -> None:
+        self._clock = clock
+        self._loops = loops
+        self.watched = {name: Watched(name) for name in loops}
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Run every loop until ``stop``."""
+        async with asyncio.TaskGroup() as group:
+            for name, loop in self._loops.items():
+                group.create_task(self._watch(self.watched[name], loop, stop), name=name)
+
+    async def _watch(self, watched: Watched, loop: Loop, stop: asyncio.Event) -> None:
+        failures = 0
+        while not stop.is_set():
+            watched.state, watched.since = "running", self._clock.now()
+            started = self._clock.monotonic()
+            try:
+                error = await _end_of(loop, stop)
+            except Exception as died:
+                error = f"{type(died).__name__}: {died}"
+                log.exception("loop died", loop=watched.name, restarts=watched.restarts + 1)
+            if error is None:
+                continue
+            failures = failures + 1 if self._clock.monotonic() - started < 60 else 1
+            watched.state, watched.restarts, watched.last_error = "restarting", watched.restarts + 1, error
+            await _pause(backoff(failures), stop)
+        watched.state = "stopped"
+
+    def report(self) -> dict[str, Any]:
+        """Every loop's state, for health."""
+        return {
+            w.name: {
+                "state": w.state,
+                "restarts": w.restarts,
+                "lastError": w.last_error,
+                "since": w.since.isoformat() if w.since else None,
+            }
+            for w in self.watched.values()
+        }
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no loop is between death and restart."""
+        return all(w.state != "restarting" for w in self.watched.values())
+
+
+async def _end_of(loop: Loop, stop: asyncio.Event) -> str | None:
+    """Run a loop to its end; how it ended, if that was before its time."""
+    try:
+        await loop(stop)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise  # the supervisor itself is being cancelled
+        early = "cancelled from within"
+    else:
+        early = "ended before its time"
+    if stop.is_set():
+        return None
+    log.error("loop ended before its time", how=early)
+    return early
+
+
+async def _pause(seconds: float, stop: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

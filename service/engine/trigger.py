@@ -1,0 +1,230 @@
+"""The trigger: aiocron rings, the ledger says what is due.
+
+aiocron is a doorbell here and nothing more: it reads the wall clock once, rings on every replica and forgets
+what was due while the process was down. A ring only wakes the sweep, and the sweep would come by itself.
+Take every cron away, and the service is late by one sweep, never wrong.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from zoneinfo import ZoneInfo
+
+import aiocron
+import structlog
+
+from service.dashboard.model import Kind
+from service.engine.job import CatchUp, Job, TimeMode
+from service.engine.ledger import Ledger
+from service.engine.run import PlannedRun, Trigger
+from service.engine.schedule import Schedule, Slot, to_instant
+from service.engine.useful_hours import useful_hours
+from service.zones import zone_of
+
+log = structlog.get_logger()
+
+_EVERY_MINUTE = "* * * * *"
+_LATE = timedelta(minutes=2)
+_CLOCK_STEP = 1.0
+_LOOK_BACK = timedelta(days=400)
+
+
+def planned_runs(
+    schedule: Schedule,
+    job: Job,
+    mode: TimeMode,
+    zones: Sequence[str],
+    service_zone: ZoneInfo,
+    after: datetime,
+    until: datetime,
+) -> list[PlannedRun]:
+    """What becomes of every slot in (after, until]: pending, or missed with a reason.
+
+    A user-local job gets one run per instant for all ``zones`` whose slot it is (see ``slot_groups``).
+    Slots older than 400 days are not enumerated.
+    """
+    after = max(after, until - _LOOK_BACK)
+    if mode is not TimeMode.USER:
+        zone = service_zone if mode is TimeMode.SERVICE else ZoneInfo("UTC")
+        judged = _judge(list(schedule.slots(zone, after, until)), zone, job, until)
+        return [_planned(slot, None, reason, deadline, until) for slot, reason, deadline in judged]
+    return _by_instant(schedule, job, zones, after, until)
+
+
+def _by_instant(
+    schedule: Schedule, job: Job, zones: Sequence[str], after: datetime, until: datetime
+) -> list[PlannedRun]:
+    """One run per instant, as the ledger holds one row per (job, instant).
+
+    Zones may share an instant under different wall clocks: an hourly slot, or 09:00 on two dates where zones
+    lie 24 hours apart. Zones to be run win over zones that missed a slot of the same instant.
+    """
+    found: dict[datetime, list[tuple[str, Slot, str | None, datetime]]] = defaultdict(list)
+    hours = useful_hours(job, schedule)
+    for name in sorted(zones):
+        own, zone = _own(schedule, name, hours)
+        for slot, reason, deadline in _judge(list(own.slots(zone, after, until)), zone, job, until):
+            found[slot.at].append((name, slot, reason, deadline))
+    return [_shared(found[at], until) for at in sorted(found)]
+
+
+def _own(schedule: Schedule, group: str, hours: Collection[int]) -> tuple[Schedule, ZoneInfo]:
+    """A slot group's schedule and clock: ``Europe/Berlin@7`` is due at seven.
+
+    Whoever once chose an hour at which the job is of no use any more is written to at the usual time.
+    """
+    zone, _, hour = group.partition("@")
+    return schedule.at_hour(int(hour)) if hour and int(hour) in hours else schedule, zone_of(zone)
+
+
+def _shared(found: list[tuple[str, Slot, str | None, datetime]], now: datetime) -> PlannedRun:
+    chosen = [entry for entry in found if entry[2] is None] or found
+    names = tuple(dict.fromkeys(name for name, _, _, _ in chosen))
+    deadline = max(end for _, _, _, end in chosen)
+    return _planned(min(slot for _, slot, _, _ in chosen), names, chosen[0][2], deadline, now)
+
+
+def _judge(
+    slots: list[Slot], zone: ZoneInfo, job: Job, now: datetime
+) -> list[tuple[Slot, str | None, datetime]]:
+    """Each slot of one zone with the reason why it is missed (None: it is run) and its deadline."""
+    judged = []
+    for index, slot in enumerate(slots):
+        deadline = to_instant(job.useful_until(slot.local), zone)
+        superseded = job.catch_up is CatchUp.LATEST and index < len(slots) - 1
+        reason = "too late" if now > deadline else "superseded by a later slot" if superseded else None
+        judged.append((slot, reason, deadline))
+    return judged
+
+
+def _planned(
+    slot: Slot, zones: tuple[str, ...] | None, reason: str | None, deadline: datetime, now: datetime
+) -> PlannedRun:
+    missed = reason is not None
+    return PlannedRun(slot.at, slot.local, zones, trigger_at(slot.at, now), missed, reason, deadline)
+
+
+def trigger_at(slot: datetime, now: datetime) -> Trigger:
+    """What brings about the run of a slot that is decided at ``now``: its ring, or a catch-up."""
+    return Trigger.CATCHUP if now - slot > _LATE else Trigger.CRON
+
+
+def slot_groups(places: Iterable[tuple[str, Mapping[str, int]]], kind: Kind | None) -> list[str]:
+    """Whose slots differ: ``Europe/Berlin``, and ``Europe/Berlin@7`` for those who chose seven for it."""
+    chosen = ((zone, None if kind is None else hours.get(kind)) for zone, hours in places)
+    return sorted({zone if hour is None else f"{zone}@{hour}" for zone, hour in chosen})
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a job is due and on whose clock. ``hours``: those that people may choose instead."""
+
+    schedule: Schedule
+    mode: TimeMode
+    hours: frozenset[int] = frozenset(range(24))
+
+    def of(self, group: str, service_zone: ZoneInfo) -> tuple[Schedule, ZoneInfo]:
+        """By which schedule and clock a slot group's slots come; one clock knows neither zone nor hour."""
+        if self.mode is TimeMode.USER:
+            return _own(self.schedule, group, self.hours)
+        return self.schedule, service_zone if self.mode is TimeMode.SERVICE else ZoneInfo("UTC")
+
+
+class TriggerLoop:
+    """Decides slots as they come due. ``wake`` is set when there is something to run."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        jobs: dict[str, Job],
+        timings: dict[str, Timing],
+        service_zone: ZoneInfo,
+        wake: asyncio.Event,
+        *,
+        sweep: float = 10.0,
+        use_crons: bool = True,
+    ) -> None:
+        self._ledger = ledger
+        self._jobs = jobs
+        self._timings = timings
+        self._service_zone = service_zone
+        self._wake = wake
+        self._sweep = sweep
+        self._use_crons = use_crons
+        self._bell = asyncio.Event()
+        self._crons: list[aiocron.Cron] = []
+        self._anchor = 0.0
+        self.last_sweep_at: datetime | None = None
+        """When the last sweep ended, by the database's clock."""
+        self.rings = 0
+
+    async def sweep_once(self) -> int:
+        """Decide every slot that is due now, for all jobs. Returns the number of ledger rows written."""
+        places = await self._ledger.places()
+        written = 0
+        for id_, job in self._jobs.items():
+            timing = self._timings[id_]
+            groups = slot_groups(places, job.kind)
+            plan = partial(planned_runs, timing.schedule, job, timing.mode, groups, self._service_zone)
+            try:
+                written += await self._ledger.materialise(id_, plan)
+            except Exception:
+                log.exception("slots cannot be decided", job=id_)
+        self.last_sweep_at = await self._ledger.now()
+        if written:
+            log.info("slots decided", runs=written)
+        self._wake.set()
+        return written
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Sweep at every ring and every ``sweep`` seconds until ``stop``."""
+        self._hang_bells()
+        try:
+            while not stop.is_set():
+                self._bell.clear()  # before the sweep: a ring during it asks for another
+                await self.sweep_once()
+                await self._wait(stop)
+                self._rehang_if_the_clock_moved()
+        finally:
+            self._take_bells_down()
+
+    async def _wait(self, stop: asyncio.Event) -> None:
+        waiters = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._bell.wait())]
+        try:
+            await asyncio.wait(waiters, timeout=self._sweep, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
+
+    def _hang_bells(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._anchor = time.time() - loop.time()
+        if not self._use_crons:
+            return
+        for timing in self._timings.values():
+            expression = _EVERY_MINUTE if timing.mode is TimeMode.USER else timing.schedule.expression
+            zone = self._service_zone if timing.mode is TimeMode.SERVICE else UTC
+            cron = aiocron.Cron(expression, self._ring, start=False, loop=loop, tz=zone)
+            cron.start()
+            self._crons.append(cron)
+
+    def _ring(self) -> None:
+        self.rings += 1
+        self._bell.set()
+
+    def _rehang_if_the_clock_moved(self) -> None:
+        """aiocron computes all its rings from one reading of the wall clock; a step makes them all wrong."""
+        moved = time.time() - asyncio.get_running_loop().time() - self._anchor
+        if abs(moved) > _CLOCK_STEP:
+            log.warning("the clock moved; bells are hung anew", seconds=round(moved, 1))
+            self._take_bells_down()
+            self._hang_bells()
+
+    def _take_bells_down(self) -> None:
+        for cron in self._crons:
+            cron.stop()
+        self._crons.clear()

@@ -1,0 +1,178 @@
+"""dailyCheck: a word in the evening to somebody who has not focused today. No guilt.
+
+Who gets it: users active within seven local days, without a completed focus session today and none under way.
+The first that fits:
+
+- *streak*: three days or more in a row up to yesterday: mail and notification;
+- *gentle*: no session today and the two days before: mail and notification, once in three days, and not when
+  inactiveUsers writes today or tomorrow;
+- *nudge*: a notification only.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+import asyncpg
+
+from service.analytics.absence import step_due
+from service.analytics.streak import current_streak
+from service.dashboard import replica
+from service.dashboard.dashboard_state import Standing
+from service.dashboard.model import Channel, Goal, Kind, User
+from service.engine import queries
+from service.engine.job import CatchUp, Job, JobType, Page, TimeMode, dates, pages
+from service.engine.run import Tick
+from service.engine.schedule import to_instant
+from service.messages.decision import Decision, Message, Skip
+from service.messages.goals import due_on, order, shown
+from service.messages.reason import Reason
+
+_SQL = queries.load(__file__)
+_UNTIL = time(21)
+_STREAK = 3
+_GENTLE_EVERY = timedelta(days=3)
+_LOOK_BACK = timedelta(days=7)
+_NEW = timedelta(hours=24)
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known about one candidate at the slot.
+
+    ``gone_since``: the local date of the last activity, where the user was then; None without any.
+    ``done_days``: local dates with a completed focus session. ``recent_days``: dates with any session, of the
+    last days. ``at_it``: a focus session is running or paused. ``gentle_on``: when the last gentle mail was
+    for. ``steps``: (episode start, step, date) of inactiveUsers in the last 30 days.
+    """
+
+    user: User
+    gone_since: date | None
+    done_days: frozenset[date]
+    recent_days: frozenset[date]
+    at_it: bool
+    moved: frozenset[date]
+    gentle_on: date | None
+    steps: tuple[tuple[date, int, date], ...]
+    goals: tuple[Goal, ...]
+
+
+def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
+    """Candidates in pages, by user id."""
+    return pages(connection, _SQL["page"], tick, after, _facts)
+
+
+def _facts(row: asyncpg.Record) -> Facts:
+    return Facts(
+        user=replica.user_from_row(row),
+        gone_since=row["gone_since"],
+        done_days=dates(row["done_days"]),
+        recent_days=dates(row["recent_days"]),
+        at_it=row["at_it"],
+        moved=dates(row["moved"]),
+        gentle_on=row["gentle_on"],
+        steps=tuple(
+            (date.fromisoformat(episode), int(step), date.fromisoformat(on))
+            for episode, step, on in row["steps"] or ()
+        ),
+        goals=tuple(replica.goal_from_json(found) for found in row["goals"] or ()),
+    )
+
+
+def decide(facts: Facts, tick: Tick) -> Decision:
+    """The word of the evening, or why there is none."""
+    today = tick.local_date(facts.user.timezone)
+    if not tick.force and (no := _stands_against(facts, today, tick)):
+        return no
+    streak = current_streak(facts.done_days, today, facts.moved)
+    variant = "streak" if streak >= _STREAK else "gentle" if _long_quiet(facts, today) else "nudge"
+    if variant == "gentle" and not tick.force:
+        if facts.gentle_on and today - facts.gentle_on < _GENTLE_EVERY:
+            variant = "nudge"
+        elif _leaves_to_inactive_users(facts, today, tick):
+            return Skip(facts.user.id, Reason.SUPERSEDED_BY, "inactiveUsers writes today or tomorrow.")
+    return _message(facts, today, tick, variant, streak)
+
+
+def _stands_against(facts: Facts, today: date, tick: Tick) -> Skip | None:
+    user = facts.user
+    if user.created_at and tick.as_of - user.created_at < _NEW:
+        return Skip(user.id, Reason.TOO_NEW, "The account is younger than 24 hours.")
+    if today.weekday() not in tick.rules.daily_check_days:
+        return Skip(user.id, Reason.NOT_DUE, "Not on this day of the week.")
+    if facts.gone_since is None or today - facts.gone_since > _LOOK_BACK:
+        return Skip(user.id, Reason.NOT_DUE, "No activity within seven days.")
+    if today in facts.done_days:
+        return Skip(user.id, Reason.NOT_DUE, "A focus session was completed today.")
+    if facts.at_it:
+        return Skip(user.id, Reason.NOT_DUE, "A focus session is running or paused.")
+    return None
+
+
+def _long_quiet(facts: Facts, today: date) -> bool:
+    return not any(today - n * _DAY in facts.recent_days for n in range(3))
+
+
+def _leaves_to_inactive_users(facts: Facts, today: date, tick: Tick) -> bool:
+    """Whether inactiveUsers has a step on D, or will have one on D + 1."""
+    if any(on == today for _, _, on in facts.steps):
+        return True
+    assert facts.gone_since is not None
+    sent = {step for episode, step, _ in facts.steps if episode == facts.gone_since}
+    tomorrow = step_due((today + _DAY - facts.gone_since).days, tick.rules.inactive_steps)
+    return tomorrow is not None and not any(step >= tomorrow for step in sent)
+
+
+def _message(facts: Facts, today: date, tick: Tick, variant: str, streak: int) -> Message:
+    user = facts.user
+    zone = tick.zone_of(user.timezone)
+    due = sorted(((goal, due_on(goal, zone)) for goal in facts.goals), key=lambda pair: order(*pair))
+    told: dict[str, Any] = {
+        "local_date": today.isoformat(),
+        "variant": variant,
+        "streak": streak,
+        "goals": [shown(goal, day, today) for goal, day in due],
+        "goal_ids": [goal.id for goal, _ in due],
+        "url_path": "/timer",
+    }
+    return Message(
+        user_id=user.id,
+        kind=Kind.DAILY,
+        dedupe_key=f"dailyCheck:{user.id}:{today}",
+        template="daily_check",
+        zone=str(zone),
+        local_date=today,
+        facts=told,
+        expires_at=to_instant(datetime.combine(today, _UNTIL), zone),
+        channels=(Channel.IN_APP,) if variant == "nudge" else (Channel.EMAIL, Channel.IN_APP),
+        in_app={
+            "type": "goal_reminder",
+            "priority": "medium",
+            "data": {"streak": streak},
+            "url": "/timer",
+            "facts": {"variant": variant, "streak": streak},
+        },
+        in_app_life=timedelta(days=1),
+    )
+
+
+def revalidate(facts: dict[str, Any], now: Standing) -> dict[str, Any] | None:
+    """Goals that were closed meanwhile are not shown."""
+    return {**facts, "goals": [goal for goal in facts["goals"] if goal["id"] in now.open_goals]}
+
+
+JOB = Job(
+    type=JobType.REMINDER,
+    name="dailyCheck",
+    schedule="0 18 * * *",
+    mode=TimeMode.USER,
+    catch_up=CatchUp.LATEST,
+    useful_until=lambda local: datetime.combine(local.date(), _UNTIL),
+    read=read,
+    decide=decide,
+    kind=Kind.DAILY,
+    needs=frozenset({"users.email", "timer_sessions"}),
+    revalidate=revalidate,
+)

@@ -1,0 +1,158 @@
+"""inactiveUsers: a few words to somebody who has been away, at most three times, then silence.
+
+n = D - the local date of the last activity. Steps at n = 3, 7, 14, each on the first eligible day before the
+next one, the last until n = 21. Whoever never began gets the first step only, in words of its own; n counts
+from the signup. Three absences in a row without an answer: half a year of silence.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any
+
+import asyncpg
+
+from service.analytics.absence import HISTORIC_DAYS, Episode, silent_until, step_due
+from service.analytics.streak import longest_streak
+from service.dashboard import replica
+from service.dashboard.dashboard_state import Standing
+from service.dashboard.model import Goal, Kind, User
+from service.engine import queries
+from service.engine.job import CatchUp, Job, JobType, Page, TimeMode, dates, pages
+from service.engine.run import Tick
+from service.engine.schedule import to_instant
+from service.messages.decision import Decision, Message, Skip
+from service.messages.goals import due_on, order, shown
+from service.messages.reason import Reason
+
+_SQL = queries.load(__file__)
+_UNTIL = time(20)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known about one candidate.
+
+    ``gone_since``: the local date of the last activity, or of the signup for whoever never began (then
+    ``last_activity`` is None). ``sent``: steps of this absence. ``episodes``: earlier absences, ascending.
+    """
+
+    user: User
+    last_activity: datetime | None
+    gone_since: date | None
+    sent: frozenset[int]
+    episodes: tuple[Episode, ...]
+    done_days: frozenset[date]
+    moved: frozenset[date]
+    goals: tuple[Goal, ...]
+
+
+def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
+    """Candidates in pages, by user id."""
+    return pages(connection, _SQL["page"], tick, after, _facts)
+
+
+def _facts(row: asyncpg.Record) -> Facts:
+    gone_since = row["gone_since"]
+    sent: frozenset[int] = frozenset()
+    earlier = []
+    for episode, steps, last_on, answered in row["episodes"] or ():
+        start = date.fromisoformat(episode)
+        if start == gone_since:
+            sent = frozenset(steps)
+        else:
+            earlier.append(Episode(start, date.fromisoformat(last_on), answered))
+    return Facts(
+        user=replica.user_from_row(row),
+        last_activity=row["last_activity"],
+        gone_since=gone_since,
+        sent=sent,
+        episodes=tuple(earlier),
+        done_days=dates(row["done_days"]),
+        moved=dates(row["moved"]),
+        goals=tuple(replica.goal_from_json(found) for found in row["goals"] or ()),
+    )
+
+
+def decide(facts: Facts, tick: Tick) -> Decision:
+    """The step that the absence has reached, or why nothing is said."""
+    user = facts.user
+    today = tick.local_date(user.timezone)
+    if facts.gone_since is None:
+        return Skip(user.id, Reason.NOT_DUE, "Neither activity nor the date of the signup is known.")
+    away = (today - facts.gone_since).days
+    steps = tick.rules.inactive_steps
+    step = step_due(away, steps)
+    if step is None:
+        if away > HISTORIC_DAYS:
+            return Skip(user.id, Reason.HISTORIC, f"Away for {away} days.")
+        return Skip(user.id, Reason.NOT_DUE, f"Away for {away} days: no step is due.")
+    if not tick.force and (no := _stands_against(facts, step, today)):
+        return no
+    return _message(facts, step, away, today, tick)
+
+
+def _stands_against(facts: Facts, step: int, today: date) -> Skip | None:
+    user_id = facts.user.id
+    if facts.last_activity is None and step > 1:
+        return Skip(user_id, Reason.NOT_DUE, "Who never began is reminded once.")
+    if any(sent >= step for sent in facts.sent):
+        return Skip(user_id, Reason.ALREADY_SENT, f"Step {step} of this absence was sent.")
+    if until := silent_until(facts.episodes, today):
+        return Skip(user_id, Reason.PAUSED_UNTIL, f"Three absences without an answer: silence until {until}.")
+    return None
+
+
+def _message(facts: Facts, step: int, away: int, today: date, tick: Tick) -> Message:
+    user = facts.user
+    zone = tick.zone_of(user.timezone)
+    variant = "never_began" if facts.last_activity is None else f"step{min(step, 3)}"
+    if variant != "never_began" and step == len(tick.rules.inactive_steps):
+        variant = "step3"
+    due = sorted(((goal, due_on(goal, zone)) for goal in facts.goals), key=lambda pair: order(*pair))
+    told: dict[str, Any] = {
+        "local_date": today.isoformat(),
+        "variant": variant,
+        "days_away": away,
+        "longest_streak": longest_streak(facts.done_days, facts.moved),
+        "goals": [shown(goal, day, today) for goal, day in due],
+        "goal_ids": [goal.id for goal, _ in due],
+        "url_path": "/timer" if variant == "never_began" else "/dashboard",
+    }
+    return Message(
+        user_id=user.id,
+        kind=Kind.INACTIVE,
+        dedupe_key=f"inactiveUsers:{user.id}:{facts.gone_since}:{step}",
+        template="inactive_users",
+        zone=str(zone),
+        local_date=today,
+        facts=told,
+        expires_at=to_instant(datetime.combine(today, _UNTIL), zone),
+        in_app={
+            "type": "goal_reminder",
+            "priority": "low",
+            "data": {"daysAway": away},
+            "url": told["url_path"],
+            "facts": {"variant": variant, "days_away": away},
+        },
+    )
+
+
+def revalidate(facts: dict[str, Any], now: Standing) -> dict[str, Any] | None:
+    """Goals that were closed meanwhile are not shown."""
+    return {**facts, "goals": [goal for goal in facts["goals"] if goal["id"] in now.open_goals]}
+
+
+JOB = Job(
+    type=JobType.REMINDER,
+    name="inactiveUsers",
+    schedule="0 10 * * *",
+    mode=TimeMode.USER,
+    catch_up=CatchUp.LATEST,
+    useful_until=lambda local: datetime.combine(local.date(), _UNTIL),
+    read=read,
+    decide=decide,
+    kind=Kind.INACTIVE,
+    needs=frozenset({"users.email", "timer_sessions", "goals.status"}),
+    revalidate=revalidate,
+)

@@ -1,0 +1,128 @@
+"""performanceMetrics: the hour before, in UTC, as it was measured; null with a reason where it was not.
+
+What a process feels itself (loop lag, memory, CPU, pools, answers of its API) it tells with its sign of life;
+runs, mails and lateness are counted in the ledger, for all processes together.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from service.analytics import maintenance, rollups
+from service.analytics.anomaly.series import ACTIVITY, SERVICE
+from service.analytics.performance import complaints, responses, rounded
+from service.engine import queries
+from service.engine.job import CatchUp, Desk, Job, JobType, TimeMode
+
+_SQL = queries.load(__file__)
+_HOUR = timedelta(hours=1)
+NAME = "performance"
+"""The statistic's name in the rollups."""
+
+
+async def work(desk: Desk) -> None:
+    """Store the last full hour, once; raise and clear alerts; look for anomalies."""
+    until = desk.tick.as_of.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    period = (until - _HOUR).replace(tzinfo=None)
+    dashboard = await desk.parts.dashboard_metrics() if desk.parts.dashboard_metrics else None
+    await _measure(desk, period, until, dashboard)
+    for family in (ACTIVITY, SERVICE):
+        await maintenance.watch(desk, family, until)
+
+
+async def _measure(desk: Desk, period: datetime, until: datetime, dashboard: dict[str, Any] | None) -> None:
+    async with desk.step() as connection:
+        if await connection.fetchval(_SQL["known"], period):
+            return
+        figures = await _figures(connection, until) | {"since": f"{period.isoformat()}Z"}
+        before: dict[str, Any] | None = await connection.fetchval(_SQL["before"], period)
+        figures["dashboard"] = _dashboard(dashboard, before)
+        await rollups.put(connection, NAME, {period: figures})
+        raised = await _alert(connection, [before, figures] if before else [figures])
+        await desk.advance(connection, "done", 1, {"measured": 1, "alerts": raised})
+
+
+async def _figures(connection: asyncpg.Connection, until: datetime) -> dict[str, Any]:
+    since = until - _HOUR
+    processes = {row["name"]: row["vitals"] for row in await connection.fetch(_SQL["processes"])}
+    mail = await connection.fetchrow(_SQL["mail"], since, until)
+    assert mail
+    ledger: dict[str, dict[str, int]] = {"runs": {}, "deliveries": {}}
+    for row in await connection.fetch(_SQL["ledger"]):
+        ledger[row["what"]][row["state"]] = row["n"]
+    settled = mail["sent"] + mail["failed"]
+    return responses(list(processes.values())) | {
+        "processes": processes,
+        "jobs": {row["job"]: _job(row) for row in await connection.fetch(_SQL["jobs"], since, until)},
+        "mail": {
+            "sent": mail["sent"],
+            "failed": mail["failed"],
+            "unconfirmed": mail["unconfirmed"],
+            "errorRate": round(mail["failed"] / settled, 4) if settled else None,
+            "latencyMs": {"p50": _ms(mail["p50"]), "p95": _ms(mail["p95"])},
+        },
+        "ledger": ledger,
+    }
+
+
+def _job(row: asyncpg.Record) -> dict[str, Any]:
+    return {
+        "runs": row["runs"],
+        "failures": row["failures"],
+        "seconds": {"p50": rounded(row["p50"]), "p95": rounded(row["p95"])},
+        "latenessSeconds": rounded(row["lateness"]),
+        "lastSuccessAgeSeconds": rounded(row["success_age"]),
+    }
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else rounded(1000 * seconds)
+
+
+def _dashboard(found: dict[str, Any] | None, before: dict[str, Any] | None) -> dict[str, Any]:
+    """The dashboard's own answers in this hour, from its counters now and an hour ago."""
+    nothing = {"requests": 0, "averageResponseTime": None, "errorRate": None, "throughput": None}
+    if found is None:
+        return nothing | {"reason": "DASHBOARD_METRICS_URL is not set"}
+    if "reason" in found:
+        return nothing | found
+    former = (before or {}).get("dashboard", {}).get("counters")
+    if former is None:
+        return nothing | {"reason": "first reading: rates need an hour", "counters": found}
+    restarted = found["requests"] < former["requests"]  # counters start anew with their process
+    delta = {name: value - (0 if restarted else former[name]) for name, value in found.items()}
+    if not delta["requests"]:
+        return nothing | {"reason": "no request in this hour", "counters": found}
+    return {
+        "requests": delta["requests"],
+        "averageResponseTime": round(1000 * delta["seconds"] / delta["requests"], 3),
+        "errorRate": round(delta["errors"] / delta["requests"], 4),
+        "throughput": round(delta["requests"] / _HOUR.total_seconds(), 4),
+        "counters": found,
+    }
+
+
+async def _alert(connection: asyncpg.Connection, hours: list[dict[str, Any]]) -> int:
+    """Two hours in a row raise an alert; one good hour clears it."""
+    raised = _complaints(hours) if len(hours) == 2 else {}
+    for name, detail in raised.items():
+        await connection.execute(_SQL["raise"], name, detail)
+    await connection.execute(_SQL["clear"], list(_complaints(hours[-1:])))
+    return len(raised)
+
+
+def _complaints(hours: list[dict[str, Any]]) -> dict[str, str]:
+    return complaints("api", hours) | complaints("dashboard", [hour["dashboard"] for hour in hours])
+
+
+JOB = Job(
+    type=JobType.ANALYTICS,
+    name="performanceMetrics",
+    schedule="0 * * * *",
+    mode=TimeMode.UTC,
+    catch_up=CatchUp.NONE,
+    useful_until=lambda local: local + timedelta(minutes=10),
+    work=work,
+    timeout=timedelta(minutes=5),
+)

@@ -1,0 +1,214 @@
+"""weeklyReview: the week on one page, on Sunday evening.
+
+The seven local dates of the user's week that ends on the slot's date or before it (Monday to Sunday; a week
+that starts on Sunday ends the day before), compared with the seven dates before.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+
+from service.analytics.activity import Figures, LocalSession, figures
+from service.analytics.periods import Period, week_before, week_ending_by
+from service.analytics.streak import current_streak
+from service.dashboard import replica
+from service.dashboard.dashboard_state import Standing
+from service.dashboard.model import Goal, Kind, User
+from service.engine import queries
+from service.engine.job import CatchUp, Job, JobType, Page, TimeMode, dates, local_sessions, pages
+from service.engine.run import Tick
+from service.engine.schedule import to_instant
+from service.messages.decision import Decision, Message, Skip
+from service.messages.goals import due_on, order, reached, shown
+from service.messages.reason import Reason
+from service.messages.trend import change
+
+_SQL = queries.load(__file__)
+_UNTIL = time(12)
+_NEW = timedelta(days=3)
+_WEEK = timedelta(days=7)
+_GOALS = 5
+_SHORT_SESSION = 15 * 60
+_REVISED_SESSIONS = 1
+_REVISED_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known about one user at the slot.
+
+    ``sessions``: of the last three weeks, with their local dates. ``done_days``: all dates with a completed
+    focus session. ``goals``: open ones due about now, and those completed lately. ``reported``: the figures
+    that the last review told, None if there was none.
+    """
+
+    user: User
+    sessions: tuple[LocalSession, ...]
+    done_days: frozenset[date]
+    moved: frozenset[date]
+    goals: tuple[Goal, ...]
+    reported: Mapping[str, Any] | None
+
+
+def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
+    """Everybody in pages, by user id."""
+    return pages(connection, _SQL["page"], tick, after, _facts)
+
+
+def _facts(row: asyncpg.Record) -> Facts:
+    return Facts(
+        user=replica.user_from_row(row),
+        sessions=local_sessions(row["sessions"]),
+        done_days=dates(row["done_days"]),
+        moved=dates(row["moved"]),
+        goals=tuple(replica.goal_from_json(found) for found in row["goals"] or ()),
+        reported=row["reported"],
+    )
+
+
+def decide(facts: Facts, tick: Tick) -> Decision:
+    """The review, or why there is none."""
+    user = facts.user
+    today = tick.local_date(user.timezone)
+    week = week_ending_by(today, user.preferences.week_start)
+    now = figures(facts.sessions, week)
+    before = figures(facts.sessions, week_before(week))
+    zone = tick.zone_of(user.timezone)
+    done = _completed(facts.goals, week, tick, zone)
+    if user.created_at and tick.as_of - user.created_at < _NEW:
+        return Skip(user.id, Reason.TOO_NEW, "The account is younger than three days.")
+    if not now.active_days and not before.active_days and not done:
+        return Skip(user.id, Reason.NO_CONTENT, "No activity in this week or the one before.")
+    told = _told(facts, tick, week, now, before, done)
+    return Message(
+        user_id=user.id,
+        kind=Kind.WEEKLY,
+        dedupe_key=f"weeklyReview:{user.id}:{week.start}",
+        template="weekly_review",
+        zone=str(zone),
+        local_date=today,
+        facts=told,
+        expires_at=to_instant(datetime.combine(today + timedelta(days=1), _UNTIL), zone),
+        in_app={
+            "type": "weekly_report",
+            "priority": "low",
+            "data": {"weekStart": week.start.isoformat()},
+            "url": "/analytics",
+            "facts": {"focus_seconds": now.focus_seconds, "goals_done": len(done)},
+        },
+    )
+
+
+def _told(
+    facts: Facts, tick: Tick, week: Period, now: Figures, before: Figures, done: Sequence[Goal]
+) -> dict[str, Any]:
+    zone = tick.zone_of(facts.user.timezone)
+    today = tick.local_date(facts.user.timezone)
+    ahead = Period(today + timedelta(days=1), today + timedelta(days=1) + _WEEK)
+    coming = sorted(
+        (
+            (g, due)
+            for g in facts.goals
+            if g.open and not reached(g) and (due := due_on(g, zone)) and due in ahead
+        ),
+        key=lambda pair: order(*pair),
+    )
+    most = max(now.by_day)
+    return {
+        "local_date": today.isoformat(),
+        "first": week.start.isoformat(),
+        "last": week.last.isoformat(),
+        "figures": as_json(now),
+        "average_seconds": now.average_seconds,
+        "change": change(now.focus_seconds, before.focus_seconds, before.sessions),
+        "days": [
+            {
+                "date": day.isoformat(),
+                "seconds": seconds,
+                "percent": round(100 * seconds / most) if most else 0,
+            }
+            for day, seconds in zip(week.days, now.by_day, strict=True)
+        ],
+        "best_day": now.best_day.isoformat() if now.best_day else None,
+        "streak": current_streak(facts.done_days, today, facts.moved),
+        "goals_done": len(done),
+        "done_titles": [shown(goal, None, today)["title"] for goal in done[:_GOALS]],
+        "goals": [shown(goal, due, today) for goal, due in coming[:_GOALS]],
+        "more": max(len(coming) - _GOALS, 0),
+        "goal_ids": [goal.id for goal, _ in coming[:_GOALS]],
+        "final": _final(before, facts.reported),
+        "suggestion": _suggestion(now, coming, today),
+        "url_path": "/analytics",
+    }
+
+
+def as_json(now: Figures) -> dict[str, Any]:
+    """The figures that a review stands for; the next one compares with them."""
+    return {
+        "focus_seconds": now.focus_seconds,
+        "sessions": now.sessions,
+        "active_days": now.active_days,
+    }
+
+
+def _completed(goals: Sequence[Goal], week: Period, tick: Tick, zone: ZoneInfo) -> list[Goal]:
+    done = [
+        (g.completed_at, g)
+        for g in goals
+        if g.completed_at and g.completed_at <= tick.as_of and g.completed_at.astimezone(zone).date() in week
+    ]
+    return [goal for _, goal in sorted(done, key=lambda pair: (pair[0], pair[1].title))]
+
+
+def _final(before: Figures, reported: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Last week's figures, where they are no longer what was told."""
+    if reported is None:
+        return None
+    sessions = abs(before.sessions - reported["sessions"])
+    seconds = abs(before.focus_seconds - reported["focus_seconds"])
+    revised = sessions >= _REVISED_SESSIONS or seconds >= _REVISED_SECONDS
+    return as_json(before) if revised else None
+
+
+def _suggestion(now: Figures, coming: Sequence[tuple[Goal, date]], today: date) -> dict[str, Any]:
+    """One suggestion, by the first rule that fits."""
+    for goal, due in coming:
+        if goal.progress is not None and goal.progress < 50:
+            return {"rule": "goal_behind", **shown(goal, due, today)}
+    if now.sessions == 0:
+        return {"rule": "begin_small"}
+    if now.average_seconds < _SHORT_SESSION:
+        return {"rule": "longer_sessions"}
+    if now.active_days <= 2:
+        return {"rule": "one_more_day"}
+    if now.best_day and now.active_days >= 3:
+        return {"rule": "best_day", "date": now.best_day.isoformat()}
+    return {"rule": "keep_going"}
+
+
+def revalidate(facts: dict[str, Any], now: Standing) -> dict[str, Any] | None:
+    """Goals that were closed meanwhile are no longer ahead; a suggestion about one falls back."""
+    goals = [goal for goal in facts["goals"] if goal["id"] in now.open_goals]
+    suggestion = facts["suggestion"]
+    if suggestion["rule"] == "goal_behind" and suggestion["id"] not in now.open_goals:
+        suggestion = {"rule": "keep_going"}
+    return {**facts, "goals": goals, "suggestion": suggestion}
+
+
+JOB = Job(
+    type=JobType.REMINDER,
+    name="weeklyReview",
+    schedule="0 19 * * 0",
+    mode=TimeMode.USER,
+    catch_up=CatchUp.LATEST,
+    useful_until=lambda local: datetime.combine(local.date() + timedelta(days=1), _UNTIL),
+    read=read,
+    decide=decide,
+    kind=Kind.WEEKLY,
+    needs=frozenset({"users.email", "timer_sessions"}),
+    revalidate=revalidate,
+)

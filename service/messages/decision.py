@@ -1,0 +1,49 @@
+"""What a job may decide: a message, or a named reason against one. Pure values; the runner applies them."""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from service.dashboard.model import Channel, Kind
+from service.messages.reason import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message to one user about one period, on one or more channels.
+
+    ``dedupe_key``: unique per channel; job, user, period (``goalDeadlines:{user}:{date}``).
+    ``stages``: further unique keys consumed together with it, each with the channels' message
+    (``goalDeadlines:{goal}:{due}:{stage}``).
+    ``template``: the folder of the mail's templates, e.g. ``goal_deadlines``.
+    ``facts``: JSON-able values that the templates print, in no language; frozen in the outbox.
+    ``goal_ids`` and ``session_ids`` in them are asked for again before sending.
+    ``expires_at``: the instant (UTC) from which it is useless and will not be sent.
+    ``in_app``: type, priority, data and url of the in-app notification, and ``facts`` for its words.
+    ``in_app_life``: how long it is worth showing.
+    """
+
+    user_id: str
+    kind: Kind
+    dedupe_key: str
+    template: str
+    zone: str
+    local_date: date
+    facts: dict[str, Any]
+    expires_at: datetime
+    stages: tuple[str, ...] = ()
+    channels: tuple[Channel, ...] = (Channel.EMAIL, Channel.IN_APP)
+    in_app: dict[str, Any] = field(default_factory=dict)
+    in_app_life: timedelta = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Nothing for this user now, and why. ``detail`` is one sentence for the person who asks."""
+
+    user_id: str
+    reason: Reason
+    detail: str = ""
+
+
+Decision = Message | Skip

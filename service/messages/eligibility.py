@@ -1,0 +1,189 @@
+"""Whether and when somebody may be contacted: one place for all jobs, asked at planning and at sending."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+
+from service.dashboard.model import Channel, Kind, Preferences, QuietHours, User
+from service.engine.run import Tick, Trigger
+from service.engine.schedule import to_instant
+from service.messages.decision import Message
+from service.messages.mail.address import valid_address
+from service.messages.reason import Reason
+from service.zones import zone_of
+
+Overrides = Mapping[tuple[str, str], bool]
+"""(kind or ``*``, channel or ``*``) to on or off: what the recipient told this service. It wins."""
+
+_REMINDERS = frozenset({Kind.DEADLINES, Kind.DAILY, Kind.INACTIVE, Kind.BREAKS})
+NUDGES = frozenset({Kind.DAILY, Kind.INACTIVE})
+"""Mails that ask for something; reports and deadlines are not capped and do not count."""
+MAY_BE_RESENT = frozenset({Kind.DEADLINES, Kind.WEEKLY, Kind.MONTHLY})
+"""Kinds that may be sent a second time when nobody knows whether the first arrived; the others never."""
+_NUDGES_A_WEEK = 3
+_BREAK_MAILS_A_DAY = 2
+_WEEK = timedelta(days=7)
+_NIGHT = QuietHours(time(21), time(8))
+_MANUAL_LIFE = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A message that was planned for somebody and still stands."""
+
+    kind: str
+    channel: str
+    local_date: date
+    dedupe_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What this service knows about contacting somebody, beside what the dashboard says.
+
+    ``suppressed``: the address is on the suppression list. ``paused_until``: asked for silence until then.
+    ``quiet``: quiet hours chosen here; they win. ``past``: what was planned in the last days.
+    """
+
+    overrides: Overrides = field(default_factory=dict)
+    suppressed: bool = False
+    paused_until: datetime | None = None
+    quiet: QuietHours | None = None
+    past: tuple[Past, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms a run asks for a message; instants are aware, UTC.
+
+    ``start``: it goes out no earlier. ``expires``: it is useless from then on. ``key``: its dedupe key.
+    ``capped``: the budget holds for it (not for a forced one). ``late``: a catch-up, which keeps the night.
+    """
+
+    start: datetime
+    expires: datetime
+    key: str
+    capped: bool
+    late: bool
+
+
+def terms(message: Message, tick: Tick, now: datetime) -> Terms:
+    """The terms of a run that is carried out at ``now``: a manual one starts now and knows no lateness."""
+    return Terms(
+        start=now if tick.manual else max(now, tick.as_of),
+        expires=max(message.expires_at, now + _MANUAL_LIFE) if tick.manual else message.expires_at,
+        key=f"{message.dedupe_key}:force:{tick.run_id}" if tick.force else message.dedupe_key,
+        capped=not tick.force,
+        late=tick.trigger is Trigger.CATCHUP,
+    )
+
+
+Answer = Reason | datetime | None
+"""What a rule says of a message: why not, from when on, or nothing against it."""
+
+
+def answers(
+    message: Message, user: User, channel: Channel, known: Known, on: Terms
+) -> Iterator[tuple[str, Answer]]:
+    """Each rule about a message on a channel, in the order in which they are asked.
+
+    Account, address, wishes, pause, suppression; budget; quiet hours. The last says from when on it may go.
+    """
+    yield from rules(user, message.kind, channel, known, on.start)
+    capped = budget(message.kind, channel, message.local_date, on.key, known.past) if on.capped else None
+    yield "budget", capped
+    yield "quiet_hours", earliest(user, message.kind, known, on.start, on.expires, late=on.late)
+
+
+def reach(message: Message, user: User, channel: Channel, known: Known, on: Terms) -> datetime | Reason:
+    """When a message may go out on a channel, or the first rule that keeps it from that."""
+    answer: Answer = None
+    for _, answer in answers(message, user, channel, known, on):
+        if isinstance(answer, Reason):
+            return answer
+    assert isinstance(answer, datetime)
+    return answer
+
+
+def verdict(user: User, kind: Kind, channel: Channel, known: Known, at: datetime) -> Reason | None:
+    """None when the user may get this kind on this channel at ``at``, else the first rule that forbids it.
+
+    In-app messages need a sound account too: without a usable address there is no contact at all (spec,
+    Preferences).
+    """
+    return next((no for _, no in rules(user, kind, channel, known, at) if no), None)
+
+
+def rules(
+    user: User, kind: Kind, channel: Channel, known: Known, at: datetime
+) -> Iterator[tuple[str, Reason | None]]:
+    """Each rule about contacting somebody, in the order in which they are asked, and whether it forbids."""
+    yield "account", None if user.active else Reason.INACTIVE_ACCOUNT
+    yield "address", None if valid_address(user.email) else Reason.NO_EMAIL
+    yield "wishes", refusal(user.preferences, kind, channel, known.overrides)
+    paused = known.paused_until is not None and at < known.paused_until
+    yield "pause", Reason.PAUSED_UNTIL if paused else None
+    suppressed = known.suppressed and channel is Channel.EMAIL
+    yield "suppression", Reason.SUPPRESSED_ADDRESS if suppressed else None
+
+
+def budget(
+    kind: Kind, channel: Channel, local_date: date, dedupe_key: str, past: Sequence[Past]
+) -> Reason | None:
+    """None when one more message fits into what a person should get, else CAP_DAILY or CAP_WEEKLY.
+
+    Nudges by mail: one a local day and three in seven days, all kinds of nudges together. Breaks by mail: two
+    a day. In-app messages: one per kind and day, breaks apart. ``past`` may hold the message itself.
+    """
+    others = [one for one in past if one.dedupe_key != dedupe_key and one.channel == channel]
+    same_day = [one for one in others if one.local_date == local_date]
+    if channel is Channel.IN_APP:
+        known = kind is not Kind.BREAKS and any(one.kind == kind for one in same_day)
+        return Reason.CAP_DAILY if known else None
+    if kind is Kind.BREAKS:
+        mails = sum(one.kind == kind for one in same_day)
+        return Reason.CAP_DAILY if mails >= _BREAK_MAILS_A_DAY else None
+    if kind not in NUDGES:
+        return None
+    if any(one.kind in NUDGES for one in same_day):
+        return Reason.CAP_DAILY
+    week = [o for o in others if o.kind in NUDGES and abs(o.local_date - local_date) < _WEEK]
+    return Reason.CAP_WEEKLY if len(week) >= _NUDGES_A_WEEK else None
+
+
+def refusal(wishes: Preferences, kind: Kind, channel: Channel, overrides: Overrides) -> Reason | None:
+    """Which wish stands against this kind on this channel; None: it is wanted. Own decisions win."""
+    for key in ((kind, channel), (kind, "*"), ("*", channel), ("*", "*")):
+        chosen = overrides.get((str(key[0]), str(key[1])))
+        if chosen is not None:
+            everything = Reason.PREF_EMAIL_OFF if channel is Channel.EMAIL else Reason.PREF_CATEGORY_OFF
+            return None if chosen else (everything if key[0] == "*" else Reason.PREF_CATEGORY_OFF)
+    if channel is Channel.EMAIL and wishes.email is False:
+        return Reason.PREF_EMAIL_OFF
+    blocked = (
+        (wishes.reminders is False and kind in _REMINDERS)
+        or wishes.kinds.get(kind) is False
+        or (wishes.in_app is False and channel is Channel.IN_APP)
+        or (kind is Kind.BREAKS and channel is Channel.EMAIL and not wishes.kinds.get(kind))
+    )
+    return Reason.PREF_CATEGORY_OFF if blocked else None
+
+
+def earliest(
+    user: User, kind: Kind, known: Known, at: datetime, expires: datetime, *, late: bool
+) -> datetime | Reason:
+    """When a message decided at ``at`` may go out: now, at the end of the quiet hours, or not (QUIET_HOURS).
+
+    A break is never deferred: it would not be one. ``late``: a catch-up; without a setting of the user's own
+    it keeps the night from 21:00 to 08:00 local.
+    """
+    quiet = known.quiet or user.preferences.quiet or (_NIGHT if late else None)
+    zone = zone_of(user.timezone)
+    local = at.astimezone(zone).replace(tzinfo=None)
+    if quiet is None or not quiet.contains(local.time()):
+        return at
+    day = local.date() if local.time() < quiet.end else local.date() + timedelta(days=1)
+    end = to_instant(datetime.combine(day, quiet.end), zone)
+    if end <= at:  # the clock is set back, and its hour comes a second time
+        end = datetime.combine(day, quiet.end, zone).replace(fold=1).astimezone(UTC)
+    return end if end < expires and kind is not Kind.BREAKS else Reason.QUIET_HOURS

@@ -1,0 +1,211 @@
+"""How many messages each reminder will send, by hour.
+
+The slots to come are exact: they follow from the schedules and from where people live. Whom a job will choose
+is not known before its slot, and asking for everybody and every slot is too dear. So the answer is an upper
+bound: who could get a message then, by account, address, wishes and pauses. For one job and its next slot the
+job itself can be asked, without sending (``exactly``); what others send until then is not foreseen.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+
+from service.dashboard.model import Channel, Kind
+from service.dashboard.replica import preferences_from_json
+from service.engine import queries
+from service.engine.job import Job, JobType, TimeMode, find
+from service.engine.ledger import Ledger
+from service.engine.run import Pause
+from service.engine.runner import Runner
+from service.engine.schedule import to_instant
+from service.engine.trigger import Timing, slot_groups
+from service.errors import AlreadyRunning, BadRequest
+from service.messages.eligibility import refusal
+
+_SQL = queries.load(__file__)
+_SAYS = (
+    "An upper bound: everybody whose account, address, wishes and pauses allow a message of this kind then."
+    " Whom the job chooses, budgets and quiet hours make it fewer."
+)
+
+Counts = dict[Channel, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """People alike: slot group of a job, channels, pause. ``paused_until``: nothing to them before."""
+
+    group: str
+    paused_until: datetime | None
+    people: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is needed to lay out one job: its timing, its pause, and who could be written to."""
+
+    job: Job
+    timing: Timing
+    pause: Pause
+    crowds: Sequence[Crowd]
+
+
+class Forecaster:
+    """Looks ahead; reads only. ``service_zone``: the one clock, where jobs have one."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        ledger: Ledger,
+        runner: Runner,
+        jobs: Mapping[str, Job],
+        timings: Mapping[str, Timing],
+        service_zone: ZoneInfo,
+    ) -> None:
+        self._pool = pool
+        self._ledger = ledger
+        self._runner = runner
+        self._jobs = dict(jobs)
+        self._timings = timings
+        self._zone = service_zone
+        self._asking = asyncio.Lock()
+
+    async def bound(self, days: int, name: str | None = None) -> dict[str, Any]:
+        """At most how many messages each reminder (or the one named) sends in the next days, by hour in UTC.
+
+        Raises UnknownJob, BadRequest.
+        """
+        jobs = [self._job(name)] if name else [job for job in self._jobs.values() if job.kind]
+        now: datetime = await self._pool.fetchval(_SQL["now"])
+        until = now + timedelta(days=days)
+        rows = await self._pool.fetch(_SQL["audience"])
+        pauses = {
+            d["job"]: Pause(d["paused_at"], d["paused_until"]) for d in await self._ledger.definitions()
+        }
+        plans = [
+            Plan(job, self._timings[job.id], pauses.get(job.id, Pause(None)), _crowds(rows, job.kind))
+            for job in jobs
+            if job.kind
+        ]
+        told = await asyncio.to_thread(lambda: [laid_out(plan, self._zone, now, until) for plan in plans])
+        return {"from": _iso(now), "to": _iso(until), "upperBound": True, "meaning": _SAYS, "jobs": told}
+
+    async def exactly(self, name: str) -> dict[str, Any]:
+        """What a reminder would send at its next slot, as things stand now; nothing is written.
+
+        One at a time: AlreadyRunning. Raises UnknownJob, BadRequest, SourceUnavailable, SchemaUnknown.
+        """
+        job = self._job(name)
+        if self._asking.locked():
+            raise AlreadyRunning("An exact forecast is being made; ask again when it is done")
+        async with self._asking:
+            now: datetime = await self._pool.fetchval(_SQL["now"])
+            groups = slot_groups(await self._ledger.places(), job.kind)
+            timing = self._timings[job.id]
+            found = await asyncio.to_thread(next_slot, timing, groups, self._zone, now)
+            if found is None:
+                raise BadRequest(f"{job.name} has no slot to come: nobody lives anywhere yet")
+            at, whose = found
+            result = await self._runner.foresee(
+                job.id, at, tuple(whose) if timing.mode is TimeMode.USER else None
+            )
+        counts = dict(result.counts)
+        email, in_app = counts.pop("planned", 0), counts.pop("in_app", 0)
+        return {
+            "upperBound": False,
+            "job": job.id,
+            "at": _iso(at),
+            "groups": whose,
+            "email": email,
+            "inApp": in_app,
+            "reasons": counts,
+        }
+
+    def _job(self, name: str) -> Job:
+        job_type, _, short = name.rpartition(".")
+        job = None if job_type == JobType.ANALYTICS else find(self._jobs, job_type or JobType.REMINDER, short)
+        if job is None or job.kind is None:
+            raise BadRequest(f"{name} writes to nobody; ask about a reminder like goalDeadlines")
+        return job
+
+
+# ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def laid_out(plan: Plan, service_zone: ZoneInfo, after: datetime, until: datetime) -> dict[str, Any]:
+    """A job's messages by the hour in UTC in (after, until]; hours without a slot are left out."""
+    hours: dict[datetime, Counts] = defaultdict(lambda: dict.fromkeys(Channel, 0))
+    by_group: dict[str, list[Crowd]] = defaultdict(list)
+    for crowd in plan.crowds:
+        by_group[crowd.group].append(crowd)
+    walls: dict[str, list[datetime]] = {}
+    for group, crowds in by_group.items():
+        for at in _instants(plan.timing, group, service_zone, after, until, walls):
+            if plan.pause.covers(at):
+                continue
+            hour = hours[at.replace(minute=0, second=0, microsecond=0)]
+            for crowd in crowds:
+                if crowd.paused_until is None or crowd.paused_until <= at:
+                    for channel, people in crowd.people.items():
+                        hour[channel] += people
+    total = {channel: sum(hour[channel] for hour in hours.values()) for channel in Channel}
+    return {
+        "job": plan.job.id,
+        "paused": plan.pause.covers(after),
+        "total": _named(total),
+        "hours": [{"at": _iso(at), **_named(hours[at])} for at in sorted(hours)],
+    }
+
+
+def _instants(
+    timing: Timing,
+    group: str,
+    service_zone: ZoneInfo,
+    after: datetime,
+    until: datetime,
+    walls: dict[str, list[datetime]],
+) -> set[datetime]:
+    """A slot group's slots; ``walls`` keeps the wall-clock times, which are the same in every zone."""
+    schedule, zone = timing.of(group, service_zone)
+    if schedule.expression not in walls:
+        walls[schedule.expression] = schedule.wall_clock(after, until)
+    return {at for local in walls[schedule.expression] if after < (at := to_instant(local, zone)) <= until}
+
+
+def next_slot(
+    timing: Timing, groups: Iterable[str], service_zone: ZoneInfo, after: datetime
+) -> tuple[datetime, list[str]] | None:
+    """The next instant at which a job is due, and whose slot that is."""
+    due: dict[datetime, list[str]] = defaultdict(list)
+    for group in groups:
+        schedule, zone = timing.of(group, service_zone)
+        due[schedule.next(zone, after).at].append(group)
+    return (first := min(due), due[first]) if due else None
+
+
+def _crowds(rows: Iterable[asyncpg.Record], kind: Kind | None) -> list[Crowd]:
+    """Who may get a kind on which channel: the rules of sending, asked once for all who are alike."""
+    assert kind
+    found = []
+    for row in rows:
+        wishes = preferences_from_json(row["preferences"])
+        own = {(about, channel): on for about, channel, on in row["overrides"] or ()}
+        many = {Channel.EMAIL: row["mailable"], Channel.IN_APP: row["people"]}
+        people = {c: n for c, n in many.items() if refusal(wishes, kind, c, own) is None}
+        (group,) = slot_groups([(row["timezone"], row["hours"])], kind)
+        found.append(Crowd(group, row["paused_until"], people))
+    return found
+
+
+def _named(counts: Counts) -> dict[str, int]:
+    return {"email": counts[Channel.EMAIL], "inApp": counts[Channel.IN_APP]}
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

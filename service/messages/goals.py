@@ -1,0 +1,52 @@
+"""Goals as mails show them: the date in the user's calendar, progress, order."""
+
+from datetime import date
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from service.dashboard.model import Goal
+from service.text import shorten
+
+_PRIORITIES = ("urgent", "high", "medium", "low")
+_TITLE = 100
+_UNIT = 20
+
+
+def due_on(goal: Goal, zone: ZoneInfo) -> date | None:
+    """The local date on which a goal is due; None without a deadline. A floating date is the same for all."""
+    if goal.due_date is not None or goal.due_at is None:
+        return goal.due_date
+    return goal.due_at.astimezone(zone).date()
+
+
+def order(goal: Goal, due: date | None) -> tuple[date, int, str]:
+    """By date, then priority, then title; goals without a date last."""
+    known = goal.priority in _PRIORITIES
+    rank = _PRIORITIES.index(goal.priority) if known else len(_PRIORITIES)
+    return due or date.max, rank, goal.title
+
+
+def reached(goal: Goal) -> bool:
+    """Whether the target is met, whatever the status says: such a goal needs no reminder."""
+    target = goal.target_value
+    return bool(target and target > 0 and goal.current_value is not None and goal.current_value >= target)
+
+
+def shown(goal: Goal, due: date | None, today: date) -> dict[str, Any]:
+    """What templates print of a goal; JSON-able and without a word of any language.
+
+    ``days``: from today to the due date, negative when it has passed. ``percent``: 0–100.
+    """
+    percent = None if goal.progress is None else round(min(max(goal.progress, 0), 100))
+    counted = goal.progress is not None and goal.target_value is not None and goal.current_value is not None
+    return {
+        "id": goal.id,
+        "title": shorten(goal.title, _TITLE),
+        "due": due.isoformat() if due else None,
+        "days": (due - today).days if due else None,
+        "percent": percent,
+        "current": goal.current_value if counted else None,
+        "target": goal.target_value if counted else None,
+        "unit": shorten(goal.unit, _UNIT) if counted and goal.unit else None,
+        "url_path": f"/goals/{goal.id}",
+    }

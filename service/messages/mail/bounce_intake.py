@@ -1,0 +1,126 @@
+"""Bounces and complaints: understood, tied to their delivery, remembered.
+
+A report proves nothing by itself: anybody can write one. Only the signed envelope sender that it came back to
+(VERP) says which delivery it is about.
+"""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import structlog
+
+from service.messages.mail import bounce_reports
+from service.messages.mail.bounce_reports import Report, ReportKind
+from service.messages.mail.verp import delivery_of
+from service.messages.suppression import Bounces
+
+log = structlog.get_logger()
+
+_BATCH = 200
+MOST_BYTES = 1 << 20
+"""Of a report; real ones have a few kilobytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a mail was understood as. ``kind``: of the report, or ``ignored``; ``news``: whether it changed
+    something; ``delivery`` None: it came back to no address of ours."""
+
+    kind: str
+    delivery: int | None
+    news: bool
+
+
+class BounceIntake:
+    """Takes in what arrives at ``address``; ``secret`` tells genuine envelope senders from invented ones."""
+
+    def __init__(self, bounces: Bounces, address: str, secret: bytes) -> None:
+        self._bounces = bounces
+        self._address = address
+        self._secret = secret
+        self.totals: Counter[str] = Counter()
+
+    async def take(
+        self, raw: bytes, recipient: str | None = None, connection: asyncpg.Connection | None = None
+    ) -> Taken:
+        """Act on one mail; ``recipient``: the envelope's, where the mail server told it. May be repeated.
+
+        ``connection``: in its transaction.
+        """
+        report = bounce_reports.parse(raw)
+        taken = await self._act(report, self._delivery(report, recipient), connection)
+        self.totals[taken.kind] += 1
+        log.info("bounce", kind=taken.kind, delivery=taken.delivery, news=taken.news)
+        return taken
+
+    def _delivery(self, report: Report | None, recipient: str | None) -> int | None:
+        named: Sequence[str] = (recipient,) if recipient else report.envelope_to if report else ()
+        found = (delivery_of(address, self._address, self._secret) for address in named)
+        return next((one for one in found if one is not None), None)
+
+    async def _act(
+        self, report: Report | None, delivery: int | None, connection: asyncpg.Connection | None
+    ) -> Taken:
+        if report is None or delivery is None:
+            return Taken("ignored", delivery, news=False)
+        said = f"{report.kind}: {report.status or ''} {report.diagnostic}".strip()
+        match report.kind:
+            case ReportKind.HARD:
+                unknown = report.no_such_address
+                news = await self._bounces.hard(
+                    delivery, said, no_such_address=unknown, connection=connection
+                )
+            case ReportKind.COMPLAINT:
+                news = await self._bounces.complaint(delivery, said, connection)
+            case _:
+                news = await self._bounces.passing(delivery, said, connection)
+        return Taken(str(report.kind), delivery, news)
+
+
+class BounceBox:
+    """Reads a Maildir that receives what is sent to the bounce address."""
+
+    def __init__(self, folder: Path, intake: BounceIntake, *, pause: float = 60.0) -> None:
+        self._folder = folder
+        self._intake = intake
+        self._pause = pause
+
+    async def read(self) -> int:
+        """Take in what is new, oldest first. Taken mails are moved to ``cur``; a crash before repeats one."""
+        names = await asyncio.to_thread(_waiting, self._folder)
+        for name in names:
+            raw = await asyncio.to_thread(_head, self._folder / "new" / name)
+            await self._intake.take(raw)
+            await asyncio.to_thread(_put_away, self._folder, name)
+        return len(names)
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Read until ``stop``."""
+        while not stop.is_set():
+            if await self.read():
+                continue
+            try:
+                async with asyncio.timeout(self._pause):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+
+def _waiting(folder: Path) -> list[str]:
+    found = sorted((path.stat().st_mtime, path.name) for path in (folder / "new").iterdir() if path.is_file())
+    return [name for _, name in found[:_BATCH]]
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MOST_BYTES)
+
+
+def _put_away(folder: Path, name: str) -> None:
+    (folder / "cur").mkdir(exist_ok=True)
+    os.replace(folder / "new" / name, folder / "cur" / f"{name}:2,S")

@@ -1,0 +1,455 @@
+"""What comes back to the envelope sender: bounces (RFC 3464, 6533), complaints (RFC 5965), old plain texts.
+
+``email.parser`` recurses with the nesting and slows down with the number of boundaries, and anybody can write
+to this mailbox. Here MIME is split by hand, in bounded work; what cannot be understood is no bounce.
+"""
+
+import binascii
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from email.errors import HeaderParseError
+from email.header import decode_header
+from enum import StrEnum
+from itertools import takewhile
+
+from service.messages.mail.smtp_reply import About, judge
+from service.messages.mail.transport import Phase
+from service.text import clean, shorten
+
+_MAX_BYTES = 512 * 1024
+_MAX_HEAD = 64 * 1024
+_MAX_TEXT = 20_000
+_MAX_DEPTH = 8
+_MAX_PARTS = 64
+_MAX_BLOCKS = 200
+_MAX_ADDRESSES = 50
+_MAX_SAID = 4000
+_MAX_DIAGNOSTIC = 300
+
+_STATUS_PARTS = frozenset({"message/delivery-status", "message/global-delivery-status"})
+_ORIGINAL_PARTS = frozenset(
+    {
+        "message/rfc822",
+        "message/global",
+        "message/global-headers",
+        "message/rfc822-headers",
+        "text/rfc822-headers",
+    }
+)
+_NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.2", "5.1.10"})
+_COMPLAINTS = frozenset({"abuse", "fraud", "virus"})
+_ENVELOPE = ("to", "delivered-to", "x-original-to", "envelope-to")
+_VACATION = ("x-autoreply", "x-autorespond", "x-autoresponder", "x-vacation")
+
+_OUTSIDE = r"\s<>()\[\],;:\"@\\\x00-\x1f\x7f-\x9f\ufffd"
+_ADDRESS = re.compile(rf"(?<![^{_OUTSIDE}'])(?!')[^{_OUTSIDE}]{{1,64}}@[^{_OUTSIDE}']{{1,255}}")
+_MESSAGE_ID = re.compile(r"<([^<>\s\x00-\x1f\x7f\ufffd]{1,250})>")
+_MESSAGE_ID_LINE = re.compile(
+    r"^[ \t>]*message-id:\s{0,5}" + _MESSAGE_ID.pattern, re.IGNORECASE | re.MULTILINE
+)
+_ESCAPED = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
+_GUESSED = re.compile(r"^--(?!-)(\S{1,200})[ \t]*$", re.MULTILINE)
+_FIELD_NAME = re.compile(r"[!-9;-~]{1,80}")
+_TYPE_PREFIX = re.compile(r"\s*[\w.-]{1,40}\s*;")
+
+_STATUS = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?!\.?\d)")
+_SAID_STATUS = re.compile(
+    r"(?:^|[;(<#:]|(?<![\d.])[45]\d\d[ -])\s{0,5}#?([45]\.[0-7]\.\d{1,3})(?!\.?\d)", re.MULTILINE
+)
+_SAID_PERMANENT = re.compile(r"(?<![\d.-])5[0-5]\d[ -]")
+_SAID_ANSWER = re.compile(r"(?<![\d.-])(5[0-5]\d)[ -](.*)")
+_UNEXPLAINED = 550
+_MACHINE = re.compile(r"mailer[-_]daemon|postmaster", re.IGNORECASE)
+_AWAY = re.compile(
+    r"out[- ]of[- ](?:the[- ])?office|auto(?:matic|mated)?[- ]?(?:reply|response)|vacation|abwesen|absence"
+    r"|automatique|on leave|away from",
+    re.IGNORECASE,
+)
+_NOTICE = re.compile(
+    r"\s*(?:Hi\. This is the qmail-send program at"
+    r"|This message was created automatically by mail delivery software"
+    r"|Your message\s[^>]{0,500}?did not reach some or all of the\s{1,5}intended recipients"
+    r"|(?:The original message was received at\s[^>]{0,500}?)?-{3,} The following addresses had"
+    r" (?:permanent fatal|transient non-fatal|delivery) (?:errors|problems)"
+    r"|This is the (?:mail system|Postfix program) at host)"
+)
+_ANSWER = re.compile(r"^<<< ?(.{1,500})$", re.MULTILINE)
+_STILL_TRYING = re.compile(
+    r"WARNING MESSAGE ONLY|YOU DO NOT NEED TO RESEND|has not (?:yet )?been delivered|transient non-fatal"
+    r"|(?:attempts|it) will (?:continue|be retried|keep)|will keep trying",
+    re.IGNORECASE,
+)
+_GAVE_UP = re.compile(
+    r"permanent (?:fatal )?error|could not be\s{1,5}(?:delivered|reached)|able to\s{1,5}deliver"
+    r"|did not reach|given up|undeliverable",
+    re.IGNORECASE,
+)
+_COPY_FOLLOWS = re.compile(
+    r"^[ \t]*-{2,}[ \t]*(?:below this line|this is a copy|the (?:body|header)|original message|message head"
+    r"|returned|unsent)",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+_Fields = dict[str, list[str]]
+
+
+class ReportKind(StrEnum):
+    """What a report says about the recipient."""
+
+    HARD = "hard"
+    """The address does not take mail and will not."""
+    SOFT = "soft"
+    """Not delivered; nothing is said against the address for good: full, refused, unreachable."""
+    COMPLAINT = "complaint"
+    """The recipient called it spam."""
+    DELIVERED = "delivered"
+    DELAYED = "delayed"
+    """Not delivered yet; the other server keeps trying."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One report. The mail it came in proves nothing: trust it as far as ``envelope_to`` is signed."""
+
+    kind: ReportKind
+    status: str | None
+    diagnostic: str
+    recipient: str | None
+    original_message_id: str | None
+    envelope_to: tuple[str, ...]
+    no_such_address: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    type: str
+    parameters: str
+    fields: _Fields
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    kind: ReportKind
+    status: str | None
+    said: str
+    recipient: str | None
+
+    @property
+    def no_such_address(self) -> bool:
+        return self.kind is ReportKind.HARD and self.status in _NO_SUCH_ADDRESS
+
+
+_BADNESS = (ReportKind.DELIVERED, ReportKind.DELAYED, ReportKind.SOFT, ReportKind.HARD)
+
+
+def parse(raw: bytes) -> Report | None:
+    """What a mail to the envelope sender reports; None for anything else. Never raises."""
+    mail = _part(_text(raw[:_MAX_BYTES]).lstrip("\n"))
+    if _is_vacation(mail.fields):
+        return None
+    parts = list(_parts(mail))
+    verdict = _verdict(mail, parts)
+    if verdict is None:
+        return None
+    return Report(
+        kind=verdict.kind,
+        status=verdict.status,
+        diagnostic=shorten(verdict.said, _MAX_DIAGNOSTIC),
+        recipient=verdict.recipient,
+        original_message_id=_original_id(mail, parts),
+        envelope_to=_envelope_to(mail.fields),
+        no_such_address=verdict.no_such_address,
+    )
+
+
+def _verdict(mail: _Part, parts: Sequence[_Part]) -> _Verdict | None:
+    report = _parameter(mail.parameters, "report-type").lower()
+    if report == "disposition-notification":
+        return None
+    if report == "feedback-report" or any(part.type == "message/feedback-report" for part in parts):
+        return _complaint(mail, parts)
+    return _notification(mail, parts) or _plain(mail, parts)
+
+
+# --- complaints
+
+
+def _complaint(mail: _Part, parts: Sequence[_Part]) -> _Verdict | None:
+    if mail.type != "multipart/report":
+        return None
+    for part in parts:
+        if part.type == "message/feedback-report":
+            fields = _fields(part.body)
+            kind = _first(fields, "feedback-type").strip().lower()
+            if kind not in _COMPLAINTS:
+                return None
+            said = clean(f"{kind} {_first(fields, 'user-agent')[:_MAX_SAID]}")
+            recipient = _address(_first(fields, "original-rcpt-to")) or _address(
+                _first(_original(parts), "x-hmxmroriginalrecipient")
+            )
+            return _Verdict(ReportKind.COMPLAINT, None, said, recipient)
+    return None
+
+
+# --- delivery status notifications
+
+
+def _notification(mail: _Part, parts: Sequence[_Part]) -> _Verdict | None:
+    """The worst of what a DSN says. Outside of multipart/report it must at least come from a mail system."""
+    if mail.type != "multipart/report" and not _is_from_machine(mail.fields):
+        return None
+    verdicts = [
+        verdict for part in parts if part.type in _STATUS_PARTS for verdict in _recipient_verdicts(part.body)
+    ]
+    if not verdicts and mail.type == "multipart/report":  # a gateway may have made the part a text
+        verdicts = [
+            verdict
+            for part in parts
+            if part.type == "text/plain" and "final-recipient:" in part.body[:_MAX_TEXT].lower()
+            for verdict in _recipient_verdicts(part.body[:_MAX_TEXT])
+        ]
+    return max(verdicts, key=lambda v: (_BADNESS.index(v.kind), v.no_such_address), default=None)
+
+
+def _recipient_verdicts(body: str) -> Iterator[_Verdict]:
+    for block in re.split(r"\n(?:[ \t]*\n)+", body.strip("\n"), maxsplit=_MAX_BLOCKS):
+        fields = _fields(block)
+        if not fields.keys() & {"action", "status"}:
+            continue
+        if not fields.keys() & {"action", "final-recipient", "original-recipient"}:
+            continue
+        said = _said(_first(fields, "diagnostic-code"))
+        status = _status(_first(fields, "status"), said)
+        action = _first(fields, "action").strip().lower()
+        recipient = _recipient(_first(fields, "original-recipient")) or _recipient(
+            _first(fields, "final-recipient")
+        )
+        yield _Verdict(_kind(action, status, said), status, said, recipient)
+
+
+def _kind(action: str, status: str | None, said: str) -> ReportKind:
+    if action in {"delivered", "relayed", "expanded"}:
+        return ReportKind.DELIVERED
+    if action == "delayed":
+        return ReportKind.DELAYED
+    if status is not None and status.startswith("2."):
+        return ReportKind.SOFT if action == "failed" else ReportKind.DELIVERED
+    return _failure(status, said)
+
+
+def _failure(status: str | None, said: str) -> ReportKind:
+    """HARD only where the other side says, for good, that it is the address."""
+    permanent = status.startswith("5.") if status else bool(_SAID_PERMANENT.search(said))
+    if not permanent:
+        return ReportKind.SOFT
+    answer = _SAID_ANSWER.search(said)
+    code, words = (int(answer.group(1)), answer.group(2)) if answer else (_UNEXPLAINED, said)
+    about = judge(Phase.RCPT, code, f"{status or ''}\n{words}").about
+    return ReportKind.HARD if about is About.ADDRESS else ReportKind.SOFT
+
+
+def _status(field: str, said: str) -> str | None:
+    """The declared code; where that says nothing (Exim: always 5.0.0), the one in the server's words."""
+    found = _STATUS.search(field)
+    declared = found.group() if found else None
+    if declared is not None and not declared.endswith(".0.0"):
+        return declared
+    implied = _SAID_STATUS.search(said)
+    if implied is None or (declared is not None and declared < "5" and implied.group(1) > "5"):
+        return declared
+    return implied.group(1)
+
+
+def _said(diagnostic: str) -> str:
+    """``smtp; 550 5.1.1 …`` without its type, on one printable line."""
+    diagnostic = diagnostic[:_MAX_SAID]
+    prefix = _TYPE_PREFIX.match(diagnostic)
+    return clean(diagnostic[prefix.end() :] if prefix else diagnostic)
+
+
+def _recipient(field: str) -> str | None:
+    """The address in ``rfc822; a@b`` or ``utf-8; a@b``, where \\x{e9} may stand for é (RFC 6533)."""
+    kind, semicolon, address = field.partition(";")
+    if not semicolon:
+        return _address(field)
+    if kind.strip().lower() == "utf-8":
+        return _address(_ESCAPED.sub(lambda m: _character(int(m.group(1), 16)), address))
+    return _address(address) if kind.strip().lower() == "rfc822" else None
+
+
+def _character(number: int) -> str:
+    return "\ufffd" if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF else chr(number)
+
+
+# --- plain texts
+
+
+def _plain(mail: _Part, parts: Sequence[_Part]) -> _Verdict | None:
+    """A bounce in prose: a mail system wrote it, it opens with a known sentence, and it names an address."""
+    if not _is_from_machine(mail.fields) or _is_auto_reply(mail):
+        return None
+    text = next((part.body[:_MAX_TEXT] for part in parts if part.type == "text/plain"), "")
+    notice = _NOTICE.match(text)
+    if notice is None:
+        return None
+    copy = _COPY_FOLLOWS.search(text)
+    text = text[: copy.start()] if copy else text
+    address, said = _complained_about(text[notice.end() :])
+    if not said and (answer := _ANSWER.search(text)):  # Sendmail's transcript
+        said = clean(answer.group(1))
+    address = address or _address(_first(mail.fields, "x-failed-recipients"))
+    if address is None:
+        return None
+    status = _status("", said)
+    if _STILL_TRYING.search(text):
+        return _Verdict(ReportKind.DELAYED, status, said, address)
+    if not _GAVE_UP.search(text) and not _SAID_PERMANENT.search(said):
+        return None
+    return _Verdict(_failure(status, said), status, said, address)
+
+
+def _complained_about(text: str) -> tuple[str | None, str]:
+    """The first line that begins with an address, and what is said about it up to the next empty line."""
+    lines = text.split("\n")[:200]
+    for number, line in enumerate(lines):
+        found = _ADDRESS.match(line.lstrip(" \t<'\""))
+        if found:
+            after = line.partition(found.group())[2].lstrip(">'\":, ")
+            rest = takewhile(str.strip, lines[number + 1 : number + 13])
+            return found.group().rstrip("."), clean(" ".join([after, *rest])[:_MAX_SAID])
+    return None, ""
+
+
+# --- who wrote it, to whom, about what
+
+
+def _is_vacation(fields: _Fields) -> bool:
+    return any(name in fields for name in _VACATION) or "auto_reply" in _first(fields, "precedence").lower()
+
+
+def _is_auto_reply(mail: _Part) -> bool:
+    """``auto-replied`` alone proves nothing: Postfix, Exim and Gmail say it of their bounces, too."""
+    if any(_AWAY.search(_plainly(subject[:500])) for subject in mail.fields.get("subject", ())):
+        return True
+    replied = _first(mail.fields, "auto-submitted").strip().lower().startswith("auto-replied")
+    return replied and mail.type != "multipart/report" and "x-failed-recipients" not in mail.fields
+
+
+def _is_from_machine(fields: _Fields) -> bool:
+    nobody = "".join(_first(fields, "return-path").split()) == "<>"
+    return nobody or bool(_MACHINE.search(_first(fields, "from")[:_MAX_SAID]))
+
+
+def _plainly(subject: str) -> str:
+    try:
+        pieces = decode_header(subject)
+    except (HeaderParseError, ValueError):
+        return subject
+    return " ".join(p.decode("utf-8", "replace") if isinstance(p, bytes) else p for p, _ in pieces)
+
+
+def _envelope_to(fields: _Fields) -> tuple[str, ...]:
+    values = (value for name in _ENVELOPE for value in fields.get(name, ()))
+    found = dict.fromkeys(address.rstrip(".") for value in values for address in _ADDRESS.findall(value))
+    return tuple(found)[:_MAX_ADDRESSES]
+
+
+def _address(text: str) -> str | None:
+    found = _ADDRESS.search(text)
+    return found.group().rstrip(".") if found else None
+
+
+def _original(parts: Sequence[_Part]) -> _Fields:
+    return next((_part(part.body.lstrip("\n")).fields for part in parts if part.type in _ORIGINAL_PARTS), {})
+
+
+def _original_id(mail: _Part, parts: Sequence[_Part]) -> str | None:
+    found = _MESSAGE_ID.search(_first(_original(parts), "message-id"))
+    for part in parts:
+        if found is None and part.type == "text/plain":
+            found = _MESSAGE_ID_LINE.search(part.body)
+    found = found or _MESSAGE_ID.search(_first(mail.fields, "in-reply-to"))
+    return found.group(1) if found else None
+
+
+# --- MIME
+
+
+def _text(raw: bytes) -> str:
+    return raw.replace(b"\0", b"").decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _parts(mail: _Part) -> Iterator[_Part]:
+    """The leaves in their order. What is inside of a returned message is not opened."""
+    waiting = [(mail, 0)]
+    for _ in range(_MAX_PARTS):
+        if not waiting:
+            return
+        part, depth = waiting.pop()
+        children = _children(part) if part.type.startswith("multipart/") and depth < _MAX_DEPTH else []
+        waiting += [(_part(child), depth + 1) for child in reversed(children)]
+        if not children:
+            yield part
+
+
+def _children(part: _Part) -> list[str]:
+    """The texts between the boundaries; a missing or wrong boundary is guessed from the first one."""
+    named = _parameter(part.parameters, "boundary").rstrip()
+    texts = _between(part.body, named) if named else []
+    if not texts:
+        guess = _GUESSED.search(part.body)
+        texts = _between(part.body, guess.group(1)) if guess else []
+    return texts[:_MAX_PARTS]
+
+
+def _between(body: str, boundary: str) -> list[str]:
+    texts: list[str] = []
+    start = None
+    for line in re.finditer(rf"^--{re.escape(boundary)}(--)?[ \t]*$", body, re.MULTILINE):
+        if start is not None:
+            texts.append(body[start : max(start, line.start() - 1)])
+        start = line.end() + 1
+        if line.group(1) or len(texts) >= _MAX_PARTS:
+            return texts
+    return [*texts, body[start:]] if start is not None else texts
+
+
+def _part(text: str) -> _Part:
+    head, _, body = ("", "", text[1:]) if text.startswith("\n") else text.partition("\n\n")
+    fields = _fields(head)
+    kind, _, parameters = _first(fields, "content-type")[:_MAX_SAID].partition(";")
+    kind = kind.strip().lower() or "text/plain"
+    if not kind.startswith("multipart/"):
+        body = _decoded(body, _first(fields, "content-transfer-encoding").strip().lower())
+    return _Part(kind, parameters, fields, body)
+
+
+def _decoded(body: str, encoding: str) -> str:
+    if encoding == "quoted-printable":
+        return _text(binascii.a2b_qp(body.encode()))
+    if encoding == "base64":
+        data = re.sub(r"[^A-Za-z0-9+/]+", "", body)
+        data = data[: len(data) - (len(data) % 4 == 1)]
+        return _text(binascii.a2b_base64(data + "=" * (-len(data) % 4)))
+    return body
+
+
+def _fields(head: str) -> _Fields:
+    """Header fields by their names in lower case, unfolded; lines that are no fields are passed over."""
+    fields: _Fields = {}
+    for line in re.sub(r"\n[ \t]+", " ", head[:_MAX_HEAD]).split("\n"):
+        name, colon, value = line.partition(":")
+        if colon and _FIELD_NAME.fullmatch(name.rstrip()):
+            fields.setdefault(name.rstrip().lower(), []).append(value.strip())
+    return fields
+
+
+def _first(fields: _Fields, name: str) -> str:
+    return fields.get(name, ("",))[0]
+
+
+def _parameter(parameters: str, name: str) -> str:
+    found = re.search(rf'(?:^|;)\s*{name}\s*=\s*(?:"([^"]*)"|([^\s;"]+))', parameters, re.IGNORECASE)
+    return (found.group(1) or found.group(2) or "") if found else ""

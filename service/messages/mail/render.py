@@ -1,0 +1,224 @@
+"""From frozen facts to the three texts of a mail: subject, plain text, HTML."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from css_inline import CSSInliner
+from jinja2 import BaseLoader, Environment, StrictUndefined, Template, TemplateError
+
+from service.dashboard.model import Kind
+from service.messages.mail.words import LANGUAGES, Words, words_for
+from service.text import clean, shorten
+
+SUBJECT_LIMIT = 78
+GOALS_SHOWN = 25
+"""More would push the mail over the size at which large providers hide its end, unsubscribe link included."""
+
+_FOLDER = Path(__file__).parent / "templates"
+_LIMITS = {"subject": SUBJECT_LIMIT, "headline": 120, "url_path": 1000}
+_LIMIT = 100
+_NAME_LIMIT = 60
+_GAPS = re.compile(r"\n{3,}")
+_FAKED_REPLY = re.compile(r"^(?:(?:re|fwd?|aw|wg|sv|antw)\s*:\s*)+", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where the mail leads. ``frontend`` is the dashboard's base, the others are complete addresses."""
+
+    frontend: str
+    unsubscribe: str
+    unsubscribe_all: str
+    preferences: str
+
+    def to(self, path: str) -> str:
+        """A page of the dashboard; whatever the path holds, it stays below the dashboard's address."""
+        return f"{self.frontend}/{quote(path.lstrip('/'), safe='/?=&-._~')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The same content three times over."""
+
+    subject: str
+    text: str
+    html: str
+
+
+RenderError = TemplateError
+"""A template and the facts do not fit together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """The words of an in-app notification."""
+
+    title: str
+    message: str
+    button: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    subject: Template
+    text: Template
+    html: Template
+    in_app: Template
+
+
+class Renderer:
+    """Compiles every template once for each language; a folder below ``templates`` is one mail."""
+
+    def __init__(self, brand: str) -> None:
+        self._brand = clean(brand)
+        folders = sorted(path for path in _FOLDER.iterdir() if path.is_dir())
+        pages = {folder.name: _page(folder) for folder in folders}
+        self._folders = {
+            (folder.name, language): _compile(folder, pages[folder.name], words_for(language))
+            for folder in folders
+            for language in LANGUAGES
+        }
+
+    def render(
+        self,
+        template: str,
+        facts: Mapping[str, Any],
+        *,
+        locale: str,
+        name: str,
+        links: Links,
+        kind: Kind,
+        reason: str = "",
+    ) -> Rendered:
+        """Print the facts. ``KeyError``: no such template; ``UndefinedError``: a fact is missing."""
+        words = words_for(locale)
+        folder = self._folders[template, words.language]
+        told = fitted(tidy(facts))
+        told |= self._frame(words, links, kind, name=name, reason=reason)
+        subject = as_subject(folder.subject.render(told), words)
+        told["subject"] = subject
+        text = _GAPS.sub("\n\n", folder.text.render(told))
+        return Rendered(subject, text, folder.html.render(told))
+
+    def notice(self, template: str, facts: Mapping[str, Any], locale: str) -> Notice:
+        """Word an in-app notification: title of at most 100 characters, message 500, button 30."""
+        words = words_for(locale)
+        folder = self._folders[template, words.language]
+        told = folder.in_app.render(tidy(facts) | {"w": words})
+        title, message, button = (line for line in told.split("\n") if line.strip())
+        return Notice(shorten(title, 100), shorten(message, 500), shorten(button, 30))
+
+    def _frame(self, words: Words, links: Links, kind: Kind, *, name: str, reason: str) -> dict[str, Any]:
+        return {
+            "w": words,
+            "links": links,
+            "kind": kind,
+            "brand": self._brand,
+            "name": shorten(clean(name), _NAME_LIMIT),
+            "reason": clean(reason) or words.reason(kind),
+        }
+
+
+def tidy(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts with every text cleaned and shortened to what a reader can take in."""
+    return {key: _tidied(value, _LIMITS.get(key, _LIMIT)) for key, value in facts.items()}
+
+
+def _tidied(value: Any, limit: int) -> Any:
+    if isinstance(value, str):
+        return shorten(clean(value), limit)
+    if isinstance(value, Mapping):
+        return tidy(value)
+    if isinstance(value, list | tuple):
+        return [_tidied(item, limit) for item in value]
+    return value
+
+
+def fitted(facts: dict[str, Any]) -> dict[str, Any]:
+    """At most ``GOALS_SHOWN`` goals over all sections; the rest is added to ``more``.
+
+    ``count`` of a section: how many there are, shown or not; those left out before are also due soon.
+    """
+    if not {"sections", "more"} <= facts.keys():
+        return facts  # another kind of mail, or a mistake that printing will name
+    room, hidden, sections = GOALS_SHOWN, 0, []
+    for section in facts["sections"]:
+        goals = section["goals"][:room]
+        hidden += len(section["goals"]) - len(goals)
+        room -= len(goals)
+        if goals:
+            before = facts["more"] if section["key"] == "also" else 0
+            count = len(section["goals"]) + before
+            sections.append(section | {"goals": goals, "count": count})
+    return facts | {"sections": sections, "more": facts["more"] + hidden}
+
+
+def as_subject(text: str, words: Words) -> str:
+    """One line of 3–78 characters that does not pretend to be an answer."""
+    subject = shorten(_FAKED_REPLY.sub("", clean(text)), SUBJECT_LIMIT)
+    return subject if len(subject) >= 3 else words.default_subject
+
+
+def _environments(words: Words) -> tuple[Environment, Environment]:
+    """One for plain text, one for HTML, speaking a language."""
+    text = Environment(
+        loader=BaseLoader(),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 — plain text; HTML has its own environment below
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        extensions=["jinja2.ext.i18n"],
+    )
+    # An HTML parser moves {% for %} out of tables, where the loop silently vanishes; comments stay.
+    html = Environment(
+        loader=BaseLoader(),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        block_start_string="<!--%",
+        block_end_string="%-->",
+        comment_start_string="<!--#",
+        comment_end_string="#-->",
+        extensions=["jinja2.ext.i18n"],
+    )
+    for environment in (text, html):
+        environment.install_gettext_translations(words.catalogue, newstyle=True)  # type: ignore[attr-defined]
+    return text, html
+
+
+def _page(folder: Path) -> str:
+    """Layout, parts and body are joined first: the inliner must see the whole page."""
+    page = _within("layout.html", folder / "body.html")
+    page = page.replace("@@parts@@", _read(_FOLDER / "parts.html"))
+    return _inlined(page.replace("@@preheader@@", _read(folder / "preheader.html")))
+
+
+def _compile(folder: Path, page: str, words: Words) -> _Folder:
+    text, html = _environments(words)
+    return _Folder(
+        subject=text.from_string(_read(folder / "subject.txt")),
+        text=text.from_string(_within("layout.txt", folder / "body.txt") + "\n"),
+        html=html.from_string(page),
+        in_app=text.from_string(_read(folder / "in_app.txt")),
+    )
+
+
+def _read(path: Path) -> str:
+    return path.read_text("utf-8").rstrip("\n")
+
+
+def _within(layout: str, body: Path) -> str:
+    return _read(_FOLDER / layout).replace("@@content@@", _read(body))
+
+
+def _inlined(page: str) -> str:
+    inliner = CSSInliner(extra_css=_read(_FOLDER / "mail.css"), load_remote_stylesheets=False)
+    dark = " ".join(_read(_FOLDER / "dark.css").split())
+    # Media queries cannot be inlined; the inliner drops them, so they go in afterwards.
+    whole = inliner.inline(page).replace("</head>", f"<style>{dark}</style>\n</head>")
+    return re.sub(r"\n\s+", "\n", whole)

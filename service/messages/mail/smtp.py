@@ -1,0 +1,465 @@
+"""The SMTP pool: aiosmtplib opens connections, a pipelined transaction of our own runs on them.
+
+aiosmtplib does what is subtle and rare: connect, EHLO, STARTTLS, AUTH. Then its transport gets our protocol,
+which reads replies strictly in order, so that ``MAIL RCPT DATA`` travel in one write, and those of the next
+message together with this message's final dot (RFC 2920). The dot itself is written only when the caller has
+made a durable note of it.
+"""
+
+import asyncio
+import math
+import re
+import select
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, cast
+
+import aiosmtplib
+
+from service.clock import Clock
+from service.engine.retry import backoff
+from service.messages.mail.transport import BeforeDot, Envelope, OnResult, Phase, Result, Wanted, every
+
+_MAILBOX = re.compile(r"[!-;=?-~]+")
+_LONGEST_LINE = 8192
+_DOT = b".\r\n"
+_WELCOME = 60.0  # seconds for which a log-in that succeeded says that the next will
+_HANGUP = getattr(select, "POLLRDHUP", 0)  # Linux; elsewhere POLLHUP, which is always reported, has to do
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpConfig:
+    """Where and how to send. Timeouts in seconds; RFC 5321 asks for patience after the dot."""
+
+    host: str
+    port: int
+    security: Literal["none", "starttls", "tls"] = "starttls"
+    user: str = ""
+    password: str = field(default="", repr=False)
+    connections: int = 10
+    per_connection: int = 100
+    idle: float = 60.0
+    connect_timeout: float = 30.0
+    command_timeout: float = 60.0
+    data_timeout: float = 300.0
+    tls_context: ssl.SSLContext | None = None
+
+
+class _Lost(Exception):
+    """The connection broke, or the peer kept silent for too long; the text says which."""
+
+
+class _Refused(Exception):
+    """No connection could be opened. ``code`` None: it could not be reached."""
+
+    def __init__(self, phase: Phase, code: int | None, reply: str) -> None:
+        super().__init__(reply)
+        self.phase, self.code, self.reply = phase, code, reply
+
+    def __str__(self) -> str:
+        return f"{self.phase}: {self.code or ''} {self.reply}".strip()
+
+
+class _Wire(asyncio.Protocol):
+    """Reads replies in order; a reply that nobody waits for ends the connection: never guess."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._buffer = b""
+        self._lines: list[str] = []
+        self._replies: asyncio.Queue[tuple[int, str] | None] = asyncio.Queue()
+        self._expected = 0
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self.lost = False
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        *lines, self._buffer = self._buffer.split(b"\n")
+        for line in lines:
+            self._line(line.rstrip(b"\r"))
+        if len(self._buffer) > _LONGEST_LINE:
+            self.abort()
+
+    def _line(self, line: bytes) -> None:
+        if not line[:3].isdigit() or self._expected == 0:
+            self.abort()
+            return
+        self._lines.append(line[4:].decode("utf-8", "replace"))
+        if line[3:4] != b"-":
+            self._expected -= 1
+            self._replies.put_nowait((int(line[:3]), "\n".join(self._lines)))
+            self._lines = []
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self._writable.set()
+        self._replies.put_nowait(None)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def write(self, data: bytes, replies: int) -> None:
+        """Write commands to which so many replies are due. When it raises, the peer got nothing of them."""
+        if self.lost or self._transport.is_closing() or self._hung_up():
+            raise _Lost("connection lost")
+        self._expected += replies
+        self._transport.write(data)
+        if self._transport.is_closing():  # the system did not take it
+            raise _Lost("connection lost")
+
+    def _hung_up(self) -> bool:
+        """Whether the peer has closed its side, also where the event loop has not come round to telling."""
+        peer = select.poll()
+        peer.register(self._transport.get_extra_info("socket").fileno(), _HANGUP)
+        return bool(peer.poll(0))
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until the peer has taken what was written."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._writable.wait()
+        except TimeoutError:
+            raise _Lost("timeout") from None
+
+    async def reply(self, seconds: float) -> tuple[int, str]:
+        """The next reply in order."""
+        try:
+            async with asyncio.timeout(seconds):
+                found = await self._replies.get()
+        except TimeoutError:
+            raise _Lost("timeout") from None
+        if found is None:
+            self._replies.put_nowait(None)
+            raise _Lost("connection lost")
+        return found
+
+    def abort(self) -> None:
+        """End the connection without a word."""
+        self.lost = True
+        self._transport.abort()
+
+
+class _Connection:
+    """One open connection, ready for transactions."""
+
+    def __init__(self, wire: _Wire, config: SmtpConfig, clock: Clock, *, pipelining: bool) -> None:
+        self._wire = wire
+        self._config = config
+        self._clock = clock
+        self._pipelining = pipelining
+        self._reset = b""
+        self._phase = Phase.MAIL
+        self.sent = 0
+        self.used_at = clock.monotonic()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may carry another message."""
+        fresh = self._clock.monotonic() - self.used_at < self._config.idle
+        return not self._wire.lost and fresh and self.sent < self._config.per_connection
+
+    async def carry(
+        self, envelopes: Sequence[Envelope], before_dot: BeforeDot, on_result: OnResult, wanted: Wanted
+    ) -> Sequence[Envelope]:
+        """Send in order; returns those that must go over another connection, untouched."""
+        reused = self.sent > 0
+        ahead: Envelope | None = None
+        for index, envelope in enumerate(envelopes):
+            if not self.usable:
+                return envelopes[index:]
+            if envelope is not ahead if ahead else not wanted(envelope):
+                continue
+            following = partial(_first_wanted, envelopes[index + 1 :], wanted)
+            try:
+                result, ahead = await self._transact(envelope, following, before_dot, ahead=bool(ahead))
+            except _Lost as error:
+                self._wire.abort()
+                if self._phase is Phase.MAIL and (reused or index):
+                    return envelopes[index:]  # the server closed a connection that it had kept open
+                await on_result(_failed(envelope, self._phase, None, str(error)))
+                return envelopes[index + 1 :]
+            except BaseException:
+                # Cancelled, or the caller failed before the dot: half a message must never be gone on with.
+                self._wire.abort()
+                raise
+            self.sent += 1
+            self.used_at = self._clock.monotonic()
+            await on_result(result)
+            if result.code == 421:
+                self._wire.abort()
+        return ()
+
+    async def _transact(
+        self,
+        envelope: Envelope,
+        following: Callable[[], Envelope | None],
+        before_dot: BeforeDot,
+        *,
+        ahead: bool,
+    ) -> tuple[Result, Envelope | None]:
+        """One message. ``ahead``: its commands went out already. Returns the next one, if its did."""
+        refusal = await self._commands(envelope, ahead=ahead)
+        if refusal:
+            return refusal, None
+        self._phase = Phase.CONTENT
+        self._wire.write(_stuffed(envelope.content), replies=0)
+        await self._wire.drain(self._config.data_timeout)
+        if envelope.id not in await before_dot([envelope.id]):
+            self._wire.abort()
+            return _failed(envelope, Phase.CONTENT, None, "the dot was not granted"), None
+        goes_on = self._pipelining and self.sent + 1 < self._config.per_connection
+        upcoming = following() if goes_on else None
+        self._wire.write(_DOT, replies=1)
+        self._phase = Phase.DOT  # not before: what is lost until here was certainly not delivered
+        if upcoming:
+            self._send_commands(upcoming)
+        code, reply = await self._wire.reply(self._config.data_timeout)
+        self._phase = Phase.MAIL
+        accepted = 200 <= code < 300
+        return Result(envelope.id, accepted=accepted, phase=Phase.DOT, code=code, reply=reply), upcoming
+
+    def _send_commands(self, envelope: Envelope) -> None:
+        mail, rcpt = _commands(envelope)
+        self._wire.write(self._reset + mail + rcpt + b"DATA\r\n", replies=3 + bool(self._reset))
+
+    async def _commands(self, envelope: Envelope, *, ahead: bool) -> Result | None:
+        """MAIL, RCPT, DATA, in one write or one by one. None: the content may follow."""
+        self._phase = Phase.MAIL
+        if self._pipelining:
+            return await self._pipelined(envelope, ahead=ahead)
+        mail, rcpt = _commands(envelope)
+        if self._reset:
+            await self._ask(self._reset)
+            self._reset = b""
+        for phase, command in ((Phase.MAIL, mail), (Phase.RCPT, rcpt), (Phase.DATA, b"DATA\r\n")):
+            self._phase = phase
+            code, reply = await self._ask(command)
+            if code not in ({354} if phase is Phase.DATA else {250, 251}):
+                self._reset = b"RSET\r\n"
+                return _failed(envelope, phase, code, reply)
+        return None
+
+    async def _ask(self, command: bytes) -> tuple[int, str]:
+        self._wire.write(command, replies=1)
+        return await self._wire.reply(self._config.command_timeout)
+
+    async def _pipelined(self, envelope: Envelope, *, ahead: bool) -> Result | None:
+        if not ahead:
+            self._send_commands(envelope)
+        if self._reset:
+            await self._wire.reply(self._config.command_timeout)
+            self._reset = b""
+        refusal: Result | None = None
+        for phase in (Phase.MAIL, Phase.RCPT):
+            code, reply = await self._wire.reply(self._config.command_timeout)
+            self._phase = Phase.RCPT if phase is Phase.MAIL else Phase.DATA
+            if code not in {250, 251} and refusal is None:
+                refusal = _failed(envelope, phase, code, reply)
+        code, reply = await self._wire.reply(self._config.command_timeout)
+        if refusal and code == 354:  # it wants content nevertheless: an empty message to nobody
+            await self._ask(_DOT)
+        if refusal or code != 354:
+            self._reset = b"RSET\r\n"
+            return refusal or _failed(envelope, Phase.DATA, code, reply)
+        return None
+
+    async def quit(self) -> None:
+        """Say goodbye."""
+        try:
+            if not self._wire.lost:
+                self._wire.write(b"QUIT\r\n", replies=1)
+                await self._wire.reply(2.0)
+        except _Lost:
+            pass
+        self._wire.abort()
+
+
+class _Door:
+    """Lets connections be opened side by side once the server has let us in, and until then one by one.
+
+    So a server that refuses us is asked once, not once by everybody: who waited meanwhile hears its answer.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._welcome_until = -math.inf
+        self._refusals = 0
+        self._refused_at = -math.inf
+        self.refusal: _Refused | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether a refusal is fresh (5 s, doubling to 60 s with each in a row): asking again is no use."""
+        age = self._clock.monotonic() - self._refused_at
+        return self.refusal is not None and age < backoff(self._refusals, first=5.0)
+
+    async def through(self, connect: Callable[[], Awaitable[_Connection]]) -> _Connection:
+        """Open a connection. Raises _Refused."""
+        known = self.refusal
+        if not self._welcome:
+            async with self._turn:
+                if (said := self.refusal) and said is not known:
+                    raise _Refused(said.phase, said.code, said.reply)
+                if not self._welcome:
+                    return await self._try(connect)
+        return await self._try(connect)
+
+    @property
+    def _welcome(self) -> bool:
+        return self._clock.monotonic() < self._welcome_until
+
+    async def _try(self, connect: Callable[[], Awaitable[_Connection]]) -> _Connection:
+        try:
+            connection = await connect()
+        except _Refused as error:
+            self._refusals, self._refused_at = self._refusals + 1, self._clock.monotonic()
+            self.refusal, self._welcome_until = error, -math.inf
+            raise
+        self._refusals, self.refusal = 0, None
+        self._welcome_until = self._clock.monotonic() + _WELCOME
+        return connection
+
+
+class SmtpPool:
+    """Connections to one server, kept open, shared, and recycled after so many messages or so long a rest."""
+
+    def __init__(self, config: SmtpConfig, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._free = asyncio.Semaphore(config.connections)
+        self._kept: list[_Connection] = []
+        self._door = _Door(clock)
+        self.opened = 0
+
+    async def send(
+        self,
+        envelopes: Sequence[Envelope],
+        before_dot: BeforeDot,
+        on_result: OnResult,
+        wanted: Wanted = every,
+    ) -> None:
+        """Send in order over one connection at a time; one result for each envelope that is wanted."""
+        rest: Sequence[Envelope] = [e for e in envelopes if not _unfit(e)]
+        for envelope in envelopes:
+            if reason := _unfit(envelope):
+                await on_result(reason)
+        async with self._free:
+            while rest := list(filter(wanted, rest)):
+                try:
+                    connection = await self._connect()
+                except _Refused as error:
+                    for envelope in rest:
+                        await on_result(_failed(envelope, error.phase, error.code, error.reply))
+                    return
+                try:
+                    rest = await connection.carry(rest, before_dot, on_result, wanted)
+                finally:
+                    await self._give_back(connection)
+
+    async def _connect(self) -> _Connection:
+        while self._kept:
+            connection = self._kept.pop()
+            if connection.usable:
+                return connection
+            await connection.quit()
+        return await self._door.through(self._open)
+
+    async def _give_back(self, connection: _Connection) -> None:
+        if connection.usable:
+            self._kept.append(connection)
+        else:
+            await connection.quit()
+
+    async def _open(self) -> _Connection:
+        config = self._config
+        client = aiosmtplib.SMTP(
+            hostname=config.host,
+            port=config.port,
+            timeout=config.connect_timeout,
+            use_tls=config.security == "tls",
+            start_tls=config.security == "starttls",
+            tls_context=config.tls_context,
+        )
+        phase = Phase.CONNECT
+        try:
+            await client.connect()
+            phase = Phase.EHLO
+            await client.ehlo()
+            if config.user:
+                phase = Phase.AUTH
+                await client.login(config.user, config.password)
+        except aiosmtplib.SMTPHeloError as error:
+            client.close()
+            raise _Refused(Phase.EHLO, error.code, error.message) from error
+        except aiosmtplib.SMTPResponseException as error:
+            client.close()
+            raise _Refused(phase, error.code, error.message) from error
+        except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
+            client.close()
+            raise _Refused(phase, None, f"{type(error).__name__}: {error}") from error
+        transport = cast("asyncio.Transport", client.transport)
+        wire = _Wire(transport)
+        transport.set_protocol(wire)
+        self.opened += 1
+        return _Connection(wire, config, self._clock, pipelining=client.supports_extension("pipelining"))
+
+    async def ping(self) -> str | None:
+        """None when a connection is open or can be opened, else what is wrong.
+
+        After a refusal it is not tried again at each question: the answer stands for a while.
+        """
+        if any(connection.usable for connection in self._kept) or self._free.locked():
+            return None
+        if self._door.closed:
+            return str(self._door.refusal)
+        try:
+            self._kept.append(await self._door.through(self._open))
+        except _Refused as error:
+            return str(error)
+        return None
+
+    async def close(self) -> None:
+        """Say goodbye on every connection."""
+        kept, self._kept = self._kept, []
+        await asyncio.gather(*(connection.quit() for connection in kept))
+
+
+def _first_wanted(envelopes: Sequence[Envelope], wanted: Wanted) -> Envelope | None:
+    return next(filter(wanted, envelopes), None)
+
+
+def _failed(envelope: Envelope, phase: Phase, code: int | None, reply: str) -> Result:
+    return Result(envelope.id, accepted=False, phase=phase, code=code, reply=reply)
+
+
+def _unfit(envelope: Envelope) -> Result | None:
+    """What must never reach a wire: smuggled line ends, addresses that are no addresses."""
+    if not (_MAILBOX.fullmatch(envelope.recipient) and _MAILBOX.fullmatch(envelope.sender)):
+        return _failed(envelope, Phase.RCPT, 553, "5.1.3 the address cannot be sent to")
+    if _has_bare(envelope.content):
+        return _failed(envelope, Phase.DOT, 554, "5.6.0 the content holds a bare CR, LF or NUL")
+    return None
+
+
+def _has_bare(content: bytes) -> bool:
+    """A CR or LF on its own, or a NUL. Counting is forty times faster than a pattern with look-arounds."""
+    pairs = content.count(b"\r\n")
+    return content.count(b"\n") != pairs or content.count(b"\r") != pairs or b"\0" in content
+
+
+def _commands(envelope: Envelope) -> tuple[bytes, bytes]:
+    return f"MAIL FROM:<{envelope.sender}>\r\n".encode(), f"RCPT TO:<{envelope.recipient}>\r\n".encode()
+
+
+def _stuffed(content: bytes) -> bytes:
+    """Dot-stuffed, ending in CRLF, without the final dot."""
+    whole = content if content.endswith(b"\r\n") else content + b"\r\n"
+    stuffed = whole.replace(b"\r\n.", b"\r\n..")
+    return b"." + stuffed if stuffed.startswith(b".") else stuffed

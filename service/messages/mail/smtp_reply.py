@@ -1,0 +1,218 @@
+"""What a server's answer means for a message: whom it is about (spec, SMTP answers and reports).
+
+An enhanced code is read only at its place: directly after the basic code on any line (RFC 2034), or in
+qmail's ``(#5.1.1)`` at a line's end; never inside an address, a URL or a name. Where codes and words name
+several, the mildest counts, so that nobody is given up for what may be our fault.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from service.messages.mail import smtp_words as say
+from service.messages.mail.transport import Phase, Result
+
+
+class About(StrEnum):
+    """Whom an answer is about. Where several are named, the first in this order counts."""
+
+    WAY = "way"
+    """The connection, the relay, the moment: try again."""
+    MAILBOX = "mailbox"
+    """This person's mailbox as it is now: full, disabled for a while, busy."""
+    US = "us"
+    """Our host, log-in, sender, reputation or content."""
+    ADDRESS = "address"
+    """There is nobody of this address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a refusal says. ``at_once``: that there is no such address, beyond doubt, so once is enough."""
+
+    about: About
+    at_once: bool = False
+
+
+class Fate(StrEnum):
+    """What becomes of a message after the server's answer."""
+
+    SENT = "sent"
+    RETRY = "retry"
+    """Trouble on the way, or with the mailbox as it is now: later, at an attempt's cost."""
+    HARD = "hard"
+    """The address does not take mail: failed, and a hard bounce against it."""
+    NO_SUCH_ADDRESS = "no_such_address"
+    """As HARD, and the address is suppressed at once."""
+    CONTENT = "content"
+    """The content is too large or malformed, which no retry heals: failed; three in a row are an alarm."""
+    OURS = "ours"
+    """The server refuses us: nothing counts against the recipient, and the message is tried again."""
+    UNCONFIRMED = "unconfirmed"
+    """The connection was lost after the dot: nobody knows."""
+
+
+_NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.2", "5.1.10"})
+_LOGIN_CODES = range(530, 540)
+_ABOUT_A_RECIPIENT = frozenset({550, 551, 553, 556})
+_STORAGE_EXCEEDED = 552
+_THROTTLES = frozenset({421, 450, 451, 452})
+_RECIPIENT_NAMED = frozenset({Phase.RCPT, Phase.DATA, Phase.CONTENT, Phase.DOT})
+
+
+def judge(phase: Phase, code: int | None, text: str) -> Verdict:
+    """Whom a refusal is about. ``code`` None: no answer. ``text``: what follows the code, line by line."""
+    if code is None:
+        return Verdict(About.WAY)
+    codes, words = enhanced_codes(code, text), say.prose(text)
+    if code < 500:
+        return Verdict(_temporary(phase, codes, words))
+    if before_recipient(phase):
+        return Verdict(_about_the_session(codes, words))
+    named = {*_named_by_codes(code, codes, words), *_named_by_words(codes, words)}
+    about = next((one for one in About if one in named), None) or _unexplained(phase, code)
+    return Verdict(about, about is About.ADDRESS and bool(codes) and set(codes) <= _NO_SUCH_ADDRESS)
+
+
+def fate(result: Result) -> Fate:
+    """Classify one result."""
+    if result.accepted:
+        return Fate.SENT
+    if result.code is None and result.phase is Phase.DOT:
+        return Fate.UNCONFIRMED
+    verdict = judge(result.phase, result.code, result.reply)
+    match verdict.about:
+        case About.ADDRESS:
+            return Fate.NO_SUCH_ADDRESS if verdict.at_once else Fate.HARD
+        case About.US:
+            return Fate.CONTENT if _never_heals(result) else Fate.OURS
+    return Fate.RETRY
+
+
+def before_recipient(phase: Phase) -> bool:
+    """Whether no recipient had been named yet, so that a refusal is of every message."""
+    return phase not in _RECIPIENT_NAMED
+
+
+def throttles(result: Result) -> bool:
+    """Whether the recipient's domain asks us to come more slowly.
+
+    Not so when the answer is about one mailbox (X.1.n; full, busy), or about one sender and recipient
+    who have not met (greylisting: trying again is the point), or was given before the recipient was named:
+    that is the relay.
+    """
+    if result.accepted or result.code not in _THROTTLES or before_recipient(result.phase):
+        return False
+    codes = enhanced_codes(result.code, result.reply)
+    if any(code.startswith("4.1.") for code in codes) or say.GREYLISTED.search(result.reply):
+        return False
+    return judge(result.phase, result.code, result.reply).about is About.WAY
+
+
+# ── Decisions ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _temporary(phase: Phase, codes: list[str], words: str) -> About:
+    """4xx: always tried again; about one mailbox where the answer says so, greylisting apart."""
+    if before_recipient(phase) or say.GREYLISTED.search(words):
+        return About.WAY
+    one = any(_MAILBOX_CODE.fullmatch(code) for code in codes) or say.full_or_busy(words)
+    return About.MAILBOX if one else About.WAY
+
+
+def _about_the_session(codes: list[str], words: str) -> About:
+    """Before a recipient was named nothing can be about one."""
+    way = any(map(_is_of_the_way, codes)) or say.LATER.search(words) or say.TEMPORARY.search(words)
+    return About.WAY if way else About.US
+
+
+def _unexplained(phase: Phase, code: int) -> About:
+    """What a basic code alone says (RFC 5321): at RCPT these are about the recipient, all others about us."""
+    if phase is not Phase.RCPT:
+        return About.US
+    if code in _ABOUT_A_RECIPIENT:
+        return About.ADDRESS
+    return About.MAILBOX if code == _STORAGE_EXCEEDED else About.US
+
+
+def _never_heals(result: Result) -> bool:
+    """Whether the message itself is too large or malformed; words say so only once it was read."""
+    if before_recipient(result.phase):
+        return False
+    codes = enhanced_codes(result.code, result.reply)
+    if any(code == "5.3.4" or code.startswith("5.6.") for code in codes):
+        return True
+    words = say.prose(result.reply)
+    said = say.TOO_LARGE.search(words) or say.MALFORMED.search(words)
+    return result.phase is not Phase.RCPT and bool(said)
+
+
+# ── Codes ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+_AFTER_BASIC_CODE = re.compile(r"#?([245]\.\d{1,3}\.\d{1,3})(?=$|[\s:;,()\[\]<]|[.-](?:\s|$))")
+_AT_THE_END = re.compile(r"\(#([245]\.\d{1,3}\.\d{1,3})\)[.\s]*$")
+
+_MAILBOX_CODE = re.compile(r"[45]\.2\.\d+")
+_US_CODE = re.compile(r"5\.(?:1\.[78]|3\.4|[567]\.\d+)")
+_ADDRESS_CODE = re.compile(r"5\.1\.(?:[12346]|10)")
+_WAY_CODE = re.compile(r"5\.[34]\.\d+|4\.\d+\.\d+")
+
+
+def enhanced_codes(code: int | None, text: str) -> list[str]:
+    """The RFC 3463 codes that stand at their place, one of a line at most, e.g. ``5.1.1``."""
+    found = (_enhanced_code(code, line.strip()) for line in text.splitlines())
+    return [one for one in found if one]
+
+
+def _enhanced_code(code: int | None, line: str) -> str | None:
+    line = line.removeprefix(f"{code} ").lstrip()  # of a relay that repeats what another server said
+    found = _AFTER_BASIC_CODE.match(line) or _AT_THE_END.search(line)
+    return found.group(1) if found else None
+
+
+def _named_by_codes(basic: int, codes: list[str], words: str) -> Iterator[About]:
+    if basic in _LOGIN_CODES:
+        yield About.US
+    for code in codes:
+        if _MAILBOX_CODE.fullmatch(code):
+            yield About.MAILBOX
+        elif _US_CODE.fullmatch(code):
+            yield About.US
+        elif _ADDRESS_CODE.fullmatch(code) or _says_no_such_address(code, words):
+            yield About.ADDRESS
+        elif _WAY_CODE.fullmatch(code):
+            yield About.WAY
+
+
+def _is_of_the_way(code: str) -> bool:
+    return bool(_WAY_CODE.fullmatch(code)) and not _US_CODE.fullmatch(code)
+
+
+def _says_no_such_address(code: str, words: str) -> bool:
+    """5.4.1 with Office 365's words for an unknown recipient, and 5.4.n with those for an unknown domain."""
+    unknown = code == "5.4.1" and say.OFFICE_365_UNKNOWN.search(words)
+    return bool(unknown or (code.startswith("5.4.") and say.NO_DOMAIN.search(words)))
+
+
+# ── Words ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _named_by_words(codes: list[str], words: str) -> Iterator[About]:
+    if say.SENDER_CHECK.search(words):  # whatever else is said is about our sender
+        yield About.US
+        return
+    if "5.4.1" in codes:
+        words = say.OFFICE_365_UNKNOWN.sub(" ", words)
+    if disabled := say.DISABLED.search(words) or say.full_or_busy(words):
+        yield About.MAILBOX
+    if say.LATER.search(words) or say.TRY_AGAIN.search(words):
+        yield About.WAY
+    if say.TEMPORARY.search(words) and not disabled:  # what is temporary is the mailbox's trouble
+        yield About.WAY
+    if say.US.search(words):
+        yield About.US
+    elif say.UNKNOWN.search(words):
+        yield About.ADDRESS
+    elif say.IP.search(words):
+        yield About.US

@@ -1,0 +1,227 @@
+"""The outbox: messages that were decided and how far each has come."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date, datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+import asyncpg
+
+from service.engine import queries
+from service.engine.database import Connection
+from service.engine.schema import SCHEMA
+from service.messages.eligibility import Known
+from service.messages.limits import ANY
+from service.messages.planning import known_from_row
+
+_SQL = queries.load(__file__)
+_LAST_CHARACTER = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A message that this process owns until its lease ends. ``dot_at`` set: it was on the wire before."""
+
+    id: int
+    epoch: int
+    attempt: int
+    dedupe_key: str
+    job: str
+    run_id: int | None
+    kind: str
+    user_id: str
+    zone: str
+    local_date: date
+    template: str
+    locale: str
+    address: str
+    recipient_name: str
+    facts: dict[str, Any]
+    message_id: str
+    message_date: datetime
+    token: str
+    dot_at: datetime | None
+    resends: int
+    expires_at: datetime
+    claimed_at: datetime
+    domain: str
+    """The recipient's, in lower case."""
+    probe: bool
+    """The domain asked us to wait a while ago and has taken nothing since."""
+    known: Known
+    traceparent: str | None = None
+    """The step that planned it, as W3C trace context; None: it was not traced."""
+
+
+_COLUMNS = tuple(field.name for field in fields(Claimed) if field.name != "known")
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a claimed message. ``delay``: try again later; ``refund``: the attempt did not count.
+
+    ``unwritten``: the final dot certainly was not written, so its mark goes back to ``dot_at``, which an
+    earlier attempt left.
+    """
+
+    id: int
+    epoch: int
+    state: str
+    reason: str | None = None
+    code: int | None = None
+    reply: str | None = None
+    delay: timedelta | None = None
+    refund: bool = False
+    unwritten: bool = False
+    dot_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which messages; None: any. ``since`` and ``until``: local dates, both included.
+
+    ``address``: how the recipient's address begins.
+    """
+
+    user: str | None = None
+    job: str | None = None
+    reason: str | None = None
+    since: date | None = None
+    until: date | None = None
+    address: str | None = None
+    run: int | None = None
+
+    @property
+    def values(self) -> tuple[str | date | int | None, ...]:
+        """As the queries take them."""
+        dates = (self.since, self.until)
+        return (self.user, self.job, self.reason, *dates, *address_range(self.address), self.run)
+
+
+def address_range(prefix: str | None) -> tuple[str | None, str | None]:
+    """Between which addresses, in lower case and byte order, those lie that begin like this."""
+    return (None, None) if prefix is None else (prefix.lower(), prefix.lower() + _LAST_CHARACTER)
+
+
+class Outbox:
+    """The outbox as one process sees it. ``owner``: its unique name; ``lease``: how long a claim holds."""
+
+    def __init__(self, pool: asyncpg.Pool, owner: str, lease: timedelta) -> None:
+        self._pool = pool
+        self.owner = owner
+        self.lease = lease
+
+    async def recover(self) -> int:
+        """Free what dead owners left, and expire what is no longer useful. Returns how many were freed."""
+        await self._pool.execute(_SQL["expire"])
+        await self._pool.execute(_SQL["forget_pauses"])
+        tags = [await self._pool.execute(_SQL[name]) for name in ("recover_claimed", "recover_sending")]
+        return sum(int(tag.rpartition(" ")[2]) for tag in tags)
+
+    async def claim(
+        self, limit: int, rooms: Mapping[str, int] = MappingProxyType({}), others: int = ANY
+    ) -> list[Claimed]:
+        """Own up to ``limit`` messages that are due, resends last.
+
+        ``rooms``: how many of each of these domains at most; ``others``: of every other one. What is for a
+        domain that asked us to wait stays where it is.
+        """
+        mine = (self.owner, self.lease)
+        most = (list(rooms), list(rooms.values()), others)
+        rows = await self._pool.fetch(_SQL["claim"], *mine, limit, *most, SCHEMA)
+        if len(rows) < limit:
+            closed = [domain for domain, room in rooms.items() if not room]
+            rows += await self._pool.fetch(_SQL["claim_resend"], *mine, limit - len(rows), closed, SCHEMA)
+        return [_claimed(row) for row in rows]
+
+    async def mark_dots(self, mine: Sequence[tuple[int, int]]) -> frozenset[int]:
+        """Record "about to write the final dot" for (id, epoch); returns the ids that may get it."""
+        rows = await self._pool.fetch(_SQL["mark_dots"], [m[0] for m in mine], [m[1] for m in mine])
+        return frozenset(row["id"] for row in rows)
+
+    async def settle(self, settlements: Sequence[Settlement]) -> frozenset[int]:
+        """Record what became of messages, fenced by their epoch; returns the ids that were still ours."""
+        if not settlements:
+            return frozenset()
+        s = settlements
+        rows = await self._pool.fetch(
+            _SQL["settle"],
+            [x.id for x in s],
+            [x.epoch for x in s],
+            [x.state for x in s],
+            [x.reason for x in s],
+            [x.code for x in s],
+            [None if x.reply is None else x.reply.replace("\0", "")[:500] for x in s],
+            [x.delay for x in s],
+            [int(x.refund) for x in s],
+            [x.unwritten for x in s],
+            [x.dot_at for x in s],
+        )
+        return frozenset(row["id"] for row in rows)
+
+    async def pause(self, domain: str, pauses: Sequence[timedelta], reply: str) -> datetime:
+        """Leave a domain alone, by the next of these growing pauses unless it is paused already; until when.
+
+        A mail that gets through after the pause starts them anew.
+        """
+        said = reply.replace("\0", "")[:200]
+        until: datetime = await self._pool.fetchval(_SQL["pause"], domain, list(pauses), said)
+        return until
+
+    async def paused(self) -> dict[str, datetime]:
+        """The domains that are left alone now, and until when."""
+        return {row["domain"]: row["until"] for row in await self._pool.fetch(_SQL["paused"])}
+
+    async def refresh(self, changed: Sequence[Mapping[str, Any]]) -> None:
+        """Store what re-validation changed: ``{id, epoch, facts, address, name}`` each."""
+        if changed:
+            await self._pool.execute(_SQL["refresh"], list(changed))
+
+    async def note_hard_bounces(
+        self, refused: Mapping[int, bool], connection: Connection | None = None
+    ) -> None:
+        """Remember refused addresses; True: the server says that there is no such address."""
+        if refused:
+            await (connection or self._pool).execute(
+                _SQL["hard_bounces"], list(refused), list(refused.values())
+            )
+
+    async def release(self, claimed: Sequence[Claimed], pause: timedelta = timedelta(0)) -> None:
+        """Give back what was not sent, to be claimed again after ``pause``.
+
+        A mark "about to write the final dot" is taken back too: the dot must certainly not have been written.
+        """
+        mine = ([c.id for c in claimed], [c.epoch for c in claimed], [c.dot_at for c in claimed])
+        await self._pool.execute(_SQL["release"], *mine, pause)
+
+    async def counts(self) -> dict[str, int]:
+        """Mails by state."""
+        return {row["state"]: row["n"] for row in await self._pool.fetch(_SQL["counts"])}
+
+    async def resend(self, id: int, connection: Connection | None = None) -> bool:  # noqa: A002
+        """Send a message again that failed, expired or is unconfirmed. False: it is in no such state."""
+        return await (connection or self._pool).fetchval(_SQL["resend"], id) is not None
+
+    async def cancel(self, id: int, connection: Connection | None = None) -> bool:  # noqa: A002
+        """Take back a message that has not left. False: it has, or there is none."""
+        return await (connection or self._pool).fetchval(_SQL["cancel"], id) is not None
+
+    async def retry(self, id: int, connection: Connection | None = None) -> bool:  # noqa: A002
+        """Plan a failed mail again, within its usefulness. False: it did not fail, or it is too late."""
+        return await (connection or self._pool).fetchval(_SQL["retry"], id) is not None
+
+    async def retry_failed(
+        self, which: Selection, limit: int, *, dry_run: bool = False, connection: Connection | None = None
+    ) -> dict[str, int]:
+        """Plan up to ``limit`` of these failed mails again, oldest first; ``dry_run`` only counts.
+
+        Returns matched, retryable, retried, and what cannot be sent: expired, suppressed.
+        """
+        row = await (connection or self._pool).fetchrow(_SQL["retry_failed"], *which.values, limit, dry_run)
+        assert row
+        return dict(row)
+
+
+def _claimed(row: asyncpg.Record) -> Claimed:
+    return Claimed(**{name: row[name] for name in _COLUMNS}, known=known_from_row(row))

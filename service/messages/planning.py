@@ -1,0 +1,191 @@
+"""Writing what a job decided: deliveries, stages, notifications and reasons, set by set."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Any, Protocol
+from zlib import crc32
+
+import asyncpg
+
+from service.dashboard.model import Channel, QuietHours, User
+from service.dashboard.notification import navigate
+from service.engine import queries
+from service.messages.decision import Message
+from service.messages.eligibility import Known, Past
+
+_SQL = queries.load(__file__)
+_TOKEN_BYTES = 24
+
+
+class Words(Protocol):
+    """The words of an in-app notification, in its reader's language."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def button(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A message on one channel, ready for the outbox. Instants are aware, UTC."""
+
+    message: Message
+    channel: Channel
+    user: User
+    not_before: datetime
+    expires_at: datetime
+    dedupe_key: str
+    notice: Words | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a user gets nothing, with the local date that the decision was about."""
+
+    user_id: str
+    local_date: date
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What all messages of a run share. ``resent``: kinds sent once more when their receipt is unknown.
+
+    ``spread``: mails of one slot leave over so long a time, each at a moment of its own, so that nine o'clock
+    in one zone is no spike. ``to_dashboard``: in-app messages are also written into the dashboard's inbox.
+    ``traceparent``: the step that plans them, for the traces of whoever sends them.
+    """
+
+    run_id: int
+    job: str
+    as_of: datetime
+    mail_domain: str
+    resent: frozenset[str] = frozenset()
+    spread: timedelta = timedelta(0)
+    to_dashboard: bool = False
+    traceparent: str | None = None
+
+
+async def lock_budget(connection: asyncpg.Connection) -> None:
+    """Nudges of different jobs are planned one page after the other, so that each sees what the other did."""
+    await connection.execute(_SQL["lock_budget"])
+
+
+async def hold(connection: asyncpg.Connection, user_ids: Sequence[str]) -> frozenset[str]:
+    """Which of these users there still are; until the transaction ends none of them is erased."""
+    await connection.execute(_SQL["hold_erasure"])
+    return frozenset(row["id"] for row in await connection.fetch(_SQL["there"], list(user_ids)))
+
+
+async def contacts(connection: asyncpg.Connection, users: Sequence[User], at: datetime) -> dict[str, Known]:
+    """What this service knows about contacting some users, by id; the past around ``at``."""
+    rows = await connection.fetch(_SQL["standing"], [u.id for u in users], [u.email for u in users], at)
+    return {row["user_id"]: known_from_row(row) for row in rows}
+
+
+def known_from_row(row: asyncpg.Record) -> Known:
+    """From ``overrides`` [[kind, channel, on]], ``suppressed``, ``paused_until``, ``quiet``, ``past``."""
+    quiet = row["quiet"]
+    return Known(
+        overrides={(kind, channel): on for kind, channel, on in row["overrides"] or ()},
+        suppressed=row["suppressed"],
+        paused_until=row["paused_until"],
+        quiet=QuietHours(time.fromisoformat(quiet[0]), time.fromisoformat(quiet[1])) if quiet else None,
+        past=tuple(
+            Past(kind, channel, date.fromisoformat(day), key) for kind, channel, day, key in row["past"] or ()
+        ),
+    )
+
+
+async def plan(
+    connection: asyncpg.Connection, stamp: Stamp, planned: Sequence[Planned]
+) -> set[tuple[str, str]]:
+    """Put messages into the outbox. Returns the (dedupe key, channel) that are new; the rest existed."""
+    if not planned:
+        return set()
+    rows = await connection.fetch(_SQL["plan"], [_row(stamp, one) for one in planned])
+    return {(row["dedupe_key"], row["channel"]) for row in rows}
+
+
+async def existing(connection: asyncpg.Connection, keys: Sequence[str]) -> set[tuple[str, str]]:
+    """The (dedupe key, channel) among these that are in the outbox already."""
+    return {
+        (row["dedupe_key"], row["channel"]) for row in await connection.fetch(_SQL["existing"], list(keys))
+    }
+
+
+async def refuse(connection: asyncpg.Connection, stamp: Stamp, refusals: Sequence[Refusal]) -> None:
+    """Store why users got nothing."""
+    if refusals:
+        await connection.execute(
+            _SQL["decisions"],
+            stamp.run_id,
+            stamp.job,
+            [r.user_id for r in refusals],
+            [r.local_date for r in refusals],
+            [r.reason for r in refusals],
+            [r.detail for r in refusals],
+        )
+
+
+def message_id(dedupe_key: str, channel: Channel, mail_domain: str) -> str:
+    """The Message-ID, without angle brackets: the same for the same decision, for ever."""
+    return f"{hashlib.sha256(f'{dedupe_key}/{channel}'.encode()).hexdigest()[:32]}@{mail_domain}"
+
+
+def _row(stamp: Stamp, planned: Planned) -> Mapping[str, Any]:
+    message, user = planned.message, planned.user
+    mail = planned.channel is Channel.EMAIL
+    return {
+        "dedupe_key": planned.dedupe_key,
+        "channel": planned.channel,
+        "job": stamp.job,
+        "run_id": stamp.run_id,
+        "kind": message.kind,
+        "user_id": user.id,
+        "zone": message.zone,
+        "local_date": message.local_date.isoformat(),
+        "template": message.template,
+        "locale": user.locale,
+        "address": user.email if mail else None,
+        "recipient_name": user.name,
+        "facts": message.facts if mail or stamp.to_dashboard else {},
+        "message_id": message_id(planned.dedupe_key, planned.channel, stamp.mail_domain),
+        "message_date": stamp.as_of.isoformat(),
+        "token": secrets.token_urlsafe(_TOKEN_BYTES),
+        "unconfirmed_policy": "resend" if message.kind in stamp.resent else "hold",
+        "not_before": (
+            planned.not_before + share(stamp.spread, planned.channel, planned.dedupe_key)
+        ).isoformat(),
+        "expires_at": planned.expires_at.isoformat(),
+        "in_app": None if mail else _in_app(planned, to_dashboard=stamp.to_dashboard),
+        "stages": list(message.stages),
+        "traceparent": stamp.traceparent,
+    }
+
+
+def share(spread: timedelta, channel: Channel, dedupe_key: str) -> timedelta:
+    """A mail's part of the spread; the same for the same mail."""
+    if channel is not Channel.EMAIL:
+        return timedelta(0)
+    return spread * (crc32(dedupe_key.encode()) / 2**32)
+
+
+def _in_app(planned: Planned, *, to_dashboard: bool) -> dict[str, Any]:
+    message, words = planned.message, planned.notice
+    assert words is not None
+    return {
+        **{key: message.in_app.get(key) for key in ("type", "priority", "data")},
+        "title": words.title,
+        "message": words.message,
+        "action": navigate(message.in_app["url"], words.button),
+        "life": f"{int(message.in_app_life.total_seconds())} seconds",
+        "to_dashboard": to_dashboard,
+    }

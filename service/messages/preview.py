@@ -1,0 +1,215 @@
+"""Previews and test mails: what a job would write, without the outbox.
+
+A preview has links of its own that lead to nobody's preferences, so that it can be passed around.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from service.dashboard.model import Channel, Kind
+from service.engine import queries
+from service.engine.job import Job, find
+from service.engine.runner import Runner
+from service.errors import BadRequest, MailRefused, NothingToSay, UnknownUser
+from service.messages.decision import Skip
+from service.messages.mail import samples
+from service.messages.mail.address import valid_address
+from service.messages.mail.compose import Composer, Letter
+from service.messages.mail.render import Notice, RenderError
+from service.messages.mail.transport import Envelope, Result, Transport
+from service.messages.mail.words import words_for
+
+_SQL = queries.load(__file__)
+_TOKEN_BYTES = 24
+_NOBODY = "nobody@example.org"
+_HIDDEN = "links-are-hidden-from-viewers"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Which mail. With ``user_id`` the one that the job decides for that user at ``at`` (default: now);
+    without, a sample: the first or that of ``variant``. ``locale``: instead of the user's."""
+
+    job_type: str
+    job_name: str
+    user_id: str | None = None
+    at: datetime | None = None
+    variant: str | None = None
+    locale: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A mail in its four forms; ``source`` is the message as it would leave, headers and all."""
+
+    subject: str
+    text: str
+    html: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A message of the outbox in words. A mail has ``mail``, an in-app notification ``notice``."""
+
+    channel: str
+    state: str
+    mail: Preview | None
+    notice: Notice | None
+
+
+class Previewer:
+    """Shows and sends what jobs would write. ``compose`` makes the bytes of a letter, signed if mails are."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        runner: Runner,
+        jobs: Mapping[str, Job],
+        composer: Composer,
+        compose: Callable[[Letter], bytes],
+        transport: Transport,
+    ) -> None:
+        self._pool = pool
+        self._runner = runner
+        self._jobs = dict(jobs)
+        self._composer = composer
+        self._compose = compose
+        self._transport = transport
+
+    async def preview(self, ask: Ask) -> Preview:
+        """The mail. Raises UnknownJobType, UnknownJob, UnknownUser, BadRequest, NothingToSay."""
+        return self._shown(await self._letter(ask))
+
+    async def send_test(self, ask: Ask, to: str, who: str) -> str:
+        """Send it once to ``to``, beside the outbox; returns its Message-ID. ``who``: for the audit.
+
+        Raises what ``preview`` raises, and MailRefused.
+        """
+        if not valid_address(to):
+            raise BadRequest("to is not an address that mail can be sent to")
+        letter = await self._letter(ask)
+        letter = replace(letter, address=to, reason=words_for(letter.locale).test_reason)
+        result = await self._send(letter)
+        what = {
+            "job": letter.job,
+            "userId": ask.user_id,
+            "to": to,
+            "messageId": letter.message_id,
+            "accepted": result.accepted,
+        }
+        await self._pool.execute(_SQL["remark"], who, what)
+        if not result.accepted:
+            raise MailRefused(f"The mail server did not take it ({result.phase}): {result.reply}")
+        return letter.message_id
+
+    async def delivered(self, delivery: int, *, links: bool) -> Delivered | None:
+        """A message of the outbox as it was, or would be, sent: made of its frozen facts. None: unknown.
+
+        ``links`` False: the links of the mail lead to nobody's preferences, for whoever may only look.
+        Raises NothingToSay where its template does not fit the facts any more.
+        """
+        row = await self._pool.fetchrow(_SQL["delivery"], delivery)
+        if row is None:
+            return None
+        try:
+            mail = self._shown(_stored(row, links=links)) if row["channel"] == Channel.EMAIL else None
+        except (ValueError, KeyError, TypeError, RenderError) as error:
+            raise NothingToSay(f"This message can no longer be composed: {error}") from None
+        notice = Notice(row["title"], row["message"], row["button"]) if row["title"] is not None else None
+        return Delivered(row["channel"], row["state"], mail, notice)
+
+    async def _letter(self, ask: Ask) -> Letter:
+        job = find(self._jobs, ask.job_type, ask.job_name)
+        if job.kind is None:
+            raise BadRequest(f"{job.id} writes no mails")
+        now = await self._pool.fetchval(_SQL["now"])
+        if ask.user_id is None:
+            return self._sample(job, job.kind, ask, now)
+        if ask.variant is not None:
+            raise BadRequest("variant chooses a sample: leave it out, or leave out userId")
+        return await self._decided(job, ask.user_id, ask, now)
+
+    def _sample(self, job: Job, kind: Kind, ask: Ask, now: datetime) -> Letter:
+        if ask.at is not None:
+            raise BadRequest("at needs userId: a sample is the same at any time")
+        sample = samples.sample_of(job.id, ask.variant)
+        if sample is None:
+            raise BadRequest(f"variant must be one of {', '.join(samples.variants_of(job.id))}")
+        locale = ask.locale or "en"
+        return self._addressed(job, kind, sample.template, sample.facts, samples.NAME, locale, now)
+
+    async def _decided(self, job: Job, user_id: str, ask: Ask, now: datetime) -> Letter:
+        found = await self._runner.decide_for(job.id, user_id, ask.at or now)
+        if found is None:
+            if not await self._pool.fetchval(_SQL["known"], user_id):
+                raise UnknownUser(user_id)
+            raise NothingToSay(f"{job.name} does not look at this user then")
+        user, decision = found
+        if isinstance(decision, Skip):
+            raise NothingToSay(f"{decision.reason}: {decision.detail}")
+        if Channel.EMAIL not in decision.channels:
+            raise NothingToSay("Only an in-app notification would be shown, no mail")
+        locale = ask.locale or user.locale
+        return self._addressed(job, decision.kind, decision.template, decision.facts, user.name, locale, now)
+
+    def _addressed(
+        self,
+        job: Job,
+        kind: Kind,
+        template: str,
+        facts: Mapping[str, Any],
+        name: str,
+        locale: str,
+        now: datetime,
+    ) -> Letter:
+        domain = self._composer.sender.rpartition("@")[2]
+        return Letter(
+            template=template,
+            facts=facts,
+            recipient_name=name,
+            address=_NOBODY,
+            message_id=f"test.{secrets.token_hex(16)}@{domain}",
+            message_date=now,
+            token=secrets.token_urlsafe(_TOKEN_BYTES),
+            kind=kind,
+            job=job.id,
+            locale=locale,
+        )
+
+    def _shown(self, letter: Letter) -> Preview:
+        rendered = self._composer.render(
+            letter.template,
+            letter.facts,
+            locale=letter.locale,
+            name=letter.recipient_name,
+            links=self._composer.links(letter.token),
+            kind=letter.kind,
+        )
+        source = self._compose(letter).decode("ascii")
+        return Preview(rendered.subject, rendered.text, rendered.html, source)
+
+    async def _send(self, letter: Letter) -> Result:
+        results: list[Result] = []
+
+        async def granted(ids: Any) -> frozenset[int]:
+            return frozenset(ids)
+
+        async def noted(result: Result) -> None:
+            results.append(result)
+
+        envelope = Envelope(0, self._composer.sender, letter.address, self._compose(letter))
+        await self._transport.send([envelope], granted, noted)
+        return results[0]
+
+
+def _stored(row: asyncpg.Record, *, links: bool) -> Letter:
+    """The letter of a row of the outbox; the same bytes as when it was sent, but for hidden links."""
+    same = ("template", "facts", "recipient_name", "address", "message_id", "message_date", "job", "locale")
+    token = row["token"] if links else _HIDDEN
+    return Letter(**{name: row[name] for name in same}, token=token, kind=Kind(row["kind"]))

@@ -1,0 +1,69 @@
+"""Whether the mail server lets us send at all: what its answers say about that, and how long to wait."""
+
+from service.engine.retry import backoff
+from service.messages.mail.smtp_reply import Fate, before_recipient
+from service.messages.mail.transport import Result
+
+_IN_A_ROW = 3
+_FIRST_PAUSE = 5.0
+
+
+class Relay:
+    """What the answers since the last mail that the server took add up to.
+
+    A refusal of us before a recipient was named stops all sending. After that it is one message's: only three
+    different recipients, or three contents that are refused for good, with nothing taken in between, stop it.
+    ``problem``: a sentence while sending is stopped; then single messages probe, until one is taken.
+    ``probing``: such a message is under way.
+    """
+
+    def __init__(self) -> None:
+        self.problem: str | None = None
+        self.probing = False
+        self._recipients: set[str] = set()
+        self._contents: set[int] = set()
+        self._probes = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether no message may be begun."""
+        return self.problem is not None and not self.probing
+
+    def note(self, what: Fate, result: Result, recipient: str) -> None:
+        """Take one answer into account."""
+        if what is Fate.SENT:
+            self._taken()
+        elif what is Fate.OURS and before_recipient(result.phase):
+            self.problem = f"the mail server refuses us at {result.phase}: {result.code}"
+        elif what is Fate.OURS:
+            self._refused(recipient.lower(), result)
+        elif what is Fate.CONTENT:
+            self._content_refused(result)
+
+    def pause(self, *, probed: bool) -> float:
+        """Seconds until the next probe: 5, doubling to 60 with each that failed."""
+        self._probes += probed
+        return backoff(self._probes, first=_FIRST_PAUSE)
+
+    def _taken(self) -> None:
+        if self.closed:
+            return  # it was under way when sending stopped, over a connection that had been let in
+        self.problem = None
+        self._probes = 0
+        self._recipients.clear()
+        self._contents.clear()
+
+    def _refused(self, recipient: str, result: Result) -> None:
+        if len(self._recipients) < _IN_A_ROW:
+            self._recipients.add(recipient)
+        if len(self._recipients) == _IN_A_ROW:
+            self.problem = (
+                f"the mail server refused mails to {_IN_A_ROW} recipients in a row for what we are or send,"
+                f" at last at {result.phase}: {result.code}"
+            )
+
+    def _content_refused(self, result: Result) -> None:
+        if len(self._contents) < _IN_A_ROW:
+            self._contents.add(result.id)
+        if len(self._contents) == _IN_A_ROW:
+            self.problem = f"the mail server refused the content of {_IN_A_ROW} mails in a row: {result.code}"

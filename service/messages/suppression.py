@@ -1,0 +1,43 @@
+"""What bounces and complaints change: a delivery's state, and who is not written to any more."""
+
+import asyncpg
+
+from service.engine import queries
+from service.engine.database import Connection
+from service.messages.outbox import Outbox
+
+_SQL = queries.load(__file__)
+
+
+class Bounces:
+    """Reports about deliveries. Each method says whether the report was news; repeating it is none.
+
+    ``connection``: in its transaction.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, outbox: Outbox) -> None:
+        self._pool = pool
+        self._outbox = outbox
+
+    async def hard(
+        self, delivery: int, said: str, *, no_such_address: bool, connection: Connection | None = None
+    ) -> bool:
+        """The address does not take mail: suppressed at the third in thirty days, or at once when unknown."""
+        if await (connection or self._pool).fetchval(_SQL["bounced"], delivery, _storable(said)) is None:
+            return False
+        await self._outbox.note_hard_bounces({delivery: no_such_address}, connection)
+        return True
+
+    async def complaint(self, delivery: int, said: str, connection: Connection | None = None) -> bool:
+        """The recipient called it spam: the address is suppressed at once."""
+        ask = connection or self._pool
+        return await ask.fetchval(_SQL["complained"], delivery, _storable(said)) is not None
+
+    async def passing(self, delivery: int, said: str, connection: Connection | None = None) -> bool:
+        """Nothing against the address; an unconfirmed message is known to have been taken."""
+        ask = connection or self._pool
+        return await ask.fetchval(_SQL["arrived"], delivery, _storable(said)) is not None
+
+
+def _storable(said: str) -> str:
+    return said.replace("\0", "")

@@ -1,0 +1,196 @@
+"""/api/admin/deliveries: find messages, read them as they were sent, take them back, send them again."""
+
+from dataclasses import asdict
+from typing import Any
+
+import asyncpg
+from aiohttp import web
+
+from service.engine import queries
+from service.errors import BadRequest
+from service.messages.outbox import Selection, address_range
+from service.web import audit, params
+from service.web.api.previews import previewer_of
+from service.web.auth import Refused
+from service.web.deps import DEPS, ROLE, Outbox, Role
+from service.web.idempotency import Answer, once
+
+_SQL = queries.load(__file__)
+_STATES = frozenset(
+    {"planned", "claimed", "sending", "sent", "failed", "unconfirmed", "skipped", "missed", "expired"}
+    | {"cancelled", "bounced", "complained"}
+)
+_CHANNELS = frozenset({"email", "in_app"})
+_PAGE = frozenset({"limit", "before"})
+_FILTERS = frozenset({"user", "job", "reason", "channel", "from", "to", "address"})
+
+routes = web.RouteTableDef()
+
+
+# ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.get("/api/admin/deliveries")
+async def deliveries(request: web.Request) -> web.Response:
+    """Messages, newest first. No addresses: the user's id leads to them for those who may know."""
+    params.known(request, _FILTERS | _PAGE | {"state"})
+    return await _found(request, params.one_of(request, "state", _STATES))
+
+
+@routes.get("/api/admin/deliveries/unconfirmed")
+async def unconfirmed(request: web.Request) -> web.Response:
+    """Messages of which nobody knows whether the mail server took them: for a person to decide."""
+    params.known(request, _FILTERS | _PAGE)
+    return await _found(request, "unconfirmed")
+
+
+async def _found(request: web.Request, state: str | None) -> web.Response:
+    size, asked = params.limit(request), request.query
+    rows = await request.app[DEPS].pool.fetch(
+        _SQL["search"],
+        asked.get("user"),
+        asked.get("job"),
+        state,
+        params.before(request),
+        size,
+        asked.get("reason"),
+        params.one_of(request, "channel", _CHANNELS),
+        *params.span(request),
+        *address_range(asked.get("address")),
+    )
+    found = [_delivery(row) for row in rows]
+    return web.json_response({"success": True, "data": found, "next": params.following(rows, size)})
+
+
+@routes.get("/api/admin/deliveries/{id}/message")
+async def message(request: web.Request) -> web.Response:
+    """The message as it was, or would be, sent. A viewer sees no links into somebody's preferences."""
+    params.known(request, frozenset())
+    links = request[ROLE] is Role.ADMIN
+    found = await previewer_of(request).delivered(params.path_id(request), links=links)
+    if found is None:
+        raise Refused(404, "Unknown delivery")
+    return web.json_response({"success": True, "data": asdict(found) | {"linksHidden": not links}})
+
+
+# ── Acting ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.post("/api/admin/deliveries/{id}/resend")
+async def resend(request: web.Request) -> web.Response:
+    """Send an unconfirmed message again: the same bytes, the same Message-ID."""
+    outbox, delivery = _outbox(request), params.path_id(request)
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        if not await outbox.resend(delivery, connection):
+            raise Refused(409, "Only an unconfirmed message that is still useful can be sent again")
+        await audit.remark(request, "resend", connection, delivery=delivery)
+        return 202, {"success": True}
+
+    return await once(request, act)
+
+
+@routes.post("/api/admin/deliveries/{id}/cancel")
+async def cancel(request: web.Request) -> web.Response:
+    """Take back a message that is planned."""
+    outbox, delivery = _outbox(request), params.path_id(request)
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        row = await _state(connection, delivery)
+        if row["state"] != "planned":
+            raise Refused(409, f"The message is {row['state']}: only a planned one can be taken back")
+        await outbox.cancel(delivery, connection)
+        await audit.remark(request, "cancel", connection, delivery=delivery)
+        return 200, {"success": True, "state": "cancelled"}
+
+    return await once(request, act)
+
+
+@routes.post("/api/admin/deliveries/{id}/retry")
+async def retry(request: web.Request) -> web.Response:
+    """Plan a failed mail again, within its usefulness."""
+    outbox, delivery = _outbox(request), params.path_id(request)
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        if problem := not_retried(await _state(connection, delivery)):
+            raise Refused(409, problem)
+        await outbox.retry(delivery, connection)
+        await audit.remark(request, "retry", connection, delivery=delivery)
+        return 202, {"success": True, "state": "planned"}
+
+    return await once(request, act)
+
+
+@routes.post("/api/admin/deliveries/retry")
+async def retry_failed(request: web.Request) -> web.Response:
+    """Plan all failed mails again that fit a filter, or only count them."""
+    outbox, asked = _outbox(request), await params.read(request, params.RetryBody)
+    which = _selection(asked)
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        counts = await outbox.retry_failed(which, asked.limit, dry_run=asked.dry_run, connection=connection)
+        if not asked.dry_run:
+            given = asked.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"address"})
+            narrowed = {"addressGiven": True} if asked.address else {}
+            await audit.remark(request, "retry-failed", connection, filter=given | narrowed, **counts)
+        return 200, {"success": True, "dryRun": asked.dry_run, **counts}
+
+    return await once(request, act)
+
+
+def _selection(asked: params.FilterBody) -> Selection:
+    params.in_order(asked.since, asked.until)
+    which = Selection(asked.user, asked.job, asked.reason, asked.since, asked.until, asked.address)
+    if which == Selection():
+        raise BadRequest("Name at least one of user, job, reason, from, to, address: not everything at once")
+    return which
+
+
+def not_retried(row: asyncpg.Record | dict[str, Any]) -> str | None:
+    """Why a message cannot be sent again, in a sentence; None: it can. Pure; ``row``: of query ``state``."""
+    if row["state"] != "failed":
+        return f"The message is {row['state']}: only a failed one can be tried again"
+    if row["channel"] != "email":
+        return "Only mails can be tried again, not notifications"
+    if row["over"]:
+        return f"The message was useful until {params.iso(row['expires_at'])}: it is too late for it"
+    if row["suppressed"]:
+        return f"The address is suppressed ({row['suppressed']}): the mail would be skipped"
+    return None
+
+
+async def _state(connection: asyncpg.Connection, delivery: int) -> asyncpg.Record:
+    row = await connection.fetchrow(_SQL["state"], delivery)
+    if row is None:
+        raise Refused(404, "Unknown delivery")
+    return row
+
+
+def _outbox(request: web.Request) -> Outbox:
+    outbox = request.app[DEPS].outbox
+    if outbox is None:
+        raise Refused(503, "This process has no outbox")
+    return outbox
+
+
+def _delivery(row: asyncpg.Record) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "dedupeKey": row["dedupe_key"],
+        "channel": row["channel"],
+        "job": row["job"],
+        "runId": row["run_id"],
+        "kind": row["kind"],
+        "userId": row["user_id"],
+        "zone": row["zone"],
+        "localDate": row["local_date"].isoformat(),
+        "state": row["state"],
+        "reason": row["reason"],
+        "detail": row["detail"],
+        "attempt": row["attempt"],
+        "resends": row["resends"],
+        "messageId": row["message_id"],
+        "smtpCode": row["smtp_code"],
+        "smtpReply": row["smtp_reply"],
+        **params.times(row, "planned_at", "not_before", "expires_at", "dot_at", "settled_at"),
+    }

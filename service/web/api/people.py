@@ -1,0 +1,45 @@
+"""/api/admin/users/{id}/data: everything about one person, and its erasure."""
+
+import asyncpg
+from aiohttp import web
+
+from service.web import audit
+from service.web.auth import Refused
+from service.web.deps import DEPS, People
+from service.web.idempotency import Answer, once
+
+routes = web.RouteTableDef()
+
+
+def _people(request: web.Request) -> People:
+    people = request.app[DEPS].people
+    if people is None:
+        raise Refused(503, "This process keeps no people")
+    return people
+
+
+@routes.get("/api/admin/users/{id}/data")
+async def export(request: web.Request) -> web.Response:
+    """Everything that is stored, by table."""
+    found = await _people(request).export(request.match_info["id"])
+    await audit.remark(request, "export", userId=request.match_info["id"])
+    return web.json_response({"success": True, "data": found})
+
+
+@routes.delete("/api/admin/users/{id}/data")
+async def erase(request: web.Request) -> web.Response:
+    """Erase a person for good.
+
+    Whoever repeats it after a death in between is told that the archive is to follow, as it is then.
+    """
+    people, user_id = _people(request), request.match_info["id"]
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        deleted = await people.forget(connection, user_id, audit.who(request))
+        return 200, {"success": True, "data": {"deleted": deleted, "archivePending": True}}
+
+    async def then(answer: Answer) -> Answer:
+        pending = await people.clear_archive(user_id)
+        return answer[0], {"success": True, "data": answer[1]["data"] | {"archivePending": pending}}
+
+    return await once(request, act, then=then)

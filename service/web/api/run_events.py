@@ -1,0 +1,175 @@
+"""/api/admin/runs/{id}/events: a run's progress to its end, as server-sent events.
+
+However many clients watch a run, it is looked at once per beat: one poller per run, which ends with its last
+client. A client that is slow misses intermediate steps, never the end.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from service.engine.database_errors import FAILURES
+from service.engine.run import RunState
+from service.web import params
+from service.web.auth import Refused, harden
+
+log = structlog.get_logger()
+
+_BEAT = 0.7
+"""Seconds between two looks at a run."""
+_QUIET = 15.0
+"""Seconds after which a comment tells a client that the connection lives."""
+_OVER = frozenset(RunState) - {RunState.PENDING, RunState.RUNNING}
+
+Look = Callable[[int], Awaitable[dict[str, Any] | None]]
+Tell = Callable[[Mapping[str, Any]], Awaitable[str]]
+"""A step in words for the client."""
+
+routes = web.RouteTableDef()
+
+
+@dataclass(slots=True)
+class Topic:
+    """A run that somebody watches. ``version`` counts its changes; ``changed`` is set by the next one."""
+
+    latest: dict[str, Any]
+    version: int = 1
+    readers: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    poller: asyncio.Task[None] | None = None
+
+    @property
+    def over(self) -> bool:
+        """The run has ended: nothing more will change."""
+        return self.latest["state"] in _OVER
+
+    def tell(self, found: dict[str, Any]) -> None:
+        """Note how the run stands now, and wake whoever watches if that is news."""
+        if found != self.latest:
+            self.latest = found
+            self.version += 1
+            self.wake()
+
+    def wake(self) -> None:
+        """Let everybody look again."""
+        before, self.changed = self.changed, asyncio.Event()
+        before.set()
+
+
+class Feed:
+    """The runs that are being watched. ``look`` reads one run, None: there is none."""
+
+    def __init__(self, look: Look, *, beat: float = _BEAT, quiet: float = _QUIET) -> None:
+        self._look = look
+        self._beat = beat
+        self._gate = asyncio.Lock()
+        self.quiet = quiet
+        self.topics: dict[int, Topic] = {}
+        self.closing = False
+
+    async def join(self, run_id: int) -> Topic | None:
+        """Watch a run; ``leave`` it afterwards. None: there is no such run."""
+        async with self._gate:
+            topic = self.topics.get(run_id)
+            if topic is None:
+                found = await self._look(run_id)
+                if found is None:
+                    return None
+                topic = self.topics[run_id] = Topic(found)
+        topic.readers += 1
+        if topic.poller is None:
+            topic.poller = asyncio.create_task(self._poll(run_id, topic), name=f"run {run_id}")
+        return topic
+
+    def leave(self, run_id: int, topic: Topic) -> None:
+        """The last one ends the poller."""
+        topic.readers -= 1
+        if topic.readers == 0:
+            self.topics.pop(run_id, None)
+            if topic.poller:
+                topic.poller.cancel()
+
+    async def close(self, _app: web.Application | None = None) -> None:
+        """End every stream: the service stops."""
+        self.closing = True
+        for topic in self.topics.values():
+            topic.wake()
+
+    async def _poll(self, run_id: int, topic: Topic) -> None:
+        while not topic.over:
+            await asyncio.sleep(self._beat)
+            try:
+                found = await self._look(run_id)
+            except FAILURES as error:
+                log.warning("run cannot be looked at", run=run_id, error=type(error).__name__)
+                continue
+            topic.tell(found or {**topic.latest, "state": str(RunState.CANCELLED)})
+
+
+FEED: web.AppKey[Feed] = web.AppKey("feed", Feed)
+
+
+@routes.get("/api/admin/runs/{id}/events")
+async def events(request: web.Request) -> web.StreamResponse:
+    """The progress of a run until its end."""
+    return await follow(request, params.path_id(request), _json)
+
+
+async def _json(run: Mapping[str, Any]) -> str:
+    return json.dumps(run)
+
+
+async def follow(request: web.Request, run_id: int, tell: Tell) -> web.StreamResponse:
+    """A run to its end, each step in the words of ``tell``. Raises Refused."""
+    feed = request.app[FEED]
+    topic = await feed.join(run_id)
+    if topic is None:
+        raise Refused(404, "Unknown run")
+    try:
+        response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
+        response.content_type, response.charset = "text/event-stream", "utf-8"
+        harden(response)
+        await response.prepare(request)
+        if request.method != "HEAD":
+            await _stream(response, feed, topic, tell)
+        return response
+    finally:
+        feed.leave(run_id, topic)
+
+
+async def _stream(response: web.StreamResponse, feed: Feed, topic: Topic, tell: Tell) -> None:
+    try:
+        await response.write(b"retry: 2000\n\n")
+        seen = 0
+        while not feed.closing:
+            changed = topic.changed  # before the look: what comes after it is not missed
+            if topic.version != seen:
+                seen, over = topic.version, topic.over
+                await response.write(_event(await tell(topic.latest), seen, over=over))
+                if over:
+                    break
+                continue
+            await _until(changed, feed.quiet, response)
+    except FAILURES as error:
+        # The client has left, or comes again by itself.
+        log.debug("events_left", error=type(error).__name__)
+
+
+async def _until(changed: asyncio.Event, quiet: float, response: web.StreamResponse) -> None:
+    try:
+        async with asyncio.timeout(quiet):
+            await changed.wait()
+    except TimeoutError:
+        await response.write(b": still here\n\n")
+
+
+def _event(text: str, version: int, *, over: bool) -> bytes:
+    name, lines = "end" if over else "progress", text.splitlines() or [""]
+    return "\n".join(
+        [f"event: {name}", f"id: {version}", *(f"data: {line}" for line in lines), "", ""]
+    ).encode()

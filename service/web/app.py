@@ -1,0 +1,68 @@
+"""The HTTP face: one application from its parts."""
+
+import asyncio
+
+from aiohttp import web
+
+from service.web import assets, docs, idempotency, metrics, probes
+from service.web.api import (
+    analytics,
+    bounces,
+    deliveries,
+    explanations,
+    forecasts,
+    in_app,
+    jobs,
+    observability,
+    people,
+    previews,
+    run_events,
+)
+from service.web.auth import auth, errors, headers
+from service.web.console import pages
+from service.web.console import routes as console
+from service.web.deps import DEPS, AdminDeps
+from service.web.metrics import timing
+from service.web.params import MAX_BODY
+from service.web.patience import punctual
+from service.web.recipients import views as recipients
+
+_MODULES = (
+    analytics,
+    assets,
+    bounces,
+    *console.MODULES,
+    deliveries,
+    docs,
+    run_events,
+    explanations,
+    forecasts,
+    jobs,
+    in_app,
+    metrics,
+    people,
+    previews,
+    probes,
+    recipients,
+    observability,
+)
+
+
+_IN_STEPS = 2
+
+
+def build_app(deps: AdminDeps) -> web.Application:
+    """An application with every route of openapi.yaml, the pages of the recipients and the console."""
+    app = web.Application(
+        middlewares=[timing, headers, errors, punctual, auth, pages.guard], client_max_size=MAX_BODY
+    )
+    app[DEPS] = deps
+    app[probes.READY] = probes.readiness_of(deps)
+    app[metrics.LEDGER] = metrics.ledger_of(deps)
+    app[idempotency.GATE] = asyncio.Semaphore(_IN_STEPS)
+    app[metrics.ANSWERS] = metrics.Answers(deps.registry)
+    app[run_events.FEED] = feed = run_events.Feed(deps.manager.progress)
+    app.on_shutdown.append(feed.close)
+    for module in _MODULES:
+        app.add_routes(module.routes)
+    return app

@@ -1,0 +1,202 @@
+"""Who may do what, one shape for every error, and the headers that every answer carries."""
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import structlog
+from aiohttp import web
+
+from service.engine.database_errors import passing
+from service.errors import (
+    AlreadyRunning,
+    ArchiveDamaged,
+    BadRequest,
+    DashboardBusy,
+    MailRefused,
+    NothingToSay,
+    ReleaseTooOld,
+    SchemaUnknown,
+    SourceUnavailable,
+    UnknownJob,
+    UnknownJobType,
+    UnknownUser,
+)
+from service.web.deps import DEPS, ROLE, AdminDeps, Role
+
+log = structlog.get_logger()
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_STATUS: dict[type[Exception], int] = {
+    BadRequest: 400,
+    UnknownJobType: 404,
+    UnknownJob: 404,
+    UnknownUser: 404,
+    AlreadyRunning: 409,
+    NothingToSay: 409,
+    ArchiveDamaged: 500,
+    MailRefused: 502,
+    SourceUnavailable: 503,
+    DashboardBusy: 503,
+    ReleaseTooOld: 503,
+    SchemaUnknown: 503,
+}
+_NO_TEXT = (
+    asyncpg.exceptions.CharacterNotInRepertoireError,
+    asyncpg.exceptions.UntranslatableCharacterError,
+)
+"""PostgreSQL holds every character but NUL."""
+_READING = {"/api/admin/preview"}
+"""Asked by POST, because the question does not fit into an address; nothing is changed by them."""
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Refused(Exception):
+    """An answer of 4xx or 503 with a sentence for the caller."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def error(status: int, text: str, **more: Any) -> web.Response:
+    """The one shape of all errors."""
+    return web.json_response({"success": False, "error": text} | more, status=status)
+
+
+@web.middleware
+async def headers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Strict headers on everything; a page brings its own Content-Security-Policy."""
+    response = await handler(request)
+    if not response.prepared:
+        harden(response)
+    return response
+
+
+def harden(response: web.StreamResponse) -> None:
+    """The headers of every answer; one that is streamed asks for them before it begins."""
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every failure into ``{success: false, error}``."""
+    try:
+        return await handler(request)
+    except Exception as problem:  # noqa: BLE001 - whatever it is, the caller gets an answer
+        response = error(*failure(request, problem))
+        if isinstance(problem, web.HTTPException) and (allow := problem.headers.get("Allow")):
+            response.headers["Allow"] = allow
+        return response
+
+
+def failure(request: web.Request, problem: Exception) -> tuple[int, str]:
+    """The status and the sentence for what went wrong; details of the unexpected stay in the log."""
+    if told := _of_the_caller(request, problem) or _of_the_database(request, problem):
+        return told
+    if status := next((_STATUS[kind] for kind in type(problem).__mro__ if kind in _STATUS), None):
+        return status, str(problem)
+    log.error("admin_error", path=route_of(request), exc_info=problem)
+    return 500, "Internal error; the log has the details"
+
+
+def _of_the_caller(request: web.Request, problem: Exception) -> tuple[int, str] | None:
+    match problem:
+        case Refused():
+            return problem.status, str(problem)
+        case web.HTTPException():
+            return problem.status, problem.reason
+        case web.RequestPayloadError():
+            return 400, "The body cannot be read: it is not what its headers say"
+        case ConnectionError() if request.transport is None:
+            return 400, "The connection was lost"  # nobody hears it
+    return None
+
+
+def _of_the_database(request: web.Request, problem: Exception) -> tuple[int, str] | None:
+    if isinstance(problem, _NO_TEXT):
+        # Nobody's id holds one; anywhere else it is a mistake.
+        return (404, "Not Found") if "\0" in request.path else (400, "A text must not hold a NUL character")
+    if passing(problem):
+        log.warning("admin_unavailable", path=route_of(request), error=type(problem).__name__)
+        return 503, "The database cannot be reached now; try again soon"
+    return None
+
+
+def route_of(request: web.Request) -> str:
+    """The pattern of the request's path: the path itself holds tokens and user ids."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else "unknown"
+
+
+def role_of(tokens: Mapping[str, str], presented: str) -> Role | None:
+    """The role of a bearer token. Every known token is compared, each in constant time."""
+    found: Role | None = None
+    for token, role in tokens.items():
+        if hmac.compare_digest(_bytes(token), _bytes(presented)):
+            found = Role(role)
+    return found
+
+
+def _bytes(token: str) -> bytes:
+    return token.encode("utf-8", "surrogateescape")
+
+
+def allowed(role: Role, method: str, path: str) -> bool:
+    """What a role may do: pure."""
+    if role is Role.ADMIN:
+        return True
+    if role is Role.DASHBOARD:
+        return path.startswith("/api/users/")
+    if path.startswith("/api/admin/users/") and path.endswith("/data"):
+        return False  # all about one person is more than a viewer needs
+    return path in _READING or (path.startswith("/api/admin/") and method in {"GET", "HEAD"})
+
+
+def _protected(path: str) -> bool:
+    return path.startswith(("/api/admin/", "/api/users/"))
+
+
+@web.middleware
+async def auth(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Bearer tokens for admin and inbox routes."""
+    if not _protected(request.path):
+        return await handler(request)
+    deps = request.app[DEPS]
+    role = open_role(request, deps) if not deps.tokens else _token_role(request, deps)
+    if not allowed(role, request.method, request.path):
+        raise Refused(403, f"The role {role} may not do this")
+    request[ROLE] = role
+    return await handler(request)
+
+
+def _token_role(request: web.Request, deps: AdminDeps) -> Role:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    role = role_of(deps.tokens, token.strip()) if scheme.lower() == "bearer" else None
+    if role is None:
+        raise Refused(401, "Missing or unknown bearer token")
+    return role
+
+
+def open_role(request: web.Request, deps: AdminDeps) -> Role:
+    """The role of whoever asks where no token is configured. Raises Refused."""
+    if not deps.loopback:
+        raise Refused(503, "ADMIN_TOKEN is not configured")
+    # Without tokens only this machine's own tools may in: no web page, not even by DNS rebinding.
+    host = urlsplit(f"//{request.host}").hostname
+    origin = request.headers.get("Origin")
+    foreign = origin is not None and urlsplit(origin).netloc != request.host
+    if host not in _LOOPBACK or foreign or request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise Refused(403, "Without ADMIN_TOKEN only requests from this machine are answered")
+    return Role.ADMIN

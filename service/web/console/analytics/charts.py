@@ -1,0 +1,312 @@
+"""What /console/analytics shows of figures: their charts, tables and notes; pure."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any
+
+from markupsafe import Markup
+
+from service.web.console import chart_svg
+from service.web.console.chart_svg import Axis, Band, Line, Mark, Tick, number
+
+Row = Mapping[str, Any]
+
+WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
+_CAPITAL = re.compile("(?<!^)[A-Z]")
+COLUMNS = {"weekly": 16, "monthly": 12}
+"""So many periods of a cohort are shown; the file has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something unusual, in words. ``severity``: minor, major or critical."""
+
+    text: str
+    severity: str
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One chart with the same figures as a table. ``legend``: class of the stylesheet to its meaning."""
+
+    name: str
+    title: str
+    hint: str
+    svg: Markup
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    legend: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[Note] = ()
+    across: bool = False
+    """As wide as the page."""
+    plot: str = ""
+    """The same as JSON, for the script that draws it with a cursor; empty: it stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A chart of daily figures. ``shown``: figure to its name; ``series``: whose range is drawn."""
+
+    name: str
+    title: str
+    hint: str
+    shown: Mapping[str, str]
+    series: str = ""
+    as_bars: bool = False
+
+
+TOPICS = (
+    Topic(
+        "active",
+        "Active users",
+        "With a session that day, in the 7 and in the 30 days to it.",
+        {"mau": "MAU", "wau": "WAU", "dau": "DAU"},
+    ),
+    Topic(
+        "present",
+        "Users per day",
+        "Who started a session on the day, by the service's clock.",
+        {"activeUsers": "Active users"},
+        "day.activeUsers",
+    ),
+    Topic(
+        "sessions",
+        "Sessions",
+        "Focus sessions completed per day.",
+        {"totalSessions": "Sessions"},
+        "day.sessions",
+    ),
+    Topic(
+        "focus",
+        "Focus time",
+        "Minutes of focus of the sessions of the day.",
+        {"totalFocusTime": "Minutes"},
+        "day.focusMinutes",
+    ),
+    Topic(
+        "goals",
+        "Goals",
+        "Per day; the range is that of the reached.",
+        {"goalsCompleted": "Reached", "goalsCreated": "Made"},
+        "day.goalsCompleted",
+    ),
+    Topic(
+        "new", "New users", "Accounts made per day.", {"newUsers": "New users"}, "day.newUsers", as_bars=True
+    ),
+)
+
+
+def daily(
+    topic: Topic,
+    days: Sequence[date],
+    rows: Mapping[date, Row],
+    ranges: Mapping[date, Row],
+    anomalies: Sequence[Row],
+) -> Panel:
+    """A chart of some figures of each day; a day without figures leaves a gap."""
+    axis = chart_svg.day_axis(days, [day not in rows or rows[day]["final"] for day in days])
+    shown = [
+        Line(name, [rows[day].get(figure) if day in rows else None for day in days], tone)
+        for tone, (figure, name) in enumerate(topic.shown.items(), 1)
+    ]
+    band = _band(days, ranges)
+    marks = _marks(topic.series, days, anomalies)
+    summary = chart_svg.told(topic.title, axis, shown, marks)
+    draw = (
+        chart_svg.bars(axis, shown, summary, band=band, marks=marks)
+        if topic.as_bars
+        else chart_svg.lines(axis, shown, summary, band, marks)
+    )
+    return Panel(
+        topic.name,
+        topic.title,
+        topic.hint,
+        draw,
+        ["Day", *(line.name for line in shown), *(["Expected"] if band else [])],
+        _table(axis, shown, band),
+        _legend(axis, shown, band, marks),
+        [note(one) for one in anomalies if one["series"] == topic.series],
+        plot=json.dumps(chart_svg.plotted(axis, shown, band, marks, as_bars=topic.as_bars), default=float),
+    )
+
+
+def _band(days: Sequence[date], ranges: Mapping[date, Row]) -> Band | None:
+    if not any(ranges.get(day) and ranges[day]["low"] is not None for day in days):
+        return None
+    known = [ranges.get(day) or {"low": None, "high": None} for day in days]
+    low = [None if one["low"] is None else max(one["low"], 0.0) for one in known]
+    return Band(low, [one["high"] for one in known])
+
+
+def _marks(series: str, days: Sequence[date], anomalies: Sequence[Row]) -> list[Mark]:
+    places = {day.isoformat(): n for n, day in enumerate(days)}
+    return [
+        Mark(places[one["peak"]], one["value"], note(one).text)
+        for one in anomalies
+        if one["series"] == series and one["peak"] in places
+    ]
+
+
+def note(anomaly: Row) -> Note:
+    """An anomaly in words; for an hour with its date, which its sentence leaves out."""
+    what, _, rest = anomaly["explanation"].partition(" ")
+    text = f"{_CAPITAL.sub(_lower, what[:1].upper() + what[1:])} {rest}"
+    if not anomaly["series"].startswith("day."):
+        text = f"{chart_svg.day_name(anomaly['since'].date())}, UTC: {text}"
+    return Note(text, anomaly["severity"], anomaly["closed_at"] is None)
+
+
+def _lower(capital: re.Match[str]) -> str:
+    return f" {capital[0].lower()}"
+
+
+def _legend(axis: Axis, shown: Sequence[Line], band: Band | None, marks: Sequence[Mark]) -> dict[str, str]:
+    found = {f"c{line.tone}": line.name for line in shown} if len(shown) > 1 else {}
+    if band:
+        found["band"] = "expected range"
+    if not all(axis.final):
+        found["soon"] = "provisional"
+    if marks:
+        found["mark"] = "unusual"
+    return found
+
+
+def _table(axis: Axis, shown: Sequence[Line], band: Band | None) -> list[list[str]]:
+    """Newest first."""
+    rows = []
+    for n in reversed(range(len(axis.names))):
+        cells = [axis.names[n] + ("" if axis.is_final(n) else " (provisional)")]
+        cells += [number(line.values[n]) for line in shown]
+        if band:
+            low, high = band.low[n], band.high[n]
+            cells.append("–" if low is None or high is None else f"{low:,.0f} to {high:,.0f}")
+        rows.append(cells)
+    return rows
+
+
+# ── Weeks ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lifecycle(weeks: Sequence[Row]) -> Panel:
+    """Who was new, came again or came back each week, and who stayed away, below the axis."""
+    names = {"new": "New", "returning": "Returning", "resurrecting": "Resurrecting", "dormant": "Dormant"}
+    axis = chart_svg.day_axis([week["period"] for week in weeks], [week["final"] for week in weeks])
+    shown = [
+        Line(name, [week["lifecycle"][figure] for week in weeks], tone)
+        for tone, (figure, name) in enumerate(names.items(), 1)
+    ]
+    *above, dormant = shown
+    summary = chart_svg.told("Lifecycle, weeks from Sunday", axis, shown)
+    return Panel(
+        "lifecycle",
+        "Lifecycle",
+        "People active in each week: first ever, as in the week before, or back after a pause."
+        " Below the axis: active the week before, not in this one.",
+        chart_svg.bars(axis, above, summary, below=dormant),
+        ["Week from", *names.values()],
+        _table(axis, shown, None),
+        _legend(axis, shown, None, ()),
+        across=True,
+    )
+
+
+def hours(weeks: Sequence[Row]) -> Panel:
+    """Focus minutes of each local hour of the day, over the weeks."""
+    return _margin(
+        "hours",
+        "Hours of the day",
+        "Minutes of focus by the local hour, over all weekdays of these weeks.",
+        [f"{hour:02d}:00" for hour in range(24)],
+        [Tick(hour, f"{hour:02d}", minor=hour % 6 == 3) for hour in range(0, 24, 3)],
+        [week["usagePatterns"]["hourlyDistribution"] for week in weeks],
+        "Hour",
+    )
+
+
+def weekdays(weeks: Sequence[Row]) -> Panel:
+    """Focus minutes of each weekday, over the weeks."""
+    return _margin(
+        "weekdays",
+        "Weekdays",
+        "Minutes of focus by the weekday, over all hours of these weeks.",
+        WEEKDAYS,
+        [Tick(n, name) for n, name in enumerate(WEEKDAYS)],
+        [week["usagePatterns"]["dailyDistribution"] for week in weeks],
+        "Weekday",
+    )
+
+
+def _margin(
+    name: str,
+    title: str,
+    hint: str,
+    names: Sequence[str],
+    ticks: Sequence[Tick],
+    seconds: Sequence[Sequence[float]],
+    head: str,
+) -> Panel:
+    axis = Axis(names, ticks)
+    line = Line("Minutes", [round(sum(column) / 60, 1) for column in zip(*seconds, strict=True)])
+    rows = [[axis.names[n], number(line.values[n])] for n in range(len(names))]
+    return Panel(
+        name,
+        title,
+        hint,
+        chart_svg.bars(axis, [line], chart_svg.told(title, axis, [line])),
+        [head, "Minutes"],
+        rows,
+    )
+
+
+# ── Cohorts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def heat(found: Row) -> dict[str, Any]:
+    """A cohort table for the page: of each cohort its cells, None where immature.
+
+    A cell is its per cent, the people that it rests on, and its warmth from 0 to 10.
+    """
+    width = min(COLUMNS[found["kind"]], max((_ripe(one["cells"]) for one in found["cohorts"]), default=0))
+    name: Callable[[date], str] = (
+        (lambda day: f"{day:%b %Y}") if found["kind"] == "monthly" else (lambda day: f"{day.day} {day:%b %Y}")
+    )
+    return {
+        "columns": range(width),
+        "cut": any(_ripe(one["cells"]) > width for one in found["cohorts"]),
+        "cohorts": [
+            {
+                "name": name(one["cohort"]),
+                "size": one["size"],
+                "cells": [_cell(c) for c in one["cells"][:width]],
+            }
+            for one in reversed(found["cohorts"])
+        ],
+        "averages": [_cell(one) if one["size"] else None for one in found["averages"][:width]],
+    }
+
+
+def _ripe(cells: Sequence[Row | None]) -> int:
+    return max((n for n, cell in enumerate(cells, 1) if cell), default=0)
+
+
+def _cell(cell: Row | None) -> tuple[str, str, int] | None:
+    if cell is None:
+        return None
+    rate = cell["rate"]
+    return (
+        "–" if rate is None else f"{100 * rate:.0f}",
+        f"{cell['active']} of {cell['size']}",
+        round(10 * (rate or 0)),
+    )
+
+
+# ── Which dates ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def days_between(since: date, until: date) -> list[date]:
+    """Every date, both included."""
+    return [since + timedelta(days=n) for n in range((until - since).days + 1)]

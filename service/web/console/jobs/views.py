@@ -1,0 +1,288 @@
+"""/console/jobs: when each job is due, how its slots went, and running, pausing and resuming it.
+
+What is planned for one time, and deriving past periods again, is in ``console_plans``.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiohttp import web
+
+from service.analytics.statistic import DERIVED
+from service.engine import queries
+from service.engine.job import about
+from service.engine.run import Pause
+from service.errors import AlreadyRunning, BadRequest, ReleaseTooOld, SourceUnavailable
+from service.jobs import all_jobs
+from service.web import audit, params
+from service.web.auth import Refused, failure
+from service.web.console.jobs.calendar import (
+    DUE,
+    PAUSED,
+    Clock,
+    clock_of,
+    coming,
+    days_around,
+    next_slot,
+    span_of,
+    warnings,
+)
+from service.web.console.pages import fetch, page, see_other
+from service.web.deps import DEPS, AdminDeps, Manager
+
+_SQL = queries.load(__file__)
+_DAYS = 7
+_MONTH = timedelta(days=31)
+_LISTED = 30
+_ORDER = ("reminder", "analytics")
+_HERE = "/console/jobs"
+_REMOVES = "analytics.dataCleanup"
+"""The job that takes rows from the dashboard: of many only after somebody confirmed it."""
+
+routes = web.RouteTableDef()
+
+
+def job_ids(manager: Manager) -> Iterator[str]:
+    """The jobs of this service: reminders first."""
+    found = manager.get_status()["jobs"]
+    for job_type in _ORDER:
+        yield from (f"{job_type}.{name}" for name in found.get(job_type, {}).get("activeJobs", ()))
+
+
+async def clocks(deps: AdminDeps, rows: Sequence[Mapping[str, Any]]) -> dict[str, Clock]:
+    """On which clocks jobs are due. ``rows``: job, cron and mode each."""
+    places, known = await deps.manager.places(), all_jobs()
+    return {
+        row["job"]: clock_of(
+            row["cron"],
+            row["mode"],
+            known[row["job"]].kind if row["job"] in known else None,
+            places,
+            deps.service_zone,
+        )
+        for row in rows
+    }
+
+
+# ── Looking ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.get("/console/jobs")
+async def jobs(request: web.Request) -> web.Response:
+    """Every job with its schedule, and the newest runs of all."""
+    deps = request.app[DEPS]
+    now = await deps.pool.fetchval(_SQL["now"])
+    ids = list(job_ids(deps.manager))
+    rows = {row["job"]: row for row in await fetch(request, _SQL["definitions"], ids)}
+    known = await clocks(deps, list(rows.values()))
+    due = await asyncio.to_thread(lambda: {job: next_slot(clock, now) for job, clock in known.items()})
+    return page(
+        request,
+        "jobs.html",
+        now=now,
+        jobs=[
+            {**rows[job], **_named(job), "clock": known[job], "next": due[job]} for job in ids if job in rows
+        ],
+        runs=await fetch(request, _SQL["newest"], ids, _LISTED),
+    )
+
+
+@routes.get("/console/jobs/{type}/{name}")
+async def job(request: web.Request) -> web.Response:
+    """One job."""
+    return await job_page(request, _form(request.query))
+
+
+async def job_page(
+    request: web.Request,
+    form: "RunForm | None" = None,
+    *,
+    dry: Mapping[str, Any] | None = None,
+    again: Mapping[str, Any] | None = None,
+    problem: Exception | None = None,
+    typed: Mapping[str, str] | None = None,
+) -> web.Response:
+    """The page of a job. ``again``: the periods that a back-fill would derive; ``typed``: as it was sent."""
+    deps, (row, about_it) = request.app[DEPS], await found_job(request)
+    now, zone = await deps.pool.fetchval(_SQL["now"]), deps.service_zone
+    clock = (await clocks(deps, [row]))[row["job"]]
+    since, until = span_of(now, zone, _DAYS)
+    decided = await fetch(request, _SQL["slots"], row["job"], since)
+    due, warned, following = await asyncio.to_thread(
+        lambda: (coming(clock, now, until), warnings(clock, now, now + _MONTH), next_slot(clock, now))
+    )
+    pause = Pause(row["paused_at"], row["paused_until"])
+    told = [(one["nominal_at"], one["state"]) for one in decided]
+    told += [(at, PAUSED if pause.covers(at) else DUE) for at in due]
+    status, text = failure(request, problem) if problem else (200, "")
+    return page(
+        request,
+        "job.html",
+        status=status,
+        here=_HERE + "/",
+        job={**row, **about_it},
+        address=f"{_HERE}/{about_it['type']}/{about_it['name']}",
+        now=now,
+        clock=clock,
+        days=days_around(told, now, zone, _DAYS),
+        due=due[:6],
+        next=following,
+        warned=warned,
+        exceptions=[one for one in decided if one["state"] in {"skipped", "missed", "failed", "dead"}],
+        runs=await fetch(request, _SQL["newest"], [row["job"]], _LISTED),
+        planned=await fetch(request, _SQL["planned"], row["job"]),
+        derives=row["job"] in DERIVED,
+        confirms=row["job"] == _REMOVES,
+        form=form or RunForm(),
+        dry=dry,
+        again=again,
+        problem=text,
+        typed=typed or {},
+    )
+
+
+async def found_job(request: web.Request) -> tuple[Mapping[str, Any], dict[str, str]]:
+    """The job of the address as it is registered, and what it is about. Raises Refused."""
+    where, deps = request.match_info, request.app[DEPS]
+    job_id = f"{where['type']}.{where['name']}"
+    rows = await fetch(request, _SQL["definitions"], [job_id])
+    if not rows or job_id not in set(job_ids(deps.manager)):
+        raise Refused(404, "There is no job of this name")
+    return rows[0], _named(job_id)
+
+
+def _named(job_id: str) -> dict[str, str]:
+    job_type, _, name = job_id.partition(".")
+    known = all_jobs().get(job_id)
+    return {"type": job_type, "name": name, "about": about(known) if known else ""}
+
+
+# ── Running ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class RunForm:
+    """How a run is asked for. ``at``: as typed, UTC; empty for now. ``confirm``: much may be removed."""
+
+    user: str = ""
+    at: str = ""
+    force: bool = False
+    confirm: bool = False
+
+    @property
+    def moment(self) -> datetime | None:
+        """The chosen moment. Raises BadRequest."""
+        return moment_of("The moment", self.at)
+
+
+def _form(query: Mapping[str, object]) -> RunForm:
+    return RunForm(
+        str(query.get("user", "")).strip()[:200],
+        str(query.get("at", "")).strip()[:40],
+        force=query.get("force") == "on",
+        confirm=query.get("confirm") == "on",
+    )
+
+
+def moment_of(what: str, text: str) -> datetime | None:
+    """What was typed, UTC where no zone is said; None: nothing was. Raises BadRequest."""
+    if not text:
+        return None
+    try:
+        at = params.instant(text)
+    except ValueError:
+        raise BadRequest(f"{what} is not a time; use one like 2026-03-10T09:00") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+_REFUSALS = (BadRequest, AlreadyRunning, ReleaseTooOld, SourceUnavailable)
+
+
+@routes.post("/console/jobs/{type}/{name}/dry-run")
+async def dry_run(request: web.Request) -> web.Response:
+    """Decide without writing: counts, a sample, and a form that runs it for real."""
+    form, where = _form(await params.form(request)), request.match_info
+    await found_job(request)
+    try:
+        result = await request.app[DEPS].manager.run_job(
+            where["type"], where["name"], dry_run=True, wait=True, **_options(form)
+        )
+    except _REFUSALS as problem:
+        return await job_page(request, form, problem=problem)
+    await audit.remark(request, "dry-run", **_asked(request, form))
+    told = {
+        "state": str(result.state),
+        "counts": dict(result.counts),
+        "sample": getattr(result, "sample", []),
+        "error": getattr(result, "error", None),
+    }
+    return await job_page(request, form, dry=told)
+
+
+@routes.post("/console/jobs/{type}/{name}/run")
+async def run(request: web.Request) -> web.Response:
+    """Run it now, and go on to the run's page."""
+    form, where = _form(await params.form(request)), request.match_info
+    manager, _ = request.app[DEPS].manager, await found_job(request)
+    try:
+        async with audit.acting(request) as connection:
+            run = await manager.request_run(
+                connection, where["type"], where["name"], wait=False, **_options(form)
+            )
+            await audit.remark(request, "run", connection, **_asked(request, form), run=run.id)
+    except _REFUSALS as problem:
+        return await job_page(request, form, problem=problem)
+    await manager.carry_out(run)
+    return see_other(f"/console/runs/{run.id}")
+
+
+def _options(form: RunForm) -> dict[str, Any]:
+    user = form.user or None
+    return {"as_of": form.moment, "user_id": user, "force": form.force, "confirm": form.confirm}
+
+
+def _asked(request: web.Request, form: RunForm) -> dict[str, Any]:
+    where = request.match_info
+    job_id = f"{where['type']}.{where['name']}"
+    told = {"job": job_id, "userId": form.user or None, "asOf": form.at or None, "force": form.force}
+    return told | ({"confirm": True} if form.confirm else {})
+
+
+# ── Pausing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.post("/console/jobs/{type}/{name}/pause")
+async def pause(request: web.Request) -> web.Response:
+    """Let its slots pass, until a moment or until somebody resumes it."""
+    form, where = await params.form(request), request.match_info
+    typed = {name: form.get(name, "").strip()[:500] for name in ("who", "reason", "until")}
+    await found_job(request)
+    try:
+        until = _pause_end(typed, await request.app[DEPS].pool.fetchval(_SQL["now"]))
+    except BadRequest as problem:
+        return await job_page(request, problem=problem, typed=typed)
+    who = audit.who(request, typed["who"][:100])
+    await request.app[DEPS].manager.pause(where["type"], where["name"], who, typed["reason"], until)
+    return see_other(f"{_HERE}/{where['type']}/{where['name']}#pause")
+
+
+def _pause_end(typed: Mapping[str, str], now: datetime) -> datetime | None:
+    """Until when; None: until it is resumed. Raises BadRequest."""
+    if not typed["who"] or not typed["reason"]:
+        raise BadRequest("Say who pauses it and why: others will ask")
+    until = moment_of("Until", typed["until"])
+    if until and until <= now:
+        raise BadRequest("Until lies in the past; choose a later moment, or leave it empty")
+    return until
+
+
+@routes.post("/console/jobs/{type}/{name}/resume")
+async def resume(request: web.Request) -> web.Response:
+    """End a pause."""
+    where = request.match_info
+    await found_job(request)
+    await request.app[DEPS].manager.resume(where["type"], where["name"], audit.who(request))
+    return see_other(f"{_HERE}/{where['type']}/{where['name']}#pause")

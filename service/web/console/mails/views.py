@@ -1,0 +1,140 @@
+"""/console/mails: every mail that the service can write, seen before anybody gets it, and sent as a test.
+
+The HTML of a mail is shown in a sandboxed frame, by an address and a policy of its own.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+
+from service.errors import BadRequest, MailRefused, NothingToSay, UnknownUser
+from service.messages.mail.samples import Sample
+from service.messages.mail.words import LANGUAGES, words_for
+from service.messages.preview import Preview
+from service.web import audit, params
+from service.web.api.previews import previewer_of
+from service.web.auth import Refused, failure
+from service.web.console.mails.gallery import (
+    PARTS,
+    SCHEMES,
+    WIDTHS,
+    View,
+    in_scheme,
+    samples_by_template,
+    view_of,
+)
+from service.web.console.pages import SESSION, page, see_other
+from service.web.deps import Role
+
+_MAIL_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; sandbox;"
+    " frame-ancestors 'self'"
+)
+MAIL_HEADERS = {"Content-Security-Policy": _MAIL_POLICY, "X-Frame-Options": "SAMEORIGIN"}
+"""Of a mail in its frame."""
+_MESSAGE_ID = re.compile(r"test\.[0-9a-f]{32}@[A-Za-z0-9.-]{1,253}")
+_ENGLISH = words_for("en")
+_REFUSALS = (BadRequest, UnknownUser, NothingToSay)
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/console/mails")
+async def gallery(request: web.Request) -> web.Response:
+    """All mails in all variants, small."""
+    mails = [_told(samples) for samples in samples_by_template().values()]
+    return page(request, "mails.html", mails=mails, view=view_of(request.query), **_choices())
+
+
+@routes.get("/console/mails/{template}")
+async def mail(request: web.Request) -> web.Response:
+    """One mail: a sample, or that of a user at a moment; as HTML, text or source."""
+    samples, view = _samples(request), view_of(request.query)
+    sent = request.query.get("sent", "")
+    return await _mail_page(request, samples, view, sent=sent if _MESSAGE_ID.fullmatch(sent) else "")
+
+
+@routes.get("/console/mails/{template}/html")
+async def html(request: web.Request) -> web.Response:
+    """The HTML alone, for the frame: no script runs, no request leaves it."""
+    samples, view = _samples(request), view_of(request.query)
+    found = await previewer_of(request).preview(view.ask(samples[0].job))
+    return web.Response(
+        text=in_scheme(found.html, view.scheme),
+        content_type="text/html",
+        headers=MAIL_HEADERS,
+    )
+
+
+@routes.post("/console/mails/{template}/test-send")
+async def test_send(request: web.Request) -> web.Response:
+    """Send what is shown to an address, once, marked as a test."""
+    samples, form = _samples(request), await params.form(request)
+    view, to = view_of(form), form.get("to", "").strip()
+    try:
+        sent = await previewer_of(request).send_test(view.ask(samples[0].job), to, audit.who(request))
+    except (*_REFUSALS, MailRefused) as problem:
+        return await _mail_page(request, samples, view, to=to, problem=problem)
+    query = view.query()
+    return see_other(f"/console/mails/{samples[0].template}{query}{'&' if query else '?'}sent={sent}")
+
+
+async def _mail_page(
+    request: web.Request,
+    samples: Sequence[Sample],
+    view: View,
+    *,
+    sent: str = "",
+    to: str = "",
+    problem: Exception | None = None,
+) -> web.Response:
+    found: Preview | None = None
+    try:
+        found = await previewer_of(request).preview(view.ask(samples[0].job))
+    except _REFUSALS as refusal:
+        problem = problem or refusal
+    status, text = failure(request, problem) if problem else (200, "")
+    return page(
+        request,
+        "mail.html",
+        status=status,
+        mail=_told(samples),
+        view=view,
+        found=found,
+        sizes={"HTML": _kilobytes(found.html), "message": _kilobytes(found.source)} if found else {},
+        problem=text,
+        sent=sent,
+        to=to,
+        may_send=request[SESSION].role is Role.ADMIN,
+        **_choices(),
+    )
+
+
+def _samples(request: web.Request) -> list[Sample]:
+    found = samples_by_template().get(request.match_info["template"])
+    if found is None:
+        raise Refused(404, f"There is no mail of this name; there are {', '.join(samples_by_template())}")
+    return found
+
+
+def _told(samples: Sequence[Sample]) -> dict[str, Any]:
+    """A mail as the pages name it."""
+    first = samples[0]
+    return {
+        "template": first.template,
+        "name": _ENGLISH.list_name(first.kind),
+        "hint": _ENGLISH.hint(first.kind),
+        "job": first.job.partition(".")[2],
+        "variants": {sample.variant: sample.variant.replace("_", " ") for sample in samples},
+    }
+
+
+def _choices() -> dict[str, Any]:
+    languages = {tag: words_for(tag).locale.get_display_name() for tag in LANGUAGES}
+    return {"parts": PARTS, "widths": WIDTHS, "schemes": SCHEMES, "languages": languages}
+
+
+def _kilobytes(text: str) -> str:
+    return f"{len(text.encode()) / 1000:.1f} kB"

@@ -1,0 +1,311 @@
+"""/console/messages: finding messages; one message, how it was decided and sent, and what it says.
+
+The mail is made again from what is stored, with links that lead nowhere: whoever looks cannot act for others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from email import message_from_bytes, policy
+from typing import Any
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from service.dashboard.model import Channel, Kind
+from service.engine import queries
+from service.errors import BadRequest
+from service.jobs import all_jobs
+from service.messages.mail.compose import Letter
+from service.messages.outbox import Selection
+from service.messages.reason import Reason
+from service.web import audit, params
+from service.web.auth import Refused
+from service.web.console.mails.gallery import PARTS, SCHEMES, WIDTHS, in_scheme, view_of
+from service.web.console.mails.views import MAIL_HEADERS
+from service.web.console.pages import fetch, page, see_other
+from service.web.deps import DEPS, Outbox
+
+_SQL = queries.load(__file__)
+_SIZE = 50
+_BLANK_TOKEN = "no-link-from-the-console"  # noqa: S105 - stands where a token would
+STATES = (
+    "planned", "claimed", "sending", "sent", "failed", "unconfirmed", "skipped", "missed", "expired",
+    "cancelled", "bounced", "complained",
+)  # fmt: skip
+"""Of a message, in the order of its life."""
+_CHANNELS = {"email": "Mail", "in_app": "Notification"}
+_MOST_RETRIED = 1000
+"""At once."""
+_RESENDABLE = frozenset({"unconfirmed", "failed", "expired", "cancelled"})
+
+routes = web.RouteTableDef()
+
+
+# ── Finding ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is looked for; empty: any. ``person``: an id or an e-mail address."""
+
+    person: str = ""
+    job: str = ""
+    channel: str = ""
+    state: str = ""
+    reason: str = ""
+    run: str = ""
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What was said, by name."""
+        return {name: getattr(self, name) for name in self.__slots__ if getattr(self, name)}
+
+    def query(self, **more: object) -> str:
+        """The query of an address that shows this and ``more``."""
+        return "?" + urlencode(self.told | {name: str(value) for name, value in more.items()})
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it is about some failed mails, not about all that there are."""
+        return bool(self.person or self.job or self.reason or self.run)
+
+
+def _wanted(query: Mapping[str, Any]) -> Wanted:
+    """Raises Refused for words that no message knows."""
+    found = Wanted(**{name: str(query.get(name, "")).strip()[:320] for name in Wanted.__slots__})
+    for name, value, known in (
+        ("job", found.job, all_jobs()),
+        ("channel", found.channel, tuple(Channel)),
+        ("state", found.state, STATES),
+    ):
+        if value and value not in known:
+            raise Refused(400, f"There is no {name} {value!r}; choose one of the form")
+    if found.run and not (found.run.isascii() and found.run.isdigit() and len(found.run) < 19):
+        raise Refused(400, "run is the number of a run; leave it out, or follow the link of a run's page")
+    return found
+
+
+@routes.get("/console/messages")
+async def messages(request: web.Request) -> web.Response:
+    """Messages, newest first."""
+    return await _list(request, _wanted(request.query))
+
+
+async def _list(
+    request: web.Request, wanted: Wanted, *, counts: Mapping[str, int] | None = None, problem: str = ""
+) -> web.Response:
+    """``counts``: what trying the failed ones again would come to."""
+    rows = await fetch(
+        request,
+        _SQL["find"],
+        await _meant(request, wanted.person),
+        wanted.job or None,
+        wanted.channel or None,
+        wanted.state or None,
+        wanted.reason or None,
+        int(wanted.run) if wanted.run else None,
+        params.before(request),
+        _SIZE + 1,
+    )
+    shown = rows[:_SIZE]
+    return page(
+        request,
+        "messages.html",
+        status=400 if problem else 200,
+        wanted=wanted,
+        rows=shown,
+        more=wanted.query(before=shown[-1]["id"]) if len(rows) > _SIZE else "",
+        jobs=[job.id for job in all_jobs().values() if job.kind],
+        channels=_CHANNELS,
+        states=STATES,
+        reasons=list(Reason),
+        counts=counts,
+        most=_MOST_RETRIED,
+        retried=params.number(request, "retried", None, least=0, most=_MOST_RETRIED),
+        problem=problem,
+    )
+
+
+async def _meant(request: web.Request, person: str) -> list[str] | None:
+    """The ids behind an id or an address; None: anybody."""
+    if not person:
+        return None
+    return [row["id"] for row in await fetch(request, _SQL["people"], person)]
+
+
+# ── Trying failed ones again ────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.post("/console/messages/retry")
+async def retry(request: web.Request) -> web.Response:
+    """Count the failed mails that fit the filter; with ``confirm`` plan those that are useful again."""
+    form, outbox = await params.form(request), _outbox(request)
+    wanted = replace(_wanted(form), state="failed", channel=str(Channel.EMAIL))
+    if not wanted.narrow:
+        return await _list(
+            request, wanted, problem="Not all at once: narrow it by person, job, reason or run"
+        )
+    try:
+        which = await _selection(request, wanted)
+    except BadRequest as problem:
+        return await _list(request, wanted, problem=str(problem))
+    if form.get("confirm") != "on":
+        return await _list(
+            request, wanted, counts=await outbox.retry_failed(which, _MOST_RETRIED, dry_run=True)
+        )
+    narrowed = {**wanted.told, **({"person": which.user} if which.user else {})}
+    async with audit.acting(request) as connection:
+        counts = await outbox.retry_failed(which, _MOST_RETRIED, connection=connection)
+        await audit.remark(request, "retry-failed", connection, filter=narrowed, **counts)
+    return see_other(
+        f"/console/messages{replace(wanted, state='', reason='').query(retried=counts['retried'])}"
+    )
+
+
+async def _selection(request: web.Request, wanted: Wanted) -> Selection:
+    """The filter as the outbox takes it. Raises BadRequest where an address is that of several people."""
+    ids = [one for one in await _meant(request, wanted.person) or () if one != wanted.person]
+    if len(ids) > 1:
+        raise BadRequest(f"Several people have this address; choose one by id: {', '.join(sorted(ids)[:5])}")
+    user = ids[0] if ids else wanted.person or None
+    run = int(wanted.run) if wanted.run else None
+    return Selection(user, wanted.job or None, wanted.reason or None, run=run)
+
+
+# ── One message ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A mail in its forms; ``problem``: why it cannot be made."""
+
+    subject: str = ""
+    text: str = ""
+    html: str = ""
+    source: str = ""
+    problem: str = ""
+
+
+@routes.get("/console/messages/{id}")
+async def message(request: web.Request) -> web.Response:
+    """How it was decided, how it was sent, what it says."""
+    row, view = await _row(request), view_of(request.query)
+    mail = row["channel"] == Channel.EMAIL
+    return page(
+        request,
+        "message.html",
+        here="/console/messages/",
+        address=f"/console/messages/{row['id']}",
+        message=row,
+        now=row["now"],
+        steps=_steps(row),
+        shown=_shown(request, row) if mail else None,
+        view=view,
+        parts=PARTS,
+        widths=WIDTHS,
+        schemes=SCHEMES,
+        resendable=mail and row["state"] in _RESENDABLE,
+        cancellable=row["state"] == "planned",
+    )
+
+
+@routes.get("/console/messages/{id}/html")
+async def html(request: web.Request) -> web.Response:
+    """The HTML alone, for the frame: no script runs, no request leaves it."""
+    row, view = await _row(request), view_of(request.query)
+    if row["channel"] != Channel.EMAIL:
+        raise Refused(404, "This message is a notification, not a mail")
+    shown = _shown(request, row)
+    if shown.problem:
+        raise Refused(409, shown.problem)
+    return web.Response(
+        text=in_scheme(shown.html, view.scheme), content_type="text/html", headers=MAIL_HEADERS
+    )
+
+
+async def _row(request: web.Request) -> Mapping[str, Any]:
+    rows = await fetch(request, _SQL["message"], params.path_id(request))
+    if not rows:
+        raise Refused(404, "There is no message of this number; messages are kept for 400 days at least")
+    return rows[0]
+
+
+def _shown(request: web.Request, row: Mapping[str, Any]) -> Shown:
+    compose = request.app[DEPS].compose
+    if compose is None:
+        return Shown(problem="This process makes no mails.")
+    try:
+        raw = compose(_letter(row))
+    except Exception as error:  # noqa: BLE001 - facts of an earlier version may fit no template of today
+        return Shown(problem=f"The mail cannot be made again: {type(error).__name__}: {error}")
+    made = message_from_bytes(raw, policy=policy.default)
+    parts = {part.get_content_subtype(): part.get_content() for part in made.iter_parts()}
+    return Shown(str(made["Subject"]), parts["plain"], parts["html"], raw.decode("ascii"))
+
+
+def _letter(row: Mapping[str, Any]) -> Letter:
+    """The letter as it is stored, but for the token of its links."""
+    return Letter(
+        template=row["template"],
+        facts=row["facts"],
+        recipient_name=row["recipient_name"],
+        address=row["address"] or "nobody@example.org",
+        message_id=row["message_id"],
+        message_date=row["message_date"],
+        token=_BLANK_TOKEN,
+        kind=Kind(row["kind"]),
+        job=row["job"],
+        locale=row["locale"],
+    )
+
+
+def _steps(row: Mapping[str, Any]) -> list[tuple[datetime, str]]:
+    """What happened to a message and what is to come, in the order of time. Pure."""
+    said = f": {row['smtp_code']} {row['smtp_reply'] or ''}".rstrip() if row["smtp_code"] else ""
+    why = f" ({row['reason']})" if row["reason"] else ""
+    steps = [
+        (row["nominal_at"], "The moment that it is about"),
+        (row["planned_at"], "Decided, and put into the outbox"),
+        (row["not_before"], "To leave no earlier"),
+        (row["dot_at"], "About to hand over the last byte"),
+        (row["settled_at"], f"{row['state'].capitalize()}{why}{said}"),
+        (row["read_at"], "Read"),
+        (row["expires_at"], "Useless from here on"),
+    ]
+    order = {words: n for n, (_, words) in enumerate(steps)}
+    return sorted(((at, words) for at, words in steps if at), key=lambda step: (step[0], order[step[1]]))
+
+
+# ── Acting ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.post("/console/messages/{id}/resend")
+async def resend(request: web.Request) -> web.Response:
+    """Send it once more: the same bytes, the same Message-ID."""
+    message_id = params.path_id(request)
+    async with audit.acting(request) as connection:
+        if not await _outbox(request).resend(message_id, connection):
+            raise Refused(
+                409, "Only a mail that failed, expired, was cancelled or is unconfirmed can be resent"
+            )
+        await audit.remark(request, "resend", connection, delivery=message_id)
+    return see_other(f"/console/messages/{message_id}")
+
+
+@routes.post("/console/messages/{id}/cancel")
+async def cancel(request: web.Request) -> web.Response:
+    """Take it back before it leaves."""
+    message_id = params.path_id(request)
+    async with audit.acting(request) as connection:
+        if not await _outbox(request).cancel(message_id, connection):
+            raise Refused(409, "Only a message that has not left can be cancelled")
+        await audit.remark(request, "cancel", connection, delivery=message_id)
+    return see_other(f"/console/messages/{message_id}")
+
+
+def _outbox(request: web.Request) -> Outbox:
+    outbox = request.app[DEPS].outbox
+    if outbox is None:
+        raise Refused(503, "This process has no outbox")
+    return outbox

@@ -1,0 +1,149 @@
+"""What the overview says of the figures that it was given: what is wrong, and what to do about it. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.web.console.formatting import lasting, plural
+
+SPARKS = 24
+"""Runs in a sparkline."""
+_GOOD = ("succeeded", "partial")
+_LAG_MS = 250.0
+_JOB_TYPES = ("reminder", "analytics")
+_WRONG = {"unhealthy", "error", "stopped"}
+_REMEDIES = {
+    "database": "Check DATABASE_URL and this service's PostgreSQL.",
+    "dashboard": "Check DASHBOARD_URL and the dashboard's database; reminders wait for it.",
+    "mail": "Check SMTP_HOST and the mail server; mails wait until they expire.",
+    "inbox": "Notifications wait until they expire.",
+    "loops": "It is restarted by itself; the log says why it stopped.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that is wrong, what to do, and the page where that begins."""
+
+    what: str
+    remedy: str
+    link: str = ""
+
+
+def troubles(
+    health: Mapping[str, Any],
+    replicas: Sequence[Mapping[str, Any]],
+    alerts: Sequence[Mapping[str, Any]],
+    anomalies: Sequence[Mapping[str, Any]],
+    unconfirmed: int,
+) -> list[Trouble]:
+    """Everything that somebody should look at, the gravest first; empty: all is well."""
+    found = list(_of_health(health["checks"]))
+    if not replicas:
+        found.append(
+            Trouble("No process has shown a sign of life for five minutes.", "Start one: nothing runs now.")
+        )
+    found += [
+        Trouble(f"{row['name']}: {row['detail']}", "It clears by itself once that is over.") for row in alerts
+    ]
+    if unconfirmed:
+        found.append(
+            Trouble(
+                f"Nobody knows whether {plural(unconfirmed, 'mail')} arrived.",
+                "Look at each, and resend it or leave it.",
+                "/console/messages?state=unconfirmed",
+            )
+        )
+    found += [
+        Trouble(f"{row['series']}: {row['explanation']}", "Compare it with what changed then.")
+        for row in anomalies
+        if row["severity"] != "minor"
+    ]
+    found += _of_replicas(replicas)
+    return found
+
+
+def _of_health(checks: Mapping[str, Any]) -> Iterable[Trouble]:
+    for name, check in checks.items():
+        details = check.get("details") or {}
+        if name in _JOB_TYPES and details.get("problems"):
+            for job, sentences in details["problems"].items():
+                failed = details.get("unsettled", {}).get(job, [])
+                yield from (_of_slot(job, slot) for slot in failed)
+                told = {slot["problem"] for slot in failed}
+                if rest := [one for one in sentences if one not in told]:
+                    link = f"/console/jobs/{name}/{job}"
+                    yield Trouble(f"{job}: {'; '.join(rest)}.", "Its page shows the last runs and why.", link)
+        elif name in _JOB_TYPES and check["status"] == "stopped" and check.get("activeJobs"):
+            yield Trouble(f"The {name} jobs are stopped in this process.", "Restart it.")
+        elif check["status"] in _WRONG and name not in _JOB_TYPES:
+            yield Trouble(f"{name.capitalize()}: {_why(name, details)}.", _REMEDIES.get(name, "See the log."))
+
+
+def _of_slot(job: str, slot: Mapping[str, Any]) -> Trouble:
+    remedy = "Retry it or waive it." if slot["retryable"] else "It is too late to retry it: waive it."
+    return Trouble(f"{job}: {slot['what']}.", remedy, f"/console/runs/{slot['runId']}")
+
+
+def _why(name: str, details: Mapping[str, Any]) -> str:
+    if name == "loops":
+        ill = [loop for loop, told in details.items() if told.get("state") != "running"]
+        return f"{', '.join(ill)} restarting" if ill else "one is restarting"
+    return str(details.get("problem") or details.get("error") or "not working").rstrip(".")
+
+
+def _of_replicas(replicas: Sequence[Mapping[str, Any]]) -> Iterable[Trouble]:
+    versions = sorted({row["version"] for row in replicas})
+    if len(versions) > 1:
+        yield Trouble(
+            f"Processes of different versions run: {', '.join(versions)}.",
+            "Finish the roll-out, or take it back.",
+        )
+    for row in replicas:
+        lag = (row["vitals"].get("loopLagMs") or {}).get("p99")
+        if lag is not None and lag > _LAG_MS:
+            yield Trouble(
+                f"{row['name']} is overloaded: its loop lags by {lasting(lag / 1000)}.", "Give it more CPU."
+            )
+
+
+# ── The job grid ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def streak(states: Sequence[str]) -> int:
+    """How many of the newest runs in a row succeeded. ``states``: newest first."""
+    return next((n for n, state in enumerate(states) if state not in _GOOD), len(states))
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar of a sparkline, in units of its box."""
+
+    x: float
+    y: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spark:
+    """Durations of the last runs as bars, the newest last; ``words`` say the same."""
+
+    bars: tuple[Bar, ...]
+    words: str
+
+
+def spark(seconds: Sequence[float], width: float = 120, height: float = 28) -> Spark | None:
+    """A sparkline of durations in seconds, newest first; None where there are none."""
+    shown = list(seconds[:SPARKS])[::-1]
+    if not shown:
+        return None
+    top, step = max(shown) or 1.0, width / SPARKS
+    bars = []
+    for n, value in enumerate(shown):
+        high = max(1.5, height * value / top)
+        bars.append(Bar(round(n * step, 2), round(height - high, 2), round(high, 2)))
+    words = (
+        f"Took {lasting(shown[-1])} last; {lasting(min(shown))} to {lasting(max(shown))}"
+        f" in {plural(len(shown), 'run')}"
+    )
+    return Spark(tuple(bars), words)

@@ -1,0 +1,81 @@
+"""/console: is everything all right? One page that says so, or what is wrong and what to do."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from aiohttp import web
+
+from service.engine import queries
+from service.web.console.jobs.calendar import Clock, Next, next_slot
+from service.web.console.jobs.views import clocks, job_ids
+from service.web.console.overview.troubles import spark, streak, troubles
+from service.web.console.pages import fetch, page
+from service.web.deps import DEPS
+
+_SQL = queries.load(__file__)
+_EVERY = 15
+"""Seconds after which it looks again."""
+_WATCH = 60
+"""The same without scripts: then the whole page comes anew."""
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/console")
+async def overview(request: web.Request) -> web.Response:
+    """Everything in one look; it looks again by itself."""
+    deps = request.app[DEPS]
+    now, health = await deps.pool.fetchval(_SQL["now"]), await deps.manager.health_check()
+    rows = await fetch(request, _SQL["jobs"], list(job_ids(deps.manager)))
+    known = await clocks(deps, rows)
+    coming = await asyncio.to_thread(_next_slots, known, now)
+    replicas = await deps.manager.replicas()
+    alerts, anomalies = await fetch(request, _SQL["alerts"]), await fetch(request, _SQL["anomalies"])
+    unconfirmed = await deps.pool.fetchval(_SQL["unconfirmed"])
+    return page(
+        request,
+        "overview.html",
+        watch=_WATCH,
+        every=_EVERY,
+        now=now,
+        troubles=troubles(health, replicas, alerts, anomalies, unconfirmed),
+        jobs=[_told(row, known[row["job"]], coming[row["job"]]) for row in _ordered(deps.manager, rows)],
+        channels=_by_channel(await fetch(request, _SQL["today"], str(deps.service_zone))),
+        oldest=min((row["oldest"] for row in rows if row["oldest"]), default=None),
+        through=min((row["materialized_through"] for row in rows), default=None),
+        replicas=replicas,
+        leases={row["owner"]: row["n"] for row in await fetch(request, _SQL["leases"])},
+        alerts=alerts,
+        anomalies=anomalies,
+    )
+
+
+def _next_slots(known: Mapping[str, Clock], now: datetime) -> dict[str, Next | None]:
+    return {job: next_slot(clock, now) for job, clock in known.items()}
+
+
+def _ordered(manager: Any, rows: Sequence[Any]) -> list[Any]:
+    order = list(job_ids(manager))
+    return sorted(rows, key=lambda row: order.index(row["job"]))
+
+
+def _told(row: Mapping[str, Any], clock: Clock, coming: Next | None) -> dict[str, Any]:
+    job_type, _, name = row["job"].partition(".")
+    return {
+        **row,
+        "type": job_type,
+        "name": name,
+        "schedule": clock.words,
+        "next": coming,
+        "streak": streak(row["states"]),
+        "spark": spark(row["seconds"]),
+    }
+
+
+def _by_channel(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {"email": {}, "in_app": {}}
+    for row in rows:
+        found[row["channel"]][row["state"]] = row["n"]
+    return found

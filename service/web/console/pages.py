@@ -1,0 +1,265 @@
+"""/console: the pages of operators. Who may in, how a page is made, and how a refusal looks.
+
+Nothing from elsewhere, and scripts only where something is watched; every page works without them. Whoever
+signs in with the admin or the viewer token gets a cookie that holds a session (see
+``service.web.console.session``); without tokens the pages answer this machine only, as the API does.
+"""
+
+import hmac
+import json
+import re
+import secrets
+from functools import cache
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import structlog
+from aiohttp import web
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from service.web import params
+from service.web.auth import Handler, Refused, failure, open_role, role_of
+from service.web.console import formatting as words
+from service.web.console.session import LIFETIME, OPERATORS, Session, begin, resume
+from service.web.deps import DEPS, ROLE, Role
+from service.web.static import PAGES, style
+
+log = structlog.get_logger()
+
+HOME = "/console"
+NAVIGATION = (
+    ("/console", "Overview"),
+    ("/console/jobs", "Jobs"),
+    ("/console/messages", "Messages"),
+    ("/console/people", "People"),
+    ("/console/mails", "Mails"),
+    ("/console/analytics", "Analytics"),
+    ("/console/system", "System"),
+)
+"""The areas of the console: address and name."""
+
+SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
+
+_COOKIE = "console"
+_SIGN_IN, _SIGN_OUT, _STYLE = "/console/sign-in", "/console/sign-out", "/console/console.css"
+_CHARTS, _WATCH = "/console/charts.js", "/console/watch.js"
+_PUBLIC = {_SIGN_IN, _STYLE, _CHARTS, _WATCH}
+_BACK = re.compile(r"/console(?:[/?][!-~]*)?")
+_LOCAL_FORM_TOKEN = secrets.token_hex(32)
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src data:; frame-src 'self'; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'"
+)
+_SCRIPTED = f"{_POLICY}; script-src 'self'; connect-src 'self'"
+HTMX = {
+    "allowEval": False,
+    "allowScriptTags": False,
+    "includeIndicatorStyles": False,
+    "historyEnabled": False,
+    "selfRequestsOnly": True,
+}
+"""How htmx keeps within the policy of the pages."""
+_HEADERS = {
+    # With no-referrer a browser says "Origin: null" even to ourselves.
+    "Referrer-Policy": "same-origin",
+    "X-Robots-Tag": "noindex",
+}
+
+routes = web.RouteTableDef()
+
+
+# ── Who may in ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let operators in, refuse forms of other sites, and tell every failure on a page."""
+    if request.path != "/console" and not request.path.startswith("/console/"):
+        return await handler(request)
+    try:
+        if request.path not in _PUBLIC:
+            session = _session(request)
+            if session is None:
+                return _to_sign_in(request) if "HX-Request" not in request.headers else _anew()
+            request[SESSION], request[ROLE] = session, session.role
+        if request.method not in {"GET", "HEAD"}:
+            await _check_act(request)
+        return await handler(request)
+    except Exception as problem:  # noqa: BLE001 - whatever it is, the operator gets a page
+        status, text = failure(request, problem)
+        return page(request, "problem.html", status=status, text=text)
+
+
+def _session(request: web.Request) -> Session | None:
+    deps = request.app[DEPS]
+    if not deps.tokens:
+        return Session(open_role(request, deps), _LOCAL_FORM_TOKEN)
+    return resume(deps.tokens, request.cookies.get(_COOKIE, ""), deps.clock.now())
+
+
+def _to_sign_in(request: web.Request) -> web.Response:
+    back = request.path_qs if request.method == "GET" else HOME
+    return see_other(_SIGN_IN if back == HOME else f"{_SIGN_IN}?{urlencode({'next': back})}")
+
+
+def _anew() -> web.Response:
+    """A script asked after the session had ended: the page is loaded anew, and leads to signing in."""
+    return web.Response(status=204, headers={"HX-Refresh": "true"})
+
+
+async def _check_act(request: web.Request) -> None:
+    """A form that acts: from our own page, by somebody who may."""
+    origin = urlsplit(request.headers.get("Origin", "")).netloc
+    own = {request.host, urlsplit(request.app[DEPS].public_url).netloc}
+    if not origin or origin not in own or request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise Refused(403, "This form was not sent from here; behind a proxy, let it pass the Host on")
+    session = request.get(SESSION)
+    if session is None:
+        return
+    sent = (await params.form(request)).get("form_token", "")
+    if not hmac.compare_digest(sent.encode(), session.form_token.encode()):
+        raise Refused(403, "This form is from an earlier session; open its page again")
+    if session.role is not Role.ADMIN and request.path != _SIGN_OUT:
+        raise Refused(403, f"The role {session.role} may look, but not act")
+
+
+# ── Pages ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@cache
+def _pages() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(PAGES / "console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= words.FILTERS
+    return made
+
+
+def page(
+    request: web.Request,
+    template: str,
+    *,
+    status: int = 200,
+    watch: int = 0,
+    scripted: bool = False,
+    **facts: Any,
+) -> web.Response:
+    """A page of the console; ``template`` extends ``layout.html``.
+
+    ``watch``: the page renews parts of itself; without scripts it is loaded anew after so many seconds. 0: it
+    stays as it is. ``scripted``: it brings scripts of its own.
+    """
+    text = rendered(request, template, watch=watch, **facts)
+    headers = _HEADERS | {"Content-Security-Policy": _SCRIPTED if watch or scripted else _POLICY}
+    return web.Response(text=text, status=status, content_type="text/html", headers=headers)
+
+
+def rendered(request: web.Request, template: str, **facts: Any) -> str:
+    """A page, or a part of one, as HTML."""
+    deps, session = request.app[DEPS], request.get(SESSION)
+    known = {
+        "session": session,
+        "may_act": session is not None and session.role is Role.ADMIN,
+        "local": not deps.tokens,
+        "navigation": NAVIGATION,
+        "here": request.path,
+        "zone": deps.service_zone,
+        "watch": 0,
+        "htmx": json.dumps(HTMX),
+    }
+    return _pages().get_template(template).render(known | facts)
+
+
+async def fetch(request: web.Request, sql: str, *values: Any) -> list[dict[str, Any]]:
+    """Rows of our database, as pages take them."""
+    return [dict(row) for row in await request.app[DEPS].pool.fetch(sql, *values)]
+
+
+def see_other(address: str) -> web.Response:
+    """On to another page, by GET."""
+    return web.Response(status=303, headers={"Location": address})
+
+
+@routes.get("/")
+async def front_door(_request: web.Request) -> web.Response:
+    """Whoever types the bare address means the console."""
+    return see_other(HOME)
+
+
+@routes.get(_STYLE)
+async def stylesheet(_request: web.Request) -> web.Response:
+    """The look of the console, the same for everybody."""
+    return style("console/console.css")
+
+
+@routes.get(_CHARTS)
+async def charts_script(_request: web.Request) -> web.Response:
+    """Draws charts with a cursor; the same for everybody."""
+    return _script("charts.js")
+
+
+@routes.get(_WATCH)
+async def watch_script(_request: web.Request) -> web.Response:
+    """Says so while what is watched cannot be reached; the same for everybody."""
+    return _script("watch.js")
+
+
+def _script(name: str) -> web.Response:
+    return web.Response(
+        text=(PAGES / "console" / name).read_text("utf-8"),
+        content_type="text/javascript",
+        headers={"Cache-Control": "public, max-age=3600"},
+    )
+
+
+# ── Signing in and out ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.get(_SIGN_IN)
+async def sign_in_form(request: web.Request) -> web.Response:
+    """Ask for a token."""
+    back = _back(request.query.get("next", ""))
+    if not request.app[DEPS].tokens:
+        return see_other(back)
+    return page(request, "sign_in.html", back=back, refused=False)
+
+
+@routes.post(_SIGN_IN)
+async def sign_in(request: web.Request) -> web.Response:
+    """Open a session for the holder of the admin or the viewer token."""
+    form, deps = await params.form(request), request.app[DEPS]
+    token, back = form.get("token", "").strip(), _back(form.get("next", ""))
+    role = role_of(deps.tokens, token)
+    if role not in OPERATORS:
+        log.warning("console_sign_in_refused", remote=request.remote)
+        return page(request, "sign_in.html", status=403, back=back, refused=True)
+    response = see_other(back)
+    response.set_cookie(
+        _COOKIE,
+        begin(token, deps.clock.now(), secrets.token_hex(16)),
+        max_age=int(LIFETIME.total_seconds()),
+        path="/console",
+        httponly=True,
+        samesite="Strict",
+        # What the browser sees counts: behind a proxy this process is spoken to without TLS.
+        secure=request.headers.get("Origin", "").startswith("https:"),
+    )
+    log.info("console_sign_in", role=str(role), remote=request.remote)
+    return response
+
+
+@routes.post(_SIGN_OUT)
+async def sign_out(_request: web.Request) -> web.Response:
+    """Forget the session."""
+    response = see_other(_SIGN_IN)
+    response.del_cookie(_COOKIE, path="/console", httponly=True, samesite="Strict")
+    return response
+
+
+def _back(wanted: str) -> str:
+    """Where to go after signing in: a page of the console, whatever the address says."""
+    return wanted if _BACK.fullmatch(wanted) and not wanted.startswith(_SIGN_IN) else HOME

@@ -1,0 +1,203 @@
+"""/console/people: what one person got and did not get, and why; what comes next, and what they wish for;
+taking their data along, and erasing it.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+from aiohttp import web
+
+from service.dashboard.model import Channel, Kind
+from service.dashboard.replica import preferences_from_json
+from service.engine import queries
+from service.errors import BadRequest, UnknownUser
+from service.jobs import all_jobs
+from service.messages.mail.words import words_for
+from service.web import audit, params
+from service.web.auth import Refused
+from service.web.console.formatting import segment
+from service.web.console.jobs.calendar import Next, clock_of, next_slot
+from service.web.console.pages import SESSION, fetch, page, see_other
+from service.web.deps import DEPS, AdminDeps, People, Role
+from service.web.recipients.preference_form import Hours, choosable
+from service.web.recipients.views import effective
+from service.zones import zone_of
+
+_SQL = queries.load(__file__)
+_FOUND = 50
+_PAGE = 40
+_ERASED = frozenset({"done", "pending"})
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/console/people")
+async def people(request: web.Request) -> web.Response:
+    """Find somebody by id or e-mail; the one who is meant is shown at once."""
+    wanted = request.query.get("person", "").strip()[:320]
+    rows = await fetch(request, _SQL["find"], wanted, _FOUND) if wanted else []
+    exact = [row for row in rows if wanted == row["id"] or wanted.lower() == (row["email"] or "").lower()]
+    if len(exact) == 1:
+        return see_other(f"/console/people/{segment(exact[0]['id'])}")
+    erased = params.one_of(request, "erased", _ERASED)
+    return page(request, "people.html", wanted=wanted, rows=rows, most=_FOUND, erased=erased)
+
+
+@routes.get("/console/people/{id}")
+async def person(request: web.Request) -> web.Response:
+    """Somebody. ``job``: why they get or do not get its message, on the local date ``at`` (today)."""
+    return await _person(request)
+
+
+async def _person(request: web.Request, problem: str = "") -> web.Response:
+    deps, user_id = request.app[DEPS], request.match_info["id"]
+    found = await fetch(request, _SQL["person"], user_id) if "\0" not in user_id else []
+    if not found:
+        raise UnknownUser(user_id)
+    row = found[0]
+    zone, job = zone_of(row["timezone"]), request.query.get("job", "").strip()
+    at = request.query.get("at", "").strip()
+    explained = await _explained(deps, job, user_id, _noon(at, row["timezone"])) if job else None
+    before = _before(request.query.get("before", ""))
+    history = await fetch(request, _SQL["history"], user_id, before, _PAGE + 1)
+    rows = await fetch(request, _SQL["jobs"], user_id)
+    return page(
+        request,
+        "person.html",
+        status=400 if problem else 200,
+        problem=problem,
+        here="/console/people/",
+        person=row,
+        address=f"/console/people/{segment(user_id)}",
+        now=row["now"],
+        own=zone,
+        jobs=await asyncio.to_thread(_due, rows, row, deps),
+        job=job,
+        at=at,
+        explained=explained,
+        planned=await fetch(request, _SQL["planned"], user_id),
+        history=history[:_PAGE],
+        older=history[_PAGE - 1]["at"] if len(history) > _PAGE else None,
+        wishes=_wishes(row, deps.hours),
+        profile=row["figures"],
+    )
+
+
+# ── Their data ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.get("/console/people/{id}/data")
+async def data(request: web.Request) -> web.Response:
+    """Everything that is stored about somebody, as a file. For admins: it is more than a viewer needs."""
+    if request[SESSION].role is not Role.ADMIN:
+        raise Refused(403, f"The role {request[SESSION].role} may look, but not take somebody's data along")
+    user_id = _id(request)
+    found = await _keeper(request).export(user_id)
+    await audit.remark(request, "export", userId=user_id)
+    return web.Response(
+        text=json.dumps(found, ensure_ascii=False, indent=1),
+        content_type="application/json",
+        headers={"Content-Disposition": 'attachment; filename="person.json"'},
+    )
+
+
+@routes.post("/console/people/{id}/erase")
+async def erase(request: web.Request) -> web.Response:
+    """Erase somebody for good, where their id was typed once more."""
+    user_id, typed = _id(request), (await params.form(request)).get("typed", "").strip()
+    if typed != user_id:
+        return await _person(request, "Nothing was erased: type the id exactly as it stands above")
+    keeper = _keeper(request)
+    async with audit.acting(request) as connection:
+        await keeper.forget(connection, user_id, audit.who(request))
+    pending = await keeper.clear_archive(user_id)
+    return see_other(f"/console/people?erased={'pending' if pending else 'done'}")
+
+
+def _id(request: web.Request) -> str:
+    user_id = request.match_info["id"]
+    if "\0" in user_id:
+        raise UnknownUser(user_id)
+    return user_id
+
+
+def _keeper(request: web.Request) -> People:
+    keeper = request.app[DEPS].people
+    if keeper is None:
+        raise Refused(503, "This process keeps no people")
+    return keeper
+
+
+# ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _noon(text: str, timezone: str) -> datetime | None:
+    """Noon of a date by the person's clock; None: now."""
+    if not text:
+        return None
+    try:
+        return datetime.combine(date.fromisoformat(text), time(12), zone_of(timezone)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadRequest("at is not a date; use one like 2026-03-10") from None
+
+
+def _before(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        at = params.instant(text)
+    except ValueError:
+        raise BadRequest("before is not a time; follow the link to older entries") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+async def _explained(deps: AdminDeps, job: str, user_id: str, at: datetime | None) -> dict[str, Any]:
+    if deps.explainer is None:
+        raise Refused(503, "This process decides nothing, so it cannot explain")
+    return await deps.explainer.explain(job, user_id, at)
+
+
+def _due(
+    rows: Sequence[Mapping[str, Any]], person: Mapping[str, Any], deps: AdminDeps
+) -> list[tuple[Mapping[str, Any], Next | None]]:
+    """When each reminder looks at this person next, with what it last came to. Pure."""
+    known = all_jobs()
+    found: list[tuple[Mapping[str, Any], Next | None]] = []
+    for row in rows:
+        job = known.get(row["job"])
+        if job is None or job.kind is None:
+            continue
+        place = [(person["timezone"], person["hours"])]
+        clock = clock_of(row["cron"], row["mode"], job.kind, place, deps.service_zone)
+        told = {**row, "name": job.name, "label": words_for("en").list_name(job.kind)}
+        found.append((told, next_slot(clock, person["now"])))
+    return found
+
+
+def _wishes(row: Mapping[str, Any], offered: Hours) -> dict[str, Any]:
+    """What somebody gets on which channel, at which hour, and by whose word. Pure."""
+    overrides = {(kind, channel): on for kind, channel, on in row["overrides"] or ()}
+    switches = effective(row["preferences"], overrides)
+    words = words_for("en")
+    wishes = preferences_from_json(row["preferences"])
+    hours = choosable(row["hours"], offered)
+    return {
+        "quiet": wishes.quiet,
+        "kinds": [
+            {
+                "name": words.list_name(kind),
+                "hour": hours.get(kind),
+                "channels": {
+                    channel: (
+                        switches[kind, channel],
+                        any((k, c) in overrides for k in (kind, "*") for c in (channel, "*")),
+                    )
+                    for channel in Channel
+                },
+            }
+            for kind in Kind
+        ],
+    }

@@ -1,0 +1,130 @@
+"""/console/runs/{id}: how far a run has come, what it decided, stopping it, and settling one that failed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from service.engine import queries
+from service.engine.unsettled import FAILED
+from service.web import audit, params
+from service.web.api.run_events import follow
+from service.web.auth import Refused
+from service.web.console.pages import fetch, page, rendered, see_other
+from service.web.console.runs.progress import ACTIVE, progress
+from service.web.deps import DEPS, AdminDeps
+from service.zones import used_groups
+
+_SQL = queries.load(__file__)
+_WATCH = 5
+_PEOPLE = 50
+_REASON = 500
+_UNKNOWN = "There is no run of this number; runs are kept for 400 days at least"
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/console/runs/{id}")
+async def run(request: web.Request) -> web.Response:
+    """One run. While it lasts the page watches it."""
+    told = await _told(request)
+    return page(request, "run.html", watch=_WATCH if told["active"] else 0, here="/console/jobs/", **told)
+
+
+@routes.get("/console/runs/{id}/events")
+async def events(request: web.Request) -> web.StreamResponse:
+    """The run to its end, as server-sent events: each brings what the page tells of it."""
+
+    async def html(_found: Mapping[str, Any]) -> str:
+        return rendered(request, "run_told.html", **await _told(request))
+
+    return await follow(request, params.path_id(request), html)
+
+
+async def _told(request: web.Request) -> dict[str, Any]:
+    deps, run_id = request.app[DEPS], params.path_id(request)
+    rows = await fetch(request, _SQL["run"], run_id)
+    if not rows:
+        raise Refused(404, _UNKNOWN)
+    row = rows[0]
+    reason = request.query.get("reason", "")[:100]
+    found = await deps.manager.run(run_id) or {"reasons": {}, "deliveries": {}}
+    people = await fetch(request, _SQL["people"], run_id, reason, _PEOPLE) if reason else []
+    job_type, _, name = row["job"].partition(".")
+    return {
+        "run": row,
+        "job": {"type": job_type, "name": name},
+        "now": row["now"],
+        "active": row["state"] in ACTIVE,
+        "progress": progress(row, await _expected(deps, row), row["now"]),
+        "reasons": found["reasons"],
+        "messages": found["deliveries"],
+        "attempts": await fetch(request, _SQL["attempts"], run_id),
+        "reason": reason,
+        "people": people,
+        "unsettled": row["state"] in FAILED and row["waived_at"] is None,
+        "too_late": _too_late(row),
+    }
+
+
+def _too_late(row: Mapping[str, Any]) -> bool:
+    """Whether it would say by now what is not so any more."""
+    late = row["deadline_at"] is not None and row["deadline_at"] < row["now"]
+    return late and row["job"].startswith("reminder.")
+
+
+async def _expected(deps: AdminDeps, row: Mapping[str, Any]) -> int | None:
+    """How many will be looked at, about: of a reminder all people of its zones, else as many as last time."""
+    if row["total"] is not None:
+        return int(row["total"])
+    if row["options"].get("userId"):
+        return 1
+    if row["job"].startswith("reminder."):
+        groups = None if row["zones"] is None else used_groups(row["zones"])
+        zones = None if groups is None else [group.partition("@")[0] for group in groups]
+        return int(await deps.pool.fetchval(_SQL["population"], zones))
+    return row["usual"]  # type: ignore[no-any-return]
+
+
+@routes.post("/console/runs/{id}/cancel")
+async def cancel(request: web.Request) -> web.Response:
+    """Ask it to stop: what it has planned stays, the rest is left."""
+    run_id = params.path_id(request)
+    async with audit.acting(request) as connection:
+        if not await request.app[DEPS].manager.cancel(run_id, connection):
+            raise Refused(409, "The run has ended already; there is nothing to cancel")
+        await audit.remark(request, "cancel-run", connection, run=run_id)
+    return see_other(f"/console/runs/{run_id}")
+
+
+async def _known(request: web.Request) -> int:
+    run_id = params.path_id(request)
+    if await request.app[DEPS].manager.progress(run_id) is None:
+        raise Refused(404, _UNKNOWN)
+    return run_id
+
+
+@routes.post("/console/runs/{id}/retry")
+async def retry(request: web.Request) -> web.Response:
+    """Let a run that failed go on where it stopped."""
+    run_id = await _known(request)
+    async with audit.acting(request) as connection:
+        if why_not := await request.app[DEPS].manager.retry(run_id, connection):
+            raise Refused(409, why_not)
+        await audit.remark(request, "retry-run", connection, run=run_id)
+    return see_other(f"/console/runs/{run_id}")
+
+
+@routes.post("/console/runs/{id}/waive")
+async def waive(request: web.Request) -> web.Response:
+    """Leave a run that failed as it is, and say why."""
+    run_id, form = await _known(request), await params.form(request)
+    who, reason = form.get("who", "").strip()[:100], form.get("reason", "").strip()[:_REASON]
+    if not who or not reason:
+        raise Refused(400, "Say who waives it and why: others will ask")
+    async with audit.acting(request) as connection:
+        if why_not := await request.app[DEPS].manager.waive(
+            run_id, audit.who(request, who), reason, connection
+        ):
+            raise Refused(409, why_not)
+    return see_other(f"/console/runs/{run_id}")

@@ -1,0 +1,46 @@
+"""The sessions of operators in a browser; pure.
+
+A session is a cookie that is signed with the token that opened it. Every replica can read it, nothing is
+stored, and another token in the configuration ends it. Signing out removes the cookie from the browser.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from service.web.deps import Role
+
+LIFETIME = timedelta(hours=12)
+OPERATORS = frozenset({Role.ADMIN, Role.VIEWER})
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who looks. Each form that acts must carry ``form_token``, which no other site can know."""
+
+    role: Role
+    form_token: str
+
+
+def begin(token: str, now: datetime, nonce: str) -> str:
+    """The cookie of a new session; ``nonce`` is random and has no dot."""
+    stem = f"{int((now + LIFETIME).timestamp())}.{nonce}"
+    return f"{stem}.{_signed(token, 'session', stem)}"
+
+
+def resume(tokens: Mapping[str, str], cookie: str, now: datetime) -> Session | None:
+    """The session of a cookie; None: expired, forged, or opened by a token that no longer holds."""
+    stem, _, signature = cookie.rpartition(".")
+    expires = stem.partition(".")[0]
+    if not (cookie.isascii() and expires.isdigit() and len(expires) < 13 and int(expires) > now.timestamp()):
+        return None
+    for token, role in tokens.items():
+        if Role(role) in OPERATORS and hmac.compare_digest(_signed(token, "session", stem), signature):
+            return Session(Role(role), _signed(token, "form", stem))
+    return None
+
+
+def _signed(token: str, purpose: str, stem: str) -> str:
+    return hmac.new(token.encode(), f"console {purpose} {stem}".encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,188 @@
+"""What the HTTP face needs to be given, and how its handlers find it."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+import asyncpg
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from service.clock import Clock, SystemClock
+from service.dashboard.model import Kind
+from service.jobs import hours_of_kinds
+from service.messages.mail.compose import Letter
+from service.messages.outbox import Selection
+from service.messages.preview import Ask, Delivered, Preview
+
+
+class Role(StrEnum):
+    """Who holds a bearer token. Admins may everything, viewers read, dashboards use the in-app inbox."""
+
+    ADMIN = "admin"
+    VIEWER = "viewer"
+    DASHBOARD = "dashboard"
+
+
+class RunResult(Protocol):
+    """What a manual run came to."""
+
+    @property
+    def run_id(self) -> int | None: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+
+
+class Manager(Protocol):
+    """The part of JobManager that the API uses; see ``service.manager``."""
+
+    async def refresh(self) -> None: ...
+    def get_status(self) -> dict[str, Any]: ...
+    async def health_check(self) -> dict[str, Any]: ...
+    async def get_job_statistics(self) -> dict[str, Any]: ...
+    async def run_job(
+        self, job_type: str, name: str, *, dry_run: bool, as_of: datetime | None, user_id: str | None,
+        force: bool, confirm: bool, wait: bool,
+    ) -> RunResult: ...  # fmt: skip
+    async def request_run(
+        self, connection: asyncpg.Connection, job_type: str, name: str, *, as_of: datetime | None,
+        user_id: str | None, force: bool, confirm: bool, wait: bool,
+    ) -> Any: ...  # fmt: skip
+    async def carry_out(self, run: Any) -> RunResult: ...
+    async def restart(self, job_type: str) -> dict[str, Any]: ...
+    async def schedule_once(
+        self, job_type: str, name: str, delay: timedelta, connection: asyncpg.Connection | None = None
+    ) -> Any: ...
+    async def unschedule(self, run_id: int, connection: asyncpg.Connection | None = None) -> bool: ...
+    async def pause(
+        self, job_type: str, name: str, who: str, reason: str, until: datetime | None = None,
+        connection: asyncpg.Connection | None = None,
+    ) -> None: ...  # fmt: skip
+    async def resume(
+        self, job_type: str, name: str, who: str, connection: asyncpg.Connection | None = None
+    ) -> None: ...
+    async def backfill(
+        self, job_type: str, name: str, since: date, until: date, connection: asyncpg.Connection | None
+    ) -> dict[str, Any]: ...
+    async def history(
+        self, job_type: str | None = None, limit: int = 50, *, name: str | None = None,
+        before: int | None = None, state: str | None = None,
+    ) -> list[dict[str, Any]]: ...  # fmt: skip
+    async def progress(self, run_id: int) -> dict[str, Any] | None: ...
+    async def run(self, run_id: int, *, tracebacks: bool = False) -> dict[str, Any] | None: ...
+    async def cancel(self, run_id: int, connection: asyncpg.Connection | None = None) -> bool: ...
+    async def retry(self, run_id: int, connection: asyncpg.Connection | None = None) -> str | None: ...
+    async def waive(
+        self, run_id: int, who: str, reason: str, connection: asyncpg.Connection | None = None
+    ) -> str | None: ...
+    async def replicas(self) -> list[dict[str, Any]]: ...
+    async def places(self) -> list[tuple[str, dict[str, int]]]: ...
+
+
+class Outbox(Protocol):
+    """The part of the outbox that the API uses; see ``service.messages.outbox``."""
+
+    async def resend(self, id: int, connection: asyncpg.Connection | None = None) -> bool: ...  # noqa: A002
+    async def cancel(self, id: int, connection: asyncpg.Connection | None = None) -> bool: ...  # noqa: A002
+    async def retry(self, id: int, connection: asyncpg.Connection | None = None) -> bool: ...  # noqa: A002
+    async def retry_failed(
+        self, which: Selection, limit: int, *, dry_run: bool = False,
+        connection: asyncpg.Connection | None = None,
+    ) -> dict[str, int]: ...  # fmt: skip
+
+
+class Taken(Protocol):
+    """What a returned mail was understood as."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def delivery(self) -> int | None: ...
+    @property
+    def news(self) -> bool: ...
+
+
+class Bounces(Protocol):
+    """Takes in bounces and complaints; see ``service.messages.mail.bounce_intake``."""
+
+    async def take(
+        self, raw: bytes, recipient: str | None = None, connection: asyncpg.Connection | None = None
+    ) -> Taken: ...
+
+
+class Previewer(Protocol):
+    """Shows and sends what jobs would write; see ``service.messages.preview``."""
+
+    async def preview(self, ask: Ask) -> Preview: ...
+    async def send_test(self, ask: Ask, to: str, who: str) -> str: ...
+    async def delivered(self, delivery: int, *, links: bool) -> Delivered | None: ...
+
+
+class Forecaster(Protocol):
+    """Says how many messages will be sent; see ``service.messages.forecast``."""
+
+    async def bound(self, days: int, name: str | None = None) -> dict[str, Any]: ...
+    async def exactly(self, name: str) -> dict[str, Any]: ...
+
+
+class Explainer(Protocol):
+    """Says why somebody gets a message or not; see ``service.messages.explain``."""
+
+    async def explain(self, name: str, user_id: str, at: datetime | None = None) -> dict[str, Any]: ...
+
+
+class People(Protocol):
+    """Exports and erases one person's data; see ``service.archive.personal_data``."""
+
+    async def export(self, user_id: str) -> dict[str, Any]: ...
+    async def forget(self, connection: asyncpg.Connection, user_id: str, who: str) -> Mapping[str, int]: ...
+    async def clear_archive(self, user_id: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class AdminDeps:
+    """``tokens``: bearer token to role. ``loopback``: HOST is this machine only, so that no token is needed.
+
+    ``ready`` says in one sentence why the process cannot work now, or None; ``started`` whether it is up.
+    """
+
+    pool: asyncpg.Pool
+    manager: Manager
+    tokens: Mapping[str, str]
+    loopback: bool
+    registry: CollectorRegistry
+    outbox: Outbox | None = None
+    started: Callable[[], bool] = lambda: True
+    ready: Callable[[], Awaitable[str | None]] | None = None
+    frontend_url: str = ""
+    public_url: str = ""
+    bounces: Bounces | None = None
+    explainer: Explainer | None = None
+    forecaster: Forecaster | None = None
+    previewer: Previewer | None = None
+    observe: Callable[[float, int], None] | None = None
+    """Told of every answer: seconds, status."""
+    version: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The configuration as people may read it: see ``Settings.described``."""
+    vitals: Callable[[], Mapping[str, Any]] | None = None
+    """How this process feels; see ``service.analytics.runtime_metrics``."""
+    mails: Callable[[], Mapping[str, int]] | None = None
+    """What became of mails so far: ``state`` or ``state:reason`` to how many."""
+    clock: Clock = field(default_factory=SystemClock)
+    people: People | None = None
+    service_zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+    """The zone of the service's own schedules, and of the console's times."""
+    compose: Callable[[Letter], bytes] | None = None
+    """The bytes of a letter, as it leaves."""
+    hours: Mapping[Kind, Collection[int]] = field(default_factory=hours_of_kinds)
+    """The hours of the day that recipients may choose for each kind."""
+
+
+DEPS: web.AppKey[AdminDeps] = web.AppKey("deps", AdminDeps)
+ROLE: web.RequestKey[Role] = web.RequestKey("role", Role)

@@ -1,0 +1,212 @@
+"""Acts that are carried out once, however often a client sends them.
+
+With an ``Idempotency-Key`` header the same request sent again gets the same answer, and nothing happens a
+second time. Keys are kept for a day. An act is one of three kinds:
+
+- ``once``: one transaction. Key, act, trace in the audit log and answer are there together or not at all.
+- ``run_once``: a run. Key, trace and run are one transaction; the ledger brings it to its end, whoever dies.
+- ``in_steps``: what is done elsewhere. The key is taken first; a lock tells whether anybody is at it.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import asyncpg
+from aiohttp import web
+
+from service.engine import queries
+from service.engine.database_errors import undone
+from service.web.audit import acting
+from service.web.auth import Refused, error, failure
+from service.web.deps import DEPS
+
+_SQL = queries.load(__file__)
+_LONGEST = 200
+_STILL = "The act of this Idempotency-Key is still being carried out; ask again"
+_GONE = (
+    "Whoever carried this out is gone, and nobody knows how far it came;"
+    " see whether it happened, and use a new Idempotency-Key to do it again"
+)
+
+GATE: web.AppKey[asyncio.Semaphore] = web.AppKey("gate", asyncio.Semaphore)
+"""Acts in steps hold a connection while they need another: together they must not hold all there are."""
+
+Answer = tuple[int, dict[str, Any]]
+"""Status and body."""
+Act = Callable[[asyncpg.Connection], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a client made up for one request, and the hash of that request."""
+
+    text: str
+    request: str
+
+
+class Begun(Protocol):
+    """A run that was asked for."""
+
+    @property
+    def id(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How far a run has come. ``answer``: as its caller is told; ``over``: and it stays like that."""
+
+    answer: Answer
+    over: bool
+
+
+async def once(
+    request: web.Request,
+    act: Act,
+    *,
+    content: bytes | None = None,
+    then: Callable[[Answer], Awaitable[Answer]] | None = None,
+) -> web.Response:
+    """Carry out ``act`` in a transaction, once per key; Refused takes back what it did and is remembered too.
+
+    ``content``: the body, where the handler has read it itself. ``then``: after the transaction, what may
+    also be left to later; it amends the answer.
+    Raises Refused: 400 for an unusable key, 409 for a key that was used for another request.
+    """
+    key, pool = await _key(request, content), request.app[DEPS].pool
+    async with acting(request) as connection:
+        if key is None:
+            answer = await act(connection)
+        else:
+            if known := await _taken(connection, key):
+                return _again(known)
+            answer = await _tried(connection, act)
+            await _keep(connection, key, answer)
+    if then is not None and answer[0] < 400:
+        try:
+            answer = await then(answer)
+        except Exception as problem:  # noqa: BLE001 - the act holds: what is kept tells how the rest ended
+            answer = _failed(request, problem)
+        await _keep(pool, key, answer)
+    return _response(answer)
+
+
+async def run_once(
+    request: web.Request,
+    begin: Callable[[asyncpg.Connection], Awaitable[Begun]],
+    carry_out: Callable[[Any], Awaitable[Outcome]],
+    told: Callable[[int], Awaitable[Outcome]],
+) -> web.Response:
+    """Ask for a run and see it through, once per key.
+
+    ``begin`` asks for it in a transaction, ``carry_out`` waits for its end, ``told`` looks how far it is. Who
+    repeats the request is told its end, or 409 and its state for now. Raises Refused as ``once`` does; what
+    ``begin`` raises leaves the key free.
+    """
+    key, pool = await _key(request), request.app[DEPS].pool
+    async with acting(request) as connection:
+        known = await _taken(connection, key) if key else None
+        run = None if known else await begin(connection)
+        if run and key:
+            await connection.execute(_SQL["bind"], key.text, run.id)
+    if known and known["status"] is not None:
+        return _again(known)
+    found = await told(known["run_id"]) if known else await carry_out(run)
+    if known and not found.over:
+        return error(409, _STILL, **{name: found.answer[1][name] for name in ("runId", "state")})
+    if found.over:
+        await _keep(pool, key, found.answer)
+    return _response(found.answer, replayed=known is not None)
+
+
+async def in_steps(
+    request: web.Request, act: Callable[[], Awaitable[Answer]], *, repeatable: bool
+) -> web.Response:
+    """Carry out what is no transaction, once per key; meanwhile the same key gets 409.
+
+    ``repeatable``: where whoever was at it is gone, doing it again does no harm; otherwise the key gets 409
+    until it is forgotten. A refusal (4xx, 503) did nothing and leaves the key free.
+    """
+    key = await _key(request)
+    if key is None:
+        return _response(await act())
+    async with request.app[GATE], request.app[DEPS].pool.acquire() as lent:
+        connection = cast("asyncpg.Connection", lent)
+        if not await connection.fetchval(_SQL["lock"], key.text):
+            raise Refused(409, _STILL)
+        async with undone(lambda: connection.execute(_SQL["unlock"], key.text)):
+            known = await _taken(connection, key)
+            if known and known["status"] is not None:
+                return _again(known)
+            if known and not repeatable:
+                raise Refused(409, _GONE)
+            answer = await _attempted(request, connection, key, act)
+            await _keep(connection, key, answer)
+            return _response(answer)
+
+
+async def _attempted(
+    request: web.Request, connection: asyncpg.Connection, key: Key, act: Callable[[], Awaitable[Answer]]
+) -> Answer:
+    try:
+        return await act()
+    except Exception as problem:
+        answer = _failed(request, problem)
+        if answer[0] < 500 or answer[0] == 503:
+            async with undone(lambda: connection.execute(_SQL["drop"], key.text)):
+                raise
+        return answer
+
+
+def _failed(request: web.Request, problem: Exception) -> Answer:
+    status, text = failure(request, problem)
+    return status, {"success": False, "error": text}
+
+
+async def _tried(connection: asyncpg.Connection, act: Act) -> Answer:
+    try:
+        async with connection.transaction():
+            return await act(connection)
+    except Refused as refused:
+        return refused.status, {"success": False, "error": str(refused)}
+
+
+async def _taken(connection: asyncpg.Connection, key: Key) -> asyncpg.Record | None:
+    """What is known of a key. None: it was new, and is ours now. Raises Refused."""
+    await connection.execute(_SQL["forget"])
+    if await connection.fetchval(_SQL["take"], key.text, key.request) is not None:
+        return None
+    known = await connection.fetchrow(_SQL["known"], key.text)
+    if known is None or known["request"] != key.request:
+        raise Refused(409, "This Idempotency-Key was used for another request; choose a new one")
+    return known
+
+
+async def _keep(ask: asyncpg.Connection | asyncpg.Pool, key: Key | None, answer: Answer) -> None:
+    if key is not None:
+        await ask.execute(_SQL["keep"], key.text, answer[0], json.dumps(answer[1]))
+
+
+def _again(known: asyncpg.Record) -> web.Response:
+    return _response((known["status"], json.loads(known["answer"])), replayed=True)
+
+
+def _response(answer: Answer, *, replayed: bool = False) -> web.Response:
+    status, body = answer
+    response = web.json_response(body, status=status)
+    if replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+async def _key(request: web.Request, content: bytes | None = None) -> Key | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not (key.isascii() and key.isprintable() and 1 <= len(key) <= _LONGEST):
+        raise Refused(400, f"Idempotency-Key must be 1 to {_LONGEST} printable ASCII characters")
+    body = await request.read() if content is None else content
+    return Key(key, hashlib.sha256(f"{request.method} {request.path_qs}\n".encode() + body).hexdigest())

@@ -1,0 +1,253 @@
+"""Reading what callers send: strictly, and with a sentence for what is wrong."""
+
+from collections.abc import Sequence
+from datetime import MAXYEAR, date, datetime
+from typing import Annotated, TypeVar
+
+import asyncpg
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+
+from service.errors import BadRequest
+from service.web.auth import Refused
+
+MAX_BODY = 64 * 1024
+"""Bytes; more is answered with 413."""
+_LARGEST_ID = 2**63 - 1
+
+
+def _reachable(at: datetime) -> datetime:
+    if not 1 < at.year < MAXYEAR:
+        raise ValueError("must lie between the years 2 and 9998")
+    return at
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_reachable)]
+"""An instant that has a place in every zone."""
+
+
+class Body(BaseModel):
+    """Names are camelCase. Unknown names are refused: a misspelt ``dryRun`` would send real mail."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, frozen=True)
+
+
+class JobRef(Body):
+    """Which job."""
+
+    job_type: str = Field(min_length=1, max_length=100, strict=True)
+    job_name: str = Field(min_length=1, max_length=100, strict=True)
+
+
+class RunBody(JobRef):
+    """POST /api/admin/jobs/run."""
+
+    dry_run: bool = Field(default=False, strict=True)
+    as_of: Moment | None = None
+    user_id: str | None = Field(default=None, min_length=1, max_length=200, strict=True)
+    force: bool = Field(default=False, strict=True)
+    confirm: bool = Field(default=False, strict=True)
+    wait: bool = Field(default=True, strict=True)
+
+
+class PreviewBody(JobRef):
+    """POST /api/admin/preview."""
+
+    user_id: str | None = Field(default=None, min_length=1, max_length=200, strict=True)
+    at: Moment | None = None
+    variant: str | None = Field(default=None, min_length=1, max_length=50, strict=True)
+    locale: str | None = Field(default=None, min_length=2, max_length=35, strict=True)
+
+
+class TestSendBody(PreviewBody):
+    """POST /api/admin/test-send."""
+
+    to: str = Field(min_length=3, max_length=320, strict=True)
+
+
+class ScheduleBody(JobRef):
+    """POST /api/admin/jobs/schedule. Milliseconds."""
+
+    delay_ms: int = Field(ge=0, le=30 * 86_400_000, strict=True)
+
+
+class RestartBody(Body):
+    """POST /api/admin/jobs/restart."""
+
+    job_type: str = Field(min_length=1, max_length=100, strict=True)
+
+
+class PauseBody(Body):
+    """POST …/pause."""
+
+    reason: str = Field(default="", max_length=500, strict=True)
+    until: Moment | None = None
+
+
+class WaiveBody(Body):
+    """POST /api/admin/runs/{id}/waive."""
+
+    reason: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, strict=True)
+    ]
+
+
+class BackfillBody(Body):
+    """POST …/backfill. Dates, both included."""
+
+    since: date = Field(alias="from")
+    until: date = Field(alias="to")
+    preview: bool = Field(default=False, strict=True)
+
+
+StoredId = Annotated[int, Field(ge=-_LARGEST_ID - 1, le=_LARGEST_ID)]
+"""What the database can hold."""
+
+
+class ReadBody(Body):
+    """POST /api/users/{id}/notifications/read. Without ids: all of them."""
+
+    ids: list[StoredId] | None = Field(default=None, max_length=1000)
+
+
+class FilterBody(Body):
+    """Which messages, as in the query of GET /api/admin/deliveries."""
+
+    user: str | None = Field(default=None, min_length=1, max_length=200, strict=True)
+    job: str | None = Field(default=None, min_length=1, max_length=200, strict=True)
+    reason: str | None = Field(default=None, min_length=1, max_length=200, strict=True)
+    since: date | None = Field(default=None, alias="from")
+    until: date | None = Field(default=None, alias="to")
+    address: str | None = Field(default=None, min_length=1, max_length=320, strict=True)
+
+
+class RetryBody(FilterBody):
+    """POST /api/admin/deliveries/retry."""
+
+    limit: int = Field(default=1000, ge=1, le=10_000, strict=True)
+    dry_run: bool = Field(default=False, strict=True)
+
+
+_B = TypeVar("_B", bound=Body)
+
+
+async def read(request: web.Request, model: type[_B]) -> _B:
+    """The JSON body; 400, 413 or 415 with the reason. No body at all means no fields."""
+    raw = await request.read()
+    if raw and request.content_type != "application/json":
+        raise Refused(415, "Send application/json")
+    try:
+        return model.model_validate_json(raw or b"{}")
+    except ValidationError as problem:
+        raise Refused(400, "; ".join(_sentence(dict(e)) for e in problem.errors())) from None
+
+
+async def form(request: web.Request) -> dict[str, str]:
+    """The fields of a form, the first of each name; 400 for a body that is none. Files are left aside."""
+    try:
+        sent = await request.post()
+    except (ValueError, LookupError, RuntimeError, HttpProcessingError) as problem:
+        raise Refused(400, "The form cannot be read: its body is not what its Content-Type says") from problem
+    return {name: value for name, value in reversed([*sent.items()]) if isinstance(value, str)}
+
+
+def _sentence(detail: dict[str, object]) -> str:
+    loc = detail["loc"]
+    name = ".".join(str(part) for part in loc) if isinstance(loc, tuple) else ""
+    return f"{name or 'body'}: {detail['msg']}"
+
+
+def number(request: web.Request, name: str, default: int | None, *, least: int, most: int) -> int | None:
+    """A whole number of the query string; 400 otherwise."""
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+        raise Refused(400, f"{name} must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def before(request: web.Request) -> int | None:
+    """The id to page on from."""
+    return number(request, "before", None, least=1, most=_LARGEST_ID)
+
+
+def limit(request: web.Request) -> int:
+    """How many rows, 1 to 500."""
+    return number(request, "limit", 50, least=1, most=500) or 50
+
+
+def path_id(request: web.Request) -> int:
+    """The id in the path; 404 for what cannot be one."""
+    text = request.match_info["id"]
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _LARGEST_ID):
+        raise Refused(404, "Not Found")
+    return int(text)
+
+
+def one_of(request: web.Request, name: str, allowed: frozenset[str]) -> str | None:
+    """A word of the query string from a fixed set; 400 otherwise."""
+    word = request.query.get(name)
+    if word is not None and word not in allowed:
+        raise Refused(400, f"{name} must be one of {', '.join(sorted(allowed))}")
+    return word
+
+
+def instant(text: str) -> datetime:
+    """A time. Raises ValueError for what is none, or has no place in some zone."""
+    return _reachable(datetime.fromisoformat(text))
+
+
+def day(name: str, text: str) -> date:
+    """A calendar date; BadRequest names the parameter otherwise."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise BadRequest(f"{name} {text!r} is not a date; use one like 2026-03-01") from None
+
+
+def iso(at: datetime | None) -> str | None:
+    """An instant as the API writes it: ISO 8601, UTC, ``Z``."""
+    return at.isoformat().replace("+00:00", "Z") if at else None
+
+
+def known(request: web.Request, names: frozenset[str]) -> None:
+    """A misspelt name in the query would answer another question: BadRequest."""
+    if unknown := sorted(set(request.query) - names):
+        listed = ", ".join(sorted(names)) or "none"
+        raise BadRequest(f"unknown parameter {unknown[0]}; known here: {listed}")
+
+
+def span(request: web.Request) -> tuple[date | None, date | None]:
+    """``from`` and ``to`` of the query: dates, both included."""
+    since, until = (
+        None if (text := request.query.get(name)) is None else day(name, text) for name in ("from", "to")
+    )
+    in_order(since, until)
+    return since, until
+
+
+def in_order(since: date | None, until: date | None) -> None:
+    """BadRequest where a range ends before it begins."""
+    if since and until and since > until:
+        raise BadRequest(f"from ({since}) lies after to ({until}); exchange them")
+
+
+def following(rows: Sequence[asyncpg.Record], size: int) -> int | None:
+    """Where the next page begins: the last id of a full one."""
+    return rows[-1]["id"] if len(rows) == size else None
+
+
+def times(row: asyncpg.Record, *names: str) -> dict[str, str | None]:
+    """Columns of instants under their camelCase names."""
+    return {to_camel(name): iso(row[name]) for name in names}

@@ -1,0 +1,238 @@
+"""/u/{token} and /preferences/{token}: the links at the end of every mail.
+
+GET shows a page and changes nothing, because mail scanners follow links. POST acts, needs no session, may be
+repeated, and answers the same for a token that nobody has.
+"""
+
+from collections.abc import Container, Mapping
+from functools import cache
+from typing import Any
+
+import asyncpg
+from aiohttp import web
+from babel.core import negotiate_locale
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from service import zones
+from service.dashboard.model import Channel, Kind
+from service.dashboard.replica import preferences_from_json
+from service.engine import queries
+from service.engine.zone_table import accepted
+from service.messages.eligibility import Overrides, refusal
+from service.messages.mail.words import LANGUAGES, Words, words_for
+from service.web import params
+from service.web.audit import acting
+from service.web.deps import DEPS
+from service.web.recipients.preference_form import (
+    HOURLY,
+    TIMES,
+    Settings,
+    Switch,
+    Wishes,
+    choosable,
+    read_wishes,
+)
+from service.web.static import PAGES, style
+
+_SQL = queries.load(__file__)
+_CSP = (
+    "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none';"
+    " img-src data:"
+)
+
+routes = web.RouteTableDef()
+
+
+@cache
+def _pages(words: Words) -> Environment:
+    """The pages in one language."""
+    pages = Environment(
+        loader=FileSystemLoader(PAGES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        extensions=["jinja2.ext.i18n"],
+    )
+    pages.install_gettext_translations(words.catalogue, newstyle=True)  # type: ignore[attr-defined]
+    pages.globals["w"] = words
+    return pages
+
+
+def effective(preferences: Mapping[str, Any], overrides: Overrides) -> dict[Switch, bool]:
+    """What somebody gets on which channel, as the rules of sending see it."""
+    wishes = preferences_from_json(dict(preferences))
+    return {
+        (kind, channel): refusal(wishes, kind, channel, overrides) is None
+        for kind in Kind
+        for channel in Channel
+    }
+
+
+@routes.get("/pages.css")
+async def stylesheet(_request: web.Request) -> web.Response:
+    """The look of these pages, the same for everybody."""
+    return style("pages.css")
+
+
+# ── Unsubscribing ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.get("/u/{token}")
+async def ask(request: web.Request) -> web.Response:
+    """Ask once more. Tells nothing that the token would have to be looked up for."""
+    everything = request.query.get("all") == "1"
+    return _page(request, _asked_for(request), "unsubscribe.html", everything=everything)
+
+
+@routes.post("/u/{token}")
+async def unsubscribe(request: web.Request) -> web.Response:
+    """Stop this kind of mail (also RFC 8058's ``List-Unsubscribe=One-Click``), or all with ``scope=all``."""
+    form = await params.form(request)
+    everything = form.get("scope") == "all"
+    holder = await _holder(request)
+    if holder is not None:
+        kinds = [*map(str, Kind), "*"] if everything else [holder["kind"]]
+        decided = {(kind, "email"): False for kind in kinds}
+        await _store(request, "unsubscribe", holder["user_id"], decided)
+    return _page(request, _asked_for(request), "stopped.html", everything=everything)
+
+
+# ── Preferences ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.get("/preferences/{token}")
+async def show(request: web.Request) -> web.Response:
+    """Everything as it stands; for an unknown token as it stands for somebody new."""
+    holder = await _holder(request)
+    switches = await _switches(request, holder)
+    known = await accepted(request.app[DEPS].pool)
+    return _preferences(request, holder, known, Wishes(switches, await _settings(request, holder, known)))
+
+
+@routes.post("/preferences/{token}")
+async def change(request: web.Request) -> web.Response:
+    """Store what differs from before, so that what was not touched still follows the dashboard.
+
+    A mistake (a zone that does not exist) stores nothing and shows the page again, with what was typed.
+    """
+    holder = await _holder(request)
+    known = await accepted(request.app[DEPS].pool)
+    before = await _settings(request, holder, known)
+    wishes = read_wishes(await params.form(request), before, known, request.app[DEPS].hours)
+    if wishes.problems:
+        return _preferences(request, holder, known, wishes)
+    if holder is not None:
+        now = await _switches(request, holder)
+        changed = {
+            (str(kind), str(channel)): on
+            for (kind, channel), on in wishes.switches.items()
+            if on != now[kind, channel]
+        }
+        wanted = wishes.settings if wishes.settings != before else None
+        await _store(request, "preferences", holder["user_id"], changed, wanted)
+    return _preferences(request, holder, known, wishes, saved=True)
+
+
+async def _holder(request: web.Request) -> asyncpg.Record | None:
+    token = request.match_info["token"]
+    if not token.isascii() or not token.isprintable():
+        return None
+    return await request.app[DEPS].pool.fetchrow(_SQL["holder"], token)
+
+
+async def _switches(request: web.Request, holder: asyncpg.Record | None) -> dict[Switch, bool]:
+    if holder is None:
+        return effective({}, {})
+    rows = await request.app[DEPS].pool.fetch(_SQL["overrides"], holder["user_id"])
+    overrides = {(row["kind"], row["channel"]): row["enabled"] for row in rows}
+    return effective(holder["preferences"], overrides)
+
+
+async def _settings(request: web.Request, holder: asyncpg.Record | None, known: Container[str]) -> Settings:
+    if holder is None:
+        return Settings(now=await request.app[DEPS].pool.fetchval(_SQL["now"]))
+    names = ("locale", "quiet_start", "quiet_end", "paused_until")
+    chosen = zones.spelled(holder["timezone"])
+    return Settings(
+        **{name: holder[name] for name in names},
+        timezone=chosen if chosen in known else None,  # what cannot be used does not hold
+        dashboard_timezone=holder["dashboard_timezone"],
+        dashboard_locale=holder["dashboard_locale"],
+        hours=choosable(holder["hours"], request.app[DEPS].hours),
+        now=holder["now"],
+    )
+
+
+async def _store(
+    request: web.Request,
+    act: str,
+    user_id: str,
+    decided: Mapping[tuple[str, str], bool],
+    wanted: Settings | None = None,
+) -> None:
+    """One act, one trace; what changes nothing leaves none."""
+    async with acting(request) as connection:
+        what: dict[str, Any] = {}
+        if decided and await _decide(connection, act, user_id, decided):
+            what["decided"] = {f"{kind} {channel}": on for (kind, channel), on in decided.items()}
+        if wanted:
+            await _keep(connection, user_id, wanted)
+            what["settings"] = wanted.described()
+        if what:
+            await connection.execute(_SQL["remark"], act, {"user": user_id, **what})
+
+
+async def _decide(
+    connection: asyncpg.Connection, act: str, user_id: str, decided: Mapping[tuple[str, str], bool]
+) -> bool:
+    kinds, channels = [kind for kind, _ in decided], [channel for _, channel in decided]
+    tag = await connection.execute(_SQL["store"], user_id, kinds, list(decided.values()), act, channels)
+    return not tag.endswith(" 0")
+
+
+async def _keep(connection: asyncpg.Connection, user_id: str, wanted: Settings) -> None:
+    hours = {str(kind): hour for kind, hour in wanted.hours.items()}
+    own = (wanted.timezone, wanted.locale, wanted.quiet_start, wanted.quiet_end, hours, wanted.paused_until)
+    await connection.execute(_SQL["keep"], user_id, *own)
+
+
+def _preferences(
+    request: web.Request,
+    holder: asyncpg.Record | None,
+    known: Container[str],
+    wishes: Wishes,
+    *,
+    saved: bool = False,
+) -> web.Response:
+    own = wishes.settings.locale or wishes.settings.dashboard_locale
+    words = words_for(own) if holder else _asked_for(request)
+    return _page(
+        request,
+        words,
+        "preferences.html",
+        kinds=list(Kind),
+        wishes=wishes,
+        saved=saved,
+        hours={kind: sorted(request.app[DEPS].hours[kind]) for kind in HOURLY},
+        times=TIMES,
+        zones=[name for name in zones.places() if name in known],
+        languages={tag: words_for(tag).locale.get_display_name() for tag in LANGUAGES},
+    )
+
+
+def _asked_for(request: web.Request) -> Words:
+    """The language that the browser asks for: it tells nothing about the token."""
+    asked = request.headers.get("Accept-Language", "").split(",")
+    tags = [piece.partition(";")[0].strip() for piece in asked]
+    return words_for(negotiate_locale(tags, list(LANGUAGES), sep="-") or "en")
+
+
+def _page(request: web.Request, words: Words, template: str, **facts: Any) -> web.Response:
+    token = request.match_info["token"]
+    text = (
+        _pages(words)
+        .get_template(template)
+        .render(token=token, frontend_url=request.app[DEPS].frontend_url, **facts)
+    )
+    headers = {"Content-Security-Policy": _CSP, "X-Robots-Tag": "noindex"}
+    return web.Response(text=text, content_type="text/html", headers=headers)

@@ -1,0 +1,58 @@
+"""Cohort tables, against a table that was filled in by hand."""
+
+from datetime import date
+
+import pytest
+
+from service.analytics.cohort_tables import Cell, distance, table, unbounded
+from service.analytics.statistic import Statistic
+
+FIRST, SECOND, THIRD = date(2026, 3, 1), date(2026, 3, 8), date(2026, 3, 15)
+
+
+def test_unripe_cells_are_empty_and_large_cohorts_weigh_more() -> None:
+    found = table(
+        [
+            Cell(FIRST, 0, 30, 30, mature=True),
+            Cell(FIRST, 1, 30, 15, mature=True),
+            Cell(FIRST, 2, 30, 7, mature=False),
+            Cell(SECOND, 0, 10, 10, mature=True),
+            Cell(SECOND, 1, 10, 0, mature=True),
+        ]
+    )
+
+    second = found["cohorts"][1]
+    assert (second["cohort"], second["size"]) == (SECOND, 10)
+    assert second["cells"] == [
+        {"n": 0, "size": 10, "active": 10, "rate": 1.0},
+        {"n": 1, "size": 10, "active": 0, "rate": 0.0},
+        None,
+    ]
+    assert found["cohorts"][0]["cells"][2] is None
+    assert found["averages"][1] == {"n": 1, "cohorts": 2, "size": 40, "active": 15, "rate": 0.375}
+    assert found["averages"][2] == {"n": 2, "cohorts": 0, "size": 0, "active": 0, "rate": None}
+    assert table([]) == {"cohorts": [], "averages": []}
+
+
+def test_n_or_later_counts_whoever_was_seen_then_or_after() -> None:
+    seen = [(FIRST, FIRST, 3), (FIRST, SECOND, 2), (FIRST, THIRD, 5), (SECOND, SECOND, 4)]
+    cells = unbounded(Statistic.WEEKLY, seen, {FIRST: True, SECOND: True, THIRD: False})
+
+    assert cells == [
+        Cell(FIRST, 0, 10, 10, mature=True),
+        Cell(FIRST, 1, 10, 7, mature=True),
+        Cell(FIRST, 2, 10, 5, mature=False),
+        Cell(SECOND, 0, 4, 4, mature=True),
+        Cell(SECOND, 1, 4, 0, mature=False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statistic", "cohort", "period", "n"),
+    [
+        (Statistic.WEEKLY, date(2026, 3, 29), date(2026, 4, 12), 2),
+        (Statistic.MONTHLY, date(2025, 11, 1), date(2026, 2, 1), 3),
+    ],
+)
+def test_distances(statistic: Statistic, cohort: date, period: date, n: int) -> None:
+    assert distance(statistic, cohort, period) == n

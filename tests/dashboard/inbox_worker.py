@@ -1,0 +1,38 @@
+"""A process that dies between the write and the mark: it writes notes, says so, and goes no further.
+
+``python -m tests.dashboard.inbox_worker DSN KIND URL DATABASE``
+"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from service import log
+from service.dashboard.mongo import MongoSource
+from service.dashboard.notification import Note
+from service.dashboard.postgres import PostgresSource
+from service.dashboard.sync import Source, Sync
+from service.engine.database import open_pool
+from service.jobs import all_jobs
+from service.messages.in_app.inbox import Inbox
+from tests.given import composer
+
+
+async def write_and_wait(dsn: str, kind: str, url: str, database: str) -> None:
+    """Write one batch; wait to be killed before it can be marked."""
+    pool = await open_pool(dsn)
+    source: Source = MongoSource(url, database=database) if kind == "A" else PostgresSource(url)
+    sync = Sync(pool, source)
+
+    async def notify(notes: Sequence[Note]) -> dict[str, str]:
+        refused = await source.notify(notes)
+        print("written", len(notes), refused, flush=True)
+        await asyncio.Event().wait()
+        return refused
+
+    await Inbox(pool, notify, sync.standing, all_jobs(), composer().notice, patience=600).run_once()
+
+
+if __name__ == "__main__":
+    log.configure("error", json=True)
+    asyncio.run(write_and_wait(*sys.argv[1:5]))

@@ -1,0 +1,87 @@
+"""What Python values become on their way into jsonb; how migrations wait, and who may apply them."""
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from service.engine import schema
+from service.engine.database import MIGRATION_LOCK, Migrating, Timeouts, migrate, open_pool
+from service.errors import ConfigurationError
+from tests.releases import last_release
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("a\0b\0\0", "ab"),
+        (r"typed: \u0000", r"typed: \u0000"),
+        ("\\\0", "\\"),
+        ("\\\\\0\\u0000\0", "\\\\\\u0000"),
+    ],
+)
+async def test_only_a_real_nul_is_left_out(pool: asyncpg.Pool, given: str, kept: str) -> None:
+    assert await pool.fetchval("SELECT $1::jsonb", {given: [given]}) == {kept: [kept]}
+
+
+def _one_more(monkeypatch: pytest.MonkeyPatch, folder: Path, sql: str) -> None:
+    """A migration that no release has."""
+    path = folder / "9999_one_more.sql"
+    path.write_text(sql)
+    known = schema.files()
+    monkeypatch.setattr(schema, "files", lambda: [*known, path])
+
+
+async def test_a_migration_gives_up_waiting_for_a_table_that_somebody_holds(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _one_more(monkeypatch, tmp_path, "ALTER TABLE service.job_def ADD COLUMN one_more int")
+    waiting = Migrating(lock=0.1, attempts=2, pause=0.01)
+    async with pool.acquire() as holding, holding.transaction():
+        await holding.execute("SELECT count(*) FROM service.job_def")
+        async with asyncio.timeout(60):
+            with pytest.raises(ConfigurationError, match=r"9999_one_more: another session holds a lock"):
+                await migrate(pool, waiting=waiting)
+    assert await migrate(pool, waiting=waiting) == ["9999_one_more"]
+    assert await pool.fetchval("SELECT version FROM service.schema_range") == 9999
+
+
+async def test_a_migration_gives_up_waiting_for_another_migrator(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _one_more(monkeypatch, tmp_path, "SELECT 1")
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+        async with asyncio.timeout(60):
+            with pytest.raises(ConfigurationError, match="another process has been migrating"):
+                await migrate(pool, waiting=Migrating(turn=0.1))
+    assert await migrate(pool, waiting=Migrating(turn=0.1)) == ["9999_one_more"]
+
+
+async def test_a_migration_may_take_longer_than_other_statements(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _one_more(monkeypatch, tmp_path, "SELECT pg_sleep(0.8)")
+    pool = await open_pool(dsn, timeouts=Timeouts(statement=0.4, answer=0.5))
+    assert await migrate(pool) == ["9999_one_more"]
+    await pool.close()
+
+
+async def test_a_release_that_may_not_write_migrates_nothing(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _one_more(monkeypatch, tmp_path, "SELECT 1")
+    newer = schema.SCHEMA + 1
+    await pool.execute("UPDATE service.schema_range SET version = $1, writable_from = $1", newer)
+    assert await migrate(pool) == []
+
+    await pool.execute("UPDATE service.schema_range SET readable_from = $1", newer)
+    with pytest.raises(ConfigurationError, match=rf"too old for the database \(needs {newer}\): upgrade it"):
+        await migrate(pool)
+
+
+async def test_the_last_release_may_write_to_what_this_one_has_migrated(pool: asyncpg.Pool) -> None:
+    found = await schema.read_range(pool)
+    assert found.version == schema.SCHEMA
+    assert found.readable_from <= found.writable_from <= last_release().schema

@@ -1,0 +1,169 @@
+"""What comes back is tied to its delivery by the signed envelope sender, and silences whom it should."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from service.messages.mail.bounce_intake import BounceBox, BounceIntake, Taken
+from service.messages.mail.verp import envelope_sender
+from service.messages.outbox import Outbox
+from service.messages.suppression import Bounces
+from tests.given import GOALS, Scripted, World, goal, user
+from tests.web.given import ADMIN, VIEWER, admin
+
+BASE, SECRET = "bounce@example.org", b"a secret of the operator"
+SAMPLES = Path(__file__).parent / "bounces"
+
+
+def sender(delivery: int) -> str:
+    return envelope_sender(BASE, delivery, SECRET)
+
+
+def intake(world: World) -> BounceIntake:
+    return BounceIntake(Bounces(world.pool, Outbox(world.pool, "a", timedelta(seconds=60))), BASE, SECRET)
+
+
+def report(name: str, delivery: int) -> bytes:
+    """A sample as it comes back to the envelope sender of a delivery."""
+    raw = (SAMPLES / f"{name}.eml").read_bytes()
+    return b"Delivered-To: " + sender(delivery).encode() + b"\n" + raw
+
+
+async def _sent(world: World, *people: str, day: int = 10) -> dict[str, int]:
+    """Everybody got a mail; its id."""
+    await world.at(f"2026-03-{day}T08:00:00Z")
+    for name in people:
+        await world.live(user(name), goal(f"g-{name}-{day}", name, due=f"2026-03-{day + 1}"))
+    await (await world.runner()).run_manual(GOALS)
+    transport = Scripted()
+    await world.delivery(transport, sender=sender).run_once()
+    rows = await world.pool.fetch(
+        "SELECT user_id, max(id) AS id FROM service.delivery WHERE channel = 'email' GROUP BY user_id"
+    )
+    ids = {row["user_id"]: row["id"] for row in rows}
+    assert {e.sender for e in transport.received} <= {sender(id_) for id_ in ids.values()}
+    return ids
+
+
+async def _silenced(world: World) -> dict[str, str]:
+    rows = await world.pool.fetch("SELECT address, reason FROM service.suppression")
+    return {row["address"].partition("@")[0]: row["reason"] for row in rows}
+
+
+async def test_an_address_that_does_not_exist_is_written_to_no_more(world: World) -> None:
+    ids = await _sent(world, "ann", "bob")
+    take = intake(world).take
+
+    first = await take(report("postfix_user_unknown", ids["ann"]))
+    again = await take(report("postfix_user_unknown", ids["ann"]))
+
+    assert first == Taken("hard", ids["ann"], news=True)
+    assert again == Taken("hard", ids["ann"], news=False)
+    assert (await world.mails())["ann"] == ("bounced", "hard_bounce")
+    assert (await world.mails())["bob"] == ("sent", None)
+    assert await _silenced(world) == {"ann": "hard_bounce"}
+
+
+async def test_other_hard_bounces_silence_at_the_third(world: World) -> None:
+    take = intake(world).take
+    for day in (10, 12, 14):
+        assert await _silenced(world) == {}
+        ids = await _sent(world, "ann", day=day)
+        await take(report("yahoo_no_account", ids["ann"]))
+        await take(report("yahoo_no_account", ids["ann"]))
+
+    assert await _silenced(world) == {"ann": "hard_bounce"}
+
+
+async def test_a_complaint_ends_it_at_once(world: World) -> None:
+    ids = await _sent(world, "ann")
+
+    taken = await intake(world).take(report("arf_yahoo", ids["ann"]))
+
+    assert taken == Taken("complaint", ids["ann"], news=True)
+    assert (await world.mails())["ann"] == ("complained", "complaint")
+    assert await _silenced(world) == {"ann": "complaint"}
+
+
+async def test_soft_bounces_never_silence(world: World) -> None:
+    ids = await _sent(world, "ann")
+    take = intake(world).take
+
+    for name in ("yahoo_mailbox_full", "gmail_quota", "postfix_expired", "webde_policy", "postfix_delayed"):
+        assert (await take(report(name, ids["ann"]))).news
+    assert (await world.mails())["ann"] == ("sent", None)
+    assert await _silenced(world) == {}
+
+
+@pytest.mark.parametrize(
+    ("sample", "becomes"),
+    [
+        ("postfix_delivered", ("sent", "confirmed_by_report")),
+        ("gmail_quota", ("sent", "confirmed_by_report")),
+        ("gmail_user_unknown", ("bounced", "hard_bounce")),
+    ],
+)
+async def test_a_report_tells_what_became_of_an_unconfirmed_message(
+    world: World, sample: str, becomes: tuple[str, str]
+) -> None:
+    ids = await _sent(world, "ann")
+    await world.pool.execute("UPDATE service.delivery SET state = 'unconfirmed' WHERE channel = 'email'")
+
+    await intake(world).take(report(sample, ids["ann"]))
+
+    assert (await world.mails())["ann"] == becomes
+
+
+async def test_nobody_can_silence_others_by_inventing_a_bounce(world: World) -> None:
+    ids = await _sent(world, "ann")
+    forged = sender(ids["ann"]).replace("@", "x@")
+    raw = (SAMPLES / "postfix_user_unknown.eml").read_bytes()
+    take = intake(world).take
+
+    for recipient in (forged, BASE, "", None):
+        assert (await take(raw, recipient)).kind == "ignored"
+    for name in ("none_ordinary", "none_out_of_office", "none_vacation_quoting_a_bounce"):
+        assert (await take(report(name, ids["ann"]))).kind == "ignored"
+    assert (await world.mails())["ann"] == ("sent", None)
+    assert await _silenced(world) == {}
+
+
+async def test_a_mailbox_is_read_once_and_again_after_a_crash(world: World, tmp_path: Path) -> None:
+    ids = await _sent(world, "ann", "bob")
+    (tmp_path / "new").mkdir()
+    for name, sample in (("ann", "postfix_user_unknown"), ("bob", "arf_outlook")):
+        (tmp_path / "new" / name).write_bytes(report(sample, ids[name]))
+    taken_before_the_crash = intake(world)
+    await taken_before_the_crash.take(report("postfix_user_unknown", ids["ann"]))
+    box = BounceBox(tmp_path, intake(world))
+
+    assert await box.read() == 2
+    assert await box.read() == 0
+
+    assert sorted(path.name for path in (tmp_path / "cur").iterdir()) == ["ann:2,S", "bob:2,S"]
+    assert await _silenced(world) == {"ann": "hard_bounce", "bob": "complaint"}
+
+
+async def test_a_mail_server_hands_reports_over(world: World) -> None:
+    ids = await _sent(world, "ann")
+    raw = (SAMPLES / "postfix_user_unknown.eml").read_bytes()
+    mail = {"Content-Type": "message/rfc822"}
+    url = "/api/admin/bounces"
+    async with admin(world.pool, bounces=intake(world)) as given:
+        taken = await given.client.post(
+            url, params={"recipient": sender(ids["ann"])}, data=raw, headers=ADMIN | mail
+        )
+        assert (taken.status, await taken.json()) == (
+            200,
+            {"success": True, "kind": "hard", "deliveryId": ids["ann"], "news": True},
+        )
+        answers = [
+            (await given.client.post(url, data=raw, headers=VIEWER | mail)).status,
+            (await given.client.post(url, data=raw, headers=ADMIN)).status,
+            (await given.client.post(url, data=b"", headers=ADMIN | mail)).status,
+            (await given.client.post(url, data=b"x" * (1 << 21), headers=ADMIN | mail)).status,
+        ]
+    assert answers == [403, 415, 400, 413]
+    async with admin(world.pool) as given:
+        assert (await given.client.post(url, data=raw, headers=ADMIN | mail)).status == 503

@@ -1,0 +1,165 @@
+"""How much mail a domain is sent: the setting, the limiter under any order of events, and what throttles."""
+
+from collections import Counter
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.engine.retry import delay, domain_pauses
+from service.messages.limits import ANY, Limit, Limiter, Limits, Share, domain_of
+from service.messages.mail.smtp_reply import throttles
+from service.messages.mail.transport import Phase, Result
+
+
+def test_the_setting_reads_as_it_is_written() -> None:
+    limits = Limits.parse(" Gmail.com = 5/20, *=10/0 ,gmx.de=0/0.5,")
+
+    assert limits.of("gmail.com") == Limit(5, 20)
+    assert limits.of("gmx.de") == Limit(0, 0.5)
+    assert limits.of("example.org") == Limit(10, 0)
+    assert Limits.parse("") == Limits()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("gmail.com", "write mails at once/mails per second"),
+        ("gmail.com=5", "write mails at once/mails per second"),
+        ("gmail.com=5/x", "write mails at once/mails per second"),
+        ("gmail.com=-1/5", "write mails at once/mails per second"),
+        ("gmail.com=1/-5", "write mails at once/mails per second"),
+        ("gmail.com=1/inf", "write mails at once/mails per second"),
+        ("gmail.com=1/nan", "write mails at once/mails per second"),
+        ("gmail.com=1.5/2", "write mails at once/mails per second"),
+        ("a@gmail.com=1/2", "'a@gmail.com' is no domain"),
+        ("=1/2", "'' is no domain"),
+        ("*.gmail.com=1/2", "'*.gmail.com' is no domain"),
+        ("gmail.com=1/2,GMAIL.com=3/4", "gmail.com is named twice"),
+    ],
+)
+def test_each_mistake_is_named(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match="'") as caught:
+        Limits.parse(text)
+
+    assert problem in str(caught.value)
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    with pytest.raises(ValueError, match=r"'a=1'.*'b c=1/2'.*'d=1/y'"):
+        Limits.parse("a=1,b c=1/2,d=1/y,e=1/1")
+
+
+def test_a_domain_is_what_follows_the_at() -> None:
+    assert domain_of("Ann@Example.ORG") == "example.org"
+
+
+_DOMAINS = st.sampled_from(["a.example", "b.example", "c.example"])
+_LIMITS = st.builds(Limit, st.integers(0, 3), st.sampled_from([0.0, 0.25, 1.0, 3.0, 20.0]))
+
+
+@given(
+    named=st.dictionaries(_DOMAINS, _LIMITS),
+    others=_LIMITS,
+    wishes=st.lists(
+        st.tuples(st.lists(_DOMAINS, max_size=12), st.sampled_from(["claim", "send", "end", "wait"]))
+    ),
+    pick=st.randoms(use_true_random=False),
+)
+def test_whatever_happens_the_limits_hold(
+    named: dict[str, Limit], others: Limit, wishes: list[tuple[list[str], str]], pick: object
+) -> None:
+    """A caller that heeds ``rooms`` and ``next_at``: batches begin, send and end in any order."""
+    limits = Limits(others, named)
+    limiter = Limiter(limits)
+    now = 0.0
+    going: list[tuple[Share, list[str]]] = []
+    sent: dict[str, list[float]] = {}
+    for wish, act in wishes:
+        if act == "claim":
+            rooms = limiter.rooms(now)
+            counts = Counter(wish)
+            batch = [
+                domain for domain, count in counts.items()
+                for _ in range(min(count, rooms.get(domain, limiter.others)))
+            ]  # fmt: skip
+            going.append((limiter.take(batch), batch))
+        elif act == "wait":
+            now += len(wish) / 4
+        elif going:
+            share, batch = going[pick.randrange(len(going))]  # type: ignore[attr-defined]
+            if act == "end" or not batch:
+                share.close()
+                going.remove((share, batch))
+            else:
+                domain = batch.pop()
+                now = max(now, limiter.next_at(domain))
+                limiter.goes(domain, now)
+                sent.setdefault(domain, []).append(now)
+                share.gone(domain)
+        for domain, limit in ((name, limits.of(name)) for name in ("a.example", "b.example", "c.example")):
+            batches = sum(domain in batch for _, batch in going)
+            assert not limit.at_once or batches <= limit.at_once
+            if limit.per_second:
+                assert sum(batch.count(domain) for _, batch in going) <= max(1, 2 * limit.per_second)
+
+    for domain, times in sent.items():
+        if per_second := limits.of(domain).per_second:
+            assert all(later - earlier >= 1 / per_second - 1e-9 for earlier, later in pairwise(times))
+    for share, _ in going:
+        share.close()
+    rested = {domain: limiter.room(domain, now + 1000) for domain in named}
+    assert rested == {domain: limit.ahead for domain, limit in named.items()}
+    assert set(limiter.rooms(now + 1000)) == set(named)
+
+
+def test_after_a_pause_one_batch_alone_tries_the_domain() -> None:
+    limiter = Limiter(Limits())
+    probe = limiter.take(["a.example"], {"a.example"})
+
+    assert limiter.rooms(0.0) == {"a.example": 0}
+    probe.gone("a.example")
+    assert limiter.room("a.example", 0.0) == ANY
+
+
+def test_within_a_batch_what_waits_for_a_rate_comes_last() -> None:
+    limiter = Limiter(Limits(named={"slow.example": Limit(0, 2), "slower.example": Limit(0, 1)}))
+    limiter.goes("slower.example", 10.0)
+
+    order = limiter.order(["slow.example", "slow.example", "slower.example", "a.example", "b.example"], 10.0)
+
+    assert order == [0, 3, 4, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("phase", "code", "reply", "told"),
+    [
+        (Phase.RCPT, 421, "4.7.28 unusual rate of mail", True),
+        (Phase.RCPT, 450, "busy", True),
+        (Phase.DOT, 451, "4.7.500 Server busy. Please try again later", True),
+        (Phase.DATA, 452, "4.3.1 insufficient storage", True),
+        (Phase.RCPT, 450, "4.2.1 the user is receiving mail at a rate that …", False),
+        (Phase.RCPT, 452, "4.2.2 the mailbox is over quota", False),
+        (Phase.RCPT, 450, "4.2.0 ann@example.org: Recipient address rejected: Greylisted", False),
+        (Phase.RCPT, 451, "4.7.1 Greylisting in action, please come back later", False),
+        (Phase.MAIL, 421, "4.3.2 shutting down", False),
+        (Phase.CONNECT, 421, "too many connections", False),
+        (Phase.RCPT, 550, "5.7.1 no", False),
+        (Phase.DOT, None, "connection lost", False),
+        (Phase.DOT, 250, "2.0.0 taken", False),
+    ],
+)
+def test_what_asks_a_sender_to_slow_down(phase: Phase, code: int | None, reply: str, told: bool) -> None:
+    assert throttles(Result(1, accepted=code == 250, phase=phase, code=code, reply=reply)) is told
+
+
+@given(st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True))
+def test_pauses_double_and_never_delay_a_messages_own_retry(spread: float, other: float) -> None:
+    pauses = domain_pauses(spread)
+
+    assert timedelta(seconds=30) <= pauses[0] <= timedelta(seconds=36)
+    assert all(abs(later - 2 * earlier) < timedelta(milliseconds=1) for earlier, later in pairwise(pauses))
+    assert pauses[-1] < timedelta(minutes=20)
+    assert all(pause < delay(times, other) for times, pause in enumerate(pauses, 1))

@@ -1,0 +1,78 @@
+"""When the mail server's answers add up to a stop of all sending, and how long it is left alone."""
+
+from datetime import timedelta
+
+import pytest
+
+from service.engine.retry import patience
+from service.messages.mail.smtp_reply import Fate
+from service.messages.mail.transport import Phase, Result
+from service.messages.relay import Relay
+
+
+def note(relay: Relay, what: Fate, id: int = 1, phase: Phase = Phase.RCPT) -> None:
+    relay.note(what, Result(id, what is Fate.SENT, phase, 554, "no"), f"u{id}@example.org")
+
+
+def stopped(phase: Phase = Phase.AUTH) -> Relay:
+    relay = Relay()
+    note(relay, Fate.OURS, phase=phase)
+    return relay
+
+
+@pytest.mark.parametrize("phase", [Phase.CONNECT, Phase.EHLO, Phase.TLS, Phase.AUTH, Phase.MAIL])
+def test_a_refusal_before_a_recipient_was_named_stops_at_once(phase: Phase) -> None:
+    assert stopped(phase).problem == f"the mail server refuses us at {phase}: 554"
+
+
+@pytest.mark.parametrize("what", [Fate.OURS, Fate.CONTENT])
+@pytest.mark.parametrize("phase", [Phase.RCPT, Phase.DATA, Phase.DOT])
+def test_later_it_takes_three_different_ones_in_a_row(what: Fate, phase: Phase) -> None:
+    relay = Relay()
+    for id_ in (1, 2, 2, 1):
+        note(relay, what, id_, phase)
+        assert relay.problem is None
+    note(relay, what, 3, phase)
+    assert "3" in (relay.problem or "")
+
+
+@pytest.mark.parametrize("what", [Fate.RETRY, Fate.HARD, Fate.NO_SUCH_ADDRESS, Fate.UNCONFIRMED])
+def test_what_is_not_about_us_stops_nothing(what: Fate) -> None:
+    relay = Relay()
+    for id_ in range(5):
+        note(relay, what, id_)
+    assert relay.problem is None
+
+
+def test_a_mail_that_is_taken_starts_the_count_anew() -> None:
+    relay = Relay()
+    for id_, what in enumerate([Fate.OURS, Fate.OURS, Fate.SENT, Fate.OURS, Fate.OURS]):
+        note(relay, what, id_)
+    assert relay.problem is None
+
+
+def test_only_a_probe_ends_a_stop() -> None:
+    relay = stopped()
+    note(relay, Fate.SENT)  # over a connection that was open before
+    assert relay.closed
+
+    relay.probing = True
+    assert not relay.closed
+    note(relay, Fate.SENT)
+    assert relay.problem is None
+
+
+def test_pauses_double_with_each_failed_probe_and_start_anew_after_a_success() -> None:
+    relay = stopped()
+    assert [relay.pause(probed=True) for _ in range(6)] == [5, 10, 20, 40, 60, 60]
+    assert relay.pause(probed=False) == 60
+
+    relay.probing = True
+    note(relay, Fate.SENT)
+    note(relay, Fate.OURS, phase=Phase.AUTH)
+    assert relay.pause(probed=True) == 5
+
+
+@pytest.mark.parametrize(("age", "pause"), [(-5, 1), (0, 1), (4, 1), (20, 5), (60, 15), (6000, 15)])
+def test_a_message_refused_for_our_sake_is_tried_less_often_the_longer_it_waits(age: int, pause: int) -> None:
+    assert patience(timedelta(minutes=age)) == timedelta(minutes=pause)

@@ -1,0 +1,119 @@
+"""Which zone a name means, and its clock."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from service import zones
+from tests.zone_cases import ACCEPTED, CASES, INSTANTS, REFUSED, Case
+
+FORMER = {name for name in zones.names() if name not in zones.places() and not name.startswith("Etc/")}
+"""What PostgreSQL lacks where it reads zone data without former names."""
+
+
+def test_the_table_is_read_whole() -> None:
+    assert len(CASES) == 25
+    assert len(REFUSED) == 6
+    assert [f"{at:%Y-%m-%d}" for at in INSTANTS] == ["2026-01-15", "2026-07-15", "2026-11-15"]
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=str)
+def test_a_name_means_its_zone_and_its_clock(case: Case) -> None:
+    name = zones.spelled(case.name)
+
+    assert name is not None
+    assert zones.used(name) in case.accepted
+    clocks = (zones.zone_of(case.name), zones.zone_of(name), zones.zone_of(zones.used(name)))
+    assert {tuple(at.astimezone(clock).utcoffset() for at in INSTANTS) for clock in clocks} == {case.offsets}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [case.name for case in REFUSED]
+    + [None, 7, b"UTC", "  ", "Posix/Europe/Berlin", "../UTC", "CET+1", "EST5", "UTC+2", "+02:00", "Europe",
+       "Europe/Berlin\0", "Europe /Berlin", "Asia/Kol\N{KELVIN SIGN}ata"],
+)  # fmt: skip
+def test_what_is_no_name_is_refused_and_read_as_utc(name: object) -> None:
+    assert zones.spelled(name) is None
+    assert str(zones.zone_of(str(name))) == "UTC"
+
+
+def test_every_name_can_be_used_and_is_its_own_spelling() -> None:
+    for name in zones.names():
+        assert zones.spelled(f"\t{name.upper()} ") == name
+        assert zones.used(zones.used(name)) == zones.used(name)
+        assert str(zones.zone_of(name)) == name
+    assert all(zones.used(place) == place for place in zones.places())
+
+
+def test_a_database_without_former_names_knows_them_by_the_new_ones() -> None:
+    known = zones.known_to_both(zones.names() - FORMER | {"UTC"})
+
+    assert {known[name] for name in ("Asia/Calcutta", "Asia/Kolkata")} == {"Asia/Kolkata"}
+    assert known["US/Pacific"] == "America/Los_Angeles"
+    assert (known["EST5EDT"], known["PST8PDT"]) == ("America/New_York", "America/Los_Angeles")
+    assert known["UTC"] == "UTC"
+    assert set(known) == zones.names()
+
+
+def test_a_database_with_old_data_knows_them_by_the_former_ones() -> None:
+    known = zones.known_to_both(zones.names() - {"Europe/Kyiv", "Asia/Kolkata"})
+
+    assert {known[name] for name in ("Europe/Kiev", "Europe/Kyiv")} == {"Europe/Kiev"}
+    assert {known[name] for name in ("Asia/Calcutta", "Asia/Kolkata")} == {"Asia/Calcutta"}
+
+
+def test_a_word_that_may_be_an_abbreviation_stands_for_no_zone() -> None:
+    same = {"Europe/Brussels", "Europe/Amsterdam", "Europe/Luxembourg"}
+    known = zones.known_to_both(zones.names() - same)
+
+    assert "CET" in zones.names() - same
+    assert zones.names() - set(known) == same | {"CET", "MET"}
+
+
+def test_what_one_side_does_not_know_cannot_be_used() -> None:
+    known = zones.known_to_both(
+        zones.names() - {"America/Coyhaique"} | {"localtime", "Factory", "posixrules"}
+    )
+
+    assert zones.names() - set(known) == {"America/Coyhaique"}
+
+
+def test_a_run_that_was_planned_by_a_former_name_is_for_the_same_people() -> None:
+    planned = ("Asia/Calcutta@7", "Europe/Oslo", "localtime")
+
+    assert zones.used_groups(planned) == ("Asia/Calcutta@7", "Asia/Kolkata@7", "Europe/Oslo", "localtime")
+    assert set(zones.equal_groups("Asia/Kolkata@7")) == {"Asia/Kolkata@7", "Asia/Calcutta@7"}
+    assert "Europe/Oslo" not in zones.equal_groups("Europe/Berlin")
+    assert zones.equal_groups("localtime@3") == ["localtime@3"]
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """The zone data is looked for again, now and after the test."""
+    caches = (zones._data, zones._names, zones._groups, zones._clock, zones.zone_of)
+    for one in caches:
+        one.cache_clear()
+    yield
+    for one in caches:
+        one.cache_clear()
+
+
+@pytest.mark.parametrize(("theirs", "newer"), [("2019a", False), ("2199a", True)])
+def test_the_newer_data_is_used(
+    forgotten: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, theirs: str, newer: bool
+) -> None:
+    (tmp_path / "tzdata.zi").write_text(
+        f"# version {theirs}\nZ Europe/Berlin 1 - CET\nL Europe/Berlin Old/Name\n"
+    )
+    (tmp_path / "zone.tab").write_text("#\nDE\t+5230+01322\tEurope/Berlin\tmost of Germany\n")
+    monkeypatch.setattr(zones, "TZPATH", (str(tmp_path / "nowhere"), str(tmp_path)))
+
+    assert (zones.version() == theirs) is newer
+    assert (zones.spelled("old/name") == "Old/Name") is newer
+    summer = datetime.fromisoformat(
+        "2026-07-15T12:00Z"
+    )  # this folder has no file for it: the package's is read
+    assert str(summer.astimezone(zones.zone_of("Europe/Berlin")).utcoffset()) == "2:00:00"

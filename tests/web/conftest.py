@@ -1,0 +1,22 @@
+"""Every story plays in a world of its own."""
+
+from collections.abc import Iterator
+
+import asyncpg
+import pytest
+
+from tests.given import World
+
+
+@pytest.fixture
+def world(pool: asyncpg.Pool) -> World:
+    return World(pool)
+
+
+@pytest.fixture(scope="module")
+def base(postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the whole service, with a past."""
+    from tests.web import fuzzed  # noqa: PLC0415 - schemathesis is slow to import, and most tests do without
+
+    with fuzzed.served(postgres, template, tmp_path_factory.mktemp("service")) as found:
+        yield found

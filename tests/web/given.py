@@ -1,0 +1,114 @@
+"""An admin application on a real database, and rows to look at."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import CollectorRegistry
+
+from service.engine.job import CatchUp, Job, JobType, TimeMode
+from service.engine.ledger import JobDef, Ledger
+from service.errors import AlreadyRunning
+from service.manager import JobManager
+from service.web import AdminDeps, build_app
+
+TOKENS = {"the-admin": "admin", "the-viewer": "viewer", "the-dashboard": "dashboard"}
+ADMIN = {"Authorization": "Bearer the-admin"}
+VIEWER = {"Authorization": "Bearer the-viewer"}
+DASHBOARD = {"Authorization": "Bearer the-dashboard"}
+
+
+async def _read(*_: Any) -> AsyncIterator[Any]:
+    return
+    yield
+
+
+def job(name: str = "goalDeadlines") -> Job:
+    return Job(
+        type=JobType.REMINDER, name=name, schedule="0 9 * * *", mode=TimeMode.USER, catch_up=CatchUp.LATEST,
+        useful_until=lambda local: local.replace(hour=20), read=_read, decide=lambda *_: None,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@dataclass
+class Result:
+    run_id: int | None = 7
+    state: str = "succeeded"
+    counts: Mapping[str, int] = field(default_factory=lambda: {"planned": 2})
+
+    @property
+    def id(self) -> int | None:
+        return self.run_id
+
+
+class AskedRunner:
+    """Remembers how it was asked; the real one has its own tests."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.result = Result()
+        self.busy = False
+
+    async def run_manual(self, job_id: str, /, **options: Any) -> Result:
+        if self.busy:
+            raise AlreadyRunning(f"{job_id} is running")
+        self.asked.append((job_id, options))
+        return self.result
+
+    async def request(self, _: Any, job_id: str, /, **options: Any) -> Result:
+        return await self.run_manual(job_id, **options)
+
+    async def carry_out(self, _: Any, /) -> Result:
+        return self.result
+
+
+@dataclass
+class Admin:
+    client: TestClient[Any, Any]
+    manager: JobManager
+    ledger: Ledger
+    runner: AskedRunner
+    pool: asyncpg.Pool
+    life: list[str]
+
+
+@asynccontextmanager
+async def admin(
+    pool: asyncpg.Pool, *, tokens: Mapping[str, str] = TOKENS, loopback: bool = True, **more: Any
+) -> AsyncIterator[Admin]:
+    ledger = Ledger(pool, "test", timedelta(seconds=30))
+    jobs = {"reminder.goalDeadlines": job()}
+    definition = JobDef("reminder.goalDeadlines", "0 9 * * *", "user", "h", timedelta(minutes=30), 5)
+    await ledger.register([definition])
+    runner, life = AskedRunner(), []
+
+    async def opened() -> None:
+        life.append("open")
+
+    async def closed() -> None:
+        life.append("close")
+
+    manager = JobManager(pool, ledger, runner, jobs, open=opened, close=closed)
+    await manager.initialize()
+    app = build_app(AdminDeps(pool, manager, tokens, loopback, CollectorRegistry(), **more))
+    async with TestClient(TestServer(app, host="127.0.0.1")) as client:
+        yield Admin(client, manager, ledger, runner, pool, life)
+    await manager.shutdown()
+
+
+async def delivery(
+    pool: asyncpg.Pool, token: str = "a-token", user: str = "u1", kind: str = "deadlines"
+) -> int:
+    return int(
+        await pool.fetchval(
+            """INSERT INTO service.delivery (dedupe_key, channel, job, kind, user_id, zone, local_date,
+                 template, locale, facts, message_id, message_date, token, not_before, expires_at)
+               VALUES ($1, 'email', 'reminder.goalDeadlines', $2, $3, 'UTC', '2026-03-10', 'goal_deadlines',
+                 'en', '{}', $1, now(), $1, now(), now() + interval '1 day') RETURNING id""",
+            token, kind, user,
+        )
+    )  # fmt: skip

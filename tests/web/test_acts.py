@@ -1,0 +1,108 @@
+"""Every act of openapi.yaml leaves exactly one trace, and what is refused leaves none."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service.archive.archive import Archive
+from service.archive.personal_data import People
+from tests.given import World
+from tests.messages.mail.test_bounce_intake import intake
+from tests.web.acts import CASES, SILENT, carry_out, operations
+from tests.web.console.consoles import Console, console, people
+from tests.web.contract import contract, promised
+
+ACTS = operations()
+API = [one for one in ACTS if " /api/" in one]
+BY_ROLE = [one for one in ACTS if one in CASES and CASES[one].who != "recipient"]
+
+
+@pytest.fixture
+async def given(world: World, tmp_path: Path) -> AsyncIterator[Console]:
+    """Ann and Bob have a mail and a notification each, by the real job."""
+    await people(world)
+    no_dashboard: Any = None
+    keeper = People(world.pool, Archive(world.pool, tmp_path, no_dashboard))
+    async with console(world, people=keeper, bounces=intake(world)) as made:
+        await made.manager.run_job("reminder", "goalDeadlines")
+        yield made
+
+
+async def everything(pool: asyncpg.Pool) -> dict[str, str]:
+    """All that is stored, but for the keys."""
+    tables = await pool.fetch(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'service'"
+        " AND table_type = 'BASE TABLE' AND table_name <> 'idempotency'"
+    )
+    digest = "SELECT coalesce(string_agg(md5(t::text), ',' ORDER BY t::text), '') FROM service.{} AS t"
+    return {name: await pool.fetchval(digest.format(name)) for (name,) in tables}
+
+
+def test_every_act_of_the_contract_is_carried_out_here() -> None:
+    assert sorted(CASES) == ACTS
+
+
+def test_every_act_of_the_api_takes_a_key_and_says_when_it_cannot() -> None:
+    for operation in API:
+        method, pattern = operation.split(" ")
+        told = contract()["paths"][pattern][method.lower()]
+        assert {"$ref": "#/components/parameters/IdempotencyKey"} in told["parameters"], operation
+        assert {"400", "409"} <= told["responses"].keys(), operation
+
+
+@pytest.mark.parametrize("operation", ACTS)
+async def test_an_act_leaves_one_trace_that_says_who_and_what(given: Console, operation: str) -> None:
+    case = CASES[operation]
+    facts = await case.given(given)
+
+    answer = await carry_out(given, operation, facts)
+
+    assert answer.status < 400, await answer.text()
+    [(who, act, what)] = await given.audit()
+    assert (who, act) == (case.who, case.act)
+    assert case.told(facts).items() <= what.items()
+
+
+@pytest.mark.parametrize("operation", API)
+async def test_the_same_act_with_the_same_key_has_one_effect_and_one_answer(
+    given: Console, operation: str
+) -> None:
+    facts = await CASES[operation].given(given)
+
+    first = await carry_out(given, operation, facts, key="k")
+    told, stored = await promised(first, *operation.split(" ")), await everything(given.world.pool)
+    again = await carry_out(given, operation, facts, key="k")
+
+    assert (again.status, await again.json()) == (first.status, told)
+    assert first.status < 400
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert "Idempotent-Replayed" not in first.headers
+    assert await everything(given.world.pool) == stored
+    assert len(await given.audit()) == 1
+
+
+@pytest.mark.parametrize("operation", BY_ROLE)
+async def test_who_may_only_look_acts_on_nothing(given: Console, operation: str) -> None:
+    facts = await CASES[operation].given(given)
+    stored = await everything(given.world.pool)
+
+    answer = await carry_out(given, operation, facts, "the-viewer")
+
+    assert answer.status == 403
+    assert await everything(given.world.pool) == stored
+
+
+@pytest.mark.parametrize("operation", ACTS)
+async def test_what_is_not_there_cannot_be_acted_on_and_leaves_no_trace(
+    given: Console, operation: str
+) -> None:
+    facts = await CASES[operation].given(given)
+    stored = await everything(given.world.pool)
+
+    answer = await carry_out(given, operation, facts, unknown=True)
+
+    assert (answer.status < 400) == (operation in SILENT), answer.status
+    assert await everything(given.world.pool) == stored
