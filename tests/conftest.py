@@ -16,6 +16,7 @@ import structlog
 from service.engine import embedded
 from service.engine.database import migrate, open_pool
 from tests import mongo
+from tests.given import World
 
 LONG = os.environ.get("LONG") == "1"
 _MEMORY = Path("/dev/shm")
@@ -125,12 +126,10 @@ async def pool(dsn: str) -> AsyncIterator[asyncpg.Pool]:
     await pool.close()
 
 
-async def stop_clock(connection: asyncpg.Connection | asyncpg.Pool, at: str) -> None:
-    """Replace the database's clock by a stopped one, e.g. ``2026-03-10T09:00:00Z``."""
-    await connection.execute(
-        f"CREATE OR REPLACE FUNCTION service.now() RETURNS timestamptz LANGUAGE sql VOLATILE AS "
-        f"$$SELECT '{at}'::timestamptz$$"
-    )
+@pytest.fixture
+def world(pool: asyncpg.Pool) -> World:
+    """A service on that database, with a clock and a dashboard of its own."""
+    return World(pool)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ from service.messages.mail.transport import (
     every,
 )
 from service.messages.outbox import Claimed, Outbox
-from tests.conftest import stop_clock
+from tests.clock import stop_clock
 
 GOALS = "reminder.goalDeadlines"
 

@@ -9,7 +9,6 @@ import structlog
 from service import log
 from tests.analytics.given import Lab
 from tests.dashboard.conftest import dashboard, mongo_dashboard, postgres_dashboard
-from tests.given import World
 
 __all__ = ["dashboard", "mongo_dashboard", "postgres_dashboard"]
 
@@ -24,8 +23,3 @@ def _quiet() -> Iterator[None]:
 @pytest.fixture
 def lab(pool: asyncpg.Pool) -> Lab:
     return Lab(pool)
-
-
-@pytest.fixture
-def world(pool: asyncpg.Pool) -> World:
-    return World(pool)

@@ -23,7 +23,7 @@ from service.messages.mail.render import Notice
 from tests import given
 from tests.analytics import oracle
 from tests.analytics.oracle import Truth
-from tests.conftest import stop_clock
+from tests.clock import stop_clock
 
 DAILY, WEEKLY, MONTHLY, BEHAVIOUR = (
     f"analytics.{name}" for name in ("dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBehavior")

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from service.app import Service, open_service
 from service.errors import BadRequest, DashboardIncomplete
 from service.settings import Settings
-from tests.conftest import stop_clock
+from tests.clock import stop_clock
 from tests.dashboard.conftest import Dashboard, MongoDashboard, PostgresDashboard
 from tests.given import inbox
 

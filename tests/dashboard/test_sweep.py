@@ -18,7 +18,8 @@ from service.dashboard.profiles import PROFILES
 from service.dashboard.source import Keys
 from service.dashboard.sync import Sync
 from service.errors import BadRequest
-from tests.conftest import stop_clock, with_database
+from tests.clock import stop_clock
+from tests.conftest import with_database
 from tests.dashboard.conftest import T0, Dashboard, MongoDashboard, PostgresDashboard
 from tests.dashboard.test_conformance import count, fill
 

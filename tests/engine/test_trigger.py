@@ -19,7 +19,7 @@ from service.engine.schema import SCHEMA
 from service.engine.trigger import Timing, TriggerLoop
 from service.errors import AlreadyRunning, LeaseLost
 from service.messages.decision import Decision
-from tests.conftest import stop_clock
+from tests.clock import stop_clock
 
 
 async def _read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:

@@ -9,14 +9,8 @@ import pytest
 
 from service.demo import sample
 from tests.conftest import with_database
-from tests.given import World
 
 PEOPLE = sample.people(1, date(2026, 3, 10), count=10)
-
-
-@pytest.fixture
-def world(pool: asyncpg.Pool) -> World:
-    return World(pool)
 
 
 @pytest.fixture

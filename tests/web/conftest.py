@@ -2,15 +2,7 @@
 
 from collections.abc import Iterator
 
-import asyncpg
 import pytest
-
-from tests.given import World
-
-
-@pytest.fixture
-def world(pool: asyncpg.Pool) -> World:
-    return World(pool)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,8 @@ from service.app import Service, open_service
 from service.demo import sample
 from service.settings import Settings
 from service.web.console.mails.gallery import samples_by_template
-from tests.conftest import LONG, stop_clock, with_database
+from tests.clock import stop_clock
+from tests.conftest import LONG, with_database
 from tests.web.contract import contract
 
 TODAY = date(2026, 3, 22)

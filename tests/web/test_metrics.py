@@ -14,7 +14,7 @@ from prometheus_client import PROCESS_COLLECTOR
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.engine.run import RunState, Trigger
-from tests.conftest import stop_clock
+from tests.clock import stop_clock
 from tests.given import GOALS
 from tests.web.given import ADMIN, Admin, admin, delivery
 
