@@ -24,13 +24,16 @@ from pymongo import MongoClient
 from pymongo.errors import BulkWriteError
 
 from service import app, log
+from service.analytics.maintenance import AnalyticsSettings
 from service.analytics.runtime_metrics import Vitals
+from service.archive.manifest import RetentionPolicy
 from service.clock import SystemClock
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.sync import Source, Sync
 from service.demo import sample
 from service.engine import embedded
+from service.engine.context import Resources
 from service.engine.database import migrate, open_pool
 from service.engine.ledger import JobDef, Ledger
 from service.engine.runner import Runner
@@ -167,16 +170,10 @@ async def _runner(pool: asyncpg.Pool) -> Runner:
         ledger,
         jobs,
         refresh=nothing,
-        mail_domain="example.org",
         clock=SystemClock(),
         wake=asyncio.Event(),
-        outbox_wake=asyncio.Event(),
-        notice=lambda _t, _f, _l: _no_notice(),
+        resources=Resources(AnalyticsSettings(), RetentionPolicy()),
     )
-
-
-def _no_notice() -> Any:
-    raise RuntimeError("statistics notify nobody")
 
 
 async def measure(sessions: int, dsn: str, url: str | None) -> None:

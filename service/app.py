@@ -23,6 +23,7 @@ from aiohttp import web
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
 from service import __version__
+from service.analytics.maintenance import AnalyticsSettings
 from service.analytics.runtime_metrics import Vitals
 from service.archive.archive import Archive
 from service.archive.personal_data import People
@@ -34,12 +35,13 @@ from service.dashboard.server_metrics import dashboard_counters
 from service.dashboard.sync import Progress, Source, Sync, profile_from_setting
 from service.demo import maildir_page, sample
 from service.engine import embedded, zone_table
+from service.engine.context import Resources
 from service.engine.database import migrate, open_pool
 from service.engine.database_errors import FAILURES
 from service.engine.heartbeat import Presence
-from service.engine.job import Job, JobType, Parts, TimeMode
+from service.engine.job import Job, JobType, TimeMode
 from service.engine.ledger import JobDef, Ledger
-from service.engine.runner import Runner
+from service.engine.runner import Runner, RunnerSettings
 from service.engine.schedule import Schedule
 from service.engine.supervisor import Loop, Supervisor
 from service.engine.trigger import Timing, TriggerLoop
@@ -59,6 +61,7 @@ from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.mail.transport import Transport
 from service.messages.mail.verp import envelope_sender
 from service.messages.outbox import Claimed, Outbox
+from service.messages.planner import Planner, PlannerSettings
 from service.messages.preview import Previewer
 from service.messages.suppression import Bounces
 from service.settings import Settings, unread
@@ -144,7 +147,7 @@ def timings_of(jobs: Mapping[str, Job], settings: Settings) -> dict[str, Timing]
 
 
 def _timing(job: Job, schedule: Schedule, mode: TimeMode) -> Timing:
-    hours = useful_hours(job, schedule) if job.kind and mode is TimeMode.USER else frozenset[int]()
+    hours = useful_hours(job, schedule) if job.own_hours and mode is TimeMode.USER else frozenset[int]()
     return Timing(schedule, mode, hours)
 
 
@@ -234,14 +237,29 @@ def sync_of(
     )
 
 
-def parts_of(settings: Settings, archive: Archive) -> Parts:
-    """What statistics use beside the database."""
+def analytics_settings(settings: Settings) -> AnalyticsSettings:
+    """What statistics need to know."""
     url = settings.dashboard_metrics_url
-    return Parts(
-        service_zone=settings.service_timezone,
-        keeping=settings.keeping,
-        archive=archive,
-        dashboard_metrics=partial(dashboard_counters, url) if url else None,
+    return AnalyticsSettings(settings.service_timezone, partial(dashboard_counters, url) if url else None)
+
+
+def planner_settings(settings: Settings, composer: Composer) -> PlannerSettings:
+    """How messages are planned."""
+    return PlannerSettings(
+        mail_domain=composer.sender.rpartition("@")[2],
+        resent=settings.resent_kinds,
+        spread=timedelta(seconds=settings.mail_spread_seconds),
+        to_dashboard=settings.in_app == "dashboard",
+    )
+
+
+def runner_settings(settings: Settings) -> RunnerSettings:
+    """How runs are carried out."""
+    return RunnerSettings(
+        rules=settings.rules,
+        clock_zone=settings.service_timezone if settings.reminder_time_mode == "service" else None,
+        jitter=timedelta(seconds=settings.claim_jitter_seconds),
+        grace=timedelta(seconds=settings.shutdown_grace_seconds),
     )
 
 
@@ -489,25 +507,17 @@ async def open_service(
         due, outgoing = asyncio.Event(), asyncio.Event()
         zone = zone_of(settings.service_timezone)
         trigger = TriggerLoop(ledger, jobs, timings, zone, due, sweep=settings.sweep_seconds)
+        planner = Planner(planner_settings(settings, composer), composer.notice, outgoing)
         runner = Runner(
             pool,
             ledger,
             jobs,
             refresh=sync.refresh,
             require=sync.require,
-            mail_domain=composer.sender.rpartition("@")[2],
             clock=clock,
             wake=due,
-            outbox_wake=outgoing,
-            notice=composer.notice,
-            rules=settings.rules,
-            clock_zone=settings.service_timezone if settings.reminder_time_mode == "service" else None,
-            resent=settings.resent_kinds,
-            spread=timedelta(seconds=settings.mail_spread_seconds),
-            parts=parts_of(settings, archive),
-            to_dashboard=settings.in_app == "dashboard",
-            jitter=timedelta(seconds=settings.claim_jitter_seconds),
-            grace=timedelta(seconds=settings.shutdown_grace_seconds),
+            resources=Resources(planner, archive, settings.keeping, analytics_settings(settings)),
+            settings=runner_settings(settings),
             tracer=tracing.tracer,
         )
         delivery = Delivery(
@@ -565,7 +575,9 @@ async def open_service(
         yield Service(
             settings, databases, pool, jobs, timings, ledger, outbox, transport, composer, sync, trigger,
             runner, delivery, dashboard_inbox, supervisor, manager, bounces,
-            Explainer(pool, runner, jobs, timings, zone),
+            Explainer(
+                pool, runner, jobs, timings, zone, timedelta(seconds=settings.mail_spread_seconds)
+            ),
             Forecaster(pool, ledger, runner, jobs, timings, zone),
             Previewer(pool, runner, jobs, composer, composer.compose, transport), vitals, archive,
             People(pool, archive), presence,

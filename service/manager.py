@@ -22,7 +22,7 @@ from service.engine import queries
 from service.engine.database_errors import FAILURES
 from service.engine.job import Job, JobType, TimeMode, find
 from service.engine.ledger import Ledger, Run
-from service.engine.run import Trigger, last_line
+from service.engine.run import RunRequest, RunResult, Trigger, last_line
 from service.engine.schedule import Schedule
 from service.engine.unsettled import FAILED, Unsettled, not_retried, not_waived, unsettled_of
 from service.errors import BadRequest, UnknownJobType
@@ -49,28 +49,11 @@ _MOST_NAMED = 3
 log = structlog.get_logger()
 
 
-class RunResult(Protocol):
-    """What a manual run came to; ``run_id`` is None for a dry run that left no row."""
-
-    @property
-    def run_id(self) -> int | None: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def counts(self) -> Mapping[str, int]: ...
-
-
 class Runner(Protocol):
-    """The part of ``pipeline.runner.Runner`` that runs a job on demand."""
+    """The part of ``engine.runner.Runner`` that runs a job on demand."""
 
-    async def run_manual(
-        self, job_id: str, /, *, dry_run: bool, as_of: datetime | None, user_id: str | None, force: bool,
-        confirm: bool, wait: bool,
-    ) -> RunResult: ...  # fmt: skip
-    async def request(
-        self, connection: asyncpg.Connection, job_id: str, /, *, as_of: datetime | None,
-        user_id: str | None, force: bool, confirm: bool, wait: bool,
-    ) -> Any: ...  # fmt: skip
+    async def run_manual(self, job_id: str, asked: RunRequest, /) -> RunResult: ...
+    async def request(self, connection: asyncpg.Connection, job_id: str, asked: RunRequest, /) -> Any: ...
     async def carry_out(self, run: Any, /) -> RunResult: ...
 
 
@@ -181,59 +164,22 @@ class JobManager:
 
     # ── Doing ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def run_job(
-        self,
-        job_type: str,
-        name: str,
-        *,
-        dry_run: bool = False,
-        as_of: datetime | None = None,
-        user_id: str | None = None,
-        force: bool = False,
-        confirm: bool = False,
-        wait: bool = True,
-    ) -> RunResult:
+    async def run_job(self, job_type: str, name: str, asked: RunRequest = RunRequest()) -> RunResult:
         """Run a job now, by the same code and ledger as on schedule: the same period sends nothing twice.
 
-        Raises UnknownJobType, UnknownJob, AlreadyRunning, BadRequest (``as_of`` without zone or in the future
-        without ``dry_run``; ``force`` without ``user_id``).
+        Raises UnknownJobType, UnknownJob, AlreadyRunning, BadRequest.
         """
-        job = self._asked(job_type, name, as_of, user_id, force=force)
-        return await self._runner.run_manual(
-            job.id, dry_run=dry_run, as_of=as_of, user_id=user_id, force=force, confirm=confirm, wait=wait
-        )
+        return await self._runner.run_manual(find(self._jobs, job_type, name).id, asked)
 
     async def request_run(
-        self,
-        connection: asyncpg.Connection,
-        job_type: str,
-        name: str,
-        *,
-        as_of: datetime | None = None,
-        user_id: str | None = None,
-        force: bool = False,
-        confirm: bool = False,
-        wait: bool = True,
+        self, connection: asyncpg.Connection, job_type: str, name: str, asked: RunRequest = RunRequest()
     ) -> Any:
         """The first half of ``run_job``, in a transaction; ``carry_out`` is the second. Raises the same."""
-        job = self._asked(job_type, name, as_of, user_id, force=force)
-        return await self._runner.request(
-            connection, job.id, as_of=as_of, user_id=user_id, force=force, confirm=confirm, wait=wait
-        )
+        return await self._runner.request(connection, find(self._jobs, job_type, name).id, asked)
 
     async def carry_out(self, run: Any) -> RunResult:
         """Wait for the end of a run of ``request_run``; without its ``wait`` a free runner takes it."""
         return await self._runner.carry_out(run)
-
-    def _asked(
-        self, job_type: str, name: str, as_of: datetime | None, user_id: str | None, *, force: bool
-    ) -> Job:
-        job = find(self._jobs, job_type, name)
-        if as_of is not None and as_of.tzinfo is None:
-            raise BadRequest("asOf needs a zone, e.g. 2026-03-10T09:00:00Z")
-        if force and user_id is None:
-            raise BadRequest("force needs userId: it is for one person")
-        return job
 
     async def schedule_once(
         self, job_type: str, name: str, delay: timedelta, connection: asyncpg.Connection | None = None

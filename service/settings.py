@@ -22,8 +22,8 @@ from pydantic import (
 
 from service import url as urls
 from service import zones
-from service.archive.manifest import Keeping
-from service.engine.run import Rules
+from service.archive.manifest import RetentionPolicy
+from service.engine.run import JobRules
 from service.engine.schedule import Schedule
 from service.errors import ConfigurationError, ScheduleError
 from service.messages.eligibility import MAY_BE_RESENT
@@ -127,7 +127,7 @@ class Settings(BaseModel):
     daily_check_days: str = "mon,tue,wed,thu,fri,sat,sun"
     inactive_steps: str = "3,7,14"
 
-    # Keeping
+    # RetentionPolicy
     analytics_retention_days: int = Field(default=365, ge=30, le=36_500)
     """Days that hourly, behaviour and performance figures are kept."""
     cleanup_interval_days: int = Field(default=180, ge=30, le=36_500)
@@ -301,17 +301,17 @@ class Settings(BaseModel):
         return named.get(self.unconfirmed_policy, frozenset(_listed(self.unconfirmed_policy)))
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> JobRules:
         """What may be tuned in the rules of the reminders."""
-        return Rules(
+        return JobRules(
             frozenset(_WEEKDAYS.index(day) for day in _listed(self.daily_check_days)),
             tuple(int(step) for step in _listed(self.inactive_steps)),
         )
 
     @property
-    def keeping(self) -> Keeping:
+    def keeping(self) -> RetentionPolicy:
         """How long things are kept."""
-        return Keeping(
+        return RetentionPolicy(
             self.cleanup_mode,
             timedelta(days=self.cleanup_interval_days),
             timedelta(days=self.analytics_retention_days),

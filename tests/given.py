@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -10,13 +10,16 @@ from typing import Any
 
 import asyncpg
 
+from service.analytics.maintenance import AnalyticsSettings
+from service.archive.manifest import RetentionPolicy
 from service.clock import SystemClock
 from service.dashboard import replica
 from service.dashboard.dashboard_state import Standing
 from service.dashboard.model import Goal, Kind, Preferences, User
+from service.engine.context import Resources
 from service.engine.job import Job
 from service.engine.ledger import JobDef, Ledger
-from service.engine.runner import Runner
+from service.engine.runner import Runner, RunnerSettings
 from service.engine.schedule import Schedule
 from service.jobs import all_jobs
 from service.messages.delivery import Delivery
@@ -32,6 +35,8 @@ from service.messages.mail.transport import (
     every,
 )
 from service.messages.outbox import Claimed, Outbox
+from service.messages.planner import Planner, PlannerSettings
+from service.messages.reminder import Reminder, reminders
 from tests.clock import stop_clock
 
 GOALS = "reminder.goalDeadlines"
@@ -129,6 +134,9 @@ def letter(claimed: Claimed) -> Letter:
     return Letter(**{name: getattr(claimed, name) for name in names}, kind=Kind(claimed.kind))
 
 
+_PLANNER, _RUNNER = ({field.name for field in fields(kind)} for kind in (PlannerSettings, RunnerSettings))
+
+
 @dataclass
 class World:
     """One database with a stopped clock; runners and deliveries as many as a test likes."""
@@ -136,6 +144,10 @@ class World:
     pool: asyncpg.Pool
     jobs: dict[str, Job] = field(default_factory=all_jobs)
     refresh: Callable[[], Awaitable[Any]] = _no_refresh
+
+    def reminder(self, id: str = GOALS) -> Reminder:
+        """One of the jobs, which writes to people."""
+        return reminders(self.jobs)[id]
 
     async def at(self, instant: str) -> None:
         """Stop the clock here."""
@@ -159,18 +171,28 @@ class World:
         return ledger
 
     async def runner(self, owner: str = "a", lease: float = 60.0, **changes: Any) -> Runner:
-        """A runner of its own."""
+        """A runner of its own. ``changes``: of its settings, of the planner's, resources, or parts of it."""
+        planning, running = (
+            {name: changes.pop(name) for name in names & changes.keys()} for names in (_PLANNER, _RUNNER)
+        )
+        planner = Planner(
+            PlannerSettings("example.org", **planning),
+            changes.pop("notice", composer().notice),
+            changes.pop("outbox_wake", asyncio.Event()),
+        )
+        defaults = AnalyticsSettings(), RetentionPolicy()
+        parts: dict[str, Any] = {
+            "refresh": lambda _since: self.refresh(),
+            "clock": SystemClock(),
+            "wake": asyncio.Event(),
+        }
         return Runner(
             self.pool,
             await self.ledger(owner, lease),
             self.jobs,
-            refresh=lambda _since: self.refresh(),
-            mail_domain="example.org",
-            clock=SystemClock(),
-            wake=asyncio.Event(),
-            outbox_wake=asyncio.Event(),
-            notice=composer().notice,
-            **changes,
+            settings=RunnerSettings(**running),
+            resources=Resources(*changes.pop("resources", ()), planner, *defaults),
+            **{**parts, **changes},
         )
 
     def delivery(self, transport: Transport, owner: str = "a", **changes: Any) -> Delivery:

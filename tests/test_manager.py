@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from service.engine.job import Job
+from service.engine.run import RunRequest
 from service.engine.schedule import Schedule
 from service.errors import BadRequest, UnknownJob, UnknownJobType
 from service.jobs import all_jobs
@@ -70,7 +71,7 @@ async def test_unknown_names_and_senseless_options_are_refused(pool: asyncpg.Poo
         with pytest.raises(UnknownJob, match=r"^Unknown job: x$"):
             await given.manager.run_job("reminder", "x")
         with pytest.raises(BadRequest):
-            await given.manager.run_job("reminder", "goalDeadlines", force=True)
+            await given.manager.run_job("reminder", "goalDeadlines", RunRequest(force=True))
         with pytest.raises(BadRequest):
             await given.manager.schedule_once("reminder", "goalDeadlines", timedelta(days=31))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from service.engine.run import RunRequest
 from service.web.console.jobs.calendar import clock_of, coming
 from tests.web.console.consoles import Console
 
@@ -74,11 +75,11 @@ async def week(given: Console) -> Week:
             vitals,
         )
     await manager.run_job("reminder", "goalDeadlines")
-    done = await manager.run_job("reminder", "dailyCheck", as_of=now - timedelta(days=1))
+    done = await manager.run_job("reminder", "dailyCheck", RunRequest(as_of=now - timedelta(days=1)))
     await _messages(given)
     await manager.pause("reminder", "breakReminders", "Jo (admin)", "Too many", now + timedelta(days=2))
     await manager.schedule_once("analytics", "dailyAnalytics", timedelta(hours=5))
-    running = await manager.run_job("reminder", "weeklyReview", wait=False)
+    running = await manager.run_job("reminder", "weeklyReview", RunRequest(wait=False))
     await pool.execute(
         "UPDATE service.job_run SET state = 'running', owner = 'jobs-1', attempt = 1, epoch = 1,"
         " total = 240, done = 148, lease_until = $2::timestamptz + interval '40 seconds',"
@@ -113,7 +114,7 @@ async def _slots(given: Console, now: datetime) -> None:
     for row in await given.world.pool.fetch("SELECT job, cron, mode FROM service.job_def ORDER BY job"):
         job = given.world.jobs[row["job"]]
         places = await given.manager.places()
-        clock = clock_of(row["cron"], row["mode"], job.kind, places, given.zone)
+        clock = clock_of(row["cron"], row["mode"], job.own_hours, places, given.zone)
         slots = coming(clock, now - WEEK, now - timedelta(minutes=5))
         rows += [_slot(row["job"], at, dice) for at in slots if at.minute % 60 == 0]
     await given.world.pool.executemany(
@@ -165,7 +166,7 @@ async def _messages(given: Console) -> None:
 
 async def _failed(given: Console) -> int:
     """A run that was tried twice in vain."""
-    asked = await given.manager.run_job("reminder", "monthlyReport", wait=False)
+    asked = await given.manager.run_job("reminder", "monthlyReport", RunRequest(wait=False))
     for _ in range(2):
         run = await given.ledger.claim()
         assert run is not None

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from service.analytics.periods import Period
 
@@ -77,3 +78,8 @@ def focus_by_period(by_day: Sequence[int], whole: Period, parts: Iterable[Period
     """Focus seconds of each part of a period whose dates are in ``by_day``."""
     first = whole.start
     return [sum(by_day[(part.start - first).days : (part.end - first).days]) for part in parts]
+
+
+def local_sessions(found: Sequence[Sequence[Any]] | None) -> tuple[LocalSession, ...]:
+    """Sessions that a query gathered as JSON: [local date, focus, status, focus seconds, category] each."""
+    return tuple(LocalSession(date.fromisoformat(day), *rest) for day, *rest in found or ())

@@ -25,7 +25,7 @@ _NAME = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class RetentionPolicy:
     """How long things are kept.
 
     ``mode``: report says what would go, archive moves it. ``interval``: the age, by end, at which the

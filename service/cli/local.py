@@ -28,7 +28,7 @@ from service.cli.phrases import EXAMPLES, LOCAL, LOCAL_ONLY, REASONS
 from service.demo import sample
 from service.engine.database import migrate, open_pool
 from service.engine.job import JobType, TimeMode, find
-from service.engine.runner import RunResult
+from service.engine.run import RunRequest, RunResult
 from service.errors import (
     AlreadyRunning,
     BadRequest,
@@ -219,16 +219,13 @@ async def _jobs(settings: Settings, options: argparse.Namespace) -> Exit:
 
 async def _run_job(settings: Settings, options: argparse.Namespace) -> Exit:
     job = find(all_jobs(), options.type, options.name)
+    asked = RunRequest(
+        dry_run=options.dry_run, as_of=options.as_of, user_id=options.user, force=options.force,
+        confirm=options.confirm,
+    )  # fmt: skip
     with _bar(options) as progress:
         async with app.open_service(settings, progress=_reporter(progress)) as service:
-            result = await service.runner.run_manual(
-                job.id,
-                dry_run=options.dry_run,
-                as_of=options.as_of,
-                user_id=options.user,
-                force=options.force,
-                confirm=options.confirm,
-            )
+            result = await service.runner.run_manual(job.id, asked)
             if not options.dry_run:
                 await _drain(service)
     if options.json:
@@ -280,7 +277,7 @@ async def _explain(settings: Settings, options: argparse.Namespace) -> Exit:
             }
             for rule in told
         ]
-        _print(rules, options, title=f"Rules for {channel}")
+        _print(rules, options, title=f"JobRules for {channel}")
     return Exit.DONE
 
 

@@ -1,11 +1,14 @@
 """A run of a job and its states; the tick that is handed to the job."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Any
 from zoneinfo import ZoneInfo
 
+from service.engine.schedule import check_instant
+from service.errors import BadRequest
 from service.zones import zone_of
 
 _DETAIL = re.compile(r"^(?:DETAIL|HINT|CONTEXT): ", re.MULTILINE)
@@ -49,7 +52,7 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class JobRules:
     """What the operator may tune in the jobs' rules.
 
     ``daily_check_days``: weekdays on which dailyCheck is sent, 0 = Monday … 6 = Sunday.
@@ -79,7 +82,7 @@ class Tick:
     dry_run: bool = False
     confirm: bool = False
     clock_zone: str | None = None
-    rules: Rules = Rules()
+    rules: JobRules = JobRules()
 
     @property
     def manual(self) -> bool:
@@ -114,6 +117,49 @@ class PlannedRun:
     def state(self) -> str:
         """The ledger's state of the new row."""
         return str(RunState.MISSED if self.missed else RunState.PENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """How a run is asked for by hand.
+
+    ``as_of``: the instant (aware) it is computed for, None: now. ``dry_run`` decides and writes nothing.
+    ``user_id``: for this person alone; ``force``: even if it was sent to them before. ``confirm``:
+    dataCleanup may remove more than 20 % of the dashboard's sessions. ``wait``: False leaves the run to the
+    next free runner.
+    """
+
+    dry_run: bool = False
+    as_of: datetime | None = None
+    user_id: str | None = None
+    force: bool = False
+    confirm: bool = False
+    wait: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises BadRequest where a run cannot be asked for like this."""
+        if self.as_of is not None:
+            if self.as_of.tzinfo is None:
+                raise BadRequest("asOf needs a zone, e.g. 2026-03-10T09:00:00Z")
+            check_instant(self.as_of)
+        if self.force and self.user_id is None:
+            raise BadRequest("force needs userId: it is for one person")
+
+    def check_time(self, now: datetime) -> None:
+        """Raises BadRequest where it looks ahead of ``now`` and is no dry run."""
+        if self.as_of is not None and self.as_of > now and not self.dry_run:
+            raise BadRequest("asOf lies in the future: only a dry run can look there; add dryRun")
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run by hand came to. A dry run has no ``run_id``; ``sample``: examples of what it would do."""
+
+    run_id: int | None
+    state: str
+    counts: dict[str, int]
+    sample: list[dict[str, Any]] = field(default_factory=list)
+    error: str | None = None
 
 
 def last_line(error: str | None) -> str | None:

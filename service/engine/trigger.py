@@ -17,7 +17,6 @@ from zoneinfo import ZoneInfo
 import aiocron
 import structlog
 
-from service.dashboard.model import Kind
 from service.engine.job import CatchUp, Job, TimeMode
 from service.engine.ledger import Ledger
 from service.engine.run import PlannedRun, Trigger
@@ -113,9 +112,9 @@ def trigger_at(slot: datetime, now: datetime) -> Trigger:
     return Trigger.CATCHUP if now - slot > _LATE else Trigger.CRON
 
 
-def slot_groups(places: Iterable[tuple[str, Mapping[str, int]]], kind: Kind | None) -> list[str]:
+def slot_groups(places: Iterable[tuple[str, Mapping[str, int]]], own_hours: str | None) -> list[str]:
     """Whose slots differ: ``Europe/Berlin``, and ``Europe/Berlin@7`` for those who chose seven for it."""
-    chosen = ((zone, None if kind is None else hours.get(kind)) for zone, hours in places)
+    chosen = ((zone, None if own_hours is None else hours.get(own_hours)) for zone, hours in places)
     return sorted({zone if hour is None else f"{zone}@{hour}" for zone, hour in chosen})
 
 
@@ -168,7 +167,7 @@ class TriggerLoop:
         written = 0
         for id_, job in self._jobs.items():
             timing = self._timings[id_]
-            groups = slot_groups(places, job.kind)
+            groups = slot_groups(places, job.own_hours)
             plan = partial(planned_runs, timing.schedule, job, timing.mode, groups, self._service_zone)
             try:
                 written += await self._ledger.materialise(id_, plan)

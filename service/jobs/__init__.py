@@ -9,6 +9,7 @@ from service.dashboard.model import Kind
 from service.engine.job import Job, JobType
 from service.engine.schedule import Schedule
 from service.engine.useful_hours import useful_hours
+from service.messages.reminder import reminders
 
 
 def all_jobs() -> dict[str, Job]:
@@ -28,6 +29,5 @@ def hours_of_kinds(schedules: Mapping[str, Schedule] | None = None) -> dict[Kind
     chosen = schedules or {}
     return {
         job.kind: useful_hours(job, chosen.get(id_) or Schedule.parse(job.schedule))
-        for id_, job in all_jobs().items()
-        if job.kind is not None
+        for id_, job in reminders(all_jobs()).items()
     }

@@ -28,6 +28,7 @@ from service.messages.mail.transport import Envelope, Phase, Result, Transport
 from service.messages.outbox import Claimed, Outbox, Settlement
 from service.messages.reason import Reason
 from service.messages.relay import Relay
+from service.messages.reminder import Reminder, reminders
 from service.tracing import UNTRACED, Span, Tracer, Value
 
 log = structlog.get_logger()
@@ -121,7 +122,7 @@ class Delivery:
         self._transport = transport
         self._compose = compose
         self._standing = standing
-        self._jobs = jobs
+        self._jobs = reminders(jobs)
         self._sender = sender
         self._clock = clock
         self._wake = wake
@@ -479,7 +480,7 @@ def quiet_now(one: Claimed, now: Standing) -> Settlement | None:
     return None
 
 
-def still_true(one: Claimed, job: Job, now: Standing) -> dict[str, Any] | None:
+def still_true(one: Claimed, job: Reminder, now: Standing) -> dict[str, Any] | None:
     """The facts that still hold; None when nothing does.
 
     What was on the wire before is sent whole or not at all, so that the copy is byte-identical.

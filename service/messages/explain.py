@@ -7,7 +7,7 @@ shows what would hold today. What other jobs will have sent until then is not fo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
@@ -16,13 +16,13 @@ import asyncpg
 from service.dashboard import replica
 from service.dashboard.model import Channel, User
 from service.engine import queries
-from service.engine.job import Job, JobType, TimeMode, find
+from service.engine.job import Job, TimeMode
 from service.engine.run import Pause, Trigger
 from service.engine.runner import Runner
 from service.engine.schedule import Schedule, Slot, check_instant
 from service.engine.trigger import Timing, slot_groups, trigger_at
-from service.errors import BadRequest, JobOff, SchemaUnknown, SourceUnavailable, UnknownUser
-from service.messages import eligibility, planning
+from service.errors import JobOff, SchemaUnknown, SourceUnavailable, UnknownUser
+from service.messages import delivery_rows, eligibility
 from service.messages.decision import Message
 from service.messages.explanation import (
     Case,
@@ -34,6 +34,7 @@ from service.messages.explanation import (
     outcomes,
     when_is,
 )
+from service.messages.reminder import Reminder, decided, reminder_named
 from service.zones import equal_groups
 
 _SQL = queries.load(__file__)
@@ -66,12 +67,14 @@ class Explainer:
         jobs: Mapping[str, Job],
         timings: Mapping[str, Timing],
         service_zone: ZoneInfo,
+        spread: timedelta = timedelta(0),
     ) -> None:
         self._pool = pool
         self._runner = runner
         self._jobs = dict(jobs)
         self._timings = timings
         self._service_zone = service_zone
+        self._spread = spread
 
     async def explain(self, name: str, user_id: str, at: datetime | None = None) -> dict[str, Any]:
         """Everything that is known, JSON-able. ``name``: ``goalDeadlines`` or ``reminder.goalDeadlines``.
@@ -79,7 +82,7 @@ class Explainer:
         ``at`` (aware): any moment of the local date that is asked about; None: now. Raises UnknownUser,
         UnknownJobType, UnknownJob, BadRequest.
         """
-        job = self._job(name)
+        job = reminder_named(self._jobs, name)
         if at is not None:
             check_instant(at)
         if not _storable(user_id):
@@ -92,22 +95,15 @@ class Explainer:
             case = await self._case(cast("asyncpg.Connection", reading), job, user_id, at, trouble)
         return _answer(case, outcomes(case, self._shares(case)))
 
-    def _job(self, name: str) -> Job:
-        job_type, _, short = name.rpartition(".")
-        job = None if job_type == JobType.ANALYTICS else find(self._jobs, job_type or JobType.REMINDER, short)
-        if job is None or job.kind is None:
-            raise BadRequest(f"{name} writes to nobody; ask about a reminder like goalDeadlines")
-        return job
-
     def _shares(self, case: Case) -> dict[Channel, Any]:
         if case.terms is None:
             return {}
-        return {channel: self._runner.share(channel, case.terms.key) for channel in Channel}
+        return {channel: delivery_rows.share(self._spread, channel, case.terms.key) for channel in Channel}
 
     async def _case(
         self,
         connection: asyncpg.Connection,
-        job: Job,
+        job: Reminder,
         user_id: str,
         at: datetime | None,
         trouble: SourceUnavailable | SchemaUnknown | JobOff | None,
@@ -128,8 +124,8 @@ class Explainer:
             when = when_is(slot, now, run, definition.through)
             start = max(now, slot) if when is When.NOW else slot
             trigger = Trigger(run["trigger"]) if run else trigger_at(slot, start)
-            tick = self._runner.slot_tick(job.id, user_id, slot, trigger)
-        found = await self._runner.decided(connection, tick) if tick else None
+            tick = self._runner.dry_tick(job.id, slot, user_id, trigger)
+        found = await decided(connection, job, tick) if tick else None
         decision = found[1] if found else None
         terms = eligibility.terms(decision, tick, start) if tick and isinstance(decision, Message) else None
         return Case(
@@ -148,14 +144,14 @@ class Explainer:
             record=record,
             decision=decision,
             terms=terms,
-            known=(await planning.contacts(connection, [user], tick.as_of if tick else at))[user_id],
-            sent=frozenset(await planning.existing(connection, [terms.key] if terms else [])),
+            known=(await delivery_rows.contacts(connection, [user], tick.as_of if tick else at))[user_id],
+            sent=frozenset(await delivery_rows.existing(connection, [terms.key] if terms else [])),
             trouble=trouble,
         )
 
-    def _due(self, job: Job, user: User, hours: Mapping[str, int], at: datetime) -> _Due:
+    def _due(self, job: Reminder, user: User, hours: Mapping[str, int], at: datetime) -> _Due:
         timing = self._timings[job.id]
-        (group,) = slot_groups([(user.timezone, hours)], job.kind)
+        (group,) = slot_groups([(user.timezone, hours)], job.own_hours)
         schedule, zone = timing.of(group, self._service_zone)
         day = at.astimezone(zone).date()
         slots = schedule.on(zone, day)
@@ -171,7 +167,7 @@ class Explainer:
         )
 
 
-async def _record(connection: asyncpg.Connection, job: Job, user: User, due: _Due) -> Record:
+async def _record(connection: asyncpg.Connection, job: Reminder, user: User, due: _Due) -> Record:
     about = (user.id, job.id, due.day, due.since, due.until)
     runs = await connection.fetch(_SQL["runs"], *about, str(due.zone), equal_groups(due.group))
     deliveries = await connection.fetch(_SQL["deliveries"], *about)

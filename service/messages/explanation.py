@@ -10,7 +10,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from service.dashboard.model import Channel, User
-from service.engine.job import Job
 from service.engine.run import Pause, Trigger
 from service.engine.schedule import Slot, to_instant
 from service.errors import DashboardIncomplete, JobOff, SchemaUnknown, SourceUnavailable
@@ -18,6 +17,7 @@ from service.messages import eligibility
 from service.messages.decision import Decision, Message, Skip
 from service.messages.eligibility import Answer, Known, Terms
 from service.messages.reason import Reason
+from service.messages.reminder import Reminder
 from service.zones import zone_of
 
 Row = Mapping[str, Any]
@@ -100,7 +100,7 @@ class Case:
     ``decision``: None where the job does not look at this user. ``trouble``: why the copy is not fresh.
     """
 
-    job: Job
+    job: Reminder
     user: User
     at: datetime
     now: datetime
@@ -154,7 +154,6 @@ def outcomes(case: Case, share: Mapping[Channel, timedelta]) -> dict[Channel, Ou
 def _outcome(case: Case, message: Message | None, channel: Channel, share: timedelta | None) -> Outcome:
     asked: list[tuple[str, Answer]]
     if message is None or case.terms is None:
-        assert case.job.kind is not None
         asked = list(eligibility.rules(case.user, case.job.kind, channel, case.known, case.start))
     else:
         asked = list(eligibility.answers(message, case.user, channel, case.known, case.terms))

@@ -9,7 +9,7 @@ job itself can be asked, without sending (``exactly``); what others send until t
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,14 +19,15 @@ import asyncpg
 from service.dashboard.model import Channel, Kind
 from service.dashboard.replica import preferences_from_json
 from service.engine import queries
-from service.engine.job import Job, JobType, TimeMode, find
+from service.engine.job import Job, TimeMode
 from service.engine.ledger import Ledger
-from service.engine.run import Pause
+from service.engine.run import Pause, Trigger
 from service.engine.runner import Runner
 from service.engine.schedule import to_instant
 from service.engine.trigger import Timing, slot_groups
 from service.errors import AlreadyRunning, BadRequest
 from service.messages.eligibility import refusal
+from service.messages.reminder import Reminder, reminder_named, reminders
 
 _SQL = queries.load(__file__)
 _SAYS = (
@@ -50,7 +51,7 @@ class Crowd:
 class Plan:
     """What is needed to lay out one job: its timing, its pause, and who could be written to."""
 
-    job: Job
+    job: Reminder
     timing: Timing
     pause: Pause
     crowds: Sequence[Crowd]
@@ -81,7 +82,7 @@ class Forecaster:
 
         Raises UnknownJob, BadRequest.
         """
-        jobs = [self._job(name)] if name else [job for job in self._jobs.values() if job.kind]
+        jobs = [reminder_named(self._jobs, name)] if name else reminders(self._jobs).values()
         now: datetime = await self._pool.fetchval(_SQL["now"])
         until = now + timedelta(days=days)
         rows = await self._pool.fetch(_SQL["audience"])
@@ -91,7 +92,6 @@ class Forecaster:
         plans = [
             Plan(job, self._timings[job.id], pauses.get(job.id, Pause(None)), _crowds(rows, job.kind))
             for job in jobs
-            if job.kind
         ]
         told = await asyncio.to_thread(lambda: [laid_out(plan, self._zone, now, until) for plan in plans])
         return {"from": _iso(now), "to": _iso(until), "upperBound": True, "meaning": _SAYS, "jobs": told}
@@ -101,20 +101,20 @@ class Forecaster:
 
         One at a time: AlreadyRunning. Raises UnknownJob, BadRequest, SourceUnavailable, SchemaUnknown.
         """
-        job = self._job(name)
+        job = reminder_named(self._jobs, name)
         if self._asking.locked():
             raise AlreadyRunning("An exact forecast is being made; ask again when it is done")
         async with self._asking:
             now: datetime = await self._pool.fetchval(_SQL["now"])
-            groups = slot_groups(await self._ledger.places(), job.kind)
+            groups = slot_groups(await self._ledger.places(), job.own_hours)
             timing = self._timings[job.id]
             found = await asyncio.to_thread(next_slot, timing, groups, self._zone, now)
             if found is None:
                 raise BadRequest(f"{job.name} has no slot to come: nobody lives anywhere yet")
             at, whose = found
-            result = await self._runner.foresee(
-                job.id, at, tuple(whose) if timing.mode is TimeMode.USER else None
-            )
+            zones = tuple(whose) if timing.mode is TimeMode.USER else None
+            tick = replace(self._runner.dry_tick(job.id, at, trigger=Trigger.CRON), zones=zones)
+            result = await self._runner.dry_run(tick)
         counts = dict(result.counts)
         email, in_app = counts.pop("planned", 0), counts.pop("in_app", 0)
         return {
@@ -126,13 +126,6 @@ class Forecaster:
             "inApp": in_app,
             "reasons": counts,
         }
-
-    def _job(self, name: str) -> Job:
-        job_type, _, short = name.rpartition(".")
-        job = None if job_type == JobType.ANALYTICS else find(self._jobs, job_type or JobType.REMINDER, short)
-        if job is None or job.kind is None:
-            raise BadRequest(f"{name} writes to nobody; ask about a reminder like goalDeadlines")
-        return job
 
 
 # ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────

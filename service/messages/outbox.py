@@ -11,9 +11,9 @@ import asyncpg
 from service.engine import queries
 from service.engine.database import Connection
 from service.engine.schema import SCHEMA
+from service.messages.delivery_rows import known_from_row
 from service.messages.eligibility import Known
 from service.messages.limits import ANY
-from service.messages.planning import known_from_row
 
 _SQL = queries.load(__file__)
 _LAST_CHARACTER = "\U0010ffff"

@@ -7,22 +7,24 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 
-from service.dashboard.model import Channel, Kind
+from service.dashboard.model import Channel, Kind, User
 from service.engine import queries
 from service.engine.job import Job, find
 from service.engine.runner import Runner
+from service.engine.schedule import check_instant
 from service.errors import BadRequest, MailRefused, NothingToSay, UnknownUser
-from service.messages.decision import Skip
+from service.messages.decision import Decision, Skip
 from service.messages.mail import samples
 from service.messages.mail.address import valid_address
 from service.messages.mail.compose import Composer, Letter
 from service.messages.mail.render import Notice, RenderError
 from service.messages.mail.transport import Envelope, Result, Transport
 from service.messages.mail.words import words_for
+from service.messages.reminder import Reminder, decided
 
 _SQL = queries.load(__file__)
 _TOKEN_BYTES = 24
@@ -126,7 +128,7 @@ class Previewer:
 
     async def _letter(self, ask: Ask) -> Letter:
         job = find(self._jobs, ask.job_type, ask.job_name)
-        if job.kind is None:
+        if not isinstance(job, Reminder):
             raise BadRequest(f"{job.id} writes no mails")
         now = await self._pool.fetchval(_SQL["now"])
         if ask.user_id is None:
@@ -135,7 +137,7 @@ class Previewer:
             raise BadRequest("variant chooses a sample: leave it out, or leave out userId")
         return await self._decided(job, ask.user_id, ask, now)
 
-    def _sample(self, job: Job, kind: Kind, ask: Ask, now: datetime) -> Letter:
+    def _sample(self, job: Reminder, kind: Kind, ask: Ask, now: datetime) -> Letter:
         if ask.at is not None:
             raise BadRequest("at needs userId: a sample is the same at any time")
         sample = samples.sample_of(job.id, ask.variant)
@@ -144,8 +146,8 @@ class Previewer:
         locale = ask.locale or "en"
         return self._addressed(job, kind, sample.template, sample.facts, samples.NAME, locale, now)
 
-    async def _decided(self, job: Job, user_id: str, ask: Ask, now: datetime) -> Letter:
-        found = await self._runner.decide_for(job.id, user_id, ask.at or now)
+    async def _decided(self, job: Reminder, user_id: str, ask: Ask, now: datetime) -> Letter:
+        found = await self._look_at(job, user_id, ask.at or now)
         if found is None:
             if not await self._pool.fetchval(_SQL["known"], user_id):
                 raise UnknownUser(user_id)
@@ -158,9 +160,16 @@ class Previewer:
         locale = ask.locale or user.locale
         return self._addressed(job, decision.kind, decision.template, decision.facts, user.name, locale, now)
 
+    async def _look_at(self, job: Reminder, user_id: str, at: datetime) -> tuple[User, Decision] | None:
+        check_instant(at)
+        await self._runner.refresh(None)
+        tick = self._runner.dry_tick(job.id, at, user_id)
+        async with self._pool.acquire() as reading, reading.transaction(readonly=True):
+            return await decided(cast("asyncpg.Connection", reading), job, tick)
+
     def _addressed(
         self,
-        job: Job,
+        job: Reminder,
         kind: Kind,
         template: str,
         facts: Mapping[str, Any],

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from service.clock import Clock, SystemClock
 from service.dashboard.model import Kind
+from service.engine.run import RunRequest, RunResult
 from service.jobs import hours_of_kinds
 from service.messages.mail.compose import Letter
 from service.messages.outbox import Selection
@@ -27,17 +28,6 @@ class Role(StrEnum):
     DASHBOARD = "dashboard"
 
 
-class RunResult(Protocol):
-    """What a manual run came to."""
-
-    @property
-    def run_id(self) -> int | None: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def counts(self) -> Mapping[str, int]: ...
-
-
 class Manager(Protocol):
     """The part of JobManager that the API uses; see ``service.manager``."""
 
@@ -45,14 +35,10 @@ class Manager(Protocol):
     def get_status(self) -> dict[str, Any]: ...
     async def health_check(self) -> dict[str, Any]: ...
     async def get_job_statistics(self) -> dict[str, Any]: ...
-    async def run_job(
-        self, job_type: str, name: str, *, dry_run: bool, as_of: datetime | None, user_id: str | None,
-        force: bool, confirm: bool, wait: bool,
-    ) -> RunResult: ...  # fmt: skip
+    async def run_job(self, job_type: str, name: str, asked: RunRequest) -> RunResult: ...
     async def request_run(
-        self, connection: asyncpg.Connection, job_type: str, name: str, *, as_of: datetime | None,
-        user_id: str | None, force: bool, confirm: bool, wait: bool,
-    ) -> Any: ...  # fmt: skip
+        self, connection: asyncpg.Connection, job_type: str, name: str, asked: RunRequest
+    ) -> Any: ...
     async def carry_out(self, run: Any) -> RunResult: ...
     async def restart(self, job_type: str) -> dict[str, Any]: ...
     async def schedule_once(

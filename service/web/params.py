@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from service.engine.run import RunRequest
 from service.errors import BadRequest
 from service.web.auth import Refused
 
@@ -58,6 +59,12 @@ class RunBody(JobRef):
     force: bool = Field(default=False, strict=True)
     confirm: bool = Field(default=False, strict=True)
     wait: bool = Field(default=True, strict=True)
+
+    @property
+    def request(self) -> RunRequest:
+        """What is asked for. Raises BadRequest."""
+        names = ("dry_run", "as_of", "user_id", "force", "confirm", "wait")
+        return RunRequest(**{name: getattr(self, name) for name in names})
 
 
 class PreviewBody(JobRef):

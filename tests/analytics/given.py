@@ -10,13 +10,16 @@ from typing import Any
 
 import asyncpg
 
+from service.analytics.maintenance import AnalyticsSettings
 from service.analytics.statistic import Statistic
+from service.archive.manifest import RetentionPolicy
 from service.clock import SystemClock
 from service.dashboard import replica
 from service.dashboard.model import Goal, TimerSession, User
-from service.engine.job import Parts
+from service.engine.context import Resources
 from service.engine.ledger import JobDef, Ledger, Run
-from service.engine.runner import Runner, RunResult
+from service.engine.run import RunRequest, RunResult
+from service.engine.runner import Runner
 from service.engine.schedule import Schedule
 from service.jobs import all_jobs
 from service.messages.mail.render import Notice
@@ -212,19 +215,16 @@ class Lab:
             ledger,
             all_jobs(),
             refresh=_no_refresh,
-            mail_domain="example.org",
             clock=SystemClock(),
             wake=asyncio.Event(),
-            outbox_wake=asyncio.Event(),
-            notice=_no_notice,
-            parts=Parts(service_zone=self.service_zone),
+            resources=Resources(AnalyticsSettings(service_zone=self.service_zone), RetentionPolicy()),
         )
 
     async def run(self, *jobs: str, fuse: int | None = None, as_of: datetime | None = None) -> RunResult:
         """Run jobs one after the other (default: all four); returns the last one's result."""
         runner = self.runner(await self.ledger(fuse=fuse))
         for job in jobs or JOBS:
-            result = await runner.run_manual(job, as_of=as_of)
+            result = await runner.run_manual(job, RunRequest(as_of=as_of))
             if fuse is None and result.state != "pending":
                 assert result.state == "succeeded", result.error
         return result

@@ -9,6 +9,7 @@ import pytest
 from service.analytics.statistic import Statistic
 from service.dashboard import replica
 from service.dashboard.model import Goal, TimerSession, User
+from service.engine.run import RunRequest
 from tests.analytics.given import BEHAVIOUR, DAILY, JOBS, MONTHLY, WEEKLY, Lab, at, moved, people, session
 from tests.given import goal, user
 
@@ -350,7 +351,7 @@ async def test_a_rehearsal_writes_nothing(lab: Lab) -> None:
     await _history(lab)
     await lab.put(session("late", "ann", at("2026-03-15 09:00")))
     before = await lab.everything()
-    result = await lab.runner(await lab.ledger()).run_manual(DAILY, dry_run=True)
+    result = await lab.runner(await lab.ledger()).run_manual(DAILY, RunRequest(dry_run=True))
     assert result.counts["changedDays"] == 1
     assert await lab.everything() == before
     assert await lab.pool.fetchval("SELECT count(*) FROM service.stale_day") == 1

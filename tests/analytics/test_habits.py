@@ -8,6 +8,7 @@ from typing import Any
 from service.analytics import rollups, user_profiles
 from service.dashboard import replica
 from service.dashboard.model import TimerSession
+from service.engine.run import RunRequest
 from tests.given import World, user
 
 AS_OF = date(2026, 3, 31)
@@ -159,6 +160,6 @@ async def test_a_run_for_the_past_leaves_newer_profiles_alone(world: World) -> N
     before = await world.pool.fetch("SELECT * FROM service.user_profile")
 
     past = datetime(2026, 3, 20, 6, tzinfo=UTC)
-    await (await world.runner()).run_manual("analytics.userBehavior", as_of=past)
+    await (await world.runner()).run_manual("analytics.userBehavior", RunRequest(as_of=past))
 
     assert await world.pool.fetch("SELECT * FROM service.user_profile") == before

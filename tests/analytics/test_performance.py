@@ -7,11 +7,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from service.analytics.maintenance import AnalyticsSettings
 from service.analytics.performance import complaints, responses
 from service.analytics.runtime_metrics import Vitals, rss
 from service.clock import SystemClock
 from service.dashboard.server_metrics import counters, dashboard_counters
-from service.engine.job import Parts
 from tests.given import World
 
 PERFORMANCE = "analytics.performanceMetrics"
@@ -25,9 +25,9 @@ http_request_duration_seconds_count{status="503"} 10
 """
 
 
-async def measured(world: World, at: str, **parts: Any) -> dict[str, Any]:
+async def measured(world: World, at: str, **settings: Any) -> dict[str, Any]:
     await world.at(at)
-    await (await world.runner(parts=Parts(**parts))).run_manual(PERFORMANCE)
+    await (await world.runner(resources=(AnalyticsSettings(**settings),))).run_manual(PERFORMANCE)
     found: dict[str, Any] = await world.pool.fetchval(
         "SELECT figures FROM service.rollup WHERE statistic = 'performance' ORDER BY period DESC LIMIT 1"
     )

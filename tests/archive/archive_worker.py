@@ -17,12 +17,12 @@ from typing import Any
 from service import log
 from service.archive import archive, archive_parquet
 from service.archive.archive import Archive
-from service.archive.manifest import Keeping
+from service.archive.manifest import RetentionPolicy
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.sync import Source, Sync
 from service.engine.database import open_pool
-from service.engine.job import Parts
+from service.engine.run import RunRequest
 from tests.given import World
 
 BATCH = 7
@@ -73,11 +73,9 @@ async def clean(dsn: str, dashboard: str, database: str, folder: Path) -> None:
     )
     pool = await open_pool(dsn, max_size=6)
     sync = Sync(pool, source)
-    keeping = Keeping("archive", timedelta(days=90))
-    runner = await World(pool).runner(
-        str(os.getpid()), parts=Parts("UTC", keeping, Archive(pool, folder, sync))
-    )
-    await runner.run_manual("analytics.dataCleanup", confirm=True)
+    keeping = RetentionPolicy("archive", timedelta(days=90))
+    runner = await World(pool).runner(str(os.getpid()), resources=(keeping, Archive(pool, folder, sync)))
+    await runner.run_manual("analytics.dataCleanup", RunRequest(confirm=True))
 
 
 def main() -> None:

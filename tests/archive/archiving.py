@@ -12,10 +12,10 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from service.archive import archive_parquet
 from service.archive.archive import Archive
-from service.archive.manifest import Keeping
+from service.archive.manifest import RetentionPolicy
 from service.dashboard.sync import Sync
-from service.engine.job import Parts
-from service.engine.runner import Runner, RunResult
+from service.engine.run import RunRequest, RunResult
+from service.engine.runner import Runner
 from tests.dashboard.conftest import Dashboard, MongoDashboard, PostgresDashboard
 from tests.given import World
 
@@ -65,12 +65,12 @@ class Case:
 
     async def runner(self, mode: Any = "archive", **changes: Any) -> Runner:
         """A runner that archives what ended 90 days ago."""
-        keeping = Keeping(mode, timedelta(days=90), **changes)
-        return await self.world.runner(parts=Parts("UTC", keeping, self.archive))
+        keeping = RetentionPolicy(mode, timedelta(days=90), **changes)
+        return await self.world.runner(resources=(keeping, self.archive))
 
     async def clean(self, mode: Any = "archive", **options: Any) -> RunResult:
         """Run dataCleanup."""
-        return await (await self.runner(mode)).run_manual(CLEANUP, **options)
+        return await (await self.runner(mode)).run_manual(CLEANUP, RunRequest(**options))
 
     async def stored(self) -> dict[str, bytes]:
         """The dashboard's sessions as they are stored, byte for byte."""

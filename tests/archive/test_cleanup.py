@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.archive import archive
-from service.archive.manifest import Keeping, months, too_much
+from service.archive.manifest import RetentionPolicy, months, too_much
 from service.errors import ArchiveDamaged
 from service.jobs import data_cleanup
 from tests.archive.archiving import CLEANUP, JANUARY, MONTHS, Case, session
@@ -360,8 +360,8 @@ def test_a_fifth_is_not_too_much() -> None:
 
 
 def test_the_ledger_is_kept_for_400_days_at_least() -> None:
-    assert Keeping(retention=timedelta(days=30)).ledger == timedelta(days=400)
-    assert Keeping(retention=timedelta(days=500)).ledger == timedelta(days=500)
+    assert RetentionPolicy(retention=timedelta(days=30)).ledger == timedelta(days=400)
+    assert RetentionPolicy(retention=timedelta(days=500)).ledger == timedelta(days=500)
 
 
 async def test_the_job_is_registered(world: World) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from service.archive.personal_data import People
 from service.errors import UnknownUser
-from service.messages import planning
+from service.messages import delivery_rows
 from service.messages.outbox import Outbox
 from tests.archive.archiving import JANUARY, MONTHS, Case, session
 from tests.dashboard.conftest import Dashboard
@@ -129,7 +129,11 @@ async def test_a_suppressed_address_stays_refused_under_another_account(case: Ca
     await case.world.live(new)
 
     async with pool.acquire() as connection:
-        known = await planning.contacts(connection, [new, user("other")], datetime(2026, 8, 20, tzinfo=UTC))  # type: ignore[arg-type]
+        known = await delivery_rows.contacts(
+            connection,  # type: ignore[arg-type]
+            [new, user("other")],
+            datetime(2026, 8, 20, tzinfo=UTC),
+        )
 
     assert known["new"].suppressed
     assert not await pool.fetchval("SELECT count(*) FROM service.suppression")
@@ -229,11 +233,11 @@ async def test_nobody_is_planned_for_who_was_erased_a_moment_ago(
     key, pool = case.dashboard.key(WHOM), case.world.pool
     await pool.execute("DELETE FROM service.delivery")
 
-    async def hold(*arguments: Any, hold: Any = planning.hold) -> Any:
+    async def hold(*arguments: Any, hold: Any = delivery_rows.hold) -> Any:
         await People(pool, case.archive).erase(key, "tester")
         return await hold(*arguments)
 
-    monkeypatch.setattr(planning, "hold", hold)
+    monkeypatch.setattr(delivery_rows, "hold", hold)
     await (await case.world.runner()).run_manual(GOALS)
 
     assert not await pool.fetchval("SELECT count(*) FROM service.delivery WHERE user_id = $1", key)

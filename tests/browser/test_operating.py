@@ -13,6 +13,7 @@ from playwright.async_api import Browser, expect
 
 from service.archive.archive import Archive
 from service.archive.personal_data import People
+from service.engine.run import RunRequest
 from tests import worked
 from tests.browser.given import Visit, faults, visit
 from tests.given import World, goal, user
@@ -142,7 +143,7 @@ async def test_a_job_is_paused_and_resumed(browser: Browser, given: Console, loo
 async def test_a_message_that_waits_is_taken_back(
     browser: Browser, given: Console, look: dict[str, Any]
 ) -> None:
-    await given.manager.run_job("reminder", "goalDeadlines", user_id="ann")
+    await given.manager.run_job("reminder", "goalDeadlines", RunRequest(user_id="ann"))
     mail = await given.world.pool.fetchval("SELECT id FROM service.delivery WHERE channel = 'email'")
     async with visit(browser, given.client.server, **look) as seen:
         await sign_in(seen, f"/console/messages/{mail}")
@@ -168,7 +169,7 @@ async def test_the_overview_looks_again_and_the_focus_stays(browser: Browser, gi
 
 
 async def test_a_page_says_so_when_it_can_no_longer_look(browser: Browser, given: Console) -> None:
-    run = await given.manager.run_job("reminder", "goalDeadlines", wait=False)
+    run = await given.manager.run_job("reminder", "goalDeadlines", RunRequest(wait=False))
     async with visit(browser, given.client.server) as seen:
         page, again = seen.page, "document.dispatchEvent(new Event('visibilitychange'))"
         await sign_in(seen)

@@ -13,6 +13,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from service.app import Service, open_service
+from service.engine.run import RunRequest
 from service.errors import BadRequest, DashboardIncomplete
 from service.settings import Settings
 from tests.clock import stop_clock
@@ -431,7 +432,7 @@ async def test_a_mapping_file_may_say_that_there_is_no_such_table_or_field(
     said = "the mapping file says that the dashboard has no timer_sessions"
     assert runs["dailyCheck"] == ("skipped", said)
     with pytest.raises(BadRequest, match=said):
-        await stage.service.runner.run_manual("reminder.dailyCheck", dry_run=True)
+        await stage.service.runner.run_manual("reminder.dailyCheck", RunRequest(dry_run=True))
 
 
 # ── Asked by somebody ───────────────────────────────────────────────────────────────────────────────────────
@@ -443,7 +444,7 @@ async def test_whoever_asks_is_told_what_is_missing(stage: Stage) -> None:
     await stage.clock(at(9))
 
     with pytest.raises(DashboardIncomplete, match=r"goals\.due"):
-        await stage.service.runner.run_manual(job, dry_run=True)
+        await stage.service.runner.run_manual(job, RunRequest(dry_run=True))
     with pytest.raises(DashboardIncomplete, match=r"goals\.due"):
         await stage.service.runner.run_manual(job)
     told = await stage.service.explainer.explain(job, key)

@@ -15,7 +15,7 @@ from service.archive.archive import Archive
 from service.archive.personal_data import People
 from service.dashboard.replica import SYNC_LOCK
 from service.dashboard.sync import Source, Sync
-from service.engine.run import RunState, Trigger
+from service.engine.run import RunRequest, RunState, Trigger
 from service.errors import DashboardBusy, SourceUnavailable, UnknownUser
 from service.jobs import all_jobs
 from tests.dashboard.conftest import T0, Dashboard
@@ -162,7 +162,7 @@ async def test_a_run_never_waits_for_who_reads_the_dashboard(
     await fill(dashboard)
     await sync.run_once()
     runner = await world.runner()
-    runner._refresh = sync.refresh
+    runner.refresh = sync.refresh
     slot = await _now(pool)
     ledger = await world.ledger()
     run = await ledger.request(GOALS, Trigger.ONCE, slot)
@@ -178,7 +178,7 @@ async def test_a_run_never_waits_for_who_reads_the_dashboard(
     assert "another process reads the dashboard" in back.reason
     assert back.deadline_at
     assert timedelta(0) < back.not_before - slot < timedelta(minutes=1)
-    dry = await runner.run_manual(GOALS, dry_run=True)  # the copy will do
+    dry = await runner.run_manual(GOALS, RunRequest(dry_run=True))  # the copy will do
     assert dry.state == RunState.SUCCEEDED
     assert await runner.refreshed(all_jobs()[GOALS]) is None
 
@@ -195,11 +195,11 @@ async def test_what_rests_on_a_copy_that_was_never_complete_says_so(
 ) -> None:
     await fill(dashboard)
     runner = await World(pool).runner()
-    runner._refresh = Sync(pool, dashboard.source).refresh
+    runner.refresh = Sync(pool, dashboard.source).refresh
     reading = asyncio.create_task(Sync(pool, slow).run_once())
     await slow.asked.wait()
     with pytest.raises(SourceUnavailable, match="another process reads the dashboard now"):
-        await runner.run_manual(GOALS, dry_run=True)
+        await runner.run_manual(GOALS, RunRequest(dry_run=True))
     assert isinstance(await runner.refreshed(all_jobs()[GOALS]), DashboardBusy)
     slow.go.set()
     await reading

@@ -18,6 +18,7 @@ from service.app import MANAGER, jobs
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.sync import Sync
 from service.demo import maildir_page, sample
+from service.engine.run import RunRequest
 from service.messages.mail.maildir import MaildirTransport
 from tests.process import process_of, until
 
@@ -102,7 +103,7 @@ async def test_jobs_live_inside_a_foreign_application(
     app.cleanup_ctx.append(jobs)
 
     async with TestClient(TestServer(app)):
-        result = await app[MANAGER].run_job("reminder", "goalDeadlines", dry_run=True)
+        result = await app[MANAGER].run_job("reminder", "goalDeadlines", RunRequest(dry_run=True))
 
         assert result.state == "succeeded"
         assert app[MANAGER].get_status()["isInitialized"]

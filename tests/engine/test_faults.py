@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from service.engine import database
 from service.engine import job as job_module
-from service.engine.job import Page
 from service.engine.ledger import Run
 from service.engine.run import RunState, Tick, Trigger
+from service.messages.reminder import Page
 from tests.given import GOALS, World, goal, user
 
 PEOPLE, PAGE = 30, 10
@@ -129,7 +129,7 @@ async def _asleep(pool: asyncpg.Pool, pid: int) -> None:
 @asynccontextmanager
 async def _reading(world: World, pool: asyncpg.Pool, how: str) -> AsyncIterator[None]:
     """After its first page whoever reads is broken off, once."""
-    job, left = world.jobs[GOALS], [how]
+    job, left = world.reminder(), [how]
 
     async def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
         async for page in job.read(connection, tick, after):
@@ -180,7 +180,7 @@ async def test_the_end_of_a_run_is_written_again_where_writing_it_breaks_off(
 async def test_a_heartbeat_that_breaks_off_is_not_the_end_of_the_run(
     world: World, pool: asyncpg.Pool, fault: str
 ) -> None:
-    job = world.jobs[GOALS]
+    job = world.reminder()
 
     async def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
         async for page in job.read(connection, tick, after):
@@ -208,7 +208,7 @@ async def test_what_ended_a_run_is_logged_where_it_cannot_be_written(
         raise TypeError("the first error")
         yield Page([], "", 0)
 
-    job = world.jobs[GOALS]
+    job = world.reminder()
     world.jobs = {GOALS: replace(job, read=read)}
     run = await slot(world)
     await pool.execute("CREATE SEQUENCE hits")
@@ -243,7 +243,7 @@ async def test_a_process_that_stops_while_the_database_is_away_stops(
         await asyncio.Event().wait()
         yield Page([], "", 0)
 
-    world.jobs = {GOALS: replace(world.jobs[GOALS], read=read)}
+    world.jobs = {GOALS: replace(world.reminder(), read=read)}
     await slot(world)
     await breaks(pool, _PUTTING_BACK, FAULTS["disk full"])
     turn = asyncio.create_task((await world.runner()).run_one())
@@ -264,7 +264,7 @@ async def test_a_run_that_is_asked_to_stop_is_cancelled_however_quickly_its_work
         await asyncio.Event().wait()
         yield Page([], "", 0)
 
-    world.jobs = {GOALS: replace(world.jobs[GOALS], read=read)}
+    world.jobs = {GOALS: replace(world.reminder(), read=read)}
     run = await slot(world)
 
     async with asyncio.timeout(30):

@@ -12,15 +12,16 @@ import asyncpg
 import pytest
 
 from service.engine import job as job_module
-from service.engine.job import Job, Page
+from service.engine.job import Job
 from service.engine.ledger import Ledger
-from service.engine.run import RunState, Tick
-from service.engine.runner import RunResult
+from service.engine.run import RunResult, RunState, Tick
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
 from service.jobs import goal_deadlines
 from service.manager import JobManager
 from service.messages.decision import Decision
+from service.messages.planner import Planner
+from service.messages.reminder import Page
 from tests.given import GOALS, World, goal, user
 
 BROKEN = "reminder.broken"
@@ -104,7 +105,7 @@ async def test_the_loop_goes_on_to_the_next_job_by_itself(world: World) -> None:
     trigger = _trigger(world, await _night_before(world))
     runner = await world.runner()
     stop = asyncio.Event()
-    planned = runner._outbox_wake
+    planned = runner._resources[Planner]._outbox_wake
     await world.at("2026-03-10T08:00:00Z")
     await trigger.sweep_once()
 
@@ -155,7 +156,7 @@ async def _run(world: World, people: int, failing: int) -> tuple[RunResult, list
     bad = names[people - failing :]
     await world.at("2026-03-10T08:00:00Z")
     await world.live(*map(user, names), *(goal(f"g-{n}", n, "2026-03-11") for n in names))
-    world.jobs = {GOALS: replace(world.jobs[GOALS], decide=_failing(*bad))}
+    world.jobs = {GOALS: replace(world.reminder(), decide=_failing(*bad))}
     return await (await world.runner()).run_manual(GOALS), bad
 
 
@@ -189,7 +190,7 @@ async def test_above_a_fifth_the_run_has_failed_however_the_pages_fall(
 
 async def test_once_repaired_those_who_were_left_out_are_told_and_nobody_twice(world: World) -> None:
     await _run(world, 10, 3)
-    world.jobs = {GOALS: replace(world.jobs[GOALS], decide=goal_deadlines.decide)}
+    world.jobs = {GOALS: replace(world.reminder(), decide=goal_deadlines.decide)}
 
     again = await (await world.runner()).run_manual(GOALS)
 

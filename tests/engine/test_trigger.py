@@ -1,7 +1,6 @@
 """The trigger and the ledger together, on a real database: every occurrence is decided once."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -11,35 +10,30 @@ import pytest
 
 from service.engine import ledger as ledger_module
 from service.engine import queries
-from service.engine.job import CatchUp, Job, JobType, Page, TimeMode
+from service.engine.context import RunContext
+from service.engine.job import CatchUp, Job, JobType, TimeMode
 from service.engine.ledger import JobDef, Ledger
-from service.engine.run import RunState, Tick, Trigger
+from service.engine.run import RunState, Trigger
 from service.engine.schedule import Schedule
 from service.engine.schema import SCHEMA
 from service.engine.trigger import Timing, TriggerLoop
 from service.errors import AlreadyRunning, LeaseLost
-from service.messages.decision import Decision
 from tests.clock import stop_clock
 
 
-async def _read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
-    return
-    yield
-
-
-def _decide(facts: object, tick: Tick) -> Decision:
+async def _nothing(_: RunContext) -> None:
     raise NotImplementedError
 
 
 JOB = Job(
     type=JobType.REMINDER,
     name="nine",
+    about="",
     schedule="0 9 * * *",
     mode=TimeMode.USER,
     catch_up=CatchUp.LATEST,
     useful_until=lambda local: local.replace(hour=20, minute=0),
-    read=_read,
-    decide=_decide,
+    steps=_nothing,
 )
 ID = JOB.id
 

@@ -10,6 +10,7 @@ from service.engine.schedule import Schedule
 from service.engine.useful_hours import first_useless, useful_at, useful_hours
 from service.errors import ConfigurationError
 from service.jobs import all_jobs, hours_of_kinds
+from service.messages.reminder import reminders
 from service.settings import Settings
 
 JOBS = all_jobs()
@@ -52,8 +53,7 @@ def test_the_hours_that_may_be_chosen_end_where_the_job_does() -> None:
 )
 def test_the_hours_follow_the_schedules_days_and_minutes(job: str, schedule: str, last: int) -> None:
     id_ = f"reminder.{job}"
-    kind = JOBS[id_].kind
-    assert kind is not None
+    kind = reminders(JOBS)[id_].kind
 
     assert useful_hours(JOBS[id_], Schedule.parse(schedule)) == set(range(last + 1))
     assert hours_of_kinds({id_: Schedule.parse(schedule)})[kind] == set(range(last + 1))

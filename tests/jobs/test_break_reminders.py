@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service.dashboard import replica
 from service.dashboard.dashboard_state import Standing
 from service.dashboard.model import Channel, Kind, Preferences, TimerSession, User
-from service.engine.run import Tick, Trigger
+from service.engine.run import RunRequest, Tick, Trigger
 from service.jobs import break_reminders
 from service.jobs.break_reminders import JOB, Facts, decide
 from service.messages.decision import Decision, Message, Skip
@@ -262,7 +262,7 @@ async def _timed(world: World, *sessions: TimerSession) -> None:
 
 async def _run(world: World, minutes: float = 0, **options: Any) -> dict[str, int]:
     await world.at((NOON + minutes * MINUTE).isoformat())
-    result = await (await world.runner()).run_manual(JOB.id, **options)
+    result = await (await world.runner()).run_manual(JOB.id, RunRequest(**options))
     assert result.state == "succeeded"
     return result.counts
 

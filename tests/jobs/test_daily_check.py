@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from service.dashboard import replica
 from service.dashboard.dashboard_state import Standing
 from service.dashboard.model import Channel, Kind, TimerSession
-from service.engine.run import Rules, Tick, Trigger
+from service.engine.run import JobRules, RunRequest, Tick, Trigger
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
 from service.jobs import daily_check
@@ -161,9 +161,9 @@ def test_only_the_gentle_mail_gives_way() -> None:
 
 
 def test_the_steps_are_those_that_the_operator_chose() -> None:
-    assert reason(tick(rules=Rules(inactive_steps=(5,))), gone_since=TODAY - timedelta(days=2)) is None
+    assert reason(tick(rules=JobRules(inactive_steps=(5,))), gone_since=TODAY - timedelta(days=2)) is None
     assert (
-        reason(tick(rules=Rules(inactive_steps=(5,))), gone_since=TODAY - timedelta(days=4))
+        reason(tick(rules=JobRules(inactive_steps=(5,))), gone_since=TODAY - timedelta(days=4))
         is Reason.SUPERSEDED_BY
     )
 
@@ -200,19 +200,19 @@ def test_an_account_is_left_alone_for_a_day(seconds: int, too_new: bool) -> None
 
 @pytest.mark.parametrize("weekday", range(7))
 def test_the_operator_chooses_the_days_of_the_week(weekday: int) -> None:
-    chosen = tick(rules=Rules(daily_check_days=frozenset({weekday})))
+    chosen = tick(rules=JobRules(daily_check_days=frozenset({weekday})))
 
     assert reason(chosen) is (None if weekday == 1 else Reason.NOT_DUE)
 
 
 def test_the_day_of_the_week_is_the_users() -> None:
-    wednesday = Rules(daily_check_days=frozenset({2}))
+    wednesday = JobRules(daily_check_days=frozenset({2}))
 
     assert reason(tick(rules=wednesday), user=user(zone="Pacific/Kiritimati"), gone_since=TODAY) is None
 
 
 def test_force_asks_no_questions() -> None:
-    forced = tick(force=True, rules=Rules(daily_check_days=frozenset()))
+    forced = tick(force=True, rules=JobRules(daily_check_days=frozenset()))
     against: dict[str, Any] = {
         "user": user(created_at=forced.as_of),
         "done_days": ago(0),
@@ -341,7 +341,7 @@ async def _timed(world: World, *sessions: TimerSession) -> None:
 
 async def _run(world: World, at: str = SIX, **options: Any) -> dict[str, int]:
     await world.at(at)
-    result = await (await world.runner()).run_manual(JOB.id, **options)
+    result = await (await world.runner()).run_manual(JOB.id, RunRequest(**options))
     assert result.state == "succeeded"
     return result.counts
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.dashboard.dashboard_state import Standing
 from service.dashboard.model import Kind, User
-from service.engine.run import Tick, Trigger
+from service.engine.run import RunRequest, Tick, Trigger
 from service.jobs import goal_deadlines
 from service.jobs.goal_deadlines import JOB, DueGoal, Facts, decide
 from service.messages.decision import Decision, Message, Skip
@@ -473,7 +473,7 @@ async def _announced(world: World) -> dict[str, dict[str, str]]:
 
 async def _run(world: World, at: str, **options: Any) -> dict[str, int]:
     await world.at(at)
-    result = await (await world.runner()).run_manual(JOB.id, **options)
+    result = await (await world.runner()).run_manual(JOB.id, RunRequest(**options))
     assert result.state == "succeeded"
     return result.counts
 

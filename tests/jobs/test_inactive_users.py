@@ -14,7 +14,7 @@ from service.analytics.absence import Episode
 from service.dashboard import replica
 from service.dashboard.dashboard_state import Standing
 from service.dashboard.model import Channel, Kind, TimerSession
-from service.engine.run import Rules, Tick, Trigger
+from service.engine.run import JobRules, RunRequest, Tick, Trigger
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
 from service.jobs import inactive_users
@@ -133,7 +133,7 @@ def test_of_whom_nothing_is_known_nothing_is_said() -> None:
 def test_the_last_step_says_that_it_is_the_last_however_many_there_are(
     steps: tuple[int, ...], away: int, variant: str
 ) -> None:
-    found = message(away, tick(rules=Rules(inactive_steps=steps)))
+    found = message(away, tick(rules=JobRules(inactive_steps=steps)))
 
     assert found.facts["variant"] == variant
 
@@ -256,7 +256,7 @@ async def _timed(world: World, *sessions: TimerSession) -> None:
 
 async def _run(world: World, at: str = TEN, **options: Any) -> dict[str, int]:
     await world.at(at)
-    result = await (await world.runner()).run_manual(JOB.id, **options)
+    result = await (await world.runner()).run_manual(JOB.id, RunRequest(**options))
     assert result.state == "succeeded"
     return result.counts
 

@@ -12,10 +12,12 @@ from jsonschema import Draft202012Validator
 
 from service.dashboard.model import Channel, Kind, Preferences
 from service.engine.job import TimeMode
-from service.engine.run import Trigger
+from service.engine.run import RunRequest, Trigger
 from service.errors import BadRequest, SchemaUnknown, SourceUnavailable, UnknownJob, UnknownUser
+from service.jobs import all_jobs
 from service.messages.decision import Decision
 from service.messages.explanation import Record
+from service.messages.reminder import reminders
 from service.web.probes import CONTRACT
 from tests.given import GOALS, Scripted, World, goal, user
 from tests.messages.asking import Asking, planned_before, set_for
@@ -99,8 +101,8 @@ async def test_a_refused_mail_is_told_beside_the_notification_that_went_out(worl
 async def test_another_users_manual_run_is_not_theirs(world: World) -> None:
     await world.at(NINE)
     await world.live(user(), user("bob"), goal("g1", due="2026-03-11"), goal("g2", "bob", due="2026-03-11"))
-    await (await world.runner()).run_manual(GOALS, user_id="bob")
-    mine = (await (await world.runner()).run_manual(GOALS, user_id="ann", dry_run=False)).run_id
+    await (await world.runner()).run_manual(GOALS, RunRequest(user_id="bob"))
+    mine = (await (await world.runner()).run_manual(GOALS, RunRequest(user_id="ann", dry_run=False))).run_id
 
     told = await explained(world)
 
@@ -425,7 +427,7 @@ async def test_a_job_that_fails_for_somebody_is_a_reason(world: World) -> None:
     def broken(*_: Any) -> Decision:
         raise ZeroDivisionError
 
-    world.jobs[GOALS] = replace(world.jobs[GOALS], decide=broken)
+    world.jobs[GOALS] = replace(world.reminder(), decide=broken)
     await world.at(EARLY)
     await world.live(user(), goal("g1", due="2026-03-11"))
 
@@ -487,7 +489,7 @@ async def test_a_mail_that_is_spread_says_its_own_moment(world: World) -> None:
 async def test_the_answer_over_http_and_its_errors(world: World) -> None:
     await world.at(EARLY)
     await world.live(user(), goal("g1", due="2026-03-11"))
-    world.jobs["analytics.dailyAnalytics"] = replace(world.jobs[GOALS], kind=None)
+    world.jobs["analytics.dailyAnalytics"] = all_jobs()["analytics.dailyAnalytics"]
     explainer = (await Asking.of(world)).explainer
     contract = yaml.safe_load(CONTRACT.read_text("utf-8"))
     described = contract["paths"]["/api/admin/users/{id}/explain"]["get"]["responses"]["200"]["content"]
@@ -559,15 +561,14 @@ async def test_the_ends_of_the_calendar_are_answered_in_every_zone(world: World,
     await world.at(EARLY)
     await world.live(user(zone=zone))
 
-    for id_, job in world.jobs.items():
-        if job.kind:
-            assert (await explained(world, at=at, job=id_))["conclusion"]
+    for id_ in reminders(world.jobs):
+        assert (await explained(world, at=at, job=id_))["conclusion"]
 
 
 async def test_everything_is_read_in_one_snapshot(world: World) -> None:
     await world.at(EARLY)
     await world.live(user(), goal("g1", due="2026-03-11"))
-    read = world.jobs[GOALS].read
+    read = world.reminder().read
 
     async def slow(connection: asyncpg.Connection, tick: Any, after: str) -> AsyncIterator[Any]:
         await world.pool.execute(  # somebody unsubscribes and is written to while we read
@@ -577,7 +578,7 @@ async def test_everything_is_read_in_one_snapshot(world: World) -> None:
         async for page in read(connection, tick, after):
             yield page
 
-    world.jobs[GOALS] = replace(world.jobs[GOALS], read=slow)
+    world.jobs[GOALS] = replace(world.reminder(), read=slow)
 
     told = await explained(world)
 

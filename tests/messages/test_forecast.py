@@ -147,7 +147,7 @@ async def test_the_forecast_is_what_the_runner_does(
 
 def _cursing(world: World, job: str, cast: Sequence[Person]) -> Any:
     """The job, which fails for some."""
-    known = world.jobs[job]
+    known = world.reminder(job)
     cursed = {f"p{n}" for n, person in enumerate(cast) if person.cursed}
 
     def decide(facts: Any, tick: Any) -> Any:

@@ -13,16 +13,16 @@ from dataclasses import replace
 import asyncpg
 
 from service import log
-from service.engine import job as job_module
 from service.engine.database import open_pool
-from service.engine.job import Job, Page
 from service.engine.run import Tick
+from service.messages import reminder as reminder_module
+from service.messages.reminder import Page, Reminder
 from tests.given import GOALS, World
 
 PAGE = 200
 
 
-def _stuck_after_a_page(job: Job) -> Job:
+def _stuck_after_a_page(job: Reminder) -> Reminder:
     async def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
         async for page in job.read(connection, tick, after):
             yield page
@@ -35,7 +35,7 @@ def _stuck_after_a_page(job: Job) -> Job:
 async def _run(dsn: str, *, stuck: bool) -> None:
     pool = await open_pool(dsn, max_size=5)
     world = World(pool)
-    job = world.jobs[GOALS]
+    job = world.reminder()
     world.jobs = {GOALS: _stuck_after_a_page(job) if stuck else job}
     await (await world.runner(f"runner-{os.getpid()}")).run_one()
     await pool.close()
@@ -43,7 +43,7 @@ async def _run(dsn: str, *, stuck: bool) -> None:
 
 def main() -> None:
     """Fork at each line, reap the dead."""
-    job_module._PAGE = PAGE
+    reminder_module._PAGE = PAGE
     log.configure("error", json=True)
     for line in sys.stdin:
         child = os.fork()

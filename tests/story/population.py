@@ -30,8 +30,8 @@ MORE_ZONES = (
     "America/Denver", "America/Phoenix", "America/Chicago", "America/Mexico_City", "America/Halifax",
     "America/Sao_Paulo", "America/Havana", "Atlantic/Azores", "Africa/Algiers", "Africa/Lagos",
 )  # fmt: skip
-"""Where this service's zone data and PostgreSQL's, which SQL still uses, may differ in 2026 nobody lives here:
-not in Casablanca, which leaves summer time for good in September."""
+"""Nobody lives where this service's zone data and PostgreSQL's, which SQL uses, may differ in 2026: not in
+Casablanca, which leaves summer time for good in September."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ zombie out.
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -17,15 +17,13 @@ import asyncpg
 from service import log
 from service.clock import SystemClock
 from service.engine import ledger as ledger_module
+from service.engine.context import Resources, RunContext
 from service.engine.database import open_pool
-from service.engine.job import CatchUp, Job, JobType, Page, TimeMode
+from service.engine.job import CatchUp, Job, JobType, TimeMode
 from service.engine.ledger import JobDef, Ledger, Run
-from service.engine.run import Tick
 from service.engine.runner import Runner
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
-from service.messages.decision import Decision
-from tests.given import composer
 
 LEASE = timedelta(seconds=1)
 PAGES = 5
@@ -51,25 +49,22 @@ class CountingLedger(Ledger):
         await super().advance(connection, run, cursor, done, counts)
 
 
-async def _read(_connection: asyncpg.Connection, _tick: Tick, after: str) -> AsyncIterator[Page]:
-    for page in range(int(after or 0) + 1, PAGES + 1):
+async def _pages(context: RunContext) -> None:
+    for page in range(int(context.cursor or 0) + 1, PAGES + 1):
         await asyncio.sleep(0.02)
-        yield Page([], str(page), 1)
-
-
-def _decide(_facts: object, _tick: Tick) -> Decision:
-    raise NotImplementedError
+        async with context.step(long=False) as connection:
+            await context.advance(connection, str(page), 1)
 
 
 JOB = Job(
     type=JobType.ANALYTICS,
     name="everyMinute",
+    about="",
     schedule="* * * * *",
     mode=TimeMode.UTC,
     catch_up=CatchUp.EVERY,
     useful_until=lambda local: local + timedelta(days=1),
-    read=_read,
-    decide=_decide,
+    steps=_pages,
     max_attempts=1000,
 )
 TIMING = Timing(Schedule.parse(JOB.schedule), JOB.mode)
@@ -92,11 +87,9 @@ async def work(dsn: str, skew: float) -> None:
         ledger,
         jobs,
         refresh=_no_refresh,
-        mail_domain="example.org",
         clock=SkewedClock(skew),
         wake=asyncio.Event(),
-        outbox_wake=asyncio.Event(),
-        notice=composer().notice,
+        resources=Resources(),
     )
     while True:
         await trigger.sweep_once()

@@ -10,18 +10,19 @@ from pathlib import Path
 import pytest
 
 from service.dashboard.model import Preferences, QuietHours
-from service.engine import job
-from service.engine.run import Tick, Trigger
-from service.engine.runner import RunResult
+from service.engine.context import LedgerContext
+from service.engine.run import RunRequest, RunResult, Tick, Trigger
 from service.errors import AlreadyRunning, BadRequest, SchemaUnknown, SourceUnavailable
 from service.jobs import goal_deadlines
+from service.messages import reminder
 from service.messages.decision import Decision
 from service.messages.mail.maildir import MaildirTransport
+from service.messages.planner import Planner
 from tests.given import GOALS, World, goal, inbox, user
 
 
 async def _run(world: World, **options: object) -> RunResult:
-    return await (await world.runner()).run_manual(GOALS, **options)  # type: ignore[arg-type]
+    return await (await world.runner()).run_manual(GOALS, RunRequest(**options))  # type: ignore[arg-type]
 
 
 async def test_a_goal_due_tomorrow_is_announced_in_the_inbox(world: World, tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ async def test_one_failure_never_stops_the_others(world: World, failing: int, st
     names = [f"u{n}" for n in range(10)]
     await world.at("2026-03-10T08:00:00Z")
     await world.live(*map(user, names), *(goal(f"g{n}", n, "2026-03-11") for n in names))
-    world.jobs = {GOALS: replace(world.jobs[GOALS], decide=_failing(*names[:failing]))}
+    world.jobs = {GOALS: replace(world.reminder(), decide=_failing(*names[:failing]))}
 
     result = await _run(world)
 
@@ -232,7 +233,7 @@ async def test_an_interrupted_run_goes_on_behind_its_last_page(world: World) -> 
     await world.at("2026-03-10T08:00:00Z")
     names = [f"u{n:02d}" for n in range(30)]
     await world.live(*map(user, names), *(goal(f"g{n}", n, "2026-03-11") for n in names))
-    job._PAGE, page = 10, job._PAGE
+    reminder._PAGE, page = 10, reminder._PAGE
     try:
         first = await world.ledger("first")
         run = await first.request(GOALS, Trigger.MANUAL)
@@ -242,13 +243,15 @@ async def test_an_interrupted_run_goes_on_behind_its_last_page(world: World) -> 
         assert claimed is not None
         async with world.pool.acquire() as reading:
             pages = goal_deadlines.read(reading, runner._tick(claimed), "")  # type: ignore[arg-type]
-            await runner._apply(claimed, world.jobs[GOALS], runner._tick(claimed), await anext(pages))
+            context = LedgerContext(world.pool, first, claimed, runner._tick(claimed), runner._resources, "")
+            planner = runner._resources[Planner]
+            await planner._page(world.reminder(), context, await anext(pages))
         await world.at("2026-03-10T08:05:00Z")  # the first runner is gone, its lease with it
 
         heir = await world.runner("heir")
         ended = await heir.run_one()
     finally:
-        job._PAGE = page
+        reminder._PAGE = page
 
     assert ended is not None
     assert (ended.done, ended.counts) == (30, {"planned": 30, "in_app": 30})

@@ -2,16 +2,19 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
+from service.engine.context import RunContext
 from service.engine.job import CatchUp, Job, JobType, TimeMode
 from service.engine.ledger import JobDef, Ledger
+from service.engine.run import RunRequest, RunResult
 from service.errors import AlreadyRunning
 from service.manager import JobManager
 from service.web import AdminDeps, build_app
@@ -22,47 +25,36 @@ VIEWER = {"Authorization": "Bearer the-viewer"}
 DASHBOARD = {"Authorization": "Bearer the-dashboard"}
 
 
-async def _read(*_: Any) -> AsyncIterator[Any]:
+async def _nothing(_: RunContext) -> None:
     return
-    yield
 
 
 def job(name: str = "goalDeadlines") -> Job:
     return Job(
-        type=JobType.REMINDER, name=name, schedule="0 9 * * *", mode=TimeMode.USER, catch_up=CatchUp.LATEST,
-        useful_until=lambda local: local.replace(hour=20), read=_read, decide=lambda *_: None,  # type: ignore[arg-type]
+        type=JobType.REMINDER, name=name, about="", schedule="0 9 * * *", mode=TimeMode.USER,
+        catch_up=CatchUp.LATEST, useful_until=lambda local: local.replace(hour=20), steps=_nothing,
     )  # fmt: skip
-
-
-@dataclass
-class Result:
-    run_id: int | None = 7
-    state: str = "succeeded"
-    counts: Mapping[str, int] = field(default_factory=lambda: {"planned": 2})
-
-    @property
-    def id(self) -> int | None:
-        return self.run_id
 
 
 class AskedRunner:
     """Remembers how it was asked; the real one has its own tests."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.result = Result()
+        self.asked: list[tuple[str, RunRequest]] = []
+        self.result = RunResult(7, "succeeded", {"planned": 2})
         self.busy = False
 
-    async def run_manual(self, job_id: str, /, **options: Any) -> Result:
+    async def run_manual(self, job_id: str, asked: RunRequest, /) -> RunResult:
         if self.busy:
             raise AlreadyRunning(f"{job_id} is running")
-        self.asked.append((job_id, options))
+        self.asked.append((job_id, asked))
         return self.result
 
-    async def request(self, _: Any, job_id: str, /, **options: Any) -> Result:
-        return await self.run_manual(job_id, **options)
+    async def request(self, _: Any, job_id: str, asked: RunRequest, /) -> SimpleNamespace:
+        result = await self.run_manual(job_id, asked)
+        return SimpleNamespace(id=result.run_id, state=result.state)
 
-    async def carry_out(self, _: Any, /) -> Result:
+    async def carry_out(self, _: Any, /) -> RunResult:
         return self.result
 
 

@@ -1,6 +1,7 @@
 """openapi.yaml says exactly what is served, and what is served says what openapi.yaml does."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -81,7 +82,7 @@ async def test_every_answer_has_the_shape_that_the_contract_promises(pool: async
         given.runner.busy = True
         await ask("POST", f"{jobs}/run", 409, json=_JOB)
         given.runner.busy = False
-        given.runner.result.state = "failed"
+        given.runner.result = replace(given.runner.result, state="failed")
         await ask("POST", f"{jobs}/run", 500, json=_JOB)
         await ask("POST", f"{jobs}/restart", 200, json={"jobType": "reminder"})
         await ask("POST", f"{jobs}/restart", 404, json={"jobType": "x"})

@@ -14,9 +14,9 @@ import pytest
 from aiohttp import ClientResponse
 
 from service.engine.database import open_pool
-from service.engine.job import Facts
-from service.engine.run import Tick
+from service.engine.run import RunRequest, Tick
 from service.messages.decision import Decision
+from service.messages.reminder import Facts
 from service.web.patience import Patience
 from tests.given import GOALS, World, goal, user
 from tests.line import line_to
@@ -120,7 +120,7 @@ async def test_probes_answer_while_the_service_works_as_fast_as_it_can(pool: asy
             done[what] += 1
 
     async with admin(pool) as given, asyncio.TaskGroup() as load:
-        load.create_task(repeat("runs", lambda: runner.run_manual(GOALS, dry_run=True)))
+        load.create_task(repeat("runs", lambda: runner.run_manual(GOALS, RunRequest(dry_run=True))))
         for _ in range(8):
             ask = partial(given.client.get, "/api/admin/jobs/status", headers=ADMIN)
             load.create_task(repeat("answers", ask))
@@ -142,7 +142,7 @@ async def test_a_page_of_users_leaves_others_their_turn(world: World) -> None:
     await world.at("2026-03-10T08:00:00Z")
     names = [f"u{n:03d}" for n in range(500)]
     await world.live(*map(user, names), *(goal(f"g-{n}", n, "2026-03-11") for n in names))
-    job, turns, seen = world.jobs[GOALS], count(), set[int]()
+    job, turns, seen = world.reminder(), count(), set[int]()
     turn = 0
 
     async def others() -> None:
@@ -156,7 +156,7 @@ async def test_a_page_of_users_leaves_others_their_turn(world: World) -> None:
 
     world.jobs[GOALS] = replace(job, decide=decide)
     asking = asyncio.create_task(others())
-    await (await world.runner()).run_manual(GOALS, dry_run=True)
+    await (await world.runner()).run_manual(GOALS, RunRequest(dry_run=True))
     asking.cancel()
 
     assert len(seen) >= 5

@@ -1,4 +1,4 @@
-"""Rules and dashboard where they are used: a Prometheus scrapes the service and raises its alerts."""
+"""JobRules and dashboard where they are used: a Prometheus scrapes the service and raises its alerts."""
 
 import asyncio
 import json

@@ -16,10 +16,11 @@ from service.dashboard import replica
 from service.dashboard.dashboard_state import Standing
 from service.dashboard.model import Channel, Kind, TimerSession, User
 from service.engine import queries
-from service.engine.job import CatchUp, Job, JobType, Page, TimeMode, pages
+from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
 from service.messages.decision import Decision, Message, Skip
 from service.messages.reason import Reason
+from service.messages.reminder import Page, Reminder, pages
 
 _SQL = queries.load(__file__)
 _LATE = timedelta(minutes=5)
@@ -152,9 +153,9 @@ def revalidate(facts: dict[str, Any], now: Standing) -> dict[str, Any] | None:
     return facts if now.running_sessions.issuperset(facts["session_ids"]) else None
 
 
-JOB = Job(
-    type=JobType.REMINDER,
+JOB = Reminder(
     name="breakReminders",
+    about="A break after long continuous focus, while it lasts.",
     schedule="*/25 9-17 * * 1-5",
     mode=TimeMode.USER,
     catch_up=CatchUp.NONE,

@@ -13,8 +13,9 @@ import structlog
 from service.analytics import maintenance
 from service.archive import expiry
 from service.archive.archive import Archive, File
-from service.archive.manifest import Name, months, too_much
-from service.engine.job import CatchUp, Desk, Job, JobType, TimeMode
+from service.archive.manifest import Name, RetentionPolicy, months, too_much
+from service.engine.context import RunContext
+from service.engine.job import CatchUp, Job, JobType, TimeMode
 from service.errors import ArchiveDamaged, CleanupRefused
 
 log = structlog.get_logger()
@@ -23,25 +24,25 @@ _ATTEMPTS = 3
 """How often a month is written in one run, when its sessions are edited meanwhile."""
 
 
-async def work(desk: Desk) -> None:
+async def work(context: RunContext) -> None:
     """Our own rows first: they go whatever becomes of the dashboard's."""
-    await _forget(desk)
-    archive, keeping = desk.parts.archive, desk.parts.keeping
+    await _forget(context)
+    archive, keeping = context.resources.get(Archive), context.resources[RetentionPolicy]
     if archive is None:
         return
-    if keeping.mode == "report" or desk.tick.dry_run:
-        if not desk.tick.dry_run:
+    if keeping.mode == "report" or context.tick.dry_run:
+        if not context.tick.dry_run:
             await _tidy_up(archive)
-        going = await _report(desk, archive)
+        going = await _report(context, archive)
         if keeping.mode == "archive":
-            await _allow(desk, archive, going)
+            await _allow(context, archive, going)
         return
     async with archive.alone():
-        turn = _Turn(desk, archive)
+        turn = _Turn(context, archive)
         await turn.finish_started()
         await archive.rewrite()
-        await maintenance.absorb(desk)
-        await _allow(desk, archive, await _count(desk, archive))
+        await maintenance.absorb(context)
+        await _allow(context, archive, await _count(context, archive))
         await turn.archive_all()
         await archive.rewrite()
 
@@ -52,55 +53,55 @@ async def _tidy_up(archive: Archive) -> None:
         await archive.rewrite()
 
 
-def _cutoff(desk: Desk) -> datetime:
-    return desk.tick.as_of - desk.parts.keeping.interval
+def _cutoff(context: RunContext) -> datetime:
+    return context.tick.as_of - context.resources[RetentionPolicy].interval
 
 
-async def _forget(desk: Desk) -> None:
-    keeping, at = desk.parts.keeping, desk.tick.as_of
+async def _forget(context: RunContext) -> None:
+    keeping, at = context.resources[RetentionPolicy], context.tick.as_of
     limits = [(expiry.FIGURES, at - keeping.retention), (expiry.LEDGER, at - keeping.ledger)]
     for what, before in [(what, before) for names, before in limits for what in names]:
         gone = expiry.BATCH
         while gone == expiry.BATCH:
-            async with desk.step() as connection:
+            async with context.step() as connection:
                 gone = await expiry.forget(connection, what, before)
-                await desk.advance(connection, desk.cursor, gone, _some({f"{what}Forgotten": gone}))
+                await context.advance(connection, context.cursor, gone, _some({f"{what}Forgotten": gone}))
 
 
 def _some(counts: dict[str, int]) -> dict[str, int]:
     return {name: n for name, n in counts.items() if n}
 
 
-async def _report(desk: Desk, archive: Archive) -> dict[date, int]:
-    going = await _count(desk, archive)
-    async with desk.step() as connection:
+async def _report(context: RunContext, archive: Archive) -> dict[date, int]:
+    going = await _count(context, archive)
+    async with context.step() as connection:
         counts = {f"wouldArchive.{month:%Y-%m}": n for month, n in going.items()}
-        await desk.advance(connection, desk.cursor, 0, counts)
+        await context.advance(connection, context.cursor, 0, counts)
     return going
 
 
-async def _count(desk: Desk, archive: Archive) -> dict[date, int]:
+async def _count(context: RunContext, archive: Archive) -> dict[date, int]:
     """How many sessions of each month may go now; one step for each, for a month may be long to count."""
-    async with desk.step() as connection:
+    async with context.step() as connection:
         oldest = await archive.oldest(connection)
     going: dict[date, int] = {}
-    for month in months(oldest, _cutoff(desk)):
-        async with desk.step() as connection:
-            if n := await archive.going(connection, month, _cutoff(desk)):
+    for month in months(oldest, _cutoff(context)):
+        async with context.step() as connection:
+            if n := await archive.going(connection, month, _cutoff(context)):
                 going[month] = n
     return going
 
 
-async def _allow(desk: Desk, archive: Archive, going: dict[date, int]) -> None:
+async def _allow(context: RunContext, archive: Archive, going: dict[date, int]) -> None:
     """Raise CleanupRefused when rows may not be removed, or so many that somebody must have said so."""
     if not going:
         return
     if obstacle := await archive.dashboard.obstacle():
         raise CleanupRefused(obstacle)
-    async with desk.step() as connection:
+    async with context.step() as connection:
         total = await archive.total(connection)
     n = sum(going.values())
-    if too_much(n, total) and not desk.tick.confirm:
+    if too_much(n, total) and not context.tick.confirm:
         raise CleanupRefused(
             f"{n:,} of {total:,} sessions would be removed from the dashboard, more than 20 %; nothing was."
             " Look at a dry run, then run dataCleanup once with confirm"
@@ -110,11 +111,11 @@ async def _allow(desk: Desk, archive: Archive, going: dict[date, int]) -> None:
 class _Turn:
     """One run's work on the archive, within its time."""
 
-    def __init__(self, desk: Desk, archive: Archive) -> None:
-        self._desk = desk
+    def __init__(self, context: RunContext, archive: Archive) -> None:
+        self._context = context
         self._archive = archive
         self._clock = asyncio.get_running_loop().time
-        self._until = self._clock() + desk.parts.keeping.budget.total_seconds()
+        self._until = self._clock() + context.resources[RetentionPolicy].budget.total_seconds()
 
     async def finish_started(self) -> None:
         """Go on with what a former run began: remove what a verified file holds, forget the unfinished."""
@@ -122,7 +123,7 @@ class _Turn:
             if file.state == "verified":
                 await self._remove(file)
             elif file.state == "planned" or (file.state == "written" and not await self._went_on(file)):
-                async with self._desk.step() as connection:
+                async with self._context.step() as connection:
                     await self._archive.give_up(connection, file.name)
 
     async def _went_on(self, file: File) -> bool:
@@ -137,20 +138,20 @@ class _Turn:
     async def archive_all(self) -> None:
         """Every month that has something to go, oldest first, as far as the time reaches."""
         untidy = {file.month for file in await self._files() if file.leftovers}
-        for month in sorted({*await _count(self._desk, self._archive), *untidy}):
+        for month in sorted({*await _count(self._context, self._archive), *untidy}):
             edits = 0
             while edits < _ATTEMPTS and not self._late() and (file := await self._archive_some(month)):
                 edits += bool(file.leftovers)
-                await maintenance.absorb(self._desk)
+                await maintenance.absorb(self._context)
 
     async def _archive_some(self, month: date) -> File | None:
         """Write, verify, remove what may go of a month; None: nothing may."""
-        async with self._desk.step() as connection:
+        async with self._context.step() as connection:
             name = await self._archive.plan(connection, month)
             files = await self._archive.files(connection)
         anew = any(file.leftovers for file in files if file.month == month)
-        written = await self._archive.write(name, _cutoff(self._desk), anew=anew)
-        async with self._desk.step() as connection:
+        written = await self._archive.write(name, _cutoff(self._context), anew=anew)
+        async with self._context.step() as connection:
             if written is None:
                 await self._archive.give_up(connection, name)
                 return None
@@ -159,7 +160,7 @@ class _Turn:
 
     async def _verify(self, file: File) -> File:
         await self._archive.verify(file.name, file.proof)
-        async with self._desk.step() as connection:
+        async with self._context.step() as connection:
             await self._archive.verified(connection, file.name)
         return await self._remove(await self._file(file.name))
 
@@ -169,22 +170,22 @@ class _Turn:
             if self._late():
                 break
             rows = await self._archive.rows(file.name, group)
-            async with self._desk.step() as connection:
+            async with self._context.step() as connection:
                 noted = await self._archive.note(connection, file.name, rows)
             still_there = await self._archive.remove(noted)
             still_there += {row.id for row in rows} - {row.id for row in noted}
             gone = len(rows) - len(still_there)
             counts = _some({f"archived.{file.month:%Y-%m}": gone, "edited": len(still_there)})
-            async with self._desk.step() as connection:
+            async with self._context.step() as connection:
                 await self._archive.removed(connection, file.name, still_there)
-                await self._desk.advance(connection, self._desk.cursor, len(rows), counts)
+                await self._context.advance(connection, self._context.cursor, len(rows), counts)
         else:
-            async with self._desk.step() as connection:
+            async with self._context.step() as connection:
                 await self._archive.deleted(connection, file.name)
         return await self._file(file.name)
 
     async def _files(self) -> list[File]:
-        async with self._desk.step() as connection:
+        async with self._context.step() as connection:
             return await self._archive.files(connection)
 
     async def _file(self, name: Name) -> File:
@@ -197,10 +198,11 @@ class _Turn:
 JOB = Job(
     type=JobType.ANALYTICS,
     name="dataCleanup",
+    about="Forget the service's own old rows; archive the dashboard's old sessions, if that is allowed.",
     schedule="0 4 * * *",
     mode=TimeMode.SERVICE,
     catch_up=CatchUp.LATEST,
     useful_until=lambda local: local + timedelta(days=7),
-    work=work,
+    steps=work,
     timeout=timedelta(hours=2),
 )

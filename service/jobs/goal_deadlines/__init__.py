@@ -21,12 +21,13 @@ from service.dashboard import replica
 from service.dashboard.dashboard_state import Standing
 from service.dashboard.model import Goal, Kind, User
 from service.engine import queries
-from service.engine.job import CatchUp, Job, JobType, Page, TimeMode, pages
+from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
 from service.engine.schedule import to_instant
 from service.messages.decision import Decision, Message, Skip
 from service.messages.goals import order, shown
 from service.messages.reason import Reason
+from service.messages.reminder import Page, Reminder, pages
 
 _SQL = queries.load(__file__)
 _ALSO = 10
@@ -173,9 +174,9 @@ def _useful_until(day: date, zone: ZoneInfo) -> datetime:
     return to_instant(datetime.combine(day, _UNTIL), zone)
 
 
-JOB = Job(
-    type=JobType.REMINDER,
+JOB = Reminder(
     name="goalDeadlines",
+    about="One message a day about goals that are due tomorrow, today, in a week, or overdue.",
     schedule="0 9 * * *",
     mode=TimeMode.USER,
     catch_up=CatchUp.LATEST,

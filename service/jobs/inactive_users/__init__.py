@@ -18,12 +18,13 @@ from service.dashboard import replica
 from service.dashboard.dashboard_state import Standing
 from service.dashboard.model import Goal, Kind, User
 from service.engine import queries
-from service.engine.job import CatchUp, Job, JobType, Page, TimeMode, dates, pages
+from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
 from service.engine.schedule import to_instant
 from service.messages.decision import Decision, Message, Skip
 from service.messages.goals import due_on, order, shown
 from service.messages.reason import Reason
+from service.messages.reminder import Page, Reminder, dates, pages
 
 _SQL = queries.load(__file__)
 _UNTIL = time(20)
@@ -143,9 +144,9 @@ def revalidate(facts: dict[str, Any], now: Standing) -> dict[str, Any] | None:
     return {**facts, "goals": [goal for goal in facts["goals"] if goal["id"] in now.open_goals]}
 
 
-JOB = Job(
-    type=JobType.REMINDER,
+JOB = Reminder(
     name="inactiveUsers",
+    about="A few words to somebody who has been away, at most three times, then silence.",
     schedule="0 10 * * *",
     mode=TimeMode.USER,
     catch_up=CatchUp.LATEST,

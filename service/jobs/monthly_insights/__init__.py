@@ -4,23 +4,25 @@ from datetime import timedelta
 
 from service.analytics import maintenance
 from service.analytics.statistic import Statistic
-from service.engine.job import CatchUp, Desk, Job, JobType, TimeMode
+from service.engine.context import RunContext
+from service.engine.job import CatchUp, Job, JobType, TimeMode
 
 
-async def work(desk: Desk) -> None:
+async def work(context: RunContext) -> None:
     """Fill missing months once dailyAnalytics has been through their last date."""
-    await maintenance.keep(desk, Statistic.MONTHLY)
-    await maintenance.portraits(desk, maintenance.last_period(desk, Statistic.MONTHLY).date())
+    await maintenance.keep(context, Statistic.MONTHLY)
+    await maintenance.portraits(context, maintenance.last_period(context, Statistic.MONTHLY).date())
 
 
 JOB = Job(
     type=JobType.ANALYTICS,
     name="monthlyInsights",
+    about="The local month before: people by segment and lifecycle, features, churn, cohorts.",
     schedule="0 3 1 * *",
     mode=TimeMode.SERVICE,
     catch_up=CatchUp.EVERY,
     useful_until=lambda local: local + timedelta(days=365),
-    work=work,
+    steps=work,
     needs=frozenset({"timer_sessions", "users.timezone"}),
     timeout=timedelta(hours=2),
 )

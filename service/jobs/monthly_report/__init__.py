@@ -8,18 +8,19 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from service.analytics.activity import Figures, LocalSession, figures, focus_by_period
+from service.analytics.activity import Figures, LocalSession, figures, focus_by_period, local_sessions
 from service.analytics.periods import Period, month_before, weeks_of
 from service.analytics.streak import longest_streak
 from service.dashboard import replica
 from service.dashboard.model import Goal, Kind, User
 from service.engine import queries
-from service.engine.job import CatchUp, Job, JobType, Page, TimeMode, dates, local_sessions, pages
+from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
 from service.engine.schedule import to_instant
 from service.messages.decision import Decision, Message, Skip
 from service.messages.goals import due_on, shown
 from service.messages.reason import Reason
+from service.messages.reminder import Page, Reminder, dates, pages
 from service.messages.trend import change
 
 _SQL = queries.load(__file__)
@@ -175,9 +176,9 @@ def _useful_until(local: datetime) -> datetime:
     return datetime.combine(local.date().replace(day=max(_UNTIL_DAY, local.day)), _UNTIL)
 
 
-JOB = Job(
-    type=JobType.REMINDER,
+JOB = Reminder(
     name="monthlyReport",
+    about="The calendar month before, on the first of the month, compared with the one before it.",
     schedule="0 9 1 * *",
     mode=TimeMode.USER,
     catch_up=CatchUp.LATEST,

@@ -11,9 +11,11 @@ import asyncpg
 
 from service.analytics import maintenance, rollups
 from service.analytics.anomaly.series import ACTIVITY, SERVICE
+from service.analytics.maintenance import AnalyticsSettings
 from service.analytics.performance import complaints, responses, rounded
 from service.engine import queries
-from service.engine.job import CatchUp, Desk, Job, JobType, TimeMode
+from service.engine.context import RunContext
+from service.engine.job import CatchUp, Job, JobType, TimeMode
 
 _SQL = queries.load(__file__)
 _HOUR = timedelta(hours=1)
@@ -21,18 +23,21 @@ NAME = "performance"
 """The statistic's name in the rollups."""
 
 
-async def work(desk: Desk) -> None:
+async def work(context: RunContext) -> None:
     """Store the last full hour, once; raise and clear alerts; look for anomalies."""
-    until = desk.tick.as_of.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    until = context.tick.as_of.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     period = (until - _HOUR).replace(tzinfo=None)
-    dashboard = await desk.parts.dashboard_metrics() if desk.parts.dashboard_metrics else None
-    await _measure(desk, period, until, dashboard)
+    measured = context.resources[AnalyticsSettings].dashboard_metrics
+    dashboard = await measured() if measured else None
+    await _measure(context, period, until, dashboard)
     for family in (ACTIVITY, SERVICE):
-        await maintenance.watch(desk, family, until)
+        await maintenance.watch(context, family, until)
 
 
-async def _measure(desk: Desk, period: datetime, until: datetime, dashboard: dict[str, Any] | None) -> None:
-    async with desk.step() as connection:
+async def _measure(
+    context: RunContext, period: datetime, until: datetime, dashboard: dict[str, Any] | None
+) -> None:
+    async with context.step() as connection:
         if await connection.fetchval(_SQL["known"], period):
             return
         figures = await _figures(connection, until) | {"since": f"{period.isoformat()}Z"}
@@ -40,7 +45,7 @@ async def _measure(desk: Desk, period: datetime, until: datetime, dashboard: dic
         figures["dashboard"] = _dashboard(dashboard, before)
         await rollups.put(connection, NAME, {period: figures})
         raised = await _alert(connection, [before, figures] if before else [figures])
-        await desk.advance(connection, "done", 1, {"measured": 1, "alerts": raised})
+        await context.advance(connection, "done", 1, {"measured": 1, "alerts": raised})
 
 
 async def _figures(connection: asyncpg.Connection, until: datetime) -> dict[str, Any]:
@@ -119,10 +124,11 @@ def _complaints(hours: list[dict[str, Any]]) -> dict[str, str]:
 JOB = Job(
     type=JobType.ANALYTICS,
     name="performanceMetrics",
+    about="The hour before, in UTC, as it was measured; null with a reason where it was not.",
     schedule="0 * * * *",
     mode=TimeMode.UTC,
     catch_up=CatchUp.NONE,
     useful_until=lambda local: local + timedelta(minutes=10),
-    work=work,
+    steps=work,
     timeout=timedelta(minutes=5),
 )

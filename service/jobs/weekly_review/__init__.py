@@ -12,19 +12,20 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from service.analytics.activity import Figures, LocalSession, figures
+from service.analytics.activity import Figures, LocalSession, figures, local_sessions
 from service.analytics.periods import Period, week_before, week_ending_by
 from service.analytics.streak import current_streak
 from service.dashboard import replica
 from service.dashboard.dashboard_state import Standing
 from service.dashboard.model import Goal, Kind, User
 from service.engine import queries
-from service.engine.job import CatchUp, Job, JobType, Page, TimeMode, dates, local_sessions, pages
+from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
 from service.engine.schedule import to_instant
 from service.messages.decision import Decision, Message, Skip
 from service.messages.goals import due_on, order, reached, shown
 from service.messages.reason import Reason
+from service.messages.reminder import Page, Reminder, dates, pages
 from service.messages.trend import change
 
 _SQL = queries.load(__file__)
@@ -199,9 +200,9 @@ def revalidate(facts: dict[str, Any], now: Standing) -> dict[str, Any] | None:
     return {**facts, "goals": goals, "suggestion": suggestion}
 
 
-JOB = Job(
-    type=JobType.REMINDER,
+JOB = Reminder(
     name="weeklyReview",
+    about="The week on one page, on Sunday evening.",
     schedule="0 19 * * 0",
     mode=TimeMode.USER,
     catch_up=CatchUp.LATEST,

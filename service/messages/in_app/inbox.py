@@ -23,10 +23,11 @@ from service.engine.retry import backoff
 from service.engine.schema import SCHEMA
 from service.errors import InboxClosed, SchemaUnknown, SourceUnavailable
 from service.messages import eligibility
+from service.messages.delivery_rows import known_from_row
 from service.messages.eligibility import Known
 from service.messages.mail.render import Notice
-from service.messages.planning import known_from_row
 from service.messages.reason import Reason
+from service.messages.reminder import Reminder, reminders
 
 log = structlog.get_logger()
 
@@ -111,7 +112,7 @@ class Inbox:
         self._pool = pool
         self._notify = notify
         self._standing = standing
-        self._jobs = jobs
+        self._jobs = reminders(jobs)
         self._words = words
         self._batch = batch
         self._idle = idle
@@ -206,7 +207,7 @@ class Inbox:
 # ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fate_of(one: Waiting, job: Job, now: Standing, words: Words) -> Fate:
+def fate_of(one: Waiting, job: Reminder, now: Standing, words: Words) -> Fate:
     """The note to write, or why it is not written (now)."""
     if one.expires_at <= one.claimed_at:
         return Withdrawn("expired", Reason.STALE)
@@ -239,7 +240,7 @@ def note_of(one: Waiting) -> Note:
     return Note(key=one.dedupe_key, sent_at=one.claimed_at, **{name: getattr(one, name) for name in same})
 
 
-def _worded_again(one: Waiting, job: Job, facts: dict[str, Any], words: Words) -> Waiting:
+def _worded_again(one: Waiting, job: Reminder, facts: dict[str, Any], words: Words) -> Waiting:
     """A notification that names what may go away says what remains."""
     if job.in_app is None:
         return one

@@ -74,13 +74,10 @@ async def run(request: web.Request) -> web.Response:
 
 
 async def _rehearsed(request: web.Request, asked: params.RunBody) -> web.Response:
-    result = await _manager(request).run_job(
-        asked.job_type, asked.job_name, dry_run=True, as_of=asked.as_of, user_id=asked.user_id,
-        force=asked.force, confirm=asked.confirm, wait=asked.wait,
-    )  # fmt: skip
+    result = await _manager(request).run_job(asked.job_type, asked.job_name, asked.request)
     status, told = _outcome(result.run_id, result.state, result.counts).answer
-    if sample := getattr(result, "sample", None):
-        told["sample"] = sample
+    if result.sample:
+        told["sample"] = result.sample
     return web.json_response(told, status=202 if status == 200 and not asked.wait else status)
 
 
@@ -104,10 +101,7 @@ async def _waited(request: web.Request, asked: params.RunBody) -> web.Response:
 
 
 async def _begin(request: web.Request, asked: params.RunBody, connection: asyncpg.Connection) -> Any:
-    run = await _manager(request).request_run(
-        connection, asked.job_type, asked.job_name, as_of=asked.as_of, user_id=asked.user_id,
-        force=asked.force, confirm=asked.confirm, wait=asked.wait,
-    )  # fmt: skip
+    run = await _manager(request).request_run(connection, asked.job_type, asked.job_name, asked.request)
     named = {"job_type", "job_name"}
     given = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=named)
     what = {"job": f"{asked.job_type}.{asked.job_name}", **given, "run": run.id}

@@ -17,6 +17,7 @@ from service.engine.trigger import Timing, TriggerLoop
 from service.errors import AlreadyRunning
 from service.jobs import all_jobs
 from service.messages.forecast import Crowd, Forecaster, Plan, laid_out
+from service.messages.reminder import reminders
 from tests.given import GOALS, World, goal, user
 from tests.web.contract import promised
 from tests.web.given import DASHBOARD, VIEWER, Admin, admin
@@ -169,7 +170,7 @@ def test_slots_are_those_of_the_schedule_also_where_clocks_change(expression: st
     timing = Timing(schedule, TimeMode.USER)
     crowd = Crowd(zone, None, {Channel.EMAIL: 1})
 
-    told = laid_out(Plan(JOBS[GOALS], timing, Pause(None), [crowd]), ZoneInfo("UTC"), after, until)
+    told = laid_out(Plan(reminders(JOBS)[GOALS], timing, Pause(None), [crowd]), ZoneInfo("UTC"), after, until)
 
     slots = {slot.at for slot in schedule.slots(ZoneInfo(zone), after, until)}
     assert told["total"]["email"] == len(slots)

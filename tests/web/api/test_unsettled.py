@@ -11,12 +11,12 @@ import asyncpg
 import pytest
 
 from service.engine import schema
-from service.engine.job import Page
 from service.engine.ledger import Run
-from service.engine.run import RunState, Tick, Trigger
+from service.engine.run import RunRequest, RunState, Tick, Trigger
 from service.errors import LeaseLost
 from service.jobs import goal_deadlines
 from service.messages.decision import Decision
+from service.messages.reminder import Page
 from tests.conftest import with_database
 from tests.given import GOALS, World, goal, user
 from tests.web.console.consoles import Console, console
@@ -138,7 +138,7 @@ async def test_a_mistake_of_ours_fails_at_once_and_stays_red_whatever_runs_later
     assert "DETAIL" not in said  # it may hold a row of somebody's
 
     await at(given, TEN)
-    one = await given.manager.run_job("reminder", "goalDeadlines", user_id="u3")
+    one = await given.manager.run_job("reminder", "goalDeadlines", RunRequest(user_id="u3"))
     assert (one.state, one.counts["planned"]) == ("succeeded", 1)
     status, problems = await health(given)
 
@@ -152,7 +152,7 @@ async def test_a_mistake_of_ours_fails_at_once_and_stays_red_whatever_runs_later
 async def test_a_retried_run_decides_the_rest_and_health_is_green(given: Console) -> None:
     run = await nine(given)
     await at(given, TEN)
-    await given.manager.run_job("reminder", "goalDeadlines", user_id="u3")
+    await given.manager.run_job("reminder", "goalDeadlines", RunRequest(user_id="u3"))
 
     await act(given, run.id, "retry", 202)
     waiting = await shown(given, run.id)
@@ -341,7 +341,7 @@ async def test_many_failed_slots_are_counted_and_the_newest_are_named(given: Con
 async def test_the_overview_leads_to_the_run_and_its_page_settles_it(given: Console) -> None:
     run = await nine(given)
     await at(given, TEN)
-    await given.manager.run_job("reminder", "goalDeadlines", user_id="u3")
+    await given.manager.run_job("reminder", "goalDeadlines", RunRequest(user_id="u3"))
     await given.sign_in()
     page = f"/console/runs/{run.id}"
 

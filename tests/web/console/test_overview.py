@@ -6,6 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.engine.run import RunRequest
 from service.web.console.overview.troubles import spark, streak, troubles
 from tests.given import World
 from tests.web.console.consoles import console, people
@@ -107,8 +108,8 @@ async def test_each_process_shows_what_it_holds(world: World) -> None:
     async with console(world) as given:
         await given.sign_in("the-viewer")
         await given.ledger.beat_replica("1.2.3", {})
-        await given.manager.run_job("reminder", "goalDeadlines", wait=False)
-        await given.manager.run_job("reminder", "dailyCheck", wait=False)
+        await given.manager.run_job("reminder", "goalDeadlines", RunRequest(wait=False))
+        await given.manager.run_job("reminder", "dailyCheck", RunRequest(wait=False))
         await world.pool.execute(
             "UPDATE service.job_run SET state = 'running', owner = $1,"
             " lease_until = service.now() + CASE job WHEN 'reminder.dailyCheck' THEN -1 ELSE 1 END"

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 from aiohttp import ClientResponse
 
+from service.engine.run import RunRequest
 from service.web.console.runs.progress import progress
 from tests.given import World
 from tests.web.console.consoles import Console, console, people
@@ -20,7 +21,7 @@ def world(pool: asyncpg.Pool) -> World:
 
 async def started(given: Console) -> int:
     """A run that waits for a runner."""
-    result = await given.manager.run_job("reminder", "goalDeadlines", wait=False)
+    result = await given.manager.run_job("reminder", "goalDeadlines", RunRequest(wait=False))
     assert result.run_id
     return result.run_id
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from service.dashboard.model import Kind
 from service.engine.clock_change import Change, oddities
 from service.engine.job import TimeMode
 from service.engine.schedule import Schedule
@@ -67,21 +66,21 @@ class Next:
 def clock_of(
     cron: str,
     mode: str,
-    kind: Kind | None,
+    own_hours: str | None,
     places: Iterable[tuple[str, Mapping[str, int]]],
     service_zone: ZoneInfo,
 ) -> Clock:
     """The clocks of a job as the ledger holds it. ``places``: see ``Ledger.places``."""
     schedule = Schedule.parse(cron)
-    timing = Timing(schedule, TimeMode(mode), _choosable(kind, schedule))
+    timing = Timing(schedule, TimeMode(mode), _choosable(own_hours, schedule))
     one = service_zone if timing.mode is TimeMode.SERVICE else _UTC
-    groups = slot_groups(places, kind) if timing.mode is TimeMode.USER else [str(one)]
+    groups = slot_groups(places, own_hours) if timing.mode is TimeMode.USER else [str(one)]
     return Clock(timing, tuple(groups), service_zone)
 
 
-def _choosable(kind: Kind | None, schedule: Schedule) -> frozenset[int]:
+def _choosable(own_hours: str | None, schedule: Schedule) -> frozenset[int]:
     """The hours that people may choose for a kind of message."""
-    job = next((job for job in all_jobs().values() if kind is not None and job.kind is kind), None)
+    job = next((job for job in all_jobs().values() if own_hours and job.own_hours == own_hours), None)
     return useful_hours(job, schedule) if job else frozenset()
 
 

@@ -13,8 +13,7 @@ from aiohttp import web
 
 from service.analytics.statistic import DERIVED
 from service.engine import queries
-from service.engine.job import about
-from service.engine.run import Pause
+from service.engine.run import Pause, RunRequest
 from service.errors import AlreadyRunning, BadRequest, ReleaseTooOld, SourceUnavailable
 from service.jobs import all_jobs
 from service.web import audit, params
@@ -59,7 +58,7 @@ async def clocks(deps: AdminDeps, rows: Sequence[Mapping[str, Any]]) -> dict[str
         row["job"]: clock_of(
             row["cron"],
             row["mode"],
-            known[row["job"]].kind if row["job"] in known else None,
+            known[row["job"]].own_hours if row["job"] in known else None,
             places,
             deps.service_zone,
         )
@@ -157,7 +156,7 @@ async def found_job(request: web.Request) -> tuple[Mapping[str, Any], dict[str, 
 def _named(job_id: str) -> dict[str, str]:
     job_type, _, name = job_id.partition(".")
     known = all_jobs().get(job_id)
-    return {"type": job_type, "name": name, "about": about(known) if known else ""}
+    return {"type": job_type, "name": name, "about": known.about if known else ""}
 
 
 # ── Running ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,7 +207,7 @@ async def dry_run(request: web.Request) -> web.Response:
     await found_job(request)
     try:
         result = await request.app[DEPS].manager.run_job(
-            where["type"], where["name"], dry_run=True, wait=True, **_options(form)
+            where["type"], where["name"], _request(form, dry_run=True)
         )
     except _REFUSALS as problem:
         return await job_page(request, form, problem=problem)
@@ -216,8 +215,8 @@ async def dry_run(request: web.Request) -> web.Response:
     told = {
         "state": str(result.state),
         "counts": dict(result.counts),
-        "sample": getattr(result, "sample", []),
-        "error": getattr(result, "error", None),
+        "sample": result.sample,
+        "error": result.error,
     }
     return await job_page(request, form, dry=told)
 
@@ -230,7 +229,7 @@ async def run(request: web.Request) -> web.Response:
     try:
         async with audit.acting(request) as connection:
             run = await manager.request_run(
-                connection, where["type"], where["name"], wait=False, **_options(form)
+                connection, where["type"], where["name"], _request(form, wait=False)
             )
             await audit.remark(request, "run", connection, **_asked(request, form), run=run.id)
     except _REFUSALS as problem:
@@ -239,9 +238,11 @@ async def run(request: web.Request) -> web.Response:
     return see_other(f"/console/runs/{run.id}")
 
 
-def _options(form: RunForm) -> dict[str, Any]:
-    user = form.user or None
-    return {"as_of": form.moment, "user_id": user, "force": form.force, "confirm": form.confirm}
+def _request(form: RunForm, *, dry_run: bool = False, wait: bool = True) -> RunRequest:
+    return RunRequest(
+        dry_run=dry_run, as_of=form.moment, user_id=form.user or None, force=form.force, confirm=form.confirm,
+        wait=wait,
+    )  # fmt: skip
 
 
 def _asked(request: web.Request, form: RunForm) -> dict[str, Any]:

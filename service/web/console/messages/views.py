@@ -19,6 +19,7 @@ from service.jobs import all_jobs
 from service.messages.mail.compose import Letter
 from service.messages.outbox import Selection
 from service.messages.reason import Reason
+from service.messages.reminder import reminders
 from service.web import audit, params
 from service.web.auth import Refused
 from service.web.console.mails.gallery import PARTS, SCHEMES, WIDTHS, in_scheme, view_of
@@ -116,7 +117,7 @@ async def _list(
         wanted=wanted,
         rows=shown,
         more=wanted.query(before=shown[-1]["id"]) if len(rows) > _SIZE else "",
-        jobs=[job.id for job in all_jobs().values() if job.kind],
+        jobs=list(reminders(all_jobs())),
         channels=_CHANNELS,
         states=STATES,
         reasons=list(Reason),

@@ -16,6 +16,7 @@ from service.engine import queries
 from service.errors import BadRequest, UnknownUser
 from service.jobs import all_jobs
 from service.messages.mail.words import words_for
+from service.messages.reminder import Reminder
 from service.web import audit, params
 from service.web.auth import Refused
 from service.web.console.formatting import segment
@@ -168,10 +169,10 @@ def _due(
     found: list[tuple[Mapping[str, Any], Next | None]] = []
     for row in rows:
         job = known.get(row["job"])
-        if job is None or job.kind is None:
+        if not isinstance(job, Reminder):
             continue
         place = [(person["timezone"], person["hours"])]
-        clock = clock_of(row["cron"], row["mode"], job.kind, place, deps.service_zone)
+        clock = clock_of(row["cron"], row["mode"], job.own_hours, place, deps.service_zone)
         told = {**row, "name": job.name, "label": words_for("en").list_name(job.kind)}
         found.append((told, next_slot(clock, person["now"])))
     return found

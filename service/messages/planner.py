@@ -1,0 +1,199 @@
+"""The planner: how a reminder works. It decides page by page, and applies the decisions once.
+
+Messages, reasons and progress of a page are one transaction under the run's fence: whoever takes over after a
+crash goes on at the cursor, and whoever lost the lease writes nothing.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from service.dashboard.model import Channel, User
+from service.engine.context import RunContext
+from service.engine.run import Tick
+from service.messages import delivery_rows, eligibility
+from service.messages.decision import Message, Skip
+from service.messages.delivery_rows import Planned, Refusal, Stamp
+from service.messages.eligibility import Known
+from service.messages.mail.render import Notice
+from service.messages.reason import Reason
+from service.messages.reminder import (
+    AT_ONCE,
+    Page,
+    Reminder,
+    ReminderWork,
+    decision_on,
+)
+
+Word = Callable[[str, Mapping[str, Any], str], Notice]
+"""Words an in-app notification: (template, facts, locale) to title, message and button."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerSettings:
+    """``mail_domain``: of Message-IDs. ``resent``: kinds of mail that are sent once more when their receipt
+    is unknown. ``spread``: over how long the mails of one slot leave. ``to_dashboard``: in-app notifications
+    are also written into the dashboard's own inbox.
+    """
+
+    mail_domain: str
+    resent: frozenset[str] = frozenset()
+    spread: timedelta = timedelta(0)
+    to_dashboard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedPage:
+    """A page, decided: what to plan, whom to refuse, and tracebacks of people whose decision failed."""
+
+    planned: list[Planned]
+    refused: list[Refusal]
+    errors: list[str]
+
+
+class Planner(ReminderWork):
+    """Plans what reminders decide. ``outbox_wake`` tells that there is something to send."""
+
+    def __init__(self, settings: PlannerSettings, word: Word, outbox_wake: asyncio.Event) -> None:
+        self._settings = settings
+        self._word = word
+        self._outbox_wake = outbox_wake
+
+    async def work(self, job: Reminder, context: RunContext) -> None:
+        """Carry a run of a reminder out, or a dry run."""
+        async with context.reading() as reading:
+            async for page in job.read(reading, context.tick, context.cursor):
+                await self._page(job, context, page)
+                if not context.tick.dry_run:
+                    self._outbox_wake.set()
+
+    async def _page(self, job: Reminder, context: RunContext, page: Page) -> None:
+        """One page in one transaction: messages, reasons, progress."""
+        async with context.step(long=False) as connection:
+            if context.tick.dry_run:
+                found, new = await self._look(connection, job, context, page)
+            else:
+                found, new = await self._plan(connection, job, context, page)
+            await context.advance(connection, page.cursor, page.scanned, _counted(found, new))
+            context.note({"jobs.step.users": page.scanned, "jobs.step.planned": len(new)})
+        context.errors += found.errors
+
+    async def _plan(
+        self, connection: asyncpg.Connection, job: Reminder, context: RunContext, page: Page
+    ) -> tuple[DecidedPage, set[tuple[str, str]]]:
+        """Write what a page comes to; also returns the (dedupe key, channel) that are new."""
+        tick = context.tick
+        stamp = Stamp(
+            run_id=tick.run_id,
+            job=job.id,
+            as_of=tick.as_of,
+            mail_domain=self._settings.mail_domain,
+            resent=self._settings.resent,
+            spread=self._settings.spread,
+            to_dashboard=self._settings.to_dashboard,
+            traceparent=context.traceparent,
+        )
+        if job.kind in eligibility.NUDGES:
+            await delivery_rows.lock_budget(connection)
+        now = await context.now()
+        there = await delivery_rows.hold(connection, [facts.user.id for facts in page.facts])
+        page = replace(page, facts=[facts for facts in page.facts if facts.user.id in there])
+        found = await self._decide(connection, job, tick, page, now)
+        new = await delivery_rows.plan(connection, stamp, found.planned)
+        await delivery_rows.refuse(connection, stamp, found.refused)
+        return found, new
+
+    async def _look(
+        self, connection: asyncpg.Connection, job: Reminder, context: RunContext, page: Page
+    ) -> tuple[DecidedPage, set[tuple[str, str]]]:
+        """What a page would come to."""
+        found = await self._decide(connection, job, context.tick, page, await context.now())
+        known = await delivery_rows.existing(connection, [one.dedupe_key for one in found.planned])
+        mails = [one for one in found.planned if one.channel is Channel.EMAIL]
+        for mail in mails[: context.examples_wanted]:
+            context.example(self._example(mail))
+        return found, {pair for one in found.planned if (pair := _pair(one)) not in known}
+
+    async def _decide(
+        self, connection: asyncpg.Connection, job: Reminder, tick: Tick, page: Page, now: datetime
+    ) -> DecidedPage:
+        """Ask the job about everybody on the page, then the rules that hold for all jobs."""
+        contacts = await delivery_rows.contacts(connection, [facts.user for facts in page.facts], tick.as_of)
+        found = DecidedPage([], [], [])
+        for n, facts in enumerate(page.facts, 1):
+            if n % AT_ONCE == 0:
+                await asyncio.sleep(0)
+            decision, error = decision_on(job, facts, tick)
+            if error:
+                found.errors.append(error)
+            no = decision if isinstance(decision, Skip) else None
+            if isinstance(decision, Message):
+                planned, no = on_channels(decision, facts.user, contacts[facts.user.id], tick, now)
+                found.planned.extend(self._worded(one) for one in planned)
+            if no:
+                local_date = tick.local_date(facts.user.timezone)
+                found.refused.append(Refusal(facts.user.id, local_date, str(no.reason), no.detail))
+        return found
+
+    def _example(self, planned: Planned) -> dict[str, Any]:
+        return {
+            "userId": planned.user.id,
+            "title": self._notice(planned).title,
+            "notBefore": planned.not_before.isoformat(),
+        }
+
+    def _worded(self, planned: Planned) -> Planned:
+        """An in-app notification gets its words now, in its reader's language; a mail when it is sent."""
+        if planned.channel is Channel.EMAIL:
+            return planned
+        return replace(planned, notice=self._notice(planned))
+
+    def _notice(self, planned: Planned) -> Notice:
+        message = planned.message
+        return self._word(message.template, message.in_app["facts"], planned.user.locale)
+
+
+# ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def on_channels(
+    message: Message, user: User, known: Known, tick: Tick, now: datetime
+) -> tuple[list[Planned], Skip | None]:
+    """The message on each channel that is allowed, and the first rule that kept it off one.
+
+    The rules and their order: ``eligibility.answers``.
+    """
+    on = eligibility.terms(message, tick, now)
+    planned: list[Planned] = []
+    refused: tuple[Reason, Channel] | None = None
+    for channel in message.channels:
+        at = eligibility.reach(message, user, channel, known, on)
+        if isinstance(at, Reason):
+            refused = refused or (at, channel)
+        else:
+            planned.append(Planned(message, channel, user, at, on.expires, on.key))
+    if refused is None:
+        return planned, None
+    detail = f"Not on the channel {refused[1]}." if planned else ""
+    return planned, Skip(user.id, refused[0], detail)
+
+
+def _pair(planned: Planned) -> tuple[str, str]:
+    return planned.dedupe_key, str(planned.channel)
+
+
+def _counted(found: DecidedPage, new: set[tuple[str, str]]) -> Counter[str]:
+    """What happened on a page, by name: planned mails, in-app messages, and each reason."""
+    counts = Counter(refusal.reason for refusal in found.refused)
+    for planned in found.planned:
+        mail = planned.channel is Channel.EMAIL
+        if _pair(planned) in new:
+            counts["planned" if mail else "in_app"] += 1
+        elif mail:
+            counts[str(Reason.ALREADY_SENT)] += 1
+    return counts

@@ -1,0 +1,143 @@
+"""What a reminder is: a job that reads facts about people in pages, and decides what each of them gets."""
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Protocol
+
+import asyncpg
+
+from service.dashboard.dashboard_state import Standing
+from service.dashboard.model import Kind, User
+from service.engine.context import RunContext
+from service.engine.job import Job, JobType, find
+from service.engine.run import Tick
+from service.errors import BadRequest
+from service.messages.decision import Decision, Skip
+from service.messages.reason import Reason
+
+_PAGE = 1000
+AT_ONCE = 50
+"""After so many users others get their turn: a page must not keep the probes waiting."""
+
+
+class Facts(Protocol):
+    """What a reminder knows about one user when it decides."""
+
+    @property
+    def user(self) -> User: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A slice of candidates in user-id order. ``cursor`` is the last user id that the page covers."""
+
+    facts: Sequence[Any]
+    cursor: str
+    scanned: int
+    """How many users the page looked at, chosen or not."""
+
+
+Read = Callable[[asyncpg.Connection, Tick, str], AsyncIterator[Page]]
+"""``read(connection, tick, after)`` streams pages of facts about users whose id is greater than ``after``."""
+
+Decide = Callable[[Any, Tick], Decision]
+
+Revalidate = Callable[[dict[str, Any], Standing], dict[str, Any] | None]
+"""``revalidate(frozen facts, how things stand now)``: the facts that remain true; None if nothing does."""
+
+InApp = Callable[[dict[str, Any]], dict[str, Any]]
+"""``in_app(facts)``: ``Message.in_app`` of the facts that remain true, where it names what may go away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reminder(Job):
+    """A job that writes to people. They may choose an hour of their own for its kind of message."""
+
+    type: JobType = JobType.REMINDER
+    kind: Kind
+    read: Read
+    decide: Decide
+    revalidate: Revalidate | None = None
+    in_app: InApp | None = None
+
+    @property
+    def own_hours(self) -> str:
+        return self.kind
+
+    async def work(self, context: RunContext) -> None:
+        """Decide page by page, as the planner does it."""
+        await context.resources[ReminderWork].work(self, context)
+
+
+class ReminderWork:
+    """How runs of reminders are carried out; see ``planner.Planner``."""
+
+    async def work(self, job: Reminder, context: RunContext) -> None:
+        """Carry a run out, from the context's cursor on."""
+        raise NotImplementedError
+
+
+def reminders(jobs: Mapping[str, Job]) -> dict[str, Reminder]:
+    """Those of some jobs that write to people, by id."""
+    return {id_: job for id_, job in jobs.items() if isinstance(job, Reminder)}
+
+
+def reminder_named(jobs: Mapping[str, Job], name: str) -> Reminder:
+    """``goalDeadlines`` or ``reminder.goalDeadlines``. Raises UnknownJobType, UnknownJob, BadRequest."""
+    job_type, _, short = name.rpartition(".")
+    job = None if job_type == JobType.ANALYTICS else find(jobs, job_type or JobType.REMINDER, short)
+    if not isinstance(job, Reminder):
+        raise BadRequest(f"{name} writes to nobody; ask about a reminder like goalDeadlines")
+    return job
+
+
+async def pages(
+    connection: asyncpg.Connection,
+    sql: str,
+    tick: Tick,
+    after: str,
+    facts_of: Callable[[asyncpg.Record], Any],
+) -> AsyncIterator[Page]:
+    """Facts about users in pages of 1,000, by user id.
+
+    ``sql`` takes the last user id, the tick's instant, its slot groups (or NULL), one user's id (or NULL),
+    the one zone of all local dates (or NULL), and how many users to look at; its rows begin with the user.
+    """
+    groups = None if tick.zones is None else list(tick.zones)
+    while rows := await connection.fetch(
+        sql, after, tick.as_of, groups, tick.user_id, tick.clock_zone, _PAGE
+    ):
+        after = rows[-1]["id"]
+        facts = []
+        for row in rows:
+            facts.append(facts_of(row))
+            if len(facts) % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        yield Page(facts, after, len(rows))
+
+
+def dates(found: Sequence[str] | None) -> frozenset[date]:
+    """Local dates that a query gathered as JSON; None when there were none."""
+    return frozenset(map(date.fromisoformat, found or ()))
+
+
+def decision_on(job: Reminder, facts: Facts, tick: Tick) -> tuple[Decision, str | None]:
+    """One user's failure never stops the others: it becomes a reason and a traceback."""
+    try:
+        return job.decide(facts, tick), None
+    except Exception as error:  # noqa: BLE001
+        return Skip(facts.user.id, Reason.USER_ERROR, type(error).__name__), traceback.format_exc()
+
+
+async def decided(connection: asyncpg.Connection, job: Reminder, tick: Tick) -> tuple[User, Decision] | None:
+    """What a reminder says about the one user of a tick; None: it does not look at them. Writes nothing.
+
+    Preferences, budgets and quiet hours are not asked. An error of the job becomes a reason, as in a run.
+    """
+    async for page in job.read(connection, tick, ""):
+        for facts in page.facts:
+            return facts.user, decision_on(job, facts, tick)[0]
+    return None
