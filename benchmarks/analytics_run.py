@@ -23,7 +23,7 @@ import asyncpg
 from pymongo import MongoClient
 from pymongo.errors import BulkWriteError
 
-from service import app, log
+from service import log
 from service.analytics.maintenance import AnalyticsSettings
 from service.analytics.runtime_metrics import Vitals
 from service.archive.manifest import RetentionPolicy
@@ -38,6 +38,7 @@ from service.engine.database import migrate, open_pool
 from service.engine.ledger import JobDef, Ledger
 from service.engine.runner import Runner
 from service.jobs import all_jobs
+from service.setup import databases
 from tests import mongo
 
 _YEAR = 365
@@ -180,8 +181,8 @@ async def measure(sessions: int, dsn: str, url: str | None) -> None:
     """Load, roll up, add, roll up again; print."""
     users = min(100_000, max(1000, sessions // 10))
     now = datetime.now(UTC)
-    dashboard = await app.ensure_database(dsn, "bench_dashboard")
-    ours = await app.ensure_database(dsn, "bench_jobs")
+    dashboard = await databases.ensure_database(dsn, "bench_dashboard")
+    ours = await databases.ensure_database(dsn, "bench_jobs")
     await _fill_postgres(dashboard, sessions, users, now)
     pool = await open_pool(ours)
     await migrate(pool)

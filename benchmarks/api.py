@@ -27,10 +27,11 @@ from aiohttp import web
 
 from benchmarks.mail_server import mail_server
 from benchmarks.reminder_run import dashboard
-from service import app, log
+from service import app, log, server
 from service.demo.sample import write
 from service.engine import embedded
 from service.settings import Settings
+from service.setup import databases
 
 _CONNECTIONS = 4
 _AIM_MS = 50
@@ -232,11 +233,11 @@ async def fill(pool: asyncpg.Pool, messages: int, users: int) -> None:
 async def measure(settings: Settings, messages: int, users: int, seconds: float) -> None:
     """Alone, then under a run; prints both."""
     async with app.open_service(settings) as service, _bare() as bare:
-        http = await app.listen(service)
+        http = await server.listen(service)
         await service.sync.run_once()
         await fill(service.pool, messages, users)
         await service.manager.initialize()
-        app.keep_what_is_loaded()
+        server.keep_what_is_loaded()
         asked = targets(http.addresses[0][1], bare, messages)
         _print(f"{messages:,} messages, {users:,} users, alone", await _asked(asked, seconds))
         run = asyncio.ensure_future(service.runner.run_manual("reminder.goalDeadlines"))
@@ -273,7 +274,7 @@ async def bench(messages: int, users: int, seconds: float) -> None:
         folder = Path(name)
         dsn, server = embedded.start(folder / "postgres")
         try:
-            sample = await app.ensure_database(dsn, "sample_dashboard")
+            sample = await databases.ensure_database(dsn, "sample_dashboard")
             filler = [sys.executable, "-m", "benchmarks.api", "--fill", sample, "--users", str(users)]
             subprocess.run(filler, check=True)
             environ = {

@@ -16,7 +16,6 @@ from pathlib import Path
 import asyncpg
 
 from benchmarks.mail_server import mail_server
-from service.app import letter_of
 from service.clock import SystemClock
 from service.dashboard.dashboard_state import Standing
 from service.dashboard.model import Preferences, User
@@ -30,6 +29,7 @@ from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.mail.transport import Envelope, Result
 from service.messages.outbox import Outbox
 from service.settings import Settings
+from service.setup.parts import letter_of
 
 _CONNECTIONS = 8
 _DOMAINS = 20

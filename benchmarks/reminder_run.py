@@ -25,7 +25,7 @@ import aiosmtplib
 import asyncpg
 
 from benchmarks.mail_server import mail_server
-from service import app, log
+from service import app, log, server
 from service.clock import SystemClock
 from service.dashboard.model import Kind
 from service.demo.sample import SampleDashboard, people, write
@@ -34,6 +34,7 @@ from service.messages.mail.compose import Letter
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.mail.transport import Envelope, Result
 from service.settings import Settings
+from service.setup import databases
 
 _PLAIN = 300
 _RAW = 5_000
@@ -148,7 +149,7 @@ async def measure(count: int, folder: Path, dashboard_dsn: str, port: int) -> di
     )
     found: dict[str, Any] = {"users": count}
     async with app.open_service(settings) as service:
-        http = await app.listen(service)
+        http = await server.listen(service)
         url = f"http://127.0.0.1:{http.addresses[0][1]}"
         waits: list[float] = []
         stop = asyncio.Event()
@@ -206,7 +207,7 @@ async def one_size(count: int) -> None:
         folder = Path(name)
         dsn, server = embedded.start(folder / "postgres")
         try:
-            sample = await app.ensure_database(dsn, "sample_dashboard")
+            sample = await databases.ensure_database(dsn, "sample_dashboard")
             filler = [sys.executable, "-m", "benchmarks.reminder_run", "--fill", sample, str(count)]
             subprocess.run(filler, check=True)  # its memory is not the service's
             _print(await measure(count, folder, sample, port))

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from service import __version__, app, log
+from service import __version__, app, log, server
 from service.analytics import figures
 from service.analytics.export import TABLES, Format
 from service.archive.archive import SESSIONS
@@ -42,6 +42,8 @@ from service.errors import (
 from service.jobs import all_jobs
 from service.messages.preview import Ask
 from service.settings import Settings, unread
+from service.setup import parts, timings
+from service.setup.databases import find_databases
 from service.zones import zone_of
 
 _COPIED = ("users", "goals", "timer_sessions")
@@ -56,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse, run, and turn every expected error into one clear line."""
     options = _parser().parse_args(arguments)
     try:
-        settings = Settings.load(also=app.problems_of)
+        settings = Settings.load(also=parts.problems_of)
         on_terminal = sys.stderr.isatty()
         as_json = settings.log_format == "json" or (settings.log_format == "auto" and not on_terminal)
         quiet = options.command not in {"serve"} and settings.log_level == "info"
@@ -190,7 +192,7 @@ def _month(text: str) -> date:
 
 
 async def _serve(settings: Settings, _options: argparse.Namespace) -> Exit:
-    await app.serve(settings)
+    await server.serve(settings)
     return Exit.DONE
 
 
@@ -198,7 +200,7 @@ async def _jobs(settings: Settings, options: argparse.Namespace) -> Exit:
     jobs = all_jobs()
     now = datetime.now(UTC)  # noqa: TID251 — a listing for a person, nothing is decided by it
     rows = []
-    for id_, timing in app.timings_of(jobs, settings).items():
+    for id_, timing in timings.timings_of(jobs, settings).items():
         zone = zone_of(
             settings.default_timezone if timing.mode is TimeMode.USER else settings.service_timezone
         )
@@ -386,7 +388,7 @@ async def _sync(settings: Settings, options: argparse.Namespace) -> Exit:
 
 
 async def _migrate(settings: Settings, options: argparse.Namespace) -> Exit:
-    databases = await app.find_databases(settings)
+    databases = await find_databases(settings)
     pool = await open_pool(databases.ours)
     try:
         applied = await migrate(pool, settings.default_timezone)
@@ -398,11 +400,11 @@ async def _migrate(settings: Settings, options: argparse.Namespace) -> Exit:
 
 async def _check_config(settings: Settings, options: argparse.Namespace) -> Exit:
     """What is wrong was told when the settings were read."""
-    warnings = [*app.composer_of(settings).warnings, *unread()]
-    await app.tracing_for(settings, "check-config").close()
+    warnings = [*parts.composer_of(settings).warnings, *unread()]
+    await parts.tracing_for(settings, "check-config").close()
     rows = [{"setting": name.upper(), "value": str(value)} for name, value in settings.described().items()]
     _print(rows, options, title="Configuration")
-    if (signer := app.signer_of(settings)) and not options.json:
+    if (signer := parts.signer_of(settings)) and not options.json:
         out.print(f"\nDNS record for DKIM: {signer.txt_name} TXT {signer.txt_record}", soft_wrap=True)
     for warning in warnings:
         err.print(f"[yellow]![/] {escape(warning)}", highlight=False, soft_wrap=True)
@@ -414,13 +416,13 @@ async def _demo(settings: Settings, options: argparse.Namespace) -> Exit:
     token = settings.admin_token or secrets.token_urlsafe(16)
     settings = settings.model_copy(update={"admin_token": token})
     stop = asyncio.Event()
-    app.stop_on_signals(stop)
+    server.stop_on_signals(stop)
     out.print("[bold]Starting[/] PostgreSQL and the sample dashboard …")
     async with app.open_service(settings) as service:
         if service.databases.sample:
             today = (await service.ledger.now()).date()
             await sample.write(service.databases.dashboard, sample.people(1, today, days=_DEMO_DAYS))
-        http = await app.listen(service, inbox_page=settings.loopback)
+        http = await server.listen(service, inbox_page=settings.loopback)
         try:
             result = await service.runner.run_manual("reminder.goalDeadlines")
             await _drain(service)

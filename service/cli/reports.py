@@ -13,7 +13,6 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from service import app
 from service.analytics import export, figures
 from service.analytics.columns import flatten, text
 from service.analytics.export import Export, Format
@@ -23,6 +22,7 @@ from service.engine.database import open_pool
 from service.engine.schema import require_readable
 from service.errors import BadRequest, ConfigurationError
 from service.settings import Settings
+from service.setup.databases import find_databases
 
 SHOWN = "table"
 VIEWS = (*figures.STATISTICS, "retention", "watermarks")
@@ -119,7 +119,7 @@ def _span(options: Namespace) -> Span:
 @asynccontextmanager
 async def _reading(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
     """A small pool on our database; nothing else is opened."""
-    databases = await app.find_databases(settings)
+    databases = await find_databases(settings)
     pool = await open_pool(databases.ours, max_size=2)
     try:
         await require_readable(pool)

@@ -100,3 +100,30 @@ async def _pause(seconds: float, stop: asyncio.Event) -> None:
             await stop.wait()
     except TimeoutError:
         return
+
+
+class Loops:
+    """The loops of this process, under their supervisor; start and stop can be repeated."""
+
+    def __init__(self, supervisor: Supervisor, grace: float) -> None:
+        self._supervisor = supervisor
+        self._grace = grace
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start every loop."""
+        self._stop = asyncio.Event()
+        self._task = asyncio.create_task(self._supervisor.serve(self._stop), name="loops")
+
+    async def stop(self) -> None:
+        """Stop claiming, finish or release what is held, within the grace."""
+        if self._task is None:
+            return
+        self._stop.set()
+        _, late = await asyncio.wait({self._task}, timeout=self._grace + 10)
+        if late:
+            log.warning("loops did not stop in time; what they hold is released by its lease")
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=5)
+        self._task = None

@@ -224,8 +224,9 @@ async def test_the_last_traces_are_waited_for_but_not_for_ever() -> None:
 
 def test_without_an_endpoint_nothing_of_opentelemetry_is_loaded() -> None:
     program = (
-        "import asyncio, sys; from service import app, cli; from service.settings import Settings;"
-        "asyncio.run(app.tracing_for(Settings.load({}), 'x').close());"
+        "import asyncio, sys; from service import app, cli; from service.setup import parts;"
+        "from service.settings import Settings;"
+        "asyncio.run(parts.tracing_for(Settings.load({}), 'x').close());"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

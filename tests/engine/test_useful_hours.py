@@ -4,7 +4,6 @@ from datetime import datetime
 
 import pytest
 
-from service.app import timings_of
 from service.dashboard.model import Kind
 from service.engine.schedule import Schedule
 from service.engine.useful_hours import first_useless, useful_at, useful_hours
@@ -12,6 +11,7 @@ from service.errors import ConfigurationError
 from service.jobs import all_jobs, hours_of_kinds
 from service.messages.reminder import reminders
 from service.settings import Settings
+from service.setup.timings import timings_of
 
 JOBS = all_jobs()
 DAY = set(range(24))

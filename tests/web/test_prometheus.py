@@ -19,8 +19,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from service.app import ensure_database
 from service.demo import sample
+from service.setup.databases import ensure_database
 from tests.process import free_port, process_of, spawn
 
 RULES = Path("deploy/prometheus/rules.yaml")

@@ -9,7 +9,8 @@ import aiohttp
 import asyncpg
 import pytest
 
-from service.app import listen, open_service
+from service.app import open_service
+from service.server import listen
 from service.settings import Settings
 from service.web import patience
 from tests.web.given import admin

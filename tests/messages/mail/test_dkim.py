@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from service.app import composer_of
 from service.errors import ConfigurationError
 from service.messages.mail.dkim import DkimSigner
 from service.settings import Settings
+from service.setup.parts import composer_of
 from tests.messages.mail.cast import composer, letter, one_goal
 
 AT = datetime(2026, 3, 10, 8, 0, tzinfo=UTC)

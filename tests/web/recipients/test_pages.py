@@ -10,13 +10,13 @@ import asyncpg
 import pytest
 
 from service import zones
-from service.app import timings_of
 from service.dashboard.model import Channel, Kind
 from service.engine.schedule import Schedule
 from service.engine.trigger import TriggerLoop, slot_groups
 from service.jobs import hours_of_kinds
 from service.jobs.goal_deadlines import JOB
 from service.settings import Settings as Configured
+from service.setup.timings import timings_of
 from service.web.recipients.preference_form import Settings, read_wishes
 from tests.given import Scripted, World, goal, user
 from tests.web.given import admin, delivery

@@ -1,0 +1,213 @@
+"""The parts of the service, made from the settings."""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from email.utils import parseaddr
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import structlog
+
+from service import __version__
+from service.analytics.maintenance import AnalyticsSettings
+from service.clock import Clock
+from service.dashboard.model import Kind
+from service.dashboard.mongo import MongoSource, check_url
+from service.dashboard.postgres import PostgresSource
+from service.dashboard.server_metrics import dashboard_counters
+from service.dashboard.sync import Progress, Source, Sync, profile_from_setting
+from service.engine.job import Job
+from service.engine.runner import RunnerSettings
+from service.engine.supervisor import Loop
+from service.errors import ConfigurationError
+from service.jobs import all_jobs
+from service.messages.mail.bounce_intake import BounceBox, BounceIntake
+from service.messages.mail.compose import Composer, Letter
+from service.messages.mail.dkim import DkimSigner
+from service.messages.mail.maildir import MaildirTransport
+from service.messages.mail.smtp import SmtpConfig, SmtpPool
+from service.messages.mail.transport import Transport
+from service.messages.mail.verp import envelope_sender
+from service.messages.outbox import Claimed
+from service.messages.planner import PlannerSettings
+from service.messages.suppression import Bounces
+from service.settings import Settings
+from service.setup.databases import require_dashboard
+from service.setup.timings import timings_of
+from service.tracing import Tracing, tracing_of
+
+log = structlog.get_logger()
+
+_ANY_DELIVERY = 2**62
+
+
+def source_of(url: str, settings: Settings) -> Source:
+    """The dashboard behind a URL."""
+    if url.lower().startswith("mongodb"):
+        return MongoSource(url, database=settings.dashboard_database)
+    return PostgresSource(url)
+
+
+def sync_of(
+    pool: asyncpg.Pool,
+    url: str,
+    settings: Settings,
+    jobs: Mapping[str, Job],
+    progress: Progress | None,
+    owner: str,
+) -> Sync:
+    """The copy of the dashboard into our tables."""
+    profile = profile_from_setting(settings.dashboard_schema, lambda path: Path(path).read_text("utf-8"))
+    return Sync(
+        pool,
+        source_of(url, settings),
+        default_timezone=settings.default_timezone,
+        schema="auto" if profile else settings.dashboard_schema,
+        profile=profile,
+        deadline_date_only=settings.deadline_date_only,
+        session_tail=settings.session_tail,
+        interval=settings.sync_interval_seconds,
+        progress=progress,
+        owner=owner,
+        needs={job.name: job.needs for job in jobs.values()},
+    )
+
+
+def analytics_settings(settings: Settings) -> AnalyticsSettings:
+    """What statistics need to know."""
+    url = settings.dashboard_metrics_url
+    return AnalyticsSettings(settings.service_timezone, partial(dashboard_counters, url) if url else None)
+
+
+def planner_settings(settings: Settings, composer: Composer) -> PlannerSettings:
+    """How messages are planned."""
+    return PlannerSettings(
+        mail_domain=composer.sender.rpartition("@")[2],
+        resent=settings.resent_kinds,
+        spread=timedelta(seconds=settings.mail_spread_seconds),
+        to_dashboard=settings.in_app == "dashboard",
+    )
+
+
+def runner_settings(settings: Settings) -> RunnerSettings:
+    """How runs are carried out."""
+    return RunnerSettings(
+        rules=settings.rules,
+        clock_zone=settings.service_timezone if settings.reminder_time_mode == "service" else None,
+        jitter=timedelta(seconds=settings.claim_jitter_seconds),
+        grace=timedelta(seconds=settings.shutdown_grace_seconds),
+    )
+
+
+def transport_of(settings: Settings, clock: Clock) -> Transport:
+    """SMTP, or the local inbox where no host is named."""
+    if not settings.smtp_host:
+        return MaildirTransport(settings.data_dir / "inbox")
+    config = SmtpConfig(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        user=settings.smtp_user,
+        password=settings.smtp_pass,
+        connections=settings.smtp_connections,
+        per_connection=settings.smtp_per_connection,
+    )
+    return SmtpPool(config, clock)
+
+
+def composer_of(settings: Settings) -> Composer:
+    """Makes the mails; raises ConfigurationError where no lawful mail could be made."""
+    return Composer(
+        settings.frontend_url,
+        settings.public_base,
+        settings.mail_from,
+        reply_to=settings.mail_reply_to,
+        sender_id=settings.sender_id,
+        signer=signer_of(settings),
+    )
+
+
+def signer_of(settings: Settings) -> DkimSigner | None:
+    """Signs mails where a key is configured; raises ConfigurationError for an unusable one."""
+    if not settings.dkim_key:
+        return None
+    domain = settings.dkim_domain or parseaddr(settings.mail_from)[1].rpartition("@")[2]
+    return DkimSigner.from_pem(settings.dkim_key.encode(), domain, settings.dkim_selector)
+
+
+def envelope_senders(settings: Settings, sender: str) -> Callable[[int], str]:
+    """The envelope sender of a delivery: one that names it where bounces can be taken in, else ``sender``.
+
+    Raises ConfigurationError for an address that cannot carry a delivery's name.
+    """
+    if not settings.bounce_address:
+        return lambda _delivery: sender
+    base, secret = settings.bounce_address, settings.bounce_secret.encode()
+    try:
+        envelope_sender(base, _ANY_DELIVERY, secret)
+    except ValueError as error:
+        raise ConfigurationError([f"BOUNCE_ADDRESS: {error}"]) from None
+    return lambda delivery: envelope_sender(base, delivery, secret)
+
+
+def intake_of(settings: Settings, bounces: Bounces) -> BounceIntake | None:
+    """Takes in bounces where there is an address for them."""
+    if not settings.bounce_address:
+        return None
+    return BounceIntake(bounces, settings.bounce_address, settings.bounce_secret.encode())
+
+
+def bounce_box(settings: Settings, bounces: BounceIntake | None) -> Loop | None:
+    """Reads the Maildir of bounces, where there is one."""
+    if bounces is None or not settings.bounce_maildir:
+        return None
+    return BounceBox(settings.bounce_maildir, bounces).serve
+
+
+def letter_of(claimed: Claimed) -> Letter:
+    """The letter of a delivery."""
+    return Letter(
+        template=claimed.template,
+        facts=claimed.facts,
+        recipient_name=claimed.recipient_name,
+        address=claimed.address,
+        message_id=claimed.message_id,
+        message_date=claimed.message_date,
+        token=claimed.token,
+        kind=Kind(claimed.kind),
+        job=claimed.job,
+        locale=claimed.locale,
+    )
+
+
+def problems_of(settings: Settings) -> list[str]:
+    """What the parts have against their settings, as far as it shows without connecting to anything."""
+    jobs = all_jobs()
+    checks: list[Callable[[], Any]] = [
+        lambda: require_dashboard(settings),
+        lambda: timings_of(jobs, settings),
+        lambda: envelope_senders(settings, composer_of(settings).sender),
+        lambda: check_url(settings.dashboard_url),
+    ]
+    problems: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except ConfigurationError as error:
+            problems += error.problems
+    return problems
+
+
+def tracing_for(settings: Settings, instance: str) -> Tracing:
+    """Traces of the process of this name; raises ConfigurationError where the library for them is missing."""
+    return tracing_of(settings.otel_exporter_otlp_endpoint, settings.otel_service_name, __version__, instance)
+
+
+def replica_name() -> str:
+    """A name for this process that no other process has, now or later."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

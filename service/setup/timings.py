@@ -1,0 +1,95 @@
+"""When jobs are due, by the settings."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from difflib import get_close_matches
+
+import structlog
+
+from service.engine.job import Job, JobType, TimeMode
+from service.engine.ledger import JobDef
+from service.engine.schedule import Schedule
+from service.engine.trigger import Timing
+from service.engine.useful_hours import first_useless, useful_hours
+from service.errors import ConfigurationError
+from service.settings import Settings
+
+log = structlog.get_logger()
+
+
+def timings_of(jobs: Mapping[str, Job], settings: Settings) -> dict[str, Timing]:
+    """Each job's schedule (the original's, or the configured one by id or name) and clock.
+
+    ``REMINDER_TIME_MODE=service`` puts the reminders on one clock. Raises ConfigurationError for a configured
+    job that does not exist, and for a schedule with a time at which the job would be of no use any more.
+    """
+    names = _jobs_named(jobs, settings.job_schedules)
+    chosen = {id_: Schedule.parse(settings.job_schedules[name]) for name, id_ in names.items()}
+    late = {name: first_useless(jobs[id_], chosen[id_]) for name, id_ in names.items()}
+    if problems := [_too_late(name, jobs[names[name]], at) for name, at in late.items() if at]:
+        raise ConfigurationError(problems)
+    one_clock = settings.reminder_time_mode == "service"
+    return {
+        id_: _timing(
+            job,
+            chosen.get(id_) or Schedule.parse(job.schedule),
+            TimeMode.SERVICE if one_clock and job.type is JobType.REMINDER else job.mode,
+        )
+        for id_, job in jobs.items()
+    }
+
+
+def _timing(job: Job, schedule: Schedule, mode: TimeMode) -> Timing:
+    hours = useful_hours(job, schedule) if job.own_hours and mode is TimeMode.USER else frozenset[int]()
+    return Timing(schedule, mode, hours)
+
+
+def _jobs_named(jobs: Mapping[str, Job], names: Iterable[str]) -> dict[str, str]:
+    """Name or id to id. Raises ConfigurationError for those that do not exist."""
+    known = {job.name: id_ for id_, job in jobs.items()} | {id_: id_ for id_ in jobs}
+    problems = []
+    for name in sorted(set(names) - set(known)):
+        near = get_close_matches(name, known, n=1)
+        hint = f"is {near[0]} meant?" if near else f"use one of {', '.join(j.name for j in jobs.values())}"
+        problems.append(f"JOB_SCHEDULES: there is no job {name!r}; {hint}")
+    if problems:
+        raise ConfigurationError(problems)
+    return {name: known[name] for name in sorted(names, key=lambda name: name in jobs)}
+
+
+def _too_late(name: str, job: Job, at: datetime) -> str:
+    until = job.useful_until(at)
+    day = "" if until.date() == at.date() else f"{until:%d %B} "
+    return (
+        f"JOB_SCHEDULES: {name} at {at:%H:%M} would always be missed:"
+        f" it is useful until {day}{until:%H:%M}; choose an earlier time"
+    )
+
+
+def in_our_zones(settings: Settings, accepted: Mapping[str, str]) -> Settings:
+    """The settings with the names by which our PostgreSQL knows their zones (``accepted``: name → its name).
+
+    Raises ConfigurationError for a zone that it does not know.
+    """
+    chosen = {name: getattr(settings, name) for name in ("service_timezone", "default_timezone")}
+    if unknown := [
+        f"{name.upper()}: our PostgreSQL does not know {zone}; update its zone data, or choose another"
+        for name, zone in chosen.items()
+        if zone not in accepted
+    ]:
+        raise ConfigurationError(unknown)
+    return settings.model_copy(update={name: accepted[zone] for name, zone in chosen.items()})
+
+
+def definition(job: Job, timing: Timing, settings: Settings) -> JobDef:
+    """What the ledger is told; the hash changes with everything that decides when the job is due."""
+    zone = settings.service_timezone if timing.mode is TimeMode.SERVICE else ""
+    return JobDef(
+        job=job.id,
+        cron=timing.schedule.expression,
+        mode=str(timing.mode),
+        schedule_hash=f"{timing.schedule.hash}:{timing.mode}:{zone}",
+        timeout=job.timeout,
+        max_attempts=job.max_attempts,
+        exclusive=not job.overlap,
+    )
