@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.engine import database
-from service.engine import job as job_module
 from service.engine.ledger import Run
 from service.engine.run import RunState, Tick, Trigger
+from service.messages import reminder as reminder_module
 from service.messages.reminder import Page
 from tests.given import GOALS, World, goal, user
 
@@ -47,7 +47,7 @@ async def world(dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Worl
 
     Statements that take a second end, as where the operator has set a time limit.
     """
-    monkeypatch.setattr(job_module, "_PAGE", PAGE)
+    monkeypatch.setattr(reminder_module, "_PAGE", PAGE)
     async with asyncpg.create_pool(
         dsn, min_size=1, max_size=6, init=database._prepare, server_settings={"statement_timeout": "1000"}
     ) as limited:

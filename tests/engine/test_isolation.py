@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from service.engine import job as job_module
 from service.engine.job import Job
 from service.engine.ledger import Ledger
 from service.engine.run import RunResult, RunState, Tick
@@ -19,6 +18,7 @@ from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
 from service.jobs import goal_deadlines
 from service.manager import JobManager
+from service.messages import reminder as reminder_module
 from service.messages.decision import Decision
 from service.messages.planner import Planner
 from service.messages.reminder import Page
@@ -179,7 +179,7 @@ async def test_a_user_who_cannot_be_decided_is_named_and_the_run_is_partial(worl
 async def test_above_a_fifth_the_run_has_failed_however_the_pages_fall(
     world: World, monkeypatch: pytest.MonkeyPatch, people: int, failing: int, state: str, page: int
 ) -> None:
-    monkeypatch.setattr(job_module, "_PAGE", page)
+    monkeypatch.setattr(reminder_module, "_PAGE", page)
 
     result, bad = await _run(world, people, failing)
 
