@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -36,7 +37,9 @@ class Asking:
         return cls(
             runner,
             TriggerLoop(ledger, world.jobs, clocks, ZoneInfo(zone), asyncio.Event()),
-            Explainer(world.pool, runner, world.jobs, clocks, ZoneInfo(zone)),
+            Explainer(
+                world.pool, runner, world.jobs, clocks, ZoneInfo(zone), changes.get("spread", timedelta(0))
+            ),
         )
 
     async def sweep(self) -> None:
