@@ -39,10 +39,13 @@ $(VENV)/.ready: requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
 
-# Locks hold hashes and no addresses; needs uv on the PATH.
+# Locks hold hashes and no addresses; needs uv on the PATH. The image builds the wheel with what the tests build it with.
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q
 lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q --extra embedded --extra tracing pyproject.toml -o requirements.lock
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q --extra dev pyproject.toml -o requirements-dev.lock
+	$(COMPILE) --extra embedded --extra tracing pyproject.toml -o requirements.lock
+	$(COMPILE) --extra dev pyproject.toml -o requirements-dev.lock
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  | $(COMPILE) --constraints requirements-dev.lock - -o requirements-build.lock
 
 clean:
 	rm -rf $(VENV) data artefacts .mypy_cache .ruff_cache .pytest_cache

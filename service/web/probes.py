@@ -13,7 +13,10 @@ _DEADLINE = 2.0
 _FRESH = 1.0
 READY: web.AppKey[Patience[str | None]] = web.AppKey("ready", Patience)
 
-CONTRACT = Path(__file__).parents[2] / "openapi.yaml"
+_PACKAGE = Path(__file__).parents[1]
+_PACKAGED = _PACKAGE / "openapi.yaml"
+# A wheel has the file inside the package (see pyproject.toml); in a checkout it lies beside the package.
+CONTRACT = _PACKAGED if _PACKAGED.is_file() else _PACKAGE.parent / "openapi.yaml"
 
 routes = web.RouteTableDef()
 
