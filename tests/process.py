@@ -1,11 +1,12 @@
 """The service as a process of its own, as an operator starts it."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,17 +41,23 @@ def process_of(
     return process_in(Path.cwd(), folder, *arguments, **environ)
 
 
-@asynccontextmanager
-async def process_in(
+def process_in(
     code: Path, folder: Path, *arguments: str, **environ: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+) -> AbstractAsyncContextManager[tuple[asyncio.subprocess.Process, str]]:
     """The same with the service's code in the folder ``code``."""
+    command = [sys.executable, "-m", "service", *arguments]
+    return running(command, code, folder, **{"PYTHONPATH": str(code), **environ})
+
+
+@asynccontextmanager
+async def running(
+    command: Sequence[str], cwd: Path, folder: Path, **environ: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """The same with any command that serves on ``PORT``, started in the folder ``cwd``."""
     port = free_port()
-    env = {**os.environ, "DATA_DIR": str(folder), "PORT": str(port), "PYTHONPATH": str(code), **environ}
+    env = {**os.environ, "DATA_DIR": str(folder), "PORT": str(port), **environ}
     with (folder.parent / "stdout").open("wb") as out, (folder.parent / "stderr").open("wb") as err:
-        process = await spawn(
-            sys.executable, "-m", "service", *arguments, env=env, stdout=out, stderr=err, cwd=code
-        )
+        process = await spawn(*command, env=env, stdout=out, stderr=err, cwd=cwd)
         try:
             yield process, f"http://127.0.0.1:{port}"
         finally:
@@ -64,3 +71,12 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(90):
         while not true():
             await asyncio.sleep(0.02)
+
+
+def printed_object(file: Path) -> dict[str, Any] | None:
+    """The JSON object that a process has printed into a file, once it is whole."""
+    text = file.read_text("utf-8")
+    try:
+        return dict(json.loads(text[text.index("{") :]))
+    except ValueError:
+        return None

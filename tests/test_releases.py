@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+import service
 from service.engine.schema import number
-from tests.releases import Release, git, releases
+from tests.releases import ROOT, Release, git, releases
 
 
 @pytest.mark.parametrize("release", releases(), ids=lambda one: one.version)
@@ -22,3 +23,8 @@ def test_each_release_is_in_the_history_and_says_its_version_and_schema(release:
 def test_releases_are_listed_in_order() -> None:
     versions = [tuple(map(int, one.version.split("."))) for one in releases()]
     assert versions == sorted(set(versions))
+
+
+def test_the_package_and_the_project_name_the_same_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert service.__version__ == project["version"]

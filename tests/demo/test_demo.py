@@ -1,12 +1,10 @@
 """The demo as a newcomer starts it: one process, real PostgreSQL, mails in the inbox, a graceful end."""
 
 import asyncio
-import json
 import re
 import signal
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import asyncpg
@@ -20,21 +18,13 @@ from service.dashboard.sync import Sync
 from service.demo import maildir_page, sample
 from service.engine.run import RunRequest
 from service.messages.mail.maildir import MaildirTransport
-from tests.process import process_of, until
-
-
-def _told(file: Path) -> dict[str, Any] | None:
-    """The JSON object that the process has printed, once it is whole."""
-    try:
-        return dict(json.loads(file.read_text()[file.read_text().index("{") :]))
-    except ValueError:
-        return None
+from tests.process import printed_object, process_of, until
 
 
 async def test_the_demo_shows_mails_answers_with_its_token_and_ends_gracefully(tmp_path: Path) -> None:
     async with process_of(tmp_path / "data", "demo", "--json") as (process, url):
-        await until(lambda: _told(tmp_path / "stdout") is not None)
-        said = _told(tmp_path / "stdout") or {}
+        await until(lambda: printed_object(tmp_path / "stdout") is not None)
+        said = printed_object(tmp_path / "stdout") or {}
         async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
             page = await (await http.get(f"{url}/inbox")).text()
             key = re.findall(r'href="(/inbox/\d+\.mail)"', page)[0]
