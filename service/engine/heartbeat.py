@@ -14,6 +14,7 @@ import structlog
 from service.clock import Clock
 from service.engine.database_errors import FAILURES
 from service.engine.ledger import Ledger
+from service.engine.loops import first_of
 from service.engine.schema import SchemaRange
 from service.engine.supervisor import Loop
 
@@ -99,11 +100,7 @@ class Presence:
         while not stop.is_set():
             beaten = await self.beat()
             pause = self._every if beaten and not self._too_old else self._again
-            try:
-                async with asyncio.timeout(pause):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await first_of(pause, stop)
 
     async def beat(self) -> bool:
         """Write one heartbeat; False: it failed. One on a read-only session is tried again on a new one."""
@@ -139,7 +136,7 @@ class Presence:
 
         async def serve(stop: asyncio.Event) -> None:
             while not stop.is_set():
-                await _first_of(stop, self._fits)
+                await first_of(None, stop, self._fits)
                 if not stop.is_set() and await self._ended(loop, stop):
                     return
 
@@ -149,7 +146,7 @@ class Presence:
         """Run a loop until ``stop`` or until this release stands down; True: it ended before."""
         told = asyncio.Event()
         turn = asyncio.ensure_future(loop(told))
-        stopping = asyncio.ensure_future(_first_of(stop, self._stands_down))
+        stopping = asyncio.ensure_future(first_of(None, stop, self._stands_down))
         try:
             await asyncio.wait({turn, stopping}, return_when=asyncio.FIRST_COMPLETED)
             early = turn.done()
@@ -164,12 +161,3 @@ class Presence:
 
 def _name(error: Exception | None) -> str:
     return type(error).__name__ if error else "the event loop was held up"
-
-
-async def _first_of(*events: asyncio.Event) -> None:
-    waiting = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in waiting:
-            one.cancel()

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from functools import partial
 from itertools import count
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import asyncpg
 import structlog
@@ -20,6 +20,7 @@ from service.engine.database import long_statements
 from service.engine.database_errors import brief, first, passing, undone
 from service.engine.job import Job
 from service.engine.ledger import Ledger, Run
+from service.engine.loops import first_of
 from service.engine.run import JobRules, RunRequest, RunResult, RunState, Tick, Trigger
 from service.errors import (
     AlreadyRunning,
@@ -140,7 +141,7 @@ class Runner:
                 if not turn.done():
                     turn.cancel()
                 if await _result(turn) is None:
-                    await _first(self._settings.idle, stopping, self._wake)
+                    await first_of(self._settings.idle, stop, self._wake)
         finally:
             stopping.cancel()
 
@@ -486,12 +487,3 @@ async def _result(turn: "asyncio.Future[Run | None]") -> Run | None:
         return await turn
     except asyncio.CancelledError:
         return None
-
-
-async def _first(seconds: float, stopping: "asyncio.Future[Literal[True]]", wake: asyncio.Event) -> None:
-    """Wait for the stop, for something to do, or for the time, whichever comes first."""
-    waking = asyncio.ensure_future(wake.wait())
-    try:
-        await asyncio.wait([stopping, waking], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waking.cancel()

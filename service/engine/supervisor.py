@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from service.clock import Clock
+from service.engine.loops import first_of
 from service.engine.retry import backoff
 
 log = structlog.get_logger()
@@ -56,7 +57,7 @@ class Supervisor:
                 continue
             failures = failures + 1 if self._clock.monotonic() - started < 60 else 1
             watched.state, watched.restarts, watched.last_error = "restarting", watched.restarts + 1, error
-            await _pause(backoff(failures), stop)
+            await first_of(backoff(failures), stop)
         watched.state = "stopped"
 
     def report(self) -> dict[str, Any]:
@@ -92,14 +93,6 @@ async def _end_of(loop: Loop, stop: asyncio.Event) -> str | None:
         return None
     log.error("loop ended before its time", how=early)
     return early
-
-
-async def _pause(seconds: float, stop: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return
 
 
 class Loops:

@@ -19,6 +19,7 @@ import structlog
 
 from service.engine.job import CatchUp, Job, TimeMode
 from service.engine.ledger import Ledger
+from service.engine.loops import first_of
 from service.engine.run import PlannedRun, Trigger
 from service.engine.schedule import Schedule, Slot, to_instant
 from service.engine.useful_hours import useful_hours
@@ -186,18 +187,10 @@ class TriggerLoop:
             while not stop.is_set():
                 self._bell.clear()  # before the sweep: a ring during it asks for another
                 await self.sweep_once()
-                await self._wait(stop)
+                await first_of(self._sweep, stop, self._bell)
                 self._rehang_if_the_clock_moved()
         finally:
             self._take_bells_down()
-
-    async def _wait(self, stop: asyncio.Event) -> None:
-        waiters = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._bell.wait())]
-        try:
-            await asyncio.wait(waiters, timeout=self._sweep, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiter in waiters:
-                waiter.cancel()
 
     def _hang_bells(self) -> None:
         loop = asyncio.get_running_loop()

@@ -19,6 +19,7 @@ from service.clock import Clock
 from service.dashboard.dashboard_state import Standing
 from service.dashboard.model import Channel, Kind
 from service.engine.job import Job
+from service.engine.loops import first_of
 from service.engine.retry import delay, domain_pauses, patience
 from service.errors import SchemaUnknown, SourceUnavailable
 from service.messages import eligibility
@@ -78,16 +79,6 @@ class Grouped:
             for _, done in batch:
                 if not done.done():
                     done.set_result(accepted)
-
-
-async def first_of(seconds: float, *events: asyncio.Event) -> None:
-    """Wait until one of these events is set, at most so long."""
-    waiters = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for waiter in waiters:
-            waiter.cancel()
 
 
 class Delivery:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from service.clock import SystemClock
-from service.messages.delivery import Delivery, first_of
+from service.engine.loops import first_of
+from service.messages.delivery import Delivery
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.outbox import Outbox
 from tests.given import GOALS, World, goal, user

@@ -19,6 +19,7 @@ from service.dashboard.model import Channel, Kind
 from service.dashboard.notification import Note, navigate
 from service.engine import queries
 from service.engine.job import Job
+from service.engine.loops import first_of
 from service.engine.retry import backoff
 from service.engine.schema import SCHEMA
 from service.errors import InboxClosed, SchemaUnknown, SourceUnavailable
@@ -134,11 +135,7 @@ class Inbox:
             if await self.run_once():
                 continue
             pause = backoff(self._failures, first=5.0) if self._closed else self._idle
-            try:
-                async with asyncio.timeout(pause):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await first_of(pause, stop)
 
     async def run_once(self) -> int:
         """Write one batch; returns how many notifications were decided, 0 also where ``problem`` says why."""

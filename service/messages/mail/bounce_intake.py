@@ -14,6 +14,7 @@ from pathlib import Path
 import asyncpg
 import structlog
 
+from service.engine.loops import first_of
 from service.messages.mail import bounce_reports
 from service.messages.mail.bounce_reports import Report, ReportKind
 from service.messages.mail.verp import delivery_of
@@ -104,11 +105,7 @@ class BounceBox:
         while not stop.is_set():
             if await self.read():
                 continue
-            try:
-                async with asyncio.timeout(self._pause):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await first_of(self._pause, stop)
 
 
 def _waiting(folder: Path) -> list[str]:
