@@ -11,13 +11,17 @@ import asyncpg
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from service.archive.personal_data import People
 from service.clock import Clock, SystemClock
 from service.dashboard.model import Kind
 from service.engine.run import RunRequest, RunResult
 from service.jobs import hours_of_kinds
+from service.messages.explain import Explainer
+from service.messages.forecast import Forecaster
+from service.messages.mail.bounce_intake import BounceIntake
 from service.messages.mail.compose import Letter
-from service.messages.outbox import Selection
-from service.messages.preview import Ask, Delivered, Preview
+from service.messages.outbox import Outbox
+from service.messages.preview import Previewer
 
 
 class Role(StrEnum):
@@ -70,66 +74,6 @@ class Manager(Protocol):
     async def places(self) -> list[tuple[str, dict[str, int]]]: ...
 
 
-class Outbox(Protocol):
-    """The part of the outbox that the API uses; see ``service.messages.outbox``."""
-
-    async def resend(self, id: int, connection: asyncpg.Connection | None = None) -> bool: ...  # noqa: A002
-    async def cancel(self, id: int, connection: asyncpg.Connection | None = None) -> bool: ...  # noqa: A002
-    async def retry(self, id: int, connection: asyncpg.Connection | None = None) -> bool: ...  # noqa: A002
-    async def retry_failed(
-        self, which: Selection, limit: int, *, dry_run: bool = False,
-        connection: asyncpg.Connection | None = None,
-    ) -> dict[str, int]: ...  # fmt: skip
-
-
-class Taken(Protocol):
-    """What a returned mail was understood as."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def delivery(self) -> int | None: ...
-    @property
-    def news(self) -> bool: ...
-
-
-class Bounces(Protocol):
-    """Takes in bounces and complaints; see ``service.messages.mail.bounce_intake``."""
-
-    async def take(
-        self, raw: bytes, recipient: str | None = None, connection: asyncpg.Connection | None = None
-    ) -> Taken: ...
-
-
-class Previewer(Protocol):
-    """Shows and sends what jobs would write; see ``service.messages.preview``."""
-
-    async def preview(self, ask: Ask) -> Preview: ...
-    async def send_test(self, ask: Ask, to: str, who: str) -> str: ...
-    async def delivered(self, delivery: int, *, links: bool) -> Delivered | None: ...
-
-
-class Forecaster(Protocol):
-    """Says how many messages will be sent; see ``service.messages.forecast``."""
-
-    async def bound(self, days: int, name: str | None = None) -> dict[str, Any]: ...
-    async def exactly(self, name: str) -> dict[str, Any]: ...
-
-
-class Explainer(Protocol):
-    """Says why somebody gets a message or not; see ``service.messages.explain``."""
-
-    async def explain(self, name: str, user_id: str, at: datetime | None = None) -> dict[str, Any]: ...
-
-
-class People(Protocol):
-    """Exports and erases one person's data; see ``service.archive.personal_data``."""
-
-    async def export(self, user_id: str) -> dict[str, Any]: ...
-    async def forget(self, connection: asyncpg.Connection, user_id: str, who: str) -> Mapping[str, int]: ...
-    async def clear_archive(self, user_id: str) -> bool: ...
-
-
 @dataclass(frozen=True)
 class AdminDeps:
     """``tokens``: bearer token to role. ``loopback``: HOST is this machine only, so that no token is needed.
@@ -147,7 +91,7 @@ class AdminDeps:
     ready: Callable[[], Awaitable[str | None]] | None = None
     frontend_url: str = ""
     public_url: str = ""
-    bounces: Bounces | None = None
+    bounces: BounceIntake | None = None
     explainer: Explainer | None = None
     forecaster: Forecaster | None = None
     previewer: Previewer | None = None

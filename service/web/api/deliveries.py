@@ -8,11 +8,11 @@ from aiohttp import web
 
 from service.engine import queries
 from service.errors import BadRequest
-from service.messages.outbox import Selection, address_range
+from service.messages.outbox import Outbox, Selection, address_range
 from service.web import audit, params
 from service.web.api.previews import previewer_of
 from service.web.auth import Refused
-from service.web.deps import DEPS, ROLE, Outbox, Role
+from service.web.deps import DEPS, ROLE, Role
 from service.web.idempotency import Answer, once
 
 _SQL = queries.load(__file__)

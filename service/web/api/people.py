@@ -3,9 +3,10 @@
 import asyncpg
 from aiohttp import web
 
+from service.archive.personal_data import People
 from service.web import audit
 from service.web.auth import Refused
-from service.web.deps import DEPS, People
+from service.web.deps import DEPS
 from service.web.idempotency import Answer, once
 
 routes = web.RouteTableDef()

@@ -4,10 +4,10 @@ from dataclasses import asdict
 
 from aiohttp import web
 
-from service.messages.preview import Ask
+from service.messages.preview import Ask, Previewer
 from service.web import audit, params
 from service.web.auth import Refused
-from service.web.deps import DEPS, Previewer
+from service.web.deps import DEPS
 from service.web.idempotency import Answer, in_steps
 
 routes = web.RouteTableDef()

@@ -17,7 +17,7 @@ from service.engine import queries
 from service.errors import BadRequest
 from service.jobs import all_jobs
 from service.messages.mail.compose import Letter
-from service.messages.outbox import Selection
+from service.messages.outbox import Outbox, Selection
 from service.messages.reason import Reason
 from service.messages.reminder import reminders
 from service.web import audit, params
@@ -25,7 +25,7 @@ from service.web.auth import Refused
 from service.web.console.mails.gallery import PARTS, SCHEMES, WIDTHS, in_scheme, view_of
 from service.web.console.mails.views import MAIL_HEADERS
 from service.web.console.pages import fetch, page, see_other
-from service.web.deps import DEPS, Outbox
+from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
 _SIZE = 50

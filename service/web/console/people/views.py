@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from service.archive.personal_data import People
 from service.dashboard.model import Channel, Kind
 from service.dashboard.replica import preferences_from_json
 from service.engine import queries
@@ -22,7 +23,7 @@ from service.web.auth import Refused
 from service.web.console.formatting import segment
 from service.web.console.jobs.calendar import Next, clock_of, next_slot
 from service.web.console.pages import SESSION, fetch, page, see_other
-from service.web.deps import DEPS, AdminDeps, People, Role
+from service.web.deps import DEPS, AdminDeps, Role
 from service.web.recipients.preference_form import Hours, choosable
 from service.web.recipients.views import effective
 from service.zones import zone_of
