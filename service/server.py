@@ -13,7 +13,7 @@ from service.app import Service, open_service
 from service.demo import sample
 from service.errors import ConfigurationError
 from service.settings import Settings
-from service.web import patience
+from service.web import body_timeout
 
 log = structlog.get_logger()
 
@@ -22,7 +22,7 @@ async def listen(service: Service, *, inbox_page: bool = False) -> web.AppRunner
     """Open the HTTP port. Raises ConfigurationError when it is taken."""
     settings = service.settings
     app = await service.web_app(inbox_page=inbox_page)
-    http = web.AppRunner(app, access_log=None, keepalive_timeout=patience.HEAD)
+    http = web.AppRunner(app, access_log=None, keepalive_timeout=body_timeout.HEAD)
     await http.setup()
     try:
         await web.TCPSite(http, settings.host, settings.port).start()

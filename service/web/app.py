@@ -19,12 +19,12 @@ from service.web.api import (
     run_events,
 )
 from service.web.auth import auth, errors, headers
+from service.web.body_timeout import body_timeout
 from service.web.console import pages
 from service.web.console import routes as console
 from service.web.deps import DEPS, AdminDeps
 from service.web.metrics import timing
 from service.web.params import MAX_BODY
-from service.web.patience import punctual
 from service.web.recipients import views as recipients
 
 _MODULES = (
@@ -54,7 +54,7 @@ _IN_STEPS = 2
 def build_app(deps: AdminDeps) -> web.Application:
     """An application with every route of openapi.yaml, the pages of the recipients and the console."""
     app = web.Application(
-        middlewares=[timing, headers, errors, punctual, auth, pages.guard], client_max_size=MAX_BODY
+        middlewares=[timing, headers, errors, body_timeout, auth, pages.guard], client_max_size=MAX_BODY
     )
     app[DEPS] = deps
     app[probes.READY] = probes.readiness_of(deps)

@@ -21,7 +21,7 @@ from service.engine import queries
 from service.engine.database_errors import FAILURES
 from service.web.auth import Handler, route_of
 from service.web.deps import DEPS, AdminDeps
-from service.web.patience import Patience
+from service.web.single_flight import SingleFlight
 
 _SQL = queries.load(__file__)
 _DEADLINE = 5.0
@@ -50,7 +50,7 @@ class Answers:
 
 
 ANSWERS: web.AppKey[Answers] = web.AppKey("answers", Answers)
-LEDGER: web.AppKey[Patience[CollectorRegistry]] = web.AppKey("ledger", Patience)
+LEDGER: web.AppKey[SingleFlight[CollectorRegistry]] = web.AppKey("ledger", SingleFlight)
 
 
 @web.middleware
@@ -75,9 +75,9 @@ async def timing(request: web.Request, handler: Handler) -> web.StreamResponse:
                 observe(seconds, status)
 
 
-def ledger_of(deps: AdminDeps) -> Patience[CollectorRegistry]:
+def ledger_of(deps: AdminDeps) -> SingleFlight[CollectorRegistry]:
     """Reads the ledger for a scrape; scrapes at the same time share one reading."""
-    return Patience(lambda: _ledger(deps.pool), deadline=_DEADLINE)
+    return SingleFlight(lambda: _ledger(deps.pool), deadline=_DEADLINE)
 
 
 @routes.get("/metrics")

@@ -7,11 +7,11 @@ from aiohttp import web
 from service.web import etag
 from service.web.auth import error
 from service.web.deps import DEPS, AdminDeps
-from service.web.patience import Patience
+from service.web.single_flight import SingleFlight
 
 _DEADLINE = 2.0
 _FRESH = 1.0
-READY: web.AppKey[Patience[str | None]] = web.AppKey("ready", Patience)
+READY: web.AppKey[SingleFlight[str | None]] = web.AppKey("ready", SingleFlight)
 
 _PACKAGE = Path(__file__).parents[1]
 _PACKAGED = _PACKAGE / "openapi.yaml"
@@ -45,14 +45,14 @@ async def readyz(request: web.Request) -> web.Response:
     return error(503, problem) if problem else web.json_response({"success": True})
 
 
-def readiness_of(deps: AdminDeps) -> Patience[str | None]:
+def readiness_of(deps: AdminDeps) -> SingleFlight[str | None]:
     """Asks whether work can be done now: within 2 seconds, and at most once a second however many ask."""
 
     async def question() -> str | None:
         await deps.pool.fetchval("SELECT 1", timeout=_DEADLINE)
         return await deps.ready() if deps.ready else None
 
-    return Patience(question, deadline=_DEADLINE, fresh=_FRESH)
+    return SingleFlight(question, deadline=_DEADLINE, fresh=_FRESH)
 
 
 @routes.get("/api/openapi.yaml")

@@ -12,7 +12,7 @@ import pytest
 from service.app import open_service
 from service.server import listen
 from service.settings import Settings
-from service.web import patience
+from service.web import body_timeout
 from tests.web.given import admin
 
 IDLE = 1000
@@ -43,9 +43,9 @@ SLOW: dict[str, bytes] = {
 async def address(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[str, int]]:
-    """Where the service listens as it does in operation, with less patience."""
-    monkeypatch.setattr(patience, "HEAD", 1.0)
-    monkeypatch.setattr(patience, "BODY", 1.0)
+    """Where the service listens as it does in operation, with shorter timeouts."""
+    monkeypatch.setattr(body_timeout, "HEAD", 1.0)
+    monkeypatch.setattr(body_timeout, "BODY", 1.0)
     environ = {"DATABASE_URL": dsn, "DASHBOARD_URL": dsn, "DATA_DIR": str(tmp_path), "PORT": "0"}
     bounces = {"BOUNCE_ADDRESS": "bounce@example.org", "BOUNCE_SECRET": "a secret of the test"}
     async with open_service(Settings.load(environ | bounces | {"ADMIN_TOKEN": "the-admin"})) as service:

@@ -1,26 +1,16 @@
-"""Dealing with who may hang: a question is answered, and a request has arrived, in time or not at all."""
+"""One question at a time, shared by whoever asks meanwhile, answered in time or not at all."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-import structlog
-from aiohttp import web
-
-log = structlog.get_logger()
-
 T = TypeVar("T")
-
-HEAD = 75.0
-"""Seconds for the whole head of a request, and for a line without one: longer than proxies keep theirs."""
-BODY = 30.0
-"""Seconds for the whole body."""
 
 _GIVEN_UP = 30.0
 """Seconds after which a question is asked anew although nobody answered it."""
 
 
-class Patience(Generic[T]):
+class SingleFlight(Generic[T]):
     """One question at a time, shared by whoever asks meanwhile.
 
     ``deadline``: seconds that a question may take; ``fresh``: seconds for which its answer is good. A driver
@@ -62,24 +52,3 @@ class Patience(Generic[T]):
         self._answered = asyncio.get_running_loop().time()
         if not asked.cancelled():
             asked.exception()  # whoever asked in time has heard of it
-
-
-@web.middleware
-async def punctual(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Hang up on a client whose body does not come to its end: a byte a minute would hold a line for ever."""
-    if request.content.is_eof():
-        return await handler(request)
-    timer = asyncio.get_running_loop().call_later(BODY, _hang_up, request)
-    request.content.on_eof(timer.cancel)
-    try:
-        return await handler(request)
-    finally:
-        timer.cancel()
-
-
-def _hang_up(request: web.Request) -> None:
-    log.info("slow_client", method=request.method)
-    if request.transport:
-        request.transport.abort()
