@@ -1,13 +1,13 @@
 """Background jobs of a productivity dashboard: reminders and analytics.
 
-The story in ten lines. The dashboard's people, goals and sessions are copied into our PostgreSQL
-(``sources``). aiocron rings, and the ``trigger`` writes what is due into the ledger of runs (``store``).
-A ``runner`` claims a run, lets its job read facts and decide (``jobs``; pure), and writes the decisions
-as deliveries into the outbox, in one transaction with its own progress. ``delivery`` claims deliveries,
-asks the dashboard once more whether they still hold, composes the mail (``mail``) and sends it, recording
-each step so that nobody gets it twice. PostgreSQL's unique keys, epochs and clock make this true for
-several such processes and after kill -9. ``admin`` shows it all over HTTP; ``app`` opens and closes
-everything; ``manager.JobManager`` is the thin face for those who embed the service.
+The dashboard's people, goals and sessions are copied into our PostgreSQL (``dashboard``). aiocron rings,
+and the trigger writes what is due into the ledger of runs (``engine``). A runner claims a run and lets
+its job (``jobs``) work in steps. A reminder reads facts and decides; the planner writes the decisions as
+deliveries into the outbox (``messages``), in one transaction with the run's progress. Delivery asks the
+dashboard once more whether they still hold, composes the mail and sends it, recording each step so that
+nobody gets it twice. PostgreSQL's unique keys, epochs and clock make this true for several such
+processes and after kill -9. ``web`` shows it all over HTTP; ``app`` opens and closes everything;
+``manager.JobManager`` is for those who embed the service. See docs/architecture.md.
 """
 
 from typing import TYPE_CHECKING, Any
