@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from service.dashboard.profiles import (
+from service.dashboard.profiles.reader import (
     REQUIRED,
     Collection,
     Document,

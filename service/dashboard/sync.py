@@ -23,14 +23,24 @@ from typing import Any, Literal, Protocol
 import asyncpg
 import structlog
 
-from service.dashboard import profiles, replica, sweep
+from service.dashboard import replica, sweep
 from service.dashboard.canaries import Canaries
 from service.dashboard.dashboard_state import Standing
 from service.dashboard.loss import Loss
 from service.dashboard.model import TimerSession
 from service.dashboard.needs import Gaps, absent, check_absent, unmet
 from service.dashboard.notification import Note
-from service.dashboard.profiles import Collection, Document, Match, Profile, Reader, Reading, Table, Tail
+from service.dashboard.profiles import reader as profiles
+from service.dashboard.profiles.reader import (
+    Collection,
+    Document,
+    Match,
+    Profile,
+    Reader,
+    Reading,
+    Table,
+    Tail,
+)
 from service.dashboard.source import Keys, Original, Page
 from service.dashboard.sweep import Sweep
 from service.engine import queries, zone_table

@@ -9,9 +9,9 @@ import pytest
 from bson import Decimal128, ObjectId
 from bson.datetime_ms import DatetimeMS
 
-from service.dashboard import profiles
 from service.dashboard.model import Goal, Kind, QuietHours, TimerSession, User
-from service.dashboard.profiles import (
+from service.dashboard.profiles import reader as profiles
+from service.dashboard.profiles.reader import (
     PROFILES,
     Collection,
     Profile,
