@@ -16,7 +16,8 @@ import structlog
 
 from service.dashboard.loss import Day, believable
 from service.dashboard.model import User
-from service.dashboard.profiles.reader import Collection, Document, Reader, Table
+from service.dashboard.profiles.reader import Reader
+from service.dashboard.profiles.shapes import Collection, Document, Table
 from service.engine import queries
 from service.errors import AnswerDoubted, DashboardIncomplete, SchemaUnknown
 

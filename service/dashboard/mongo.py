@@ -20,7 +20,8 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from service.dashboard.notification import Note, digest, record
-from service.dashboard.profiles.reader import Document, Table, identity, instant
+from service.dashboard.profiles.shapes import Document, Table
+from service.dashboard.profiles.values import identity, instant
 from service.dashboard.source import INBOX, INSTEAD, Keys, Original, Page
 from service.errors import CleanupRefused, ConfigurationError, InboxClosed, SourceUnavailable
 from service.url import in_words, parameters

@@ -14,17 +14,10 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from service.dashboard.profiles.reader import (
-    REQUIRED,
-    Collection,
-    Document,
-    Profile,
-    Table,
-    identity,
-    instant,
-    share,
-    values,
-)
+from service.dashboard.profiles.detect import REQUIRED
+from service.dashboard.profiles.fields import share, values
+from service.dashboard.profiles.shapes import Collection, Document, Profile, Table
+from service.dashboard.profiles.values import identity, instant
 from service.dashboard.source import INBOX
 from service.engine import queries
 from service.errors import DashboardIncomplete, JobOff

@@ -13,7 +13,8 @@ from typing import Any, cast
 import asyncpg
 
 from service.dashboard.notification import Note, digest, record
-from service.dashboard.profiles.reader import Document, Table, identity, instant
+from service.dashboard.profiles.shapes import Document, Table
+from service.dashboard.profiles.values import identity, instant
 from service.dashboard.source import INBOX, INSTEAD, Keys, Original, Page
 from service.engine import queries
 from service.errors import CleanupRefused, InboxClosed, SchemaUnknown, SourceUnavailable

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from service.dashboard.profiles.reader import Document
+from service.dashboard.profiles.shapes import Document
 
 INBOX = "notifications"
 """The collection or table of the dashboard's own in-app notifications."""

@@ -16,7 +16,7 @@ import structlog
 
 from service.dashboard import loss
 from service.dashboard.loss import Day, Loss
-from service.dashboard.profiles.reader import Collection, Document, Profile, Table
+from service.dashboard.profiles.shapes import Collection, Document, Profile, Table
 from service.dashboard.source import Keys
 from service.engine import queries
 from service.engine.database import Connection

@@ -30,17 +30,11 @@ from service.dashboard.loss import Loss
 from service.dashboard.model import TimerSession
 from service.dashboard.needs import Gaps, absent, check_absent, unmet
 from service.dashboard.notification import Note
-from service.dashboard.profiles import reader as profiles
-from service.dashboard.profiles.reader import (
-    Collection,
-    Document,
-    Match,
-    Profile,
-    Reader,
-    Reading,
-    Table,
-    Tail,
-)
+from service.dashboard.profiles.detect import Match, detect
+from service.dashboard.profiles.reader import Problem, Reader, Reading
+from service.dashboard.profiles.session_tail import Tail, judge_tail, uses_tail
+from service.dashboard.profiles.shapes import PROFILES, Collection, Document, Profile, Table
+from service.dashboard.profiles.values import identity
 from service.dashboard.source import Keys, Original, Page
 from service.dashboard.sweep import Sweep
 from service.engine import queries, zone_table
@@ -296,7 +290,7 @@ class Sync:
             async with self._step() as connection:
                 await _store(connection, Collection.SESSIONS, reading.records, mark=True)
         key = reader.profile.sessions.id
-        bodies = {profiles.identity(one.document[key]): one.body for one in found}
+        bodies = {identity(one.document[key]): one.body for one in found}
         return [(record, body) for record in reading.records if (body := bodies.get(record.id))]
 
     async def remove(self, bodies: Mapping[str, str]) -> frozenset[str]:
@@ -481,7 +475,7 @@ class Sync:
         """
         tables = await self._source.tables()
         samples = await self._samples(tables)
-        match = profiles.detect(self._candidates, samples)
+        match = detect(self._candidates, samples)
         stored = _stored_profile(self._candidates, states)
         if match.problem and stored is None:
             self._match = match
@@ -516,9 +510,9 @@ class Sync:
         return samples
 
     async def _judge_tail(self, profile: Profile, states: Mapping[Collection, _State]) -> Tail:
-        if not profile.sessions.name or not profiles.uses_tail(profile) or self._session_tail != "auto":
+        if not profile.sessions.name or not uses_tail(profile) or self._session_tail != "auto":
             return Tail(included=self._session_tail == "included")
-        tail = profiles.judge_tail(profile, await self._source.sample(profile.sessions.name, 400))
+        tail = judge_tail(profile, await self._source.sample(profile.sessions.name, 400))
         before = states.get(Collection.SESSIONS)
         if before and (tail.ambiguous or not tail.votes):  # keep what was decided while the evidence wavers
             return Tail("tail=included" in before.profile, tail.agreement, tail.votes)
@@ -725,13 +719,6 @@ class Sync:
             return await _store(ours, collection, records, mark=True)
 
 
-def profile_from_setting(schema: str, read: Callable[[str], str]) -> Profile | None:
-    """The profile of a mapping file that DASHBOARD_SCHEMA names; None for auto and the built-in ones."""
-    if schema == "auto" or schema in profiles.PROFILES:
-        return None
-    return profiles.parse_mapping(read(schema))
-
-
 @asynccontextmanager
 async def _turn(lock: asyncio.Lock, patience: float) -> AsyncIterator[None]:
     """Hold a lock of this process. Raises DashboardBusy."""
@@ -758,7 +745,7 @@ def _described(loss: Loss) -> dict[str, Any]:
 def _candidates(schema: str, profile: Profile | None) -> list[Profile]:
     if profile is not None:
         return [profile]
-    return list(profiles.PROFILES.values()) if schema == "auto" else [profiles.PROFILES[schema]]
+    return list(PROFILES.values()) if schema == "auto" else [PROFILES[schema]]
 
 
 def _reading_key(profile: Profile, tail: Tail, default_timezone: str, *, date_only: bool) -> str:
@@ -790,7 +777,7 @@ def _state(row: asyncpg.Record) -> _State:
 async def _read(reader: Reader, collection: Collection, documents: Sequence[Document]) -> Reading:
     """Read in slices: the loop is shared and must not wait longer than a few milliseconds."""
     records: list[Any] = []
-    problems: list[profiles.Problem] = []
+    problems: list[Problem] = []
     newest: datetime | None = None
     for start in range(0, len(documents), 250):
         part = reader.read(collection, documents[start : start + 250])

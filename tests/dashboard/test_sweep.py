@@ -14,7 +14,7 @@ from service.archive.archive import Archive
 from service.archive.personal_data import People
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
-from service.dashboard.profiles.reader import PROFILES
+from service.dashboard.profiles.shapes import PROFILES
 from service.dashboard.source import Keys
 from service.dashboard.sync import Sync
 from service.errors import BadRequest

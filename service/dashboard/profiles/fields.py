@@ -1,0 +1,63 @@
+"""The fields of a document, found by the paths that a profile names; dots walk into embedded ones. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from service.dashboard.profiles.shapes import Document, Paths, Table
+
+Getter = Callable[[Document], Any]
+
+
+def getter(paths: Paths) -> Getter:
+    """A reader of the first path that holds something."""
+    if len(paths) == 1 and "." not in paths[0]:
+        key = paths[0]
+        return lambda document: document.get(key)
+    split = [tuple(path.split(".")) for path in paths]
+
+    def walk(document: Document) -> Any:
+        for parts in split:
+            value: Any = document
+            for part in parts:
+                value = value.get(part) if isinstance(value, dict) else None
+            if value is not None:
+                return value
+        return None
+
+    return walk
+
+
+class Getters(dict[str, Getter]):
+    """Field → reader; a field that the profile does not map reads as nothing."""
+
+    def __missing__(self, field: str) -> Getter:
+        return _nothing
+
+
+def _nothing(_: Document) -> Any:
+    return None
+
+
+def getters(table: Table) -> Getters:
+    return Getters({field: getter(paths) for field, paths in table.fields.items()})
+
+
+def share(table: Table, field: str, documents: Sequence[Document]) -> float:
+    """The share of documents that have a field; alternatives are written ``planned|focus``."""
+    paths = [path for name in field.split("|") for path in table.fields.get(name, ())]
+    return sum(any(_has(document, path) for path in paths) for document in documents) / len(documents)
+
+
+def values(table: Table, field: str, documents: Sequence[Document]) -> list[Any]:
+    """What documents hold in a field, without those that hold nothing (no value, or empty text)."""
+    get = getter(table.fields[field])
+    found = [get(document) for document in documents]
+    return [value for value in found if value is not None and value != ""]
+
+
+def _has(document: Any, path: str) -> bool:
+    for part in path.split("."):
+        if not isinstance(document, Mapping) or part not in document:
+            return False
+        document = document[part]
+    return True

@@ -1,0 +1,50 @@
+"""SESSION_TAIL: whether the elapsed time of profile A's sessions holds their last running stretch. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from service.dashboard.profiles.fields import Getter, getter
+from service.dashboard.profiles.shapes import Document, Profile
+from service.dashboard.profiles.values import instant, number
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Whether ``elapsedTime`` already holds the last running stretch. ``agreement``: of the votes, 0–1."""
+
+    included: bool = False
+    agreement: float = 1.0
+    votes: int = 0
+
+    @property
+    def ambiguous(self) -> bool:
+        """Below 90 % agreement health says so."""
+        return self.votes > 0 and self.agreement < 0.9
+
+
+def uses_tail(profile: Profile) -> bool:
+    """Whether focus time is computed from elapsed time and the last stretch."""
+    return "elapsed" in profile.sessions.fields
+
+
+def judge_tail(profile: Profile, documents: Sequence[Document]) -> Tail:
+    """Decide by majority among completed sessions that were never paused (nor resumed)."""
+    get = {field: getter(paths) for field, paths in profile.sessions.fields.items()}
+    ballots = [vote for document in documents if (vote := _vote(profile, get, document)) is not None]
+    if not ballots:
+        return Tail()
+    yes = sum(ballots)
+    included = yes * 2 > len(ballots)
+    return Tail(included, max(yes, len(ballots) - yes) / len(ballots), len(ballots))
+
+
+def _vote(profile: Profile, get: Mapping[str, "Getter"], document: Document) -> bool | None:
+    created, resumed, ended = (instant(get[name](document)) for name in ("started", "resumed", "ended"))
+    elapsed = number(get["elapsed"](document)) or 0.0
+    if get["status"](document) != "completed" or get["paused"](document) is not None:
+        return None
+    if not created or not resumed or not ended or abs(resumed - created) > timedelta(seconds=2):
+        return None
+    stretch = (ended - resumed).total_seconds()
+    return elapsed * profile.focus_unit >= stretch / 2 if stretch >= 10 else None
