@@ -30,7 +30,8 @@ from service.archive.manifest import RetentionPolicy
 from service.clock import SystemClock
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
-from service.dashboard.sync import Source, Sync
+from service.dashboard.source import Source
+from service.dashboard.sync import Sync
 from service.demo import sample
 from service.engine import embedded
 from service.engine.context import Resources

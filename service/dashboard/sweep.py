@@ -33,7 +33,7 @@ Keep = Callable[[Connection, Collection, Sequence[Document]], Awaitable[int]]
 
 
 class Dashboard(Protocol):
-    """What a sweep asks; see ``sync.Source``."""
+    """What a sweep asks; see ``source.Source``."""
 
     async def ids(self, table: Table, after: str, limit: int) -> Keys: ...
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]: ...

@@ -20,7 +20,8 @@ from service.archive.archive import Archive
 from service.archive.manifest import RetentionPolicy
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
-from service.dashboard.sync import Source, Sync
+from service.dashboard.source import Source
+from service.dashboard.sync import Sync
 from service.engine.database import open_pool
 from service.engine.run import RunRequest
 from tests.given import World

@@ -13,7 +13,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
-from service.dashboard.sync import Source
+from service.dashboard.source import Source
 from tests import mongo
 from tests.conftest import with_database
 

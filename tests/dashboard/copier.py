@@ -17,7 +17,8 @@ from service import log
 from service.dashboard import replica
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
-from service.dashboard.sync import Source, Sync
+from service.dashboard.source import Source
+from service.dashboard.sync import Sync
 from service.engine.database import open_pool
 from service.errors import DashboardBusy
 

@@ -11,7 +11,8 @@ from service import log
 from service.dashboard.mongo import MongoSource
 from service.dashboard.notification import Note
 from service.dashboard.postgres import PostgresSource
-from service.dashboard.sync import Source, Sync
+from service.dashboard.source import Source
+from service.dashboard.sync import Sync
 from service.engine.database import open_pool
 from service.jobs import all_jobs
 from service.messages.in_app.inbox import Inbox

@@ -8,7 +8,8 @@ import pytest
 
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
-from service.dashboard.sync import Source, Sync
+from service.dashboard.source import Source
+from service.dashboard.sync import Sync
 from service.errors import DashboardIncomplete, SchemaUnknown, SourceUnavailable
 from tests.dashboard.conftest import T0, Dashboard
 

@@ -16,7 +16,8 @@ from pymongo import MongoClient
 from service.dashboard.mongo import MongoSource
 from service.dashboard.notification import Note, digest
 from service.dashboard.postgres import PostgresSource
-from service.dashboard.sync import Source, Sync
+from service.dashboard.source import Source
+from service.dashboard.sync import Sync
 from service.errors import InboxClosed, SourceUnavailable
 from service.messages.in_app.inbox import Inbox
 from service.web.api import in_app

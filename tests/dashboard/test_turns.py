@@ -14,7 +14,8 @@ import pytest
 from service.archive.archive import Archive
 from service.archive.personal_data import People
 from service.dashboard.replica import SYNC_LOCK
-from service.dashboard.sync import Source, Sync
+from service.dashboard.source import Source
+from service.dashboard.sync import Sync
 from service.engine.run import RunRequest, RunState, Trigger
 from service.errors import DashboardBusy, SourceUnavailable, UnknownUser
 from service.jobs import all_jobs
