@@ -17,7 +17,8 @@ from service.analytics.runtime_metrics import Vitals
 from service.archive.archive import Archive
 from service.archive.personal_data import People
 from service.clock import Clock, SystemClock
-from service.dashboard.sync import Progress, Sync
+from service.dashboard.sync import Sync
+from service.dashboard.sync_run import Progress
 from service.demo import maildir_page
 from service.engine import zone_table
 from service.engine.context import Resources

@@ -5,7 +5,7 @@ rows are not touched. Triggers mark the (user, local day) of each changed row as
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import date, datetime, time
 from operator import attrgetter
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from service.dashboard.model import Goal, Kind, Preferences, QuietHours, TimerSession, User
+from service.dashboard.profiles.shapes import Collection
 from service.engine import queries
 from service.engine.database import Connection
 
@@ -129,6 +130,17 @@ def session_from_json(stored: Mapping[str, Any]) -> TimerSession:
 
 
 # ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def upsert(
+    connection: Connection, collection: Collection, records: Sequence[Any], *, mark: bool
+) -> Awaitable[int]:
+    """Store records of one table; see the three below."""
+    if collection is Collection.USERS:
+        return upsert_users(connection, records, mark=mark)
+    if collection is Collection.GOALS:
+        return upsert_goals(connection, records, mark=mark)
+    return upsert_timer_sessions(connection, records, mark=mark)
 
 
 async def upsert_users(connection: Connection, users: Sequence[User], *, mark: bool = True) -> int:

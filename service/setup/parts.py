@@ -22,7 +22,8 @@ from service.dashboard.postgres import PostgresSource
 from service.dashboard.profiles.mapping import profile_from_setting
 from service.dashboard.server_metrics import dashboard_counters
 from service.dashboard.source import Source
-from service.dashboard.sync import Progress, Sync
+from service.dashboard.sync import Sync
+from service.dashboard.sync_run import Progress
 from service.engine.job import Job
 from service.engine.runner import RunnerSettings
 from service.engine.supervisor import Loop

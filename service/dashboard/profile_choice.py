@@ -1,0 +1,167 @@
+"""Which profile the dashboard has, and the reader of its documents that follows from it.
+
+When documents exist and no profile fits them, nothing is read and ``SchemaUnknown`` says why: a job that
+silently matches nothing is the worst failure this service can have. An empty dashboard is healthy.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Literal
+
+import asyncpg
+import structlog
+
+from service.dashboard import sync_state
+from service.dashboard.needs import Gaps
+from service.dashboard.profiles.detect import Match, detect
+from service.dashboard.profiles.reader import Reader
+from service.dashboard.profiles.session_tail import Tail, judge_tail, uses_tail
+from service.dashboard.profiles.shapes import PROFILES, Collection, Document, Profile
+from service.dashboard.source import Source
+from service.dashboard.sync_state import SyncState
+from service.engine import zone_table
+from service.errors import SchemaUnknown, SourceUnavailable
+
+_log = structlog.get_logger()
+
+
+class ProfileChoice:
+    """Chooses among ``candidates`` by what the dashboard holds, again at each synchronisation.
+
+    ``match``: the choice. ``key``: names everything that decides how documents are read. ``warnings``: what
+    makes reading slow or late.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        source: Source,
+        gaps: Gaps,
+        candidates: Sequence[Profile],
+        *,
+        default_timezone: str,
+        date_only: bool,
+        session_tail: Literal["auto", "included", "excluded"],
+    ) -> None:
+        self._pool = pool
+        self._source = source
+        self._gaps = gaps
+        self._candidates = candidates
+        self._default_timezone = default_timezone
+        self._date_only = date_only
+        self._session_tail = session_tail
+        self._zones: frozenset[str] | None = None
+        self._reader: Reader | None = None
+        self.match = Match(None)
+        self.tail = Tail()
+        self.key = ""
+        self.warnings: list[str] = []
+        self._warned_for = ""
+
+    async def ready(self) -> Reader:
+        """The reader, also before the first synchronisation. Raises SourceUnavailable, SchemaUnknown."""
+        if self._reader is None:
+            self._reader = await self.recognise(await sync_state.states(self._pool))
+        if self._reader is None:
+            raise SourceUnavailable("the dashboard is empty; its schema is not known yet")
+        return self._reader
+
+    async def recognise(self, states: Mapping[Collection, SyncState]) -> Reader | None:
+        """The reader for what the dashboard holds now; None while it is empty and was never seen full.
+
+        Where nothing fits any more that once did, the profile of before stays, and what it misses is a gap:
+        only the jobs that need it wait.
+        """
+        tables = await self._source.tables()
+        samples = await self._samples(tables)
+        match = detect(self._candidates, samples)
+        stored = _stored_profile(self._candidates, states)
+        if match.problem and stored is None:
+            self.match = match
+            raise SchemaUnknown(match.problem)
+        profile = match.profile or stored
+        if profile is None:
+            self.match = match
+            return None
+        self.match = Match(profile, match.score, match.complete)
+        await self._gaps.look(profile, tables, samples)
+        self.tail = await self._judge_tail(profile, states)
+        await self._warn(profile, tables)
+        key = _reading_key(profile, self.tail, self._default_timezone, date_only=self._date_only)
+        if self._reader is None or key != self.key:
+            self._reader = Reader(
+                profile,
+                default_timezone=self._default_timezone,
+                zones=await self._zone_names(),
+                date_only=self._date_only,
+                tail_included=self.tail.included,
+            )
+            self.key = key
+        return self._reader
+
+    async def _samples(self, tables: frozenset[str]) -> dict[str, list[Document]]:
+        """Newest documents of all collections that a profile names; of others when those hold nothing."""
+        named = {name for profile in self._candidates for c in Collection if (name := profile.table(c).name)}
+        samples = {name: await self._source.sample(name, 50) for name in sorted(named)}
+        if not any(samples.values()):
+            for name in sorted(tables - named)[:50]:
+                samples[name] = await self._source.sample(name, 1)
+        return samples
+
+    async def _judge_tail(self, profile: Profile, states: Mapping[Collection, SyncState]) -> Tail:
+        if not profile.sessions.name or not uses_tail(profile) or self._session_tail != "auto":
+            return Tail(included=self._session_tail == "included")
+        tail = judge_tail(profile, await self._source.sample(profile.sessions.name, 400))
+        before = states.get(Collection.SESSIONS)
+        if before and (tail.ambiguous or not tail.votes):  # keep what was decided while the evidence wavers
+            return Tail("tail=included" in before.profile, tail.agreement, tail.votes)
+        return tail
+
+    async def _warn(self, profile: Profile, tables: frozenset[str]) -> None:
+        if self._warned_for == profile.name:
+            return
+        self._warned_for, self.warnings = profile.name, []
+        for collection in Collection:
+            table = profile.table(collection)
+            if not table.name:
+                continue
+            if table.name not in tables and not await self._source.exists(table.name):
+                self.warnings.append(f"{table.name} does not exist")
+            elif table.updated is None:
+                self.warnings.append(f"{table.name} has no time of writing: edits are found once a day")
+            elif await self._source.unindexed(table):
+                self.warnings.append(f"{table.name}.{table.updated} has no index: every reading scans it all")
+        for warning in self.warnings:
+            _log.warning("dashboard_warning", warning=warning)
+
+    async def _zone_names(self) -> frozenset[str]:
+        if self._zones is None:
+            self._zones = frozenset(await zone_table.accepted(self._pool))
+        return self._zones
+
+    async def zones_digest(self) -> str:
+        """Stands for the names of zones that are known: another one after an upgrade on either side."""
+        names = "\n".join(sorted(await self._zone_names()))
+        return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+
+def candidates(schema: str, profile: Profile | None) -> list[Profile]:
+    """The profiles to choose among: one from a mapping file, one by its name, or all that are built in."""
+    if profile is not None:
+        return [profile]
+    return list(PROFILES.values()) if schema == "auto" else [PROFILES[schema]]
+
+
+def _reading_key(profile: Profile, tail: Tail, default_timezone: str, *, date_only: bool) -> str:
+    """Names everything that decides how documents are read; when it changes, all is loaded again."""
+    shape = {name: sorted(v) if isinstance(v, frozenset) else v for name, v in asdict(profile).items()}
+    digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:8]
+    tail_word = "included" if tail.included else "excluded"
+    return f"{profile.name} {digest} tail={tail_word} zone={default_timezone} dates={date_only}"
+
+
+def _stored_profile(candidates: Sequence[Profile], states: Mapping[Collection, SyncState]) -> Profile | None:
+    names = {state.profile.split(" ")[0] for state in states.values()}
+    return next((profile for profile in candidates if profile.name in names), None)

@@ -1,0 +1,287 @@
+"""One synchronisation: brings the copy of each table from where it stands to what the dashboard holds now.
+
+The *first load* walks each collection in id order, page by page; rows and position are one transaction, so a
+crash costs one page. Then it *follows* the time of writing, re-reading a small overlap, because writes become
+visible late; re-reading is harmless. A *sweep* compares once a day which ids are there and which are here.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import structlog
+
+from service.dashboard import replica, sweep, sync_state
+from service.dashboard.needs import Gaps
+from service.dashboard.profiles.reader import Problem, Reader, Reading
+from service.dashboard.profiles.shapes import Collection, Document, Table
+from service.dashboard.source import Page, Source
+from service.dashboard.sweep import Sweep
+from service.dashboard.sync_state import SyncState
+from service.dashboard.turns import Turns
+from service.engine import queries
+from service.engine.database import Connection
+
+_SQL = queries.load(__file__)
+_LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
+_log = structlog.get_logger()
+
+Progress = Callable[[str, int], None]
+"""``progress(collection, rows read so far)``, called after each page of a first load."""
+
+
+@dataclass
+class SyncReport:
+    """What one synchronisation did, per collection. ``pending``: the dashboard is empty, profile unknown."""
+
+    profile: str | None = None
+    pending: bool = False
+    read: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)
+    deleted: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    """``collection.reason`` → count, of documents that were new or edited."""
+
+
+@dataclass(frozen=True)
+class SyncOptions:
+    """``batch``: rows per transaction. ``overlap``: how far behind the newest write each reading starts."""
+
+    batch: int
+    overlap: timedelta
+    sweep_every: timedelta
+    progress: Progress
+
+
+class SyncRun:
+    """One synchronisation by a process whose turn it is.
+
+    ``key``: names how ``reader`` reads; a table that was loaded under another is loaded again. ``zones``:
+    stands for the names of zones that the reader knows. ``began``: when the reading began, by our database.
+    ``rejected``: table → reason → how many documents or values; brought up to date.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        source: Source,
+        gaps: Gaps,
+        turns: Turns,
+        reader: Reader,
+        options: SyncOptions,
+        *,
+        key: str,
+        zones: str,
+        began: datetime,
+        rejected: dict[str, dict[str, int]],
+    ) -> None:
+        self._pool = pool
+        self._source = source
+        self._gaps = gaps
+        self._turns = turns
+        self._reader = reader
+        self._options = options
+        self._key = key
+        self._zones = zones
+        self._began = began
+        self._rejected = rejected
+        self.report = SyncReport(profile=reader.profile.name)
+
+    async def update(self, collection: Collection, state: SyncState | None, *, back: bool) -> None:
+        """Bring one table up to date. ``back``: something that the dashboard lacked of it is there again."""
+        read_before = state is not None and state.phase == "live" and state.profile == self._key
+        if state is None or state.profile != self._key:
+            state = await self._begin(collection)
+        if state.phase == "loading":
+            await self._load(state)
+        await self._follow(state)
+        if collection is Collection.USERS:
+            await self._read_zones_again(state)
+        if back and read_before:  # what was written meanwhile was read without it
+            async with self._pool.acquire() as connection:
+                await self._read_all(connection, collection)
+
+    # ── First load ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _begin(self, collection: Collection) -> SyncState:
+        newest = await self._source.newest(self._table(collection))
+        async with self._turns.step() as connection:
+            return await sync_state.begin(connection, collection, self._key, newest)
+
+    async def _load(self, state: SyncState) -> None:
+        writing: asyncio.Task[None] | None = None  # one page is stored while the next is read
+        async with aclosing(self._pages(state.collection, state.last_id)) as stream:
+            try:
+                async for page in stream:
+                    reading = await read_in_slices(self._reader, state.collection, page.documents)
+                    self._note(state, reading)
+                    if writing:
+                        await writing
+                    writing = asyncio.create_task(self._store_page(state, page, reading))
+            finally:
+                if writing:
+                    await writing
+        async with self._turns.step() as connection:
+            await replica.mark_everything_stale(connection, state.collection)
+            state.zones = self._zones
+            await connection.execute(_SQL["live"], state.collection, state.zones)
+        state.phase = "live"
+
+    async def _store_page(self, state: SyncState, page: Page, reading: Reading) -> None:
+        """Rows and position in one transaction; what a crash of the server loses is read again."""
+        rows = len(page.documents)
+        records = await self._gaps.kept(state.collection, reading.records)
+        async with self._turns.step() as connection:
+            await connection.execute("SET LOCAL synchronous_commit = off")
+            changed = await replica.upsert(connection, state.collection, records, mark=False)
+            await connection.execute(_SQL["loaded"], state.collection, page.after, rows, dict(state.rejected))
+        state.last_id, state.rows_read = page.after, state.rows_read + rows
+        self.report.read[state.collection] += rows
+        self.report.changed[state.collection] += changed
+        self._options.progress(state.collection, state.rows_read)
+
+    async def _pages(self, collection: Collection, after: str) -> AsyncGenerator[Page, None]:
+        """Pages in id order; the next is fetched while the last is stored."""
+        table, batch = self._table(collection), self._options.batch
+        following = asyncio.create_task(self._source.page(table, after, batch))
+        try:
+            while (page := await following).documents:
+                following = asyncio.create_task(self._source.page(table, page.after, batch))
+                yield page
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    # ── Changes ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _follow(self, state: SyncState) -> None:
+        table = self._table(state.collection)
+        watermark = state.watermark or await self._source.newest(table)
+        if table.updated is None or watermark is None:  # nothing is dated: new rows only, the rest is swept
+            async with aclosing(self._pages(state.collection, state.last_id)) as stream:
+                async for page in stream:
+                    await self._store_changes(state, page.documents, page.after)
+        else:
+            since = state.watermark - self._options.overlap if state.watermark else _LONG_AGO
+            async with aclosing(self._source.changed(table, since, self._options.batch)) as stream:
+                async for documents in stream:
+                    await self._store_changes(state, documents, None)
+        async with self._turns.step() as connection:
+            await connection.execute(_SQL["synced"], state.collection, self._began)
+
+    async def _store_changes(
+        self, state: SyncState, documents: Sequence[Document], after: str | None
+    ) -> None:
+        reading = await read_in_slices(self._reader, state.collection, documents)
+        self._note(state, reading)
+        records = await self._gaps.kept(state.collection, reading.records)
+        async with self._turns.step() as connection:
+            changed = await replica.upsert(connection, state.collection, records, mark=True)
+            await connection.execute(
+                _SQL["followed"],
+                state.collection, reading.newest, after, changed, dict(state.rejected),
+            )  # fmt: skip
+        self.report.read[state.collection] += len(documents)
+        self.report.changed[state.collection] += changed
+
+    def _note(self, state: SyncState, reading: Reading) -> None:
+        """Count what is malformed once, although the overlap reads it again."""
+        loading = state.phase == "loading"
+        for problem in reading.problems:
+            seen = not loading and problem.updated and state.watermark and problem.updated <= state.watermark
+            if seen:
+                continue
+            state.rejected[problem.reason] += 1
+            self.report.rejected[f"{state.collection}.{problem.reason}"] += 1
+            _log.debug(
+                "malformed",
+                collection=state.collection,
+                id=problem.id,
+                reason=problem.reason,
+                out=problem.fatal,
+            )
+        self._rejected[state.collection] = dict(state.rejected)
+
+    async def _read_zones_again(self, state: SyncState) -> None:
+        """Whose zone was not known is read again when others are known: after an upgrade on either side."""
+        if state.zones == self._zones:
+            return
+        after, state.rejected["timezone"] = "", 0
+        batch = self._options.batch
+        while ids := [row["id"] for row in await self._pool.fetch(_SQL["zoneless"], after, batch)]:
+            documents = await self._source.fetch(self._reader.profile.users, ids)
+            reading = await read_in_slices(self._reader, Collection.USERS, documents)
+            state.rejected["timezone"] += sum(problem.reason == "timezone" for problem in reading.problems)
+            async with self._turns.step() as connection:
+                self.report.changed["users"] += await replica.upsert(
+                    connection, Collection.USERS, reading.records, mark=True
+                )
+            after = ids[-1]
+        state.rejected += Counter()  # a reason that nobody has is not told
+        async with self._turns.step() as connection:
+            await connection.execute(_SQL["zones_read"], self._zones, dict(state.rejected))
+        self._rejected[Collection.USERS] = dict(state.rejected)
+
+    # ── Comparing ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def compare(self, comparable: Sequence[Collection], *, wanted: bool | None) -> None:
+        """Compare the ids of these tables where it is time. ``wanted``: all of them now; False: none."""
+        if wanted is False:
+            return
+        async with self._pool.acquire() as connection:
+            for collection in await sweep.asked(connection):
+                if collection in comparable:
+                    table = self._table(collection)
+                    await sweep.look_again(connection, self._source, table, collection, self._turns.step)
+            due = await sweep.due(connection, timedelta(0) if wanted else self._options.sweep_every)
+            for collection in comparable:
+                if wanted or collection in due:
+                    await self._sweep_one(connection, collection)
+
+    async def _sweep_one(self, connection: Connection, collection: Collection) -> None:
+        if await self._source.undated(self._table(collection)):  # not all say when they were written
+            await self._read_all(connection, collection)
+        comparison = Sweep(
+            connection, self._source, self._reader.profile, collection, self._turns.step, self._keep
+        )
+        changed, deleted = await comparison.run()
+        self.report.changed[collection] += changed
+        if deleted:
+            self.report.deleted[collection] += deleted
+
+    async def _read_all(self, connection: Connection, collection: Collection) -> None:
+        """Read a whole table again, and store what differs."""
+        async with aclosing(self._pages(collection, "")) as stream:
+            async for page in stream:
+                self.report.changed[collection] += await self._keep(connection, collection, page.documents)
+
+    async def _keep(
+        self, connection: Connection, collection: Collection, documents: Sequence[Document]
+    ) -> int:
+        """Store what is read again; what is malformed in it was counted before."""
+        reading = await read_in_slices(self._reader, collection, documents)
+        records = await self._gaps.kept(collection, reading.records)
+        async with self._turns.step(connection) as ours:
+            return await replica.upsert(ours, collection, records, mark=True)
+
+    def _table(self, collection: Collection) -> Table:
+        return self._reader.profile.table(collection)
+
+
+async def read_in_slices(reader: Reader, collection: Collection, documents: Sequence[Document]) -> Reading:
+    """Read in slices: the loop is shared and must not wait longer than a few milliseconds."""
+    records: list[Any] = []
+    problems: list[Problem] = []
+    newest: datetime | None = None
+    for start in range(0, len(documents), 250):
+        part = reader.read(collection, documents[start : start + 250])
+        records += part.records
+        problems += part.problems
+        newest = max(filter(None, (newest, part.newest)), default=None)
+        await asyncio.sleep(0)
+    return Reading(records, problems, newest)

@@ -1,0 +1,55 @@
+"""How far the copy of each table has come, as our database keeps it."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from service.dashboard.profiles.shapes import Collection
+from service.engine import queries
+from service.engine.database import Connection
+
+_SQL = queries.load(__file__)
+
+
+@dataclass
+class SyncState:
+    """A row of service.sync_state. ``profile``: the reading key under which the table was loaded."""
+
+    collection: Collection
+    phase: str
+    profile: str
+    watermark: datetime | None
+    last_id: str
+    rows_read: int
+    rejected: Counter[str]
+    zones: str | None
+
+
+async def states(pool: asyncpg.Pool) -> dict[Collection, SyncState]:
+    """What is known of the tables whose first load has begun."""
+    rows = await pool.fetch(_SQL["states"])
+    return {Collection(row["collection"]): _state(row) for row in rows}
+
+
+async def begin(
+    connection: Connection, collection: Collection, key: str, newest: datetime | None
+) -> SyncState:
+    """Begin a first load under a reading key. ``newest``: the newest time of writing, if there is one."""
+    row = await connection.fetchrow(_SQL["begin"], collection, key, newest)
+    assert row
+    return _state(row)
+
+
+def _state(row: asyncpg.Record) -> SyncState:
+    return SyncState(
+        collection=Collection(row["collection"]),
+        phase=row["phase"],
+        profile=row["profile"] or "",
+        watermark=row["watermark"],
+        last_id=row["last_id"] or "",
+        rows_read=row["rows_read"],
+        rejected=Counter(row["rejected"]),
+        zones=row["zones"],
+    )

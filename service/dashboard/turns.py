@@ -1,0 +1,73 @@
+"""Turns at the dashboard: one copies it at a time, of several processes by a lease, inside one by a lock."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import asyncpg
+
+from service.dashboard import replica
+from service.engine import queries
+from service.engine.database import Connection
+from service.engine.lease import SYNC, Held, Lease
+from service.errors import DashboardBusy, LeaseLost
+
+_SQL = queries.load(__file__)
+
+
+class Turns:
+    """The turns of one process. ``owner``: a name that no other process has; None: one is made up.
+
+    ``length``: after so long without a sign of life another process takes over.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, owner: str | None, length: timedelta) -> None:
+        self.length = length
+        self._lock = asyncio.Lock()
+        self._lease = Lease(pool, SYNC, owner or secrets.token_hex(8), length)
+        self._held: Held | None = None
+
+    @asynccontextmanager
+    async def alone(self, patience: float) -> AsyncIterator[Held]:
+        """Several replicas share one dashboard: they read it in turns.
+
+        Raises DashboardBusy when another is at it for ``patience`` seconds, or has taken over meanwhile.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + patience
+        try:
+            async with _locked(self._lock, patience), self._lease.hold(max(0.0, until - clock())) as held:
+                if held is None:
+                    raise DashboardBusy("another process reads the dashboard now; try again in a moment")
+                self._held = held
+                try:
+                    yield held
+                finally:
+                    self._held = None
+        except LeaseLost as error:
+            raise DashboardBusy(f"another process has begun to read the dashboard: {error}") from error
+
+    @asynccontextmanager
+    async def step(self, connection: Connection | None = None) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction that counts only while we are alone; whatever changes the copy is in one."""
+        assert self._held
+        async with self._held.step(connection) as ours:
+            if not await ours.fetchval(_SQL["beside_0_1_0"], replica.SYNC_LOCK):
+                raise DashboardBusy("a process of the former release reads the dashboard now")
+            yield ours
+
+
+@asynccontextmanager
+async def _locked(lock: asyncio.Lock, patience: float) -> AsyncIterator[None]:
+    """Hold a lock of this process. Raises DashboardBusy."""
+    try:
+        async with asyncio.timeout(patience):
+            await lock.acquire()
+    except TimeoutError:
+        raise DashboardBusy("this process reads the dashboard now; try again in a moment") from None
+    try:
+        yield
+    finally:
+        lock.release()
