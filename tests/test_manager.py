@@ -14,7 +14,7 @@ from service.engine.schedule import Schedule
 from service.errors import BadRequest, UnknownJob, UnknownJobType
 from service.jobs import all_jobs
 from service.manager import JobManager
-from service.manager.job_manager import last_slots, problems_of
+from service.manager.health import last_slots, problems_of
 from tests.given import World
 from tests.web.given import AskedRunner, admin
 

@@ -5,48 +5,37 @@ be added, none is renamed. The manager owns nothing but the last snapshot: what 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import asyncpg
-import structlog
 from aiohttp import web
 
 from service.analytics import rollups
-from service.analytics.statistic import CALENDARS, DERIVED, Statistic
+from service.analytics.statistic import DERIVED
 from service.clock import Clock, SystemClock
 from service.engine import queries
 from service.engine.database_errors import FAILURES
-from service.engine.job import Job, JobType, TimeMode, find
+from service.engine.job import Job, JobType, find
 from service.engine.ledger import Ledger, Run
-from service.engine.run import RunRequest, RunResult, Trigger, last_line
+from service.engine.run import RunRequest, RunResult, Trigger
 from service.engine.schedule import Schedule
-from service.engine.unsettled import FAILED, Unsettled, not_retried, not_waived, unsettled_of
+from service.engine.unsettled import Unsettled, not_retried, not_waived, unsettled_of
 from service.errors import BadRequest, UnknownJobType
+from service.manager.backfill import period_name, periods_to_derive
+from service.manager.health import Check, Checks, broken_check, database_check, type_check
+from service.manager.run_json import iso_or_none, run_json
+from service.manager.runs import newest_runs, run_details, run_row
+from service.manager.status import StatusSnapshot
 
 _SQL = queries.load(__file__)
 _UTC = ZoneInfo("UTC")
 LONGEST_DELAY = timedelta(days=30)
 """``schedule_once`` refuses to look further ahead."""
-_MOST_PERIODS = 4000
-_EARLIEST = date(1970, 1, 1)
-_LAG = timedelta(minutes=5)
-_PATIENCE = timedelta(minutes=15)
-_LOOKS_BACK = tuple(timedelta(days=days) for days in (4, 20, 70))
-"""How far the last slots are looked for: what comes often is found near."""
-_NOTHING = timedelta(0)
-_ZONES = (timedelta(hours=12), timedelta(hours=14))
-"""A wall-clock time comes up to 12 hours later than in UTC, and up to 14 earlier."""
-
-_ASKED = frozenset({"manual", None})
-"""Triggers of runs that somebody asked for and was answered; a later run is as good."""
 _MOST_NAMED = 3
 """Failed slots of one job that health names."""
-
-log = structlog.get_logger()
 
 
 class Runner(Protocol):
@@ -55,19 +44,6 @@ class Runner(Protocol):
     async def run_manual(self, job_id: str, asked: RunRequest, /) -> RunResult: ...
     async def request(self, connection: asyncpg.Connection, job_id: str, asked: RunRequest, /) -> Any: ...
     async def carry_out(self, run: Any, /) -> RunResult: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Backfill:
-    """Periods that have no row yet, and those that would be derived again."""
-
-    missing: list[datetime]
-    again: list[datetime]
-
-
-Check = dict[str, Any]
-Checks = Callable[[], Awaitable[Mapping[str, Check]]]
-"""Further health checks by name, each at least ``{"status": "running|stopped|unhealthy|error", …}``."""
 
 
 async def _nothing() -> None:
@@ -119,8 +95,7 @@ class JobManager:
         self._zone = service_zone
         self._initialized = False
         self._gate = asyncio.Lock()
-        self._rows: dict[str, asyncpg.Record] = {}
-        self._as_of: datetime | None = None
+        self._snapshot = StatusSnapshot(self._jobs)
 
     # ── Life ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -152,7 +127,7 @@ class JobManager:
             await self._open()
             self._initialized = True
         await self.refresh()
-        return self._type_status(JobType(job_type))
+        return self._status(JobType(job_type))
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Live as long as a foreign aiohttp application: ``app.cleanup_ctx.append(manager.cleanup_ctx)``."""
@@ -232,41 +207,25 @@ class JobManager:
         if statistic is None:
             known = ", ".join(sorted(id_.partition(".")[2] for id_ in DERIVED))
             raise BadRequest(f"{job.name} derives no figures from stored days; use one of {known}")
-        told = await self._periods(connection or self._pool, statistic, since, until)
+        now = await self._ledger.now(connection)
+        told = await periods_to_derive(connection or self._pool, statistic, since, until, now, self._zone)
         if connection is not None:
             await rollups.mark(connection, statistic, [*told.missing, *told.again])
             options = {"from": since.isoformat(), "to": until.isoformat()}
             run = await self._ledger.request(job.id, Trigger.BACKFILL, options=options, connection=connection)
         return {
             "statistic": str(statistic),
-            "missing": [_period(statistic, one) for one in told.missing],
-            "again": [_period(statistic, one) for one in told.again],
+            "missing": [period_name(statistic, one) for one in told.missing],
+            "again": [period_name(statistic, one) for one in told.again],
             "runId": run.id if connection is not None else None,
         }
-
-    async def _periods(
-        self, reading: asyncpg.Connection | asyncpg.Pool, statistic: Statistic, since: date, until: date
-    ) -> Backfill:
-        if since < _EARLIEST:
-            raise BadRequest(f"from ({since}) is out of reach: use a date from {_EARLIEST} on")
-        calendar, zone = CALENDARS[statistic], _UTC if statistic is Statistic.BEHAVIOUR else self._zone
-        now: datetime = await reading.fetchval(_SQL["now"])
-        over = calendar.before(now.astimezone(zone).replace(tzinfo=None))
-        periods = calendar.between(since, until, over, _MOST_PERIODS)
-        if not periods:
-            raise BadRequest(f"no {statistic} period from {since} to {until} is over yet")
-        if len(periods) > _MOST_PERIODS:
-            raise BadRequest(f"from and to hold more than {_MOST_PERIODS} periods; choose a shorter range")
-        there = await rollups.there(reading, statistic, periods[0], periods[-1])
-        return Backfill([p for p in periods if p not in there], [p for p in periods if p in there])
 
     # ── Telling ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def refresh(self) -> None:
         """Take a new snapshot for ``get_status``."""
         rows = await self._pool.fetch(_SQL["overview"], list(self._jobs))
-        self._rows = {row["job"]: row for row in rows}
-        self._as_of = self._clock.now()
+        self._snapshot = StatusSnapshot(self._jobs, {row["job"]: row for row in rows}, self._clock.now())
 
     def get_status(self) -> dict[str, Any]:
         """``{isInitialized, jobs: {reminder: {isRunning, activeJobs, jobCount, …}, analytics: …}}``.
@@ -275,39 +234,37 @@ class JobManager:
         """
         return {
             "isInitialized": self._initialized,
-            "asOf": _iso(self._as_of),
-            "jobs": {str(kind): self._type_status(kind) for kind in JobType},
+            "asOf": iso_or_none(self._snapshot.as_of),
+            "jobs": {str(kind): self._status(kind) for kind in JobType},
         }
 
     async def health_check(self) -> dict[str, Any]:
         """``{status: healthy|unhealthy, timestamp, checks}``; never raises for a database that is down."""
         try:
             await self.refresh()
-            now = await self._pool.fetchval(_SQL["now"])
-            unsettled = await self._unsettled(now)
-            checks = {str(kind): self._type_check(kind, now, unsettled) for kind in JobType}
-            checks["database"] = self._database_check()
+            checks = await self._type_checks()
+            checks["database"] = database_check(self._database())
         except FAILURES as error:
-            checks = {str(kind): self._broken(kind, error) for kind in JobType}
+            checks = {str(kind): broken_check(len(self._snapshot.jobs_of(kind)), error) for kind in JobType}
             checks["database"] = {"status": "error", "details": {"error": type(error).__name__}}
         checks |= await self._checks()
         bad = {"unhealthy", "error"} | ({"stopped"} if self._initialized else set())
-        idle = {str(kind) for kind in JobType if not self._named(kind)}
+        idle = {str(kind) for kind in JobType if not self._snapshot.jobs_of(kind)}
         well = self._initialized and all(c["status"] not in bad or n in idle for n, c in checks.items())
         return {
             "status": "healthy" if well else "unhealthy",
-            "timestamp": _iso(self._clock.now()),
+            "timestamp": iso_or_none(self._clock.now()),
             "checks": checks,
         }
 
     async def get_job_statistics(self) -> dict[str, Any]:
         """``{timestamp, overview: {totalJobTypes, runningJobTypes, totalActiveJobs}, details}``."""
         await self.refresh()
-        details = {str(kind): self._type_status(kind) for kind in JobType}
+        details = {str(kind): self._status(kind) for kind in JobType}
         for kind in JobType:
-            details[str(kind)]["runs"] = self._runs_by_state(kind)
+            details[str(kind)]["runs"] = self._snapshot.runs_by_state(kind)
         return {
-            "timestamp": _iso(self._clock.now()),
+            "timestamp": iso_or_none(self._clock.now()),
             "overview": {
                 "totalJobTypes": len(details),
                 "runningJobTypes": sum(1 for status in details.values() if status["isRunning"]),
@@ -330,12 +287,11 @@ class JobManager:
         if job_type is not None:
             self._require_type(job_type)
             pattern = find(self._jobs, job_type, name).id if name else f"{job_type}.%"
-        rows = await self._pool.fetch(_SQL["history"], pattern, limit, before, state)
-        return [run_json(row) for row in rows]
+        return await newest_runs(self._pool, pattern, limit, before, state)
 
     async def progress(self, run_id: int) -> dict[str, Any] | None:
         """One run as ``history`` shows it; None: unknown."""
-        row = await self._pool.fetchrow(_SQL["run"], run_id)
+        row = await run_row(self._pool, run_id)
         return None if row is None else run_json(row)
 
     async def run(self, run_id: int, *, tracebacks: bool = False) -> dict[str, Any] | None:
@@ -343,21 +299,7 @@ class JobManager:
 
         ``tracebacks``: whole ones, which may hold people's data, beside their last lines. None: unknown.
         """
-        row = await self._pool.fetchrow(_SQL["run"], run_id)
-        if row is None:
-            return None
-        reasons = await self._pool.fetch(_SQL["run_reasons"], run_id)
-        messages = await self._pool.fetch(_SQL["run_deliveries"], run_id)
-        deliveries: dict[str, dict[str, int]] = {}
-        for message in messages:
-            deliveries.setdefault(message["channel"], {})[message["state"]] = message["n"]
-        attempts = await self._pool.fetch(_SQL["run_attempts"], run_id)
-        return run_json(row) | {
-            "reasons": {r["reason"]: r["n"] for r in reasons},
-            "deliveries": deliveries,
-            "attempts": [_attempt(one, traceback=tracebacks) for one in attempts],
-            "traceback": row["error"] if tracebacks else None,
-        }
+        return await run_details(self._pool, run_id, tracebacks=tracebacks)
 
     async def cancel(self, run_id: int, connection: asyncpg.Connection | None = None) -> bool:
         """Ask a run to stop: a pending one at once, a running one at its next page. False: it has ended."""
@@ -385,7 +327,7 @@ class JobManager:
         return not_waived(await self._row(run_id, connection))
 
     async def _row(self, run_id: int, connection: asyncpg.Connection | None) -> dict[str, Any]:
-        row = await (connection or self._pool).fetchrow(_SQL["run"], run_id)
+        row = await run_row(connection or self._pool, run_id)
         if row is None:
             raise BadRequest(f"There is no run {run_id}")
         return dict(row)
@@ -404,43 +346,18 @@ class JobManager:
         if job_type not in set(JobType):
             raise UnknownJobType(job_type)
 
-    def _named(self, kind: JobType) -> list[Job]:
-        return [job for job in self._jobs.values() if job.type is kind]
+    def _status(self, kind: JobType) -> dict[str, Any]:
+        return self._snapshot.type_status(kind, running=self._initialized)
 
-    def _type_status(self, kind: JobType) -> dict[str, Any]:
-        jobs = self._named(kind)
+    async def _type_checks(self) -> dict[str, Check]:
+        now = await self._ledger.now()
+        unsettled = await self._unsettled(now)
         return {
-            "isRunning": self._initialized and bool(jobs),
-            "activeJobs": [job.name for job in jobs],
-            "jobCount": len(jobs),
-            "jobs": {job.name: self._job_status(job) for job in jobs},
+            str(kind): type_check(
+                self._snapshot, kind, self._schedules, now, unsettled, running=self._initialized
+            )
+            for kind in JobType
         }
-
-    def _job_status(self, job: Job) -> dict[str, Any]:
-        row = self._rows.get(job.id)
-        if row is None:
-            return {"schedule": job.schedule, "mode": str(job.mode), "paused": False, "lastRun": None}
-        return {
-            "schedule": row["cron"],
-            "mode": row["mode"],
-            "paused": row["paused"],
-            "pausedBy": row["paused_by"] if row["paused"] else None,
-            "pausedReason": row["paused_reason"] if row["paused"] else None,
-            "pausedUntil": _iso(row["paused_until"]) if row["paused"] else None,
-            "running": row["states"].get("running", 0),
-            "pending": row["states"].get("pending", 0),
-            "decidedUntil": _iso(row["materialized_through"]),
-            "lastSuccessAt": _iso(row["last_success_at"]),
-            "lastRun": _last_run(row),
-        }
-
-    def _runs_by_state(self, kind: JobType) -> dict[str, int]:
-        total: dict[str, int] = {}
-        for job in self._named(kind):
-            row = self._rows.get(job.id)
-            for state, n in (row["states"] if row else {}).items():
-                total[state] = total.get(state, 0) + n
-        return total
 
     async def _unsettled(self, now: datetime) -> dict[str, list[Unsettled]]:
         """Slots that failed, by job id, the oldest first."""
@@ -449,138 +366,3 @@ class JobManager:
             stale = self._jobs[row["job"]].type is JobType.REMINDER
             found.setdefault(row["job"], []).append(unsettled_of(dict(row), now, stale=stale))
         return found
-
-    def _type_check(self, kind: JobType, now: datetime, unsettled: Mapping[str, list[Unsettled]]) -> Check:
-        jobs = self._named(kind)
-        failed = {job.name: unsettled[job.id] for job in jobs if job.id in unsettled}
-        problems = {job.name: found for job in jobs if (found := self._problems(job, now, unsettled))}
-        if not self._initialized or not jobs:
-            status = "stopped"
-        else:
-            status = "unhealthy" if problems else "running"
-        details = {
-            "problems": problems,
-            "jobs": [job.name for job in jobs],
-            "unsettled": {name: [one.to_json() for one in slots] for name, slots in failed.items()},
-        }
-        return {"status": status, "activeJobs": len(jobs), "details": details}
-
-    def _database_check(self) -> Check:
-        problem = self._database()
-        if problem:
-            return {"status": "unhealthy", "details": {"problem": problem}}
-        return {"status": "running", "details": {}}
-
-    def _broken(self, kind: JobType, error: Exception) -> Check:
-        details = {"error": type(error).__name__}
-        return {"status": "error", "activeJobs": len(self._named(kind)), "details": details}
-
-    def _problems(self, job: Job, now: datetime, unsettled: Mapping[str, Sequence[Unsettled]]) -> list[str]:
-        row = self._rows.get(job.id)
-        if row is None:
-            return ["not registered in the ledger"]
-        schedule = self._schedules.get(job.id)
-        slots = last_slots(schedule, row["mode"], now) if schedule else []
-        return problems_of(row, now, slots, unsettled.get(job.id, ()))
-
-
-def last_slots(schedule: Schedule, mode: str, now: datetime) -> list[datetime]:
-    """Since when (UTC) the two newest slots that passed everywhere may have been run; fewer where rare.
-
-    A user-local slot comes at as many instants as there are zones: it has passed with the last of them.
-    """
-    late, early = _ZONES if mode == TimeMode.USER else (_NOTHING, _NOTHING)
-    found: list[datetime] = []
-    for reach in _LOOKS_BACK:
-        found = [slot.at - early for slot in schedule.slots(_UTC, now - reach, now - late)][-2:]
-        if len(found) == 2:
-            break
-    return found
-
-
-def problems_of(
-    row: Mapping[str, Any] | asyncpg.Record,
-    now: datetime,
-    slots: list[datetime],
-    unsettled: Sequence[Unsettled] = (),
-) -> list[str]:
-    """What is wrong with a job, in sentences; pure. ``row``: of the query ``overview``.
-
-    ``slots``: see ``last_slots``. A success older than both is stale; a pause excuses that. ``unsettled``:
-    slots that failed; a run that somebody asked for and was told about counts until the next one.
-    """
-    found = [one.sentence for one in unsettled]
-    if row["last_state"] in FAILED and row.get("last_trigger") in _ASKED and not row.get("last_waived_at"):
-        found.append(f"the last run {row['last_state']}")
-    if now - row["materialized_through"] > _LAG:
-        found.append("the schedule was not looked at for more than 5 minutes")
-    if row["oldest_pending"] and now - row["oldest_pending"] > _PATIENCE:
-        found.append("a due run has been waiting for more than 15 minutes")
-    since = row["last_success_at"] or row["first_created"]
-    if since and len(slots) == 2 and since < slots[0] and not row["paused"]:
-        found.append(f"the last success is stale: none since {_iso(since)}")
-    return found
-
-
-def run_json(row: Mapping[str, Any] | asyncpg.Record) -> dict[str, Any]:
-    """A run as the API shows it. Instants are ISO 8601 in UTC; ``nominalLocal`` is a wall-clock time."""
-    job_type, _, name = row["job"].partition(".")
-    local = row["nominal_local"]
-    return {
-        "id": row["id"],
-        "jobType": job_type,
-        "jobName": name,
-        "trigger": row["trigger"],
-        "state": row["state"],
-        "reason": row["reason"],
-        "nominalAt": _iso(row["nominal_at"]),
-        "nominalLocal": local.isoformat() if local else None,
-        "zones": row["zones"],
-        "options": row["options"],
-        "attempt": row["attempt"],
-        "done": row["done"],
-        "total": row["total"],
-        "counts": row["counts"],
-        "error": last_line(row["error"]),
-        "notBefore": _iso(row["not_before"]),
-        "cancelRequestedAt": _iso(row["cancel_requested_at"]),
-        "waivedAt": _iso(row["waived_at"]),
-        "waivedBy": row["waived_by"],
-        "waivedReason": row["waived_reason"],
-        "createdAt": _iso(row["created_at"]),
-        "startedAt": _iso(row["started_at"]),
-        "finishedAt": _iso(row["finished_at"]),
-    }
-
-
-def _attempt(row: asyncpg.Record, *, traceback: bool) -> dict[str, Any]:
-    return {
-        "process": row["owner"],
-        "state": row["state"],
-        "reason": row["reason"],
-        "startedAt": _iso(row["started_at"]),
-        "endedAt": _iso(row["ended_at"]),
-        "error": last_line(row["error"]),
-        "traceback": row["error"] if traceback else None,
-    }
-
-
-def _last_run(row: asyncpg.Record) -> dict[str, Any] | None:
-    if row["last_id"] is None:
-        return None
-    return {
-        "id": row["last_id"],
-        "state": row["last_state"],
-        "trigger": row["last_trigger"],
-        "nominalAt": _iso(row["last_nominal_at"]),
-        "finishedAt": _iso(row["last_finished_at"]),
-        "error": last_line(row["last_error"]),
-    }
-
-
-def _period(statistic: Statistic, period: datetime) -> str:
-    return f"{period.isoformat()}Z" if statistic is Statistic.BEHAVIOUR else period.date().isoformat()
-
-
-def _iso(at: datetime | None) -> str | None:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z") if at else None

@@ -1,0 +1,123 @@
+"""Whether the jobs are well: what is wrong with each, and the checks of ``health_check``. Pure."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+
+from service.engine.job import Job, JobType, TimeMode
+from service.engine.schedule import Schedule
+from service.engine.unsettled import FAILED, Unsettled
+from service.manager.run_json import iso_or_none
+from service.manager.status import StatusSnapshot
+
+_UTC = ZoneInfo("UTC")
+_LAG = timedelta(minutes=5)
+_PATIENCE = timedelta(minutes=15)
+_LOOKS_BACK = tuple(timedelta(days=days) for days in (4, 20, 70))
+"""How far the last slots are looked for: what comes often is found near."""
+_NOTHING = timedelta(0)
+_ZONES = (timedelta(hours=12), timedelta(hours=14))
+"""A wall-clock time comes up to 12 hours later than in UTC, and up to 14 earlier."""
+
+_ASKED = frozenset({"manual", None})
+"""Triggers of runs that somebody asked for and was answered; a later run is as good."""
+
+Check = dict[str, Any]
+Checks = Callable[[], Awaitable[Mapping[str, Check]]]
+"""Further health checks by name, each at least ``{"status": "running|stopped|unhealthy|error", …}``."""
+
+
+def type_check(
+    snapshot: StatusSnapshot,
+    kind: JobType,
+    schedules: Mapping[str, Schedule],
+    now: datetime,
+    unsettled: Mapping[str, Sequence[Unsettled]],
+    *,
+    running: bool,
+) -> Check:
+    """The check of a type of jobs. ``unsettled``: by job id. ``running``: whether the manager was started."""
+    jobs = snapshot.jobs_of(kind)
+    failed = {job.name: unsettled[job.id] for job in jobs if job.id in unsettled}
+    problems = {
+        job.name: found
+        for job in jobs
+        if (found := _problems(snapshot, job, schedules.get(job.id), now, unsettled.get(job.id, ())))
+    }
+    if not running or not jobs:
+        status = "stopped"
+    else:
+        status = "unhealthy" if problems else "running"
+    details = {
+        "problems": problems,
+        "jobs": [job.name for job in jobs],
+        "unsettled": {name: [one.to_json() for one in slots] for name, slots in failed.items()},
+    }
+    return {"status": status, "activeJobs": len(jobs), "details": details}
+
+
+def broken_check(active: int, error: Exception) -> Check:
+    """The check of a type of so many jobs while the ledger cannot be read."""
+    return {"status": "error", "activeJobs": active, "details": {"error": type(error).__name__}}
+
+
+def database_check(problem: str | None) -> Check:
+    """The check of our database, which answers. ``problem``: why it is of no use all the same."""
+    if problem:
+        return {"status": "unhealthy", "details": {"problem": problem}}
+    return {"status": "running", "details": {}}
+
+
+def last_slots(schedule: Schedule, mode: str, now: datetime) -> list[datetime]:
+    """Since when (UTC) the two newest slots that passed everywhere may have been run; fewer where rare.
+
+    A user-local slot comes at as many instants as there are zones: it has passed with the last of them.
+    """
+    late, early = _ZONES if mode == TimeMode.USER else (_NOTHING, _NOTHING)
+    found: list[datetime] = []
+    for reach in _LOOKS_BACK:
+        found = [slot.at - early for slot in schedule.slots(_UTC, now - reach, now - late)][-2:]
+        if len(found) == 2:
+            break
+    return found
+
+
+def problems_of(
+    row: Mapping[str, Any] | asyncpg.Record,
+    now: datetime,
+    slots: list[datetime],
+    unsettled: Sequence[Unsettled] = (),
+) -> list[str]:
+    """What is wrong with a job, in sentences; pure. ``row``: of the query ``overview``.
+
+    ``slots``: see ``last_slots``. A success older than both is stale; a pause excuses that. ``unsettled``:
+    slots that failed; a run that somebody asked for and was told about counts until the next one.
+    """
+    found = [one.sentence for one in unsettled]
+    if row["last_state"] in FAILED and row.get("last_trigger") in _ASKED and not row.get("last_waived_at"):
+        found.append(f"the last run {row['last_state']}")
+    if now - row["materialized_through"] > _LAG:
+        found.append("the schedule was not looked at for more than 5 minutes")
+    if row["oldest_pending"] and now - row["oldest_pending"] > _PATIENCE:
+        found.append("a due run has been waiting for more than 15 minutes")
+    since = row["last_success_at"] or row["first_created"]
+    if since and len(slots) == 2 and since < slots[0] and not row["paused"]:
+        found.append(f"the last success is stale: none since {iso_or_none(since)}")
+    return found
+
+
+def _problems(
+    snapshot: StatusSnapshot,
+    job: Job,
+    schedule: Schedule | None,
+    now: datetime,
+    unsettled: Sequence[Unsettled],
+) -> list[str]:
+    row = snapshot.rows.get(job.id)
+    if row is None:
+        return ["not registered in the ledger"]
+    slots = last_slots(schedule, row["mode"], now) if schedule else []
+    return problems_of(row, now, slots, unsettled)

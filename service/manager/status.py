@@ -1,0 +1,61 @@
+"""The status of the jobs, from one look at the ledger. Pure; names are the original's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from service.engine.job import Job, JobType
+from service.manager.run_json import iso_or_none, last_run_json
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSnapshot:
+    """The jobs by id, and a row of the query ``overview`` for each, taken at ``as_of`` (None: not yet)."""
+
+    jobs: Mapping[str, Job]
+    rows: Mapping[str, asyncpg.Record] = field(default_factory=dict)
+    as_of: datetime | None = None
+
+    def jobs_of(self, kind: JobType) -> list[Job]:
+        """The jobs of a type."""
+        return [job for job in self.jobs.values() if job.type is kind]
+
+    def type_status(self, kind: JobType, *, running: bool) -> dict[str, Any]:
+        """A type of jobs, as ``get_status`` shows it. ``running``: whether the manager was started."""
+        jobs = self.jobs_of(kind)
+        return {
+            "isRunning": running and bool(jobs),
+            "activeJobs": [job.name for job in jobs],
+            "jobCount": len(jobs),
+            "jobs": {job.name: self._job_status(job) for job in jobs},
+        }
+
+    def _job_status(self, job: Job) -> dict[str, Any]:
+        row = self.rows.get(job.id)
+        if row is None:
+            return {"schedule": job.schedule, "mode": str(job.mode), "paused": False, "lastRun": None}
+        return {
+            "schedule": row["cron"],
+            "mode": row["mode"],
+            "paused": row["paused"],
+            "pausedBy": row["paused_by"] if row["paused"] else None,
+            "pausedReason": row["paused_reason"] if row["paused"] else None,
+            "pausedUntil": iso_or_none(row["paused_until"]) if row["paused"] else None,
+            "running": row["states"].get("running", 0),
+            "pending": row["states"].get("pending", 0),
+            "decidedUntil": iso_or_none(row["materialized_through"]),
+            "lastSuccessAt": iso_or_none(row["last_success_at"]),
+            "lastRun": last_run_json(row),
+        }
+
+    def runs_by_state(self, kind: JobType) -> dict[str, int]:
+        """How many runs of a type the ledger holds, by state."""
+        total: dict[str, int] = {}
+        for job in self.jobs_of(kind):
+            row = self.rows.get(job.id)
+            for state, n in (row["states"] if row else {}).items():
+                total[state] = total.get(state, 0) + n
+        return total
