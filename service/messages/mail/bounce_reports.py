@@ -1,10 +1,8 @@
 """What comes back to the envelope sender: bounces (RFC 3464, 6533), complaints (RFC 5965), old plain texts.
 
-``email.parser`` recurses with the nesting and slows down with the number of boundaries, and anybody can write
-to this mailbox. Here MIME is split by hand, in bounded work; what cannot be understood is no bounce.
+What cannot be understood is no bounce.
 """
 
-import binascii
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,15 +11,22 @@ from email.header import decode_header
 from enum import StrEnum
 from itertools import takewhile
 
+from service.messages.mail.mime import (
+    Fields,
+    MimePart,
+    decode_text,
+    first_field,
+    leaves,
+    parameter,
+    parse_fields,
+    parse_part,
+)
 from service.messages.mail.smtp_reply import About, judge
 from service.messages.mail.transport import Phase
 from service.text import clean, shorten
 
 _MAX_BYTES = 512 * 1024
-_MAX_HEAD = 64 * 1024
 _MAX_TEXT = 20_000
-_MAX_DEPTH = 8
-_MAX_PARTS = 64
 _MAX_BLOCKS = 200
 _MAX_ADDRESSES = 50
 _MAX_SAID = 4000
@@ -49,8 +54,6 @@ _MESSAGE_ID_LINE = re.compile(
     r"^[ \t>]*message-id:\s{0,5}" + _MESSAGE_ID.pattern, re.IGNORECASE | re.MULTILINE
 )
 _ESCAPED = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
-_GUESSED = re.compile(r"^--(?!-)(\S{1,200})[ \t]*$", re.MULTILINE)
-_FIELD_NAME = re.compile(r"[!-9;-~]{1,80}")
 _TYPE_PREFIX = re.compile(r"\s*[\w.-]{1,40}\s*;")
 
 _STATUS = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?!\.?\d)")
@@ -91,8 +94,6 @@ _COPY_FOLLOWS = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 
-_Fields = dict[str, list[str]]
-
 
 class ReportKind(StrEnum):
     """What a report says about the recipient."""
@@ -122,14 +123,6 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    type: str
-    parameters: str
-    fields: _Fields
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Verdict:
     kind: ReportKind
     status: str | None
@@ -146,10 +139,10 @@ _BADNESS = (ReportKind.DELIVERED, ReportKind.DELAYED, ReportKind.SOFT, ReportKin
 
 def parse(raw: bytes) -> Report | None:
     """What a mail to the envelope sender reports; None for anything else. Never raises."""
-    mail = _part(_text(raw[:_MAX_BYTES]).lstrip("\n"))
+    mail = parse_part(decode_text(raw[:_MAX_BYTES]).lstrip("\n"))
     if _is_vacation(mail.fields):
         return None
-    parts = list(_parts(mail))
+    parts = list(leaves(mail))
     verdict = _verdict(mail, parts)
     if verdict is None:
         return None
@@ -164,8 +157,8 @@ def parse(raw: bytes) -> Report | None:
     )
 
 
-def _verdict(mail: _Part, parts: Sequence[_Part]) -> _Verdict | None:
-    report = _parameter(mail.parameters, "report-type").lower()
+def _verdict(mail: MimePart, parts: Sequence[MimePart]) -> _Verdict | None:
+    report = parameter(mail.parameters, "report-type").lower()
     if report == "disposition-notification":
         return None
     if report == "feedback-report" or any(part.type == "message/feedback-report" for part in parts):
@@ -176,18 +169,18 @@ def _verdict(mail: _Part, parts: Sequence[_Part]) -> _Verdict | None:
 # --- complaints
 
 
-def _complaint(mail: _Part, parts: Sequence[_Part]) -> _Verdict | None:
+def _complaint(mail: MimePart, parts: Sequence[MimePart]) -> _Verdict | None:
     if mail.type != "multipart/report":
         return None
     for part in parts:
         if part.type == "message/feedback-report":
-            fields = _fields(part.body)
-            kind = _first(fields, "feedback-type").strip().lower()
+            fields = parse_fields(part.body)
+            kind = first_field(fields, "feedback-type").strip().lower()
             if kind not in _COMPLAINTS:
                 return None
-            said = clean(f"{kind} {_first(fields, 'user-agent')[:_MAX_SAID]}")
-            recipient = _address(_first(fields, "original-rcpt-to")) or _address(
-                _first(_original(parts), "x-hmxmroriginalrecipient")
+            said = clean(f"{kind} {first_field(fields, 'user-agent')[:_MAX_SAID]}")
+            recipient = _address(first_field(fields, "original-rcpt-to")) or _address(
+                first_field(_original(parts), "x-hmxmroriginalrecipient")
             )
             return _Verdict(ReportKind.COMPLAINT, None, said, recipient)
     return None
@@ -196,7 +189,7 @@ def _complaint(mail: _Part, parts: Sequence[_Part]) -> _Verdict | None:
 # --- delivery status notifications
 
 
-def _notification(mail: _Part, parts: Sequence[_Part]) -> _Verdict | None:
+def _notification(mail: MimePart, parts: Sequence[MimePart]) -> _Verdict | None:
     """The worst of what a DSN says. Outside of multipart/report it must at least come from a mail system."""
     if mail.type != "multipart/report" and not _is_from_machine(mail.fields):
         return None
@@ -215,16 +208,16 @@ def _notification(mail: _Part, parts: Sequence[_Part]) -> _Verdict | None:
 
 def _recipient_verdicts(body: str) -> Iterator[_Verdict]:
     for block in re.split(r"\n(?:[ \t]*\n)+", body.strip("\n"), maxsplit=_MAX_BLOCKS):
-        fields = _fields(block)
+        fields = parse_fields(block)
         if not fields.keys() & {"action", "status"}:
             continue
         if not fields.keys() & {"action", "final-recipient", "original-recipient"}:
             continue
-        said = _said(_first(fields, "diagnostic-code"))
-        status = _status(_first(fields, "status"), said)
-        action = _first(fields, "action").strip().lower()
-        recipient = _recipient(_first(fields, "original-recipient")) or _recipient(
-            _first(fields, "final-recipient")
+        said = _said(first_field(fields, "diagnostic-code"))
+        status = _status(first_field(fields, "status"), said)
+        action = first_field(fields, "action").strip().lower()
+        recipient = _recipient(first_field(fields, "original-recipient")) or _recipient(
+            first_field(fields, "final-recipient")
         )
         yield _Verdict(_kind(action, status, said), status, said, recipient)
 
@@ -286,7 +279,7 @@ def _character(number: int) -> str:
 # --- plain texts
 
 
-def _plain(mail: _Part, parts: Sequence[_Part]) -> _Verdict | None:
+def _plain(mail: MimePart, parts: Sequence[MimePart]) -> _Verdict | None:
     """A bounce in prose: a mail system wrote it, it opens with a known sentence, and it names an address."""
     if not _is_from_machine(mail.fields) or _is_auto_reply(mail):
         return None
@@ -299,7 +292,7 @@ def _plain(mail: _Part, parts: Sequence[_Part]) -> _Verdict | None:
     address, said = _complained_about(text[notice.end() :])
     if not said and (answer := _ANSWER.search(text)):  # Sendmail's transcript
         said = clean(answer.group(1))
-    address = address or _address(_first(mail.fields, "x-failed-recipients"))
+    address = address or _address(first_field(mail.fields, "x-failed-recipients"))
     if address is None:
         return None
     status = _status("", said)
@@ -325,21 +318,23 @@ def _complained_about(text: str) -> tuple[str | None, str]:
 # --- who wrote it, to whom, about what
 
 
-def _is_vacation(fields: _Fields) -> bool:
-    return any(name in fields for name in _VACATION) or "auto_reply" in _first(fields, "precedence").lower()
+def _is_vacation(fields: Fields) -> bool:
+    return (
+        any(name in fields for name in _VACATION) or "auto_reply" in first_field(fields, "precedence").lower()
+    )
 
 
-def _is_auto_reply(mail: _Part) -> bool:
+def _is_auto_reply(mail: MimePart) -> bool:
     """``auto-replied`` alone proves nothing: Postfix, Exim and Gmail say it of their bounces, too."""
     if any(_AWAY.search(_plainly(subject[:500])) for subject in mail.fields.get("subject", ())):
         return True
-    replied = _first(mail.fields, "auto-submitted").strip().lower().startswith("auto-replied")
+    replied = first_field(mail.fields, "auto-submitted").strip().lower().startswith("auto-replied")
     return replied and mail.type != "multipart/report" and "x-failed-recipients" not in mail.fields
 
 
-def _is_from_machine(fields: _Fields) -> bool:
-    nobody = "".join(_first(fields, "return-path").split()) == "<>"
-    return nobody or bool(_MACHINE.search(_first(fields, "from")[:_MAX_SAID]))
+def _is_from_machine(fields: Fields) -> bool:
+    nobody = "".join(first_field(fields, "return-path").split()) == "<>"
+    return nobody or bool(_MACHINE.search(first_field(fields, "from")[:_MAX_SAID]))
 
 
 def _plainly(subject: str) -> str:
@@ -350,7 +345,7 @@ def _plainly(subject: str) -> str:
     return " ".join(p.decode("utf-8", "replace") if isinstance(p, bytes) else p for p, _ in pieces)
 
 
-def _envelope_to(fields: _Fields) -> tuple[str, ...]:
+def _envelope_to(fields: Fields) -> tuple[str, ...]:
     values = (value for name in _ENVELOPE for value in fields.get(name, ()))
     found = dict.fromkeys(address.rstrip(".") for value in values for address in _ADDRESS.findall(value))
     return tuple(found)[:_MAX_ADDRESSES]
@@ -361,95 +356,16 @@ def _address(text: str) -> str | None:
     return found.group().rstrip(".") if found else None
 
 
-def _original(parts: Sequence[_Part]) -> _Fields:
-    return next((_part(part.body.lstrip("\n")).fields for part in parts if part.type in _ORIGINAL_PARTS), {})
+def _original(parts: Sequence[MimePart]) -> Fields:
+    return next(
+        (parse_part(part.body.lstrip("\n")).fields for part in parts if part.type in _ORIGINAL_PARTS), {}
+    )
 
 
-def _original_id(mail: _Part, parts: Sequence[_Part]) -> str | None:
-    found = _MESSAGE_ID.search(_first(_original(parts), "message-id"))
+def _original_id(mail: MimePart, parts: Sequence[MimePart]) -> str | None:
+    found = _MESSAGE_ID.search(first_field(_original(parts), "message-id"))
     for part in parts:
         if found is None and part.type == "text/plain":
             found = _MESSAGE_ID_LINE.search(part.body)
-    found = found or _MESSAGE_ID.search(_first(mail.fields, "in-reply-to"))
+    found = found or _MESSAGE_ID.search(first_field(mail.fields, "in-reply-to"))
     return found.group(1) if found else None
-
-
-# --- MIME
-
-
-def _text(raw: bytes) -> str:
-    return raw.replace(b"\0", b"").decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _parts(mail: _Part) -> Iterator[_Part]:
-    """The leaves in their order. What is inside of a returned message is not opened."""
-    waiting = [(mail, 0)]
-    for _ in range(_MAX_PARTS):
-        if not waiting:
-            return
-        part, depth = waiting.pop()
-        children = _children(part) if part.type.startswith("multipart/") and depth < _MAX_DEPTH else []
-        waiting += [(_part(child), depth + 1) for child in reversed(children)]
-        if not children:
-            yield part
-
-
-def _children(part: _Part) -> list[str]:
-    """The texts between the boundaries; a missing or wrong boundary is guessed from the first one."""
-    named = _parameter(part.parameters, "boundary").rstrip()
-    texts = _between(part.body, named) if named else []
-    if not texts:
-        guess = _GUESSED.search(part.body)
-        texts = _between(part.body, guess.group(1)) if guess else []
-    return texts[:_MAX_PARTS]
-
-
-def _between(body: str, boundary: str) -> list[str]:
-    texts: list[str] = []
-    start = None
-    for line in re.finditer(rf"^--{re.escape(boundary)}(--)?[ \t]*$", body, re.MULTILINE):
-        if start is not None:
-            texts.append(body[start : max(start, line.start() - 1)])
-        start = line.end() + 1
-        if line.group(1) or len(texts) >= _MAX_PARTS:
-            return texts
-    return [*texts, body[start:]] if start is not None else texts
-
-
-def _part(text: str) -> _Part:
-    head, _, body = ("", "", text[1:]) if text.startswith("\n") else text.partition("\n\n")
-    fields = _fields(head)
-    kind, _, parameters = _first(fields, "content-type")[:_MAX_SAID].partition(";")
-    kind = kind.strip().lower() or "text/plain"
-    if not kind.startswith("multipart/"):
-        body = _decoded(body, _first(fields, "content-transfer-encoding").strip().lower())
-    return _Part(kind, parameters, fields, body)
-
-
-def _decoded(body: str, encoding: str) -> str:
-    if encoding == "quoted-printable":
-        return _text(binascii.a2b_qp(body.encode()))
-    if encoding == "base64":
-        data = re.sub(r"[^A-Za-z0-9+/]+", "", body)
-        data = data[: len(data) - (len(data) % 4 == 1)]
-        return _text(binascii.a2b_base64(data + "=" * (-len(data) % 4)))
-    return body
-
-
-def _fields(head: str) -> _Fields:
-    """Header fields by their names in lower case, unfolded; lines that are no fields are passed over."""
-    fields: _Fields = {}
-    for line in re.sub(r"\n[ \t]+", " ", head[:_MAX_HEAD]).split("\n"):
-        name, colon, value = line.partition(":")
-        if colon and _FIELD_NAME.fullmatch(name.rstrip()):
-            fields.setdefault(name.rstrip().lower(), []).append(value.strip())
-    return fields
-
-
-def _first(fields: _Fields, name: str) -> str:
-    return fields.get(name, ("",))[0]
-
-
-def _parameter(parameters: str, name: str) -> str:
-    found = re.search(rf'(?:^|;)\s*{name}\s*=\s*(?:"([^"]*)"|([^\s;"]+))', parameters, re.IGNORECASE)
-    return (found.group(1) or found.group(2) or "") if found else ""

@@ -1,15 +1,14 @@
 """The SMTP pool: aiosmtplib opens connections, a pipelined transaction of our own runs on them.
 
-aiosmtplib does what is subtle and rare: connect, EHLO, STARTTLS, AUTH. Then its transport gets our protocol,
-which reads replies strictly in order, so that ``MAIL RCPT DATA`` travel in one write, and those of the next
-message together with this message's final dot (RFC 2920). The dot itself is written only when the caller has
-made a durable note of it.
+aiosmtplib does what is subtle and rare: connect, EHLO, STARTTLS, AUTH. Then its transport gets our protocol
+(``Wire``), which reads replies strictly in order, so that ``MAIL RCPT DATA`` travel in one write, and those of
+the next message together with this message's final dot (RFC 2920). The dot itself is written only when the
+caller has made a durable note of it.
 """
 
 import asyncio
 import math
 import re
-import select
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +19,12 @@ import aiosmtplib
 
 from service.clock import Clock
 from service.engine.retry import backoff
+from service.messages.mail.smtp_wire import ConnectionLost, Wire
 from service.messages.mail.transport import BeforeDot, Envelope, OnResult, Phase, Result, Wanted, every
 
 _MAILBOX = re.compile(r"[!-;=?-~]+")
-_LONGEST_LINE = 8192
 _DOT = b".\r\n"
 _WELCOME = 60.0  # seconds for which a log-in that succeeded says that the next will
-_HANGUP = getattr(select, "POLLRDHUP", 0)  # Linux; elsewhere POLLHUP, which is always reported, has to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +45,6 @@ class SmtpConfig:
     tls_context: ssl.SSLContext | None = None
 
 
-class _Lost(Exception):
-    """The connection broke, or the peer kept silent for too long; the text says which."""
-
-
 class _Refused(Exception):
     """No connection could be opened. ``code`` None: it could not be reached."""
 
@@ -62,93 +56,10 @@ class _Refused(Exception):
         return f"{self.phase}: {self.code or ''} {self.reply}".strip()
 
 
-class _Wire(asyncio.Protocol):
-    """Reads replies in order; a reply that nobody waits for ends the connection: never guess."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._buffer = b""
-        self._lines: list[str] = []
-        self._replies: asyncio.Queue[tuple[int, str] | None] = asyncio.Queue()
-        self._expected = 0
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self.lost = False
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        *lines, self._buffer = self._buffer.split(b"\n")
-        for line in lines:
-            self._line(line.rstrip(b"\r"))
-        if len(self._buffer) > _LONGEST_LINE:
-            self.abort()
-
-    def _line(self, line: bytes) -> None:
-        if not line[:3].isdigit() or self._expected == 0:
-            self.abort()
-            return
-        self._lines.append(line[4:].decode("utf-8", "replace"))
-        if line[3:4] != b"-":
-            self._expected -= 1
-            self._replies.put_nowait((int(line[:3]), "\n".join(self._lines)))
-            self._lines = []
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
-        self._writable.set()
-        self._replies.put_nowait(None)
-
-    def pause_writing(self) -> None:
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        self._writable.set()
-
-    def write(self, data: bytes, replies: int) -> None:
-        """Write commands to which so many replies are due. When it raises, the peer got nothing of them."""
-        if self.lost or self._transport.is_closing() or self._hung_up():
-            raise _Lost("connection lost")
-        self._expected += replies
-        self._transport.write(data)
-        if self._transport.is_closing():  # the system did not take it
-            raise _Lost("connection lost")
-
-    def _hung_up(self) -> bool:
-        """Whether the peer has closed its side, also where the event loop has not come round to telling."""
-        peer = select.poll()
-        peer.register(self._transport.get_extra_info("socket").fileno(), _HANGUP)
-        return bool(peer.poll(0))
-
-    async def drain(self, seconds: float) -> None:
-        """Wait until the peer has taken what was written."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._writable.wait()
-        except TimeoutError:
-            raise _Lost("timeout") from None
-
-    async def reply(self, seconds: float) -> tuple[int, str]:
-        """The next reply in order."""
-        try:
-            async with asyncio.timeout(seconds):
-                found = await self._replies.get()
-        except TimeoutError:
-            raise _Lost("timeout") from None
-        if found is None:
-            self._replies.put_nowait(None)
-            raise _Lost("connection lost")
-        return found
-
-    def abort(self) -> None:
-        """End the connection without a word."""
-        self.lost = True
-        self._transport.abort()
-
-
 class _Connection:
     """One open connection, ready for transactions."""
 
-    def __init__(self, wire: _Wire, config: SmtpConfig, clock: Clock, *, pipelining: bool) -> None:
+    def __init__(self, wire: Wire, config: SmtpConfig, clock: Clock, *, pipelining: bool) -> None:
         self._wire = wire
         self._config = config
         self._clock = clock
@@ -178,7 +89,7 @@ class _Connection:
             following = partial(_first_wanted, envelopes[index + 1 :], wanted)
             try:
                 result, ahead = await self._transact(envelope, following, before_dot, ahead=bool(ahead))
-            except _Lost as error:
+            except ConnectionLost as error:
                 self._wire.abort()
                 if self._phase is Phase.MAIL and (reused or index):
                     return envelopes[index:]  # the server closed a connection that it had kept open
@@ -275,7 +186,7 @@ class _Connection:
             if not self._wire.lost:
                 self._wire.write(b"QUIT\r\n", replies=1)
                 await self._wire.reply(2.0)
-        except _Lost:
+        except ConnectionLost:
             pass
         self._wire.abort()
 
@@ -405,7 +316,7 @@ class SmtpPool:
             client.close()
             raise _Refused(phase, None, f"{type(error).__name__}: {error}") from error
         transport = cast("asyncio.Transport", client.transport)
-        wire = _Wire(transport)
+        wire = Wire(transport)
         transport.set_protocol(wire)
         self.opened += 1
         return _Connection(wire, config, self._clock, pipelining=client.supports_extension("pipelining"))
