@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
-from service.analytics.anomaly.detector import Cadence, Change, Measure, State, Verdict, follow, start, update
+from service.analytics.anomaly.detector import Change, State, follow, start, update
+from service.analytics.anomaly.verdict import Cadence, Measure, Verdict
 from service.analytics.significance import mad, median
 
 FIRST = datetime(2026, 1, 5, tzinfo=UTC)

@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, His
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.analytics.anomaly.detector import Severity
+from service.analytics.anomaly.verdict import Severity
 from service.engine import queries
 from service.engine.database_errors import FAILURES
 from service.web.auth import Handler, route_of

@@ -13,21 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.anomaly import FAULTS, FIRST, NOISES, found, moments, poisson, quiet
-from service.analytics.anomaly.detector import (
-    Anomaly,
-    Cadence,
-    Change,
-    Direction,
-    Measure,
-    Severity,
-    State,
-    Verdict,
-    follow,
-    forecast,
-    start,
-    update,
-)
+from service.analytics.anomaly.detector import Anomaly, Change, State, follow, forecast, start, update
 from service.analytics.anomaly.tails import habit, tails
+from service.analytics.anomaly.verdict import Cadence, Direction, Measure, Severity, Verdict
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

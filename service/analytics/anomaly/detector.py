@@ -28,6 +28,7 @@ from enum import StrEnum
 from typing import Any
 
 from service.analytics.anomaly.tails import Tails, habit, tails
+from service.analytics.anomaly.verdict import WEEKDAYS, Cadence, Direction, Measure, Severity, Verdict
 from service.analytics.significance import median
 
 _VERSION = 1
@@ -35,37 +36,6 @@ _CLIP = 2.0
 _RANGE = 2.0
 _MAJOR = 2
 _CRITICAL = 3
-_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-
-
-class Cadence(StrEnum):
-    """How far the points of a series lie apart."""
-
-    HOUR = "hour"
-    DAY = "day"
-
-
-class Measure(StrEnum):
-    """COUNT: never negative, noisier where larger (sessions, minutes, users). PLAIN: taken as it is."""
-
-    COUNT = "count"
-    PLAIN = "plain"
-
-
-class Direction(StrEnum):
-    """On which side of what was expected."""
-
-    HIGH = "high"
-    LOW = "low"
-
-
-class Severity(StrEnum):
-    """MINOR is listed. MAJOR (a tail sum of twice the score that counts) and CRITICAL (three times, and off
-    by at least half of what was expected) page somebody."""
-
-    MINOR = "minor"
-    MAJOR = "major"
-    CRITICAL = "critical"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,70 +76,6 @@ class Range:
     expected: float
     low: float
     high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One point judged, on the scale of the series.
-
-    ``score``: -log₁₀ of the tail; ``agreed``: with the second opinion's added. ``severity``: None unless the
-    score counts. ``peers``: known values of the same hour (weekday), ``among`` them ``beyond`` at least as
-    extreme.
-    """
-
-    cadence: Cadence
-    measure: Measure
-    at: date
-    value: float
-    expected: float
-    low: float
-    high: float
-    score: float
-    agreed: float
-    direction: Direction
-    severity: Severity | None
-    peers: int
-    beyond: int
-    among: str
-
-    @property
-    def anomalous(self) -> bool:
-        """Whether the score counts: high enough, and above every one of the cool-down."""
-        return self.severity is not None
-
-    @property
-    def outside(self) -> bool:
-        """Whether the value lies outside the expected range, counted or not."""
-        return not self.low <= self.value <= self.high
-
-    @property
-    def pages(self) -> bool:
-        """Whether somebody should be woken."""
-        return self.severity in {Severity.MAJOR, Severity.CRITICAL}
-
-    def in_words(self, name: str) -> str:
-        """One sentence: ``sessions at 14:00: 12, expected 35 to 61, lower than every one of the last 28
-        days``."""
-        shown = [_shown(number, self.measure) for number in (self.value, self.low, self.high)]
-        head = f"{name} {self._when}: {shown[0]}"
-        if not self.outside:
-            return f"{head}, as expected ({shown[1]} to {shown[2]})"
-        return f"{head}, expected {shown[1]} to {shown[2]}{self._rank}"
-
-    @property
-    def _when(self) -> str:
-        if isinstance(self.at, datetime):
-            return f"at {self.at:%H:%M}"
-        return f"on {_WEEKDAYS[self.at.weekday()]}, {self.at.isoformat()}"
-
-    @property
-    def _rank(self) -> str:
-        within = self.peers - self.beyond
-        if self.peers < 2 or 2 * within < self.peers:
-            return ""
-        than = "lower" if self.direction is Direction.LOW else "higher"
-        which = "every one" if self.beyond == 0 else f"{within}"
-        return f", {than} than {which} of the last {self.peers} {self.among}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,7 +326,7 @@ def _peers(state: State, phase: int, at: date, known: float) -> tuple[tuple[floa
     kind."""
     own = state.peers[phase]
     if state.cadence is Cadence.DAY:
-        return own, f"{_WEEKDAYS[at.weekday()]}s"
+        return own, f"{WEEKDAYS[at.weekday()]}s"
     every = own + state.peers[(phase + 24) % 48]
     if not min(every) <= known <= max(every):
         return every, "days"
@@ -452,10 +358,6 @@ def _range(measure: Measure, at: date, predicted: float, past: Tails, wider: flo
 def _short(value: float) -> float:
     """Six digits: enough for a state, and small as text."""
     return float(f"{value:.6g}")
-
-
-def _shown(value: float, measure: Measure) -> str:
-    return f"{value:.0f}" if measure is Measure.COUNT or abs(value) >= 100 else f"{value:.3g}"
 
 
 # ── One open anomaly for each series ────────────────────────────────────────────────────────────────────────

@@ -9,16 +9,8 @@ from typing import Any
 import asyncpg
 
 from service.analytics.anomaly import detector
-from service.analytics.anomaly.detector import (
-    Anomaly,
-    Cadence,
-    Change,
-    Direction,
-    Measure,
-    Severity,
-    State,
-    Verdict,
-)
+from service.analytics.anomaly.detector import Anomaly, Change, State
+from service.analytics.anomaly.verdict import Cadence, Direction, Measure, Severity, Verdict
 from service.engine import queries
 from service.engine.database import Connection
 

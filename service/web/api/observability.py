@@ -7,7 +7,7 @@ from aiohttp import web
 
 from service.analytics import user_profiles
 from service.analytics.anomaly import series
-from service.analytics.anomaly.detector import Severity
+from service.analytics.anomaly.verdict import Severity
 from service.analytics.export import dumps
 from service.engine import queries
 from service.errors import BadRequest
