@@ -17,7 +17,7 @@ from service.dashboard import sync_state
 from service.dashboard.needs import Gaps
 from service.dashboard.profiles.detect import Match, detect
 from service.dashboard.profiles.reader import Reader
-from service.dashboard.profiles.session_tail import Tail, judge_tail, uses_tail
+from service.dashboard.profiles.session_tail import SessionTail, judge_tail, uses_tail
 from service.dashboard.profiles.shapes import PROFILES, Collection, Document, Profile
 from service.dashboard.source import Source
 from service.dashboard.sync_state import SyncState
@@ -55,7 +55,7 @@ class ProfileChoice:
         self._zones: frozenset[str] | None = None
         self._reader: Reader | None = None
         self.match = Match(None)
-        self.tail = Tail()
+        self.tail = SessionTail()
         self.key = ""
         self.warnings: list[str] = []
         self._warned_for = ""
@@ -110,13 +110,13 @@ class ProfileChoice:
                 samples[name] = await self._source.sample(name, 1)
         return samples
 
-    async def _judge_tail(self, profile: Profile, states: Mapping[Collection, SyncState]) -> Tail:
+    async def _judge_tail(self, profile: Profile, states: Mapping[Collection, SyncState]) -> SessionTail:
         if not profile.sessions.name or not uses_tail(profile) or self._session_tail != "auto":
-            return Tail(included=self._session_tail == "included")
+            return SessionTail(included=self._session_tail == "included")
         tail = judge_tail(profile, await self._source.sample(profile.sessions.name, 400))
         before = states.get(Collection.SESSIONS)
         if before and (tail.ambiguous or not tail.votes):  # keep what was decided while the evidence wavers
-            return Tail("tail=included" in before.profile, tail.agreement, tail.votes)
+            return SessionTail("tail=included" in before.profile, tail.agreement, tail.votes)
         return tail
 
     async def _warn(self, profile: Profile, tables: frozenset[str]) -> None:
@@ -154,7 +154,7 @@ def candidates(schema: str, profile: Profile | None) -> list[Profile]:
     return list(PROFILES.values()) if schema == "auto" else [PROFILES[schema]]
 
 
-def _reading_key(profile: Profile, tail: Tail, default_timezone: str, *, date_only: bool) -> str:
+def _reading_key(profile: Profile, tail: SessionTail, default_timezone: str, *, date_only: bool) -> str:
     """Names everything that decides how documents are read; when it changes, all is loaded again."""
     shape = {name: sorted(v) if isinstance(v, frozenset) else v for name, v in asdict(profile).items()}
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:8]

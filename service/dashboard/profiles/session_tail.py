@@ -10,7 +10,7 @@ from service.dashboard.profiles.values import instant, number
 
 
 @dataclass(frozen=True)
-class Tail:
+class SessionTail:
     """Whether ``elapsedTime`` already holds the last running stretch. ``agreement``: of the votes, 0–1."""
 
     included: bool = False
@@ -28,15 +28,15 @@ def uses_tail(profile: Profile) -> bool:
     return "elapsed" in profile.sessions.fields
 
 
-def judge_tail(profile: Profile, documents: Sequence[Document]) -> Tail:
+def judge_tail(profile: Profile, documents: Sequence[Document]) -> SessionTail:
     """Decide by majority among completed sessions that were never paused (nor resumed)."""
     get = {field: getter(paths) for field, paths in profile.sessions.fields.items()}
     ballots = [vote for document in documents if (vote := _vote(profile, get, document)) is not None]
     if not ballots:
-        return Tail()
+        return SessionTail()
     yes = sum(ballots)
     included = yes * 2 > len(ballots)
-    return Tail(included, max(yes, len(ballots) - yes) / len(ballots), len(ballots))
+    return SessionTail(included, max(yes, len(ballots) - yes) / len(ballots), len(ballots))
 
 
 def _vote(profile: Profile, get: Mapping[str, "Getter"], document: Document) -> bool | None:
