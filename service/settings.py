@@ -1,6 +1,5 @@
 """The only reader of the environment. Every problem is reported, by name, at once."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -24,8 +23,8 @@ from service import url as urls
 from service import zones
 from service.archive.manifest import RetentionPolicy
 from service.engine.run import JobRules
-from service.engine.schedule import Schedule
-from service.errors import ConfigurationError, ScheduleError
+from service.environment import read_environment, schedule_problems
+from service.errors import ConfigurationError
 from service.messages.eligibility import MAY_BE_RESENT
 from service.messages.limits import Limits
 from service.url import without_password
@@ -127,7 +126,7 @@ class Settings(BaseModel):
     daily_check_days: str = "mon,tue,wed,thu,fri,sat,sun"
     inactive_steps: str = "3,7,14"
 
-    # RetentionPolicy
+    # Keeping
     analytics_retention_days: int = Field(default=365, ge=30, le=36_500)
     """Days that hourly, behaviour and performance figures are kept."""
     cleanup_interval_days: int = Field(default=180, ge=30, le=36_500)
@@ -202,7 +201,7 @@ class Settings(BaseModel):
     @field_validator("job_schedules")
     @classmethod
     def _schedules(cls, value: dict[str, str]) -> dict[str, str]:
-        if problems := list(_schedule_problems(value).values()):
+        if problems := list(schedule_problems(value).values()):
             raise ValueError("; ".join(problems))
         return value
 
@@ -368,7 +367,7 @@ class Settings(BaseModel):
 
         ``also`` finds further problems. Raises ConfigurationError naming every problem.
         """
-        values, problems = _from_environment(cls, os.environ if environ is None else environ)
+        values, problems = read_environment(cls.model_fields, os.environ if environ is None else environ)
         values |= overrides
         try:
             settings = cls.model_validate(values, context=_APART)
@@ -412,76 +411,6 @@ def _others(problems: Iterable[str], found: Iterable[str]) -> list[str]:
 
 def _variables(problem: str) -> list[str]:
     return re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", problem.partition(":")[0])
-
-
-# ── Reading the environment ─────────────────────────────────────────────────────────────────────────────────
-
-
-def _from_environment(cls: type[Settings], source: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    values: dict[str, Any] = {}
-    problems: list[str] = []
-    for name in cls.model_fields:
-        if value := _value_of(name.upper(), source, problems):
-            values[name] = value
-    if "job_schedules" in values:
-        values["job_schedules"] = _schedules_in(values["job_schedules"], problems)
-    return values, problems
-
-
-def _value_of(variable: str, source: Mapping[str, str], problems: list[str]) -> str:
-    """A variable's value, or that of the file it names."""
-    value = source.get(variable, "")
-    if path := source.get(f"{variable}_FILE"):
-        if value:
-            problems.append(f"{variable}: set either {variable} or {variable}_FILE, not both")
-        try:
-            return Path(path).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            problems.append(f"{variable}_FILE: cannot read {_file(path)}: {reason}")
-            return ""
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-        problems.append(
-            f"{variable}: the value is in quotes; leave them out"
-            " (a shell removes them; files of variables keep them)"
-        )
-        return value[1:-1]
-    return value
-
-
-def _file(path: str) -> str:
-    """The path as it may be shown: not where it could be the secret itself, written in the wrong place."""
-    folder = Path(path).parent
-    return (
-        path if folder.is_absolute() and folder != folder.parent and folder.is_dir() else "the file it names"
-    )
-
-
-def _schedules_in(text: str, problems: list[str]) -> Any:
-    """The schedules that are right, from JSON."""
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        problems.append(f'JOB_SCHEDULES: not JSON ({error}); use {{"goalDeadlines": "0 9 * * *"}}')
-        return {}
-    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
-        problems.append(
-            'JOB_SCHEDULES: must be jobs with a cron expression each, like {"goalDeadlines": "0 9 * * *"}'
-        )
-        return {}
-    wrong = _schedule_problems(found)
-    problems += [f"JOB_SCHEDULES: {problem}" for problem in wrong.values()]
-    return {job: expression for job, expression in found.items() if job not in wrong}
-
-
-def _schedule_problems(schedules: Mapping[str, str]) -> dict[str, str]:
-    problems = {}
-    for job, expression in schedules.items():
-        try:
-            Schedule.parse(expression)
-        except ScheduleError as error:
-            problems[job] = f"{job}: {error}"
-    return problems
 
 
 def _sentence(detail: Any) -> str:

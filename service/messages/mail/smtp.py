@@ -1,7 +1,7 @@
 """The SMTP pool: aiosmtplib opens connections, a pipelined transaction of our own runs on them.
 
-aiosmtplib does what is subtle and rare: connect, EHLO, STARTTLS, AUTH. Then its transport gets our protocol
-(``Wire``), which reads replies strictly in order, so that ``MAIL RCPT DATA`` travel in one write, and those of
+aiosmtplib does what is subtle and rare: connect, EHLO, STARTTLS, AUTH. Then its transport gets our protocol,
+``Wire``, which reads replies strictly in order, so that ``MAIL RCPT DATA`` travel in one write, and those of
 the next message together with this message's final dot (RFC 2920). The dot itself is written only when the
 caller has made a durable note of it.
 """
