@@ -2,13 +2,10 @@
 
 import asyncio
 import random
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import Enum, auto
 from functools import partial
-from itertools import count
 from typing import Any, cast
 
 import asyncpg
@@ -17,17 +14,14 @@ import structlog
 from service.clock import Clock
 from service.engine.context import DryContext, LedgerContext, Resources
 from service.engine.database import long_statements
-from service.engine.database_errors import brief, first, passing, undone
+from service.engine.database_errors import passing, undone
 from service.engine.job import Job
 from service.engine.ledger import Ledger, Run
 from service.engine.loops import first_of
 from service.engine.run import JobRules, RunRequest, RunResult, RunState, Tick, Trigger
+from service.engine.run_end import REFUSED, RunEnd, StopReason
 from service.errors import (
     AlreadyRunning,
-    ArchiveDamaged,
-    CleanupRefused,
-    DashboardBusy,
-    DashboardIncomplete,
     JobOff,
     LeaseLost,
     NotYet,
@@ -38,19 +32,6 @@ from service.tracing import UNTRACED, Span, Tracer, Value
 from service.zones import used_groups
 
 log = structlog.get_logger()
-
-_TOO_MANY_ERRORS = 0.2
-_USER_ERRORS = "user_error"
-"""The count of people whose failure did not stop a run."""
-_DASHBOARD_PAUSE = timedelta(seconds=30)
-_BUSY_PAUSE = timedelta(seconds=2)
-_DEPENDENCY_PAUSE = timedelta(minutes=1)
-_RETRY_PAUSE = timedelta(minutes=1)
-"""For each attempt since the run last advanced."""
-_WRITE_PAUSE = 1.0
-"""Seconds between two tries to write how a run ended."""
-_REFUSED = (CleanupRefused, ArchiveDamaged)
-"""What somebody must look at; its sentence is all that there is to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +51,6 @@ class RunnerSettings:
 
 async def _nothing_required(_needs: frozenset[str]) -> None:
     return
-
-
-class _Stop(Enum):
-    """Why a run is being stopped from outside."""
-
-    LEASE = auto()
-    ASKED = auto()
 
 
 class Runner:
@@ -111,6 +85,7 @@ class Runner:
         self.refresh = refresh
         self._require = require
         self._clock = clock
+        self._end = RunEnd(ledger, clock)
         self._wake = wake
         self._resources = resources
         self._settings = settings
@@ -209,7 +184,7 @@ class Runner:
             try:
                 async with undone(whole.rollback), long_statements(lent):
                     await job.work(context)
-            except (NotYet, *_REFUSED) as error:
+            except (NotYet, *REFUSED) as error:
                 return RunResult(None, str(RunState.FAILED), dict(context.counts), error=str(error))
         return RunResult(None, str(RunState.SUCCEEDED), dict(context.counts), context.examples)
 
@@ -262,7 +237,7 @@ class Runner:
             await asyncio.shield(self._tell(run, self._clock.monotonic() - started, span))
 
     async def _settle(
-        self, run: Run, work: "asyncio.Future[Sequence[str]]", beat: "asyncio.Future[_Stop]"
+        self, run: Run, work: "asyncio.Future[Sequence[str]]", beat: "asyncio.Future[StopReason]"
     ) -> None:
         """Wait for the work and write its end; every end but success has its own."""
         try:
@@ -274,109 +249,17 @@ class Runner:
         except asyncio.CancelledError:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-            await asyncio.shield(self._hand_over(run))
+            await asyncio.shield(self._end.hand_over(run))
             raise
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001 — recorded once, here, with its traceback; other runs go on
             work.cancel()
-            await self._write_end(run, partial(self._failed, run, error), error)
+            await self._end.write(run, partial(self._end.failed, run, error), error)
         else:
-            await self._write_end(run, partial(self._ended, run, end))
+            await self._end.write(run, partial(self._end.ended, run, end))
 
-    async def _write_end(
-        self, run: Run, write: Callable[[], Awaitable[None]], error: Exception | None = None
-    ) -> None:
-        """Write how a run ended, again and again while the database fails, as long as the lease may be ours.
-
-        ``error``: what ended it, for the log where that cannot be written; then a peer takes the run over
-        when its lease is over. Raises LeaseLost.
-        """
-        lease = self._ledger.lease.total_seconds()
-        until = self._clock.monotonic() + lease
-        told = {"job": run.job, "run": run.id, "ended_by": brief(error) if error else None}
-        for tries in count(1):
-            try:
-                async with asyncio.timeout(lease / 3):
-                    return await write()
-            except LeaseLost:
-                if tries == 1:
-                    raise
-                return None  # it is written: only the answer was lost; or a peer has the run
-            except Exception as failed:
-                if not passing(failed):
-                    log.error("the end of a run cannot be written", **told, error=brief(failed))  # noqa: TRY400
-                    raise
-                if self._clock.monotonic() > until:
-                    log.error("the end of a run cannot be written", **told, error=brief(failed))  # noqa: TRY400
-                    return None
-                if tries == 1:
-                    log.warning("the end of a run cannot be written yet", **told, error=brief(failed))
-            await asyncio.sleep(min(_WRITE_PAUSE, lease / 10))
-        return None
-
-    async def _hand_over(self, run: Run) -> None:
-        """Let a peer go on, as this process stops; where that cannot be written, when the lease is over."""
-        try:
-            async with asyncio.timeout(self._ledger.lease.total_seconds() / 3):
-                await self._ledger.release(run)
-        except Exception as error:  # noqa: BLE001 — the process stops: nothing may keep it
-            log.warning("run not handed over", job=run.job, run=run.id, error=brief(error))
-
-    async def _ended(self, run: Run, end: Sequence[str] | _Stop) -> None:
-        if isinstance(end, _Stop):
-            await self._stopped(run, end)
-        else:
-            await self._succeed(run, end)
-
-    async def _failed(self, run: Run, error: Exception) -> None:
-        """What passes is waited for; the rest is the end of the run."""
-        if isinstance(error, (SourceUnavailable, NotYet, JobOff)) or passing(error):
-            return await self._put_back(run, error)
-        if isinstance(error, SchemaUnknown):
-            return await self._ledger.finish(run, RunState.FAILED, reason="schema_unknown", error=str(error))
-        if isinstance(error, _REFUSED):
-            return await self._ledger.finish(run, RunState.FAILED, reason="refused", error=str(error))
-        return await self._ledger.finish(run, RunState.FAILED, error=_traceback(error))
-
-    async def _put_back(self, run: Run, error: Exception) -> None:
-        """What passes is waited for; only trouble of our own uses up an attempt."""
-        if isinstance(error, JobOff):
-            await self._ledger.finish(run, RunState.SKIPPED, reason=str(error))
-        elif isinstance(error, DashboardIncomplete):
-            await self._hold(run, error)
-        elif isinstance(error, DashboardBusy):
-            await self._ledger.wait_for(run, _BUSY_PAUSE, str(error))
-        elif isinstance(error, SourceUnavailable):
-            await self._ledger.wait_for_dashboard(run, _DASHBOARD_PAUSE, str(error))
-        elif isinstance(error, NotYet):
-            await self._ledger.wait_for(run, _DEPENDENCY_PAUSE, str(error))
-        else:
-            await self._ledger.retry_later(run, _RETRY_PAUSE, _traceback(first(error)))
-
-    async def _hold(self, run: Run, error: DashboardIncomplete) -> None:
-        """A slot waits within its lateness; whoever asked for a run is told at once."""
-        if run.trigger is Trigger.MANUAL:
-            await self._ledger.finish(run, RunState.FAILED, reason="refused", error=str(error))
-            return
-        await self._ledger.wait_for(
-            run, _DASHBOARD_PAUSE, f"waiting for {', '.join(error.names)} at the dashboard"
-        )
-
-    async def _succeed(self, run: Run, errors: Sequence[str]) -> None:
-        now = await self._ledger.get(run.id)
-        failed, looked = (now.counts.get(_USER_ERRORS, 0), now.done) if now else (0, 0)
-        state = RunState.SUCCEEDED
-        if failed:
-            state = RunState.FAILED if failed > looked * _TOO_MANY_ERRORS else RunState.PARTIAL
-        await self._ledger.finish(run, state, error=errors[0] if errors else None)
-
-    async def _stopped(self, run: Run, why: _Stop) -> None:
-        if why is _Stop.LEASE:
-            raise LeaseLost(f"run {run.id} of {run.job}: the lease could not be kept")
-        await self._ledger.finish(run, RunState.CANCELLED, reason="cancelled on request")
-
-    async def _beat(self, run: Run, work: "asyncio.Future[Sequence[str]]") -> _Stop:
+    async def _beat(self, run: Run, work: "asyncio.Future[Sequence[str]]") -> StopReason:
         """Keep the lease on a connection of its own. Without proof for 0.8 of it, the run is not ours."""
         lease = self._ledger.lease.total_seconds()
         proved = self._clock.monotonic()
@@ -388,17 +271,17 @@ class Runner:
                 proved = self._clock.monotonic()
             except LeaseLost:
                 work.cancel()
-                return _Stop.LEASE
+                return StopReason.LEASE
             except Exception as error:
                 if not passing(error):
                     raise
                 asked = None
             if asked:
                 work.cancel()
-                return _Stop.ASKED
+                return StopReason.ASKED
             if self._clock.monotonic() - proved > 0.8 * lease:
                 work.cancel()
-                return _Stop.LEASE
+                return StopReason.LEASE
 
     async def _work(self, run: Run, span: Span) -> Sequence[str]:
         """Tracebacks of people whose failure did not stop the run."""
@@ -453,15 +336,13 @@ class Runner:
 # ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _end_of(work: "asyncio.Future[Sequence[str]]", beat: "asyncio.Future[_Stop]") -> Sequence[str] | _Stop:
+def _end_of(
+    work: "asyncio.Future[Sequence[str]]", beat: "asyncio.Future[StopReason]"
+) -> Sequence[str] | StopReason:
     """What the work came to, or why it was stopped; a stop cancels the work. Raises what the work raised."""
     if beat.done() and not (work.done() and not work.cancelled() and work.exception() is None):
         return beat.result()
     return work.result()
-
-
-def _traceback(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
 
 
 def _traced(run: Run) -> dict[str, Value]:

@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,19 +17,28 @@ import structlog
 
 from service.clock import Clock
 from service.dashboard.dashboard_state import Standing
-from service.dashboard.model import Channel, Kind
 from service.engine.job import Job
 from service.engine.loops import first_of
-from service.engine.retry import delay, domain_pauses, patience
+from service.engine.retry import domain_pauses
 from service.errors import SchemaUnknown, SourceUnavailable
-from service.messages import eligibility
+from service.messages.delivery_decisions import (
+    brought_up_to_date,
+    change_of,
+    mentioned,
+    quiet_now,
+    refusal,
+    settlement_of,
+    still_true,
+)
+from service.messages.delivery_traces import about_delivery, note_answer, note_fate
 from service.messages.limits import Limiter, Limits, Share, domain_of
-from service.messages.mail.smtp_reply import Fate, before_recipient, fate, throttles
-from service.messages.mail.transport import Envelope, Phase, Result, Transport
+from service.messages.mail.smtp_reply import Fate, fate, throttles
+from service.messages.mail.transport import Envelope, Result, Transport
 from service.messages.outbox import Claimed, Outbox, Settlement
 from service.messages.reason import Reason
 from service.messages.relay import Relay
-from service.messages.reminder import Reminder, reminders
+from service.messages.reminder import reminders
+from service.messages.statement_group import Grouped
 from service.tracing import UNTRACED, Span, Tracer, Value
 
 log = structlog.get_logger()
@@ -48,37 +57,6 @@ class Ready:
 
     claimed: Claimed
     envelope: Envelope
-
-
-class Grouped:
-    """Joins what connections ask for while the last statement was under way into the next one."""
-
-    def __init__(self, write: Callable[[list[Any]], Awaitable[frozenset[int]]]) -> None:
-        self._write = write
-        self._waiting: list[tuple[list[Any], asyncio.Future[frozenset[int]]]] = []
-        self._flushing: asyncio.Task[None] | None = None
-
-    async def add(self, items: Sequence[Any]) -> frozenset[int]:
-        """Write these with everybody else's; returns the ids that the database accepted (of all of them)."""
-        done: asyncio.Future[frozenset[int]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((list(items), done))
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.ensure_future(self._flush())
-        return await done
-
-    async def _flush(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            try:
-                accepted = await self._write([item for items, _ in batch for item in items])
-            except BaseException as error:  # noqa: BLE001 — every asker must hear of it
-                for _, done in batch:
-                    if not done.done():
-                        done.set_exception(error)
-                continue
-            for _, done in batch:
-                if not done.done():
-                    done.set_result(accepted)
 
 
 class Delivery:
@@ -264,8 +242,8 @@ class Delivery:
         try:
             now = await self._standing(
                 [c.user_id for c in claimed],
-                _mentioned(claimed, "goal_ids"),
-                _mentioned(claimed, "session_ids"),
+                mentioned(claimed, "goal_ids"),
+                mentioned(claimed, "session_ids"),
             )
         except (SourceUnavailable, SchemaUnknown) as error:
             # Never sent unvalidated: the dashboard decides whether it still holds.
@@ -303,9 +281,9 @@ class Delivery:
             if reason or facts is None:
                 gone.append(Settlement(one.id, one.epoch, "skipped", str(reason)))
                 continue
-            current = _brought_up_to_date(one, facts, now)
+            current = brought_up_to_date(one, facts, now)
             if current != one:
-                changed.append(_change(current))
+                changed.append(change_of(current))
             if domain_of(current.address) != one.domain:
                 moved.append(current)  # claimed again within the limits of its new domain
                 continue
@@ -325,7 +303,7 @@ class Delivery:
         await self._outbox.settle(gone)
         for settled in gone:
             self._count(settled.state, settled.reason)
-            _note_fate(self._span(settled.id), settled)
+            note_fate(self._span(settled.id), settled)
         return ready
 
     # ── Sending ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -349,7 +327,7 @@ class Delivery:
         async def on_result(result: Result) -> None:
             # Recorded beside the next message, not before it: the connection need not wait for the commit.
             claimed = left.pop(result.id)
-            _answered(sending.pop(result.id, UNTRACED), result)
+            note_answer(sending.pop(result.id, UNTRACED), result)
             self._watch(result, claimed)
             if throttles(result):
                 self._pauses[claimed.domain] = _EVER  # from now on; until when is being recorded
@@ -401,7 +379,7 @@ class Delivery:
         if what in {Fate.HARD, Fate.NO_SUCH_ADDRESS} and claimed.id in ours:
             await self._outbox.note_hard_bounces({claimed.id: what is Fate.NO_SUCH_ADDRESS})
         self._count(settlement.state, settlement.reason)
-        _note_fate(self._span(claimed.id), settlement)
+        note_fate(self._span(claimed.id), settlement)
         log.info(
             "delivery",
             delivery=claimed.id,
@@ -438,7 +416,7 @@ class Delivery:
     def _begin(self, one: Claimed) -> Span:
         """An attempt at a message, below the step that planned it."""
         return self._tracer.start(
-            f"message {one.kind}", _traced(one), parent=one.traceparent, kind="consumer"
+            f"message {one.kind}", about_delivery(one), parent=one.traceparent, kind="consumer"
         )
 
     def _span(self, delivery: int) -> Span:
@@ -446,122 +424,3 @@ class Delivery:
 
     def _count(self, state: str, reason: str | None) -> None:
         self.totals[f"{state}:{reason}" if reason else state] += 1
-
-
-# ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def refusal(one: Claimed, now: Standing) -> Reason | None:
-    """Why the recipient may not get this any more, as the dashboard and this service stand now."""
-    user = now.users.get(one.user_id)
-    if user is None:
-        return Reason.REVALIDATED_AWAY
-    return eligibility.verdict(user, Kind(one.kind), Channel.EMAIL, one.known, one.claimed_at)
-
-
-def quiet_now(one: Claimed, now: Standing) -> Settlement | None:
-    """A message that a retry or an outage moved into somebody's quiet hours waits for their end."""
-    user = replace(now.users[one.user_id], timezone=one.zone)
-    at = eligibility.earliest(user, Kind(one.kind), one.known, one.claimed_at, one.expires_at, late=False)
-    if isinstance(at, Reason):
-        return Settlement(one.id, one.epoch, "skipped", str(at))
-    if at > one.claimed_at:
-        pause = at - one.claimed_at
-        return Settlement(one.id, one.epoch, "planned", "quiet_hours", delay=pause, refund=True)
-    return None
-
-
-def still_true(one: Claimed, job: Reminder, now: Standing) -> dict[str, Any] | None:
-    """The facts that still hold; None when nothing does.
-
-    What was on the wire before is sent whole or not at all, so that the copy is byte-identical.
-    """
-    if job.revalidate is None:
-        return one.facts
-    left = job.revalidate(one.facts, now)
-    return one.facts if left is not None and one.dot_at is not None else left
-
-
-def settlement_of(claimed: Claimed, result: Result, what: Fate, spread: float) -> Settlement:
-    """What to record for a result. ``spread`` in [0, 1) keeps retries apart."""
-    base = Settlement(
-        claimed.id,
-        claimed.epoch,
-        "failed",
-        None,
-        result.code,
-        result.reply,
-        unwritten=result.phase is not Phase.DOT,
-        dot_at=claimed.dot_at,
-    )
-    again = delay(claimed.attempt, spread)
-    match what:
-        case Fate.SENT:
-            return replace(base, state="sent")
-        case Fate.RETRY:
-            return replace(
-                base, state="planned", reason=f"{result.phase}_{result.code or 'lost'}", delay=again
-            )
-        case Fate.OURS:
-            pause = patience(_age(claimed, result))
-            return replace(base, state="planned", reason="our_fault", delay=pause, refund=True)
-        case Fate.UNCONFIRMED:
-            return replace(
-                base, state="unconfirmed", reason="no answer after the dot", delay=timedelta(minutes=15)
-            )
-        case Fate.CONTENT:
-            return replace(base, reason="content_refused")
-    return replace(base, reason="hard_bounce")
-
-
-def _age(claimed: Claimed, result: Result) -> timedelta:
-    """How long a message that was refused for our sake has waited; none when all of them are."""
-    return timedelta() if before_recipient(result.phase) else claimed.claimed_at - claimed.message_date
-
-
-def _traced(one: Claimed) -> dict[str, Value]:
-    """What a trace says about an attempt; whom it is for is nobody's business."""
-    return {
-        "messaging.system": "outbox",
-        "messaging.operation.name": "deliver",
-        "messaging.operation.type": "process",
-        "messaging.destination.name": one.job,
-        "jobs.delivery.id": one.id,
-        "jobs.delivery.attempt": one.attempt,
-    }
-
-
-def _answered(span: Span, result: Result) -> None:
-    """The server's answer ends the sending."""
-    span.note({"jobs.smtp.phase": str(result.phase)})
-    if result.code is not None:
-        span.note({"jobs.smtp.code": result.code})
-    span.end(None if result.accepted else str(result.code or "lost"))
-
-
-def _note_fate(span: Span, settlement: Settlement) -> None:
-    span.note({"jobs.delivery.state": settlement.state})
-    if settlement.reason:
-        span.note({"jobs.delivery.reason": settlement.reason})
-    span.end("failed" if settlement.state == "failed" else None)
-
-
-def _mentioned(claimed: Sequence[Claimed], what: str) -> list[str]:
-    return [id_ for one in claimed for id_ in one.facts.get(what, ())]
-
-
-def _brought_up_to_date(one: Claimed, facts: dict[str, Any], now: Standing) -> Claimed:
-    if one.dot_at is not None:
-        return one
-    user = now.users[one.user_id]
-    return replace(one, facts=facts, address=user.email or one.address)
-
-
-def _change(one: Claimed) -> dict[str, Any]:
-    return {
-        "id": one.id,
-        "epoch": one.epoch,
-        "facts": one.facts,
-        "address": one.address,
-        "name": one.recipient_name,
-    }

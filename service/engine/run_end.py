@@ -1,0 +1,152 @@
+"""How a run ends, and how that is written: what passes by itself is waited for, the rest is its end."""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from enum import Enum, auto
+from itertools import count
+
+import structlog
+
+from service.clock import Clock
+from service.engine.database_errors import brief, first, passing
+from service.engine.ledger import Ledger, Run
+from service.engine.run import RunState, Trigger
+from service.errors import (
+    ArchiveDamaged,
+    CleanupRefused,
+    DashboardBusy,
+    DashboardIncomplete,
+    JobOff,
+    LeaseLost,
+    NotYet,
+    SchemaUnknown,
+    SourceUnavailable,
+)
+
+log = structlog.get_logger()
+
+REFUSED = (CleanupRefused, ArchiveDamaged)
+"""What somebody must look at; its sentence is all that there is to say."""
+_TOO_MANY_ERRORS = 0.2
+_USER_ERRORS = "user_error"
+"""The count of people whose failure did not stop a run."""
+_DASHBOARD_PAUSE = timedelta(seconds=30)
+_BUSY_PAUSE = timedelta(seconds=2)
+_DEPENDENCY_PAUSE = timedelta(minutes=1)
+_RETRY_PAUSE = timedelta(minutes=1)
+"""For each attempt since the run last advanced."""
+_WRITE_PAUSE = 1.0
+"""Seconds between two tries to write how a run ended."""
+
+
+class StopReason(Enum):
+    """Why a run is being stopped from outside."""
+
+    LEASE = auto()
+    ASKED = auto()
+
+
+class RunEnd:
+    """Writes how runs end."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+
+    async def write(
+        self, run: Run, write: Callable[[], Awaitable[None]], error: Exception | None = None
+    ) -> None:
+        """Write how a run ended, again and again while the database fails, as long as the lease may be ours.
+
+        ``error``: what ended it, for the log where that cannot be written; then a peer takes the run over
+        when its lease is over. Raises LeaseLost.
+        """
+        lease = self._ledger.lease.total_seconds()
+        until = self._clock.monotonic() + lease
+        told = {"job": run.job, "run": run.id, "ended_by": brief(error) if error else None}
+        for tries in count(1):
+            try:
+                async with asyncio.timeout(lease / 3):
+                    return await write()
+            except LeaseLost:
+                if tries == 1:
+                    raise
+                return None  # it is written: only the answer was lost; or a peer has the run
+            except Exception as failed:
+                if not passing(failed):
+                    log.error("the end of a run cannot be written", **told, error=brief(failed))  # noqa: TRY400
+                    raise
+                if self._clock.monotonic() > until:
+                    log.error("the end of a run cannot be written", **told, error=brief(failed))  # noqa: TRY400
+                    return None
+                if tries == 1:
+                    log.warning("the end of a run cannot be written yet", **told, error=brief(failed))
+            await asyncio.sleep(min(_WRITE_PAUSE, lease / 10))
+        return None
+
+    async def hand_over(self, run: Run) -> None:
+        """Let a peer go on, as this process stops; where that cannot be written, when the lease is over."""
+        try:
+            async with asyncio.timeout(self._ledger.lease.total_seconds() / 3):
+                await self._ledger.release(run)
+        except Exception as error:  # noqa: BLE001 — the process stops: nothing may keep it
+            log.warning("run not handed over", job=run.job, run=run.id, error=brief(error))
+
+    async def ended(self, run: Run, end: Sequence[str] | StopReason) -> None:
+        if isinstance(end, StopReason):
+            await self._stopped(run, end)
+        else:
+            await self._succeed(run, end)
+
+    async def failed(self, run: Run, error: Exception) -> None:
+        """What passes is waited for; the rest is the end of the run."""
+        if isinstance(error, (SourceUnavailable, NotYet, JobOff)) or passing(error):
+            return await self._put_back(run, error)
+        if isinstance(error, SchemaUnknown):
+            return await self._ledger.finish(run, RunState.FAILED, reason="schema_unknown", error=str(error))
+        if isinstance(error, REFUSED):
+            return await self._ledger.finish(run, RunState.FAILED, reason="refused", error=str(error))
+        return await self._ledger.finish(run, RunState.FAILED, error=_traceback(error))
+
+    async def _put_back(self, run: Run, error: Exception) -> None:
+        """What passes is waited for; only trouble of our own uses up an attempt."""
+        if isinstance(error, JobOff):
+            await self._ledger.finish(run, RunState.SKIPPED, reason=str(error))
+        elif isinstance(error, DashboardIncomplete):
+            await self._hold(run, error)
+        elif isinstance(error, DashboardBusy):
+            await self._ledger.wait_for(run, _BUSY_PAUSE, str(error))
+        elif isinstance(error, SourceUnavailable):
+            await self._ledger.wait_for_dashboard(run, _DASHBOARD_PAUSE, str(error))
+        elif isinstance(error, NotYet):
+            await self._ledger.wait_for(run, _DEPENDENCY_PAUSE, str(error))
+        else:
+            await self._ledger.retry_later(run, _RETRY_PAUSE, _traceback(first(error)))
+
+    async def _hold(self, run: Run, error: DashboardIncomplete) -> None:
+        """A slot waits within its lateness; whoever asked for a run is told at once."""
+        if run.trigger is Trigger.MANUAL:
+            await self._ledger.finish(run, RunState.FAILED, reason="refused", error=str(error))
+            return
+        await self._ledger.wait_for(
+            run, _DASHBOARD_PAUSE, f"waiting for {', '.join(error.names)} at the dashboard"
+        )
+
+    async def _succeed(self, run: Run, errors: Sequence[str]) -> None:
+        now = await self._ledger.get(run.id)
+        failed, looked = (now.counts.get(_USER_ERRORS, 0), now.done) if now else (0, 0)
+        state = RunState.SUCCEEDED
+        if failed:
+            state = RunState.FAILED if failed > looked * _TOO_MANY_ERRORS else RunState.PARTIAL
+        await self._ledger.finish(run, state, error=errors[0] if errors else None)
+
+    async def _stopped(self, run: Run, why: StopReason) -> None:
+        if why is StopReason.LEASE:
+            raise LeaseLost(f"run {run.id} of {run.job}: the lease could not be kept")
+        await self._ledger.finish(run, RunState.CANCELLED, reason="cancelled on request")
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))

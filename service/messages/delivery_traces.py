@@ -1,0 +1,32 @@
+"""What traces say about a delivery: never an address, a name or an id of a person."""
+
+from service.messages.mail.transport import Result
+from service.messages.outbox import Claimed, Settlement
+from service.tracing import Span, Value
+
+
+def about_delivery(one: Claimed) -> dict[str, Value]:
+    """What a trace says about an attempt; whom it is for is nobody's business."""
+    return {
+        "messaging.system": "outbox",
+        "messaging.operation.name": "deliver",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": one.job,
+        "jobs.delivery.id": one.id,
+        "jobs.delivery.attempt": one.attempt,
+    }
+
+
+def note_answer(span: Span, result: Result) -> None:
+    """The server's answer ends the sending."""
+    span.note({"jobs.smtp.phase": str(result.phase)})
+    if result.code is not None:
+        span.note({"jobs.smtp.code": result.code})
+    span.end(None if result.accepted else str(result.code or "lost"))
+
+
+def note_fate(span: Span, settlement: Settlement) -> None:
+    span.note({"jobs.delivery.state": settlement.state})
+    if settlement.reason:
+        span.note({"jobs.delivery.reason": settlement.reason})
+    span.end("failed" if settlement.state == "failed" else None)
