@@ -60,6 +60,11 @@ class Job:
     timeout: timedelta = timedelta(minutes=30)
     max_attempts: int = 5
 
+    def __post_init__(self) -> None:
+        """Raises TypeError for a job that does nothing."""
+        if self.steps is None and type(self).work is Job.work:
+            raise TypeError(f"{self.id} has no steps")
+
     @property
     def id(self) -> str:
         """The ledger's name of this job, e.g. ``reminder.goalDeadlines``."""
