@@ -49,7 +49,7 @@ def clock() -> Hands:
 @pytest.fixture
 def pauses(clock: Hands, monkeypatch: pytest.MonkeyPatch) -> Pauses:
     recorder = Pauses(clock)
-    monkeypatch.setattr(module, "_pause", recorder)
+    monkeypatch.setattr(module, "first_of", recorder)
     return recorder
 
 
