@@ -6,10 +6,9 @@ down, they are pixels. Colours are classes of the console's stylesheet.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -168,7 +167,8 @@ def lines(
     axis: Axis, shown: Sequence[Line], summary: str, band: Band | None = None, marks: Sequence[Mark] = ()
 ) -> Markup:
     """Lines over a range. What is not final is dashed, a missing value leaves a gap."""
-    scale = _scale_of_lines(shown, band, marks)
+    values = [*(value for line in shown for value in line.values), *(mark.value for mark in marks)]
+    scale = scale_of(_with_room(values, band))
     drawn = _range(axis, band, scale) if band else ""
     drawn += "".join(_line(axis, line, scale) for line in shown)
     dots = "".join(_alone(axis, line, scale) for line in shown)
@@ -199,35 +199,6 @@ def bars(
             drawn += _bar(axis, index, below.tone, scale(0), scale(under[index]))
     everything = [*stacked, below] if below else stacked
     return _frame(axis, scale, drawn + _hits(axis, everything, band) + _flags(axis, marks, scale), summary)
-
-
-def plotted(
-    axis: Axis,
-    shown: Sequence[Line],
-    band: Band | None = None,
-    marks: Sequence[Mark] = (),
-    *,
-    as_bars: bool = False,
-) -> dict[str, Any]:
-    """The same chart for the script that draws it with a cursor: figures, labels and scale."""
-    scale = _scale_of_lines(shown, band, () if as_bars else marks)
-    most = max(scale.high, -scale.low)
-    return {
-        "names": list(axis.names),
-        "ticks": [asdict(tick) for tick in axis.ticks],
-        "final": [axis.is_final(index) for index in range(len(axis.names))],
-        "scale": [scale.low, scale.high],
-        "steps": [{"value": value, "text": _short(value, most)} for value in scale.ticks()],
-        "lines": [{"name": one.name, "tone": one.tone, "values": list(one.values)} for one in shown],
-        "band": {"low": list(band.low), "high": list(band.high)} if band else None,
-        "marks": [asdict(mark) for mark in marks],
-        "bars": as_bars,
-    }
-
-
-def _scale_of_lines(shown: Sequence[Line], band: Band | None, marks: Sequence[Mark]) -> Scale:
-    values = [*(value for line in shown for value in line.values), *(mark.value for mark in marks)]
-    return scale_of(_with_room(values, band))
 
 
 def told(title: str, axis: Axis, shown: Sequence[Line], marks: Sequence[Mark] = ()) -> str:

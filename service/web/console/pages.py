@@ -42,8 +42,8 @@ SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
 
 _COOKIE = "console"
 _SIGN_IN, _SIGN_OUT, _STYLE = "/console/sign-in", "/console/sign-out", "/console/console.css"
-_CHARTS, _WATCH = "/console/charts.js", "/console/watch.js"
-_PUBLIC = {_SIGN_IN, _STYLE, _CHARTS, _WATCH}
+_WATCH = "/console/watch.js"
+_PUBLIC = {_SIGN_IN, _STYLE, _WATCH}
 _BACK = re.compile(r"/console(?:[/?][!-~]*)?")
 _LOCAL_FORM_TOKEN = secrets.token_hex(32)
 _POLICY = (
@@ -145,16 +145,15 @@ def page(
     *,
     status: int = 200,
     watch: int = 0,
-    scripted: bool = False,
     **facts: Any,
 ) -> web.Response:
     """A page of the console; ``template`` extends ``layout.html``.
 
     ``watch``: the page renews parts of itself; without scripts it is loaded anew after so many seconds. 0: it
-    stays as it is. ``scripted``: it brings scripts of its own.
+    stays as it is.
     """
     text = rendered(request, template, watch=watch, **facts)
-    headers = _HEADERS | {"Content-Security-Policy": _SCRIPTED if watch or scripted else _POLICY}
+    headers = _HEADERS | {"Content-Security-Policy": _SCRIPTED if watch else _POLICY}
     return web.Response(text=text, status=status, content_type="text/html", headers=headers)
 
 
@@ -196,21 +195,11 @@ async def stylesheet(_request: web.Request) -> web.Response:
     return style("console/console.css")
 
 
-@routes.get(_CHARTS)
-async def charts_script(_request: web.Request) -> web.Response:
-    """Draws charts with a cursor; the same for everybody."""
-    return _script("charts.js")
-
-
 @routes.get(_WATCH)
 async def watch_script(_request: web.Request) -> web.Response:
     """Says so while what is watched cannot be reached; the same for everybody."""
-    return _script("watch.js")
-
-
-def _script(name: str) -> web.Response:
     return web.Response(
-        text=(PAGES / "console" / name).read_text("utf-8"),
+        text=(PAGES / "console/watch.js").read_text("utf-8"),
         content_type="text/javascript",
         headers={"Cache-Control": "public, max-age=3600"},
     )

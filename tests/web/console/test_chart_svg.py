@@ -1,6 +1,5 @@
 """Charts: whatever the values, everything lies in the frame, higher is higher, and a gap stays a gap."""
 
-import json
 import re
 from datetime import date, timedelta
 from xml.etree import ElementTree
@@ -205,14 +204,13 @@ def test_an_anomaly_is_marked_on_its_day_and_told() -> None:
     assert [(note.severity, note.open) for note in panel.notes] == [("major", True)]
     assert [row[1:] for row in panel.rows] == [["100", "0 to 400"], ["–", "–"], ["100", "–"]]
 
-    # The script that draws it with a cursor is told the same.
-    plot = json.loads(panel.plot)
-    assert plot["lines"] == [{"name": "Minutes", "tone": 1, "values": [100.0, None, 100.0]}]
-    assert plot["band"] == {"low": [None, None, 0.0], "high": [None, None, 400.0]}
-    assert plot["marks"] == [{"index": 2, "value": 100.0, "text": panel.notes[0].text}]
-    assert plot["final"] == [True, True, True]
-    assert plot["names"] == [chart_svg.day_name(day) for day in days]
-    assert plot["scale"][0] <= 0 < 100 <= plot["scale"][1]
+    # The pointer finds the same at each day, and the scale holds it.
+    assert [hit.findtext("title") for hit in of_class(parsed(panel.svg), "hit")] == [
+        f"{chart_svg.day_name(days[0])}: Minutes 100",
+        f"{chart_svg.day_name(days[1])}: Minutes –",
+        f"{chart_svg.day_name(days[2])}: Minutes 100, expected 0 to 400",
+    ]
+    assert TOP <= float(mark.get("cy", 0)) < BASE
 
 
 def test_a_cohort_table_keeps_what_is_immature_empty() -> None:

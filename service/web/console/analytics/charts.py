@@ -1,6 +1,5 @@
 """What /console/analytics shows of figures: their charts, tables and notes; pure."""
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,8 +42,6 @@ class Panel:
     notes: Sequence[Note] = ()
     across: bool = False
     """As wide as the page."""
-    plot: str = ""
-    """The same as JSON, for the script that draws it with a cursor; empty: it stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +127,6 @@ def daily(
         _table(axis, shown, band),
         _legend(axis, shown, band, marks),
         [note(one) for one in anomalies if one["series"] == topic.series],
-        plot=json.dumps(chart_svg.plotted(axis, shown, band, marks, as_bars=topic.as_bars), default=float),
     )
 
 

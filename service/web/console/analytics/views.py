@@ -107,7 +107,7 @@ async def overview(request: web.Request) -> web.Response:
         facts["problem"] = f"There are figures from {reach.since} to {reach.until}; choose dates among them."
         return page(request, "analytics.html", **facts, span=None, waits=await _waits(deps))
     shown = await _shown(deps, look, span)
-    return page(request, "analytics.html", scripted=True, **facts, span=span, **shown)
+    return page(request, "analytics.html", **facts, span=span, **shown)
 
 
 @routes.get("/console/analytics/files/{name}")
