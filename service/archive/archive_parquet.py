@@ -4,33 +4,47 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, fields
+from functools import cache
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from service.archive.manifest import Proof, Row, RowHash
 from service.errors import ArchiveDamaged
 
-_TIME = pa.timestamp("us", tz="UTC")
-_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("user_id", pa.string(), nullable=False),
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("started_at", _TIME, nullable=False),
-        pa.field("ended_at", _TIME, nullable=False),
-        pa.field("focus_seconds", pa.int32(), nullable=False),
-        pa.field("updated_at", _TIME),
-        pa.field("body", pa.string(), nullable=False),
-    ]
-)
-_COLUMNS = tuple(field.name for field in fields(Row))
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+_COLUMNS = [field.name for field in fields(Row)]
 _BLOCK = 1 << 20
-_BROKEN = (pa.ArrowException, OSError, TypeError, ValueError, KeyError, OverflowError)
-"""What reading a damaged file may end in."""
+
+
+def _pyarrow() -> Any:
+    """Imported with the first file: it takes 30 MB, and most processes never archive."""
+    import pyarrow.parquet  # noqa: PLC0415
+
+    return pyarrow
+
+
+@cache
+def _schema() -> "pa.Schema":
+    pa = _pyarrow()
+    at = pa.timestamp("us", tz="UTC")
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("user_id", pa.string(), nullable=False),
+            pa.field("kind", pa.string(), nullable=False),
+            pa.field("status", pa.string(), nullable=False),
+            pa.field("started_at", at, nullable=False),
+            pa.field("ended_at", at, nullable=False),
+            pa.field("focus_seconds", pa.int32(), nullable=False),
+            pa.field("updated_at", at),
+            pa.field("body", pa.string(), nullable=False),
+        ]
+    )
 
 
 class Writer:
@@ -44,14 +58,17 @@ class Writer:
         self._passing = path.with_name(f"{path.name}.tmp")
         self._hash = RowHash()
         self._turn = threading.Lock()
-        self._file = pq.ParquetWriter(self._passing, _SCHEMA, compression="zstd", compression_level=3)
+        self._file = _pyarrow().parquet.ParquetWriter(
+            self._passing, _schema(), compression="zstd", compression_level=3
+        )
 
     def add(self, rows: Sequence[Row]) -> None:
         """One row group."""
+        pa, schema = _pyarrow(), _schema()
         columns = zip(*map(astuple, rows), strict=True)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
         with self._turn:
-            self._file.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA))
+            self._file.write_table(pa.Table.from_arrays(arrays, schema=schema))
             self._hash.add(rows)
 
     def finish(self) -> Proof:
@@ -112,30 +129,32 @@ def prove(path: Path, size: int = 5000) -> Proof:
 
 def read(path: Path, size: int = 5000) -> Iterator[list[Row]]:
     """All rows, at most ``size`` at a time."""
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(size, columns=list(_COLUMNS)):
-                yield _rows(batch)
-    except _BROKEN as error:
-        raise ArchiveDamaged(f"{path.name} cannot be read: {error}") from None
+    with _opened(path) as file:
+        for batch in file.iter_batches(size, columns=_COLUMNS):
+            yield _rows(batch)
 
 
 def group(path: Path, index: int) -> list[Row]:
     """The rows of one row group."""
-    try:
-        with pq.ParquetFile(path) as file:
-            return _rows(file.read_row_group(index, columns=list(_COLUMNS)))
-    except _BROKEN as error:
-        raise ArchiveDamaged(f"{path.name} cannot be read: {error}") from None
+    with _opened(path) as file:
+        return _rows(file.read_row_group(index, columns=_COLUMNS))
 
 
 def owners(path: Path) -> set[str]:
     """The users whose rows a file holds."""
+    with _opened(path) as file:
+        batches = file.iter_batches(columns=["user_id"])
+        return {one for batch in batches for one in batch.column(0).unique().to_pylist()}
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
+    """A file to read from. Raises ArchiveDamaged for whatever reading a damaged file ends in."""
+    pa = _pyarrow()
     try:
-        with pq.ParquetFile(path) as file:
-            batches = file.iter_batches(columns=["user_id"])
-            return {one for batch in batches for one in batch.column(0).unique().to_pylist()}
-    except _BROKEN as error:
+        with pa.parquet.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowException, OSError, TypeError, ValueError, KeyError, OverflowError) as error:
         raise ArchiveDamaged(f"{path.name} cannot be read: {error}") from None
 
 

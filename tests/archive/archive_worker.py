@@ -14,6 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet  # noqa: F401 - here, not anew in each child
+
 from service import log
 from service.archive import archive, archive_parquet
 from service.archive.archive import Archive

@@ -420,16 +420,3 @@ async def test_trouble_with_tls_is_named_with_its_remedy(typed: Typist, tmp_path
     async with answering(answer) as url:
         told = await typed("--url", url.replace("http", "https"), *_RUN)
     assert (told.code, "does not speak TLS as expected; is it http:// there?" in told.err) == (3, True)
-
-
-def test_the_client_opens_nothing_of_the_service() -> None:
-    """A command for a running service starts without databases, mails and settings."""
-    script = (
-        "import sys; from service.cli import main; main(['--url', 'http://127.0.0.1:1', 'jobs']);"
-        "print(' '.join(sorted(sys.modules)))"
-    )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    loaded = set(found.stdout.split())
-    own = {name for name in loaded if name.startswith("service.") and not name.startswith("service.cli")}
-    house = {"asyncpg", "motor", "pymongo", "pyarrow", "pydantic", "jinja2", "rich", "cryptography"}
-    assert (loaded & house, own) == (set(), set())

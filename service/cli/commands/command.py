@@ -1,0 +1,64 @@
+"""What a command of a running service is, and the options that many of them take."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from service.cli import answers
+from service.cli.arguments import Argument, day, query, whole
+from service.cli.tables import Block
+
+Show = Callable[..., list[Block]]
+"""From an answer to what is printed; mails are asked for one part of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of a running service."""
+
+    words: str
+    operation: str
+    """Its operationId in openapi.yaml."""
+    method: str
+    path: str
+    text: str
+    example: str
+    show: Show
+    arguments: tuple[Argument, ...] = ()
+    pages: str = ""
+    """The parameter that asks for the next page; empty: the answer is whole."""
+    most: int = 500
+    """Rows that one page may hold."""
+    content: str = "application/json"
+    """The type of what is sent."""
+    files: tuple[str, ...] = ()
+    """Values of --format that are streamed as they come; ``*``: always."""
+    well: Callable[[Any], bool] = answers.always
+    """Whether the answer is a success; where not, the exit code is 1."""
+    answered: tuple[int, ...] = (200, 201, 202)
+    """Statuses that are answers, not errors."""
+    patience: float = 60
+    """Seconds that the service may keep silent."""
+
+    @property
+    def acts(self) -> bool:
+        """Whether it changes something: then the service takes an Idempotency-Key, and acts once for it."""
+        return self.method != "GET" and self.operation != "preview"
+
+
+FROM = query("--from", "first date, included", day)
+TO = query("--to", "last date, included", day)
+BEFORE = (
+    query("--limit", "how many rows; default 50", whole),
+    query("--before", "only older than this number", whole),
+)
+CURSOR = (
+    query("--limit", "how many rows; default 100", whole),
+    query("--cursor", "from where the page before ended"),
+)
+FILES = ("csv", "parquet")
+FORMAT = query("--format", "how it is written", choices=("table", "json", *FILES), default="table")
+OPEN = (
+    query("--open", "only what holds now", sent=True),
+    query("--over", "only what is over", field="open", sent=False),
+)

@@ -1,0 +1,71 @@
+"""Commands about what is recorded: acts, alerts, and what is known of one person."""
+
+from service.cli import answers
+from service.cli.arguments import body, path, query, whole
+from service.cli.commands.command import BEFORE, CURSOR, FILES, FORMAT, FROM, OPEN, TO, Command
+from service.cli.tables import ident, name, number, prose, text, time
+
+_PERSON = path("id", "the user's id, as the dashboard has it")
+
+COMMANDS = (
+    Command(
+        "audit", "getAudit", "GET", "/api/admin/audit",
+        "who did what, newest first", "audit --act pause",
+        answers.listed(
+            ident("id"), time("at", "at"), text("who"), name("act"), prose("what"), empty="no acts",
+        ),
+        (
+            query("--who", "only this actor"), query("--act", "only this act, for example pause"),
+            FROM, TO, *BEFORE,
+        ),
+        pages="before",
+    ),
+    Command(
+        "alerts", "getAlerts", "GET", "/api/admin/alerts",
+        "what is, or was, wrong for hours", "alerts --open",
+        answers.listed(
+            ident("id"), name("alert", "name"), time("raised", "raisedAt"), time("cleared", "clearedAt"),
+            prose("detail"), empty="no alerts",
+        ),
+        (*OPEN, *BEFORE), pages="before",
+    ),
+    # ── People ──────────────────────────────────────────────────────────────────────────────────────────────
+    Command(
+        "user export", "exportUser", "GET", "/api/admin/users/{id}/data",
+        "everything that is stored about one person, as JSON", "user export 64f0c0ffee --out person.json",
+        answers.whole, (_PERSON,), patience=300,
+    ),
+    Command(
+        "user erase", "eraseUser", "DELETE", "/api/admin/users/{id}/data",
+        "erase one person for good", "user erase 64f0c0ffee", answers.whole, (_PERSON,), patience=300,
+    ),
+    Command(
+        "user profile", "getProfile", "GET", "/api/admin/users/{id}/profile",
+        "what is known of somebody's habits", "user profile 64f0c0ffee", answers.profile, (_PERSON,),
+    ),
+    Command(
+        "user days", "getUserDays", "GET", "/api/admin/analytics/users/{id}/days",
+        "somebody's local days", "user days 64f0c0ffee --from 2026-03-01",
+        answers.listed(
+            name("date", "localDate"), number("started"), number("completed"), number("cancelled"),
+            number("minutes", answers.minutes), number("goals made", "goalsCreated"),
+            number("reached", "goalsCompleted"), number("abandoned", extra=True), empty="no days",
+        ),
+        (_PERSON, FROM, TO, FORMAT, *CURSOR), pages="cursor", most=1000, files=FILES,
+    ),
+    Command(
+        "user notifications", "getNotifications", "GET", "/api/users/{id}/notifications",
+        "somebody's in-app inbox", "user notifications 64f0c0ffee --unread",
+        answers.listed(
+            ident("id"), time("since", "visibleFrom"), time("read", "readAt"), text("type"), text("title"),
+            prose("message"), empty="no notifications",
+        ),
+        (_PERSON, query("--unread", "only unread ones", sent=True), *BEFORE), pages="before",
+    ),
+    Command(
+        "user read", "markRead", "POST", "/api/users/{id}/notifications/read",
+        "mark notifications as read, some or all", "user read 64f0c0ffee --ids 3 4",
+        answers.told(number("marked", "changed"), number("still unread", "unread")),
+        (_PERSON, body("--ids", "which; without: all", whole, many=True)),
+    ),
+)  # fmt: skip

@@ -1,0 +1,111 @@
+"""What is stored, on this machine: figures, the archive, one person's data, the copy and the schema."""
+
+import argparse
+from dataclasses import asdict
+
+from service import app
+from service.cli import reports
+from service.cli.exit_codes import Exit
+from service.cli.local.terminal import bar, err, out, print_rows, reporter
+from service.engine.database import migrate, open_pool
+from service.errors import DashboardBusy
+from service.settings import Settings
+from service.setup.databases import find_databases
+
+
+async def analytics(settings: Settings, options: argparse.Namespace) -> Exit:
+    """Figures of a range, as a table or a file."""
+    await reports.show(settings, options, out)
+    return Exit.DONE
+
+
+async def export(settings: Settings, options: argparse.Namespace) -> Exit:
+    """A whole table of the analytics as a file."""
+    await reports.write_table(settings, options)
+    return Exit.DONE
+
+
+async def archive(settings: Settings, options: argparse.Namespace) -> Exit:
+    """List the archived months; ``verify`` reads every file, and fails where one is damaged or lost."""
+    async with app.open_service(settings) as service:
+        files = await service.archive.files(service.pool)
+        states = {file.name: file.state for file in files}
+        rows, bad = [], False
+        for manifest in service.archive.manifests():
+            name, proof = manifest.name, manifest.proof
+            row = {
+                "table": name.collection,
+                "month": f"{name.month:%Y-%m}",
+                "sessions": f"{proof.rows:,}",
+                "bytes": f"{proof.bytes:,}",
+                "state": states.get(name, "not known here"),
+                "file": name.data,
+            }
+            if options.what == "verify":
+                problem = await service.archive.problem(manifest, files)
+                row["verdict"], bad = problem or "whole", bad or problem is not None
+            rows.append(row)
+        lost = service.archive.lost(files)
+    for name in lost:
+        err.print(f"[red]✗[/] {name.data} is missing in {settings.data_dir / 'archive'}", soft_wrap=True)
+    print_rows(rows, options, title="Archive", empty="nothing is archived")
+    return Exit.FAILED if bad or lost else Exit.DONE
+
+
+async def restore(settings: Settings, options: argparse.Namespace) -> Exit:
+    """Put a month's archived sessions back into the dashboard."""
+    async with app.open_service(settings) as service:
+        found = await service.archive.restore(options.month)
+    if options.json:
+        out.print_json(data=asdict(found))
+    else:
+        out.print(
+            f"{options.month:%Y-%m}: the file is whole, {found.rows:,} sessions."
+            f" {found.put_back:,} were put back, {found.already_there:,} were there,"
+            f" {found.refused:,} were refused by the dashboard.",
+            soft_wrap=True,
+        )
+    return Exit.FAILED if found.refused else Exit.DONE
+
+
+async def user(settings: Settings, options: argparse.Namespace) -> Exit:
+    """Everything that is stored about one person, or its erasure; JSON in either case."""
+    async with app.open_service(settings) as service:
+        if options.what == "export":
+            found = await service.people.export(options.id)
+        else:
+            found = await service.people.erase(options.id, "command line")
+    out.print_json(data=found)
+    return Exit.DONE
+
+
+async def sync(settings: Settings, options: argparse.Namespace) -> Exit:
+    """Copy what changed at the dashboard; ``--confirm`` first accepts that rows of a table are gone."""
+    accepted = None
+    with bar(options) as progress:
+        async with app.open_service(settings, progress=reporter(progress)) as service:
+            if options.confirm:
+                accepted = await service.sync.confirm(options.confirm, "command line")
+            try:
+                await service.sync.run_once(sweep=True)
+            except DashboardBusy:
+                if accepted is None:
+                    raise  # else the process that is at it deletes them
+            health = service.sync.health()
+    rows = [{"what": name, "value": str(value)} for name, value in health.items()]
+    if accepted is not None:
+        rows.insert(0, {"what": "accepted", "value": f"{accepted} {options.confirm} are gone"})
+    print_rows(rows, options, title="Dashboard")
+    return Exit.DONE if health["healthy"] else Exit.FAILED
+
+
+async def migrate_schema(settings: Settings, options: argparse.Namespace) -> Exit:
+    """Bring our database's schema up to date."""
+    databases = await find_databases(settings)
+    pool = await open_pool(databases.ours)
+    try:
+        applied = await migrate(pool, settings.default_timezone)
+    finally:
+        await pool.close()
+    print_rows([{"applied": name} for name in applied], options, title="Migrations", empty="nothing to do")
+    return Exit.DONE

@@ -1,0 +1,110 @@
+"""The service itself, on this machine: run it, show it with sample data, check its configuration."""
+
+import argparse
+import asyncio
+import secrets
+from contextlib import suppress
+
+from rich.markup import escape
+
+from service import app, server
+from service.cli.exit_codes import Exit
+from service.cli.local.jobs import drain, tell_run
+from service.cli.local.terminal import err, out, print_rows
+from service.demo import sample
+from service.engine.run import RunResult
+from service.errors import AlreadyRunning
+from service.settings import Settings, unread
+from service.setup import parts
+
+
+async def serve(settings: Settings, _options: argparse.Namespace) -> Exit:
+    """Run the service until SIGTERM or Ctrl-C."""
+    await server.serve(settings)
+    return Exit.DONE
+
+
+async def check_config(settings: Settings, options: argparse.Namespace) -> Exit:
+    """Show the settings. What is wrong with them was told when they were read."""
+    warnings = [*parts.composer_of(settings).warnings, *unread()]
+    await parts.tracing_for(settings, "check-config").close()
+    rows = [{"setting": name.upper(), "value": str(value)} for name, value in settings.described().items()]
+    print_rows(rows, options, title="Configuration")
+    if (signer := parts.signer_of(settings)) and not options.json:
+        out.print(f"\nDNS record for DKIM: {signer.txt_name} TXT {signer.txt_record}", soft_wrap=True)
+    for warning in warnings:
+        err.print(f"[yellow]![/] {escape(warning)}", highlight=False, soft_wrap=True)
+    return Exit.DONE
+
+
+async def demo(settings: Settings, options: argparse.Namespace) -> Exit:
+    """Everything for real, on this machine: people, PostgreSQL, mails, and the pages to look at them."""
+    token = settings.admin_token or secrets.token_urlsafe(16)
+    settings = settings.model_copy(update={"admin_token": token})
+    stop = asyncio.Event()
+    server.stop_on_signals(stop)
+    out.print("[bold]Starting[/] PostgreSQL and the sample dashboard …")
+    async with app.open_service(settings) as service:
+        if service.databases.sample:
+            today = (await service.ledger.now()).date()
+            await sample.write(service.databases.dashboard, sample.people(1, today, days=_DEMO_DAYS))
+        http = await server.listen(service, inbox_page=settings.loopback)
+        try:
+            result = await service.runner.run_manual("reminder.goalDeadlines")
+            await drain(service)
+            await _tell_demo(service, settings, result, token, options)
+            await service.manager.initialize()
+            await _analyse(service, stop)
+            await stop.wait()
+        finally:
+            await service.manager.shutdown()
+            await http.cleanup()
+    return Exit.DONE
+
+
+_DEMO_DAYS = 120
+_STATISTICS = ("dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBehavior")
+
+
+async def _analyse(service: app.Service, stop: asyncio.Event) -> None:
+    """Count what the sample's people did, so that the console has something to show at once."""
+    for name in _STATISTICS:
+        if stop.is_set():
+            return
+        with suppress(AlreadyRunning):  # its slot is just now: that will do
+            await service.runner.run_manual(f"analytics.{name}")
+
+
+async def _tell_demo(
+    service: app.Service, settings: Settings, result: RunResult, token: str, options: argparse.Namespace
+) -> None:
+    states = await service.outbox.counts()
+    people = await service.pool.fetchval("SELECT count(*) FROM service.users")
+    zones = len({zone for zone, _ in await service.ledger.places()})
+    base = settings.own_base
+    if options.json:
+        out.print_json(
+            data={
+                "counts": result.counts,
+                "deliveries": states,
+                "people": people,
+                "url": base,
+                "token": token,
+            }
+        )
+        return
+    out.print(
+        f"\n[bold]{people} people in {zones} time zones.[/] goalDeadlines ran for each one's own today.\n"
+    )
+    tell_run("goalDeadlines", result)
+    out.print(f"\nMails so far: {', '.join(f'{n} {state}' for state, n in sorted(states.items()))}")
+    auth = f'-H "Authorization: Bearer {token}"'
+    out.print(
+        f"\n[bold]Open[/]\n  inbox      {base}/inbox\n  console    {base}/console  (token {token})"
+        f"\n  analytics  {base}/console/analytics  (fills in a few seconds)"
+        f"\n  contract   {base}/api/docs\n  metrics    {base}/metrics"
+        f"\n\n[bold]Ask[/]\n  curl {auth} {base}/api/admin/jobs/status"
+        f"\n  curl {auth} {base}/api/admin/jobs/history\n\nCtrl-C stops it.",
+        highlight=False,
+        soft_wrap=True,
+    )
