@@ -334,7 +334,7 @@ def explain(answer: Any) -> list[Block]:
         Table(_RECORDED[what], rows, f"Recorded {what}") for what, rows in found["recorded"].items() if rows
     ]
     rules = [
-        Table((name("rule"), text("verdict", _verdict), prose("detail")), rows, f"JobRules for {channel}")
+        Table((name("rule"), text("verdict", _verdict), prose("detail")), rows, f"Rules for {channel}")
         for channel, rows in found["rules"].items()
     ]
     head = sentences(f"{found['conclusion']}\n\n{found['job']} for {found['userId']}: {where}")

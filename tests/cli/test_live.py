@@ -206,7 +206,7 @@ async def _people(shell: Shell, pool: asyncpg.Pool, tmp_path: Path) -> None:
     user = await pool.fetchval(
         "SELECT user_id FROM service.user_profile AS p JOIN service.notification USING (user_id) LIMIT 1"
     )
-    assert (await shell("explain", "dailyCheck", "--user", user)).count("\n# JobRules for ") >= 1
+    assert (await shell("explain", "dailyCheck", "--user", user)).count("\n# Rules for ") >= 1
     assert (await shell.facts("user", "profile", user))["user"] == user
     assert len(await shell.rows("user", "days", user)) > 1
     notifications = await shell.rows("user", "notifications", user, "--unread")

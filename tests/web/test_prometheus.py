@@ -1,4 +1,4 @@
-"""JobRules and dashboard where they are used: a Prometheus scrapes the service and raises its alerts."""
+"""Rules and dashboard where they are used: a Prometheus scrapes the service and raises its alerts."""
 
 import asyncio
 import json
