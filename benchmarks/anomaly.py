@@ -18,8 +18,8 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 from service.analytics.anomaly.detector import Change, State, follow, start, update
-from service.analytics.anomaly.verdict import Cadence, Measure, Verdict
-from service.analytics.significance import mad, median
+from service.analytics.anomaly.verdict import Cadence, Measure, Severity, Verdict
+from service.analytics.significance import NORMAL_MAD, median
 
 FIRST = datetime(2026, 1, 5, tzinfo=UTC)
 """A Monday."""
@@ -167,7 +167,7 @@ def found(
         told = list(verdicts(cadence, series(dice, cadence, volume, noise, (fault, first))))
         right = [v for v in told[first : first + fault.points] if v and v.direction == fault.direction]
         hits += any(v.anomalous for v in right)
-        paged += any(v.pages for v in right)
+        paged += any(v.severity in {Severity.MAJOR, Severity.CRITICAL} for v in right)
     return hits / count, paged / count
 
 
@@ -176,7 +176,9 @@ def rolling(values: Sequence[float], window: int) -> list[bool]:
     flags = [False] * len(values)
     for n in range(window, len(values)):
         before = values[n - window : n]
-        flags[n] = abs(values[n] - median(before)) > _ROLLING * max(mad(before), 0.5)
+        middle = median(before)
+        spread = NORMAL_MAD * median(abs(value - middle) for value in before)
+        flags[n] = abs(values[n] - middle) > _ROLLING * max(spread, 0.5)
     return flags
 
 

@@ -28,9 +28,6 @@ ServiceError
 class ServiceError(Exception):
     """Root of all errors that this service raises on purpose."""
 
-    permanent = True
-    """Whether trying again unchanged is pointless."""
-
 
 class ConfigurationError(ServiceError):
     """One or more settings are wrong. ``problems`` holds one sentence for each."""
@@ -87,8 +84,6 @@ class MailRefused(ServiceError):
 class AlreadyRunning(ServiceError):
     """The job is running and may not overlap itself."""
 
-    permanent = False
-
 
 class CleanupRefused(ServiceError):
     """The dashboard's rows may not be removed: so many that it needs ``confirm``, or others rest on them."""
@@ -104,8 +99,6 @@ class SchemaUnknown(ServiceError):
 
 class SourceUnavailable(ServiceError):
     """The dashboard's database cannot be reached. Jobs wait within their lateness."""
-
-    permanent = False
 
 
 class DashboardBusy(SourceUnavailable):
@@ -130,8 +123,6 @@ class DashboardIncomplete(SourceUnavailable):
 class NotYet(ServiceError):
     """A statistic rests on another one that is not there yet. The run waits within its lateness."""
 
-    permanent = False
-
 
 class ReleaseTooOld(NotYet):
     """The database needs a newer release than this one; a newer process does what is due."""
@@ -142,8 +133,6 @@ class InboxClosed(ServiceError):
 
     Notifications wait here until it opens; the sentence says what is missing and what to do.
     """
-
-    permanent = False
 
 
 class LeaseLost(ServiceError):

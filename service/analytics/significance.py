@@ -19,7 +19,6 @@ _TREND = 20
 _STRONG = 50
 _WEEKS = 8
 _DIFFERENCES = 12
-_ALPHA = 0.05
 _EXPECTED = 5
 
 
@@ -48,11 +47,6 @@ class WeekChange:
     t: float
     freedom: int
     p: float
-
-    @property
-    def significant(self) -> bool:
-        """Whether noise like the metric's own shows such a change in fewer than 1 week of 20."""
-        return self.p < _ALPHA
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +80,6 @@ def quantile_of_sorted(ordered: Sequence[float], share: float) -> float:
 def median(values: Iterable[float]) -> float:
     """The middle value, or the mean of the two middle ones. ValueError without values."""
     return quantile(values, 0.5)
-
-
-def mad(values: Iterable[float]) -> float:
-    """Median absolute deviation from the median, times 1.4826: for a normal sample, its standard deviation
-    (Rousseeuw and Croux, 1993). Unmoved by up to half of the values being wild."""
-    known = list(values)
-    middle = median(known)
-    return NORMAL_MAD * median(abs(value - middle) for value in known)
 
 
 def day_trend(current: float, same_weekdays: Sequence[float | None]) -> DayTrend:
@@ -182,22 +168,6 @@ def _beta_fraction(a: float, b: float, x: float) -> float:
         if abs(value - before) <= 1e-15 * abs(value):
             break
     return value
-
-
-def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval for a proportion (Wilson, 1927), 95 % unless told; (0, 1) without trials.
-
-    centre (p + z²/2n) / (1 + z²/n), half width z·√(p(1-p)/n + z²/4n²) / (1 + z²/n).
-    """
-    _check(successes, trials)
-    if trials == 0:
-        return 0.0, 1.0
-    share = successes / trials
-    grown = 1 + z * z / trials
-    centre = (share + z * z / (2 * trials)) / grown
-    half = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2) / grown
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    return low, 1.0 if successes == trials else min(1.0, centre + half)
 
 
 def compare(first: tuple[int, int], second: tuple[int, int], *, support: int = 20) -> Comparison | None:

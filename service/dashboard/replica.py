@@ -100,17 +100,6 @@ def user_from_row(row: Mapping[str, Any] | asyncpg.Record) -> User:
     )
 
 
-def goal_from_row(row: Mapping[str, Any] | asyncpg.Record) -> Goal:
-    """A goal from a row holding the columns of ``service.goals``."""
-    return Goal(**{name: row[name] for name in _GOAL_COLUMNS})
-
-
-def session_from_row(row: Mapping[str, Any] | asyncpg.Record) -> TimerSession:
-    """A session from a row holding the columns of ``service.timer_sessions``."""
-    values = {name: row[name] for name in _SESSION_COLUMNS}
-    return TimerSession(**{**values, "tags": tuple(values["tags"])})
-
-
 def goal_from_json(stored: Mapping[str, Any]) -> Goal:
     """A goal from ``to_jsonb(goals)``: instants and dates are ISO text, absent keys are None."""
     values: dict[str, Any] = {name: stored.get(name) for name in _GOAL_COLUMNS}

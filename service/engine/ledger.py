@@ -34,34 +34,24 @@ class JobDef:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One row of the ledger; instants are aware, UTC. ``epoch`` is the fence: it grows with every claim."""
+    """What a worker needs of a run; instants are aware, UTC. ``epoch`` is the fence: each claim raises it."""
 
     id: int
     job: str
     trigger: Trigger
     nominal_at: datetime
-    nominal_local: datetime | None
     zones: tuple[str, ...] | None
-    request_key: str | None
     options: dict[str, Any]
-    exclusive: bool
     state: RunState
     reason: str | None
     attempt: int
     epoch: int
-    owner: str | None
-    lease_until: datetime | None
     not_before: datetime
     deadline_at: datetime | None
-    cancel_requested_at: datetime | None
     cursor: str
     done: int
-    total: int | None
     counts: dict[str, int]
     error: str | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
 
 
 _COLUMNS = tuple(field.name for field in fields(Run))
@@ -284,12 +274,6 @@ class Ledger:
         """One run by its id."""
         row = await self._pool.fetchrow(_SQL["get"], run_id)
         return None if row is None else _run(row)
-
-    async def history(
-        self, job_prefix: str | None = None, limit: int = 50, before_id: int | None = None
-    ) -> list[Run]:
-        """Runs, newest first. ``job_prefix``: ``reminder.``, or a whole job id."""
-        return [_run(row) for row in await self._pool.fetch(_SQL["history"], job_prefix, limit, before_id)]
 
     async def pause(
         self,

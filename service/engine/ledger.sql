@@ -197,12 +197,6 @@ RETURNING id
 -- One run.
 SELECT * FROM service.job_run WHERE id = $1
 
--- name: history
--- Newest first; $1 is the beginning of the job's id, $3 pages backwards.
-SELECT * FROM service.job_run
-WHERE ($1::text IS NULL OR starts_with(job, $1)) AND ($3::bigint IS NULL OR id < $3)
-ORDER BY id DESC LIMIT $2
-
 -- name: pause
 -- Slots that pass while a job is paused are recorded as skipped.
 WITH paused AS (

@@ -124,10 +124,6 @@ class Schedule:
         near = self.slots(zone, noon - 2 * _DAY, noon + 2 * _DAY)
         return list({slot.at: slot for slot in near if slot.at.astimezone(zone).date() == day}.values())
 
-    def utc_slots(self, after: datetime, until: datetime) -> Iterator[Slot]:
-        """The same, stepping in UTC: for hourly and six-hourly jobs."""
-        return self.slots(ZoneInfo("UTC"), after, until)
-
     def next(self, zone: ZoneInfo, after: datetime) -> Slot:
         """The first slot later than ``after`` (aware)."""
         reach = _DAY

@@ -158,9 +158,6 @@ class TriggerLoop:
         self._bell = asyncio.Event()
         self._crons: list[aiocron.Cron] = []
         self._anchor = 0.0
-        self.last_sweep_at: datetime | None = None
-        """When the last sweep ended, by the database's clock."""
-        self.rings = 0
 
     async def sweep_once(self) -> int:
         """Decide every slot that is due now, for all jobs. Returns the number of ledger rows written."""
@@ -174,7 +171,6 @@ class TriggerLoop:
                 written += await self._ledger.materialise(id_, plan)
             except Exception:
                 log.exception("slots cannot be decided", job=id_)
-        self.last_sweep_at = await self._ledger.now()
         if written:
             log.info("slots decided", runs=written)
         self._wake.set()
@@ -200,13 +196,9 @@ class TriggerLoop:
         for timing in self._timings.values():
             expression = _EVERY_MINUTE if timing.mode is TimeMode.USER else timing.schedule.expression
             zone = self._service_zone if timing.mode is TimeMode.SERVICE else UTC
-            cron = aiocron.Cron(expression, self._ring, start=False, loop=loop, tz=zone)
+            cron = aiocron.Cron(expression, self._bell.set, start=False, loop=loop, tz=zone)
             cron.start()
             self._crons.append(cron)
-
-    def _ring(self) -> None:
-        self.rings += 1
-        self._bell.set()
 
     def _rehang_if_the_clock_moved(self) -> None:
         """aiocron computes all its rings from one reading of the wall clock; a step makes them all wrong."""

@@ -26,13 +26,11 @@ class Claimed:
     id: int
     epoch: int
     attempt: int
-    dedupe_key: str
     job: str
     run_id: int | None
     kind: str
     user_id: str
     zone: str
-    local_date: date
     template: str
     locale: str
     address: str
@@ -42,7 +40,6 @@ class Claimed:
     message_date: datetime
     token: str
     dot_at: datetime | None
-    resends: int
     expires_at: datetime
     claimed_at: datetime
     domain: str

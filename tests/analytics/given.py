@@ -168,9 +168,10 @@ class Lab:
         """Believe what the replica holds: others wrote it."""
         fetch = self.pool.fetch
         self.users = {r["id"]: replica.user_from_row(r) for r in await fetch("SELECT * FROM service.users")}
-        self.goals = {r["id"]: replica.goal_from_row(r) for r in await fetch("SELECT * FROM service.goals")}
-        rows = await fetch("SELECT * FROM service.timer_sessions")
-        self.sessions = {row["id"]: replica.session_from_row(row) for row in rows}
+        goals = await fetch("SELECT to_jsonb(g) AS j FROM service.goals AS g")
+        self.goals = {row["j"]["id"]: replica.goal_from_json(row["j"]) for row in goals}
+        sessions = await fetch("SELECT to_jsonb(s) AS j FROM service.timer_sessions AS s")
+        self.sessions = {row["j"]["id"]: replica.session_from_json(row["j"]) for row in sessions}
         self.zones = {}
         for row in await fetch("SELECT * FROM service.user_zone ORDER BY since"):
             since = oracle.ALWAYS if row["since"].year == 1 else row["since"]

@@ -64,7 +64,7 @@ def test_an_outage_in_words() -> None:
     assert verdict.in_words("sessions") == (
         "sessions at 14:00: 0, expected 37 to 83, lower than every one of the last 28 days"
     )
-    assert (verdict.severity, verdict.direction, verdict.pages) == (Severity.CRITICAL, Direction.LOW, True)
+    assert (verdict.severity, verdict.direction) == (Severity.CRITICAL, Direction.LOW)
 
 
 def test_an_ordinary_hour_in_words() -> None:
@@ -473,7 +473,6 @@ def a_verdict(kind: str, n: int, cadence: Cadence) -> Verdict | None:
         low=35,
         high=70,
         score=float(n),
-        agreed=float(n),
         direction=Direction.HIGH,
         severity=Severity(kind) if kind in {"minor", "critical"} else None,
         peers=28,

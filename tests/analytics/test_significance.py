@@ -15,13 +15,11 @@ from service.analytics.significance import (
     day_trend,
     design_effect,
     incomplete_beta,
-    mad,
     median,
     normal_tail,
     quantile,
     t_tail,
     week_change,
-    wilson,
 )
 
 figures = st.lists(st.integers(-1000, 1000), min_size=1, max_size=40)
@@ -38,10 +36,8 @@ def test_quantiles_are_type_7(values: list[int]) -> None:
 
 @settings(deadline=None)
 @given(figures)
-def test_median_and_mad(values: list[int]) -> None:
-    middle = statistics.median(values)
-    assert median(values) == middle
-    assert mad(values) == pytest.approx(1.4826 * statistics.median([abs(v - middle) for v in values]))
+def test_median(values: list[int]) -> None:
+    assert median(values) == statistics.median(values)
 
 
 def test_a_quantile_needs_values_and_a_share() -> None:
@@ -147,7 +143,7 @@ def test_a_week_against_its_own_history() -> None:
     assert found is not None
     assert found.freedom == 11
     assert found.t == pytest.approx(4 / statistics.stdev(steps))
-    assert found.significant
+    assert found.p < 0.05
 
 
 def test_only_the_last_twelve_steps_count() -> None:
@@ -171,31 +167,11 @@ def test_weeks_like_all_others_are_seldom_significant() -> None:
         for _ in range(13):
             walk.append(max(1.0, walk[-1] + dice.gauss(0, 3)))
         found = week_change([root**2 for root in walk[:-1]], walk[-1] ** 2)
-        hits += found is not None and found.significant
+        hits += found is not None and found.p < 0.05
     assert 0.03 < hits / trials < 0.08
 
 
 # ── Proportions ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@settings(deadline=None)
-@given(counts)
-def test_wilson_bounds_are_where_the_score_test_just_rejects(count: tuple[int, int]) -> None:
-    hits, trials = count
-    low, high = wilson(hits, trials)
-    if not trials:
-        assert (low, high) == (0, 1)
-        return
-    share = hits / trials
-    assert 0 <= low <= share <= high <= 1
-    for bound in (low, high):
-        distance = 1.959964 * math.sqrt(bound * (1 - bound) / trials)
-        assert abs(share - bound) == pytest.approx(distance, abs=1e-9)
-
-
-def test_wilson_as_published() -> None:
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe (1998)
-    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
 
 
 @settings(deadline=None)

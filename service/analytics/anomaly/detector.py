@@ -312,7 +312,6 @@ def _judge(state: State, at: date, value: float, past: Tails) -> Verdict | None:
         low=fit.low,
         high=fit.high,
         score=score,
-        agreed=agreed,
         direction=side,
         severity=_severity(agreed, rules.counts, value, fit.expected) if counts else None,
         peers=len(peers),

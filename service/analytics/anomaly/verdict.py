@@ -41,9 +41,8 @@ class Severity(StrEnum):
 class Verdict:
     """One point judged, on the scale of the series.
 
-    ``score``: -log₁₀ of the tail; ``agreed``: with the second opinion's added. ``severity``: None unless the
-    score counts. ``peers``: known values of the same hour (weekday), ``among`` them ``beyond`` at least as
-    extreme.
+    ``score``: -log₁₀ of the tail. ``severity``: None unless the score counts. ``peers``: known values of the
+    same hour (weekday), ``among`` them ``beyond`` at least as extreme.
     """
 
     cadence: Cadence
@@ -54,7 +53,6 @@ class Verdict:
     low: float
     high: float
     score: float
-    agreed: float
     direction: Direction
     severity: Severity | None
     peers: int
@@ -70,11 +68,6 @@ class Verdict:
     def outside(self) -> bool:
         """Whether the value lies outside the expected range, counted or not."""
         return not self.low <= self.value <= self.high
-
-    @property
-    def pages(self) -> bool:
-        """Whether somebody should be woken."""
-        return self.severity in {Severity.MAJOR, Severity.CRITICAL}
 
     def in_words(self, name: str) -> str:
         """One sentence: ``sessions at 14:00: 12, expected 35 to 61, lower than every one of the last 28

@@ -7,12 +7,10 @@ parameter and field of a body has its word or option.
 from service.cli.commands import analytics, jobs, messages, records
 from service.cli.commands.command import Command
 
-__all__ = ["BY_WORDS", "COMMANDS", "GROUPS", "Command"]
+__all__ = ["COMMANDS", "GROUPS", "Command"]
 
 COMMANDS = (*jobs.COMMANDS, *messages.COMMANDS, *records.COMMANDS, *analytics.COMMANDS)
 """All of them, in the order of their help."""
-
-BY_WORDS = {command.words: command for command in COMMANDS}
 
 GROUPS = {
     "runs": "runs of the jobs",

@@ -49,10 +49,6 @@ _VACATION = ("x-autoreply", "x-autorespond", "x-autoresponder", "x-vacation")
 
 _OUTSIDE = r"\s<>()\[\],;:\"@\\\x00-\x1f\x7f-\x9f\ufffd"
 _ADDRESS = re.compile(rf"(?<![^{_OUTSIDE}'])(?!')[^{_OUTSIDE}]{{1,64}}@[^{_OUTSIDE}']{{1,255}}")
-_MESSAGE_ID = re.compile(r"<([^<>\s\x00-\x1f\x7f\ufffd]{1,250})>")
-_MESSAGE_ID_LINE = re.compile(
-    r"^[ \t>]*message-id:\s{0,5}" + _MESSAGE_ID.pattern, re.IGNORECASE | re.MULTILINE
-)
 _ESCAPED = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _TYPE_PREFIX = re.compile(r"\s*[\w.-]{1,40}\s*;")
 
@@ -117,7 +113,6 @@ class Report:
     status: str | None
     diagnostic: str
     recipient: str | None
-    original_message_id: str | None
     envelope_to: tuple[str, ...]
     no_such_address: bool
 
@@ -151,7 +146,6 @@ def parse(raw: bytes) -> Report | None:
         status=verdict.status,
         diagnostic=shorten(verdict.said, _MAX_DIAGNOSTIC),
         recipient=verdict.recipient,
-        original_message_id=_original_id(mail, parts),
         envelope_to=_envelope_to(mail.fields),
         no_such_address=verdict.no_such_address,
     )
@@ -360,12 +354,3 @@ def _original(parts: Sequence[MimePart]) -> Fields:
     return next(
         (parse_part(part.body.lstrip("\n")).fields for part in parts if part.type in _ORIGINAL_PARTS), {}
     )
-
-
-def _original_id(mail: MimePart, parts: Sequence[MimePart]) -> str | None:
-    found = _MESSAGE_ID.search(first_field(_original(parts), "message-id"))
-    for part in parts:
-        if found is None and part.type == "text/plain":
-            found = _MESSAGE_ID_LINE.search(part.body)
-    found = found or _MESSAGE_ID.search(first_field(mail.fields, "in-reply-to"))
-    return found.group(1) if found else None
