@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import MAXYEAR, date, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import asyncpg
 from aiohttp import web
@@ -250,7 +250,7 @@ def in_order(since: date | None, until: date | None) -> None:
         raise BadRequest(f"from ({since}) lies after to ({until}); exchange them")
 
 
-def following(rows: Sequence[asyncpg.Record], size: int) -> int | None:
+def following(rows: Sequence[asyncpg.Record] | Sequence[dict[str, Any]], size: int) -> int | None:
     """Where the next page begins: the last id of a full one."""
     return rows[-1]["id"] if len(rows) == size else None
 

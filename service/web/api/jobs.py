@@ -223,9 +223,7 @@ async def history(request: web.Request) -> web.Response:
         request.query.get("jobType"), size, name=name, before=params.before(request),
         state=params.one_of(request, "state", _STATES),
     )  # fmt: skip
-    return web.json_response(
-        {"success": True, "data": runs, "next": runs[-1]["id"] if len(runs) == size else None}
-    )
+    return web.json_response({"success": True, "data": runs, "next": params.following(runs, size)})
 
 
 @routes.get("/api/admin/runs/{id}")

@@ -68,7 +68,7 @@ async def anomalies(request: web.Request) -> web.Response:
         before=params.before(request),
         limit=size,
     )
-    return _checked(request, {"data": found, "next": found[-1]["id"] if len(found) == size else None})
+    return _checked(request, {"data": found, "next": params.following(found, size)})
 
 
 @routes.get("/api/admin/analytics/series")
