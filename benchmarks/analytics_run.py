@@ -25,7 +25,7 @@ from pymongo.errors import BulkWriteError
 
 from service import log
 from service.analytics.maintenance import AnalyticsSettings
-from service.analytics.runtime_metrics import Vitals
+from service.analytics.runtime_metrics import RuntimeMetrics
 from service.archive.manifest import RetentionPolicy
 from service.clock import SystemClock
 from service.dashboard.mongo import MongoSource
@@ -36,7 +36,7 @@ from service.demo import sample
 from service.engine import embedded
 from service.engine.context import Resources
 from service.engine.database import migrate, open_pool
-from service.engine.ledger import JobDef, Ledger
+from service.engine.ledger import JobDefinition, Ledger
 from service.engine.runner import Runner
 from service.jobs import all_jobs
 from service.setup import databases
@@ -161,7 +161,7 @@ async def _runner(pool: asyncpg.Pool) -> Runner:
     jobs = all_jobs()
     ledger = Ledger(pool, "bench", timedelta(seconds=60))
     await ledger.register(
-        [JobDef(j.id, j.schedule, j.mode, "bench", j.timeout, j.max_attempts) for j in jobs.values()]
+        [JobDefinition(j.id, j.schedule, j.mode, "bench", j.timeout, j.max_attempts) for j in jobs.values()]
     )
 
     async def nothing(_since: datetime | None) -> None:
@@ -187,7 +187,7 @@ async def measure(sessions: int, dsn: str, url: str | None) -> None:
     await _fill_postgres(dashboard, sessions, users, now)
     pool = await open_pool(ours)
     await migrate(pool)
-    vitals, stop = Vitals(SystemClock()), asyncio.Event()
+    vitals, stop = RuntimeMetrics(SystemClock()), asyncio.Event()
     watching = asyncio.ensure_future(vitals.serve(stop))
     print(f"\n{sessions:,} sessions, {users:,} users, 50 zones, {_YEAR} days", flush=True)
     if url:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
-from service.analytics.anomaly.detector import Change, State, follow, start, update
-from service.analytics.anomaly.verdict import Cadence, Measure, Severity, Verdict
+from service.analytics.anomaly.detector import AnomalyChange, SeriesState, follow, start, update
+from service.analytics.anomaly.verdict import Cadence, JudgedPoint, Measure, Severity
 from service.analytics.significance import NORMAL_MAD, median
 
 FIRST = datetime(2026, 1, 5, tzinfo=UTC)
@@ -115,7 +115,7 @@ def series(
     return points
 
 
-def verdicts(cadence: Cadence, points: Iterable[tuple[date, float]]) -> Iterator[Verdict | None]:
+def verdicts(cadence: Cadence, points: Iterable[tuple[date, float]]) -> Iterator[JudgedPoint | None]:
     """What the detector says to each point."""
     state = start(cadence, Measure.COUNT)
     for at, value in points:
@@ -123,14 +123,14 @@ def verdicts(cadence: Cadence, points: Iterable[tuple[date, float]]) -> Iterator
         yield verdict
 
 
-def opened(found: Iterable[Verdict | None]) -> tuple[int, int]:
+def opened(found: Iterable[JudgedPoint | None]) -> tuple[int, int]:
     """How many anomalies were opened, and how many of these paged."""
     known, count, paged = None, 0, 0
     ended = []
     for verdict in found:
         change, known = follow(known, verdict)
-        count += change is Change.OPENED
-        if change is Change.CLOSED and known:
+        count += change is AnomalyChange.OPENED
+        if change is AnomalyChange.CLOSED and known:
             ended.append(known)
             known = None
     ended += [known] if known else []
@@ -202,7 +202,7 @@ def rolling_rates(
 def cost(cadence: Cadence) -> tuple[float, int]:
     """µs for one update once the window is full, and the bytes of the state as JSON."""
     points = series(random.Random(1), cadence, 300, NOISES[1])
-    state: State = start(cadence, Measure.COUNT)
+    state: SeriesState = start(cadence, Measure.COUNT)
     half = len(points) // 2
     for at, value in points[:half]:
         state, _ = update(state, at, value)

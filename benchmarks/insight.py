@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from service.analytics.insight import Counts, Split, StreakFacts, insights
+from service.analytics.insight import Counts, Proportion, StreakFacts, insights
 from service.analytics.significance import design_effect
 
 _WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
@@ -58,10 +58,10 @@ def person(
         tally[0] += finished > 0
         tally[1] += 1
 
-    def split(rule: str, at: int, name: str) -> Split:
-        return Split(name, *tallies.get((rule, at), [0, 0]))
+    def split(rule: str, at: int, name: str) -> Proportion:
+        return Proportion(name, *tallies.get((rule, at), [0, 0]))
 
-    def pair(rule: str) -> tuple[Split, Split]:
+    def pair(rule: str) -> tuple[Proportion, Proportion]:
         first, second = _NAMES[rule]
         return split(rule, 0, first), split(rule, 1, second)
 

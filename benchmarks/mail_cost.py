@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from benchmarks.mixed_run import mixed
 from service import log
-from service.messages.mail.compose import Composer, Letter
+from service.messages.mail.compose import Composer, Email
 from service.messages.mail.dkim import DkimSigner
-from service.messages.mail.render import Rendered
+from service.messages.mail.render import RenderedMail
 from service.messages.mail.samples import NAME, SAMPLES, Sample
 
 _AT = datetime(2026, 3, 10, 8, tzinfo=UTC)
@@ -44,9 +44,9 @@ def _pem(key: PrivateKeyTypes) -> bytes:
     )
 
 
-def letter(sample: Sample) -> Letter:
+def letter(sample: Sample) -> Email:
     """The sample, addressed."""
-    return Letter(
+    return Email(
         template=sample.template,
         facts=sample.facts,
         recipient_name=NAME,
@@ -59,7 +59,7 @@ def letter(sample: Sample) -> Letter:
     )
 
 
-def render(made: Composer, mail: Letter) -> Rendered:
+def render(made: Composer, mail: Email) -> RenderedMail:
     """Subject, text and HTML alone."""
     links = made.links(mail.token)
     return made.render(mail.template, mail.facts, locale="en", name=NAME, links=links, kind=mail.kind)

@@ -17,16 +17,16 @@ import asyncpg
 
 from benchmarks.mail_server import mail_server
 from service.clock import SystemClock
-from service.dashboard.dashboard_state import Standing
+from service.dashboard.dashboard_state import DashboardState
 from service.dashboard.model import Preferences, User
 from service.engine import embedded
 from service.engine.database import migrate, open_pool
 from service.jobs import all_jobs
-from service.messages.delivery import Delivery
+from service.messages.delivery import DeliveryLoop
 from service.messages.mail.compose import Composer
 from service.messages.mail.samples import NAME, SAMPLES
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
-from service.messages.mail.transport import Envelope, Result
+from service.messages.mail.transport import Envelope, SendResult
 from service.messages.outbox import Outbox
 from service.settings import Settings
 from service.setup.parts import letter_of
@@ -54,7 +54,7 @@ async def mixed(mails: int, composer: Composer) -> tuple[float, float]:
         await _plan(pool, mails)
         config = SmtpConfig("127.0.0.1", port, "none", connections=_CONNECTIONS)
         transport = SmtpPool(config, SystemClock())
-        delivery = Delivery(
+        delivery = DeliveryLoop(
             Outbox(pool, "benchmark", timedelta(seconds=60)),
             transport,
             lambda claimed: composer.compose(letter_of(claimed)),
@@ -98,7 +98,7 @@ async def _plan(pool: asyncpg.Pool, mails: int) -> None:
     await pool.execute("ANALYZE service.delivery")
 
 
-async def _standing(users: Sequence[str], goals: Sequence[str], sessions: Sequence[str]) -> Standing:
+async def _standing(users: Sequence[str], goals: Sequence[str], sessions: Sequence[str]) -> DashboardState:
     now = datetime.now(UTC)
     people = {
         id_: User(
@@ -114,7 +114,7 @@ async def _standing(users: Sequence[str], goals: Sequence[str], sessions: Sequen
         )
         for id_ in users
     }
-    return Standing(people, frozenset(goals), frozenset(sessions))
+    return DashboardState(people, frozenset(goals), frozenset(sessions))
 
 
 def _address(user_id: str) -> str:
@@ -135,7 +135,7 @@ async def _bare(transport: SmtpPool, mails: Sequence[Envelope]) -> float:
     async def grant(ids: Sequence[int]) -> frozenset[int]:
         return frozenset(ids)
 
-    async def forget(result: Result) -> None:
+    async def forget(result: SendResult) -> None:
         assert result.accepted
 
     began = time.perf_counter()

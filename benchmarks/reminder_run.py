@@ -27,12 +27,12 @@ import asyncpg
 from benchmarks.mail_server import mail_server
 from service import app, log, server
 from service.clock import SystemClock
-from service.dashboard.model import Kind
+from service.dashboard.model import MessageKind
 from service.demo.sample import SampleDashboard, people, write
 from service.engine import embedded
-from service.messages.mail.compose import Letter
+from service.messages.mail.compose import Email
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
-from service.messages.mail.transport import Envelope, Result
+from service.messages.mail.transport import Envelope, SendResult
 from service.settings import Settings
 from service.setup import databases
 
@@ -92,7 +92,7 @@ async def _grant(ids: Sequence[int]) -> frozenset[int]:
     return frozenset(ids)
 
 
-async def _forget(_result: Result) -> None:
+async def _forget(_result: SendResult) -> None:
     return
 
 
@@ -187,7 +187,7 @@ def _letter(row: asyncpg.Record) -> Any:
         name: row[name]
         for name in ("template", "facts", "recipient_name", "address", "message_id", "token", "job")
     }
-    return Letter(**values, message_date=row["message_date"], kind=Kind(row["kind"]))
+    return Email(**values, message_date=row["message_date"], kind=MessageKind(row["kind"]))
 
 
 def _sample(service: app.Service, row: asyncpg.Record) -> tuple[str, str]:

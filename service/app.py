@@ -13,9 +13,9 @@ from aiohttp import web
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
 from service import __version__
-from service.analytics.runtime_metrics import Vitals
+from service.analytics.runtime_metrics import RuntimeMetrics
 from service.archive.archive import Archive
-from service.archive.personal_data import People
+from service.archive.personal_data import PersonalData
 from service.clock import Clock, SystemClock
 from service.dashboard.sync import Sync
 from service.dashboard.sync_run import Progress
@@ -23,18 +23,18 @@ from service.demo import maildir_page
 from service.engine import zone_table
 from service.engine.context import Resources
 from service.engine.database import migrate
-from service.engine.heartbeat import Presence
+from service.engine.heartbeat import Heartbeat
 from service.engine.job import Job
 from service.engine.ledger import Ledger
 from service.engine.runner import Runner
-from service.engine.supervisor import Loops, Supervisor
+from service.engine.supervisor import ServiceLoops, Supervisor
 from service.engine.trigger import Timing, TriggerLoop
 from service.jobs import all_jobs, hours_of_kinds
 from service.manager import JobManager
-from service.messages.delivery import Delivery
+from service.messages.delivery import DeliveryLoop
 from service.messages.explain import Explainer
 from service.messages.forecast import Forecaster
-from service.messages.in_app.inbox import Inbox
+from service.messages.in_app.inbox import DashboardInbox
 from service.messages.mail.bounce_intake import BounceIntake
 from service.messages.mail.compose import Composer
 from service.messages.mail.maildir import MaildirTransport
@@ -42,7 +42,7 @@ from service.messages.mail.transport import Transport
 from service.messages.outbox import Outbox
 from service.messages.planner import Planner
 from service.messages.preview import Previewer
-from service.messages.suppression import Bounces
+from service.messages.suppression import Suppressions
 from service.settings import Settings, unread
 from service.setup import health
 from service.setup.databases import Databases, connect, find_databases
@@ -84,18 +84,18 @@ class Service:
     sync: Sync
     trigger: TriggerLoop
     runner: Runner
-    delivery: Delivery
-    inbox: Inbox | None
+    delivery: DeliveryLoop
+    inbox: DashboardInbox | None
     supervisor: Supervisor
     manager: JobManager
     bounces: BounceIntake | None
     explainer: Explainer
     forecaster: Forecaster
     previewer: Previewer
-    vitals: Vitals
+    vitals: RuntimeMetrics
     archive: Archive
-    people: People
-    presence: Presence
+    people: PersonalData
+    presence: Heartbeat
 
     async def web_app(self, *, inbox_page: bool = False) -> web.Application:
         """The HTTP face. ``inbox_page`` adds the page of the local inbox."""
@@ -196,7 +196,7 @@ async def open_service(
             settings=runner_settings(settings),
             tracer=tracing.tracer,
         )
-        delivery = Delivery(
+        delivery = DeliveryLoop(
             outbox,
             transport,
             lambda claimed: composer.compose(letter_of(claimed)),
@@ -212,11 +212,13 @@ async def open_service(
         )
         inbox = None
         if settings.in_app == "dashboard":
-            inbox = Inbox(pool, sync.notify, partial(sync.standing, addresses=False), jobs, composer.notice)
-        bounces = intake_of(settings, Bounces(pool, outbox))
-        vitals = Vitals(clock, lambda: health.gauges(pool))
+            inbox = DashboardInbox(
+                pool, sync.notify, partial(sync.standing, addresses=False), jobs, composer.notice
+            )
+        bounces = intake_of(settings, Suppressions(pool, outbox))
+        vitals = RuntimeMetrics(clock, lambda: health.gauges(pool))
         report = partial(health.heartbeat_report, ledger, vitals, sync)
-        presence = Presence(ledger, __version__, clock, report, register)
+        presence = Heartbeat(ledger, __version__, clock, report, register)
         await presence.look()
         working = {
             "sync": sync.serve,
@@ -228,7 +230,7 @@ async def open_service(
         }
         gated = {name: presence.gated(loop) for name, loop in working.items() if loop}
         supervisor = Supervisor(clock, gated | {"vitals": vitals.serve, "presence": presence.serve})
-        loops = Loops(supervisor, settings.shutdown_grace_seconds)
+        loops = ServiceLoops(supervisor, settings.shutdown_grace_seconds)
         manager = JobManager(
             pool,
             ledger,
@@ -267,7 +269,7 @@ async def open_service(
             previewer=Previewer(pool, runner, jobs, composer, composer.compose, transport),
             vitals=vitals,
             archive=archive,
-            people=People(pool, archive),
+            people=PersonalData(pool, archive),
             presence=presence,
         )
 

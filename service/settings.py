@@ -26,7 +26,7 @@ from service.engine.run import JobRules
 from service.environment import read_environment, schedule_problems
 from service.errors import ConfigurationError
 from service.messages.eligibility import MAY_BE_RESENT
-from service.messages.limits import Limits
+from service.messages.limits import DomainLimits
 from service.url import without_password
 
 _SECRET = 16
@@ -285,13 +285,13 @@ class Settings(BaseModel):
     @field_validator("smtp_domain_limits")
     @classmethod
     def _domain_limits(cls, value: str) -> str:
-        Limits.parse(value)
+        DomainLimits.parse(value)
         return value
 
     @property
-    def domain_limits(self) -> Limits:
+    def domain_limits(self) -> DomainLimits:
         """How much mail each recipient's domain is sent."""
-        return Limits.parse(self.smtp_domain_limits)
+        return DomainLimits.parse(self.smtp_domain_limits)
 
     @property
     def resent_kinds(self) -> frozenset[str]:

@@ -14,27 +14,27 @@ from service.analytics.maintenance import AnalyticsSettings
 from service.archive.manifest import RetentionPolicy
 from service.clock import SystemClock
 from service.dashboard import replica
-from service.dashboard.dashboard_state import Standing
-from service.dashboard.model import Goal, Kind, Preferences, User
+from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.model import Goal, MessageKind, Preferences, User
 from service.engine.context import Resources
 from service.engine.job import Job
-from service.engine.ledger import JobDef, Ledger
+from service.engine.ledger import JobDefinition, Ledger
 from service.engine.runner import Runner, RunnerSettings
 from service.engine.schedule import Schedule
 from service.jobs import all_jobs
-from service.messages.delivery import Delivery
-from service.messages.mail.compose import Composer, Letter
+from service.messages.delivery import DeliveryLoop
+from service.messages.mail.compose import Composer, Email
 from service.messages.mail.transport import (
     BeforeDot,
     Envelope,
     OnResult,
-    Phase,
-    Result,
+    SendResult,
+    SmtpPhase,
     Transport,
     Wanted,
     every,
 )
-from service.messages.outbox import Claimed, Outbox
+from service.messages.outbox import ClaimedDelivery, Outbox
 from service.messages.planner import Planner, PlannerSettings
 from service.messages.reminder import Reminder, reminders
 from tests.clock import stop_clock
@@ -78,7 +78,7 @@ def goal(id: str, owner: str = "ann", due: str | None = None, **changes: Any) ->
 class Scripted:
     """A transport that answers as it is told, and remembers what reached the dot."""
 
-    def __init__(self, answer: Callable[[Envelope], Result] | None = None) -> None:
+    def __init__(self, answer: Callable[[Envelope], SendResult] | None = None) -> None:
         self.answer = answer or accepted
         self.received: list[Envelope] = []
 
@@ -94,7 +94,7 @@ class Scripted:
                 continue
             granted = await before_dot([envelope.id])
             if envelope.id not in granted:
-                await on_result(refused(envelope, Phase.CONTENT, None, "not granted"))
+                await on_result(refused(envelope, SmtpPhase.CONTENT, None, "not granted"))
                 continue
             result = self.answer(envelope)
             if result.accepted:
@@ -108,14 +108,14 @@ class Scripted:
         return
 
 
-def accepted(envelope: Envelope) -> Result:
+def accepted(envelope: Envelope) -> SendResult:
     """250 after the dot."""
-    return Result(id=envelope.id, accepted=True, phase=Phase.DOT, code=250, reply="2.0.0 ok")
+    return SendResult(id=envelope.id, accepted=True, phase=SmtpPhase.DOT, code=250, reply="2.0.0 ok")
 
 
-def refused(envelope: Envelope, phase: Phase, code: int | None, reply: str) -> Result:
+def refused(envelope: Envelope, phase: SmtpPhase, code: int | None, reply: str) -> SendResult:
     """Any other end."""
-    return Result(id=envelope.id, accepted=False, phase=phase, code=code, reply=reply)
+    return SendResult(id=envelope.id, accepted=False, phase=phase, code=code, reply=reply)
 
 
 async def _no_refresh() -> None:
@@ -128,10 +128,10 @@ def composer() -> Composer:
     return Composer("http://localhost:3000", "http://127.0.0.1:8080", "Dashboard <hello@example.org>")
 
 
-def letter(claimed: Claimed) -> Letter:
+def letter(claimed: ClaimedDelivery) -> Email:
     """The letter of a delivery."""
     names = ("template", "facts", "recipient_name", "address", "message_id", "message_date", "token", "job")
-    return Letter(**{name: getattr(claimed, name) for name in names}, kind=Kind(claimed.kind))
+    return Email(**{name: getattr(claimed, name) for name in names}, kind=MessageKind(claimed.kind))
 
 
 _PLANNER, _RUNNER = ({field.name for field in fields(kind)} for kind in (PlannerSettings, RunnerSettings))
@@ -164,7 +164,9 @@ class World:
         ledger = Ledger(self.pool, owner, timedelta(seconds=lease))
         await ledger.register(
             [
-                JobDef(j.id, j.schedule, j.mode, Schedule.parse(j.schedule).hash, j.timeout, j.max_attempts)
+                JobDefinition(
+                    j.id, j.schedule, j.mode, Schedule.parse(j.schedule).hash, j.timeout, j.max_attempts
+                )
                 for j in self.jobs.values()
             ]
         )
@@ -195,7 +197,7 @@ class World:
             **{**parts, **changes},
         )
 
-    def delivery(self, transport: Transport, owner: str = "a", **changes: Any) -> Delivery:
+    def delivery(self, transport: Transport, owner: str = "a", **changes: Any) -> DeliveryLoop:
         """A delivery of its own; re-validation asks the copy, as if it were the dashboard."""
         outbox = Outbox(self.pool, owner, timedelta(seconds=60))
         make = composer()
@@ -204,7 +206,7 @@ class World:
             "clock": SystemClock(),
             "wake": asyncio.Event(),
         }
-        return Delivery(
+        return DeliveryLoop(
             outbox,
             transport,
             lambda claimed: make.compose(letter(claimed)),
@@ -215,7 +217,7 @@ class World:
 
     async def standing(
         self, user_ids: Sequence[str], goal_ids: Sequence[str], session_ids: Sequence[str] = ()
-    ) -> Standing:
+    ) -> DashboardState:
         """How people, goals and sessions stand in the copy."""
         users = await self.pool.fetch("SELECT * FROM service.users WHERE id = ANY ($1)", list(user_ids))
         goals = await self.pool.fetch(
@@ -226,7 +228,7 @@ class World:
             "SELECT id FROM service.timer_sessions WHERE status = 'running' AND id = ANY ($1)",
             list(session_ids),
         )
-        return Standing(
+        return DashboardState(
             {u.id: u for u in found},
             frozenset(row["id"] for row in goals),
             frozenset(row["id"] for row in running),

@@ -35,7 +35,7 @@ class LocalSession:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class PeriodFigures:
     """A period in numbers. ``by_day``: focus seconds of each of its dates, ascending."""
 
     focus_seconds: int
@@ -53,7 +53,7 @@ class Figures:
         return round(self.focus_seconds / self.sessions) if self.sessions else 0
 
 
-def figures(sessions: Iterable[LocalSession], period: Period) -> Figures:
+def figures(sessions: Iterable[LocalSession], period: Period) -> PeriodFigures:
     """Count a period. An active day has a session *started*, of any kind."""
     inside = [one for one in sessions if one.day in period]
     per_day: Counter[date] = Counter()
@@ -64,7 +64,7 @@ def figures(sessions: Iterable[LocalSession], period: Period) -> Figures:
             categories[one.category] += one.credited
     by_day = tuple(per_day[day] for day in period.days)
     best = max(period.days, key=lambda day: (per_day[day], -day.toordinal()))
-    return Figures(
+    return PeriodFigures(
         focus_seconds=sum(by_day),
         sessions=sum(one.done for one in inside),
         active_days=len({one.day for one in inside}),

@@ -20,7 +20,7 @@ _OF_EACH = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
+class ChurnFeatures:
     """Somebody as of a date. ``recency``: days since the last active day. ``active_28``, ``active_180``:
     active days in the last 28 and 180. ``tenure``: days since the first activity."""
 
@@ -41,7 +41,7 @@ class Habits:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ChurnModel:
     """``coefficients``: the intercept, then one for each standardised column. ``rows`` were used, of which
     ``left`` churned. ``skill``: 1 - Brier score / that of the base rate, on the same rows; 0 is no better
     than the base rate."""
@@ -53,7 +53,7 @@ class Model:
     left: int
     skill: float
 
-    def risk(self, habits: Habits) -> float | None:
+    def risk(self, habits: ChurnFeatures) -> float | None:
         """P(no session in the coming 28 days), between 0 and 1. None, "insufficient": under 3 active days in
         180."""
         return self._probability(habits.row) if habits.sufficient else None
@@ -66,7 +66,7 @@ class Model:
         return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> "Model":
+    def from_json(cls, stored: Mapping[str, Any]) -> "ChurnModel":
         """A stored model."""
         return cls(
             coefficients=tuple(stored["coefficients"]),
@@ -78,7 +78,7 @@ class Model:
         )
 
 
-def fit(people: Sequence[tuple[Habits, bool]]) -> Model | None:
+def fit(people: Sequence[tuple[ChurnFeatures, bool]]) -> ChurnModel | None:
     """From (habits 28 days ago, no session since). None, "insufficient": fewer than 20 who left, or 20 who
     stayed.
 
@@ -97,8 +97,8 @@ def fit(people: Sequence[tuple[Habits, bool]]) -> Model | None:
     rows = [_standard(row, means, scales) for row, _ in known]
     labels = [float(left) for _, left in known]
     coefficients = newton(rows, labels, _RIDGE)
-    model = Model(tuple(coefficients), means, scales, len(known), gone, 0.0)
-    return Model(model.coefficients, means, scales, len(known), gone, _skill(coefficients, rows, labels))
+    model = ChurnModel(tuple(coefficients), means, scales, len(known), gone, 0.0)
+    return ChurnModel(model.coefficients, means, scales, len(known), gone, _skill(coefficients, rows, labels))
 
 
 def newton(rows: Sequence[Sequence[float]], labels: Sequence[float], ridge: float) -> list[float]:

@@ -14,7 +14,7 @@ from service.analytics.statistic import Statistic
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class CohortCell:
     """``active`` of the ``size`` people of a cohort (its first date), n periods on.
 
     ``mature``: that period is over in every zone.
@@ -27,13 +27,13 @@ class Cell:
     mature: bool
 
 
-def table(cells: Iterable[Cell]) -> dict[str, Any]:
+def table(cells: Iterable[CohortCell]) -> dict[str, Any]:
     """``{cohorts: [{cohort, size, cells}], averages}``; ``cells`` has its n as index, null where immature.
 
     A cohort's size is that of its newest cell. ``averages`` per n: Σ active / Σ size over the cohorts whose
     cell is mature, so that large cohorts weigh more.
     """
-    rows: dict[date, dict[int, Cell]] = defaultdict(dict)
+    rows: dict[date, dict[int, CohortCell]] = defaultdict(dict)
     for cell in cells:
         rows[cell.cohort][cell.n] = cell
     width = max((n for row in rows.values() for n in row), default=-1) + 1
@@ -50,13 +50,13 @@ def table(cells: Iterable[Cell]) -> dict[str, Any]:
     }
 
 
-def _shown(cell: Cell | None) -> dict[str, Any] | None:
+def _shown(cell: CohortCell | None) -> dict[str, Any] | None:
     if cell is None or not cell.mature:
         return None
     return {"n": cell.n, "size": cell.size, "active": cell.active, "rate": _rate(cell.active, cell.size)}
 
 
-def _average(n: int, cells: Sequence[Cell]) -> dict[str, Any]:
+def _average(n: int, cells: Sequence[CohortCell]) -> dict[str, Any]:
     ripe = [cell for cell in cells if cell.mature]
     size, active = sum(cell.size for cell in ripe), sum(cell.active for cell in ripe)
     return {"n": n, "cohorts": len(ripe), "size": size, "active": active, "rate": _rate(active, size)}
@@ -68,7 +68,7 @@ def _rate(active: int, size: int) -> float | None:
 
 def unbounded(
     statistic: Statistic, last_seen: Iterable[tuple[date, date, int]], periods: Mapping[date, bool]
-) -> list[Cell]:
+) -> list[CohortCell]:
     """Cells "n or later" from (cohort, period of the last active date, people).
 
     ``periods``: those that have their figures, and whether each is final, which makes its cells mature.
@@ -77,7 +77,7 @@ def unbounded(
     for cohort, last, count in last_seen:
         people[cohort][last] = people[cohort].get(last, 0) + count
     return [
-        Cell(
+        CohortCell(
             cohort,
             distance(statistic, cohort, period),
             sum(ends.values()),

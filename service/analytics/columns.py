@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-class Kind(StrEnum):
+class ColumnType(StrEnum):
     """What a column holds. ``UNKNOWN``: nothing was there to tell."""
 
     BOOLEAN = "boolean"
@@ -30,12 +30,12 @@ class Column:
     """A column by its flat name."""
 
     name: str
-    kind: Kind
+    kind: ColumnType
 
 
 def flatten(row: Row) -> dict[str, Scalar]:
     """Nested keys joined by ``.``, lists of plain values by their index; a list of objects is JSON text, and
-    so is ``Whole``.
+    so is ``WholeColumn``.
 
     A dot inside a key is written ``\\.``.
     """
@@ -44,7 +44,7 @@ def flatten(row: Row) -> dict[str, Scalar]:
     return flat
 
 
-class Whole(dict[str, Any]):
+class WholeColumn(dict[str, Any]):
     """An object that stays in one column, because its keys are not those of its neighbours."""
 
 
@@ -53,7 +53,7 @@ def _spread(row: Row, prefix: str, flat: dict[str, Scalar]) -> None:
         name = prefix + (key.replace(".", "\\.") if "." in key else key)
         if not isinstance(value, dict | list):
             flat[name] = value
-        elif isinstance(value, Whole) or _holds_objects(value):
+        elif isinstance(value, WholeColumn) or _holds_objects(value):
             flat[name] = json.dumps(value, default=text, ensure_ascii=False, separators=(",", ":"))
         elif isinstance(value, dict):
             _spread(value, f"{name}.", flat)
@@ -75,7 +75,7 @@ class Columns:
         """Take these rows into account."""
         for row in rows:
             for name, value in flatten(row).items():
-                self._kinds[name] = _both(self._kinds.get(name, Kind.UNKNOWN), kind_of(value))
+                self._kinds[name] = _both(self._kinds.get(name, ColumnType.UNKNOWN), kind_of(value))
 
     def found(self) -> list[Column]:
         """What was found. An object that is null in some rows is told by its keys alone."""
@@ -83,28 +83,28 @@ class Columns:
         return [
             Column(name, kind)
             for name, kind in self._kinds.items()
-            if kind is not Kind.UNKNOWN or name not in parents
+            if kind is not ColumnType.UNKNOWN or name not in parents
         ]
 
 
-def kind_of(value: Scalar) -> Kind:
+def kind_of(value: Scalar) -> ColumnType:
     """The kind of column that a value needs."""
     kinds = {
-        bool: Kind.BOOLEAN,
-        int: Kind.INTEGER,
-        float: Kind.NUMBER,
-        str: Kind.TEXT,
-        datetime: Kind.INSTANT,
-        date: Kind.DATE,
+        bool: ColumnType.BOOLEAN,
+        int: ColumnType.INTEGER,
+        float: ColumnType.NUMBER,
+        str: ColumnType.TEXT,
+        datetime: ColumnType.INSTANT,
+        date: ColumnType.DATE,
     }
-    return kinds.get(type(value), Kind.UNKNOWN)
+    return kinds.get(type(value), ColumnType.UNKNOWN)
 
 
-def _both(one: Kind, other: Kind) -> Kind:
-    kinds = {one, other} - {Kind.UNKNOWN}
+def _both(one: ColumnType, other: ColumnType) -> ColumnType:
+    kinds = {one, other} - {ColumnType.UNKNOWN}
     if len(kinds) < 2:
-        return kinds.pop() if kinds else Kind.UNKNOWN
-    return Kind.NUMBER if kinds == {Kind.INTEGER, Kind.NUMBER} else Kind.TEXT
+        return kinds.pop() if kinds else ColumnType.UNKNOWN
+    return ColumnType.NUMBER if kinds == {ColumnType.INTEGER, ColumnType.NUMBER} else ColumnType.TEXT
 
 
 def text(value: Any) -> str:

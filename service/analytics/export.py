@@ -12,8 +12,8 @@ from typing import Any
 import asyncpg
 
 from service.analytics import figures
-from service.analytics.columns import Column, Columns, Kind, cell, lay, text
-from service.analytics.figures import Row, Span
+from service.analytics.columns import Column, Columns, ColumnType, cell, lay, text
+from service.analytics.figures import DateRange, Row
 from service.errors import BadRequest
 
 
@@ -38,7 +38,7 @@ TABLES = ("user_day", "user_span", "user_profile", *figures.STATISTICS, "revisio
 """What can be exported whole, by name."""
 
 
-def table(pool: asyncpg.Pool, name: str, span: Span) -> Export:
+def table(pool: asyncpg.Pool, name: str, span: DateRange) -> Export:
     """A whole table, as stored. BadRequest: there is none of this name."""
     if name == "user_day":
         return Export(name, lambda: figures.all_days(pool, span), lambda: day_columns(pool, span))
@@ -53,12 +53,12 @@ def table(pool: asyncpg.Pool, name: str, span: Span) -> Export:
     return statistic(pool, name, span, whole=True)
 
 
-def statistic(pool: asyncpg.Pool, name: str, span: Span, *, whole: bool = False) -> Export:
+def statistic(pool: asyncpg.Pool, name: str, span: DateRange, *, whole: bool = False) -> Export:
     """Figures per period; ``whole``: with the cells of the cohorts, else as shown."""
     return _read_twice(name, lambda: figures.all_rollups(pool, name, span, whole=whole))
 
 
-def days_of_user(pool: asyncpg.Pool, user: str, span: Span) -> Export:
+def days_of_user(pool: asyncpg.Pool, user: str, span: DateRange) -> Export:
     """One user's days."""
     return Export(
         "days", lambda: figures.all_days_of(pool, user, span), lambda: day_columns(pool, span, user)
@@ -72,32 +72,36 @@ def cohorts(found: Row) -> Export:
     )
 
 
-_SPAN = [Column("userId", Kind.TEXT), Column("firstDate", Kind.DATE), Column("lastDate", Kind.DATE)]
+_SPAN = [
+    Column("userId", ColumnType.TEXT),
+    Column("firstDate", ColumnType.DATE),
+    Column("lastDate", ColumnType.DATE),
+]
 _PROFILE = [
-    Column("userId", Kind.TEXT),
-    Column("asOf", Kind.DATE),
-    Column("computedAt", Kind.INSTANT),
-    Column("figures", Kind.TEXT),
+    Column("userId", ColumnType.TEXT),
+    Column("asOf", ColumnType.DATE),
+    Column("computedAt", ColumnType.INSTANT),
+    Column("figures", ColumnType.TEXT),
 ]
 _REVISION = [
-    Column("statistic", Kind.TEXT),
-    Column("period", Kind.TEXT),
-    Column("revision", Kind.INTEGER),
-    Column("computedAt", Kind.INSTANT),
-    Column("replacedAt", Kind.INSTANT),
-    Column("figures", Kind.TEXT),
+    Column("statistic", ColumnType.TEXT),
+    Column("period", ColumnType.TEXT),
+    Column("revision", ColumnType.INTEGER),
+    Column("computedAt", ColumnType.INSTANT),
+    Column("replacedAt", ColumnType.INSTANT),
+    Column("figures", ColumnType.TEXT),
 ]
 _STATE = (
-    Column("revision", Kind.INTEGER),
-    Column("final", Kind.BOOLEAN),
-    Column("computedAt", Kind.INSTANT),
+    Column("revision", ColumnType.INTEGER),
+    Column("final", ColumnType.BOOLEAN),
+    Column("computedAt", ColumnType.INSTANT),
 )
 _CELL = [
-    Column("cohort", Kind.DATE),
-    Column("n", Kind.INTEGER),
-    Column("size", Kind.INTEGER),
-    Column("active", Kind.INTEGER),
-    Column("rate", Kind.NUMBER),
+    Column("cohort", ColumnType.DATE),
+    Column("n", ColumnType.INTEGER),
+    Column("size", ColumnType.INTEGER),
+    Column("active", ColumnType.INTEGER),
+    Column("rate", ColumnType.NUMBER),
 ]
 _COUNTS = {
     *("started", "focus_seconds", "completed", "cancelled", "abandoned", "breaks", "tagged", "linked"),
@@ -105,7 +109,7 @@ _COUNTS = {
 }
 
 
-async def day_columns(pool: asyncpg.Pool, span: Span, user: str | None = None) -> list[Column]:
+async def day_columns(pool: asyncpg.Pool, span: DateRange, user: str | None = None) -> list[Column]:
     """The columns of days: those that every day has, and three per kind of session that there is."""
     kinds = {kind: [0, 0, 0] for kind in await figures.kinds(pool, span, user)}
     counts = dict.fromkeys(_COUNTS, 0)
@@ -128,7 +132,7 @@ async def _once(rows: list[Row]) -> AsyncIterator[list[Row]]:
 
 def _read_twice(name: str, pages: Callable[[], AsyncIterator[list[Row]]]) -> Export:
     """Figures name their columns themselves, so they are read once for those: there are few."""
-    period = Kind.INSTANT if name in figures.BY_THE_CLOCK else Kind.DATE
+    period = ColumnType.INSTANT if name in figures.BY_THE_CLOCK else ColumnType.DATE
 
     async def columns() -> list[Column]:
         found = Columns(Column("period", period), *_STATE)
@@ -191,6 +195,6 @@ async def _parquet(export: Export) -> AsyncIterator[bytes]:
 
 
 def _writer(columns: list[Column]) -> Any:
-    from service.analytics.export_parquet import Writer  # noqa: PLC0415 — half a second that few runs need
+    from service.analytics.export_parquet import ExportWriter  # noqa: PLC0415 — half a second that few runs need
 
-    return Writer(columns)
+    return ExportWriter(columns)

@@ -7,22 +7,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.analytics.columns import Column, Kind, Scalar, text
+from service.analytics.columns import Column, ColumnType, Scalar, text
 
 _ROW_GROUP = 20_000
 """Rows that are held until they are written: small groups make large files."""
 _TYPES = {
-    Kind.BOOLEAN: pa.bool_(),
-    Kind.INTEGER: pa.int64(),
-    Kind.NUMBER: pa.float64(),
-    Kind.TEXT: pa.string(),
-    Kind.DATE: pa.date32(),
-    Kind.INSTANT: pa.timestamp("us", tz="UTC"),
-    Kind.UNKNOWN: pa.float64(),
+    ColumnType.BOOLEAN: pa.bool_(),
+    ColumnType.INTEGER: pa.int64(),
+    ColumnType.NUMBER: pa.float64(),
+    ColumnType.TEXT: pa.string(),
+    ColumnType.DATE: pa.date32(),
+    ColumnType.INSTANT: pa.timestamp("us", tz="UTC"),
+    ColumnType.UNKNOWN: pa.float64(),
 }
 
 
-class Writer:
+class ExportWriter:
     """Takes rows and gives bytes. A column without a value anywhere is a number that is null."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
@@ -79,5 +79,5 @@ class _Sink(RawIOBase):
         return b"".join(parts)
 
 
-def _as(kind: Kind, value: Scalar) -> Scalar:
-    return text(value) if kind is Kind.TEXT and value is not None else value
+def _as(kind: ColumnType, value: Scalar) -> Scalar:
+    return text(value) if kind is ColumnType.TEXT and value is not None else value

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 
 from service.analytics import cohort_tables
-from service.analytics.columns import Whole, flatten, text
+from service.analytics.columns import WholeColumn, flatten, text
 from service.analytics.significance import day_trend
 from service.analytics.statistic import CALENDARS, Statistic
 from service.engine import queries
@@ -46,7 +46,7 @@ _BEGINS = {Statistic.WEEKLY: "a week begins on a Sunday", Statistic.MONTHLY: "a 
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class DateRange:
     """Dates from ``since`` to ``until``, both included."""
 
     since: date = date.min
@@ -54,7 +54,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class FiguresPage:
     """Rows, and what to go on after; None: these were the last."""
 
     rows: list[Row]
@@ -84,7 +84,7 @@ def period_of(statistic: Statistic, named: str) -> datetime:
     return begin
 
 
-async def recent(pool: asyncpg.Pool, statistic: str, span: Span) -> Span:
+async def recent(pool: asyncpg.Pool, statistic: str, span: DateRange) -> DateRange:
     """``span``; where it has no beginning, that of the last periods up to its end or the newest period."""
     if span.since != date.min or statistic == INSIGHTS:
         return span
@@ -93,14 +93,14 @@ async def recent(pool: asyncpg.Pool, statistic: str, span: Span) -> Span:
         return span
     last = min(newest.date(), span.until)
     if statistic == PERFORMANCE:
-        return Span(max(last, _EARLIEST.date()) - timedelta(days=1), span.until)
-    return Span(_back(Statistic(statistic), last, _SHOWN[Statistic(statistic)]), span.until)
+        return DateRange(max(last, _EARLIEST.date()) - timedelta(days=1), span.until)
+    return DateRange(_back(Statistic(statistic), last, _SHOWN[Statistic(statistic)]), span.until)
 
 
-async def reach(pool: asyncpg.Pool, statistic: Statistic) -> Span | None:
+async def reach(pool: asyncpg.Pool, statistic: Statistic) -> DateRange | None:
     """From the first to the last period of a statistic that have their figures; None: none has."""
     row = await pool.fetchrow(_SQL["reach"], statistic)
-    return Span(row["first"].date(), row["last"].date()) if row and row["first"] else None
+    return DateRange(row["first"].date(), row["last"].date()) if row and row["first"] else None
 
 
 def _back(statistic: Statistic, last: date, count: int) -> date:
@@ -115,8 +115,14 @@ def _back(statistic: Statistic, last: date, count: int) -> date:
 
 
 async def rollups(
-    pool: asyncpg.Pool, statistic: str, span: Span, after: datetime | None, limit: int, *, whole: bool = False
-) -> Page:
+    pool: asyncpg.Pool,
+    statistic: str,
+    span: DateRange,
+    after: datetime | None,
+    limit: int,
+    *,
+    whole: bool = False,
+) -> FiguresPage:
     """Figures per period, oldest first. ``whole``: as stored, with the cohorts' cells; else as shown, a day
     with its trends."""
     rows = await pool.fetch(
@@ -125,7 +131,7 @@ async def rollups(
     shown = [_rollup(statistic, row) for row in rows[:limit]]
     if statistic == Statistic.DAILY and rows and not whole:
         await _compare(pool, rows[:limit], shown)
-    return Page(shown, rows[limit - 1]["period"] if len(rows) > limit else None)
+    return FiguresPage(shown, rows[limit - 1]["period"] if len(rows) > limit else None)
 
 
 def _rollup(statistic: str, row: asyncpg.Record) -> Row:
@@ -140,7 +146,7 @@ def _rollup(statistic: str, row: asyncpg.Record) -> Row:
 
 def _kept(figures: Row) -> Row:
     """Figures of processes stay together: each process would bring columns of its own."""
-    return {name: Whole(value) if name == "processes" else value for name, value in figures.items()}
+    return {name: WholeColumn(value) if name == "processes" else value for name, value in figures.items()}
 
 
 async def _compare(pool: asyncpg.Pool, rows: Sequence[asyncpg.Record], shown: list[Row]) -> None:
@@ -188,12 +194,12 @@ def _changed(new: Row, old: Row) -> list[str]:
 # ── Cohorts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def cohorts(pool: asyncpg.Pool, kind: Statistic, span: Span, *, unbounded: bool) -> Row:
+async def cohorts(pool: asyncpg.Pool, kind: Statistic, span: DateRange, *, unbounded: bool) -> Row:
     """The cohort table of cohorts that begin in ``span`` (without a beginning: the last twelve)."""
     if span.since == date.min:
         newest: datetime | None = await pool.fetchval(_SQL["newest"], kind)
         if newest:
-            span = Span(_back(kind, min(newest.date(), span.until), _COHORTS), span.until)
+            span = DateRange(_back(kind, min(newest.date(), span.until), _COHORTS), span.until)
     cells = await (_later_cells if unbounded else _exact_cells)(pool, kind, span)
     return {
         "kind": str(kind),
@@ -204,12 +210,16 @@ async def cohorts(pool: asyncpg.Pool, kind: Statistic, span: Span, *, unbounded:
     }
 
 
-async def _exact_cells(pool: asyncpg.Pool, kind: Statistic, span: Span) -> list[cohort_tables.Cell]:
+async def _exact_cells(
+    pool: asyncpg.Pool, kind: Statistic, span: DateRange
+) -> list[cohort_tables.CohortCell]:
     rows = await pool.fetch(_SQL["cells"], kind, span.since, span.until)
-    return [cohort_tables.Cell(*row) for row in rows]
+    return [cohort_tables.CohortCell(*row) for row in rows]
 
 
-async def _later_cells(pool: asyncpg.Pool, kind: Statistic, span: Span) -> list[cohort_tables.Cell]:
+async def _later_cells(
+    pool: asyncpg.Pool, kind: Statistic, span: DateRange
+) -> list[cohort_tables.CohortCell]:
     rows = await pool.fetch(_SQL["last_seen"], kind, span.since, span.until)
     periods = await pool.fetch(_SQL["periods"], kind, span.since)
     return cohort_tables.unbounded(
@@ -229,12 +239,14 @@ def cells_of(found: Row) -> list[Row]:
 # ── Days of people ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def days_of_user(pool: asyncpg.Pool, user: str, span: Span, after: date | None, limit: int) -> Page:
+async def days_of_user(
+    pool: asyncpg.Pool, user: str, span: DateRange, after: date | None, limit: int
+) -> FiguresPage:
     """One user's days, oldest first; a date without anything has no row. Raises UnknownUser."""
     if not await pool.fetchval(_SQL["known_user"], user):
         raise UnknownUser(user)
     rows = await pool.fetch(_SQL["days_of_user"], user, span.since, span.until, after or date.min, limit + 1)
-    return Page(
+    return FiguresPage(
         [day(row) for row in rows[:limit]], rows[limit - 1]["local_date"] if len(rows) > limit else None
     )
 
@@ -264,7 +276,7 @@ def day(row: asyncpg.Record | Row) -> Row:
     }
 
 
-async def kinds(pool: asyncpg.Pool, span: Span, user: str | None = None) -> list[str]:
+async def kinds(pool: asyncpg.Pool, span: DateRange, user: str | None = None) -> list[str]:
     """The kinds of sessions of these days."""
     rows = await pool.fetch(_SQL["kinds"], span.since, span.until, user)
     return [row["k"] for row in rows]
@@ -272,7 +284,7 @@ async def kinds(pool: asyncpg.Pool, span: Span, user: str | None = None) -> list
 
 # ── Whole tables ────────────────────────────────────────────────────────────────────────────────────────────
 
-_Fetch = Callable[[Any], Awaitable[Page]]
+_Fetch = Callable[[Any], Awaitable[FiguresPage]]
 
 
 async def pages(fetch: _Fetch) -> AsyncIterator[list[Row]]:
@@ -287,21 +299,23 @@ async def pages(fetch: _Fetch) -> AsyncIterator[list[Row]]:
         after = page.after
 
 
-def all_rollups(pool: asyncpg.Pool, statistic: str, span: Span, *, whole: bool) -> AsyncIterator[list[Row]]:
+def all_rollups(
+    pool: asyncpg.Pool, statistic: str, span: DateRange, *, whole: bool
+) -> AsyncIterator[list[Row]]:
     """Every period of a range."""
     size = _CHUNK_OF_COHORTS if whole and statistic in KINDS else CHUNK
     return pages(lambda after: rollups(pool, statistic, span, after, size, whole=whole))
 
 
-def all_days_of(pool: asyncpg.Pool, user: str, span: Span) -> AsyncIterator[list[Row]]:
+def all_days_of(pool: asyncpg.Pool, user: str, span: DateRange) -> AsyncIterator[list[Row]]:
     """Every day of one user."""
     return pages(lambda after: days_of_user(pool, user, span, after, CHUNK))
 
 
-def all_days(pool: asyncpg.Pool, span: Span) -> AsyncIterator[list[Row]]:
+def all_days(pool: asyncpg.Pool, span: DateRange) -> AsyncIterator[list[Row]]:
     """Everybody's days, by date and user."""
 
-    async def fetch(after: tuple[date, str] | None) -> Page:
+    async def fetch(after: tuple[date, str] | None) -> FiguresPage:
         at, user = after or (date.min, "")
         rows = await pool.fetch(_SQL["days"], span.since, span.until, at, user, CHUNK)
         return _full(rows, [day(row) for row in rows], CHUNK, "local_date", "user_id")
@@ -309,10 +323,10 @@ def all_days(pool: asyncpg.Pool, span: Span) -> AsyncIterator[list[Row]]:
     return pages(fetch)
 
 
-def all_spans(pool: asyncpg.Pool, span: Span) -> AsyncIterator[list[Row]]:
+def all_spans(pool: asyncpg.Pool, span: DateRange) -> AsyncIterator[list[Row]]:
     """Everybody's first and last active date, by user."""
 
-    async def fetch(after: tuple[str] | None) -> Page:
+    async def fetch(after: tuple[str] | None) -> FiguresPage:
         rows = await pool.fetch(_SQL["spans"], span.since, span.until, (after or ("",))[0], CHUNK)
         shown = [
             {"userId": r["user_id"], "firstDate": r["first_date"], "lastDate": r["last_date"]} for r in rows
@@ -322,17 +336,17 @@ def all_spans(pool: asyncpg.Pool, span: Span) -> AsyncIterator[list[Row]]:
     return pages(fetch)
 
 
-def all_profiles(pool: asyncpg.Pool, span: Span) -> AsyncIterator[list[Row]]:
+def all_profiles(pool: asyncpg.Pool, span: DateRange) -> AsyncIterator[list[Row]]:
     """What is known of everybody's habits, by user; whole below ``figures``."""
 
-    async def fetch(after: tuple[str] | None) -> Page:
+    async def fetch(after: tuple[str] | None) -> FiguresPage:
         rows = await pool.fetch(_SQL["profiles"], span.since, span.until, (after or ("",))[0], CHUNK)
         shown = [
             {
                 "userId": row["user_id"],
                 "asOf": row["as_of"],
                 "computedAt": row["computed_at"],
-                "figures": Whole(row["figures"]),
+                "figures": WholeColumn(row["figures"]),
             }
             for row in rows
         ]
@@ -341,10 +355,10 @@ def all_profiles(pool: asyncpg.Pool, span: Span) -> AsyncIterator[list[Row]]:
     return pages(fetch)
 
 
-def all_revisions(pool: asyncpg.Pool, span: Span) -> AsyncIterator[list[Row]]:
+def all_revisions(pool: asyncpg.Pool, span: DateRange) -> AsyncIterator[list[Row]]:
     """All former figures. They keep the shape of their statistic, so they stay whole below ``figures``."""
 
-    async def fetch(after: tuple[str, datetime, int] | None) -> Page:
+    async def fetch(after: tuple[str, datetime, int] | None) -> FiguresPage:
         at = after or ("", _EVER, 0)
         rows = await pool.fetch(_SQL["revisions"], span.since, span.until, *at, _CHUNK_OF_COHORTS)
         shown = [
@@ -354,7 +368,7 @@ def all_revisions(pool: asyncpg.Pool, span: Span) -> AsyncIterator[list[Row]]:
                 "revision": row["revision"],
                 "computedAt": row["computed_at"],
                 "replacedAt": row["replaced_at"],
-                "figures": Whole(row["figures"]),
+                "figures": WholeColumn(row["figures"]),
             }
             for row in rows
         ]
@@ -363,8 +377,8 @@ def all_revisions(pool: asyncpg.Pool, span: Span) -> AsyncIterator[list[Row]]:
     return pages(fetch)
 
 
-def _full(rows: Sequence[asyncpg.Record], shown: list[Row], size: int, *key: str) -> Page:
-    return Page(shown, tuple(rows[-1][name] for name in key) if len(rows) == size else None)
+def _full(rows: Sequence[asyncpg.Record], shown: list[Row], size: int, *key: str) -> FiguresPage:
+    return FiguresPage(shown, tuple(rows[-1][name] for name in key) if len(rows) == size else None)
 
 
 # ── How far ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,8 +6,8 @@ from datetime import date, timedelta
 from typing import Any
 
 from service.analytics import working_hours
-from service.analytics.churn import Habits, Model
-from service.analytics.insight import Counts, Split, StreakFacts, Whose, insights
+from service.analytics.churn import ChurnFeatures, ChurnModel
+from service.analytics.insight import Counts, Proportion, StreakFacts, Subject, insights
 from service.analytics.significance import design_effect
 from service.analytics.streak import current_streak, longest_streak
 
@@ -22,7 +22,7 @@ Tally = Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class SessionCounts:
     """Counts of focus sessions that ended, by local clock, up to and including a local date.
 
     ``splits``: ``before noon``, ``after noon``, ``weekday``, ``weekend``, ``linked``, ``free`` to a tally.
@@ -39,12 +39,12 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class PersonActivity:
     """Beside the facts: ``active`` and ``done`` dates (a session started, one completed) of 180 days,
     ``minutes`` of completed sessions, local minutes of their ``starts``, focus seconds ``by_hour`` (0–23),
     the ``first`` active date."""
 
-    facts: Facts
+    facts: SessionCounts
     active: Sequence[date]
     done: Sequence[date]
     minutes: Sequence[float]
@@ -53,7 +53,7 @@ class Person:
     first: date
 
 
-def counts(facts: Facts, whose: Whose, streak: StreakFacts | None = None) -> Counts:
+def counts(facts: SessionCounts, whose: Subject, streak: StreakFacts | None = None) -> Counts:
     """The questions that insights ask, from the facts."""
     return Counts(
         whose=whose,
@@ -84,7 +84,7 @@ def told(asked: Counts) -> list[dict[str, Any]]:
     ]
 
 
-def profile(person: Person, as_of: date, model: Model | None) -> dict[str, Any]:
+def profile(person: PersonActivity, as_of: date, model: ChurnModel | None) -> dict[str, Any]:
     """Peak hours, chronotype, preferred length, consistency, churn risk and insights, as of a local date.
 
     Whatever lacks its minimum support is null; ``support`` says how much there was.
@@ -112,20 +112,20 @@ def profile(person: Person, as_of: date, model: Model | None) -> dict[str, Any]:
             "probability": None if risk is None else round(risk, 4),
             "reason": None if risk is not None else "insufficient",
         },
-        "insights": told(counts(person.facts, Whose.YOURS, _streak(person, as_of))),
+        "insights": told(counts(person.facts, Subject.YOURS, _streak(person, as_of))),
         "support": {"activeDays": len(recent), "sessions": len(person.minutes)},
     }
 
 
-def _habits(person: Person, as_of: date) -> Habits:
+def _habits(person: PersonActivity, as_of: date) -> ChurnFeatures:
     def since(days: int) -> int:
         return sum(day > as_of - timedelta(days=days) for day in person.active)
 
     last = max(person.active, default=person.first)
-    return Habits((as_of - last).days, since(28), since(180), (as_of - person.first).days)
+    return ChurnFeatures((as_of - last).days, since(28), since(180), (as_of - person.first).days)
 
 
-def _streak(person: Person, as_of: date) -> StreakFacts:
+def _streak(person: PersonActivity, as_of: date) -> StreakFacts:
     """The current streak beside the longest that ended before it began."""
     done = set(person.done)
     current = current_streak(done, as_of)
@@ -135,10 +135,10 @@ def _streak(person: Person, as_of: date) -> StreakFacts:
     return StreakFacts(current, before, len(done), max(days, len(done)))
 
 
-def _pair(splits: Mapping[str, Tally], first: str, second: str) -> tuple[Split, Split]:
+def _pair(splits: Mapping[str, Tally], first: str, second: str) -> tuple[Proportion, Proportion]:
     return _split(first, splits.get(first)), _split(second, splits.get(second))
 
 
-def _split(name: str, tally: Tally | None) -> Split:
+def _split(name: str, tally: Tally | None) -> Proportion:
     done, started = tally or (0, 0)
-    return Split(name, done, started)
+    return Proportion(name, done, started)

@@ -24,7 +24,7 @@ _STREAK = 5
 _PERCENT = 10
 
 
-class Whose(StrEnum):
+class Subject(StrEnum):
     """Whose counts they are, as the subject of a sentence."""
 
     YOURS = "you"
@@ -32,7 +32,7 @@ class Whose(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class Proportion:
     """``successes`` of ``trials`` in one part of somebody's sessions or days. ``name``: as a sentence needs
     it, "before noon", "on Tuesdays", "of up to 25 minutes"."""
 
@@ -72,12 +72,12 @@ class Counts:
     complete one last. ``design``: see above, at least 1. A streak is one person's: everybody has none.
     """
 
-    whose: Whose = Whose.YOURS
-    noon: tuple[Split, Split] | None = None
-    weekdays: tuple[Split, ...] = ()
-    weekend: tuple[Split, Split] | None = None
-    lengths: tuple[Split, ...] = ()
-    goals: tuple[Split, Split] | None = None
+    whose: Subject = Subject.YOURS
+    noon: tuple[Proportion, Proportion] | None = None
+    weekdays: tuple[Proportion, ...] = ()
+    weekend: tuple[Proportion, Proportion] | None = None
+    lengths: tuple[Proportion, ...] = ()
+    goals: tuple[Proportion, Proportion] | None = None
     streak: StreakFacts | None = None
     weeks: tuple[float, ...] = ()
     design: float = 1.0
@@ -172,7 +172,7 @@ def best_length(counts: Counts) -> _Answer | None:
 def streak_record(counts: Counts) -> _Answer | None:
     """Is the current streak the longest, and longer than this share of active days makes by itself?"""
     facts = counts.streak
-    if facts is None or counts.whose is not Whose.YOURS or facts.days < _SUPPORT:
+    if facts is None or counts.whose is not Subject.YOURS or facts.days < _SUPPORT:
         return None
     p = run_tail(facts.current, facts.days, facts.active / facts.days)
     evidence = (
@@ -208,7 +208,9 @@ RULES: tuple[Callable[[Counts], _Answer | None], ...] = (
 )
 
 
-def _versus(rule: str, counts: Counts, parts: tuple[Split, Split] | None, verb: str) -> _Answer | None:
+def _versus(
+    rule: str, counts: Counts, parts: tuple[Proportion, Proportion] | None, verb: str
+) -> _Answer | None:
     if parts is None:
         return None
     p = _tested(parts[0], parts[1], counts.design)
@@ -223,11 +225,11 @@ def _versus(rule: str, counts: Counts, parts: tuple[Split, Split] | None, verb: 
     return _Answer(rule, p, more.rate - less.rate >= _NOTEWORTHY, text, evidence)
 
 
-def _best(rule: str, counts: Counts, parts: Sequence[Split], verb: str, others: str) -> _Answer | None:
+def _best(rule: str, counts: Counts, parts: Sequence[Proportion], verb: str, others: str) -> _Answer | None:
     """The part that stands out above the rest taken together; p times the number of parts that could have."""
-    found: list[tuple[float, float, Split, Split]] = []
+    found: list[tuple[float, float, Proportion, Proportion]] = []
     for part in parts:
-        rest = Split(
+        rest = Proportion(
             others,
             sum(one.successes for one in parts) - part.successes,
             sum(one.trials for one in parts) - part.trials,
@@ -246,7 +248,7 @@ def _best(rule: str, counts: Counts, parts: Sequence[Split], verb: str, others: 
     return _Answer(rule, min(1.0, p * len(found)), -behind >= _NOTEWORTHY, text, evidence)
 
 
-def _tested(first: Split, second: Split, design: float) -> float | None:
+def _tested(first: Proportion, second: Proportion, design: float) -> float | None:
     """p of the difference, its variance ``design`` times as large; None below the support."""
     found = compare((first.successes, first.trials), (second.successes, second.trials), support=_SUPPORT)
     return normal_tail(found.z / math.sqrt(max(design, 1.0))) if found else None
@@ -256,5 +258,5 @@ def _subject(counts: Counts) -> str:
     return counts.whose.value.capitalize()
 
 
-def _percent(part: Split) -> str:
+def _percent(part: Proportion) -> str:
     return f"{100 * part.rate:.0f} %"

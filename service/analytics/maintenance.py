@@ -10,7 +10,7 @@ from typing import Any
 
 from service.analytics import rollups, user_profiles
 from service.analytics.anomaly import series
-from service.analytics.anomaly.series import Family
+from service.analytics.anomaly.series import SeriesFamily
 from service.analytics.statistic import CALENDARS, Statistic
 from service.engine.context import RunContext
 from service.errors import NotYet
@@ -86,7 +86,7 @@ async def require_daily(context: RunContext, last: datetime) -> None:
         raise NotYet(f"waits for dailyAnalytics of {wanted.date().isoformat()}")
 
 
-async def watch(context: RunContext, family: Family, until: datetime) -> None:
+async def watch(context: RunContext, family: SeriesFamily, until: datetime) -> None:
     """Let the detector judge what came to each series of a family, up to ``until`` (aware, exclusive)."""
     for column in family.measures:
         async with context.step() as connection:

@@ -26,7 +26,7 @@ STALE_DAYS_A_STEP = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Absorbed:
+class RebuiltDays:
     """One step: how many stale days were rebuilt, and how many of them had changed."""
 
     days: int
@@ -34,7 +34,7 @@ class Absorbed:
 
 
 @dataclass(frozen=True, slots=True)
-class Derived:
+class DerivedPeriods:
     """One step: how many periods were looked at, written new, and revised."""
 
     periods: int
@@ -42,18 +42,18 @@ class Derived:
     revised: int
 
 
-async def absorb(connection: Connection, limit: int = STALE_DAYS_A_STEP) -> Absorbed:
+async def absorb(connection: Connection, limit: int = STALE_DAYS_A_STEP) -> RebuiltDays:
     """Rebuild up to ``limit`` stale days and mark the periods that rest on what changed."""
     await connection.execute(_SQL["lock"])
     taken = await connection.fetch(_SQL["take_stale_days"], limit)
     if not taken:
-        return Absorbed(0, 0)
+        return RebuiltDays(0, 0)
     users, days = [row["user_id"] for row in taken], [row["local_day"] for row in taken]
     changed = await connection.fetch(_SQL["rebuild_days"], users, days)
     moved = await connection.fetch(_SQL["refresh_spans"], sorted({row["user_id"] for row in changed}))
     since = [row["since"] for row in moved] + [row["local_day"] for row in taken if row["onward"]]
     await _mark(connection, {row["local_date"] for row in changed}, set(days), min(since, default=None))
-    return Absorbed(len(taken), len(changed))
+    return RebuiltDays(len(taken), len(changed))
 
 
 async def _mark(connection: Connection, changed: set[date], touched: set[date], since: date | None) -> None:
@@ -73,7 +73,7 @@ async def _mark(connection: Connection, changed: set[date], touched: set[date], 
         )
 
 
-async def fill(connection: Connection, statistic: Statistic, target: datetime, zone: str) -> Derived:
+async def fill(connection: Connection, statistic: Statistic, target: datetime, zone: str) -> DerivedPeriods:
     """Derive the next missing periods up to ``target`` (a period), oldest first; 0 periods: none is missing.
 
     The watermark moves in the same transaction. Call ``begin`` in a transaction of its own before.
@@ -81,7 +81,7 @@ async def fill(connection: Connection, statistic: Statistic, target: datetime, z
     await connection.execute(_SQL["lock"])
     periods = await _missing(connection, statistic, target)
     if not periods:
-        return Derived(0, 0, 0)
+        return DerivedPeriods(0, 0, 0)
     await connection.execute(_SQL["undo_periods"], statistic)
     derived = await _derive(connection, statistic, periods, zone)
     await connection.execute(_SQL["end_periods"], statistic, periods[-1])
@@ -129,7 +129,7 @@ async def watermark(connection: Connection, statistic: Statistic) -> datetime | 
     return row["through"] if row else None
 
 
-async def revise(connection: Connection, statistic: Statistic, zone: str) -> Derived:
+async def revise(connection: Connection, statistic: Statistic, zone: str) -> DerivedPeriods:
     """Derive the oldest stale periods again, also those that are final by now; 0 periods: none is stale."""
     await connection.execute(_SQL["lock"])
     now = await connection.fetchval(_SQL["now"])
@@ -140,7 +140,7 @@ async def revise(connection: Connection, statistic: Statistic, zone: str) -> Der
     rows = await connection.fetch(_SQL["stale_periods"], statistic, calendar.batch)
     periods = [row["period"] for row in rows if row["period"] - rows[0]["period"] < _CLOSE]
     if not periods:
-        return Derived(0, 0, 0)
+        return DerivedPeriods(0, 0, 0)
     derived = await _derive(connection, statistic, periods, zone)
     await connection.execute(_SQL["settled_periods"], statistic, periods)
     return derived
@@ -148,7 +148,7 @@ async def revise(connection: Connection, statistic: Statistic, zone: str) -> Der
 
 async def _derive(
     connection: Connection, statistic: Statistic, periods: Sequence[datetime], zone: str
-) -> Derived:
+) -> DerivedPeriods:
     keys: list[Any] = list(periods)
     if statistic is not Statistic.BEHAVIOUR:
         keys = [period.date() for period in periods]
@@ -156,7 +156,7 @@ async def _derive(
     rows = await connection.fetch(_SQL[statistic], *values)
     figures = {row["period"]: row["figures"] for row in rows}
     new, revised = await put(connection, statistic, figures)
-    return Derived(len(periods), new, revised)
+    return DerivedPeriods(len(periods), new, revised)
 
 
 async def put(

@@ -19,7 +19,7 @@ _MOST_REQUESTS = 100_000
 _STATM = Path("/proc/self/statm")
 
 
-class Vitals:
+class RuntimeMetrics:
     """Measures while ``serve`` runs. ``gauges`` adds what others know (pools), name to number or None."""
 
     def __init__(self, clock: Clock, gauges: Callable[[], Mapping[str, float | None]] | None = None) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 
 from service.analytics import churn
-from service.analytics.churn import Habits, Model
-from service.analytics.habits import Facts, Person, Tally, counts, profile, told
-from service.analytics.insight import Whose
+from service.analytics.churn import ChurnFeatures, ChurnModel
+from service.analytics.habits import PersonActivity, SessionCounts, Tally, counts, profile, told
+from service.analytics.insight import Subject
 from service.engine import queries
 from service.engine.database import Connection
 
@@ -28,7 +28,7 @@ async def due(connection: Connection, as_of: date, after: str, limit: int) -> li
 async def make_profiles(connection: Connection, users: Sequence[str], as_of: date) -> int:
     """Store the profiles of these users as of a date; returns how many changed."""
     stored = await connection.fetchval(_SQL["model"])
-    model = Model.from_json(stored) if stored and stored.get("coefficients") else None
+    model = ChurnModel.from_json(stored) if stored and stored.get("coefficients") else None
     rows = await connection.fetch(_SQL["people"], list(users), as_of)
     figures: list[str] = []
     for start in range(0, len(rows), _SLICE):  # the loop is shared
@@ -51,7 +51,7 @@ async def stored(pool: asyncpg.Pool, user: str) -> dict[str, Any] | None:
     }
 
 
-def _profiles(rows: Sequence[asyncpg.Record], as_of: date, model: Model | None) -> list[str]:
+def _profiles(rows: Sequence[asyncpg.Record], as_of: date, model: ChurnModel | None) -> list[str]:
     return [json.dumps(profile(_person(row, as_of), as_of, model)) for row in rows]
 
 
@@ -66,7 +66,7 @@ async def everybodys_insights(connection: Connection, month: date) -> dict[str, 
     assert row
     weekdays = row["weekdays"] or {}
     facts = _facts(row, [weekdays.get(str(dow), (0, 0)) for dow in range(7)])
-    found = await asyncio.to_thread(lambda: told(counts(facts, Whose.EVERYBODYS)))
+    found = await asyncio.to_thread(lambda: told(counts(facts, Subject.EVERYBODYS)))
     return {"month": f"{month:%Y-%m}", "insights": found}
 
 
@@ -74,18 +74,18 @@ async def fit_churn(connection: Connection, as_of: date) -> dict[str, Any]:
     """The churn model fitted on people as they stood 28 days ago; ``reason`` where there are too few."""
     rows = await connection.fetch(_SQL["churn"], as_of)
     people = [
-        (Habits(row["recency"], row["active_28"], row["active_180"], row["tenure"]), row["left"])
+        (ChurnFeatures(row["recency"], row["active_28"], row["active_180"], row["tenure"]), row["left"])
         for row in rows
     ]
     model = await asyncio.to_thread(churn.fit, people)
     return model.to_json() if model else {"reason": "insufficient", "rows": len(people)}
 
 
-def _person(row: Mapping[str, Any] | asyncpg.Record, as_of: date) -> Person:
+def _person(row: Mapping[str, Any] | asyncpg.Record, as_of: date) -> PersonActivity:
     active = [date.fromisoformat(day) for day in row["active"] or ()]
     done = [date.fromisoformat(day) for day in row["done"] or ()]
     first = row["first_date"]
-    return Person(
+    return PersonActivity(
         facts=_facts(row, _own_weekdays(done, first, as_of)),
         active=active,
         done=done,
@@ -104,9 +104,9 @@ def _own_weekdays(done: Sequence[date], first: date, as_of: date) -> list[Tally]
     return [(hits.count(dow), dates.count(dow)) for dow in range(7)]
 
 
-def _facts(row: Mapping[str, Any] | asyncpg.Record, weekdays: Sequence[Tally]) -> Facts:
+def _facts(row: Mapping[str, Any] | asyncpg.Record, weekdays: Sequence[Tally]) -> SessionCounts:
     weeks = row["weeks"] or {}
-    return Facts(
+    return SessionCounts(
         splits=row["splits"] or {},
         lengths={int(minutes): tally for minutes, tally in (row["lengths"] or {}).items()},
         by_day={date.fromisoformat(day): tally for day, tally in (row["days"] or {}).items()},

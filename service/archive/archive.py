@@ -18,7 +18,7 @@ from typing import Protocol, cast
 import asyncpg
 
 from service.archive import archive_parquet
-from service.archive.manifest import Manifest, Name, Proof, Row, name_of, span
+from service.archive.manifest import ArchivedSession, FileName, FileProof, Manifest, name_of, span
 from service.dashboard.model import TimerSession
 from service.engine import queries
 from service.engine.database import long_statements
@@ -34,7 +34,7 @@ CUT = 100_000
 _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
 
-class Dashboard(Protocol):
+class ArchiveSource(Protocol):
     """What the archive needs of the dashboard; see ``service.dashboard.sync``."""
 
     async def place(self) -> tuple[str, str]: ...
@@ -46,7 +46,7 @@ class Dashboard(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class ArchiveFile:
     """A row of service.archive_file."""
 
     collection: str
@@ -62,26 +62,26 @@ class File:
     leftovers: int
 
     @property
-    def name(self) -> Name:
+    def name(self) -> FileName:
         """Its name in the folder."""
-        return Name(self.collection, self.month, self.generation)
+        return FileName(self.collection, self.month, self.generation)
 
     @property
-    def proof(self) -> Proof:
+    def proof(self) -> FileProof:
         """What it must hold."""
-        return Proof(self.rows, self.bytes, self.row_hash or "", self.file_hash or "")
+        return FileProof(self.rows, self.bytes, self.row_hash or "", self.file_hash or "")
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenFile:
     """A file that was written: its proof, and how many of its row groups are new."""
 
-    proof: Proof
+    proof: FileProof
     fresh_groups: int
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
+class RestoreResult:
     """What a restore did, in sessions."""
 
     rows: int
@@ -91,13 +91,13 @@ class Restored:
     """The dashboard did not take them, e.g. because their user is gone."""
 
 
-_COLUMNS = tuple(field.name for field in fields(File))
+_COLUMNS = tuple(field.name for field in fields(ArchiveFile))
 
 
 class Archive:
     """The archive in ``folder``, of the sessions of one dashboard."""
 
-    def __init__(self, pool: asyncpg.Pool, folder: Path, dashboard: Dashboard) -> None:
+    def __init__(self, pool: asyncpg.Pool, folder: Path, dashboard: ArchiveSource) -> None:
         self._pool = pool
         self.folder = folder
         self.dashboard = dashboard
@@ -132,20 +132,20 @@ class Archive:
         found: int = await connection.fetchval(_SQL["total"])
         return found
 
-    async def files(self, connection: asyncpg.Connection | asyncpg.Pool) -> list[File]:
+    async def files(self, connection: asyncpg.Connection | asyncpg.Pool) -> list[ArchiveFile]:
         """How far each file has come, oldest month first."""
         rows = await connection.fetch(_SQL["files"], SESSIONS)
-        return [File(**{column: row[column] for column in _COLUMNS}) for row in rows]
+        return [ArchiveFile(**{column: row[column] for column in _COLUMNS}) for row in rows]
 
     # ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def plan(self, connection: asyncpg.Connection, month: date) -> Name:
+    async def plan(self, connection: asyncpg.Connection, month: date) -> FileName:
         """Begin a new generation of a month's file."""
         known = max((name.generation for name in self._names() if name.month == month), default=0)
         generation = await connection.fetchval(_SQL["plan"], SESSIONS, month, known)
-        return Name(SESSIONS, month, generation)
+        return FileName(SESSIONS, month, generation)
 
-    async def write(self, name: Name, cutoff: datetime | None, *, anew: bool) -> Written | None:
+    async def write(self, name: FileName, cutoff: datetime | None, *, anew: bool) -> WrittenFile | None:
         """Write a planned file: what may go now, and what its predecessor holds that is still archived.
 
         None: nothing may go, and nothing was written; ``anew``: even so the month must be written.
@@ -153,19 +153,19 @@ class Archive:
         """
         await asyncio.to_thread(lambda: self.folder.mkdir(parents=True, exist_ok=True))
         await self.tidy(name.month)
-        writer = await asyncio.to_thread(archive_parquet.Writer, self._path(name.data))
+        writer = await asyncio.to_thread(archive_parquet.ArchiveWriter, self._path(name.data))
         try:
             groups = await self._compile(writer, name, cutoff, anew=anew)
             if groups is None:
                 writer.abandon()
                 return None
-            return Written(await asyncio.to_thread(writer.finish), groups)
+            return WrittenFile(await asyncio.to_thread(writer.finish), groups)
         except BaseException:
             writer.abandon()
             raise
 
     async def _compile(
-        self, writer: archive_parquet.Writer, name: Name, cutoff: datetime | None, *, anew: bool
+        self, writer: archive_parquet.ArchiveWriter, name: FileName, cutoff: datetime | None, *, anew: bool
     ) -> int | None:
         """The new rows, then those of the former file; returns how many row groups are new."""
         fresh, groups = await self._fresh(writer, name, cutoff) if cutoff else (set[str](), 0)
@@ -179,7 +179,7 @@ class Archive:
         return groups
 
     async def _fresh(
-        self, writer: archive_parquet.Writer, name: Name, cutoff: datetime
+        self, writer: archive_parquet.ArchiveWriter, name: FileName, cutoff: datetime
     ) -> tuple[set[str], int]:
         within = span(name.month, cutoff)
         fresh, groups, position = set[str](), 0, (_LONG_AGO, "")
@@ -198,7 +198,9 @@ class Archive:
                 fresh |= may_go
         return fresh, groups
 
-    async def _carry_over(self, writer: archive_parquet.Writer, former: Name, fresh: set[str]) -> int:
+    async def _carry_over(
+        self, writer: archive_parquet.ArchiveWriter, former: FileName, fresh: set[str]
+    ) -> int:
         carried = 0
         async for rows in self._stream(former):
             noted = await self._pool.fetch(_SQL["noted"], [row.id for row in rows], former.month)
@@ -216,7 +218,7 @@ class Archive:
                 f"the file of {month:%Y-%m} lacks {noted - carried} sessions that it should hold"
             )
 
-    async def written(self, connection: asyncpg.Connection, name: Name, written: Written) -> None:
+    async def written(self, connection: asyncpg.Connection, name: FileName, written: WrittenFile) -> None:
         """Record that the file lies in the folder."""
         proof = written.proof
         await connection.execute(
@@ -224,7 +226,7 @@ class Archive:
             written.fresh_groups,
         )  # fmt: skip
 
-    async def verify(self, name: Name, proof: Proof) -> None:
+    async def verify(self, name: FileName, proof: FileProof) -> None:
         """Read a file back and lay its manifest beside it. Raises ArchiveDamaged."""
         if await asyncio.to_thread(archive_parquet.prove, self._path(name.data)) != proof:
             raise ArchiveDamaged(f"{name.data} does not hold what was written into it")
@@ -232,11 +234,11 @@ class Archive:
         text = Manifest(name, source, table, proof).to_json()
         await asyncio.to_thread(archive_parquet.put_text, self._path(name.manifest), text)
 
-    async def verified(self, connection: asyncpg.Connection, name: Name) -> None:
+    async def verified(self, connection: asyncpg.Connection, name: FileName) -> None:
         """Record that the file stands for its month."""
         await connection.execute(_SQL["verified"], *_key(name))
 
-    async def give_up(self, connection: asyncpg.Connection, name: Name) -> None:
+    async def give_up(self, connection: asyncpg.Connection, name: FileName) -> None:
         """Forget a file that was never verified."""
         await connection.execute(_SQL["give_up"], *_key(name))
 
@@ -251,11 +253,13 @@ class Archive:
 
     # ── Removing ────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def rows(self, name: Name, group: int) -> list[Row]:
+    async def rows(self, name: FileName, group: int) -> list[ArchivedSession]:
         """One row group of a file."""
         return await asyncio.to_thread(archive_parquet.group, self._path(name.data), group)
 
-    async def note(self, connection: asyncpg.Connection, name: Name, rows: Sequence[Row]) -> list[Row]:
+    async def note(
+        self, connection: asyncpg.Connection, name: FileName, rows: Sequence[ArchivedSession]
+    ) -> list[ArchivedSession]:
         """Record that these are about to be removed: no sweep may take them for deletions.
 
         Returns those that may be: not whose owner was erased meanwhile.
@@ -266,16 +270,18 @@ class Archive:
         ids = {row["id"] for row in noted}
         return [row for row in rows if row.id in ids]
 
-    async def remove(self, rows: Sequence[Row]) -> list[str]:
+    async def remove(self, rows: Sequence[ArchivedSession]) -> list[str]:
         """Remove these at the dashboard where they are unchanged; returns the ids that are still there."""
         return sorted(await self.dashboard.remove({row.id: row.body for row in rows})) if rows else []
 
-    async def removed(self, connection: asyncpg.Connection, name: Name, still_there: Sequence[str]) -> None:
+    async def removed(
+        self, connection: asyncpg.Connection, name: FileName, still_there: Sequence[str]
+    ) -> None:
         """Record that a row group is gone, but for those: the file holds them without right."""
         await connection.execute(_SQL["unnote"], list(still_there))
         await connection.execute(_SQL["removed"], *_key(name), len(still_there))
 
-    async def deleted(self, connection: asyncpg.Connection, name: Name) -> None:
+    async def deleted(self, connection: asyncpg.Connection, name: FileName) -> None:
         """Record that all is gone that the file added."""
         await connection.execute(_SQL["deleted"], *_key(name))
 
@@ -299,7 +305,7 @@ class Archive:
 
     # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def current(self, month: date) -> Name | None:
+    def current(self, month: date) -> FileName | None:
         """The file that stands for a month: the newest with a manifest."""
         return max((name for name in self._names() if name.month == month), default=None)
 
@@ -307,7 +313,7 @@ class Archive:
         """Every month's manifest, oldest first. Raises ArchiveDamaged for one that cannot be read."""
         return [self._manifest(name) for name in self._standing()]
 
-    async def problem(self, manifest: Manifest, known: Sequence[File]) -> str | None:
+    async def problem(self, manifest: Manifest, known: Sequence[ArchiveFile]) -> str | None:
         """What is wrong with a file: its rows, its manifest and the database must agree. None: nothing."""
         try:
             found = await asyncio.to_thread(archive_parquet.prove, self._path(manifest.name.data))
@@ -326,7 +332,7 @@ class Archive:
         """The months whose files hold rows of a user, whether they are noted or not."""
         return [name.month for name in await self._files_of(user_id)]
 
-    async def rows_of(self, user_id: str) -> AsyncIterator[Row]:
+    async def rows_of(self, user_id: str) -> AsyncIterator[ArchivedSession]:
         """A user's archived sessions."""
         for name in await self._files_of(user_id):
             async for rows in self._stream(name):
@@ -334,17 +340,17 @@ class Archive:
                     if row.user_id == user_id:
                         yield row
 
-    async def _files_of(self, user_id: str) -> list[Name]:
+    async def _files_of(self, user_id: str) -> list[FileName]:
         return await asyncio.to_thread(
             lambda: [n for n in self._standing() if user_id in archive_parquet.owners(self._path(n.data))]
         )
 
-    def lost(self, known: Sequence[File]) -> list[Name]:
+    def lost(self, known: Sequence[ArchiveFile]) -> list[FileName]:
         """Files that must be there and have no manifest here (another folder, a lost disk)."""
         stand = {file.name for file in known if file.state in {"verified", "deleted"}}
         return sorted(stand - set(self._names()))
 
-    async def restore(self, month: date) -> Restored:
+    async def restore(self, month: date) -> RestoreResult:
         """Put the sessions of a month back into the dashboard, as they were, where it lacks them.
 
         Raises BadRequest when there is no such month, or it is from another kind of database; ArchiveDamaged.
@@ -362,7 +368,7 @@ class Archive:
                 await self._pool.execute(_SQL["unnote"], [*before, *there])
                 rows, put_back = rows + len(bodies), put_back + len(there)
                 refused += len(missing) - len(there)
-            return Restored(rows, put_back, rows - put_back - refused, refused)
+            return RestoreResult(rows, put_back, rows - put_back - refused, refused)
 
     async def _restorable(self, month: date) -> Manifest:
         name = self.current(month)
@@ -376,24 +382,24 @@ class Archive:
             raise ArchiveDamaged(problem)
         return manifest
 
-    def _manifest(self, name: Name) -> Manifest:
+    def _manifest(self, name: FileName) -> Manifest:
         try:
             text = self._path(name.manifest).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ArchiveDamaged(f"{name.manifest} cannot be read: {error}") from None
         return Manifest.from_json(name, text)
 
-    async def _stream(self, name: Name) -> AsyncIterator[list[Row]]:
+    async def _stream(self, name: FileName) -> AsyncIterator[list[ArchivedSession]]:
         """The rows of a file, batch by batch, each read in a thread."""
         reading = archive_parquet.read(self._path(name.data), BATCH)
         while rows := await asyncio.to_thread(_following, reading):
             yield rows
 
-    def _standing(self) -> list[Name]:
+    def _standing(self) -> list[FileName]:
         """The file that stands for each month, oldest first."""
         return list({(name.collection, name.month): name for name in sorted(self._names())}.values())
 
-    def _names(self) -> list[Name]:
+    def _names(self) -> list[FileName]:
         """The files that have a manifest."""
         names = [name_of(path.name) for path in self._files() if path.suffix == ".json"]
         return [name for name in names if name]
@@ -405,17 +411,17 @@ class Archive:
         return self.folder / file
 
 
-def _following(reading: Iterator[list[Row]]) -> list[Row]:
+def _following(reading: Iterator[list[ArchivedSession]]) -> list[ArchivedSession]:
     return next(reading, [])
 
 
-def _key(name: Name) -> tuple[str, date, int]:
+def _key(name: FileName) -> tuple[str, date, int]:
     return name.collection, name.month, name.generation
 
 
-def _row(session: TimerSession, body: str) -> Row:
+def _row(session: TimerSession, body: str) -> ArchivedSession:
     assert session.ended_at is not None
-    return Row(
+    return ArchivedSession(
         id=session.id,
         user_id=session.user_id,
         kind=session.kind,

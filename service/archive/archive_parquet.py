@@ -10,14 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.archive.manifest import Proof, Row, RowHash
+from service.archive.manifest import ArchivedSession, FileProof, RowHash
 from service.errors import ArchiveDamaged
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-_COLUMNS = [field.name for field in fields(Row)]
+_COLUMNS = [field.name for field in fields(ArchivedSession)]
 _BLOCK = 1 << 20
 
 
@@ -47,7 +47,7 @@ def _schema() -> "pa.Schema":
     )
 
 
-class Writer:
+class ArchiveWriter:
     """Writes a file under a passing name; ``finish`` gives it its own, on disk for good.
 
     One call at a time: a run that is cancelled abandons the file while a thread may still be writing.
@@ -62,7 +62,7 @@ class Writer:
             self._passing, _schema(), compression="zstd", compression_level=3
         )
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, rows: Sequence[ArchivedSession]) -> None:
         """One row group."""
         pa, schema = _pyarrow(), _schema()
         columns = zip(*map(astuple, rows), strict=True)
@@ -71,7 +71,7 @@ class Writer:
             self._file.write_table(pa.Table.from_arrays(arrays, schema=schema))
             self._hash.add(rows)
 
-    def finish(self) -> Proof:
+    def finish(self) -> FileProof:
         """Close, make durable, give the file its name. What is proved is what was meant to be written."""
         with self._turn:
             self._file.close()
@@ -79,7 +79,7 @@ class Writer:
             file_hash, size = file_hash_of(self._passing)
             self._passing.rename(self._path)
             _fsync(self._path.parent)
-        return Proof(self._hash.rows, size, self._hash.hex, file_hash)
+        return FileProof(self._hash.rows, size, self._hash.hex, file_hash)
 
     def abandon(self) -> None:
         """Leave nothing behind."""
@@ -115,7 +115,7 @@ def file_hash_of(path: Path) -> tuple[str, int]:
     return found.hexdigest(), size
 
 
-def prove(path: Path, size: int = 5000) -> Proof:
+def prove(path: Path, size: int = 5000) -> FileProof:
     """Read a file back, whole. Raises ArchiveDamaged when it is not there or cannot be read."""
     try:
         file_hash, length = file_hash_of(path)
@@ -124,17 +124,17 @@ def prove(path: Path, size: int = 5000) -> Proof:
     found = RowHash()
     for rows in read(path, size):
         found.add(rows)
-    return Proof(found.rows, length, found.hex, file_hash)
+    return FileProof(found.rows, length, found.hex, file_hash)
 
 
-def read(path: Path, size: int = 5000) -> Iterator[list[Row]]:
+def read(path: Path, size: int = 5000) -> Iterator[list[ArchivedSession]]:
     """All rows, at most ``size`` at a time."""
     with _opened(path) as file:
         for batch in file.iter_batches(size, columns=_COLUMNS):
             yield _rows(batch)
 
 
-def group(path: Path, index: int) -> list[Row]:
+def group(path: Path, index: int) -> list[ArchivedSession]:
     """The rows of one row group."""
     with _opened(path) as file:
         return _rows(file.read_row_group(index, columns=_COLUMNS))
@@ -158,5 +158,5 @@ def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
         raise ArchiveDamaged(f"{path.name} cannot be read: {error}") from None
 
 
-def _rows(found: "pa.RecordBatch | pa.Table") -> list[Row]:
-    return [Row(**one) for one in found.to_pylist()]
+def _rows(found: "pa.RecordBatch | pa.Table") -> list[ArchivedSession]:
+    return [ArchivedSession(**one) for one in found.to_pylist()]

@@ -45,7 +45,7 @@ class RetentionPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ArchivedSession:
     """One archived session. ``body`` is the dashboard's own document or row, exactly: what is restored.
 
     Canonical extended JSON (MongoDB) or the row as JSON (PostgreSQL). The other columns make it readable.
@@ -69,7 +69,7 @@ class RowHash:
         self._sum = 0
         self.rows = 0
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[ArchivedSession]) -> None:
         """Count these in."""
         for row in rows:
             said = json.dumps([row.id, row.user_id, row.body], ensure_ascii=False).encode()
@@ -83,7 +83,7 @@ class RowHash:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class FileProof:
     """What a file holds: how many rows and bytes, and the hashes of both."""
 
     rows: int
@@ -93,7 +93,7 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Name:
+class FileName:
     """Which file of the archive. ``month``: its first day."""
 
     collection: str
@@ -111,22 +111,22 @@ class Name:
         return f"{self.collection}-{self.month:%Y-%m}.g{self.generation}.json"
 
 
-def name_of(file: str) -> Name | None:
+def name_of(file: str) -> FileName | None:
     """The name that a file of the archive has, data or manifest, finished or not; None for any other file."""
     found = _NAME.match(file)
     if not found:
         return None
-    return Name(found["collection"], date.fromisoformat(f"{found['month']}-01"), int(found["generation"]))
+    return FileName(found["collection"], date.fromisoformat(f"{found['month']}-01"), int(found["generation"]))
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What lies beside a file. ``source``: mongodb or postgresql; ``table``: where the rows came from."""
 
-    name: Name
+    name: FileName
     source: str
     table: str
-    proof: Proof
+    proof: FileProof
 
     def to_json(self) -> str:
         """The text of the manifest."""
@@ -135,11 +135,11 @@ class Manifest:
         return json.dumps({**head, **name, **asdict(self.proof)}, indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, name: Name, text: str) -> "Manifest":
+    def from_json(cls, name: FileName, text: str) -> "Manifest":
         """Raises ArchiveDamaged unless the text is the manifest of ``name``."""
         try:
             said: dict[str, Any] = json.loads(text)
-            proof = Proof(**{field.name: said[field.name] for field in fields(Proof)})
+            proof = FileProof(**{field.name: said[field.name] for field in fields(FileProof)})
             known = said["kind"] == _KIND and said["format"] == _FORMAT and said["file"] == name.data
             found = cls(name, said["source"], said["table"], proof)
         except (ValueError, KeyError, TypeError) as error:

@@ -24,7 +24,7 @@ _SQL = queries.load(__file__)
 _FOREVER = datetime(9999, 1, 1)  # noqa: DTZ001 — naive on purpose: wall-clock time
 
 
-class People:
+class PersonalData:
     """Export and erasure. ``archive``: where old sessions lie."""
 
     def __init__(self, pool: asyncpg.Pool, archive: Archive) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 from service.cli.phrases import REASONS
 from service.cli.tables import (
     Block,
-    Column,
-    Facts,
+    FieldList,
     Row,
-    Table,
-    Words,
+    TableColumn,
+    TextBlock,
+    TextTable,
     ident,
     name,
     number,
@@ -47,24 +47,24 @@ def run_went_well(answer: Any) -> bool:
 # ── Makers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def listed(*columns: Column, empty: str = "nothing yet; see analytics watermarks") -> Show:
+def listed(*columns: TableColumn, empty: str = "nothing yet; see analytics watermarks") -> Show:
     """The rows of ``data``."""
-    return lambda answer: [Table(columns, answer["data"], empty=empty)]
+    return lambda answer: [TextTable(columns, answer["data"], empty=empty)]
 
 
-def told(*columns: Column) -> Show:
+def told(*columns: TableColumn) -> Show:
     """The answer's own fields."""
-    return lambda answer: [Facts(columns, answer)]
+    return lambda answer: [FieldList(columns, answer)]
 
 
 def said(sentence: str) -> Show:
     """An act that has no more to tell."""
-    return lambda _answer: [Words(sentence)]
+    return lambda _answer: [TextBlock(sentence)]
 
 
 def whole(answer: Any) -> list[Block]:
     """JSON, to be read by programs."""
-    return [Words(json.dumps(answer.get("data", answer), ensure_ascii=False, indent=2))]
+    return [TextBlock(json.dumps(answer.get("data", answer), ensure_ascii=False, indent=2))]
 
 
 # ── Values ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -147,7 +147,7 @@ def jobs(answer: Any) -> list[Block]:
         text("last run", "lastRun.state"), time("last success", "lastSuccessAt"),
         text("clock", "mode", extra=True),
     )  # fmt: skip
-    return [Table(columns, rows, empty="no jobs: the service is starting")]
+    return [TextTable(columns, rows, empty="no jobs: the service is starting")]
 
 
 def _paused(row: Row) -> str:
@@ -163,7 +163,7 @@ def health(answer: Any) -> list[Block]:
         for one, check in answer["checks"].items()
     ]
     columns = (name("check"), name("status"), prose("details"))
-    return [Words(f"The service is {answer['status']}."), Table(columns, rows)]
+    return [TextBlock(f"The service is {answer['status']}."), TextTable(columns, rows)]
 
 
 def statistics(answer: Any) -> list[Block]:
@@ -176,30 +176,30 @@ def statistics(answer: Any) -> list[Block]:
     ]  # fmt: skip
     columns = (text("type"), number("jobs"), text("loops"), text("runs"))
     sentence = f"{overview['totalActiveJobs']} jobs are active in {overview['runningJobTypes']} types."
-    return [Words(sentence), Table(columns, rows)]
+    return [TextBlock(sentence), TextTable(columns, rows)]
 
 
 def restarted(answer: Any) -> list[Block]:
     """The loops after a restart."""
     row = {"type": answer["jobType"], **answer["data"]}
-    return [Facts((text("type"), text("running", "isRunning"), text("jobs", "activeJobs")), row)]
+    return [FieldList((text("type"), text("running", "isRunning"), text("jobs", "activeJobs")), row)]
 
 
 def ran(answer: Any) -> list[Block]:
     """A run that was asked for, and what it decided."""
-    head = Facts((ident("run", "runId"), text("state")), answer)
+    head = FieldList((ident("run", "runId"), text("state")), answer)
     counts = _counts(answer["counts"])
     sample = answer.get("sample")
-    more: list[Block] = [Words(json.dumps(sample, ensure_ascii=False, indent=2))] if sample else []
+    more: list[Block] = [TextBlock(json.dumps(sample, ensure_ascii=False, indent=2))] if sample else []
     return [head, *([counts] if counts.rows else []), *more]
 
 
-def _counts(counts: dict[str, int], title: str = "") -> Table:
+def _counts(counts: dict[str, int], title: str = "") -> TextTable:
     rows = [
         {"number": n, "what": REASONS.get(one, one.replace("_", " ")), "reason": one}
         for one, n in sorted(counts.items(), key=lambda pair: -pair[1])
     ]
-    return Table((number("number"), text("what"), name("reason")), rows, title)
+    return TextTable((number("number"), text("what"), name("reason")), rows, title)
 
 
 def backfilled(answer: Any) -> list[Block]:
@@ -210,13 +210,13 @@ def backfilled(answer: Any) -> list[Block]:
         head = "Nothing was done; these periods would be derived:"
     else:
         head = f"Run {answer['runId']} derives:" if answer["runId"] else "Nothing is to be derived."
-    return [Words(head), Table((text("period"), text("is")), rows, empty="no periods")]
+    return [TextBlock(head), TextTable((text("period"), text("is")), rows, empty="no periods")]
 
 
 def run(answer: Any) -> list[Block]:
     """One run with all that is known of it."""
     row = answer["data"]
-    facts = Facts(
+    facts = FieldList(
         (
             ident("run", "id"), text("job", lambda one: f"{one['jobType']}.{one['jobName']}"), text("state"),
             text("reason"), text("trigger"), time("slot", "nominalAt"), text("local slot", "nominalLocal"),
@@ -227,7 +227,7 @@ def run(answer: Any) -> list[Block]:
         ),
         row,
     )  # fmt: skip
-    attempts = Table(
+    attempts = TextTable(
         (
             name("process"), text("state"), text("reason"), time("started", "startedAt"),
             time("ended", "endedAt"), prose("error"),
@@ -239,14 +239,14 @@ def run(answer: Any) -> list[Block]:
         for channel, states in row["deliveries"].items()
         for state, n in states.items()
     ]
-    sent = Table((text("channel"), text("state"), number("number")), messages, "Messages")
+    sent = TextTable((text("channel"), text("state"), number("number")), messages, "Messages")
     tables = [
         attempts,
         _counts(row["counts"], "Counts"),
         _counts(row["reasons"], "Left out"),
         sent,
     ]
-    trace: list[Block] = [Words(row["traceback"])] if row.get("traceback") else []
+    trace: list[Block] = [TextBlock(row["traceback"])] if row.get("traceback") else []
     return [facts, *(one for one in tables if one.rows), *trace]
 
 
@@ -258,7 +258,7 @@ def progress(answer: Any) -> list[Block]:
     """How a watched run stands, in one line; at its end also what it decided."""
     part = f" ({100 * answer['done'] // answer['total']} %)" if answer.get("total") else ""
     reason = f" ({answer['reason']})" if answer.get("reason") else ""
-    line = Words(f"{answer['state']}{reason}: {_done(answer)} done{part}")
+    line = TextBlock(f"{answer['state']}{reason}: {_done(answer)} done{part}")
     over = answer["state"] not in {"pending", "running"} and answer.get("counts")
     return [line, _counts(answer["counts"])] if over else [line]
 
@@ -268,13 +268,13 @@ def progress(answer: Any) -> list[Block]:
 
 def acted(answer: Any) -> list[Block]:
     """What a message is now."""
-    return [Words(f"The message is {answer['state']}.")]
+    return [TextBlock(f"The message is {answer['state']}.")]
 
 
 def mail(answer: Any, part: str = "text") -> list[Block]:
     """One part of a mail, as it is."""
     found = answer["data"]
-    return [Words(f"{found['subject']}\n\n{found['text']}" if part == "text" else found[part])]
+    return [TextBlock(f"{found['subject']}\n\n{found['text']}" if part == "text" else found[part])]
 
 
 def message(answer: Any, part: str = "text") -> list[Block]:
@@ -282,7 +282,7 @@ def message(answer: Any, part: str = "text") -> list[Block]:
     found = answer["data"]
     if found["mail"]:
         return mail({"data": found["mail"]}, part)
-    return [Facts((text("title"), text("message"), text("button")), found["notice"])]
+    return [FieldList((text("title"), text("message"), text("button")), found["notice"])]
 
 
 def forecast(answer: Any) -> list[Block]:
@@ -292,13 +292,15 @@ def forecast(answer: Any) -> list[Block]:
         columns = (text("job"), time("slot", "at"), text("where", "groups"), number("mails", "email"),
                    number("notifications", "inApp"))  # fmt: skip
         counts = _counts(found["reasons"], "Left out")
-        return [Facts(columns, found), *([counts] if counts.rows else [])]
+        return [FieldList(columns, found), *([counts] if counts.rows else [])]
     totals = [{"job": job["job"], "paused": job["paused"], **job["total"]} for job in found["jobs"]]
     counted = (number("mails at most", "email"), number("notifications", "inApp"))
     return [
         sentences(found["meaning"]),
-        Table((name("job", short_job), text("paused"), *counted), totals, "In all"),
-        Table((time("hour", "at"), *counted, prose("mails of")), _by_the_hour(found["jobs"]), "By the hour"),
+        TextTable((name("job", short_job), text("paused"), *counted), totals, "In all"),
+        TextTable(
+            (time("hour", "at"), *counted, prose("mails of")), _by_the_hour(found["jobs"]), "By the hour"
+        ),
     ]
 
 
@@ -331,10 +333,12 @@ def explain(answer: Any) -> list[Block]:
     slot = found["slot"]
     where = f"its slot {slot['local']} ({slot['group']}), {found['when']}" if slot else "no slot that day"
     recorded = [
-        Table(_RECORDED[what], rows, f"Recorded {what}") for what, rows in found["recorded"].items() if rows
+        TextTable(_RECORDED[what], rows, f"Recorded {what}")
+        for what, rows in found["recorded"].items()
+        if rows
     ]
     rules = [
-        Table((name("rule"), text("verdict", _verdict), prose("detail")), rows, f"Rules for {channel}")
+        TextTable((name("rule"), text("verdict", _verdict), prose("detail")), rows, f"Rules for {channel}")
         for channel, rows in found["rules"].items()
     ]
     head = sentences(f"{found['conclusion']}\n\n{found['job']} for {found['userId']}: {where}")
@@ -348,9 +352,9 @@ def _verdict(rule: Row) -> str:
 def profile(answer: Any) -> list[Block]:
     """What is known of somebody."""
     row = answer["data"]
-    head = Facts((text("user", "userId"), text("as of", "asOf"), time("computed", "computedAt")), row)
+    head = FieldList((text("user", "userId"), text("as of", "asOf"), time("computed", "computedAt")), row)
     figures = [{"figure": one, "value": value} for one, value in row["figures"].items()]
-    return [head, Table((name("figure"), prose("value")), figures, "Figures")]
+    return [head, TextTable((name("figure"), prose("value")), figures, "Figures")]
 
 
 # ── Analytics ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -364,7 +368,7 @@ def insights(answer: Any) -> list[Block]:
         for one in row.get("insights", [])
     ]
     columns = (period("period"), text("state"), prose("insight", "text"), number("strength", extra=True))
-    return [Table(columns, rows, empty="no insights yet; see analytics watermarks")]
+    return [TextTable(columns, rows, empty="no insights yet; see analytics watermarks")]
 
 
 def retention(answer: Any) -> list[Block]:
@@ -376,7 +380,7 @@ def retention(answer: Any) -> list[Block]:
         rows.append(_cohort("all", None, found["averages"]))
     columns = (name("cohort"), number("size"), *(percent(str(n), f"n{n}") for n in range(wide)))
     title = f"Retention in percent, {found['kind']}, {found['mode']}"
-    return [Table(columns, rows, title, "nothing yet; see analytics watermarks")]
+    return [TextTable(columns, rows, title, "nothing yet; see analytics watermarks")]
 
 
 def _cohort(cohort: str, size: int | None, cells: Iterable[Row | None]) -> Row:
@@ -394,13 +398,15 @@ def watermarks(answer: Any) -> list[Block]:
     )  # fmt: skip
     waiting = found["staleDays"]
     sentence = f"{waiting['days']:,} days of {waiting['users']:,} people wait to be rebuilt."
-    return [Table(columns, found["statistics"]), Words(sentence)]
+    return [TextTable(columns, found["statistics"]), TextBlock(sentence)]
 
 
 def points(answer: Any) -> list[Block]:
     """A series with what was expected, and its forecast."""
     found = answer["data"]
     expected = (number("expected"), number("low"), number("high"))
-    shown = Table((period("at"), number("value"), *expected, number("score")), found["points"], found["name"])
-    ahead = Table((period("at"), *expected), found["forecast"], "Forecast")
+    shown = TextTable(
+        (period("at"), number("value"), *expected, number("score")), found["points"], found["name"]
+    )
+    ahead = TextTable((period("at"), *expected), found["forecast"], "Forecast")
     return [shown, ahead]

@@ -167,7 +167,7 @@ def _shown(command: Command, options: Namespace, answer: Any, raw: bytes, file: 
     if not file.isatty():
         return tables.for_programs(blocks).encode("utf-8", "replace")
     if command.pages and answer.get("next") is not None:
-        blocks = [*blocks, tables.Words(f"There is more: --all, or --{command.pages} {answer['next']}")]
+        blocks = [*blocks, tables.TextBlock(f"There is more: --all, or --{command.pages} {answer['next']}")]
     return tables.for_people(blocks, shutil.get_terminal_size((80, 24)).columns).encode()
 
 

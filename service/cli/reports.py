@@ -16,7 +16,7 @@ from rich.table import Table
 from service.analytics import export, figures
 from service.analytics.columns import flatten, text
 from service.analytics.export import Export, Format
-from service.analytics.figures import Row, Span
+from service.analytics.figures import DateRange, Row
 from service.analytics.statistic import Statistic
 from service.engine.database import open_pool
 from service.engine.schema import require_readable
@@ -109,11 +109,11 @@ async def write_table(settings: Settings, options: Namespace) -> None:
         await _write(wanted, Format.JSON if options.json else Format(options.format), options.out)
 
 
-def _span(options: Namespace) -> Span:
+def _span(options: Namespace) -> DateRange:
     since, until = options.since or date.min, options.until or date.max
     if since > until:
         raise BadRequest(f"--from ({since}) lies after --to ({until}); exchange them")
-    return Span(since, until)
+    return DateRange(since, until)
 
 
 @asynccontextmanager
@@ -186,7 +186,7 @@ def _told(name: str, trend: Row) -> str:
 
 
 async def _show_retention(
-    pool: asyncpg.Pool, span: Span, form: str, options: Namespace, out: Console
+    pool: asyncpg.Pool, span: DateRange, form: str, options: Namespace, out: Console
 ) -> None:
     kind, unbounded = Statistic(options.kind), options.mode == "unbounded"
     found = await figures.cohorts(pool, kind, span, unbounded=unbounded)

@@ -22,7 +22,7 @@ Get = str | Callable[[Row], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """A heading, where its value is, and how it is written.
 
     Kinds: ``text`` may be cut, ``name`` never is (it is to be copied), ``prose`` is wrapped; ``ident``,
@@ -51,38 +51,38 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TextTable:
     """Rows under headings. ``empty`` is said where there are none."""
 
-    columns: Sequence[Column]
+    columns: Sequence[TableColumn]
     rows: Sequence[Row]
     title: str = ""
     empty: str = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class FieldList:
     """One thing, a line for each of its sides; those without a value are left out for people."""
 
-    columns: Sequence[Column]
+    columns: Sequence[TableColumn]
     row: Row
     title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class TextBlock:
     """Text as it is: a mail; or sentences, which are wrapped."""
 
     text: str
     sentences: bool = False
 
 
-Block = Table | Facts | Words
+Block = TextTable | FieldList | TextBlock
 
 
-def _maker(kind: str) -> Callable[..., Column]:
-    def make(heading: str, get: Get = "", *, extra: bool = False) -> Column:
-        return Column(heading, get or heading, kind, extra)
+def _maker(kind: str) -> Callable[..., TableColumn]:
+    def make(heading: str, get: Get = "", *, extra: bool = False) -> TableColumn:
+        return TableColumn(heading, get or heading, kind, extra)
 
     return make
 
@@ -92,9 +92,9 @@ number, share, percent = _maker("number"), _maker("share"), _maker("percent")
 time, period = _maker("time"), _maker("period")
 
 
-def sentences(told: str) -> Words:
+def sentences(told: str) -> TextBlock:
     """Words that are wrapped."""
-    return Words(told, sentences=True)
+    return TextBlock(told, sentences=True)
 
 
 # ── For people ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -108,13 +108,13 @@ def for_people(blocks: Sequence[Block], room: int, zone: tzinfo | None = None) -
 
 def _block(block: Block, room: int, zone: tzinfo | None) -> str:
     match block:
-        case Words():
+        case TextBlock():
             lines = [clean(line) for line in block.text.rstrip().splitlines()]
             wrapped = [one for line in lines for one in _wrapped(line, room)] if block.sentences else lines
             return "\n".join(wrapped)
-        case Facts():
+        case FieldList():
             return _titled(block.title, _facts(block, room, zone))
-        case Table():
+        case TextTable():
             return _titled(block.title, _table(block, room, zone) if block.rows else [block.empty])
 
 
@@ -127,7 +127,7 @@ def _zones(blocks: Sequence[Block], zone: tzinfo | None) -> str:
     told = [
         column.of(row)
         for block in blocks
-        if isinstance(block, Table)
+        if isinstance(block, TextTable)
         for column in block.columns
         if column.kind == "time"
         for row in block.rows
@@ -137,7 +137,7 @@ def _zones(blocks: Sequence[Block], zone: tzinfo | None) -> str:
     return f"Times: {', '.join(names)}" if names else ""
 
 
-def _facts(block: Facts, room: int, zone: tzinfo | None) -> list[str]:
+def _facts(block: FieldList, room: int, zone: tzinfo | None) -> list[str]:
     cells = [(column.heading, _long(column, block.row, zone)) for column in block.columns]
     told = [(heading, value) for heading, value in cells if value not in {"", _NONE}]
     wide = max((width(heading) for heading, _ in told), default=0)
@@ -149,7 +149,7 @@ def _facts(block: Facts, room: int, zone: tzinfo | None) -> list[str]:
     return lines
 
 
-def _long(column: Column, row: Row, zone: tzinfo | None) -> str:
+def _long(column: TableColumn, row: Row, zone: tzinfo | None) -> str:
     value = column.of(row)
     at = _instant(value) if column.kind == "time" and isinstance(value, str) else None
     if at is None:
@@ -171,7 +171,7 @@ def _wrapped(value: str, room: int) -> list[str]:
     return lines
 
 
-def _table(block: Table, room: int, zone: tzinfo | None) -> list[str]:
+def _table(block: TextTable, room: int, zone: tzinfo | None) -> list[str]:
     cells = [[cell(column.kind, column.of(row), zone) for row in block.rows] for column in block.columns]
     natural = [
         max(width(column.heading), *map(width, told))
@@ -193,7 +193,7 @@ def _table(block: Table, room: int, zone: tzinfo | None) -> list[str]:
     return [*lines, f"(not shown here: {', '.join(left)})"] if left else lines
 
 
-def chosen(columns: Sequence[Column], natural: Sequence[int], room: int) -> tuple[list[int], list[int]]:
+def chosen(columns: Sequence[TableColumn], natural: Sequence[int], room: int) -> tuple[list[int], list[int]]:
     """Which columns stand beside each other, and which sentences below their row.
 
     What is extra goes first, then sentences move below, then whatever stands last.
@@ -214,13 +214,13 @@ def chosen(columns: Sequence[Column], natural: Sequence[int], room: int) -> tupl
     return kept, below
 
 
-def _least(column: Column, natural: int) -> int:
+def _least(column: TableColumn, natural: int) -> int:
     """How narrow a column may be."""
     may = {"text": max(_LEAST, width(column.heading)), "prose": _PROSE}.get(column.kind, natural)
     return min(natural, may)
 
 
-def fitted(columns: Sequence[Column], natural: Sequence[int], room: int) -> list[int]:
+def fitted(columns: Sequence[TableColumn], natural: Sequence[int], room: int) -> list[int]:
     """Widths that fit into ``room``: sentences give way first, then the widest words."""
     wide = list(natural)
     while sum(wide) + len(_GAP) * (len(wide) - 1) > room:
@@ -231,7 +231,7 @@ def fitted(columns: Sequence[Column], natural: Sequence[int], room: int) -> list
     return wide
 
 
-def _lined(told: Sequence[str], columns: Sequence[Column], wide: Sequence[int]) -> list[str]:
+def _lined(told: Sequence[str], columns: Sequence[TableColumn], wide: Sequence[int]) -> list[str]:
     """One row: a line, or more where sentences are wrapped."""
     parts = [
         _wrapped(one, room) if column.kind == "prose" else [cut(one, room)]
@@ -334,11 +334,11 @@ def for_programs(blocks: Sequence[Block]) -> str:
 
 def _for_programs(block: Block, *, titled: bool) -> str:
     match block:
-        case Words():
+        case TextBlock():
             return block.text if block.text.endswith("\n") else f"{block.text}\n"
-        case Facts():
+        case FieldList():
             lines = [f"{column.heading}\t{raw(column.of(block.row))}" for column in block.columns]
-        case Table():
+        case TextTable():
             rows = ["\t".join(raw(column.of(row)) for column in block.columns) for row in block.rows]
             lines = ["\t".join(column.heading for column in block.columns), *rows]
     title = [f"# {block.title}"] if titled and block.title else []

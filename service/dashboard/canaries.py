@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import asyncpg
 import structlog
 
-from service.dashboard.loss import Day, believable
+from service.dashboard.loss import LossWindow, believable
 from service.dashboard.model import User
 from service.dashboard.profiles.reader import Reader
 from service.dashboard.profiles.shapes import Collection, Document, Table
@@ -28,7 +28,7 @@ CANARIES = 20
 _SHARE = 0.2
 
 
-class Rows(Protocol):
+class RowSource(Protocol):
     """The part of a source that canaries need."""
 
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]: ...
@@ -37,11 +37,11 @@ class Rows(Protocol):
 
 def lost(rows: int, missing: int) -> bool:
     """Whether a table lost too much for a deletion: over 20 % and over 10 rows, or all of two or more."""
-    return not believable(Day(rows, 0), rows, missing)
+    return not believable(LossWindow(rows, 0), rows, missing)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CanaryAnswer:
     """How many rows were asked for, and did not come: ``own`` of the batch itself, and canaries."""
 
     own: int
@@ -67,7 +67,7 @@ class Canaries:
     ``doubts``: why answers are not believed now, by what they were about; empty while all is well.
     """
 
-    def __init__(self, pool: asyncpg.Pool, source: Rows) -> None:
+    def __init__(self, pool: asyncpg.Pool, source: RowSource) -> None:
         self._pool = pool
         self._source = source
         self._seen: dict[Collection, list[str]] = {}
@@ -123,9 +123,9 @@ class Canaries:
     async def _believe(
         self, collection: Collection, own: set[str], canaries: set[str], there: set[str]
     ) -> None:
-        answer = Answer(len(own), len(own - there), len(canaries), len(canaries - there))
+        answer = CanaryAnswer(len(own), len(own - there), len(canaries), len(canaries - there))
         if answer.doubtful:  # what the copy has let go of meanwhile may be missing there too
-            answer = Answer(
+            answer = CanaryAnswer(
                 await self._held(collection, own),
                 await self._held(collection, own - there),
                 await self._held(collection, canaries),

@@ -7,7 +7,7 @@ from service.dashboard.model import User
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DashboardState:
     """The dashboard's answer. A user who is missing was deleted; a goal that is missing is not open, a
     session that is missing is not running."""
 

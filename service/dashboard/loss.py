@@ -13,7 +13,7 @@ _SHARE = 5  # a fifth
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
+class LossWindow:
     """The last 24 hours of a table: its rows at their start, and how many of them were deleted here since.
 
     Those whose loss somebody confirmed are in neither.
@@ -23,7 +23,7 @@ class Day:
     deleted: int
 
 
-def believable(day: Day, held: int, missing: int) -> bool:
+def believable(day: LossWindow, held: int, missing: int) -> bool:
     """Whether the copy may delete ``missing`` of the ``held`` rows: at most a fifth, or a few, in a day.
 
     Never all of them; but a table of a single row may lose it.

@@ -5,7 +5,7 @@ from datetime import date, datetime, time
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class MessageKind(StrEnum):
     """What a message is about; the unit of opting out."""
 
     DEADLINES = "deadlines"
@@ -47,7 +47,7 @@ class Preferences:
     email: bool | None = None
     reminders: bool | None = None
     in_app: bool | None = None
-    kinds: dict[Kind, bool] = field(default_factory=dict)
+    kinds: dict[MessageKind, bool] = field(default_factory=dict)
     quiet: QuietHours | None = None
     work_start: time | None = None
     work_end: time | None = None

@@ -19,10 +19,10 @@ from pymongo import DeleteOne, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from service.dashboard.notification import Note, digest, record
+from service.dashboard.notification import Notification, digest, record
 from service.dashboard.profiles.shapes import Document, Table
 from service.dashboard.profiles.values import identity, instant
-from service.dashboard.source import INBOX, INSTEAD, Keys, Original, Page
+from service.dashboard.source import INBOX, INSTEAD, IdPage, SourceDocument, SourcePage
 from service.errors import CleanupRefused, ConfigurationError, InboxClosed, SourceUnavailable
 from service.url import in_words, parameters
 
@@ -161,14 +161,14 @@ class MongoSource:
             found = await query.sort(table.updated, -1).limit(1).to_list(1)
         return instant(_walk(found[0], table.updated)) if found else None
 
-    async def page(self, table: Table, after: str, limit: int) -> Page:
+    async def page(self, table: Table, after: str, limit: int) -> SourcePage:
         """Documents in id order after a position."""
-        return Page(*await self._slice(table, _projection(table), after, limit))
+        return SourcePage(*await self._slice(table, _projection(table), after, limit))
 
-    async def ids(self, table: Table, after: str, limit: int) -> Keys:
+    async def ids(self, table: Table, after: str, limit: int) -> IdPage:
         """Ids in order after a position; read from the index alone."""
         found, after = await self._slice(table, {"_id": 1}, after, limit)
-        return Keys([key for one in found if (key := identity(one["_id"]))], after)
+        return IdPage([key for one in found if (key := identity(one["_id"]))], after)
 
     async def _slice(
         self, table: Table, projection: dict[str, int], after: str, limit: int
@@ -231,7 +231,7 @@ class MongoSource:
         with _reachable():
             return frozenset(key for d in await query.to_list(None) if (key := identity(d["_id"])))
 
-    async def notify(self, notes: Sequence[Note]) -> dict[str, str]:
+    async def notify(self, notes: Sequence[Notification]) -> dict[str, str]:
         """Upsert notes by their id, touching nothing that is there; see ``Source.notify``."""
         with _reachable(), _writable():
             found = await self._database.list_collection_names(
@@ -254,7 +254,7 @@ class MongoSource:
         """Why documents may not be removed; None: they may."""
         return None
 
-    async def originals(self, table: Table, ids: Sequence[str]) -> list[Original]:
+    async def originals(self, table: Table, ids: Sequence[str]) -> list[SourceDocument]:
         """The documents with these ids, whole, with their text (canonical extended JSON)."""
         query = self._database.get_collection(table.name, _RAW).find({"_id": {"$in": _keys(ids)}})
         with _reachable():
@@ -294,7 +294,7 @@ def _writable() -> Iterator[None]:
         ) from error
 
 
-def _upsert(note: Note) -> UpdateOne:
+def _upsert(note: Notification) -> UpdateOne:
     document = {_camel(name): value for name, value in record(note).items() if value is not None}
     for name in ("userId", "relatedId"):
         if ObjectId.is_valid(document.get(name)):
@@ -302,7 +302,7 @@ def _upsert(note: Note) -> UpdateOne:
     return UpdateOne({"_id": ObjectId(digest(note.key)[:12])}, {"$setOnInsert": document}, upsert=True)
 
 
-def _refused(notes: Sequence[Note], error: BulkWriteError) -> dict[str, str]:
+def _refused(notes: Sequence[Notification], error: BulkWriteError) -> dict[str, str]:
     """Whose document the dashboard's own rules refuse; that it is there already is none."""
     details: Mapping[str, Any] = error.details
     if details.get("writeConcernErrors"):  # some may be lost again: write them all once more
@@ -318,14 +318,14 @@ def _camel(name: str) -> str:
     return head + "".join(word.title() for word in rest)
 
 
-def _original(raw: bytes) -> Original:
+def _original(raw: bytes) -> SourceDocument:
     """A document that does not survive the way to text and back has no text, and is left alone."""
     document = bson.decode(raw, _CODEC)
     try:
         body = json_util.dumps(bson.decode(raw, _EXACT), json_options=_EXACT_JSON)
-        return Original(document, body if _document(body).raw == raw else None)
+        return SourceDocument(document, body if _document(body).raw == raw else None)
     except (BSONError, ValueError, TypeError, OverflowError):
-        return Original(document, None)
+        return SourceDocument(document, None)
 
 
 def _document(body: str) -> RawBSONDocument:

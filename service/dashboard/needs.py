@@ -33,7 +33,7 @@ Samples = Mapping[str, Sequence[Document]]
 """Table name to its newest documents."""
 
 
-class Tables(Protocol):
+class TableSource(Protocol):
     """The part of a source that is asked here."""
 
     @property
@@ -44,7 +44,7 @@ class Tables(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class MissingData:
     """Something that the dashboard lacks. ``field``: canonical; None: the whole table.
 
     ``said``: in a sentence. ``looks_like``: where it may be instead.
@@ -91,18 +91,18 @@ def absent(profiles: Sequence[Profile]) -> frozenset[str]:
     return frozenset(str(c) for c in Collection if not any(p.table(c).name for p in profiles))
 
 
-class Gaps:
+class MissingDataCheck:
     """Finds out what is missing, and remembers it for all processes."""
 
-    def __init__(self, pool: asyncpg.Pool, source: Tables) -> None:
+    def __init__(self, pool: asyncpg.Pool, source: TableSource) -> None:
         self._pool = pool
         self._source = source
-        self.now: list[Gap] = []
+        self.now: list[MissingData] = []
         """As this process saw it last."""
 
     async def look(self, profile: Profile, tables: frozenset[str], samples: Samples) -> None:
         """Compare what the profile names with what is there."""
-        found: list[Gap] = []
+        found: list[MissingData] = []
         for collection in Collection:
             if profile.table(collection).name:
                 found += await self._look_at(profile, collection, tables, samples)
@@ -157,7 +157,7 @@ class Gaps:
 
     async def _look_at(
         self, profile: Profile, collection: Collection, tables: frozenset[str], samples: Samples
-    ) -> list[Gap]:
+    ) -> list[MissingData]:
         table = profile.table(collection)
         documents = samples.get(table.name, ())
         if not documents and table.name not in tables and not await self._source.exists(table.name):
@@ -173,7 +173,7 @@ class Gaps:
 
     async def _missing_table(
         self, profile: Profile, collection: Collection, tables: frozenset[str], samples: Samples
-    ) -> Gap | None:
+    ) -> MissingData | None:
         """A table that does not exist, or None where it may just not be there yet.
 
         In PostgreSQL tables are there before their rows. MongoDB makes a collection with its first document,
@@ -195,7 +195,7 @@ class Gaps:
         kind = "collection" if self._source.kind == "mongodb" else "table"
         hint = f"; `{other}` holds something of its users" if other else ""
         said = f"the dashboard has no {kind} {name} (profile {profile.name}){hint}"
-        return Gap(
+        return MissingData(
             collection, None, f"{said}; name it in a mapping file, or say there that there is none", other
         )
 
@@ -213,7 +213,7 @@ class Gaps:
 
     async def _missing_value(
         self, table: Table, collection: Collection, documents: Sequence[Document]
-    ) -> Gap | None:
+    ) -> MissingData | None:
         """Addresses or due dates that are in none of the newest documents, and should be in some.
 
         Of those that had one by our copy, up to 20 are asked for again: one that still has it is enough.
@@ -236,7 +236,7 @@ class Gaps:
         said = (
             f"{collection}.{field} ({path}) is in none of the {len(documents)} newest {collection}{was}{hint}"
         )
-        return Gap(collection, field, said, other)
+        return MissingData(collection, field, said, other)
 
     def _sure(
         self, table: Table, collection: Collection, documents: Sequence[Document], probes: Sequence[Document]
@@ -267,10 +267,12 @@ def _filled_up(record: Any, known: Mapping[str, Any]) -> Any:
     return replace(record, **known) if known and silent else record
 
 
-def _missing_field(table: Table, collection: Collection, field: str, documents: Sequence[Document]) -> Gap:
+def _missing_field(
+    table: Table, collection: Collection, field: str, documents: Sequence[Document]
+) -> MissingData:
     name = field.partition("|")[0]
     path = " or ".join(path for one in field.split("|") for path in table.fields.get(one, ()))
-    return Gap(
+    return MissingData(
         collection,
         name,
         f"{collection}.{name} ({path}) is in fewer than half of the {len(documents)} newest {collection}",

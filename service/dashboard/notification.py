@@ -18,7 +18,7 @@ TITLE, MESSAGE, BUTTON = 100, 500, 30
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class Notification:
     """One notification for one user. ``key``: the dedupe key, which decides its id. Instants in UTC.
 
     ``action``: ``{type, url, buttonText}``, its url relative to the dashboard. ``visible_from``: when it was
@@ -44,7 +44,7 @@ def digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def record(note: Note) -> dict[str, Any]:
+def record(note: Notification) -> dict[str, Any]:
     """The note in canonical words, without its id.
 
     Only the in-app channel is set: a dashboard that sends mails itself must not send this one again.

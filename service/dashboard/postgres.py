@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import asyncpg
 
-from service.dashboard.notification import Note, digest, record
+from service.dashboard.notification import Notification, digest, record
 from service.dashboard.profiles.shapes import Document, Table
 from service.dashboard.profiles.values import identity, instant
-from service.dashboard.source import INBOX, INSTEAD, Keys, Original, Page
+from service.dashboard.source import INBOX, INSTEAD, IdPage, SourceDocument, SourcePage
 from service.engine import queries
 from service.errors import CleanupRefused, InboxClosed, SchemaUnknown, SourceUnavailable
 
@@ -118,28 +118,28 @@ class PostgresSource:
         rows = await self._rows(f"{column} AS at", where)
         return instant(rows[0]["at"]) if rows else None
 
-    async def page(self, table: Table, after: str, limit: int) -> Page:
+    async def page(self, table: Table, after: str, limit: int) -> SourcePage:
         """Rows in id order after a position."""
         columns = await self._columns(table.name)
         if not columns:
-            return Page([], after)
+            return SourcePage([], after)
         key = _quoted(table.id)
         where = f"WHERE {key} > $2::text::{columns[table.id]}" if after else ""
         tail = f"{_quoted(table.name)} t {where} ORDER BY {key} LIMIT $1"
         rows = await self._rows(await self._select(table), tail, limit, *([after] if after else []))
-        return Page(rows, str(rows[-1][table.id]) if rows else after)
+        return SourcePage(rows, str(rows[-1][table.id]) if rows else after)
 
-    async def ids(self, table: Table, after: str, limit: int) -> Keys:
+    async def ids(self, table: Table, after: str, limit: int) -> IdPage:
         """Ids in order after a position."""
         columns = await self._columns(table.name)
         if not columns:
-            return Keys([], after)
+            return IdPage([], after)
         key = _quoted(table.id)
         where = f"{key} > $2::text::{columns.get(table.id, 'text')}" if after else f"{key} IS NOT NULL"
         tail = f"{_quoted(table.name)} t WHERE {where} ORDER BY {key} LIMIT $1"
         rows = await self._rows(f"{key} AS id", tail, limit, *([after] if after else []))
         ids = [found for row in rows if (found := identity(row["id"]))]
-        return Keys(ids, str(rows[-1]["id"]) if rows else after)
+        return IdPage(ids, str(rows[-1]["id"]) if rows else after)
 
     async def changed(
         self, table: Table, since: datetime, limit: int
@@ -192,7 +192,7 @@ class PostgresSource:
         rows = await self._rows(column, await self._by_id(table), *self._keys(table, ids))
         return frozenset(key for row in rows if (key := identity(row["id"])))
 
-    async def notify(self, notes: Sequence[Note]) -> dict[str, str]:
+    async def notify(self, notes: Sequence[Notification]) -> dict[str, str]:
         """Insert notes by their id, touching nothing that is there; see ``Source.notify``."""
         with _reachable(), _writable():
             async with (await self._open()).acquire() as connection:
@@ -215,7 +215,7 @@ class PostgresSource:
         others = ", ".join(row["name"] for row in rows)
         return f"other tables refer to {table.name} ({others}); their rows would not be archived with it"
 
-    async def originals(self, table: Table, ids: Sequence[str]) -> list[Original]:
+    async def originals(self, table: Table, ids: Sequence[str]) -> list[SourceDocument]:
         """The rows with these ids, with their text (JSON); None where that would not give back the same."""
         if not await self._columns(table.name):
             return []
@@ -224,7 +224,7 @@ class PostgresSource:
         select = f"{await self._select(table)}, CASE WHEN {again} THEN {body}::text END AS {_quoted(_BODY)}"
         where = await self._by_id(table, _ROW)
         rows = [dict(row) for row in await self._rows(select, where, *self._keys(table, ids))]
-        return [Original(row, row.pop(_BODY)) for row in rows]
+        return [SourceDocument(row, row.pop(_BODY)) for row in rows]
 
     async def remove(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
         """Remove the rows that are still exactly these (by id: text); returns the ids that were not."""
@@ -348,7 +348,7 @@ def _inbox_columns(found: asyncpg.Record | None) -> dict[str, str]:
     return columns
 
 
-def _row(note: Note, columns: Mapping[str, str]) -> dict[str, Any]:
+def _row(note: Notification, columns: Mapping[str, str]) -> dict[str, Any]:
     key = digest(note.key)
     id_ = str(uuid.UUID(bytes=key[:16])) if columns["id"] == "uuid" else key[:12].hex()
     row = {"id": id_, **record(note)}

@@ -14,7 +14,7 @@ import asyncpg
 import structlog
 
 from service.dashboard import sync_state
-from service.dashboard.needs import Gaps
+from service.dashboard.needs import MissingDataCheck
 from service.dashboard.profiles.detect import Match, detect
 from service.dashboard.profiles.reader import Reader
 from service.dashboard.profiles.session_tail import SessionTail, judge_tail, uses_tail
@@ -38,7 +38,7 @@ class ProfileChoice:
         self,
         pool: asyncpg.Pool,
         source: Source,
-        gaps: Gaps,
+        gaps: MissingDataCheck,
         candidates: Sequence[Profile],
         *,
         default_timezone: str,

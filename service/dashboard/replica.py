@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from service.dashboard.model import Goal, Kind, Preferences, QuietHours, TimerSession, User
+from service.dashboard.model import Goal, MessageKind, Preferences, QuietHours, TimerSession, User
 from service.dashboard.profiles.shapes import Collection
 from service.engine import queries
 from service.engine.database import Connection
@@ -62,7 +62,7 @@ def preferences_from_json(stored: Mapping[str, Any]) -> Preferences:
         email=stored.get("email"),
         reminders=stored.get("reminders"),
         in_app=stored.get("in_app"),
-        kinds={Kind(kind): on for kind, on in stored.get("kinds", {}).items()},
+        kinds={MessageKind(kind): on for kind, on in stored.get("kinds", {}).items()},
         quiet=QuietHours(time.fromisoformat(quiet[0]), time.fromisoformat(quiet[1])) if quiet else None,
         work_start=_time(stored.get("work_start")),
         work_end=_time(stored.get("work_end")),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from service.dashboard.notification import Note
+from service.dashboard.notification import Notification
 from service.dashboard.profiles.shapes import Document, Table
 
 INBOX = "notifications"
@@ -15,7 +15,7 @@ INSTEAD = "or set IN_APP=service to keep notifications here"
 
 
 @dataclass(frozen=True)
-class Page:
+class SourcePage:
     """Documents, and the position behind the last of them (opaque; belongs to the source)."""
 
     documents: list[Document]
@@ -23,7 +23,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Keys:
+class IdPage:
     """Ids as text, and the position behind the last of them; ``after`` did not move: there are no more."""
 
     ids: list[str]
@@ -31,7 +31,7 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Original:
+class SourceDocument:
     """A document, and all of it as text from which the source makes the same again (None: it could not)."""
 
     document: Document
@@ -47,21 +47,21 @@ class Source(Protocol):
     async def exists(self, name: str) -> bool: ...
     async def sample(self, name: str, limit: int) -> list[Document]: ...
     async def newest(self, table: Table) -> datetime | None: ...
-    async def page(self, table: Table, after: str, limit: int) -> Page: ...
+    async def page(self, table: Table, after: str, limit: int) -> SourcePage: ...
     def changed(self, table: Table, since: datetime, limit: int) -> AsyncGenerator[list[Document], None]: ...
     async def undated(self, table: Table) -> bool: ...
     async def unindexed(self, table: Table) -> bool: ...
-    async def ids(self, table: Table, after: str, limit: int) -> Keys: ...
+    async def ids(self, table: Table, after: str, limit: int) -> IdPage: ...
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]: ...
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]: ...
     @property
     def kind(self) -> str: ...
     async def obstacle(self, table: Table) -> str | None: ...
-    async def originals(self, table: Table, ids: Sequence[str]) -> list[Original]: ...
+    async def originals(self, table: Table, ids: Sequence[str]) -> list[SourceDocument]: ...
     async def remove(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]: ...
     async def insert(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]: ...
 
-    async def notify(self, notes: Sequence[Note]) -> dict[str, str]:
+    async def notify(self, notes: Sequence[Notification]) -> dict[str, str]:
         """Write notes into the dashboard's inbox; one that is there already is left as it is.
 
         Returns what the dashboard refused: key to its words. No notes: only ask whether it could be done.

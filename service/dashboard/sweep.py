@@ -15,9 +15,9 @@ import asyncpg
 import structlog
 
 from service.dashboard import loss
-from service.dashboard.loss import Day, Loss
+from service.dashboard.loss import Loss, LossWindow
 from service.dashboard.profiles.shapes import Collection, Document, Profile, Table
-from service.dashboard.source import Keys
+from service.dashboard.source import IdPage
 from service.engine import queries
 from service.engine.database import Connection
 from service.errors import BadRequest
@@ -32,10 +32,10 @@ Keep = Callable[[Connection, Collection, Sequence[Document]], Awaitable[int]]
 """Reads documents and stores them in a ``Step``; returns how many rows changed."""
 
 
-class Dashboard(Protocol):
+class SweepSource(Protocol):
     """What a sweep asks; see ``source.Source``."""
 
-    async def ids(self, table: Table, after: str, limit: int) -> Keys: ...
+    async def ids(self, table: Table, after: str, limit: int) -> IdPage: ...
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]: ...
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]: ...
 
@@ -46,7 +46,7 @@ class Sweep:
     def __init__(
         self,
         connection: Connection,
-        dashboard: Dashboard,
+        dashboard: SweepSource,
         profile: Profile,
         collection: Collection,
         step: Step,
@@ -131,7 +131,7 @@ class Sweep:
         missing = await ours.fetchval(_SQL["staying"])
         found = await ours.fetchrow(_SQL["day"], self._collection, held)
         assert found
-        day = Day(found["start"] - confirmed, found["deleted"])
+        day = LossWindow(found["start"] - confirmed, found["deleted"])
         asked = await ours.fetchval(_SQL["kept"], self._collection)
         if not asked and loss.believable(day, held - confirmed, missing):
             return _count(await ours.execute(_SQL["let_all_go"]))
@@ -143,7 +143,7 @@ class Sweep:
 
 
 async def look_again(
-    connection: Connection, dashboard: Dashboard, table: Table, collection: Collection, step: Step
+    connection: Connection, dashboard: SweepSource, table: Table, collection: Collection, step: Step
 ) -> None:
     """Whether rows that are kept are back: some are asked for, and all when there is one among them."""
     some = await _ids(connection, "some_kept", collection, _BATCH)

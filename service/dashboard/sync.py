@@ -15,11 +15,11 @@ import structlog
 
 from service.dashboard import replica, sweep, sync_state
 from service.dashboard.canaries import Canaries
-from service.dashboard.dashboard_state import Standing
+from service.dashboard.dashboard_state import DashboardState
 from service.dashboard.loss import Loss
 from service.dashboard.model import TimerSession
-from service.dashboard.needs import Gaps, absent, check_absent, unmet
-from service.dashboard.notification import Note
+from service.dashboard.needs import MissingDataCheck, absent, check_absent, unmet
+from service.dashboard.notification import Notification
 from service.dashboard.profile_choice import ProfileChoice, candidates
 from service.dashboard.profiles.shapes import Collection, Profile
 from service.dashboard.profiles.values import identity
@@ -68,7 +68,7 @@ class Sync:
         self._pool = pool
         self._source = source
         self._canaries = Canaries(pool, source)
-        self._gaps = Gaps(pool, source)
+        self._gaps = MissingDataCheck(pool, source)
         self._needs = needs or {}
         known = candidates(schema, profile)
         self._absent = absent(known)
@@ -147,7 +147,7 @@ class Sync:
         session_ids: Sequence[str] = (),
         *,
         addresses: bool = True,
-    ) -> Standing:
+    ) -> DashboardState:
         """How these users, goals and sessions stand at the dashboard now; what is missing was deleted.
 
         ``addresses``: the answer is about mails. Raises AnswerDoubted when rows are missing that nobody asked
@@ -159,7 +159,7 @@ class Sync:
             await self._canaries.require_addresses(known)
         stand = await self._canaries.ask(reader, Collection.GOALS, goal_ids)
         timed = await self._canaries.ask(reader, Collection.SESSIONS, session_ids)
-        return Standing(
+        return DashboardState(
             {user.id: user for user in known},
             frozenset(goal.id for goal in stand if goal.open),
             frozenset(session.id for session in timed if session.status == "running"),
@@ -174,7 +174,7 @@ class Sync:
         check_absent(needs, self._absent)
         await self._gaps.require(needs)
 
-    async def notify(self, notes: Sequence[Note]) -> dict[str, str]:
+    async def notify(self, notes: Sequence[Notification]) -> dict[str, str]:
         """Write notifications into the dashboard's own inbox: see ``Source.notify``."""
         return await self._source.notify(notes)
 

@@ -17,10 +17,10 @@ import asyncpg
 import structlog
 
 from service.dashboard import replica, sweep, sync_state
-from service.dashboard.needs import Gaps
+from service.dashboard.needs import MissingDataCheck
 from service.dashboard.profiles.reader import Problem, Reader, Reading
 from service.dashboard.profiles.shapes import Collection, Document, Table
-from service.dashboard.source import Page, Source
+from service.dashboard.source import Source, SourcePage
 from service.dashboard.sweep import Sweep
 from service.dashboard.sync_state import SyncState
 from service.dashboard.turns import Turns
@@ -70,7 +70,7 @@ class SyncRun:
         self,
         pool: asyncpg.Pool,
         source: Source,
-        gaps: Gaps,
+        gaps: MissingDataCheck,
         turns: Turns,
         reader: Reader,
         options: SyncOptions,
@@ -132,7 +132,7 @@ class SyncRun:
             await connection.execute(_SQL["live"], state.collection, state.zones)
         state.phase = "live"
 
-    async def _store_page(self, state: SyncState, page: Page, reading: Reading) -> None:
+    async def _store_page(self, state: SyncState, page: SourcePage, reading: Reading) -> None:
         """Rows and position in one transaction; what a crash of the server loses is read again."""
         rows = len(page.documents)
         records = await self._gaps.kept(state.collection, reading.records)
@@ -145,7 +145,7 @@ class SyncRun:
         self.report.changed[state.collection] += changed
         self._options.progress(state.collection, state.rows_read)
 
-    async def _pages(self, collection: Collection, after: str) -> AsyncGenerator[Page, None]:
+    async def _pages(self, collection: Collection, after: str) -> AsyncGenerator[SourcePage, None]:
         """Pages in id order; the next is fetched while the last is stored."""
         table, batch = self._table(collection), self._options.batch
         following = asyncio.create_task(self._source.page(table, after, batch))

@@ -11,7 +11,7 @@ import asyncpg
 from service.dashboard import replica
 from service.engine import queries
 from service.engine.database import Connection
-from service.engine.lease import SYNC, Held, Lease
+from service.engine.lease import SYNC, HeldLease, Lease
 from service.errors import DashboardBusy, LeaseLost
 
 _SQL = queries.load(__file__)
@@ -27,10 +27,10 @@ class Turns:
         self.length = length
         self._lock = asyncio.Lock()
         self._lease = Lease(pool, SYNC, owner or secrets.token_hex(8), length)
-        self._held: Held | None = None
+        self._held: HeldLease | None = None
 
     @asynccontextmanager
-    async def alone(self, patience: float) -> AsyncIterator[Held]:
+    async def alone(self, patience: float) -> AsyncIterator[HeldLease]:
         """Several replicas share one dashboard: they read it in turns.
 
         Raises DashboardBusy when another is at it for ``patience`` seconds, or has taken over meanwhile.

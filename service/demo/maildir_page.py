@@ -55,7 +55,7 @@ pre { background:var(--card); border-radius:14px; padding:20px; overflow:auto; w
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedMail:
     """One line of the list."""
 
     key: str
@@ -105,12 +105,12 @@ class _Inbox:
         except FileNotFoundError:
             raise web.HTTPNotFound from None
 
-    def _list(self, wanted: str) -> tuple[int, list[Listed]]:
+    def _list(self, wanted: str) -> tuple[int, list[ListedMail]]:
         paths = sorted(self._folder.iterdir(), reverse=True)
-        found: list[Listed] = []
+        found: list[ListedMail] = []
         for path in paths:
             mail = _parsed(path.read_bytes().partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
-            one = Listed(path.name, str(mail["To"]), _subject(mail))
+            one = ListedMail(path.name, str(mail["To"]), _subject(mail))
             if wanted in f"{one.to} {one.subject}".casefold():
                 found.append(one)
             if len(found) == _MOST:
@@ -126,7 +126,7 @@ def _subject(mail: EmailMessage) -> str:
     return str(mail["Subject"] or "(no subject)")
 
 
-def _listing(total: int, found: list[Listed], wanted: str) -> str:
+def _listing(total: int, found: list[ListedMail], wanted: str) -> str:
     rows = "".join(
         f'<li><a href="/inbox/{quote(one.key)}"><span>{escape(one.to)}</span>'
         f"<b>{escape(one.subject)}</b></a></li>"

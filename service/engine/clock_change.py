@@ -11,7 +11,7 @@ from service.engine.schedule import Schedule, Slot
 _STEP = timedelta(days=1)
 
 
-class Change(StrEnum):
+class ClockChange(StrEnum):
     """GAP: the clocks skip the slot's time, it comes later. OVERLAP: its time comes twice, it comes once."""
 
     GAP = "gap"
@@ -19,14 +19,16 @@ class Change(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Odd:
+class ClockChangeSlot:
     """A slot and the change that it meets. ``slot.local`` is the wall-clock time that was meant."""
 
-    change: Change
+    change: ClockChange
     slot: Slot
 
 
-def oddities(schedule: Schedule, zone: ZoneInfo, after: datetime, until: datetime) -> Iterator[Odd]:
+def oddities(
+    schedule: Schedule, zone: ZoneInfo, after: datetime, until: datetime
+) -> Iterator[ClockChangeSlot]:
     """The slots in (after, until] that a change of the clocks of ``zone`` touches; instants are aware."""
     while after < until:
         end = min(after + _STEP, until)
@@ -35,13 +37,13 @@ def oddities(schedule: Schedule, zone: ZoneInfo, after: datetime, until: datetim
             (after - _STEP).astimezone(zone).utcoffset() != end.astimezone(zone).utcoffset()
         ):
             found = ((change_of(slot, zone), slot) for slot in schedule.slots(zone, after, end))
-            yield from (Odd(change, slot) for change, slot in found if change)
+            yield from (ClockChangeSlot(change, slot) for change, slot in found if change)
         after = end
 
 
-def change_of(slot: Slot, zone: ZoneInfo) -> Change | None:
+def change_of(slot: Slot, zone: ZoneInfo) -> ClockChange | None:
     """What a change of the clocks does to a slot; None: nothing."""
     if slot.at.astimezone(zone).replace(tzinfo=None) != slot.local:
-        return Change.GAP
+        return ClockChange.GAP
     first, second = (slot.local.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1))
-    return Change.OVERLAP if first != second else None
+    return ClockChange.OVERLAP if first != second else None

@@ -82,7 +82,7 @@ def _ms(seconds: float) -> str:
 # ── Sessions ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Session(asyncpg.Connection):
+class DatabaseSession(asyncpg.Connection):
     """One session at our PostgreSQL."""
 
     __slots__ = ("_ends_at", "timeouts")
@@ -148,7 +148,7 @@ def _dumps(value: Any) -> str:
 # ── The pool ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Lent(PoolAcquireContext):
+class PoolConnection(PoolAcquireContext):
     """``async with pool.acquire()``: the one place where every statement's error passes."""
 
     __slots__ = ()
@@ -187,7 +187,7 @@ class Pool(asyncpg.Pool):
 
     def acquire(self, *, timeout: float | None = None) -> Any:
         """A connection, for ``async with``; ``timeout`` in seconds."""
-        return Lent(self, timeout)
+        return PoolConnection(self, timeout)
 
 
 async def open_pool(
@@ -200,7 +200,7 @@ async def open_pool(
     """
 
     async def begin(connection: asyncpg.Connection) -> None:
-        session = cast("Session", connection)
+        session = cast("DatabaseSession", connection)
         session.begin(timeouts)
         session.watch_the_line()
         await _prepare(connection)
@@ -214,7 +214,7 @@ async def open_pool(
             max_inactive_connection_lifetime=300.0,
             init=begin,
             loop=None,
-            connection_class=Session,
+            connection_class=DatabaseSession,
             record_class=asyncpg.Record,
             timeout=_CONNECT,
             command_timeout=timeouts.answer,
@@ -230,7 +230,7 @@ async def long_statements(connection: Connection) -> AsyncIterator[None]:
 
     On the server that lasts until the transaction ends; outside of one, until the session is given back.
     """
-    session = cast("Session", connection)
+    session = cast("DatabaseSession", connection)
     seconds = session.timeouts.work
     how = "SET LOCAL" if connection.is_in_transaction() else "SET"
     await connection.execute(f"{how} statement_timeout = {_ms(seconds)}; {how} lock_timeout = {_ms(seconds)}")
@@ -245,7 +245,7 @@ async def long_statements(connection: Connection) -> AsyncIterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Migrating:
+class MigrationWaits:
     """How a migration waits, in seconds: for another migrator, and ``attempts`` times for a table's lock."""
 
     turn: float = 600.0
@@ -255,11 +255,11 @@ class Migrating:
 
 
 _DAY = 86_400.0
-_MIGRATING = Migrating()
+_MIGRATING = MigrationWaits()
 
 
 async def migrate(
-    pool: asyncpg.Pool, default_zone: str | None = None, waiting: Migrating = _MIGRATING
+    pool: asyncpg.Pool, default_zone: str | None = None, waiting: MigrationWaits = _MIGRATING
 ) -> list[str]:
     """Apply what is missing, each migration in its own transaction; returns the names applied.
 
@@ -278,7 +278,7 @@ async def migrate(
         return applied
 
 
-async def _take_turn(connection: Connection, waiting: Migrating) -> None:
+async def _take_turn(connection: Connection, waiting: MigrationWaits) -> None:
     """Migrations may take long: only waiting for locks is limited. The pool resets the session after us."""
     await connection.execute(f"SET statement_timeout = 0; SET lock_timeout = {_ms(waiting.turn)}")
     try:
@@ -292,7 +292,7 @@ async def _take_turn(connection: Connection, waiting: Migrating) -> None:
         ) from None
 
 
-async def _apply_missing(connection: Connection, waiting: Migrating) -> list[str]:
+async def _apply_missing(connection: Connection, waiting: MigrationWaits) -> list[str]:
     await connection.execute(
         "CREATE TABLE IF NOT EXISTS public.service_migration"
         " (name text PRIMARY KEY, checksum text NOT NULL,"
@@ -315,7 +315,9 @@ async def _apply_missing(connection: Connection, waiting: Migrating) -> list[str
     return applied
 
 
-async def _apply(connection: Connection, name: str, text: str, checksum: str, waiting: Migrating) -> None:
+async def _apply(
+    connection: Connection, name: str, text: str, checksum: str, waiting: MigrationWaits
+) -> None:
     """One migration; it does not make others queue for long behind a lock that it waits for itself."""
     for attempt in range(1, waiting.attempts + 1):
         try:

@@ -26,7 +26,7 @@ _READ_ONLY = (
 )
 
 
-class Presence:
+class Heartbeat:
     """Writes this process's row of ``service.replica`` every ``every`` seconds, with what ``told`` says.
 
     Without a heartbeat for ``stale`` seconds there is a ``problem``; each is tried for ``patience`` seconds.

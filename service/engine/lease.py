@@ -26,7 +26,7 @@ _POLL = 0.1
 _log = structlog.get_logger()
 
 
-class Held:
+class HeldLease:
     """A lease that was taken; it is ours for as long as the row says so."""
 
     def __init__(self, pool: asyncpg.Pool, name: str, owner: str, epoch: int, length: timedelta) -> None:
@@ -90,7 +90,7 @@ class Lease:
         self.length = length
 
     @asynccontextmanager
-    async def hold(self, patience: float = 0.0) -> AsyncIterator[Held | None]:
+    async def hold(self, patience: float = 0.0) -> AsyncIterator[HeldLease | None]:
         """Hold it, with a heartbeat; yields None when somebody else still has it after ``patience`` seconds.
 
         Raises LeaseLost in place of the errors that follow from a loss: the server ends the transactions of a
@@ -112,19 +112,19 @@ class Lease:
             await asyncio.gather(beat, return_exceptions=True)
             await asyncio.shield(_let_go(held))
 
-    async def _taken(self, patience: float) -> Held | None:
+    async def _taken(self, patience: float) -> HeldLease | None:
         clock = asyncio.get_running_loop().time
         given_up = clock() + patience
         await self._pool.execute(_SQL["make"], self._name)
         while True:
             epoch = await self._pool.fetchval(_SQL["take"], self._name, self._owner, self.length)
             if epoch is not None:
-                return Held(self._pool, self._name, self._owner, epoch, self.length)
+                return HeldLease(self._pool, self._name, self._owner, epoch, self.length)
             if clock() >= given_up:
                 return None
             await asyncio.sleep(_POLL)
 
-    async def _beat(self, held: Held) -> None:
+    async def _beat(self, held: HeldLease) -> None:
         """Until it is lost, as the next transaction finds out. An error may pass before the lease is over."""
         every = self.length.total_seconds() / 3
         while True:
@@ -143,14 +143,14 @@ async def revoke(connection: Connection, name: str) -> None:
     await connection.execute(_SQL["revoke"], name)
 
 
-async def _is_lost(held: Held) -> bool:
+async def _is_lost(held: HeldLease) -> bool:
     try:
         return not await held.ours()
     except _TROUBLE:
         return False  # nobody knows; the first error says what is wrong
 
 
-async def _let_go(held: Held) -> None:
+async def _let_go(held: HeldLease) -> None:
     try:
         await held.release()
     except _TROUBLE as error:  # it is over by itself soon, and what led here matters more

@@ -20,7 +20,7 @@ _NOTHING = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
-class JobDef:
+class JobDefinition:
     """What the ledger knows about a job. ``schedule_hash`` changes when the schedule or its clock does."""
 
     job: str
@@ -77,13 +77,13 @@ class Ledger:
         self._pool = pool
         self.owner = owner
         self.lease = lease
-        self._defs: dict[str, JobDef] = {}
+        self._defs: dict[str, JobDefinition] = {}
 
     async def now(self, connection: Connection | None = None) -> datetime:
         """The clock that decides: the database's."""
         return await (connection or self._pool).fetchval(_SQL["now"])  # type: ignore[no-any-return]
 
-    async def register(self, defs: Sequence[JobDef]) -> None:
+    async def register(self, defs: Sequence[JobDefinition]) -> None:
         """Make jobs known. New jobs and changed schedules start now. Only registered jobs are claimed."""
         for d in defs:
             await self._pool.execute(

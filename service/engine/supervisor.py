@@ -19,7 +19,7 @@ Loop = Callable[[asyncio.Event], Awaitable[None]]
 
 
 @dataclass
-class Watched:
+class WatchedLoop:
     """One loop as health shows it. ``state``: running | restarting | stopped; instants in UTC."""
 
     name: str
@@ -35,7 +35,7 @@ class Supervisor:
     def __init__(self, clock: Clock, loops: dict[str, Loop]) -> None:
         self._clock = clock
         self._loops = loops
-        self.watched = {name: Watched(name) for name in loops}
+        self.watched = {name: WatchedLoop(name) for name in loops}
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Run every loop until ``stop``."""
@@ -43,7 +43,7 @@ class Supervisor:
             for name, loop in self._loops.items():
                 group.create_task(self._watch(self.watched[name], loop, stop), name=name)
 
-    async def _watch(self, watched: Watched, loop: Loop, stop: asyncio.Event) -> None:
+    async def _watch(self, watched: WatchedLoop, loop: Loop, stop: asyncio.Event) -> None:
         failures = 0
         while not stop.is_set():
             watched.state, watched.since = "running", self._clock.now()
@@ -95,7 +95,7 @@ async def _end_of(loop: Loop, stop: asyncio.Event) -> str | None:
     return early
 
 
-class Loops:
+class ServiceLoops:
     """The loops of this process, under their supervisor; start and stop can be repeated."""
 
     def __init__(self, supervisor: Supervisor, grace: float) -> None:

@@ -10,7 +10,7 @@ FAILED = frozenset({"failed", "dead"})
 
 
 @dataclass(frozen=True, slots=True)
-class Unsettled:
+class UnsettledSlot:
     """A slot that failed; ``slot`` is aware.
 
     ``undecided``: about how many people it left, None: nobody knows. ``retryable``: it is not too late.
@@ -58,14 +58,14 @@ class Unsettled:
         }
 
 
-def unsettled_of(row: Mapping[str, Any], now: datetime, *, stale: bool) -> Unsettled:
+def unsettled_of(row: Mapping[str, Any], now: datetime, *, stale: bool) -> UnsettledSlot:
     """From a row: id, nominal_at, state, people (to look at; None: unknown), done, deadline_at, others.
 
     ``stale``: what the job does is of no use after the deadline, as with messages.
     """
     late = row["deadline_at"] is not None and row["deadline_at"] < now
     undecided = None if row["people"] is None else max(0, row["people"] - row["done"])
-    return Unsettled(
+    return UnsettledSlot(
         row["id"], row["nominal_at"], row["state"], undecided, not (stale and late), row["others"]
     )
 

@@ -5,7 +5,7 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 
-from service.dashboard.model import Kind
+from service.dashboard.model import MessageKind
 from service.engine.job import Job, JobType
 from service.engine.schedule import Schedule
 from service.engine.useful_hours import useful_hours
@@ -24,7 +24,7 @@ def _all_jobs() -> dict[str, Job]:
     return {job.id: job for job in sorted(jobs, key=lambda job: job.type is not JobType.REMINDER)}
 
 
-def hours_of_kinds(schedules: Mapping[str, Schedule] | None = None) -> dict[Kind, frozenset[int]]:
+def hours_of_kinds(schedules: Mapping[str, Schedule] | None = None) -> dict[MessageKind, frozenset[int]]:
     """The hours that may be chosen for each kind of message. ``schedules``: by job id; else the usual."""
     chosen = schedules or {}
     return {

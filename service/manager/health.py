@@ -9,7 +9,7 @@ import asyncpg
 
 from service.engine.job import Job, JobType, TimeMode
 from service.engine.schedule import Schedule
-from service.engine.unsettled import FAILED, Unsettled
+from service.engine.unsettled import FAILED, UnsettledSlot
 from service.manager.run_json import iso_or_none
 from service.manager.status import StatusSnapshot
 
@@ -35,7 +35,7 @@ def type_check(
     kind: JobType,
     schedules: Mapping[str, Schedule],
     now: datetime,
-    unsettled: Mapping[str, Sequence[Unsettled]],
+    unsettled: Mapping[str, Sequence[UnsettledSlot]],
     *,
     running: bool,
 ) -> Check:
@@ -89,7 +89,7 @@ def problems_of(
     row: Mapping[str, Any] | asyncpg.Record,
     now: datetime,
     slots: list[datetime],
-    unsettled: Sequence[Unsettled] = (),
+    unsettled: Sequence[UnsettledSlot] = (),
 ) -> list[str]:
     """What is wrong with a job, in sentences; pure. ``row``: of the query ``overview``.
 
@@ -114,7 +114,7 @@ def _problems(
     job: Job,
     schedule: Schedule | None,
     now: datetime,
-    unsettled: Sequence[Unsettled],
+    unsettled: Sequence[UnsettledSlot],
 ) -> list[str]:
     row = snapshot.rows.get(job.id)
     if row is None:

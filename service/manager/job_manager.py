@@ -22,7 +22,7 @@ from service.engine.job import Job, JobType, find
 from service.engine.ledger import Ledger, Run
 from service.engine.run import RunRequest, RunResult, Trigger
 from service.engine.schedule import Schedule
-from service.engine.unsettled import Unsettled, not_retried, not_waived, unsettled_of
+from service.engine.unsettled import UnsettledSlot, not_retried, not_waived, unsettled_of
 from service.errors import BadRequest, UnknownJobType
 from service.manager.backfill import period_name, periods_to_derive
 from service.manager.health import Check, Checks, broken_check, database_check, type_check
@@ -38,7 +38,7 @@ _MOST_NAMED = 3
 """Failed slots of one job that health names."""
 
 
-class Runner(Protocol):
+class ManualRunner(Protocol):
     """The part of ``engine.runner.Runner`` that runs a job on demand."""
 
     async def run_manual(self, job_id: str, asked: RunRequest, /) -> RunResult: ...
@@ -71,7 +71,7 @@ class JobManager:
         self,
         pool: asyncpg.Pool,
         ledger: Ledger,
-        runner: Runner,
+        runner: ManualRunner,
         jobs: Mapping[str, Job],
         *,
         schedules: Mapping[str, Schedule] | None = None,
@@ -359,9 +359,9 @@ class JobManager:
             for kind in JobType
         }
 
-    async def _unsettled(self, now: datetime) -> dict[str, list[Unsettled]]:
+    async def _unsettled(self, now: datetime) -> dict[str, list[UnsettledSlot]]:
         """Slots that failed, by job id, the oldest first."""
-        found: dict[str, list[Unsettled]] = {}
+        found: dict[str, list[UnsettledSlot]] = {}
         for row in await self._pool.fetch(_SQL["unsettled"], list(self._jobs), _MOST_NAMED):
             stale = self._jobs[row["job"]].type is JobType.REMINDER
             found.setdefault(row["job"], []).append(unsettled_of(dict(row), now, stale=stale))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from service.dashboard.model import Channel, Kind
+from service.dashboard.model import Channel, MessageKind
 from service.messages.reason import Reason
 
 
@@ -24,7 +24,7 @@ class Message:
     """
 
     user_id: str
-    kind: Kind
+    kind: MessageKind
     dedupe_key: str
     template: str
     zone: str

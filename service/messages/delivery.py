@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from service.clock import Clock
-from service.dashboard.dashboard_state import Standing
+from service.dashboard.dashboard_state import DashboardState
 from service.engine.job import Job
 from service.engine.loops import first_of
 from service.engine.retry import domain_pauses
@@ -31,35 +31,35 @@ from service.messages.delivery_decisions import (
     still_true,
 )
 from service.messages.delivery_traces import about_delivery, note_answer, note_fate
-from service.messages.limits import Limiter, Limits, Share, domain_of
+from service.messages.limits import BatchShare, DomainLimiter, DomainLimits, domain_of
 from service.messages.mail.smtp_reply import Fate, fate, throttles
-from service.messages.mail.transport import Envelope, Result, Transport
-from service.messages.outbox import Claimed, Outbox, Settlement
+from service.messages.mail.transport import Envelope, SendResult, Transport
+from service.messages.outbox import ClaimedDelivery, Outbox, Settlement
 from service.messages.reason import Reason
-from service.messages.relay import Relay
+from service.messages.relay import RelayState
 from service.messages.reminder import reminders
-from service.messages.statement_group import Grouped
+from service.messages.statement_group import StatementGroup
 from service.tracing import UNTRACED, Span, Tracer, Value
 
 log = structlog.get_logger()
 
 _DASHBOARD_PAUSE = timedelta(seconds=30)
 _TIDY_SECONDS = 10.0
-_NO_LIMITS = Limits()
+_NO_LIMITS = DomainLimits()
 _EVER = datetime.max.replace(tzinfo=UTC)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _SMTP: dict[str, Value] = {"network.protocol.name": "smtp"}
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class ComposedDelivery:
     """A claimed message with its bytes."""
 
-    claimed: Claimed
+    claimed: ClaimedDelivery
     envelope: Envelope
 
 
-class Delivery:
+class DeliveryLoop:
     """Sends what is in the outbox. Several may share one database.
 
     ``sender``: the envelope sender of a delivery.
@@ -72,8 +72,8 @@ class Delivery:
         self,
         outbox: Outbox,
         transport: Transport,
-        compose: Callable[[Claimed], bytes],
-        standing: Callable[[Sequence[str], Sequence[str], Sequence[str]], Awaitable[Standing]],
+        compose: Callable[[ClaimedDelivery], bytes],
+        standing: Callable[[Sequence[str], Sequence[str], Sequence[str]], Awaitable[DashboardState]],
         jobs: Mapping[str, Job],
         *,
         sender: Callable[[int], str],
@@ -82,7 +82,7 @@ class Delivery:
         connections: int = 10,
         batch: int = 25,
         rate: float = 0.0,
-        limits: Limits = _NO_LIMITS,
+        limits: DomainLimits = _NO_LIMITS,
         idle: float = 2.0,
         tracer: Tracer = UNTRACED,
         wait: Callable[..., Awaitable[None]] = first_of,
@@ -102,10 +102,10 @@ class Delivery:
         self._tracer = tracer
         self._wait = wait
         self._spans: dict[int, Span] = {}
-        self._dots = Grouped(self._outbox.mark_dots)
-        self._settlements = Grouped(self._outbox.settle)
+        self._dots = StatementGroup(self._outbox.mark_dots)
+        self._settlements = StatementGroup(self._outbox.settle)
         self._next_slot = 0.0
-        self._limiter = Limiter(limits)
+        self._limiter = DomainLimiter(limits)
         self._pauses: dict[str, datetime] = {}
         self._turn = asyncio.Lock()
         self._stirred = asyncio.Event()
@@ -113,7 +113,7 @@ class Delivery:
         self._busy = 0
         self._tidy_at = 0.0
         self._waits: str | None = None
-        self._relay = Relay()
+        self._relay = RelayState()
         self.totals: Counter[str] = Counter()
 
     @property
@@ -212,10 +212,10 @@ class Delivery:
             await work
             raise
 
-    async def _claim(self, limit: int) -> tuple[list[Claimed], Share]:
+    async def _claim(self, limit: int) -> tuple[list[ClaimedDelivery], BatchShare]:
         """What fits into the domains' limits, beside what is under way; one connection after the other."""
         async with self._turn:
-            claimed: list[Claimed] = []
+            claimed: list[ClaimedDelivery] = []
             if not self._dry:
                 self._stirred.clear()
                 rooms = self._limiter.rooms(self._clock.monotonic())
@@ -227,7 +227,7 @@ class Delivery:
                 self._stir()
             return claimed, share
 
-    async def _deliver(self, claimed: list[Claimed], share: Share) -> int:
+    async def _deliver(self, claimed: list[ClaimedDelivery], share: BatchShare) -> int:
         self._spans.update((one.id, self._begin(one)) for one in claimed)
         try:
             return await self._see_through(claimed, share)
@@ -238,7 +238,7 @@ class Delivery:
             self._busy -= 1
             self._stir()
 
-    async def _see_through(self, claimed: list[Claimed], share: Share) -> int:
+    async def _see_through(self, claimed: list[ClaimedDelivery], share: BatchShare) -> int:
         try:
             now = await self._standing(
                 [c.user_id for c in claimed],
@@ -264,12 +264,14 @@ class Delivery:
 
     # ── Before sending ──────────────────────────────────────────────────────────────────────────────────────
 
-    async def _prepare(self, claimed: Sequence[Claimed], now: Standing) -> list[Ready]:
+    async def _prepare(
+        self, claimed: Sequence[ClaimedDelivery], now: DashboardState
+    ) -> list[ComposedDelivery]:
         """Take out what no longer holds, and make the bytes of the rest."""
-        ready: list[Ready] = []
+        ready: list[ComposedDelivery] = []
         gone: list[Settlement] = []
         changed: list[dict[str, Any]] = []
-        moved: list[Claimed] = []
+        moved: list[ClaimedDelivery] = []
         for one in claimed:
             reason = refusal(one, now)
             if reason is None and (wait := quiet_now(one, now)):
@@ -297,7 +299,7 @@ class Delivery:
                 log.exception("mail cannot be composed", delivery=one.id, job=one.job)
                 gone.append(Settlement(one.id, one.epoch, "failed", "compose_error", None, str(error)[:200]))
                 continue
-            ready.append(Ready(current, envelope))
+            ready.append(ComposedDelivery(current, envelope))
         await self._outbox.refresh(changed)
         await self._outbox.release(moved)
         await self._outbox.settle(gone)
@@ -308,7 +310,7 @@ class Delivery:
 
     # ── Sending ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _send(self, chunk: Sequence[Ready], share: Share) -> None:
+    async def _send(self, chunk: Sequence[ComposedDelivery], share: BatchShare) -> None:
         """One batch over one connection; what waits for its domain's rate comes last."""
         if not chunk:
             return
@@ -324,7 +326,7 @@ class Delivery:
             granted.update(marked.intersection(ids))
             return marked.intersection(ids)
 
-        async def on_result(result: Result) -> None:
+        async def on_result(result: SendResult) -> None:
             # Recorded beside the next message, not before it: the connection need not wait for the commit.
             claimed = left.pop(result.id)
             note_answer(sending.pop(result.id, UNTRACED), result)
@@ -367,7 +369,9 @@ class Delivery:
         if at > now:
             await asyncio.sleep(at - now)
 
-    async def _settle(self, claimed: Claimed, result: Result, share: Share | None = None) -> None:
+    async def _settle(
+        self, claimed: ClaimedDelivery, result: SendResult, share: BatchShare | None = None
+    ) -> None:
         what = fate(result)
         if throttles(result):
             await self._leave_alone(claimed.domain, result)
@@ -392,7 +396,7 @@ class Delivery:
             attempt=claimed.attempt,
         )
 
-    async def _leave_alone(self, domain: str, result: Result) -> None:
+    async def _leave_alone(self, domain: str, result: SendResult) -> None:
         """The domain asked us to wait: so does all other mail to it, at no attempt's cost."""
         pauses = domain_pauses(random.random())  # noqa: S311 — keeps processes apart
         said = " ".join(f"{result.code} {result.reply}".split())
@@ -404,7 +408,7 @@ class Delivery:
         until = self._pauses[domain].isoformat(timespec="seconds")
         log.warning("domain asked us to wait", domain=domain, until=until, code=result.code)
 
-    def _watch(self, result: Result, claimed: Claimed) -> None:
+    def _watch(self, result: SendResult, claimed: ClaimedDelivery) -> None:
         """Tell a server that refuses us from one that refuses a message: at once, before more is begun."""
         before = self.problem
         self._relay.note(fate(result), result, claimed.address)
@@ -413,7 +417,7 @@ class Delivery:
         elif before and not self.problem:
             log.info("the mail server takes mail again")
 
-    def _begin(self, one: Claimed) -> Span:
+    def _begin(self, one: ClaimedDelivery) -> Span:
         """An attempt at a message, below the step that planned it."""
         return self._tracer.start(
             f"message {one.kind}", about_delivery(one), parent=one.traceparent, kind="consumer"

@@ -5,29 +5,31 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from service.dashboard.dashboard_state import Standing
-from service.dashboard.model import Channel, Kind
+from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.model import Channel, MessageKind
 from service.engine.retry import delay, patience
 from service.messages import eligibility
 from service.messages.mail.smtp_reply import Fate, before_recipient
-from service.messages.mail.transport import Phase, Result
-from service.messages.outbox import Claimed, Settlement
+from service.messages.mail.transport import SendResult, SmtpPhase
+from service.messages.outbox import ClaimedDelivery, Settlement
 from service.messages.reason import Reason
 from service.messages.reminder import Reminder
 
 
-def refusal(one: Claimed, now: Standing) -> Reason | None:
+def refusal(one: ClaimedDelivery, now: DashboardState) -> Reason | None:
     """Why the recipient may not get this any more, as the dashboard and this service stand now."""
     user = now.users.get(one.user_id)
     if user is None:
         return Reason.REVALIDATED_AWAY
-    return eligibility.verdict(user, Kind(one.kind), Channel.EMAIL, one.known, one.claimed_at)
+    return eligibility.verdict(user, MessageKind(one.kind), Channel.EMAIL, one.known, one.claimed_at)
 
 
-def quiet_now(one: Claimed, now: Standing) -> Settlement | None:
+def quiet_now(one: ClaimedDelivery, now: DashboardState) -> Settlement | None:
     """A message that a retry or an outage moved into somebody's quiet hours waits for their end."""
     user = replace(now.users[one.user_id], timezone=one.zone)
-    at = eligibility.earliest(user, Kind(one.kind), one.known, one.claimed_at, one.expires_at, late=False)
+    at = eligibility.earliest(
+        user, MessageKind(one.kind), one.known, one.claimed_at, one.expires_at, late=False
+    )
     if isinstance(at, Reason):
         return Settlement(one.id, one.epoch, "skipped", str(at))
     if at > one.claimed_at:
@@ -36,7 +38,7 @@ def quiet_now(one: Claimed, now: Standing) -> Settlement | None:
     return None
 
 
-def still_true(one: Claimed, job: Reminder, now: Standing) -> dict[str, Any] | None:
+def still_true(one: ClaimedDelivery, job: Reminder, now: DashboardState) -> dict[str, Any] | None:
     """The facts that still hold; None when nothing does.
 
     What was on the wire before is sent whole or not at all, so that the copy is byte-identical.
@@ -47,7 +49,7 @@ def still_true(one: Claimed, job: Reminder, now: Standing) -> dict[str, Any] | N
     return one.facts if left is not None and one.dot_at is not None else left
 
 
-def settlement_of(claimed: Claimed, result: Result, what: Fate, spread: float) -> Settlement:
+def settlement_of(claimed: ClaimedDelivery, result: SendResult, what: Fate, spread: float) -> Settlement:
     """What to record for a result. ``spread`` in [0, 1) keeps retries apart."""
     base = Settlement(
         claimed.id,
@@ -56,7 +58,7 @@ def settlement_of(claimed: Claimed, result: Result, what: Fate, spread: float) -
         None,
         result.code,
         result.reply,
-        unwritten=result.phase is not Phase.DOT,
+        unwritten=result.phase is not SmtpPhase.DOT,
         dot_at=claimed.dot_at,
     )
     again = delay(claimed.attempt, spread)
@@ -79,23 +81,23 @@ def settlement_of(claimed: Claimed, result: Result, what: Fate, spread: float) -
     return replace(base, reason="hard_bounce")
 
 
-def _age(claimed: Claimed, result: Result) -> timedelta:
+def _age(claimed: ClaimedDelivery, result: SendResult) -> timedelta:
     """How long a message that was refused for our sake has waited; none when all of them are."""
     return timedelta() if before_recipient(result.phase) else claimed.claimed_at - claimed.message_date
 
 
-def mentioned(claimed: Sequence[Claimed], what: str) -> list[str]:
+def mentioned(claimed: Sequence[ClaimedDelivery], what: str) -> list[str]:
     return [id_ for one in claimed for id_ in one.facts.get(what, ())]
 
 
-def brought_up_to_date(one: Claimed, facts: dict[str, Any], now: Standing) -> Claimed:
+def brought_up_to_date(one: ClaimedDelivery, facts: dict[str, Any], now: DashboardState) -> ClaimedDelivery:
     if one.dot_at is not None:
         return one
     user = now.users[one.user_id]
     return replace(one, facts=facts, address=user.email or one.address)
 
 
-def change_of(one: Claimed) -> dict[str, Any]:
+def change_of(one: ClaimedDelivery) -> dict[str, Any]:
     return {
         "id": one.id,
         "epoch": one.epoch,

@@ -14,13 +14,13 @@ from service.dashboard.model import Channel, QuietHours, User
 from service.dashboard.notification import navigate
 from service.engine import queries
 from service.messages.decision import Message
-from service.messages.eligibility import Known, Past
+from service.messages.eligibility import ContactHistory, PastMessage
 
 _SQL = queries.load(__file__)
 _TOKEN_BYTES = 24
 
 
-class Words(Protocol):
+class NoticeText(Protocol):
     """The words of an in-app notification, in its reader's language."""
 
     @property
@@ -32,7 +32,7 @@ class Words(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedMessage:
     """A message on one channel, ready for the outbox. Instants are aware, UTC."""
 
     message: Message
@@ -41,11 +41,11 @@ class Planned:
     not_before: datetime
     expires_at: datetime
     dedupe_key: str
-    notice: Words | None = None
+    notice: NoticeText | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedPerson:
     """Why a user gets nothing, with the local date that the decision was about."""
 
     user_id: str
@@ -55,7 +55,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class RunStamp:
     """What all messages of a run share. ``resent``: kinds sent once more when their receipt is unknown.
 
     ``spread``: mails of one slot leave over so long a time, each at a moment of its own, so that nine o'clock
@@ -84,28 +84,31 @@ async def hold(connection: asyncpg.Connection, user_ids: Sequence[str]) -> froze
     return frozenset(row["id"] for row in await connection.fetch(_SQL["there"], list(user_ids)))
 
 
-async def contacts(connection: asyncpg.Connection, users: Sequence[User], at: datetime) -> dict[str, Known]:
+async def contacts(
+    connection: asyncpg.Connection, users: Sequence[User], at: datetime
+) -> dict[str, ContactHistory]:
     """What this service knows about contacting some users, by id; the past around ``at``."""
     rows = await connection.fetch(_SQL["standing"], [u.id for u in users], [u.email for u in users], at)
     return {row["user_id"]: known_from_row(row) for row in rows}
 
 
-def known_from_row(row: asyncpg.Record) -> Known:
+def known_from_row(row: asyncpg.Record) -> ContactHistory:
     """From ``overrides`` [[kind, channel, on]], ``suppressed``, ``paused_until``, ``quiet``, ``past``."""
     quiet = row["quiet"]
-    return Known(
+    return ContactHistory(
         overrides={(kind, channel): on for kind, channel, on in row["overrides"] or ()},
         suppressed=row["suppressed"],
         paused_until=row["paused_until"],
         quiet=QuietHours(time.fromisoformat(quiet[0]), time.fromisoformat(quiet[1])) if quiet else None,
         past=tuple(
-            Past(kind, channel, date.fromisoformat(day), key) for kind, channel, day, key in row["past"] or ()
+            PastMessage(kind, channel, date.fromisoformat(day), key)
+            for kind, channel, day, key in row["past"] or ()
         ),
     )
 
 
 async def plan(
-    connection: asyncpg.Connection, stamp: Stamp, planned: Sequence[Planned]
+    connection: asyncpg.Connection, stamp: RunStamp, planned: Sequence[PlannedMessage]
 ) -> set[tuple[str, str]]:
     """Put messages into the outbox. Returns the (dedupe key, channel) that are new; the rest existed."""
     if not planned:
@@ -121,7 +124,7 @@ async def existing(connection: asyncpg.Connection, keys: Sequence[str]) -> set[t
     }
 
 
-async def refuse(connection: asyncpg.Connection, stamp: Stamp, refusals: Sequence[Refusal]) -> None:
+async def refuse(connection: asyncpg.Connection, stamp: RunStamp, refusals: Sequence[RefusedPerson]) -> None:
     """Store why users got nothing."""
     if refusals:
         await connection.execute(
@@ -140,7 +143,7 @@ def message_id(dedupe_key: str, channel: Channel, mail_domain: str) -> str:
     return f"{hashlib.sha256(f'{dedupe_key}/{channel}'.encode()).hexdigest()[:32]}@{mail_domain}"
 
 
-def _row(stamp: Stamp, planned: Planned) -> Mapping[str, Any]:
+def _row(stamp: RunStamp, planned: PlannedMessage) -> Mapping[str, Any]:
     message, user = planned.message, planned.user
     mail = planned.channel is Channel.EMAIL
     return {
@@ -178,7 +181,7 @@ def share(spread: timedelta, channel: Channel, dedupe_key: str) -> timedelta:
     return spread * (crc32(dedupe_key.encode()) / 2**32)
 
 
-def _in_app(planned: Planned, *, to_dashboard: bool) -> dict[str, Any]:
+def _in_app(planned: PlannedMessage, *, to_dashboard: bool) -> dict[str, Any]:
     message, words = planned.message, planned.notice
     assert words is not None
     return {

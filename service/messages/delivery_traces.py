@@ -1,11 +1,11 @@
 """What traces say about a delivery: never an address, a name or an id of a person."""
 
-from service.messages.mail.transport import Result
-from service.messages.outbox import Claimed, Settlement
+from service.messages.mail.transport import SendResult
+from service.messages.outbox import ClaimedDelivery, Settlement
 from service.tracing import Span, Value
 
 
-def about_delivery(one: Claimed) -> dict[str, Value]:
+def about_delivery(one: ClaimedDelivery) -> dict[str, Value]:
     """What a trace says about an attempt; whom it is for is nobody's business."""
     return {
         "messaging.system": "outbox",
@@ -17,7 +17,7 @@ def about_delivery(one: Claimed) -> dict[str, Value]:
     }
 
 
-def note_answer(span: Span, result: Result) -> None:
+def note_answer(span: Span, result: SendResult) -> None:
     """The server's answer ends the sending."""
     span.note({"jobs.smtp.phase": str(result.phase)})
     if result.code is not None:

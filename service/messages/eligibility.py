@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
-from service.dashboard.model import Channel, Kind, Preferences, QuietHours, User
+from service.dashboard.model import Channel, MessageKind, Preferences, QuietHours, User
 from service.engine.run import Tick, Trigger
 from service.engine.schedule import to_instant
 from service.messages.decision import Message
@@ -15,10 +15,10 @@ from service.zones import zone_of
 Overrides = Mapping[tuple[str, str], bool]
 """(kind or ``*``, channel or ``*``) to on or off: what the recipient told this service. It wins."""
 
-_REMINDERS = frozenset({Kind.DEADLINES, Kind.DAILY, Kind.INACTIVE, Kind.BREAKS})
-NUDGES = frozenset({Kind.DAILY, Kind.INACTIVE})
+_REMINDERS = frozenset({MessageKind.DEADLINES, MessageKind.DAILY, MessageKind.INACTIVE, MessageKind.BREAKS})
+NUDGES = frozenset({MessageKind.DAILY, MessageKind.INACTIVE})
 """Mails that ask for something; reports and deadlines are not capped and do not count."""
-MAY_BE_RESENT = frozenset({Kind.DEADLINES, Kind.WEEKLY, Kind.MONTHLY})
+MAY_BE_RESENT = frozenset({MessageKind.DEADLINES, MessageKind.WEEKLY, MessageKind.MONTHLY})
 """Kinds that may be sent a second time when nobody knows whether the first arrived; the others never."""
 _NUDGES_A_WEEK = 3
 _BREAK_MAILS_A_DAY = 2
@@ -28,7 +28,7 @@ _MANUAL_LIFE = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PastMessage:
     """A message that was planned for somebody and still stands."""
 
     kind: str
@@ -38,7 +38,7 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ContactHistory:
     """What this service knows about contacting somebody, beside what the dashboard says.
 
     ``suppressed``: the address is on the suppression list. ``paused_until``: asked for silence until then.
@@ -49,11 +49,11 @@ class Known:
     suppressed: bool = False
     paused_until: datetime | None = None
     quiet: QuietHours | None = None
-    past: tuple[Past, ...] = ()
+    past: tuple[PastMessage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class MessageTerms:
     """On which terms a run asks for a message; instants are aware, UTC.
 
     ``start``: it goes out no earlier. ``expires``: it is useless from then on. ``key``: its dedupe key.
@@ -67,9 +67,9 @@ class Terms:
     late: bool
 
 
-def terms(message: Message, tick: Tick, now: datetime) -> Terms:
+def terms(message: Message, tick: Tick, now: datetime) -> MessageTerms:
     """The terms of a run that is carried out at ``now``: a manual one starts now and knows no lateness."""
-    return Terms(
+    return MessageTerms(
         start=now if tick.manual else max(now, tick.as_of),
         expires=max(message.expires_at, now + _MANUAL_LIFE) if tick.manual else message.expires_at,
         key=f"{message.dedupe_key}:force:{tick.run_id}" if tick.force else message.dedupe_key,
@@ -83,7 +83,7 @@ Answer = Reason | datetime | None
 
 
 def answers(
-    message: Message, user: User, channel: Channel, known: Known, on: Terms
+    message: Message, user: User, channel: Channel, known: ContactHistory, on: MessageTerms
 ) -> Iterator[tuple[str, Answer]]:
     """Each rule about a message on a channel, in the order in which they are asked.
 
@@ -95,7 +95,9 @@ def answers(
     yield "quiet_hours", earliest(user, message.kind, known, on.start, on.expires, late=on.late)
 
 
-def reach(message: Message, user: User, channel: Channel, known: Known, on: Terms) -> datetime | Reason:
+def reach(
+    message: Message, user: User, channel: Channel, known: ContactHistory, on: MessageTerms
+) -> datetime | Reason:
     """When a message may go out on a channel, or the first rule that keeps it from that."""
     answer: Answer = None
     for _, answer in answers(message, user, channel, known, on):
@@ -105,7 +107,9 @@ def reach(message: Message, user: User, channel: Channel, known: Known, on: Term
     return answer
 
 
-def verdict(user: User, kind: Kind, channel: Channel, known: Known, at: datetime) -> Reason | None:
+def verdict(
+    user: User, kind: MessageKind, channel: Channel, known: ContactHistory, at: datetime
+) -> Reason | None:
     """None when the user may get this kind on this channel at ``at``, else the first rule that forbids it.
 
     In-app messages need a sound account too: without a usable address there is no contact at all (spec,
@@ -115,7 +119,7 @@ def verdict(user: User, kind: Kind, channel: Channel, known: Known, at: datetime
 
 
 def rules(
-    user: User, kind: Kind, channel: Channel, known: Known, at: datetime
+    user: User, kind: MessageKind, channel: Channel, known: ContactHistory, at: datetime
 ) -> Iterator[tuple[str, Reason | None]]:
     """Each rule about contacting somebody, in the order in which they are asked, and whether it forbids."""
     yield "account", None if user.active else Reason.INACTIVE_ACCOUNT
@@ -128,7 +132,7 @@ def rules(
 
 
 def budget(
-    kind: Kind, channel: Channel, local_date: date, dedupe_key: str, past: Sequence[Past]
+    kind: MessageKind, channel: Channel, local_date: date, dedupe_key: str, past: Sequence[PastMessage]
 ) -> Reason | None:
     """None when one more message fits into what a person should get, else CAP_DAILY or CAP_WEEKLY.
 
@@ -138,9 +142,9 @@ def budget(
     others = [one for one in past if one.dedupe_key != dedupe_key and one.channel == channel]
     same_day = [one for one in others if one.local_date == local_date]
     if channel is Channel.IN_APP:
-        known = kind is not Kind.BREAKS and any(one.kind == kind for one in same_day)
+        known = kind is not MessageKind.BREAKS and any(one.kind == kind for one in same_day)
         return Reason.CAP_DAILY if known else None
-    if kind is Kind.BREAKS:
+    if kind is MessageKind.BREAKS:
         mails = sum(one.kind == kind for one in same_day)
         return Reason.CAP_DAILY if mails >= _BREAK_MAILS_A_DAY else None
     if kind not in NUDGES:
@@ -151,7 +155,7 @@ def budget(
     return Reason.CAP_WEEKLY if len(week) >= _NUDGES_A_WEEK else None
 
 
-def refusal(wishes: Preferences, kind: Kind, channel: Channel, overrides: Overrides) -> Reason | None:
+def refusal(wishes: Preferences, kind: MessageKind, channel: Channel, overrides: Overrides) -> Reason | None:
     """Which wish stands against this kind on this channel; None: it is wanted. Own decisions win."""
     for key in ((kind, channel), (kind, "*"), ("*", channel), ("*", "*")):
         chosen = overrides.get((str(key[0]), str(key[1])))
@@ -164,13 +168,13 @@ def refusal(wishes: Preferences, kind: Kind, channel: Channel, overrides: Overri
         (wishes.reminders is False and kind in _REMINDERS)
         or wishes.kinds.get(kind) is False
         or (wishes.in_app is False and channel is Channel.IN_APP)
-        or (kind is Kind.BREAKS and channel is Channel.EMAIL and not wishes.kinds.get(kind))
+        or (kind is MessageKind.BREAKS and channel is Channel.EMAIL and not wishes.kinds.get(kind))
     )
     return Reason.PREF_CATEGORY_OFF if blocked else None
 
 
 def earliest(
-    user: User, kind: Kind, known: Known, at: datetime, expires: datetime, *, late: bool
+    user: User, kind: MessageKind, known: ContactHistory, at: datetime, expires: datetime, *, late: bool
 ) -> datetime | Reason:
     """When a message decided at ``at`` may go out: now, at the end of the quiet hours, or not (QUIET_HOURS).
 
@@ -186,4 +190,4 @@ def earliest(
     end = to_instant(datetime.combine(day, quiet.end), zone)
     if end <= at:  # the clock is set back, and its hour comes a second time
         end = datetime.combine(day, quiet.end, zone).replace(fold=1).astimezone(UTC)
-    return end if end < expires and kind is not Kind.BREAKS else Reason.QUIET_HOURS
+    return end if end < expires and kind is not MessageKind.BREAKS else Reason.QUIET_HOURS

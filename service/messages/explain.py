@@ -25,11 +25,11 @@ from service.errors import JobOff, SchemaUnknown, SourceUnavailable, UnknownUser
 from service.messages import delivery_rows, eligibility
 from service.messages.decision import Message
 from service.messages.explanation import (
-    Case,
-    Definition,
-    Outcome,
-    Record,
-    When,
+    ChannelOutcome,
+    ExplainedCase,
+    SlotRecord,
+    SlotTime,
+    StoredJob,
     conclusion,
     outcomes,
     when_is,
@@ -95,7 +95,7 @@ class Explainer:
             case = await self._case(cast("asyncpg.Connection", reading), job, user_id, at, trouble)
         return _answer(case, outcomes(case, self._shares(case)))
 
-    def _shares(self, case: Case) -> dict[Channel, Any]:
+    def _shares(self, case: ExplainedCase) -> dict[Channel, Any]:
         if case.terms is None:
             return {}
         return {channel: delivery_rows.share(self._spread, channel, case.terms.key) for channel in Channel}
@@ -107,7 +107,7 @@ class Explainer:
         user_id: str,
         at: datetime | None,
         trouble: SourceUnavailable | SchemaUnknown | JobOff | None,
-    ) -> Case:
+    ) -> ExplainedCase:
         now = await connection.fetchval(_SQL["now"])
         row = await connection.fetchrow(_SQL["person"], user_id)
         if row is None:
@@ -117,18 +117,18 @@ class Explainer:
         definition = _definition(await connection.fetchrow(_SQL["definition"], job.id))
         record = await _record(connection, job, user, due)
         if due.slot is None:
-            when, start, tick = When.FUTURE if at > now else When.PAST, at, None
+            when, start, tick = SlotTime.FUTURE if at > now else SlotTime.PAST, at, None
         else:
             slot = due.slot.at
             run = record.run_of(slot)
             when = when_is(slot, now, run, definition.through)
-            start = max(now, slot) if when is When.NOW else slot
+            start = max(now, slot) if when is SlotTime.NOW else slot
             trigger = Trigger(run["trigger"]) if run else trigger_at(slot, start)
             tick = self._runner.dry_tick(job.id, slot, user_id, trigger)
         found = await decided(connection, job, tick) if tick else None
         decision = found[1] if found else None
         terms = eligibility.terms(decision, tick, start) if tick and isinstance(decision, Message) else None
-        return Case(
+        return ExplainedCase(
             job=job,
             user=user,
             at=at,
@@ -167,12 +167,12 @@ class Explainer:
         )
 
 
-async def _record(connection: asyncpg.Connection, job: Reminder, user: User, due: _Due) -> Record:
+async def _record(connection: asyncpg.Connection, job: Reminder, user: User, due: _Due) -> SlotRecord:
     about = (user.id, job.id, due.day, due.since, due.until)
     runs = await connection.fetch(_SQL["runs"], *about, str(due.zone), equal_groups(due.group))
     deliveries = await connection.fetch(_SQL["deliveries"], *about)
     decisions = await connection.fetch(_SQL["decisions"], *about)
-    return Record([dict(r) for r in runs], [dict(d) for d in deliveries], [dict(d) for d in decisions])
+    return SlotRecord([dict(r) for r in runs], [dict(d) for d in deliveries], [dict(d) for d in decisions])
 
 
 def _storable(text: str) -> bool:
@@ -180,17 +180,17 @@ def _storable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def _definition(row: asyncpg.Record | None) -> Definition:
+def _definition(row: asyncpg.Record | None) -> StoredJob:
     if row is None:
-        return Definition(None, Pause(None), None, None)
+        return StoredJob(None, Pause(None), None, None)
     pause = Pause(row["paused_at"], row["paused_until"])
-    return Definition(row["materialized_through"], pause, row["paused_by"], row["paused_reason"])
+    return StoredJob(row["materialized_through"], pause, row["paused_by"], row["paused_reason"])
 
 
 # ── The answer ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _answer(case: Case, found: Mapping[Channel, Outcome]) -> dict[str, Any]:
+def _answer(case: ExplainedCase, found: Mapping[Channel, ChannelOutcome]) -> dict[str, Any]:
     record = case.record
     return {
         "userId": case.user.id,
@@ -228,7 +228,7 @@ def _answer(case: Case, found: Mapping[Channel, Outcome]) -> dict[str, Any]:
     }
 
 
-def _slot(case: Case) -> dict[str, str] | None:
+def _slot(case: ExplainedCase) -> dict[str, str] | None:
     if case.slot is None:
         return None
     local = case.slot.at.astimezone(case.zone)

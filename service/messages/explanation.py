@@ -15,7 +15,7 @@ from service.engine.schedule import Slot, to_instant
 from service.errors import DashboardIncomplete, JobOff, SchemaUnknown, SourceUnavailable
 from service.messages import eligibility
 from service.messages.decision import Decision, Message, Skip
-from service.messages.eligibility import Answer, Known, Terms
+from service.messages.eligibility import Answer, ContactHistory, MessageTerms
 from service.messages.reason import Reason
 from service.messages.reminder import Reminder
 from service.zones import zone_of
@@ -27,7 +27,7 @@ _MISFITS = (SchemaUnknown, DashboardIncomplete)
 """The dashboard answers, but what the job rests on is not there."""
 
 
-class When(StrEnum):
+class SlotTime(StrEnum):
     """Where a slot lies: decided, due and not decided yet, or to come."""
 
     PAST = "past"
@@ -35,7 +35,7 @@ class When(StrEnum):
     FUTURE = "future"
 
 
-class Verdict(StrEnum):
+class RuleVerdict(StrEnum):
     """What a rule says. NOT_REACHED: it is about a message, and there is none."""
 
     PASSED = "passed"
@@ -44,31 +44,31 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RuleAnswer:
     """One rule's verdict, the reason by which it stops the message, and one sentence."""
 
     name: str
-    verdict: Verdict
+    verdict: RuleVerdict
     reason: str | None = None
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ChannelOutcome:
     """What the rules come to on one channel: when the message goes out (UTC), or the first that stops it."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[RuleAnswer, ...]
     at: datetime | None
     deferred: bool
 
     @property
-    def stop(self) -> Rule | None:
+    def stop(self) -> RuleAnswer | None:
         """The first rule that stops it."""
-        return next((rule for rule in self.rules if rule.verdict is Verdict.STOPPED), None)
+        return next((rule for rule in self.rules if rule.verdict is RuleVerdict.STOPPED), None)
 
 
 @dataclass(frozen=True, slots=True)
-class Definition:
+class StoredJob:
     """What the ledger holds of a job: until when its slots are decided, and its pause."""
 
     through: datetime | None
@@ -78,7 +78,7 @@ class Definition:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SlotRecord:
     """What the ledger holds of one user and slot."""
 
     runs: Sequence[Row]
@@ -92,7 +92,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class ExplainedCase:
     """Everything that was read about a user, a job and a moment. Instants are aware, UTC.
 
     ``day`` is the date of ``at`` by ``zone``, the clock of the job's dates. ``slot``: None where the day has
@@ -109,13 +109,13 @@ class Case:
     group: str
     slot: Slot | None
     following: datetime
-    when: When
+    when: SlotTime
     start: datetime
-    definition: Definition
-    record: Record
+    definition: StoredJob
+    record: SlotRecord
     decision: Decision | None
-    terms: Terms | None
-    known: Known
+    terms: MessageTerms | None
+    known: ContactHistory
     sent: frozenset[tuple[str, str]]
     trouble: SourceUnavailable | SchemaUnknown | JobOff | None
 
@@ -124,12 +124,12 @@ class Case:
         return worded(at, zone_of(self.user.timezone))
 
 
-def when_is(slot: datetime, now: datetime, run: Row | None, through: datetime | None) -> When:
+def when_is(slot: datetime, now: datetime, run: Row | None, through: datetime | None) -> SlotTime:
     """Where a slot lies. ``run``: what it brought about; ``through``: up to where slots are decided."""
     if slot > now:
-        return When.FUTURE
+        return SlotTime.FUTURE
     undecided = run["state"] in _UNDECIDED if run else through is not None and through < slot
-    return When.NOW if undecided else When.PAST
+    return SlotTime.NOW if undecided else SlotTime.PAST
 
 
 def worded(at: datetime, zone: ZoneInfo) -> str:
@@ -141,7 +141,7 @@ def worded(at: datetime, zone: ZoneInfo) -> str:
 # ── The rules ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def outcomes(case: Case, share: Mapping[Channel, timedelta]) -> dict[Channel, Outcome]:
+def outcomes(case: ExplainedCase, share: Mapping[Channel, timedelta]) -> dict[Channel, ChannelOutcome]:
     """Each channel of the message (of a mail, where there is none) with every rule, also behind a stop.
 
     ``share``: by how much the message of a channel is put off so that those of a slot are spread.
@@ -151,7 +151,9 @@ def outcomes(case: Case, share: Mapping[Channel, timedelta]) -> dict[Channel, Ou
     return {channel: _outcome(case, message, channel, share.get(channel)) for channel in channels}
 
 
-def _outcome(case: Case, message: Message | None, channel: Channel, share: timedelta | None) -> Outcome:
+def _outcome(
+    case: ExplainedCase, message: Message | None, channel: Channel, share: timedelta | None
+) -> ChannelOutcome:
     asked: list[tuple[str, Answer]]
     if message is None or case.terms is None:
         asked = list(eligibility.rules(case.user, case.job.kind, channel, case.known, case.start))
@@ -159,28 +161,33 @@ def _outcome(case: Case, message: Message | None, channel: Channel, share: timed
         asked = list(eligibility.answers(message, case.user, channel, case.known, case.terms))
     rules = [*_of_the_slot(case, channel), *(_contact_rule(case, name, answer) for name, answer in asked)]
     if message is None or case.terms is None:
-        rules += [Rule(n, Verdict.NOT_REACHED, detail="There is no message.") for n in _OF_A_MESSAGE]
-        return Outcome(tuple(rules), None, deferred=False)
+        rules += [
+            RuleAnswer(n, RuleVerdict.NOT_REACHED, detail="There is no message.") for n in _OF_A_MESSAGE
+        ]
+        return ChannelOutcome(tuple(rules), None, deferred=False)
     known = (case.terms.key, str(channel)) in case.sent
     rules.append(_rule("once", Reason.ALREADY_SENT if known else None, message.dedupe_key))
     at = next((answer for _, answer in asked if isinstance(answer, datetime)), None)
-    if at is None or any(rule.verdict is Verdict.STOPPED for rule in rules):
-        return Outcome(tuple(rules), None, deferred=False)
-    return Outcome(tuple(rules), at + (share or timedelta(0)), deferred=at > case.start)
+    if at is None or any(rule.verdict is RuleVerdict.STOPPED for rule in rules):
+        return ChannelOutcome(tuple(rules), None, deferred=False)
+    return ChannelOutcome(tuple(rules), at + (share or timedelta(0)), deferred=at > case.start)
 
 
-def _rule(name: str, reason: str | None, detail: str = "") -> Rule:
-    return Rule(
-        name, Verdict.STOPPED if reason else Verdict.PASSED, str(reason) if reason else None, detail.strip()
+def _rule(name: str, reason: str | None, detail: str = "") -> RuleAnswer:
+    return RuleAnswer(
+        name,
+        RuleVerdict.STOPPED if reason else RuleVerdict.PASSED,
+        str(reason) if reason else None,
+        detail.strip(),
     )
 
 
-def _of_the_slot(case: Case, channel: Channel) -> Iterator[Rule]:
+def _of_the_slot(case: ExplainedCase, channel: Channel) -> Iterator[RuleAnswer]:
     """What comes before all that is about contacting somebody."""
     if case.slot is None:
         yield _rule("slot", "no_slot", no_slot(case))
-        yield Rule("lateness", Verdict.NOT_REACHED, detail="There is no slot.")
-        yield Rule("job_paused", Verdict.NOT_REACHED, detail="There is no slot.")
+        yield RuleAnswer("lateness", RuleVerdict.NOT_REACHED, detail="There is no slot.")
+        yield RuleAnswer("job_paused", RuleVerdict.NOT_REACHED, detail="There is no slot.")
     else:
         yield _rule("slot", None, f"Due on {case.said(case.slot.at)}.")
         yield _lateness(case, case.slot, channel)
@@ -189,14 +196,14 @@ def _of_the_slot(case: Case, channel: Channel) -> Iterator[Rule]:
     yield _of_the_job(case)
 
 
-def no_slot(case: Case) -> str:
+def no_slot(case: ExplainedCase) -> str:
     """That a job is not due on a day, and when it is."""
     local = case.following.astimezone(case.zone)
     on = f"{case.day:%A} {case.day.day} {case.day:%B}"
     return f"{case.job.name} has no slot on {on}; the next is {worded(local, case.zone)}."
 
 
-def _lateness(case: Case, slot: Slot, channel: Channel) -> Rule:
+def _lateness(case: ExplainedCase, slot: Slot, channel: Channel) -> RuleAnswer:
     """A slot is useful until its job's limit; a mail until it expires."""
     run = case.record.run_of(slot.at)
     if run and run["state"] == "missed":
@@ -209,7 +216,7 @@ def _lateness(case: Case, slot: Slot, channel: Channel) -> Rule:
     return _rule("lateness", Reason.STALE if late else None, f"Useful until {case.said(limit)}.")
 
 
-def _paused(case: Case, slot: Slot) -> Rule:
+def _paused(case: ExplainedCase, slot: Slot) -> RuleAnswer:
     found, run = case.definition, case.record.run_of(slot.at)
     if run and (run["state"], run["reason"]) == ("skipped", "paused"):
         return _rule("job_paused", "job_paused", "The slot was skipped while the job was paused.")
@@ -220,7 +227,7 @@ def _paused(case: Case, slot: Slot) -> Rule:
     return _rule("job_paused", "job_paused", f"Paused by {found.paused_by} {until}{why}.")
 
 
-def _dashboard(case: Case) -> Rule:
+def _dashboard(case: ExplainedCase) -> RuleAnswer:
     if isinstance(case.trouble, JobOff):
         return _rule("dashboard", Reason.NOT_DUE, str(case.trouble))
     if isinstance(case.trouble, _MISFITS):
@@ -230,10 +237,10 @@ def _dashboard(case: Case) -> Rule:
     return _rule("dashboard", None)
 
 
-def _of_the_job(case: Case) -> Rule:
+def _of_the_job(case: ExplainedCase) -> RuleAnswer:
     name = case.job.name
     if case.slot is None:
-        return Rule("job", Verdict.NOT_REACHED, detail="There is no slot.")
+        return RuleAnswer("job", RuleVerdict.NOT_REACHED, detail="There is no slot.")
     if case.decision is None:
         return _rule("job", Reason.NOT_DUE, f"{name} does not look at this user then.")
     if isinstance(case.decision, Skip):
@@ -241,7 +248,7 @@ def _of_the_job(case: Case) -> Rule:
     return _rule("job", None, f"{name} has something to say.")
 
 
-def _contact_rule(case: Case, name: str, answer: Answer) -> Rule:
+def _contact_rule(case: ExplainedCase, name: str, answer: Answer) -> RuleAnswer:
     if isinstance(answer, datetime):
         return _rule(name, None, f"It may go out on {case.said(answer)}.")
     until = case.known.paused_until
@@ -265,23 +272,23 @@ _SETTLED = {
 }
 
 
-def conclusion(case: Case, found: Mapping[Channel, Outcome]) -> str:
+def conclusion(case: ExplainedCase, found: Mapping[Channel, ChannelOutcome]) -> str:
     """What became of it on each channel, else what would. Recorded facts come before rules."""
     record = case.record
     if record.deliveries:
         return " ".join(_recorded(case))
     told = _nothing(record.decisions[-1]) if record.decisions else None
-    if case.when is When.PAST:
+    if case.when is SlotTime.PAST:
         return told or _past(case, found)
     return " ".join(part for part in (told, _forecast(case, found), _copy(case)) if part)
 
 
-def _copy(case: Case) -> str | None:
+def _copy(case: ExplainedCase) -> str | None:
     away = case.trouble and not isinstance(case.trouble, (*_MISFITS, JobOff))
     return "The dashboard does not answer now: this is told from our copy." if away else None
 
 
-def _recorded(case: Case) -> Iterator[str]:
+def _recorded(case: ExplainedCase) -> Iterator[str]:
     """The last message on each channel, and what its run said of the others."""
     last = {Channel(row["channel"]): row for row in case.record.deliveries}
     for channel in Channel:
@@ -293,7 +300,7 @@ def _recorded(case: Case) -> Iterator[str]:
             yield f"{row['detail'].rstrip('.') or 'Otherwise nothing was sent'}: {row['reason']}."
 
 
-def _delivered(case: Case, channel: Channel, row: Row) -> str:
+def _delivered(case: ExplainedCase, channel: Channel, row: Row) -> str:
     if channel is Channel.IN_APP and row["state"] == "sent":
         tense = "will be" if row["not_before"] > case.now else "was"
         return f"{_WHAT[channel]} {tense} shown from {case.said(row['not_before'])}."
@@ -310,7 +317,7 @@ def _nothing(row: Row) -> str:
     return f"Nothing was sent{_because(row['reason'])}. {row['detail']}".strip()
 
 
-def _past(case: Case, found: Mapping[Channel, Outcome]) -> str:
+def _past(case: ExplainedCase, found: Mapping[Channel, ChannelOutcome]) -> str:
     """A slot that has passed without a word about this user."""
     if case.slot is None:
         return no_slot(case)
@@ -328,7 +335,7 @@ def _past(case: Case, found: Mapping[Channel, Outcome]) -> str:
     return f"{chosen} As things stand now: {_stopped(stop)}" if stop else chosen
 
 
-def _forecast(case: Case, found: Mapping[Channel, Outcome]) -> str:
+def _forecast(case: ExplainedCase, found: Mapping[Channel, ChannelOutcome]) -> str:
     if case.slot is None:
         return no_slot(case)
     free = {channel: one for channel, one in found.items() if one.at is not None}
@@ -340,13 +347,13 @@ def _forecast(case: Case, found: Mapping[Channel, Outcome]) -> str:
     return f"It would go out on {', on '.join(parts)}.{no}"
 
 
-def _goes(case: Case, at: datetime, free: Mapping[Channel, Outcome]) -> str:
+def _goes(case: ExplainedCase, at: datetime, free: Mapping[Channel, ChannelOutcome]) -> str:
     channels = [channel for channel, one in free.items() if one.at == at]
     quiet = " (after quiet hours)" if free[channels[0]].deferred else ""
     return f"{case.said(at)} on {' and '.join(channels)}{quiet}"
 
 
-def _stops(stops: Mapping[Channel, Rule]) -> str:
+def _stops(stops: Mapping[Channel, RuleAnswer]) -> str:
     """The first stop on each channel; once where it is the same."""
     different = {(stop.name, stop.reason) for stop in stops.values()}
     if len(different) == 1:
@@ -354,7 +361,7 @@ def _stops(stops: Mapping[Channel, Rule]) -> str:
     return ", ".join(f"{stop.reason} on {channel}" for channel, stop in stops.items()) + "."
 
 
-def _stopped(stop: Rule) -> str:
+def _stopped(stop: RuleAnswer) -> str:
     return f"{stop.reason}. {stop.detail}".strip()
 
 

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from service.dashboard.model import Channel, Kind
+from service.dashboard.model import Channel, MessageKind
 from service.dashboard.replica import preferences_from_json
 from service.engine import queries
 from service.engine.job import Job, TimeMode
@@ -39,7 +39,7 @@ Counts = dict[Channel, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
+class Audience:
     """People alike: slot group of a job, channels, pause. ``paused_until``: nothing to them before."""
 
     group: str
@@ -48,13 +48,13 @@ class Crowd:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class JobForecast:
     """What is needed to lay out one job: its timing, its pause, and who could be written to."""
 
     job: Reminder
     timing: Timing
     pause: Pause
-    crowds: Sequence[Crowd]
+    crowds: Sequence[Audience]
 
 
 class Forecaster:
@@ -90,7 +90,7 @@ class Forecaster:
             d["job"]: Pause(d["paused_at"], d["paused_until"]) for d in await self._ledger.definitions()
         }
         plans = [
-            Plan(job, self._timings[job.id], pauses.get(job.id, Pause(None)), _crowds(rows, job.kind))
+            JobForecast(job, self._timings[job.id], pauses.get(job.id, Pause(None)), _crowds(rows, job.kind))
             for job in jobs
         ]
         told = await asyncio.to_thread(lambda: [laid_out(plan, self._zone, now, until) for plan in plans])
@@ -131,10 +131,10 @@ class Forecaster:
 # ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def laid_out(plan: Plan, service_zone: ZoneInfo, after: datetime, until: datetime) -> dict[str, Any]:
+def laid_out(plan: JobForecast, service_zone: ZoneInfo, after: datetime, until: datetime) -> dict[str, Any]:
     """A job's messages by the hour in UTC in (after, until]; hours without a slot are left out."""
     hours: dict[datetime, Counts] = defaultdict(lambda: dict.fromkeys(Channel, 0))
-    by_group: dict[str, list[Crowd]] = defaultdict(list)
+    by_group: dict[str, list[Audience]] = defaultdict(list)
     for crowd in plan.crowds:
         by_group[crowd.group].append(crowd)
     walls: dict[str, list[datetime]] = {}
@@ -182,7 +182,7 @@ def next_slot(
     return (first := min(due), due[first]) if due else None
 
 
-def _crowds(rows: Iterable[asyncpg.Record], kind: Kind | None) -> list[Crowd]:
+def _crowds(rows: Iterable[asyncpg.Record], kind: MessageKind | None) -> list[Audience]:
     """Who may get a kind on which channel: the rules of sending, asked once for all who are alike."""
     assert kind
     found = []
@@ -192,7 +192,7 @@ def _crowds(rows: Iterable[asyncpg.Record], kind: Kind | None) -> list[Crowd]:
         many = {Channel.EMAIL: row["mailable"], Channel.IN_APP: row["people"]}
         people = {c: n for c, n in many.items() if refusal(wishes, kind, c, own) is None}
         (group,) = slot_groups([(row["timezone"], row["hours"])], kind)
-        found.append(Crowd(group, row["paused_until"], people))
+        found.append(Audience(group, row["paused_until"], people))
     return found
 
 

@@ -25,7 +25,7 @@ def domain_of(address: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class DomainLimit:
     """``at_once``: mails under way to a domain at one time; ``per_second``: mails. 0: no limit."""
 
     at_once: int = 0
@@ -38,23 +38,23 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class DomainLimits:
     """The limit of each named domain, and of every other one."""
 
-    others: Limit = Limit()
-    named: Mapping[str, Limit] = field(default_factory=dict)
+    others: DomainLimit = DomainLimit()
+    named: Mapping[str, DomainLimit] = field(default_factory=dict)
 
-    def of(self, domain: str) -> Limit:
+    def of(self, domain: str) -> DomainLimit:
         """The limit of a domain."""
         return self.named.get(domain, self.others)
 
     @classmethod
-    def parse(cls, text: str) -> "Limits":
+    def parse(cls, text: str) -> "DomainLimits":
         """Read ``gmail.com=5/20,*=10/0``: domain=at once/per second; ``*`` stands for all others.
 
         Raises ValueError that names every problem.
         """
-        found: dict[str, Limit] = {}
+        found: dict[str, DomainLimit] = {}
         problems: list[str] = []
         for entry in filter(None, (part.strip() for part in text.lower().split(","))):
             domain, _, amounts = (part.strip() for part in entry.partition("="))
@@ -71,13 +71,13 @@ class Limits:
                 found[domain] = limit
         if problems:
             raise ValueError("; ".join(problems))
-        return cls(found.pop("*", Limit()), found)
+        return cls(found.pop("*", DomainLimit()), found)
 
 
-def _limit(amounts: str) -> Limit | None:
+def _limit(amounts: str) -> DomainLimit | None:
     at_once, slash, per_second = (part.strip() for part in amounts.partition("/"))
     try:
-        limit = Limit(int(at_once), float(per_second))
+        limit = DomainLimit(int(at_once), float(per_second))
     except ValueError:
         return None
     fine = slash and limit.at_once >= 0 and limit.per_second >= 0 and math.isfinite(limit.per_second)
@@ -92,10 +92,10 @@ class _Domain:
     probed: bool = False
 
 
-class Limiter:
+class DomainLimiter:
     """What this process has in hand for each domain, and what it may take besides."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: DomainLimits) -> None:
         self._limits = limits
         self._domains: defaultdict[str, _Domain] = defaultdict(_Domain)
 
@@ -120,7 +120,7 @@ class Limiter:
             return 0
         return max(0, limit.ahead - known.messages) if limit.per_second else ANY
 
-    def take(self, domains: Iterable[str], probes: Collection[str] = ()) -> "Share":
+    def take(self, domains: Iterable[str], probes: Collection[str] = ()) -> "BatchShare":
         """A batch with these messages, one domain each, begins.
 
         ``probes``: domains that asked us to wait a while ago; no other batch gets any of them meanwhile.
@@ -131,7 +131,7 @@ class Limiter:
             known.batches += 1
             known.messages += count
             known.probed |= domain in probes
-        return Share(self, counts)
+        return BatchShare(self, counts)
 
     def next_at(self, domain: str) -> float:
         """When the next message may go; long ago where nothing was sent lately."""
@@ -164,10 +164,10 @@ class Limiter:
             known.probed = False
 
 
-class Share:
+class BatchShare:
     """What one batch holds; every message is given back once, by ``gone`` or by ``close``."""
 
-    def __init__(self, limiter: Limiter, left: Counter[str]) -> None:
+    def __init__(self, limiter: DomainLimiter, left: Counter[str]) -> None:
         self._limiter = limiter
         self._left = left
 

@@ -12,7 +12,7 @@ from service.engine import queries
 from service.engine.database import Connection
 from service.engine.schema import SCHEMA
 from service.messages.delivery_rows import known_from_row
-from service.messages.eligibility import Known
+from service.messages.eligibility import ContactHistory
 from service.messages.limits import ANY
 
 _SQL = queries.load(__file__)
@@ -20,7 +20,7 @@ _LAST_CHARACTER = "\U0010ffff"
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimedDelivery:
     """A message that this process owns until its lease ends. ``dot_at`` set: it was on the wire before."""
 
     id: int
@@ -46,12 +46,12 @@ class Claimed:
     """The recipient's, in lower case."""
     probe: bool
     """The domain asked us to wait a while ago and has taken nothing since."""
-    known: Known
+    known: ContactHistory
     traceparent: str | None = None
     """The step that planned it, as W3C trace context; None: it was not traced."""
 
 
-_COLUMNS = tuple(field.name for field in fields(Claimed) if field.name != "known")
+_COLUMNS = tuple(field.name for field in fields(ClaimedDelivery) if field.name != "known")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class DeliveryFilter:
     """Which messages; None: any. ``since`` and ``until``: local dates, both included.
 
     ``address``: how the recipient's address begins.
@@ -118,7 +118,7 @@ class Outbox:
 
     async def claim(
         self, limit: int, rooms: Mapping[str, int] = MappingProxyType({}), others: int = ANY
-    ) -> list[Claimed]:
+    ) -> list[ClaimedDelivery]:
         """Own up to ``limit`` messages that are due, resends last.
 
         ``rooms``: how many of each of these domains at most; ``others``: of every other one. What is for a
@@ -184,7 +184,7 @@ class Outbox:
                 _SQL["hard_bounces"], list(refused), list(refused.values())
             )
 
-    async def release(self, claimed: Sequence[Claimed], pause: timedelta = timedelta(0)) -> None:
+    async def release(self, claimed: Sequence[ClaimedDelivery], pause: timedelta = timedelta(0)) -> None:
         """Give back what was not sent, to be claimed again after ``pause``.
 
         A mark "about to write the final dot" is taken back too: the dot must certainly not have been written.
@@ -209,7 +209,12 @@ class Outbox:
         return await (connection or self._pool).fetchval(_SQL["retry"], id) is not None
 
     async def retry_failed(
-        self, which: Selection, limit: int, *, dry_run: bool = False, connection: Connection | None = None
+        self,
+        which: DeliveryFilter,
+        limit: int,
+        *,
+        dry_run: bool = False,
+        connection: Connection | None = None,
     ) -> dict[str, int]:
         """Plan up to ``limit`` of these failed mails again, oldest first; ``dry_run`` only counts.
 
@@ -220,5 +225,5 @@ class Outbox:
         return dict(row)
 
 
-def _claimed(row: asyncpg.Record) -> Claimed:
-    return Claimed(**{name: row[name] for name in _COLUMNS}, known=known_from_row(row))
+def _claimed(row: asyncpg.Record) -> ClaimedDelivery:
+    return ClaimedDelivery(**{name: row[name] for name in _COLUMNS}, known=known_from_row(row))

@@ -18,13 +18,13 @@ from service.engine.context import RunContext
 from service.engine.run import Tick
 from service.messages import delivery_rows, eligibility
 from service.messages.decision import Message, Skip
-from service.messages.delivery_rows import Planned, Refusal, Stamp
-from service.messages.eligibility import Known
+from service.messages.delivery_rows import PlannedMessage, RefusedPerson, RunStamp
+from service.messages.eligibility import ContactHistory
 from service.messages.mail.render import Notice
 from service.messages.reason import Reason
 from service.messages.reminder import (
     AT_ONCE,
-    Page,
+    FactsPage,
     Reminder,
     ReminderWork,
     decision_on,
@@ -51,8 +51,8 @@ class PlannerSettings:
 class DecidedPage:
     """A page, decided: what to plan, whom to refuse, and tracebacks of people whose decision failed."""
 
-    planned: list[Planned]
-    refused: list[Refusal]
+    planned: list[PlannedMessage]
+    refused: list[RefusedPerson]
     errors: list[str]
 
 
@@ -72,7 +72,7 @@ class Planner(ReminderWork):
                 if not context.tick.dry_run:
                     self._outbox_wake.set()
 
-    async def _page(self, job: Reminder, context: RunContext, page: Page) -> None:
+    async def _page(self, job: Reminder, context: RunContext, page: FactsPage) -> None:
         """One page in one transaction: messages, reasons, progress."""
         async with context.step(long=False) as connection:
             if context.tick.dry_run:
@@ -84,11 +84,11 @@ class Planner(ReminderWork):
         context.errors += found.errors
 
     async def _plan(
-        self, connection: asyncpg.Connection, job: Reminder, context: RunContext, page: Page
+        self, connection: asyncpg.Connection, job: Reminder, context: RunContext, page: FactsPage
     ) -> tuple[DecidedPage, set[tuple[str, str]]]:
         """Write what a page comes to; also returns the (dedupe key, channel) that are new."""
         tick = context.tick
-        stamp = Stamp(
+        stamp = RunStamp(
             run_id=tick.run_id,
             job=job.id,
             as_of=tick.as_of,
@@ -109,7 +109,7 @@ class Planner(ReminderWork):
         return found, new
 
     async def _look(
-        self, connection: asyncpg.Connection, job: Reminder, context: RunContext, page: Page
+        self, connection: asyncpg.Connection, job: Reminder, context: RunContext, page: FactsPage
     ) -> tuple[DecidedPage, set[tuple[str, str]]]:
         """What a page would come to."""
         found = await self._decide(connection, job, context.tick, page, await context.now())
@@ -120,7 +120,7 @@ class Planner(ReminderWork):
         return found, {pair for one in found.planned if (pair := _pair(one)) not in known}
 
     async def _decide(
-        self, connection: asyncpg.Connection, job: Reminder, tick: Tick, page: Page, now: datetime
+        self, connection: asyncpg.Connection, job: Reminder, tick: Tick, page: FactsPage, now: datetime
     ) -> DecidedPage:
         """Ask the job about everybody on the page, then the rules that hold for all jobs."""
         contacts = await delivery_rows.contacts(connection, [facts.user for facts in page.facts], tick.as_of)
@@ -137,23 +137,23 @@ class Planner(ReminderWork):
                 found.planned.extend(self._worded(one) for one in planned)
             if no:
                 local_date = tick.local_date(facts.user.timezone)
-                found.refused.append(Refusal(facts.user.id, local_date, str(no.reason), no.detail))
+                found.refused.append(RefusedPerson(facts.user.id, local_date, str(no.reason), no.detail))
         return found
 
-    def _example(self, planned: Planned) -> dict[str, Any]:
+    def _example(self, planned: PlannedMessage) -> dict[str, Any]:
         return {
             "userId": planned.user.id,
             "title": self._notice(planned).title,
             "notBefore": planned.not_before.isoformat(),
         }
 
-    def _worded(self, planned: Planned) -> Planned:
+    def _worded(self, planned: PlannedMessage) -> PlannedMessage:
         """An in-app notification gets its words now, in its reader's language; a mail when it is sent."""
         if planned.channel is Channel.EMAIL:
             return planned
         return replace(planned, notice=self._notice(planned))
 
-    def _notice(self, planned: Planned) -> Notice:
+    def _notice(self, planned: PlannedMessage) -> Notice:
         message = planned.message
         return self._word(message.template, message.in_app["facts"], planned.user.locale)
 
@@ -162,28 +162,28 @@ class Planner(ReminderWork):
 
 
 def on_channels(
-    message: Message, user: User, known: Known, tick: Tick, now: datetime
-) -> tuple[list[Planned], Skip | None]:
+    message: Message, user: User, known: ContactHistory, tick: Tick, now: datetime
+) -> tuple[list[PlannedMessage], Skip | None]:
     """The message on each channel that is allowed, and the first rule that kept it off one.
 
     The rules and their order: ``eligibility.answers``.
     """
     on = eligibility.terms(message, tick, now)
-    planned: list[Planned] = []
+    planned: list[PlannedMessage] = []
     refused: tuple[Reason, Channel] | None = None
     for channel in message.channels:
         at = eligibility.reach(message, user, channel, known, on)
         if isinstance(at, Reason):
             refused = refused or (at, channel)
         else:
-            planned.append(Planned(message, channel, user, at, on.expires, on.key))
+            planned.append(PlannedMessage(message, channel, user, at, on.expires, on.key))
     if refused is None:
         return planned, None
     detail = f"Not on the channel {refused[1]}." if planned else ""
     return planned, Skip(user.id, refused[0], detail)
 
 
-def _pair(planned: Planned) -> tuple[str, str]:
+def _pair(planned: PlannedMessage) -> tuple[str, str]:
     return planned.dedupe_key, str(planned.channel)
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import asyncpg
 
-from service.dashboard.model import Channel, Kind, User
+from service.dashboard.model import Channel, MessageKind, User
 from service.engine import queries
 from service.engine.job import Job, find
 from service.engine.runner import Runner
@@ -20,9 +20,9 @@ from service.errors import BadRequest, MailRefused, NothingToSay, UnknownUser
 from service.messages.decision import Decision, Skip
 from service.messages.mail import samples
 from service.messages.mail.address import valid_address
-from service.messages.mail.compose import Composer, Letter
+from service.messages.mail.compose import Composer, Email
 from service.messages.mail.render import Notice, RenderError
-from service.messages.mail.transport import Envelope, Result, Transport
+from service.messages.mail.transport import Envelope, SendResult, Transport
 from service.messages.mail.words import words_for
 from service.messages.reminder import Reminder, decided
 
@@ -33,7 +33,7 @@ _HIDDEN = "links-are-hidden-from-viewers"
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class PreviewRequest:
     """Which mail. With ``user_id`` the one that the job decides for that user at ``at`` (default: now);
     without, a sample: the first or that of ``variant``. ``locale``: instead of the user's."""
 
@@ -56,7 +56,7 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered:
+class StoredMessage:
     """A message of the outbox in words. A mail has ``mail``, an in-app notification ``notice``."""
 
     channel: str
@@ -74,7 +74,7 @@ class Previewer:
         runner: Runner,
         jobs: Mapping[str, Job],
         composer: Composer,
-        compose: Callable[[Letter], bytes],
+        compose: Callable[[Email], bytes],
         transport: Transport,
     ) -> None:
         self._pool = pool
@@ -84,11 +84,11 @@ class Previewer:
         self._compose = compose
         self._transport = transport
 
-    async def preview(self, ask: Ask) -> Preview:
+    async def preview(self, ask: PreviewRequest) -> Preview:
         """The mail. Raises UnknownJobType, UnknownJob, UnknownUser, BadRequest, NothingToSay."""
         return self._shown(await self._letter(ask))
 
-    async def send_test(self, ask: Ask, to: str, who: str) -> str:
+    async def send_test(self, ask: PreviewRequest, to: str, who: str) -> str:
         """Send it once to ``to``, beside the outbox; returns its Message-ID. ``who``: for the audit.
 
         Raises what ``preview`` raises, and MailRefused.
@@ -110,7 +110,7 @@ class Previewer:
             raise MailRefused(f"The mail server did not take it ({result.phase}): {result.reply}")
         return letter.message_id
 
-    async def delivered(self, delivery: int, *, links: bool) -> Delivered | None:
+    async def delivered(self, delivery: int, *, links: bool) -> StoredMessage | None:
         """A message of the outbox as it was, or would be, sent: made of its frozen facts. None: unknown.
 
         ``links`` False: the links of the mail lead to nobody's preferences, for whoever may only look.
@@ -124,9 +124,9 @@ class Previewer:
         except (ValueError, KeyError, TypeError, RenderError) as error:
             raise NothingToSay(f"This message can no longer be composed: {error}") from None
         notice = Notice(row["title"], row["message"], row["button"]) if row["title"] is not None else None
-        return Delivered(row["channel"], row["state"], mail, notice)
+        return StoredMessage(row["channel"], row["state"], mail, notice)
 
-    async def _letter(self, ask: Ask) -> Letter:
+    async def _letter(self, ask: PreviewRequest) -> Email:
         job = find(self._jobs, ask.job_type, ask.job_name)
         if not isinstance(job, Reminder):
             raise BadRequest(f"{job.id} writes no mails")
@@ -137,7 +137,7 @@ class Previewer:
             raise BadRequest("variant chooses a sample: leave it out, or leave out userId")
         return await self._decided(job, ask.user_id, ask, now)
 
-    def _sample(self, job: Reminder, kind: Kind, ask: Ask, now: datetime) -> Letter:
+    def _sample(self, job: Reminder, kind: MessageKind, ask: PreviewRequest, now: datetime) -> Email:
         if ask.at is not None:
             raise BadRequest("at needs userId: a sample is the same at any time")
         sample = samples.sample_of(job.id, ask.variant)
@@ -146,7 +146,7 @@ class Previewer:
         locale = ask.locale or "en"
         return self._addressed(job, kind, sample.template, sample.facts, samples.NAME, locale, now)
 
-    async def _decided(self, job: Reminder, user_id: str, ask: Ask, now: datetime) -> Letter:
+    async def _decided(self, job: Reminder, user_id: str, ask: PreviewRequest, now: datetime) -> Email:
         found = await self._look_at(job, user_id, ask.at or now)
         if found is None:
             if not await self._pool.fetchval(_SQL["known"], user_id):
@@ -170,15 +170,15 @@ class Previewer:
     def _addressed(
         self,
         job: Reminder,
-        kind: Kind,
+        kind: MessageKind,
         template: str,
         facts: Mapping[str, Any],
         name: str,
         locale: str,
         now: datetime,
-    ) -> Letter:
+    ) -> Email:
         domain = self._composer.sender.rpartition("@")[2]
-        return Letter(
+        return Email(
             template=template,
             facts=facts,
             recipient_name=name,
@@ -191,7 +191,7 @@ class Previewer:
             locale=locale,
         )
 
-    def _shown(self, letter: Letter) -> Preview:
+    def _shown(self, letter: Email) -> Preview:
         rendered = self._composer.render(
             letter.template,
             letter.facts,
@@ -203,13 +203,13 @@ class Previewer:
         source = self._compose(letter).decode("ascii")
         return Preview(rendered.subject, rendered.text, rendered.html, source)
 
-    async def _send(self, letter: Letter) -> Result:
-        results: list[Result] = []
+    async def _send(self, letter: Email) -> SendResult:
+        results: list[SendResult] = []
 
         async def granted(ids: Any) -> frozenset[int]:
             return frozenset(ids)
 
-        async def noted(result: Result) -> None:
+        async def noted(result: SendResult) -> None:
             results.append(result)
 
         envelope = Envelope(0, self._composer.sender, letter.address, self._compose(letter))
@@ -217,8 +217,8 @@ class Previewer:
         return results[0]
 
 
-def _stored(row: asyncpg.Record, *, links: bool) -> Letter:
+def _stored(row: asyncpg.Record, *, links: bool) -> Email:
     """The letter of a row of the outbox; the same bytes as when it was sent, but for hidden links."""
     same = ("template", "facts", "recipient_name", "address", "message_id", "message_date", "job", "locale")
     token = row["token"] if links else _HIDDEN
-    return Letter(**{name: row[name] for name in same}, token=token, kind=Kind(row["kind"]))
+    return Email(**{name: row[name] for name in same}, token=token, kind=MessageKind(row["kind"]))

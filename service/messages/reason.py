@@ -22,6 +22,7 @@ class Reason(StrEnum):
     ALREADY_SENT = "already_sent"
     STALE = "stale"
     REVALIDATED_AWAY = "revalidated_away"
+    TZ_CHANGE = "tz_change"
     HISTORIC = "historic"
     SCHEMA_UNKNOWN = "schema_unknown"
     USER_ERROR = "user_error"

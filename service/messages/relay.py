@@ -2,13 +2,13 @@
 
 from service.engine.retry import backoff
 from service.messages.mail.smtp_reply import Fate, before_recipient
-from service.messages.mail.transport import Result
+from service.messages.mail.transport import SendResult
 
 _IN_A_ROW = 3
 _FIRST_PAUSE = 5.0
 
 
-class Relay:
+class RelayState:
     """What the answers since the last mail that the server took add up to.
 
     A refusal of us before a recipient was named stops all sending. After that it is one message's: only three
@@ -29,7 +29,7 @@ class Relay:
         """Whether no message may be begun."""
         return self.problem is not None and not self.probing
 
-    def note(self, what: Fate, result: Result, recipient: str) -> None:
+    def note(self, what: Fate, result: SendResult, recipient: str) -> None:
         """Take one answer into account."""
         if what is Fate.SENT:
             self._taken()
@@ -53,7 +53,7 @@ class Relay:
         self._recipients.clear()
         self._contents.clear()
 
-    def _refused(self, recipient: str, result: Result) -> None:
+    def _refused(self, recipient: str, result: SendResult) -> None:
         if len(self._recipients) < _IN_A_ROW:
             self._recipients.add(recipient)
         if len(self._recipients) == _IN_A_ROW:
@@ -62,7 +62,7 @@ class Relay:
                 f" at last at {result.phase}: {result.code}"
             )
 
-    def _content_refused(self, result: Result) -> None:
+    def _content_refused(self, result: SendResult) -> None:
         if len(self._contents) < _IN_A_ROW:
             self._contents.add(result.id)
         if len(self._contents) == _IN_A_ROW:

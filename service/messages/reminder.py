@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from service.dashboard.dashboard_state import Standing
-from service.dashboard.model import Kind, User
+from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.model import MessageKind, User
 from service.engine.context import RunContext
 from service.engine.job import Job, JobType, find
 from service.engine.run import Tick
@@ -23,7 +23,7 @@ AT_ONCE = 50
 """After so many users others get their turn: a page must not keep the probes waiting."""
 
 
-class Facts(Protocol):
+class PersonFacts(Protocol):
     """What a reminder knows about one user when it decides."""
 
     @property
@@ -31,7 +31,7 @@ class Facts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class FactsPage:
     """A slice of candidates in user-id order. ``cursor`` is the last user id that the page covers."""
 
     facts: Sequence[Any]
@@ -40,12 +40,12 @@ class Page:
     """How many users the page looked at, chosen or not."""
 
 
-Read = Callable[[asyncpg.Connection, Tick, str], AsyncIterator[Page]]
+Read = Callable[[asyncpg.Connection, Tick, str], AsyncIterator[FactsPage]]
 """``read(connection, tick, after)`` streams pages of facts about users whose id is greater than ``after``."""
 
 Decide = Callable[[Any, Tick], Decision]
 
-Revalidate = Callable[[dict[str, Any], Standing], dict[str, Any] | None]
+Revalidate = Callable[[dict[str, Any], DashboardState], dict[str, Any] | None]
 """``revalidate(frozen facts, how things stand now)``: the facts that remain true; None if nothing does."""
 
 InApp = Callable[[dict[str, Any]], dict[str, Any]]
@@ -57,7 +57,7 @@ class Reminder(Job):
     """A job that writes to people. They may choose an hour of their own for its kind of message."""
 
     type: JobType = JobType.REMINDER
-    kind: Kind
+    kind: MessageKind
     read: Read
     decide: Decide
     revalidate: Revalidate | None = None
@@ -100,7 +100,7 @@ async def pages(
     tick: Tick,
     after: str,
     facts_of: Callable[[asyncpg.Record], Any],
-) -> AsyncIterator[Page]:
+) -> AsyncIterator[FactsPage]:
     """Facts about users in pages of 1,000, by user id.
 
     ``sql`` takes the last user id, the tick's instant, its slot groups (or NULL), one user's id (or NULL),
@@ -116,7 +116,7 @@ async def pages(
             facts.append(facts_of(row))
             if len(facts) % AT_ONCE == 0:
                 await asyncio.sleep(0)
-        yield Page(facts, after, len(rows))
+        yield FactsPage(facts, after, len(rows))
 
 
 def dates(found: Sequence[str] | None) -> frozenset[date]:
@@ -124,7 +124,7 @@ def dates(found: Sequence[str] | None) -> frozenset[date]:
     return frozenset(map(date.fromisoformat, found or ()))
 
 
-def decision_on(job: Reminder, facts: Facts, tick: Tick) -> tuple[Decision, str | None]:
+def decision_on(job: Reminder, facts: PersonFacts, tick: Tick) -> tuple[Decision, str | None]:
     """One user's failure never stops the others: it becomes a reason and a traceback."""
     try:
         return job.decide(facts, tick), None

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 
-class Grouped:
+class StatementGroup:
     """Joins what connections ask for while the last statement was under way into the next one."""
 
     def __init__(self, write: Callable[[list[Any]], Awaitable[frozenset[int]]]) -> None:

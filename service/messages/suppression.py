@@ -9,7 +9,7 @@ from service.messages.outbox import Outbox
 _SQL = queries.load(__file__)
 
 
-class Bounces:
+class Suppressions:
     """Reports about deliveries. Each method says whether the report was news; repeating it is none.
 
     ``connection``: in its transaction.

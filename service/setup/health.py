@@ -8,21 +8,21 @@ from typing import Any
 import asyncpg
 import structlog
 
-from service.analytics.runtime_metrics import Vitals
+from service.analytics.runtime_metrics import RuntimeMetrics
 from service.dashboard.sync import Sync
 from service.engine.database_errors import FAILURES
 from service.engine.ledger import Ledger
 from service.engine.supervisor import Supervisor
 from service.errors import SourceUnavailable
-from service.messages.delivery import Delivery
-from service.messages.in_app.inbox import Inbox
+from service.messages.delivery import DeliveryLoop
+from service.messages.in_app.inbox import DashboardInbox
 from service.messages.mail.transport import Transport
 from service.messages.outbox import Outbox
 
 log = structlog.get_logger()
 
 
-async def heartbeat_report(ledger: Ledger, vitals: Vitals, sync: Sync) -> dict[str, Any]:
+async def heartbeat_report(ledger: Ledger, vitals: RuntimeMetrics, sync: Sync) -> dict[str, Any]:
     """What this process tells the others of itself with each heartbeat."""
     ours, theirs = await asyncio.gather(_ping(ledger.now), _ping(sync.ping))
     return vitals.report() | {"postgresPingMs": ours, "dashboardPingMs": theirs}
@@ -47,11 +47,11 @@ def gauges(pool: asyncpg.Pool) -> dict[str, float | None]:
 
 async def checks(
     supervisor: Supervisor,
-    delivery: Delivery,
+    delivery: DeliveryLoop,
     outbox: Outbox,
     transport: Transport,
     sync: Sync,
-    notes: Inbox | None,
+    notes: DashboardInbox | None,
 ) -> dict[str, dict[str, Any]]:
     """Each dependency's own view, for health."""
     dashboard = sync.health()

@@ -16,7 +16,7 @@ import structlog
 from service import __version__
 from service.analytics.maintenance import AnalyticsSettings
 from service.clock import Clock
-from service.dashboard.model import Kind
+from service.dashboard.model import MessageKind
 from service.dashboard.mongo import MongoSource, check_url
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.profiles.mapping import profile_from_setting
@@ -29,16 +29,16 @@ from service.engine.runner import RunnerSettings
 from service.engine.supervisor import Loop
 from service.errors import ConfigurationError
 from service.jobs import all_jobs
-from service.messages.mail.bounce_intake import BounceBox, BounceIntake
-from service.messages.mail.compose import Composer, Letter
+from service.messages.mail.bounce_intake import BounceIntake, BounceMaildir
+from service.messages.mail.compose import Composer, Email
 from service.messages.mail.dkim import DkimSigner
 from service.messages.mail.maildir import MaildirTransport
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.mail.transport import Transport
 from service.messages.mail.verp import envelope_sender
-from service.messages.outbox import Claimed
+from service.messages.outbox import ClaimedDelivery
 from service.messages.planner import PlannerSettings
-from service.messages.suppression import Bounces
+from service.messages.suppression import Suppressions
 from service.settings import Settings
 from service.setup.databases import require_dashboard
 from service.setup.timings import timings_of
@@ -158,7 +158,7 @@ def envelope_senders(settings: Settings, sender: str) -> Callable[[int], str]:
     return lambda delivery: envelope_sender(base, delivery, secret)
 
 
-def intake_of(settings: Settings, bounces: Bounces) -> BounceIntake | None:
+def intake_of(settings: Settings, bounces: Suppressions) -> BounceIntake | None:
     """Takes in bounces where there is an address for them."""
     if not settings.bounce_address:
         return None
@@ -169,12 +169,12 @@ def bounce_box(settings: Settings, bounces: BounceIntake | None) -> Loop | None:
     """Reads the Maildir of bounces, where there is one."""
     if bounces is None or not settings.bounce_maildir:
         return None
-    return BounceBox(settings.bounce_maildir, bounces).serve
+    return BounceMaildir(settings.bounce_maildir, bounces).serve
 
 
-def letter_of(claimed: Claimed) -> Letter:
+def letter_of(claimed: ClaimedDelivery) -> Email:
     """The letter of a delivery."""
-    return Letter(
+    return Email(
         template=claimed.template,
         facts=claimed.facts,
         recipient_name=claimed.recipient_name,
@@ -182,7 +182,7 @@ def letter_of(claimed: Claimed) -> Letter:
         message_id=claimed.message_id,
         message_date=claimed.message_date,
         token=claimed.token,
-        kind=Kind(claimed.kind),
+        kind=MessageKind(claimed.kind),
         job=claimed.job,
         locale=claimed.locale,
     )

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 import structlog
 
 from service.engine.job import Job, JobType, TimeMode
-from service.engine.ledger import JobDef
+from service.engine.ledger import JobDefinition
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing
 from service.engine.useful_hours import first_useless, useful_hours
@@ -81,10 +81,10 @@ def in_our_zones(settings: Settings, accepted: Mapping[str, str]) -> Settings:
     return settings.model_copy(update={name: accepted[zone] for name, zone in chosen.items()})
 
 
-def definition(job: Job, timing: Timing, settings: Settings) -> JobDef:
+def definition(job: Job, timing: Timing, settings: Settings) -> JobDefinition:
     """What the ledger is told; the hash changes with everything that decides when the job is due."""
     zone = settings.service_timezone if timing.mode is TimeMode.SERVICE else ""
-    return JobDef(
+    return JobDefinition(
         job=job.id,
         cron=timing.schedule.expression,
         mode=str(timing.mode),

@@ -60,8 +60,8 @@ def build_app(deps: AdminDeps) -> web.Application:
     app[probes.READY] = probes.readiness_of(deps)
     app[metrics.LEDGER] = metrics.ledger_of(deps)
     app[idempotency.GATE] = asyncio.Semaphore(_IN_STEPS)
-    app[metrics.ANSWERS] = metrics.Answers(deps.registry)
-    app[run_events.FEED] = feed = run_events.Feed(deps.manager.progress)
+    app[metrics.ANSWERS] = metrics.AnswerTimes(deps.registry)
+    app[run_events.FEED] = feed = run_events.RunFeed(deps.manager.progress)
     app.on_shutdown.append(feed.close)
     for module in _MODULES:
         app.add_routes(module.routes)

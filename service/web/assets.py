@@ -4,7 +4,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 
 _FOLDER = Path(__file__).parent / "vendor"
 _FILES = {file.name for file in _FOLDER.glob("*.js")}
@@ -18,6 +18,6 @@ async def asset(request: web.Request) -> web.StreamResponse:
     """One file, the same for everybody; with an ETag, and without a look at the session."""
     name = request.match_info["name"]
     if name not in _FILES:
-        raise Refused(404, "There is no such asset")
+        raise HttpRefusal(404, "There is no such asset")
     headers = {"Content-Type": "text/javascript; charset=utf-8", "Cache-Control": "public, max-age=3600"}
     return web.FileResponse(_FOLDER / name, headers=headers)

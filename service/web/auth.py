@@ -61,7 +61,7 @@ _HEADERS = {
 }
 
 
-class Refused(Exception):
+class HttpRefusal(Exception):
     """An answer of 4xx or 503 with a sentence for the caller."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -113,7 +113,7 @@ def failure(request: web.Request, problem: Exception) -> tuple[int, str]:
 
 def _of_the_caller(request: web.Request, problem: Exception) -> tuple[int, str] | None:
     match problem:
-        case Refused():
+        case HttpRefusal():
             return problem.status, str(problem)
         case web.HTTPException():
             return problem.status, problem.reason
@@ -176,7 +176,7 @@ async def auth(request: web.Request, handler: Handler) -> web.StreamResponse:
     deps = request.app[DEPS]
     role = open_role(request, deps) if not deps.tokens else _token_role(request, deps)
     if not allowed(role, request.method, request.path):
-        raise Refused(403, f"The role {role} may not do this")
+        raise HttpRefusal(403, f"The role {role} may not do this")
     request[ROLE] = role
     return await handler(request)
 
@@ -185,18 +185,18 @@ def _token_role(request: web.Request, deps: AdminDeps) -> Role:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     role = role_of(deps.tokens, token.strip()) if scheme.lower() == "bearer" else None
     if role is None:
-        raise Refused(401, "Missing or unknown bearer token")
+        raise HttpRefusal(401, "Missing or unknown bearer token")
     return role
 
 
 def open_role(request: web.Request, deps: AdminDeps) -> Role:
     """The role of whoever asks where no token is configured. Raises Refused."""
     if not deps.loopback:
-        raise Refused(503, "ADMIN_TOKEN is not configured")
+        raise HttpRefusal(503, "ADMIN_TOKEN is not configured")
     # Without tokens only this machine's own tools may in: no web page, not even by DNS rebinding.
     host = urlsplit(f"//{request.host}").hostname
     origin = request.headers.get("Origin")
     foreign = origin is not None and urlsplit(origin).netloc != request.host
     if host not in _LOOPBACK or foreign or request.headers.get("Sec-Fetch-Site") == "cross-site":
-        raise Refused(403, "Without ADMIN_TOKEN only requests from this machine are answered")
+        raise HttpRefusal(403, "Without ADMIN_TOKEN only requests from this machine are answered")
     return Role.ADMIN

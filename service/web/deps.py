@@ -11,15 +11,15 @@ import asyncpg
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from service.archive.personal_data import People
+from service.archive.personal_data import PersonalData
 from service.clock import Clock, SystemClock
-from service.dashboard.model import Kind
+from service.dashboard.model import MessageKind
 from service.engine.run import RunRequest, RunResult
 from service.jobs import hours_of_kinds
 from service.messages.explain import Explainer
 from service.messages.forecast import Forecaster
 from service.messages.mail.bounce_intake import BounceIntake
-from service.messages.mail.compose import Letter
+from service.messages.mail.compose import Email
 from service.messages.outbox import Outbox
 from service.messages.preview import Previewer
 
@@ -105,12 +105,12 @@ class AdminDeps:
     mails: Callable[[], Mapping[str, int]] | None = None
     """What became of mails so far: ``state`` or ``state:reason`` to how many."""
     clock: Clock = field(default_factory=SystemClock)
-    people: People | None = None
+    people: PersonalData | None = None
     service_zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     """The zone of the service's own schedules, and of the console's times."""
-    compose: Callable[[Letter], bytes] | None = None
+    compose: Callable[[Email], bytes] | None = None
     """The bytes of a letter, as it leaves."""
-    hours: Mapping[Kind, Collection[int]] = field(default_factory=hours_of_kinds)
+    hours: Mapping[MessageKind, Collection[int]] = field(default_factory=hours_of_kinds)
     """The hours of the day that recipients may choose for each kind."""
 
 

@@ -21,7 +21,7 @@ from aiohttp import web
 from service.engine import queries
 from service.engine.database_errors import undone
 from service.web.audit import acting
-from service.web.auth import Refused, error, failure
+from service.web.auth import HttpRefusal, error, failure
 from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
@@ -41,14 +41,14 @@ Act = Callable[[asyncpg.Connection], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class IdempotencyKey:
     """What a client made up for one request, and the hash of that request."""
 
     text: str
     request: str
 
 
-class Begun(Protocol):
+class StartedRun(Protocol):
     """A run that was asked for."""
 
     @property
@@ -56,7 +56,7 @@ class Begun(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """How far a run has come. ``answer``: as its caller is told; ``over``: and it stays like that."""
 
     answer: Answer
@@ -96,9 +96,9 @@ async def once(
 
 async def run_once(
     request: web.Request,
-    begin: Callable[[asyncpg.Connection], Awaitable[Begun]],
-    carry_out: Callable[[Any], Awaitable[Outcome]],
-    told: Callable[[int], Awaitable[Outcome]],
+    begin: Callable[[asyncpg.Connection], Awaitable[StartedRun]],
+    carry_out: Callable[[Any], Awaitable[RunOutcome]],
+    told: Callable[[int], Awaitable[RunOutcome]],
 ) -> web.Response:
     """Ask for a run and see it through, once per key.
 
@@ -136,20 +136,23 @@ async def in_steps(
     async with request.app[GATE], request.app[DEPS].pool.acquire() as lent:
         connection = cast("asyncpg.Connection", lent)
         if not await connection.fetchval(_SQL["lock"], key.text):
-            raise Refused(409, _STILL)
+            raise HttpRefusal(409, _STILL)
         async with undone(lambda: connection.execute(_SQL["unlock"], key.text)):
             known = await _taken(connection, key)
             if known and known["status"] is not None:
                 return _again(known)
             if known and not repeatable:
-                raise Refused(409, _GONE)
+                raise HttpRefusal(409, _GONE)
             answer = await _attempted(request, connection, key, act)
             await _keep(connection, key, answer)
             return _response(answer)
 
 
 async def _attempted(
-    request: web.Request, connection: asyncpg.Connection, key: Key, act: Callable[[], Awaitable[Answer]]
+    request: web.Request,
+    connection: asyncpg.Connection,
+    key: IdempotencyKey,
+    act: Callable[[], Awaitable[Answer]],
 ) -> Answer:
     try:
         return await act()
@@ -170,22 +173,22 @@ async def _tried(connection: asyncpg.Connection, act: Act) -> Answer:
     try:
         async with connection.transaction():
             return await act(connection)
-    except Refused as refused:
+    except HttpRefusal as refused:
         return refused.status, {"success": False, "error": str(refused)}
 
 
-async def _taken(connection: asyncpg.Connection, key: Key) -> asyncpg.Record | None:
+async def _taken(connection: asyncpg.Connection, key: IdempotencyKey) -> asyncpg.Record | None:
     """What is known of a key. None: it was new, and is ours now. Raises Refused."""
     await connection.execute(_SQL["forget"])
     if await connection.fetchval(_SQL["take"], key.text, key.request) is not None:
         return None
     known = await connection.fetchrow(_SQL["known"], key.text)
     if known is None or known["request"] != key.request:
-        raise Refused(409, "This Idempotency-Key was used for another request; choose a new one")
+        raise HttpRefusal(409, "This Idempotency-Key was used for another request; choose a new one")
     return known
 
 
-async def _keep(ask: asyncpg.Connection | asyncpg.Pool, key: Key | None, answer: Answer) -> None:
+async def _keep(ask: asyncpg.Connection | asyncpg.Pool, key: IdempotencyKey | None, answer: Answer) -> None:
     if key is not None:
         await ask.execute(_SQL["keep"], key.text, answer[0], json.dumps(answer[1]))
 
@@ -202,11 +205,13 @@ def _response(answer: Answer, *, replayed: bool = False) -> web.Response:
     return response
 
 
-async def _key(request: web.Request, content: bytes | None = None) -> Key | None:
+async def _key(request: web.Request, content: bytes | None = None) -> IdempotencyKey | None:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
     if not (key.isascii() and key.isprintable() and 1 <= len(key) <= _LONGEST):
-        raise Refused(400, f"Idempotency-Key must be 1 to {_LONGEST} printable ASCII characters")
+        raise HttpRefusal(400, f"Idempotency-Key must be 1 to {_LONGEST} printable ASCII characters")
     body = await request.read() if content is None else content
-    return Key(key, hashlib.sha256(f"{request.method} {request.path_qs}\n".encode() + body).hexdigest())
+    return IdempotencyKey(
+        key, hashlib.sha256(f"{request.method} {request.path_qs}\n".encode() + body).hexdigest()
+    )

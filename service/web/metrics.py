@@ -31,7 +31,7 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 routes = web.RouteTableDef()
 
 
-class Answers:
+class AnswerTimes:
     """How long answers of the API took, by route; few labels, however many addresses are asked for."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -49,7 +49,7 @@ class Answers:
         self._seconds.labels(known, route, f"{status // 100}xx").observe(seconds)
 
 
-ANSWERS: web.AppKey[Answers] = web.AppKey("answers", Answers)
+ANSWERS: web.AppKey[AnswerTimes] = web.AppKey("answers", AnswerTimes)
 LEDGER: web.AppKey[SingleFlight[CollectorRegistry]] = web.AppKey("ledger", SingleFlight)
 
 

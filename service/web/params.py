@@ -20,7 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from service.engine.run import RunRequest
 from service.errors import BadRequest
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 
 MAX_BODY = 64 * 1024
 """Bytes; more is answered with 413."""
@@ -152,11 +152,11 @@ async def read(request: web.Request, model: type[_B]) -> _B:
     """The JSON body; 400, 413 or 415 with the reason. No body at all means no fields."""
     raw = await request.read()
     if raw and request.content_type != "application/json":
-        raise Refused(415, "Send application/json")
+        raise HttpRefusal(415, "Send application/json")
     try:
         return model.model_validate_json(raw or b"{}")
     except ValidationError as problem:
-        raise Refused(400, "; ".join(_sentence(dict(e)) for e in problem.errors())) from None
+        raise HttpRefusal(400, "; ".join(_sentence(dict(e)) for e in problem.errors())) from None
 
 
 async def form(request: web.Request) -> dict[str, str]:
@@ -164,7 +164,9 @@ async def form(request: web.Request) -> dict[str, str]:
     try:
         sent = await request.post()
     except (ValueError, LookupError, RuntimeError, HttpProcessingError) as problem:
-        raise Refused(400, "The form cannot be read: its body is not what its Content-Type says") from problem
+        raise HttpRefusal(
+            400, "The form cannot be read: its body is not what its Content-Type says"
+        ) from problem
     return {name: value for name, value in reversed([*sent.items()]) if isinstance(value, str)}
 
 
@@ -180,7 +182,7 @@ def number(request: web.Request, name: str, default: int | None, *, least: int, 
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
-        raise Refused(400, f"{name} must be a whole number from {least} to {most}")
+        raise HttpRefusal(400, f"{name} must be a whole number from {least} to {most}")
     return int(text)
 
 
@@ -198,7 +200,7 @@ def path_id(request: web.Request) -> int:
     """The id in the path; 404 for what cannot be one."""
     text = request.match_info["id"]
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _LARGEST_ID):
-        raise Refused(404, "Not Found")
+        raise HttpRefusal(404, "Not Found")
     return int(text)
 
 
@@ -206,7 +208,7 @@ def one_of(request: web.Request, name: str, allowed: frozenset[str]) -> str | No
     """A word of the query string from a fixed set; 400 otherwise."""
     word = request.query.get(name)
     if word is not None and word not in allowed:
-        raise Refused(400, f"{name} must be one of {', '.join(sorted(allowed))}")
+        raise HttpRefusal(400, f"{name} must be one of {', '.join(sorted(allowed))}")
     return word
 
 

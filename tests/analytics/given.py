@@ -17,7 +17,7 @@ from service.clock import SystemClock
 from service.dashboard import replica
 from service.dashboard.model import Goal, TimerSession, User
 from service.engine.context import Resources
-from service.engine.ledger import JobDef, Ledger, Run
+from service.engine.ledger import JobDefinition, Ledger, Run
 from service.engine.run import RunRequest, RunResult
 from service.engine.runner import Runner
 from service.engine.schedule import Schedule
@@ -196,7 +196,7 @@ class Lab:
         found = [all_jobs()[name] for name in jobs or JOBS]
         await ledger.register(
             [
-                JobDef(
+                JobDefinition(
                     j.id,
                     j.schedule,
                     j.mode,

@@ -13,9 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.anomaly import FAULTS, FIRST, NOISES, found, moments, poisson, quiet
-from service.analytics.anomaly.detector import Anomaly, Change, State, follow, forecast, start, update
+from service.analytics.anomaly.detector import (
+    Anomaly,
+    AnomalyChange,
+    SeriesState,
+    follow,
+    forecast,
+    start,
+    update,
+)
 from service.analytics.anomaly.tails import habit, tails
-from service.analytics.anomaly.verdict import Cadence, Direction, Measure, Severity, Verdict
+from service.analytics.anomaly.verdict import Cadence, Direction, JudgedPoint, Measure, Severity
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -25,9 +33,9 @@ def fed(
     values: Iterable[float | None],
     cadence: Cadence = Cadence.HOUR,
     measure: Measure = Measure.COUNT,
-    state: State | None = None,
+    state: SeriesState | None = None,
     begin: date = FIRST,
-) -> tuple[State, list[Verdict | None]]:
+) -> tuple[SeriesState, list[JudgedPoint | None]]:
     """The state and the verdicts after some values in a row."""
     state = state or start(cadence, measure)
     told = []
@@ -45,7 +53,7 @@ def busy(hours: int, seed: int = 1, peak: float = 50) -> list[int]:
     return [poisson(dice, peak * (0.04 + math.exp(-(((n % 24 - 14) / 4.5) ** 2)))) for n in range(hours)]
 
 
-def last(told: Sequence[Verdict | None]) -> Verdict:
+def last(told: Sequence[JudgedPoint | None]) -> JudgedPoint:
     verdict = told[-1]
     assert verdict is not None
     return verdict
@@ -129,7 +137,7 @@ def test_what_cannot_be_judged_is_refused() -> None:
     with pytest.raises(ValueError, match="what is to come"):
         forecast(state, [FIRST])
     with pytest.raises(ValueError, match="version 0"):
-        State.from_json({**state.to_json(), "version": 0})
+        SeriesState.from_json({**state.to_json(), "version": 0})
 
 
 # ── The model, against oracles ──────────────────────────────────────────────────────────────────────────────
@@ -273,7 +281,7 @@ def test_thousandths_are_judged_like_units(values: list[int]) -> None:
 def test_a_stored_state_goes_on_as_if_nothing_were(values: list[int], cut: int, cadence: Cadence) -> None:
     whole, told = fed(values, cadence)
     half, first = fed(values[:cut], cadence)
-    stored = State.from_json(json.loads(json.dumps(half.to_json())))
+    stored = SeriesState.from_json(json.loads(json.dumps(half.to_json())))
     assert stored == half
     for n, value in enumerate(values[cut:], cut):
         at = FIRST + n * HOUR if cadence is Cadence.HOUR else FIRST.date() + n * DAY
@@ -390,13 +398,13 @@ def test_ranges_widen_with_the_distance() -> None:
 # ── One open anomaly ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def followed(told: Iterable[Verdict | None]) -> list[tuple[Change, Anomaly | None]]:
+def followed(told: Iterable[JudgedPoint | None]) -> list[tuple[AnomalyChange, Anomaly | None]]:
     known: Anomaly | None = None
     seen = []
     for verdict in told:
         change, known = follow(known, verdict)
         seen.append((change, known))
-        known = None if change is Change.CLOSED else known
+        known = None if change is AnomalyChange.CLOSED else known
     return seen
 
 
@@ -404,15 +412,23 @@ def test_an_outage_is_opened_once_and_closed_after_three_calm_hours() -> None:
     values = busy(29 * 24)
     values[28 * 24 + 12 : 28 * 24 + 16] = [0, 0, 0, 0]
     changes = [change for change, _ in followed(fed(values)[1])][28 * 24 + 12 :]
-    opened, updated, closed = Change.OPENED, Change.UPDATED, Change.CLOSED
-    assert changes[:7] == [opened, updated, updated, updated, Change.NOTHING, Change.NOTHING, closed]
-    assert set(changes[7:]) == {Change.NOTHING}
+    opened, updated, closed = AnomalyChange.OPENED, AnomalyChange.UPDATED, AnomalyChange.CLOSED
+    assert changes[:7] == [
+        opened,
+        updated,
+        updated,
+        updated,
+        AnomalyChange.NOTHING,
+        AnomalyChange.NOTHING,
+        closed,
+    ]
+    assert set(changes[7:]) == {AnomalyChange.NOTHING}
 
 
 def test_an_anomaly_tells_its_span_and_its_peak() -> None:
     values = busy(29 * 24)
     values[28 * 24 + 12 : 28 * 24 + 16] = [9, 0, 0, 9]
-    ended = [one for change, one in followed(fed(values)[1]) if change is Change.CLOSED]
+    ended = [one for change, one in followed(fed(values)[1]) if change is AnomalyChange.CLOSED]
     (outage,) = [one for one in ended if one and one.since >= FIRST + 28 * 24 * HOUR]
     day = FIRST + 28 * DAY
     assert (outage.since, outage.until) == (day + 12 * HOUR, day + 15 * HOUR)
@@ -424,8 +440,10 @@ def test_a_new_level_is_learnt_and_its_anomaly_ends() -> None:
     values = [*busy(28 * 24), *busy(21 * 24, seed=2, peak=150)]
     seen = followed(fed(values)[1])
     state, told = fed(values)
-    (since,) = [n for n, (change, _) in enumerate(seen) if change is Change.OPENED and n >= 28 * 24][:1]
-    closed = [n for n, (change, _) in enumerate(seen) if change is Change.CLOSED and n > since]
+    (since,) = [n for n, (change, _) in enumerate(seen) if change is AnomalyChange.OPENED and n >= 28 * 24][
+        :1
+    ]
+    closed = [n for n, (change, _) in enumerate(seen) if change is AnomalyChange.CLOSED and n > since]
     assert since < 29 * 24
     assert closed[0] < 35 * 24
     (noon,) = forecast(state, [FIRST + (49 * 24 + 14) * HOUR])
@@ -443,28 +461,28 @@ def test_there_is_at_most_one_open_anomaly(kinds: list[str], cadence: Cadence) -
     known, calm, severity = False, 0, ""
     for kind, (change, anomaly) in zip(kinds, followed(told), strict=True):
         if kind == "none" or (kind in {"calm", "outside"} and not known):
-            assert change is Change.NOTHING
+            assert change is AnomalyChange.NOTHING
         elif not known:
-            assert change is Change.OPENED
+            assert change is AnomalyChange.OPENED
             known, calm, severity = True, 0, kind
         elif kind == "calm":
             calm += 1
             over = calm == (3 if cadence is Cadence.HOUR else 1)
-            assert change is (Change.CLOSED if over else Change.NOTHING)
+            assert change is (AnomalyChange.CLOSED if over else AnomalyChange.NOTHING)
             known = not over
         else:
-            assert change is Change.UPDATED
+            assert change is AnomalyChange.UPDATED
             calm = 0
             severity = "critical" if "critical" in {kind, severity} else "minor"
-        assert (anomaly is not None) == (known or change is Change.CLOSED)
+        assert (anomaly is not None) == (known or change is AnomalyChange.CLOSED)
         if anomaly is not None:
             assert anomaly.severity == severity
 
 
-def a_verdict(kind: str, n: int, cadence: Cadence) -> Verdict | None:
+def a_verdict(kind: str, n: int, cadence: Cadence) -> JudgedPoint | None:
     if kind == "none":
         return None
-    return Verdict(
+    return JudgedPoint(
         cadence=cadence,
         measure=Measure.COUNT,
         at=FIRST + n * HOUR,

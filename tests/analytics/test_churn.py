@@ -9,43 +9,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.analytics import churn
-from service.analytics.churn import Habits, Model, fit, newton, solve
+from service.analytics.churn import ChurnFeatures, ChurnModel, fit, newton, solve
 
 TRUE = (-1.0, 0.9, -0.8, -0.3, -0.2)
 """The intercept, then for the log of recency, active days in 28 and 180, tenure."""
 
 
-def somebody(dice: random.Random) -> Habits:
+def somebody(dice: random.Random) -> ChurnFeatures:
     active = dice.randint(3, 120)
     lately = min(28, int(active * 28 / 180 * dice.uniform(0.3, 1.7)))
-    return Habits(dice.randint(0, 60), lately, active, dice.randint(10, 1000))
+    return ChurnFeatures(dice.randint(0, 60), lately, active, dice.randint(10, 1000))
 
 
-def true_risk(habits: Habits) -> float:
+def true_risk(habits: ChurnFeatures) -> float:
     eta = TRUE[0] + sum(b * x for b, x in zip(TRUE[1:], habits.row, strict=True))
     return 1 / (1 + math.exp(-eta))
 
 
-def people(count: int, seed: int = 1) -> list[tuple[Habits, bool]]:
+def people(count: int, seed: int = 1) -> list[tuple[ChurnFeatures, bool]]:
     dice = random.Random(seed)
     return [(one, dice.random() < true_risk(one)) for one in (somebody(dice) for _ in range(count))]
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
+def model() -> ChurnModel:
     found = fit(people(5000))
     assert found is not None
     return found
 
 
-def test_known_coefficients_are_found_again(model: Model) -> None:
+def test_known_coefficients_are_found_again(model: ChurnModel) -> None:
     slopes = [b / scale for b, scale in zip(model.coefficients[1:], model.scales, strict=True)]
     intercept = model.coefficients[0] - sum(b * m for b, m in zip(slopes, model.means, strict=True))
     assert slopes == pytest.approx(TRUE[1:], abs=0.25)
     assert intercept == pytest.approx(TRUE[0], abs=0.8)
 
 
-def test_risks_of_other_people_mean_what_they_say(model: Model) -> None:
+def test_risks_of_other_people_mean_what_they_say(model: ChurnModel) -> None:
     others = sorted((model.risk(one) or 0.0, left) for one, left in people(5000, seed=2))
     for at in range(0, 5000, 1000):
         fifth = others[at : at + 1000]
@@ -55,14 +55,14 @@ def test_risks_of_other_people_mean_what_they_say(model: Model) -> None:
     assert model.skill > 0.1
 
 
-def test_each_risk_is_near_the_true_one(model: Model) -> None:
+def test_each_risk_is_near_the_true_one(model: ChurnModel) -> None:
     for one, _ in people(500, seed=3):
         assert model.risk(one) == pytest.approx(true_risk(one), abs=0.1)
 
 
-def test_few_active_days_are_insufficient(model: Model) -> None:
-    assert model.risk(Habits(recency=5, active_28=2, active_180=2, tenure=90)) is None
-    assert model.risk(Habits(recency=5, active_28=2, active_180=3, tenure=90)) is not None
+def test_few_active_days_are_insufficient(model: ChurnModel) -> None:
+    assert model.risk(ChurnFeatures(recency=5, active_28=2, active_180=2, tenure=90)) is None
+    assert model.risk(ChurnFeatures(recency=5, active_28=2, active_180=3, tenure=90)) is not None
 
 
 def test_few_people_are_insufficient() -> None:
@@ -72,11 +72,11 @@ def test_few_people_are_insufficient() -> None:
     assert fit(stayed + gone[:19]) is None
     assert fit(stayed + gone[:20]) is not None
     assert fit(gone[:20] + stayed[:19]) is None
-    strangers = [(Habits(1, 2, 2, 5), True)] * 100
+    strangers = [(ChurnFeatures(1, 2, 2, 5), True)] * 100
     assert fit(stayed + strangers) is None, "people with two active days are no evidence"
 
 
-def test_rows_are_bounded_and_the_same_each_time(model: Model) -> None:
+def test_rows_are_bounded_and_the_same_each_time(model: ChurnModel) -> None:
     many = people(12_000)
     found = fit(many)
     assert found is not None
@@ -86,17 +86,17 @@ def test_rows_are_bounded_and_the_same_each_time(model: Model) -> None:
 
 
 def test_it_ends_where_the_groups_do_not_overlap() -> None:
-    apart = [(Habits(n, 20 - n // 3, 40, 200), n > 30) for n in range(61)] * 2
+    apart = [(ChurnFeatures(n, 20 - n // 3, 40, 200), n > 30) for n in range(61)] * 2
     found = fit(apart)
     assert found is not None
-    early, late = found.risk(Habits(1, 20, 40, 200)), found.risk(Habits(59, 1, 40, 200))
+    early, late = found.risk(ChurnFeatures(1, 20, 40, 200)), found.risk(ChurnFeatures(59, 1, 40, 200))
     assert early is not None
     assert late is not None
     assert 0 < early < 0.05 < 0.95 < late < 1
 
 
-def test_a_model_can_be_stored(model: Model) -> None:
-    assert Model.from_json(json.loads(json.dumps(model.to_json()))) == model
+def test_a_model_can_be_stored(model: ChurnModel) -> None:
+    assert ChurnModel.from_json(json.loads(json.dumps(model.to_json()))) == model
 
 
 rows = st.lists(

@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from service.analytics.cohort_tables import Cell, distance, table, unbounded
+from service.analytics.cohort_tables import CohortCell, distance, table, unbounded
 from service.analytics.statistic import Statistic
 
 FIRST, SECOND, THIRD = date(2026, 3, 1), date(2026, 3, 8), date(2026, 3, 15)
@@ -13,11 +13,11 @@ FIRST, SECOND, THIRD = date(2026, 3, 1), date(2026, 3, 8), date(2026, 3, 15)
 def test_unripe_cells_are_empty_and_large_cohorts_weigh_more() -> None:
     found = table(
         [
-            Cell(FIRST, 0, 30, 30, mature=True),
-            Cell(FIRST, 1, 30, 15, mature=True),
-            Cell(FIRST, 2, 30, 7, mature=False),
-            Cell(SECOND, 0, 10, 10, mature=True),
-            Cell(SECOND, 1, 10, 0, mature=True),
+            CohortCell(FIRST, 0, 30, 30, mature=True),
+            CohortCell(FIRST, 1, 30, 15, mature=True),
+            CohortCell(FIRST, 2, 30, 7, mature=False),
+            CohortCell(SECOND, 0, 10, 10, mature=True),
+            CohortCell(SECOND, 1, 10, 0, mature=True),
         ]
     )
 
@@ -39,11 +39,11 @@ def test_n_or_later_counts_whoever_was_seen_then_or_after() -> None:
     cells = unbounded(Statistic.WEEKLY, seen, {FIRST: True, SECOND: True, THIRD: False})
 
     assert cells == [
-        Cell(FIRST, 0, 10, 10, mature=True),
-        Cell(FIRST, 1, 10, 7, mature=True),
-        Cell(FIRST, 2, 10, 5, mature=False),
-        Cell(SECOND, 0, 4, 4, mature=True),
-        Cell(SECOND, 1, 4, 0, mature=False),
+        CohortCell(FIRST, 0, 10, 10, mature=True),
+        CohortCell(FIRST, 1, 10, 7, mature=True),
+        CohortCell(FIRST, 2, 10, 5, mature=False),
+        CohortCell(SECOND, 0, 4, 4, mature=True),
+        CohortCell(SECOND, 1, 4, 0, mature=False),
     ]
 
 

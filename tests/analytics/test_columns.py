@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from service.analytics.columns import Column, Columns, Kind, Whole, cell, flatten, lay
+from service.analytics.columns import Column, Columns, ColumnType, WholeColumn, cell, flatten, lay
 
 
 def test_nesting_becomes_names() -> None:
@@ -13,7 +13,7 @@ def test_nesting_becomes_names() -> None:
         "kinds": {"deep.work": {"started": 2}, "none": {}},
         "hours": [0, 5],
         "cells": [{"n": 1}],
-        "whole": Whole(a={"b": 1}),
+        "whole": WholeColumn(a={"b": 1}),
         "nothing": None,
     }
 
@@ -29,21 +29,21 @@ def test_nesting_becomes_names() -> None:
 
 
 def test_columns_take_the_kind_that_holds_every_value() -> None:
-    columns = Columns(Column("known", Kind.DATE))
+    columns = Columns(Column("known", ColumnType.DATE))
     columns.add([{"a": 1, "b": None, "c": None, "d": True}, {"a": 1.5, "b": {"x": 2}, "e": "t", "d": None}])
 
     assert columns.found() == [
-        Column("known", Kind.DATE),
-        Column("a", Kind.NUMBER),
-        Column("c", Kind.UNKNOWN),
-        Column("d", Kind.BOOLEAN),
-        Column("b.x", Kind.INTEGER),
-        Column("e", Kind.TEXT),
+        Column("known", ColumnType.DATE),
+        Column("a", ColumnType.NUMBER),
+        Column("c", ColumnType.UNKNOWN),
+        Column("d", ColumnType.BOOLEAN),
+        Column("b.x", ColumnType.INTEGER),
+        Column("e", ColumnType.TEXT),
     ]
 
 
 def test_no_value_is_lost_quietly() -> None:
-    columns = [Column("a", Kind.INTEGER), Column("b.x", Kind.INTEGER)]
+    columns = [Column("a", ColumnType.INTEGER), Column("b.x", ColumnType.INTEGER)]
 
     assert lay(columns, [{"b": {"x": 2}, "a": 1}, {"b": None}]) == [[1, 2], [None, None]]
     with pytest.raises(ValueError, match=r"no column for c"):

@@ -11,12 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.insight import naive, person, told
-from service.analytics.insight import Counts, Insight, Split, StreakFacts, Whose, insights, passed, run_tail
+from service.analytics.insight import (
+    Counts,
+    Insight,
+    Proportion,
+    StreakFacts,
+    Subject,
+    insights,
+    passed,
+    run_tail,
+)
 from service.analytics.significance import compare
 
-NOON = (Split("before noon", 61, 80), Split("after noon", 22, 55))
+NOON = (Proportion("before noon", 61, 80), Proportion("after noon", 22, 55))
 WEEKDAYS = tuple(
-    Split(f"on {name}", 8, 26) for name in ("Mondays", "Wednesdays", "Thursdays", "Fridays", "Saturdays")
+    Proportion(f"on {name}", 8, 26) for name in ("Mondays", "Wednesdays", "Thursdays", "Fridays", "Saturdays")
 )
 
 
@@ -43,23 +52,23 @@ def test_before_noon() -> None:
 
 
 def test_the_better_half_comes_first_and_the_subject_is_named() -> None:
-    (found,) = texts(Counts(whose=Whose.EVERYBODYS, noon=(NOON[1], NOON[0])))
+    (found,) = texts(Counts(whose=Subject.EVERYBODYS, noon=(NOON[1], NOON[0])))
     assert found.startswith("People finish sessions before noon more often than after noon")
 
 
 def test_one_weekday_stands_out() -> None:
-    tuesdays = Split("on Tuesdays", 24, 26)
+    tuesdays = Proportion("on Tuesdays", 24, 26)
     assert texts(Counts(weekdays=(*WEEKDAYS, tuesdays))) == [
         "You focus on Tuesdays more often than on other days: 92 % against 31 % (24 of 26 against 40 of 130)"
     ]
 
 
 def test_a_weekday_that_is_worse_is_not_the_best() -> None:
-    assert rules(Counts(weekdays=(*WEEKDAYS, Split("on Sundays", 0, 26)))) == []
+    assert rules(Counts(weekdays=(*WEEKDAYS, Proportion("on Sundays", 0, 26)))) == []
 
 
 def test_each_weekday_that_could_have_been_best_costs() -> None:
-    one, six = Split("on Mondays", 27, 30), [Split(f"on day {n}", 14, 30) for n in range(6)]
+    one, six = Proportion("on Mondays", 27, 30), [Proportion(f"on day {n}", 14, 30) for n in range(6)]
     (found,) = insights(Counts(weekdays=(one, *six)))
     alone = compare((27, 30), (6 * 14, 6 * 30))
     assert alone is not None
@@ -69,12 +78,12 @@ def test_each_weekday_that_could_have_been_best_costs() -> None:
 def test_lengths_goals_and_weekends() -> None:
     counts = Counts(
         lengths=(
-            Split("of up to 25 minutes", 90, 100),
-            Split("of 26 to 50 minutes", 50, 100),
-            Split("of more than 50 minutes", 40, 100),
+            Proportion("of up to 25 minutes", 90, 100),
+            Proportion("of 26 to 50 minutes", 50, 100),
+            Proportion("of more than 50 minutes", 40, 100),
         ),
-        goals=(Split("with a goal", 80, 100), Split("without a goal", 55, 100)),
-        weekend=(Split("on weekdays", 50, 100), Split("at the weekend", 80, 100)),
+        goals=(Proportion("with a goal", 80, 100), Proportion("without a goal", 55, 100)),
+        weekend=(Proportion("on weekdays", 50, 100), Proportion("at the weekend", 80, 100)),
     )
     assert texts(counts) == [
         "You finish sessions of up to 25 minutes more often than of other lengths: "
@@ -93,7 +102,7 @@ def test_a_record_streak_is_told_when_the_usual_days_do_not_make_it() -> None:
     ]
     assert rules(Counts(streak=replace(rare, active=110))) == [], "who comes daily has long streaks"
     assert rules(Counts(streak=replace(rare, before=14))) == [], "no record"
-    assert rules(Counts(whose=Whose.EVERYBODYS, streak=rare)) == []
+    assert rules(Counts(whose=Subject.EVERYBODYS, streak=rare)) == []
 
 
 def test_the_last_week() -> None:
@@ -106,8 +115,8 @@ def test_the_last_week() -> None:
 
 
 def test_support_effect_and_design_are_asked_for() -> None:
-    assert rules(Counts(noon=(Split("before noon", 19, 19), Split("after noon", 22, 55)))) == []
-    small = (Split("before noon", 54_000, 100_000), Split("after noon", 50_000, 100_000))
+    assert rules(Counts(noon=(Proportion("before noon", 19, 19), Proportion("after noon", 22, 55)))) == []
+    small = (Proportion("before noon", 54_000, 100_000), Proportion("after noon", 50_000, 100_000))
     assert rules(Counts(noon=small)) == [], "4 points are true, and not worth a sentence"
     assert rules(Counts(noon=NOON, design=3.0)) == []
     assert rules(Counts()) == []

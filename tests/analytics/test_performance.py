@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestServer
 
 from service.analytics.maintenance import AnalyticsSettings
 from service.analytics.performance import complaints, responses
-from service.analytics.runtime_metrics import Vitals, rss
+from service.analytics.runtime_metrics import RuntimeMetrics, rss
 from service.clock import SystemClock
 from service.dashboard.server_metrics import counters, dashboard_counters
 from tests.given import World
@@ -160,7 +160,7 @@ def test_processes_are_added_up_by_their_requests() -> None:
 
 
 async def test_vitals_can_be_stored(world: World) -> None:
-    vitals = Vitals(SystemClock(), lambda: {"poolSize": 3})
+    vitals = RuntimeMetrics(SystemClock(), lambda: {"poolSize": 3})
     vitals.request(0.25, failed=True)
 
     await (await world.ledger("p1")).beat_replica("1", vitals.report())

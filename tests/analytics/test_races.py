@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from service.analytics import rollups
-from service.analytics.rollups import Absorbed
+from service.analytics.rollups import RebuiltDays
 from service.dashboard import replica
 from tests.analytics.given import Lab, at, people, session
 
@@ -16,7 +16,7 @@ _FIRST = session("s1", "ann", at("2026-03-10 09:00"))
 _SECOND = session("s2", "ann", at("2026-03-10 11:00"))
 
 
-async def _absorb(pool: asyncpg.Pool) -> Absorbed:
+async def _absorb(pool: asyncpg.Pool) -> RebuiltDays:
     async with pool.acquire() as connection, connection.transaction(), asyncio.timeout(60):
         return await rollups.absorb(connection)
 
@@ -58,7 +58,7 @@ async def test_a_day_that_a_sync_holds_does_not_keep_others_waiting(lab: Lab) ->
     await lab.put(*people("ann", "ben"), _FIRST, session("b", "ben", at("2026-03-10 09:00")))
     async with lab.pool.acquire() as syncing, syncing.transaction():
         await replica.upsert_timer_sessions(syncing, [_SECOND])
-        assert await _absorb(lab.pool) == Absorbed(days=1, changed=1)
+        assert await _absorb(lab.pool) == RebuiltDays(days=1, changed=1)
 
 
 async def test_a_sync_that_meets_an_open_rebuild_waits_and_marks_anew(lab: Lab) -> None:

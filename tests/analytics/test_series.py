@@ -24,7 +24,7 @@ async def days_of(world: World, values: list[float]) -> None:
         await rollups.put(connection, "daily", figures)
 
 
-async def watched(world: World, days: int, column: str = "sessions") -> series.Judged:
+async def watched(world: World, days: int, column: str = "sessions") -> series.JudgedSeries:
     until = (FIRST + days * DAY).replace(tzinfo=UTC)
     async with world.pool.acquire() as connection, connection.transaction():
         return await series.watch(connection, DAYS, column, until)
@@ -51,7 +51,7 @@ async def test_a_collapse_is_opened_explained_and_closed(world: World) -> None:
     await watched(world, 60)
     (closed,) = await anomalies(world)
 
-    assert before == series.Judged(56, 0)
+    assert before == series.JudgedSeries(56, 0)
     assert (opened["series"], opened["direction"], opened["value"]) == ("day.sessions", "low", 20)
     assert (opened["closed_at"], opened["low"] > 100) == (None, True)
     assert opened["explanation"].startswith("sessions on Monday, 2026-03-02: 20, expected ")
@@ -95,8 +95,8 @@ async def test_a_second_look_judges_nothing_again(world: World) -> None:
     await days_of(world, usual(30))
     await watched(world, 30)
 
-    assert await watched(world, 30) == series.Judged(0, 0)
-    assert await watched(world, 20) == series.Judged(0, 0)
+    assert await watched(world, 30) == series.JudgedSeries(0, 0)
+    assert await watched(world, 20) == series.JudgedSeries(0, 0)
 
 
 async def test_a_state_of_another_version_is_built_again(world: World) -> None:

@@ -29,7 +29,11 @@ from service.engine.run import RunRequest
 from tests.given import World
 
 BATCH = 7
-_PLACES: dict[str, Any] = {"Archive": Archive, "Writer": archive_parquet.Writer, "parquet": archive_parquet}
+_PLACES: dict[str, Any] = {
+    "Archive": Archive,
+    "Writer": archive_parquet.ArchiveWriter,
+    "parquet": archive_parquet,
+}
 
 
 def die_at(point: str, when: str, nth: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.archive.personal_data import People
+from service.archive.personal_data import PersonalData
 from service.errors import UnknownUser
 from service.messages import delivery_rows
 from service.messages.outbox import Outbox
@@ -47,7 +47,7 @@ async def _everything(case: Case) -> str:
 async def test_the_export_holds_everything(case: Case) -> None:
     key = case.dashboard.key(WHOM)
 
-    found = await People(case.world.pool, case.archive).export(key)
+    found = await PersonalData(case.world.pool, case.archive).export(key)
 
     assert found["users"][0]["email"] == "u1@example.org"
     assert found["goals"][0]["title"] == "Secret plan"
@@ -61,7 +61,7 @@ async def test_the_export_holds_everything(case: Case) -> None:
     json.dumps(found)
     assert "u2@example.org" not in json.dumps(found)
     with pytest.raises(UnknownUser):
-        await People(case.world.pool, case.archive).export("nobody")
+        await PersonalData(case.world.pool, case.archive).export("nobody")
 
 
 async def test_an_erased_user_is_nowhere_and_does_not_come_back(case: Case) -> None:
@@ -73,7 +73,7 @@ async def test_an_erased_user_is_nowhere_and_does_not_come_back(case: Case) -> N
     await pool.execute("INSERT INTO service.recipient_setting (user_id, locale) VALUES ($1, 'de')", key)
     before = await pool.fetch("SELECT * FROM service.rollup ORDER BY statistic, period")
 
-    result = await People(pool, case.archive).erase(key, "tester")
+    result = await PersonalData(pool, case.archive).erase(key, "tester")
 
     assert result["deleted"]["timer_sessions"] == 120
     assert result["deleted"]["suppressionsKept"] == 1
@@ -117,14 +117,14 @@ async def test_an_erased_user_is_nowhere_and_does_not_come_back(case: Case) -> N
     assert audit
     assert audit["who"] == "tester"
 
-    again = await People(pool, case.archive).erase(key, "tester")
+    again = await PersonalData(pool, case.archive).erase(key, "tester")
     assert again["deleted"] == {}
 
 
 async def test_a_suppressed_address_stays_refused_under_another_account(case: Case) -> None:
     key, pool = case.dashboard.key(WHOM), case.world.pool
     await pool.execute("INSERT INTO service.suppression VALUES ('u1@example.org', 'complaint')")
-    await People(pool, case.archive).erase(key, "tester")
+    await PersonalData(pool, case.archive).erase(key, "tester")
     new = user("new", email="U1@Example.org")
     await case.world.live(new)
 
@@ -151,7 +151,7 @@ async def test_a_suppressed_address_stays_refused_under_another_account(case: Ca
 
 async def test_what_others_did_is_derived_again_but_frozen_figures_are_not(case: Case) -> None:
     pool = case.world.pool
-    await People(pool, case.archive).erase(case.dashboard.key(WHOM), "tester")
+    await PersonalData(pool, case.archive).erase(case.dashboard.key(WHOM), "tester")
     frozen = await pool.fetch(
         "SELECT statistic, period, figures, revision FROM service.rollup WHERE frozen ORDER BY 1, 2"
     )
@@ -185,7 +185,7 @@ async def test_an_erasure_beside_a_run_is_finished_by_that_run(
 
     async def rows(*arguments: Any, rows: Any = case.archive.rows) -> Any:
         if not answers:
-            answers.append(await People(pool, case.archive).erase(key, "tester"))
+            answers.append(await PersonalData(pool, case.archive).erase(key, "tester"))
         return await rows(*arguments)
 
     monkeypatch.setattr(case.archive, "rows", rows)
@@ -217,7 +217,7 @@ async def test_a_died_erasure_is_finished_by_the_next_cleanup(
     with monkeypatch.context() as broken:
         broken.setattr(case.archive, "verify", verify)
         with pytest.raises(KeyboardInterrupt):
-            await People(pool, case.archive).erase(key, "tester")
+            await PersonalData(pool, case.archive).erase(key, "tester")
     assert len(case.archived()) == 60
     restored = [await case.archive.restore(JANUARY.date().replace(day=1))]
     assert restored[0].put_back < 20
@@ -234,7 +234,7 @@ async def test_nobody_is_planned_for_who_was_erased_a_moment_ago(
     await pool.execute("DELETE FROM service.delivery")
 
     async def hold(*arguments: Any, hold: Any = delivery_rows.hold) -> Any:
-        await People(pool, case.archive).erase(key, "tester")
+        await PersonalData(pool, case.archive).erase(key, "tester")
         return await hold(*arguments)
 
     monkeypatch.setattr(delivery_rows, "hold", hold)
@@ -245,7 +245,7 @@ async def test_nobody_is_planned_for_who_was_erased_a_moment_ago(
 
 
 async def test_over_http(case: Case) -> None:
-    key, people = case.dashboard.key(WHOM), People(case.world.pool, case.archive)
+    key, people = case.dashboard.key(WHOM), PersonalData(case.world.pool, case.archive)
     async with admin(case.world.pool, people=people) as served:
         path = f"/api/admin/users/{key}/data"
         assert (await served.client.get(path, headers=VIEWER)).status == 403

@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from service.archive.archive import Archive
-from service.archive.personal_data import People
+from service.archive.personal_data import PersonalData
 from service.engine.run import RunRequest
 from tests import worked
 from tests.browser.given import Visit, faults, visit
@@ -27,7 +27,7 @@ async def given(pool: asyncpg.Pool, tmp_path: Path) -> AsyncIterator[Console]:
     """Ann's mail of today is planned, and Bob's slot is still to come."""
     world, no_dashboard = World(pool), None
     await people(world)
-    keeper = People(pool, Archive(pool, tmp_path, cast("Any", no_dashboard)))
+    keeper = PersonalData(pool, Archive(pool, tmp_path, cast("Any", no_dashboard)))
     async with console(world, people=keeper) as opened:
         await opened.ledger.beat_replica("1.2.3", {"loopLagMs": {"p99": 12.3}, "rssBytes": 91_000_000})
         yield opened

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from service import log
 from service.dashboard.mongo import MongoSource
-from service.dashboard.notification import Note
+from service.dashboard.notification import Notification
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.source import Source
 from service.dashboard.sync import Sync
 from service.engine.database import open_pool
 from service.jobs import all_jobs
-from service.messages.in_app.inbox import Inbox
+from service.messages.in_app.inbox import DashboardInbox
 from tests.given import composer
 
 
@@ -25,13 +25,13 @@ async def write_and_wait(dsn: str, kind: str, url: str, database: str) -> None:
     source: Source = MongoSource(url, database=database) if kind == "A" else PostgresSource(url)
     sync = Sync(pool, source)
 
-    async def notify(notes: Sequence[Note]) -> dict[str, str]:
+    async def notify(notes: Sequence[Notification]) -> dict[str, str]:
         refused = await source.notify(notes)
         print("written", len(notes), refused, flush=True)
         await asyncio.Event().wait()
         return refused
 
-    await Inbox(pool, notify, sync.standing, all_jobs(), composer().notice, patience=600).run_once()
+    await DashboardInbox(pool, notify, sync.standing, all_jobs(), composer().notice, patience=600).run_once()
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ import asyncpg
 import pytest
 
 from service.clock import SystemClock
-from service.dashboard.canaries import Answer
-from service.dashboard.dashboard_state import Standing
+from service.dashboard.canaries import CanaryAnswer
+from service.dashboard.dashboard_state import DashboardState
 from service.dashboard.sync import Sync
 from service.errors import AnswerDoubted
-from service.messages.delivery import Delivery
-from service.messages.in_app.inbox import Inbox
+from service.messages.delivery import DeliveryLoop
+from service.messages.in_app.inbox import DashboardInbox
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from tests.dashboard.conftest import Dashboard
 from tests.given import GOALS, World, composer
@@ -57,7 +57,7 @@ class Stage:
         await self.sync.run_once()
         assert (await (await self.world.runner(**changes)).run_manual(GOALS)).state == "succeeded"
 
-    def delivery(self, **changes: Any) -> Delivery:
+    def delivery(self, **changes: Any) -> DeliveryLoop:
         values = {"standing": self.sync.standing, "batch": 5, "connections": 2, **changes}
         return self.world.delivery(self.transport, **values)
 
@@ -103,7 +103,7 @@ class Emptied:
         self._stage, self._collection, self._at, self._asked = stage, collection, at, 0
         self._turn = asyncio.Lock()
 
-    async def __call__(self, *ids: Any) -> Standing:
+    async def __call__(self, *ids: Any) -> DashboardState:
         async with self._turn:
             self._asked += 1
             if self._asked == self._at:
@@ -186,7 +186,7 @@ async def test_few_people_of_whom_all_are_gone_at_once_are_waited_for(stage: Sta
     [(20, 4, False), (20, 5, True), (3, 1, False), (3, 2, True), (2, 2, True), (1, 1, False), (0, 0, False)],
 )
 def test_more_than_a_fifth_of_the_canaries_is_too_many(canaries: int, missing: int, doubtful: bool) -> None:
-    assert Answer(5, 0, canaries, missing).doubtful is doubtful
+    assert CanaryAnswer(5, 0, canaries, missing).doubtful is doubtful
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_more_than_a_fifth_of_the_canaries_is_too_many(canaries: int, missing: i
 def test_a_batch_about_nearly_the_whole_table_is_judged_as_the_table(
     own: int, own_missing: int, canaries: int, doubtful: bool
 ) -> None:
-    assert Answer(own, own_missing, canaries, 0).doubtful is doubtful
+    assert CanaryAnswer(own, own_missing, canaries, 0).doubtful is doubtful
 
 
 async def running(stage: Stage) -> None:
@@ -304,7 +304,7 @@ async def test_why_mails_wait_is_logged_once(stage: Stage, capsys: pytest.Captur
 async def test_notifications_for_the_dashboards_inbox_wait_as_well(stage: Stage) -> None:
     await stage.dashboard.open_inbox()
     await stage.plan(30, to_dashboard=True)
-    inbox = Inbox(
+    inbox = DashboardInbox(
         stage.pool, stage.dashboard.source.notify, stage.sync.standing, stage.world.jobs, composer().notice
     )
     await stage.dashboard.empty("users")

@@ -14,12 +14,12 @@ import pytest
 from pymongo import MongoClient
 
 from service.dashboard.mongo import MongoSource
-from service.dashboard.notification import Note, digest
+from service.dashboard.notification import Notification, digest
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.source import Source
 from service.dashboard.sync import Sync
 from service.errors import InboxClosed, SourceUnavailable
-from service.messages.in_app.inbox import Inbox
+from service.messages.in_app.inbox import DashboardInbox
 from service.web.api import in_app
 from tests import mongo
 from tests.dashboard.conftest import INBOX, Dashboard, MongoDashboard, PostgresDashboard
@@ -40,8 +40,8 @@ class Stage:
         self.sync = Sync(pool, dashboard.source)
         self.inbox = self.inbox_on(dashboard.source)
 
-    def inbox_on(self, source: Source, **changes: Any) -> Inbox:
-        return Inbox(
+    def inbox_on(self, source: Source, **changes: Any) -> DashboardInbox:
+        return DashboardInbox(
             self.pool, source.notify, self.sync.standing, self.world.jobs, composer().notice, **changes
         )
 
@@ -356,15 +356,15 @@ async def test_a_dashboard_that_is_down_or_slow_costs_nothing(stage: Stage) -> N
     await stage.people(1)
     await stage.plan()
 
-    async def down(_notes: Sequence[Note]) -> dict[str, str]:
+    async def down(_notes: Sequence[Notification]) -> dict[str, str]:
         raise SourceUnavailable("the dashboard does not answer")
 
-    async def slow(_notes: Sequence[Note]) -> dict[str, str]:
+    async def slow(_notes: Sequence[Notification]) -> dict[str, str]:
         await asyncio.Event().wait()
         return {}
 
     for notify, said in ((down, "does not answer"), (slow, "longer than")):
-        broken = Inbox(
+        broken = DashboardInbox(
             stage.pool, notify, stage.sync.standing, stage.world.jobs, composer().notice, patience=0.5
         )
         assert await broken.run_once() == 0

@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.dashboard.notification import Note, digest, fit, record, related
+from service.dashboard.notification import Notification, digest, fit, record, related
 
 _AT = datetime(2026, 3, 10, 8, tzinfo=UTC)
 
 
-def note(**changes: Any) -> Note:
+def note(**changes: Any) -> Notification:
     values: dict[str, Any] = {
         "key": "goalDeadlines:ann:2026-03-10", "user_id": "ann", "type": "goal_deadline",
         "title": "Due tomorrow", "message": "Read", "data": {}, "priority": "high",
         "action": {"type": "navigate", "url": "/goals", "buttonText": "Open goals"},
         "visible_from": _AT, "sent_at": _AT + timedelta(minutes=1), "expires_at": _AT + timedelta(days=30),
     }  # fmt: skip
-    return Note(**{**values, **changes})
+    return Notification(**{**values, **changes})
 
 
 def test_a_record_has_every_field_of_the_dashboards_document() -> None:

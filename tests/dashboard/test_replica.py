@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import asyncpg
 
 from service.dashboard import replica
-from service.dashboard.model import Goal, Kind, Preferences, QuietHours, TimerSession, User
+from service.dashboard.model import Goal, MessageKind, Preferences, QuietHours, TimerSession, User
 from service.engine.database import Connection
 
 T0 = datetime(2026, 3, 10, 9, tzinfo=UTC)
@@ -19,7 +19,7 @@ ANA = User(
     active=True,
     created_at=T0,
     last_login_at=None,
-    preferences=Preferences(email=False, kinds={Kind.WEEKLY: True}),
+    preferences=Preferences(email=False, kinds={MessageKind.WEEKLY: True}),
     updated_at=T0,
 )
 GOAL = Goal(
@@ -36,7 +36,10 @@ SESSION = TimerSession(
 
 def test_preferences_survive_the_way_to_json_and_back() -> None:
     full = Preferences(
-        email=False, reminders=True, in_app=None, kinds={Kind.DEADLINES: False, Kind.WEEKLY: True},
+        email=False,
+        reminders=True,
+        in_app=None,
+        kinds={MessageKind.DEADLINES: False, MessageKind.WEEKLY: True},
         quiet=QuietHours(time(22), time(8, 30)), work_start=time(9), work_end=time(17, 30),
         work_minutes=50, short_break_minutes=10, week_start=0,
     )  # fmt: skip

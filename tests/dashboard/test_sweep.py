@@ -11,11 +11,11 @@ import asyncpg
 import pytest
 
 from service.archive.archive import Archive
-from service.archive.personal_data import People
+from service.archive.personal_data import PersonalData
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.profiles.shapes import PROFILES
-from service.dashboard.source import Keys
+from service.dashboard.source import IdPage
 from service.dashboard.sync import Sync
 from service.errors import BadRequest
 from tests.clock import stop_clock
@@ -233,9 +233,9 @@ async def test_what_seems_to_be_gone_is_asked_for_once_more(
     await stage.look()
     await stage.drop("goals", [7])
 
-    async def ids(*arguments: Any, ids: Any = stage.dashboard.source.ids) -> Keys:
+    async def ids(*arguments: Any, ids: Any = stage.dashboard.source.ids) -> IdPage:
         found = await ids(*arguments)
-        return Keys(found.ids[5:], found.after)
+        return IdPage(found.ids[5:], found.after)
 
     monkeypatch.setattr(stage.dashboard.source, "ids", ids)
     assert (await stage.look())["healthy"]
@@ -367,7 +367,7 @@ async def test_an_erased_person_is_not_asked_about(stage: Stage, tmp_path: Any) 
     for table in ("users", "goals", "timer_sessions"):
         await stage.drop(table, range(1, 16))
     await stage.look(sync)
-    people = People(stage.pool, Archive(stage.pool, tmp_path, sync))
+    people = PersonalData(stage.pool, Archive(stage.pool, tmp_path, sync))
     await people.erase(stage.dashboard.key(1), "tester")
     assert await stage.pool.fetchval("SELECT count(*) FROM service.missing_row") == 42
     assert (await stage.look(sync))["lost"]["users"]["missing"] == 14
@@ -441,7 +441,9 @@ async def test_rows_that_cannot_be_read_and_those_of_the_erased_do_not_come_over
     await stage.dashboard.put("goals", 77, user=1, title=" ", status="active")
     sync = Sync(stage.pool, stage.dashboard.source)
     await stage.look(sync)
-    await People(stage.pool, Archive(stage.pool, tmp_path, sync)).erase(stage.dashboard.key(1), "tester")
+    await PersonalData(stage.pool, Archive(stage.pool, tmp_path, sync)).erase(
+        stage.dashboard.key(1), "tester"
+    )
     for _ in range(3):
         await stage.pool.execute("TRUNCATE service.stale_day")
         health = await stage.look(sync)

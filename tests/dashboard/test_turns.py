@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from service.archive.archive import Archive
-from service.archive.personal_data import People
+from service.archive.personal_data import PersonalData
 from service.dashboard.replica import SYNC_LOCK
 from service.dashboard.source import Source
 from service.dashboard.sync import Sync
@@ -131,7 +131,7 @@ async def test_who_is_erased_while_the_dashboard_is_read_does_not_come_back(
     await fill(dashboard)
     sync = Sync(pool, dashboard.source)
     await sync.run_once()
-    people = People(pool, Archive(pool, tmp_path, sync))
+    people = PersonalData(pool, Archive(pool, tmp_path, sync))
     await pool.execute("DELETE FROM service.goals")
     erased: list[Any] = []
 

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from service.engine import schema
-from service.engine.database import MIGRATION_LOCK, Migrating, Timeouts, migrate, open_pool
+from service.engine.database import MIGRATION_LOCK, MigrationWaits, Timeouts, migrate, open_pool
 from service.errors import ConfigurationError
 from tests.releases import last_release
 
@@ -37,7 +37,7 @@ async def test_a_migration_gives_up_waiting_for_a_table_that_somebody_holds(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _one_more(monkeypatch, tmp_path, "ALTER TABLE service.job_def ADD COLUMN one_more int")
-    waiting = Migrating(lock=0.1, attempts=2, pause=0.01)
+    waiting = MigrationWaits(lock=0.1, attempts=2, pause=0.01)
     async with pool.acquire() as holding, holding.transaction():
         await holding.execute("SELECT count(*) FROM service.job_def")
         async with asyncio.timeout(60):
@@ -55,8 +55,8 @@ async def test_a_migration_gives_up_waiting_for_another_migrator(
         await other.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
         async with asyncio.timeout(60):
             with pytest.raises(ConfigurationError, match="another process has been migrating"):
-                await migrate(pool, waiting=Migrating(turn=0.1))
-    assert await migrate(pool, waiting=Migrating(turn=0.1)) == ["9999_one_more"]
+                await migrate(pool, waiting=MigrationWaits(turn=0.1))
+    assert await migrate(pool, waiting=MigrationWaits(turn=0.1)) == ["9999_one_more"]
 
 
 async def test_a_migration_may_take_longer_than_other_statements(

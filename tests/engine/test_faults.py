@@ -13,7 +13,7 @@ from service.engine import database
 from service.engine.ledger import Run
 from service.engine.run import RunState, Tick, Trigger
 from service.messages import reminder as reminder_module
-from service.messages.reminder import Page
+from service.messages.reminder import FactsPage
 from tests.given import GOALS, World, goal, user
 
 PEOPLE, PAGE = 30, 10
@@ -131,7 +131,7 @@ async def _reading(world: World, pool: asyncpg.Pool, how: str) -> AsyncIterator[
     """After its first page whoever reads is broken off, once."""
     job, left = world.reminder(), [how]
 
-    async def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
+    async def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
         async for page in job.read(connection, tick, after):
             yield page
             if left:
@@ -182,7 +182,7 @@ async def test_a_heartbeat_that_breaks_off_is_not_the_end_of_the_run(
 ) -> None:
     job = world.reminder()
 
-    async def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
+    async def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
         async for page in job.read(connection, tick, after):
             yield page
             async with asyncio.timeout(60):
@@ -204,9 +204,9 @@ async def test_what_ended_a_run_is_logged_where_it_cannot_be_written(
 ) -> None:
     """A peer takes the run over when its lease is over."""
 
-    async def read(_connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[Page]:
+    async def read(_connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[FactsPage]:
         raise TypeError("the first error")
-        yield Page([], "", 0)
+        yield FactsPage([], "", 0)
 
     job = world.reminder()
     world.jobs = {GOALS: replace(job, read=read)}
@@ -238,10 +238,10 @@ async def test_a_process_that_stops_while_the_database_is_away_stops(
 ) -> None:
     reading = asyncio.Event()
 
-    async def read(_connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[Page]:
+    async def read(_connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[FactsPage]:
         reading.set()
         await asyncio.Event().wait()
-        yield Page([], "", 0)
+        yield FactsPage([], "", 0)
 
     world.jobs = {GOALS: replace(world.reminder(), read=read)}
     await slot(world)
@@ -259,10 +259,10 @@ async def test_a_process_that_stops_while_the_database_is_away_stops(
 async def test_a_run_that_is_asked_to_stop_is_cancelled_however_quickly_its_work_ends(world: World) -> None:
     """The stop and the end of the work may come in the same moment."""
 
-    async def read(_connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[Page]:
+    async def read(_connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[FactsPage]:
         await (await world.ledger()).cancel(run.id)
         await asyncio.Event().wait()
-        yield Page([], "", 0)
+        yield FactsPage([], "", 0)
 
     world.jobs = {GOALS: replace(world.reminder(), read=read)}
     run = await slot(world)

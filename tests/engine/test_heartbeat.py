@@ -11,7 +11,7 @@ import pytest
 
 from service.clock import SystemClock
 from service.dashboard.sync import Sync
-from service.engine.heartbeat import Presence
+from service.engine.heartbeat import Heartbeat
 from service.engine.ledger import Ledger
 from service.engine.run import Trigger
 from service.engine.schedule import Schedule
@@ -39,14 +39,16 @@ async def _writable_from(pool: asyncpg.Pool, number: int) -> None:
 
 def _presence(
     ledger: Ledger, clock: SystemClock | None = None, resumed: Callable[[], Any] | None = None
-) -> Presence:
+) -> Heartbeat:
     async def told() -> dict[str, Any]:
         return {"rssBytes": 1}
 
     async def nothing() -> None:
         return
 
-    return Presence(ledger, "1.2.3", clock or SystemClock(), told, resumed or nothing, again=0.01, every=0.01)
+    return Heartbeat(
+        ledger, "1.2.3", clock or SystemClock(), told, resumed or nothing, again=0.01, every=0.01
+    )
 
 
 async def _until(true: Callable[[], bool]) -> None:

@@ -21,7 +21,7 @@ from service.manager import JobManager
 from service.messages import reminder as reminder_module
 from service.messages.decision import Decision
 from service.messages.planner import Planner
-from service.messages.reminder import Page
+from service.messages.reminder import FactsPage
 from tests.given import GOALS, World, goal, user
 
 BROKEN = "reminder.broken"
@@ -79,7 +79,7 @@ async def test_a_job_whose_slots_cannot_be_planned_does_not_keep_the_others_from
     assert await _runs(world) == [(GOALS, "10 08:00", "pending", None)]
 
 
-async def _no_facts(_connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[Page]:
+async def _no_facts(_connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[FactsPage]:
     raise ZeroDivisionError("this job's facts cannot be read")
     yield
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from service.engine.lease import Held, Lease, revoke
+from service.engine.lease import HeldLease, Lease, revoke
 from service.errors import LeaseLost
 
 LONG, SHORT = timedelta(seconds=30), timedelta(seconds=1)
@@ -26,7 +26,7 @@ async def _written(pool: asyncpg.Pool) -> int:
 
 
 @asynccontextmanager
-async def _taken(lease: Lease, patience: float = 0.0) -> AsyncIterator[Held]:
+async def _taken(lease: Lease, patience: float = 0.0) -> AsyncIterator[HeldLease]:
     async with lease.hold(patience) as held:
         assert held
         yield held

@@ -20,7 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from service.cli import main
 from service.errors import ConfigurationError
-from service.messages.mail.transport import Envelope, Phase, Result
+from service.messages.mail.transport import Envelope, SendResult, SmtpPhase
 from service.otel import OtelExporter
 from service.tracing import Tracing, tracing_of
 from tests.given import GOALS, Scripted, World, accepted, goal, refused, user
@@ -77,9 +77,9 @@ async def test_each_attempt_at_a_message_hangs_below_the_step_that_planned_it(wo
     await world.live(*map(user, names), *(goal(f"goal-of-{n}", n, "2026-03-11", title="Quit") for n in names))
     answers = iter([refused, refused])
 
-    def answer(envelope: Envelope) -> Result:
+    def answer(envelope: Envelope) -> SendResult:
         first = next(answers, None)
-        return first(envelope, Phase.DOT, 471, "later, ann@example.org") if first else accepted(envelope)
+        return first(envelope, SmtpPhase.DOT, 471, "later, ann@example.org") if first else accepted(envelope)
 
     async with collector() as seen:
         planning, sending = tracing_to(seen.url), tracing_to(seen.url)  # two processes

@@ -12,7 +12,7 @@ from service.engine import ledger as ledger_module
 from service.engine import queries
 from service.engine.context import RunContext
 from service.engine.job import CatchUp, Job, JobType, TimeMode
-from service.engine.ledger import JobDef, Ledger
+from service.engine.ledger import JobDefinition, Ledger
 from service.engine.run import RunState, Trigger
 from service.engine.schedule import Schedule
 from service.engine.schema import SCHEMA
@@ -50,7 +50,11 @@ class World:
         ledger = Ledger(self.pool, name, timedelta(seconds=60))
         timing = Timing(Schedule.parse(job.schedule), job.mode)
         await ledger.register(
-            [JobDef(job.id, job.schedule, job.mode, timing.schedule.hash, job.timeout, job.max_attempts)]
+            [
+                JobDefinition(
+                    job.id, job.schedule, job.mode, timing.schedule.hash, job.timeout, job.max_attempts
+                )
+            ]
         )
         trigger = TriggerLoop(
             ledger,

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from service.dashboard.model import Kind
+from service.dashboard.model import MessageKind
 from service.engine.schedule import Schedule
 from service.engine.useful_hours import first_useless, useful_at, useful_hours
 from service.errors import ConfigurationError
@@ -34,10 +34,10 @@ def test_every_usual_schedule_is_useful(id_: str) -> None:
 def test_the_hours_that_may_be_chosen_end_where_the_job_does() -> None:
     found = hours_of_kinds()
 
-    assert found[Kind.DEADLINES] == set(range(20))
-    assert found[Kind.INACTIVE] == set(range(20))
-    assert found[Kind.DAILY] == set(range(21))
-    assert found[Kind.WEEKLY] == found[Kind.MONTHLY] == found[Kind.BREAKS] == DAY
+    assert found[MessageKind.DEADLINES] == set(range(20))
+    assert found[MessageKind.INACTIVE] == set(range(20))
+    assert found[MessageKind.DAILY] == set(range(21))
+    assert found[MessageKind.WEEKLY] == found[MessageKind.MONTHLY] == found[MessageKind.BREAKS] == DAY
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_the_hours_follow_the_schedules_days_and_minutes(job: str, schedule: str
 
 def test_a_chosen_hour_that_is_accepted_is_never_missed_at_once_and_a_refused_one_always_is() -> None:
     job = JOBS["reminder.goalDeadlines"]
-    offered = hours_of_kinds()[Kind.DEADLINES]
+    offered = hours_of_kinds()[MessageKind.DEADLINES]
 
     for hour in DAY:
         assert useful_at(job, datetime(2026, 3, 10, hour)) == (hour in offered)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.dashboard import replica
-from service.dashboard.dashboard_state import Standing
-from service.dashboard.model import Channel, Kind, TimerSession
+from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.model import Channel, MessageKind, TimerSession
 from service.engine.run import JobRules, RunRequest, Tick, Trigger
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
@@ -255,7 +255,7 @@ def test_the_message_is_one_for_the_day() -> None:
     found = message(done_days=ago(1, 2, 3))
 
     assert found.dedupe_key == "dailyCheck:ann:2026-03-10"
-    assert (found.user_id, found.kind, found.zone) == ("ann", Kind.DAILY, "Europe/Berlin")
+    assert (found.user_id, found.kind, found.zone) == ("ann", MessageKind.DAILY, "Europe/Berlin")
     assert found.local_date == TODAY
     assert found.facts == json.loads(json.dumps(found.facts))
     assert (found.facts["url_path"], found.in_app["url"]) == ("/timer", "/timer")
@@ -307,7 +307,7 @@ def test_goals_closed_meanwhile_are_not_shown_and_the_word_remains() -> None:
     before = message(goals=(goal("a"), goal("b"))).facts
 
     for still_open in ({"a"}, set()):
-        after = daily_check.revalidate(before, Standing({}, frozenset(still_open)))
+        after = daily_check.revalidate(before, DashboardState({}, frozenset(still_open)))
         assert after is not None
         assert {one["id"] for one in after["goals"]} == still_open
         assert {**after, "goals": None} == {**before, "goals": None}

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.dashboard.dashboard_state import Standing
-from service.dashboard.model import Kind, User
+from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.model import MessageKind, User
 from service.engine.run import RunRequest, Tick, Trigger
 from service.jobs import goal_deadlines
 from service.jobs.goal_deadlines import JOB, DueGoal, Facts, decide
@@ -265,7 +265,7 @@ def test_the_message_is_one_for_the_day_and_takes_the_stages_of_its_goals_with_i
 
     assert found.dedupe_key == "goalDeadlines:ann:2026-03-10"
     assert found.stages == ("goalDeadlines:a:2026-03-11:D1", "goalDeadlines:b:2026-03-17:D7")
-    assert (found.user_id, found.kind, found.zone) == ("ann", Kind.DEADLINES, "Europe/Berlin")
+    assert (found.user_id, found.kind, found.zone) == ("ann", MessageKind.DEADLINES, "Europe/Berlin")
     assert (found.local_date, found.facts["local_date"]) == (TODAY, "2026-03-10")
     assert found.facts == json.loads(json.dumps(found.facts))
 
@@ -401,7 +401,7 @@ def test_every_goal_with_a_fresh_stage_is_told_exactly_once(
 
 def revalidate(facts: dict[str, Any], open_goals: Iterable[str]) -> dict[str, Any] | None:
     """What is left when only these goals are still open."""
-    return goal_deadlines.revalidate(facts, Standing({}, frozenset(open_goals)))
+    return goal_deadlines.revalidate(facts, DashboardState({}, frozenset(open_goals)))
 
 
 def test_what_still_holds_is_sent_as_it_was() -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from service.analytics.absence import Episode
 from service.dashboard import replica
-from service.dashboard.dashboard_state import Standing
-from service.dashboard.model import Channel, Kind, TimerSession
+from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.model import Channel, MessageKind, TimerSession
 from service.engine.run import JobRules, RunRequest, Tick, Trigger
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
@@ -186,7 +186,7 @@ def test_the_message_belongs_to_the_absence_and_tells_its_story() -> None:
 
     found = message(7, done_days=frozenset(done), goals=(goal("b"), goal("a", due="2026-03-25")))
 
-    assert (found.user_id, found.kind, found.zone) == ("ann", Kind.INACTIVE, "Europe/Berlin")
+    assert (found.user_id, found.kind, found.zone) == ("ann", MessageKind.INACTIVE, "Europe/Berlin")
     assert found.local_date == TODAY
     assert set(found.channels) == {Channel.EMAIL, Channel.IN_APP}
     assert found.facts["longest_streak"] == 3
@@ -221,11 +221,11 @@ def test_it_is_useful_until_eight_in_the_evening(zone: str, as_of: str, until: s
 def test_goals_closed_meanwhile_are_not_shown_and_the_words_remain() -> None:
     before = message(3, goals=(goal("a"), goal("b"))).facts
 
-    after = inactive_users.revalidate(before, Standing({}, frozenset({"b"})))
+    after = inactive_users.revalidate(before, DashboardState({}, frozenset({"b"})))
 
     assert after is not None
     assert [one["id"] for one in after["goals"]] == ["b"]
-    assert inactive_users.revalidate(before, Standing({}, frozenset())) is not None
+    assert inactive_users.revalidate(before, DashboardState({}, frozenset())) is not None
 
 
 # ── From the database ───────────────────────────────────────────────────────────────────────────────────────

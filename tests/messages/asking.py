@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from service.dashboard.model import Kind
+from service.dashboard.model import MessageKind
 from service.engine.job import TimeMode
 from service.engine.runner import Runner
 from service.engine.schedule import Schedule
@@ -60,7 +60,7 @@ async def set_for(world: World, who: str, **values: Any) -> None:
 
 
 async def planned_before(
-    world: World, who: str, kind: Kind, day: str, channel: str = "email", key: str | None = None
+    world: World, who: str, kind: MessageKind, day: str, channel: str = "email", key: str | None = None
 ) -> None:
     """A message that was sent to somebody on a local date."""
     await world.pool.execute(

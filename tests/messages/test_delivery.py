@@ -6,10 +6,10 @@ from datetime import datetime
 
 import pytest
 
-from service.dashboard.dashboard_state import Standing
+from service.dashboard.dashboard_state import DashboardState
 from service.dashboard.model import Preferences
 from service.errors import SourceUnavailable
-from service.messages.mail.transport import Envelope, Phase, Result
+from service.messages.mail.transport import Envelope, SendResult, SmtpPhase
 from service.messages.outbox import Outbox
 from tests.given import GOALS, Scripted, World, accepted, goal, refused, user
 
@@ -67,7 +67,7 @@ async def test_whoever_opts_out_or_is_deleted_meanwhile_gets_nothing(world: Worl
 
 
 async def test_while_the_dashboard_is_down_nothing_is_sent_and_nothing_is_lost(world: World) -> None:
-    async def down(*_ids: Sequence[str]) -> Standing:
+    async def down(*_ids: Sequence[str]) -> DashboardState:
         raise SourceUnavailable("down")
 
     await _planned(world, "ann")
@@ -84,22 +84,22 @@ async def test_while_the_dashboard_is_down_nothing_is_sent_and_nothing_is_lost(w
 @pytest.mark.parametrize(
     ("phase", "code", "reply", "state", "reason"),
     [
-        (Phase.RCPT, 450, "4.2.1 busy", "planned", "rcpt_450"),
-        (Phase.CONNECT, None, "no route", "planned", "connect_lost"),
-        (Phase.CONTENT, None, "reset", "planned", "content_lost"),
-        (Phase.RCPT, 550, "nobody", "failed", "hard_bounce"),
-        (Phase.RCPT, 550, "5.7.1 no", "planned", "our_fault"),
-        (Phase.RCPT, 552, "5.2.2 full", "planned", "rcpt_552"),
-        (Phase.DOT, 550, "5.1.1 nobody", "failed", "hard_bounce"),
-        (Phase.DOT, 554, "5.7.0 spam", "planned", "our_fault"),
-        (Phase.DOT, 552, "5.3.4 too large", "failed", "content_refused"),
-        (Phase.MAIL, 550, "5.7.1 relay", "planned", "our_fault"),
-        (Phase.AUTH, 535, "5.7.8 no", "planned", "our_fault"),
-        (Phase.DOT, None, "reset", "unconfirmed", "no answer after the dot"),
+        (SmtpPhase.RCPT, 450, "4.2.1 busy", "planned", "rcpt_450"),
+        (SmtpPhase.CONNECT, None, "no route", "planned", "connect_lost"),
+        (SmtpPhase.CONTENT, None, "reset", "planned", "content_lost"),
+        (SmtpPhase.RCPT, 550, "nobody", "failed", "hard_bounce"),
+        (SmtpPhase.RCPT, 550, "5.7.1 no", "planned", "our_fault"),
+        (SmtpPhase.RCPT, 552, "5.2.2 full", "planned", "rcpt_552"),
+        (SmtpPhase.DOT, 550, "5.1.1 nobody", "failed", "hard_bounce"),
+        (SmtpPhase.DOT, 554, "5.7.0 spam", "planned", "our_fault"),
+        (SmtpPhase.DOT, 552, "5.3.4 too large", "failed", "content_refused"),
+        (SmtpPhase.MAIL, 550, "5.7.1 relay", "planned", "our_fault"),
+        (SmtpPhase.AUTH, 535, "5.7.8 no", "planned", "our_fault"),
+        (SmtpPhase.DOT, None, "reset", "unconfirmed", "no answer after the dot"),
     ],
 )
 async def test_each_answer_has_its_consequence(
-    world: World, phase: Phase, code: int | None, reply: str, state: str, reason: str
+    world: World, phase: SmtpPhase, code: int | None, reply: str, state: str, reason: str
 ) -> None:
     await _planned(world, "ann")
     delivery = world.delivery(Scripted(lambda envelope: refused(envelope, phase, code, reply)))
@@ -107,12 +107,14 @@ async def test_each_answer_has_its_consequence(
     await delivery.run_once()
 
     assert await world.mails() == {"ann": (state, reason)}
-    assert (delivery.problem is not None) == (phase in {Phase.MAIL, Phase.AUTH})
+    assert (delivery.problem is not None) == (phase in {SmtpPhase.MAIL, SmtpPhase.AUTH})
 
 
 async def test_retries_come_after_1_5_15_and_60_minutes_until_the_message_is_useless(world: World) -> None:
     await _planned(world, "ann")
-    delivery = world.delivery(Scripted(lambda envelope: refused(envelope, Phase.RCPT, 451, "4.0.0 later")))
+    delivery = world.delivery(
+        Scripted(lambda envelope: refused(envelope, SmtpPhase.RCPT, 451, "4.0.0 later"))
+    )
     await world.pool.execute("UPDATE service.delivery SET expires_at = '2026-03-10T19:00:00Z'")
     pauses = []
 
@@ -137,9 +139,9 @@ async def test_no_such_address_is_suppressed_at_once_and_others_after_three(worl
         " ('bob@example.org', -2, '2026-03-02')"
     )
 
-    def answer(envelope: Envelope) -> Result:
+    def answer(envelope: Envelope) -> SendResult:
         reply = "5.1.1 no such user" if envelope.recipient.startswith("ann") else "no such user"
-        return refused(envelope, Phase.RCPT, 550, reply)
+        return refused(envelope, SmtpPhase.RCPT, 550, reply)
 
     await world.delivery(Scripted(answer)).run_once()
 
@@ -152,7 +154,7 @@ async def test_no_such_address_is_suppressed_at_once_and_others_after_three(worl
 
 async def test_three_refused_contents_in_a_row_are_an_alarm(world: World) -> None:
     await _planned(world, "ann", "bob", "cat")
-    delivery = world.delivery(Scripted(lambda e: refused(e, Phase.DOT, 554, "5.6.0 no")), connections=1)
+    delivery = world.delivery(Scripted(lambda e: refused(e, SmtpPhase.DOT, 554, "5.6.0 no")), connections=1)
 
     await delivery.run_once()
 
@@ -186,7 +188,7 @@ async def _marks(world: World) -> list[tuple[str, int, datetime | None]]:
 
 async def test_a_connection_lost_between_mark_and_dot_takes_the_mark_back(world: World) -> None:
     await _planned(world, "ann")
-    delivery = world.delivery(Scripted(lambda envelope: refused(envelope, Phase.CONTENT, None, "reset")))
+    delivery = world.delivery(Scripted(lambda envelope: refused(envelope, SmtpPhase.CONTENT, None, "reset")))
 
     await delivery.run_once()
 
@@ -198,9 +200,9 @@ async def test_the_mark_of_an_earlier_attempt_stays_when_a_later_one_is_taken_ba
     await _planned(world, "ann")
     seen: list[bytes] = []
 
-    def lose(envelope: Envelope) -> Result:
+    def lose(envelope: Envelope) -> SendResult:
         seen.append(envelope.content)
-        return refused(envelope, Phase.DOT if len(seen) == 1 else Phase.CONTENT, None, "lost")
+        return refused(envelope, SmtpPhase.DOT if len(seen) == 1 else SmtpPhase.CONTENT, None, "lost")
 
     delivery = world.delivery(Scripted(lose))
     await delivery.run_once()
@@ -245,7 +247,9 @@ async def test_what_was_taken_for_unconfirmed_is_free_when_its_dot_was_not_writt
     await world.delivery(Scripted(), "heir").run_once()
     assert (await world.mails())["ann"][0] == "unconfirmed"
 
-    result = Result(id=claimed.id, accepted=False, phase=Phase.CONTENT, code=None, reply="connection lost")
+    result = SendResult(
+        id=claimed.id, accepted=False, phase=SmtpPhase.CONTENT, code=None, reply="connection lost"
+    )
     await delivery._settle(claimed, result)
 
     assert await world.mails() == {"ann": ("planned", "content_lost")}
@@ -292,9 +296,9 @@ async def test_under_resend_it_is_sent_once_more_a_quarter_of_an_hour_later_byte
     await world.pool.execute("UPDATE service.delivery SET unconfirmed_policy = 'resend'")
     seen: list[bytes] = []
 
-    def lose(envelope: Envelope) -> Result:
+    def lose(envelope: Envelope) -> SendResult:
         seen.append(envelope.content)
-        return refused(envelope, Phase.DOT, None, "lost")
+        return refused(envelope, SmtpPhase.DOT, None, "lost")
 
     await world.delivery(Scripted(lose)).run_once()
     again = Scripted()
@@ -324,7 +328,7 @@ async def test_a_late_answer_still_proves_that_an_unconfirmed_message_arrived(wo
     await _planned(world, "ann")
     slept = asyncio.Event()
 
-    def sleepy(envelope: Envelope) -> Result:
+    def sleepy(envelope: Envelope) -> SendResult:
         slept.set()
         return accepted(envelope)
 
@@ -335,7 +339,7 @@ async def test_a_late_answer_still_proves_that_an_unconfirmed_message_arrived(wo
     await world.delivery(Scripted(), "heir").run_once()
     assert (await world.mails())["ann"][0] == "unconfirmed"
 
-    result = Result(id=claimed.id, accepted=True, phase=Phase.DOT, code=250, reply="ok")
+    result = SendResult(id=claimed.id, accepted=True, phase=SmtpPhase.DOT, code=250, reply="ok")
     await delivery._settle(claimed, result)
 
     assert await world.mails() == {"ann": ("sent", None)}

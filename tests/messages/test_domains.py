@@ -14,8 +14,8 @@ from service.clock import SystemClock
 from service.engine import queries
 from service.engine.schema import SCHEMA
 from service.messages import outbox as outbox_module
-from service.messages.delivery import Delivery
-from service.messages.limits import ANY, Limits, domain_of
+from service.messages.delivery import DeliveryLoop
+from service.messages.limits import ANY, DomainLimits, domain_of
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.outbox import Outbox
 from service.settings import Settings
@@ -60,8 +60,8 @@ class Behaviour:
         return None
 
 
-def _delivery(world: World, server: RecordingServer, limits: str = "", **changes: object) -> Delivery:
-    values: dict[str, Any] = {"connections": 4, "batch": 5, "limits": Limits.parse(limits)} | changes
+def _delivery(world: World, server: RecordingServer, limits: str = "", **changes: object) -> DeliveryLoop:
+    values: dict[str, Any] = {"connections": 4, "batch": 5, "limits": DomainLimits.parse(limits)} | changes
     config = SmtpConfig("127.0.0.1", server.port, "none", connections=4)
     return world.delivery(SmtpPool(config, SystemClock()), **values)
 
@@ -141,7 +141,7 @@ async def test_the_pause_grows_with_each_single_try_and_success_ends_it(world: W
         await _throttled_once_more(world, delivery, behaviour)
 
 
-async def _throttled_once_more(world: World, delivery: Delivery, behaviour: Behaviour) -> None:
+async def _throttled_once_more(world: World, delivery: DeliveryLoop, behaviour: Behaviour) -> None:
     await world.pool.execute("UPDATE service.delivery SET state = 'planned' WHERE channel = 'email'")
     behaviour.rcpt[SLOW] = "421 4.7.0 too fast"
     await delivery.run_once()

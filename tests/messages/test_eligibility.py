@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.dashboard.model import Channel, Kind, Preferences, QuietHours, User
-from service.messages.eligibility import NUDGES, Known, Past, budget, earliest, verdict
+from service.dashboard.model import Channel, MessageKind, Preferences, QuietHours, User
+from service.messages.eligibility import NUDGES, ContactHistory, PastMessage, budget, earliest, verdict
 from service.messages.reason import Reason
 from tests.given import user
 
@@ -19,10 +19,10 @@ NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 TODAY = date(2026, 3, 10)
 HOUR = timedelta(hours=1)
 MAIL, APP = Channel.EMAIL, Channel.IN_APP
-REMINDERS = (Kind.DEADLINES, Kind.DAILY, Kind.INACTIVE, Kind.BREAKS)
-REPORTS = (Kind.WEEKLY, Kind.MONTHLY)
+REMINDERS = (MessageKind.DEADLINES, MessageKind.DAILY, MessageKind.INACTIVE, MessageKind.BREAKS)
+REPORTS = (MessageKind.WEEKLY, MessageKind.MONTHLY)
 
-kinds = st.sampled_from(Kind)
+kinds = st.sampled_from(MessageKind)
 channels = st.sampled_from(Channel)
 both = pytest.mark.parametrize("channel", Channel)
 
@@ -32,49 +32,55 @@ def allowing(**wishes: Any) -> User:
     return user(preferences=Preferences(**wishes))
 
 
-def asked(who: User, kind: Kind = Kind.WEEKLY, channel: Channel = MAIL, **known: Any) -> Reason | None:
-    return verdict(who, kind, channel, Known(**known), NOON)
+def asked(
+    who: User, kind: MessageKind = MessageKind.WEEKLY, channel: Channel = MAIL, **known: Any
+) -> Reason | None:
+    return verdict(who, kind, channel, ContactHistory(**known), NOON)
 
 
 # ── What the dashboard says ─────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", MessageKind)
 @both
 def test_where_the_dashboard_is_silent_everything_may_come_except_breaks_by_mail(
-    kind: Kind, channel: Channel
+    kind: MessageKind, channel: Channel
 ) -> None:
-    forbidden = kind is Kind.BREAKS and channel is MAIL
+    forbidden = kind is MessageKind.BREAKS and channel is MAIL
 
     assert asked(user(), kind, channel) == (Reason.PREF_CATEGORY_OFF if forbidden else None)
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_no_mail_means_no_mail_of_any_kind_and_leaves_the_dashboards_own_inbox(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", MessageKind)
+def test_no_mail_means_no_mail_of_any_kind_and_leaves_the_dashboards_own_inbox(kind: MessageKind) -> None:
     assert asked(allowing(email=False), kind, MAIL) is Reason.PREF_EMAIL_OFF
     assert asked(allowing(email=False), kind, APP) is None
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", MessageKind)
 @both
-def test_no_reminders_means_none_of_the_four_and_leaves_the_reports(kind: Kind, channel: Channel) -> None:
-    found = asked(allowing(reminders=False, kinds={Kind.BREAKS: True}), kind, channel)
+def test_no_reminders_means_none_of_the_four_and_leaves_the_reports(
+    kind: MessageKind, channel: Channel
+) -> None:
+    found = asked(allowing(reminders=False, kinds={MessageKind.BREAKS: True}), kind, channel)
 
     assert found == (Reason.PREF_CATEGORY_OFF if kind in REMINDERS else None)
 
 
-@pytest.mark.parametrize("kind", Kind)
-@pytest.mark.parametrize("refused", Kind)
+@pytest.mark.parametrize("kind", MessageKind)
+@pytest.mark.parametrize("refused", MessageKind)
 @both
-def test_a_key_of_its_own_stops_its_kind_and_no_other(kind: Kind, refused: Kind, channel: Channel) -> None:
-    found = asked(allowing(kinds={Kind.BREAKS: True} | {refused: False}), kind, channel)
+def test_a_key_of_its_own_stops_its_kind_and_no_other(
+    kind: MessageKind, refused: MessageKind, channel: Channel
+) -> None:
+    found = asked(allowing(kinds={MessageKind.BREAKS: True} | {refused: False}), kind, channel)
 
     assert found == (Reason.PREF_CATEGORY_OFF if kind is refused else None)
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_no_notifications_means_none_and_leaves_the_mails(kind: Kind) -> None:
-    wishes = allowing(in_app=False, kinds={Kind.BREAKS: True})
+@pytest.mark.parametrize("kind", MessageKind)
+def test_no_notifications_means_none_and_leaves_the_mails(kind: MessageKind) -> None:
+    wishes = allowing(in_app=False, kinds={MessageKind.BREAKS: True})
 
     assert asked(wishes, kind, APP) is Reason.PREF_CATEGORY_OFF
     assert asked(wishes, kind, MAIL) is None
@@ -86,15 +92,15 @@ def test_no_notifications_means_none_and_leaves_the_mails(kind: Kind) -> None:
         ({}, False),
         ({"email": True}, False),
         ({"email": True, "reminders": True}, False),
-        ({"kinds": {Kind.BREAKS: False}}, False),
-        ({"kinds": {Kind.DAILY: True}}, False),
-        ({"kinds": {Kind.BREAKS: True}}, True),
-        ({"kinds": {Kind.BREAKS: True}, "reminders": False}, False),
-        ({"kinds": {Kind.BREAKS: True}, "email": False}, False),
+        ({"kinds": {MessageKind.BREAKS: False}}, False),
+        ({"kinds": {MessageKind.DAILY: True}}, False),
+        ({"kinds": {MessageKind.BREAKS: True}}, True),
+        ({"kinds": {MessageKind.BREAKS: True}, "reminders": False}, False),
+        ({"kinds": {MessageKind.BREAKS: True}, "email": False}, False),
     ],
 )
 def test_a_break_comes_by_mail_only_to_whom_asked_for_it(wishes: dict[str, Any], mail: bool) -> None:
-    assert (asked(allowing(**wishes), Kind.BREAKS, MAIL) is None) == mail
+    assert (asked(allowing(**wishes), MessageKind.BREAKS, MAIL) is None) == mail
 
 
 @given(
@@ -108,13 +114,13 @@ def test_a_break_comes_by_mail_only_to_whom_asked_for_it(wishes: dict[str, Any],
         kinds=st.dictionaries(kinds, st.booleans()),
     ),
 )
-def test_any_block_blocks(kind: Kind, channel: Channel, wishes: Preferences) -> None:
+def test_any_block_blocks(kind: MessageKind, channel: Channel, wishes: Preferences) -> None:
     blocks = {
         wishes.email is False and channel is MAIL: Reason.PREF_EMAIL_OFF,
         wishes.in_app is False and channel is APP: Reason.PREF_CATEGORY_OFF,
         wishes.reminders is False and kind in REMINDERS: Reason.PREF_CATEGORY_OFF,
         wishes.kinds.get(kind) is False: Reason.PREF_CATEGORY_OFF,
-        (kind, channel) == (Kind.BREAKS, MAIL) and kind not in wishes.kinds: Reason.PREF_CATEGORY_OFF,
+        (kind, channel) == (MessageKind.BREAKS, MAIL) and kind not in wishes.kinds: Reason.PREF_CATEGORY_OFF,
     }
 
     found = asked(user(preferences=wishes), kind, channel)
@@ -126,15 +132,15 @@ def test_any_block_blocks(kind: Kind, channel: Channel, wishes: Preferences) -> 
 # ── What the recipient told this service ────────────────────────────────────────────────────────────────────
 
 STARS = [(kind, channel) for kind in ("daily", "*") for channel in ("email", "*")]
-NOTHING = Preferences(email=False, reminders=False, in_app=False, kinds=dict.fromkeys(Kind, False))
+NOTHING = Preferences(email=False, reminders=False, in_app=False, kinds=dict.fromkeys(MessageKind, False))
 
 
 @pytest.mark.parametrize("key", STARS)
 def test_an_own_no_wins_over_a_yes_at_the_dashboard(key: tuple[str, str]) -> None:
-    willing = allowing(email=True, reminders=True, kinds={Kind.DAILY: True})
+    willing = allowing(email=True, reminders=True, kinds={MessageKind.DAILY: True})
     everything = key[0] == "*"
 
-    found = asked(willing, Kind.DAILY, overrides={key: False})
+    found = asked(willing, MessageKind.DAILY, overrides={key: False})
 
     assert found is (Reason.PREF_EMAIL_OFF if everything else Reason.PREF_CATEGORY_OFF)
 
@@ -143,15 +149,17 @@ def test_an_own_no_wins_over_a_yes_at_the_dashboard(key: tuple[str, str]) -> Non
 def test_an_own_yes_wins_over_a_no_at_the_dashboard(key: tuple[str, str]) -> None:
     unwilling = user(preferences=NOTHING)
 
-    assert asked(unwilling, Kind.DAILY) is Reason.PREF_EMAIL_OFF
-    assert asked(unwilling, Kind.DAILY, overrides={key: True}) is None
+    assert asked(unwilling, MessageKind.DAILY) is Reason.PREF_EMAIL_OFF
+    assert asked(unwilling, MessageKind.DAILY, overrides={key: True}) is None
 
 
 @given(kinds, channels, st.data())
 def test_the_closest_own_word_is_the_one_that_holds(
-    kind: Kind, channel: Channel, data: st.DataObject
+    kind: MessageKind, channel: Channel, data: st.DataObject
 ) -> None:
-    keys = st.tuples(st.sampled_from([*map(str, Kind), "*"]), st.sampled_from([*map(str, Channel), "*"]))
+    keys = st.tuples(
+        st.sampled_from([*map(str, MessageKind), "*"]), st.sampled_from([*map(str, Channel), "*"])
+    )
     words = data.draw(st.dictionaries(keys, st.booleans()))
     closeness = {
         key: (key[0] != "*") * 2 + (key[1] != "*")
@@ -169,8 +177,8 @@ def test_the_closest_own_word_is_the_one_that_holds(
 
 
 def test_breaks_come_by_mail_when_they_were_asked_for_here() -> None:
-    assert asked(user(), Kind.BREAKS, overrides={("breaks", "email"): True}) is None
-    assert asked(user(), Kind.BREAKS, overrides={("daily", "email"): True}) is Reason.PREF_CATEGORY_OFF
+    assert asked(user(), MessageKind.BREAKS, overrides={("breaks", "email"): True}) is None
+    assert asked(user(), MessageKind.BREAKS, overrides={("daily", "email"): True}) is Reason.PREF_CATEGORY_OFF
 
 
 # ── The order of the rules ──────────────────────────────────────────────────────────────────────────────────
@@ -178,7 +186,7 @@ def test_breaks_come_by_mail_when_they_were_asked_for_here() -> None:
 _AGAINST: list[tuple[Reason, dict[str, Any], dict[str, Any]]] = [
     (Reason.INACTIVE_ACCOUNT, {"active": False}, {}),
     (Reason.NO_EMAIL, {"email": None}, {}),
-    (Reason.PREF_CATEGORY_OFF, {"preferences": Preferences(kinds={Kind.WEEKLY: False})}, {}),
+    (Reason.PREF_CATEGORY_OFF, {"preferences": Preferences(kinds={MessageKind.WEEKLY: False})}, {}),
     (Reason.PAUSED_UNTIL, {}, {"paused_until": NOON + HOUR}),
     (Reason.SUPPRESSED_ADDRESS, {}, {"suppressed": True}),
 ]
@@ -186,12 +194,12 @@ _AGAINST: list[tuple[Reason, dict[str, Any], dict[str, Any]]] = [
 
 @given(st.sets(st.integers(0, len(_AGAINST) - 1)))
 def test_the_first_rule_that_forbids_it_is_named(broken: set[int]) -> None:
-    who, known = user(), Known()
+    who, known = user(), ContactHistory()
     for n in broken:
         _, of_user, of_known = _AGAINST[n]
         who, known = replace(who, **of_user), replace(known, **of_known)
 
-    found = verdict(who, Kind.WEEKLY, MAIL, known, NOON)
+    found = verdict(who, MessageKind.WEEKLY, MAIL, known, NOON)
 
     assert found is (_AGAINST[min(broken)][0] if broken else None)
 
@@ -230,15 +238,15 @@ def test_a_suppressed_address_still_leaves_the_dashboards_own_inbox() -> None:
 # ── The budget ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def past(kind: Kind, days_ago: int = 0, channel: Channel = MAIL, key: str = "another") -> Past:
-    return Past(str(kind), str(channel), TODAY - timedelta(days=days_ago), key)
+def past(kind: MessageKind, days_ago: int = 0, channel: Channel = MAIL, key: str = "another") -> PastMessage:
+    return PastMessage(str(kind), str(channel), TODAY - timedelta(days=days_ago), key)
 
 
-def one_more(kind: Kind, *before: Past, channel: Channel = MAIL) -> Reason | None:
+def one_more(kind: MessageKind, *before: PastMessage, channel: Channel = MAIL) -> Reason | None:
     return budget(kind, channel, TODAY, "this", before)
 
 
-DAILY, INACTIVE = Kind.DAILY, Kind.INACTIVE
+DAILY, INACTIVE = MessageKind.DAILY, MessageKind.INACTIVE
 
 
 @pytest.mark.parametrize(
@@ -249,25 +257,33 @@ DAILY, INACTIVE = Kind.DAILY, Kind.INACTIVE
         ([past(INACTIVE)], Reason.CAP_DAILY),
         ([past(INACTIVE, channel=APP)], None),
         ([past(DAILY, key="this")], None),
-        ([past(Kind.DEADLINES), past(Kind.WEEKLY), past(Kind.MONTHLY), past(Kind.BREAKS)], None),
+        (
+            [
+                past(MessageKind.DEADLINES),
+                past(MessageKind.WEEKLY),
+                past(MessageKind.MONTHLY),
+                past(MessageKind.BREAKS),
+            ],
+            None,
+        ),
         ([past(DAILY, 1), past(INACTIVE, 2)], None),
         ([past(DAILY, 1), past(INACTIVE, 2), past(DAILY, 6)], Reason.CAP_WEEKLY),
         ([past(DAILY, 1), past(INACTIVE, 2), past(DAILY, 7)], None),
-        ([past(DAILY, 1), past(INACTIVE, 2), past(Kind.WEEKLY, 3)], None),
+        ([past(DAILY, 1), past(INACTIVE, 2), past(MessageKind.WEEKLY, 3)], None),
         ([past(DAILY, 1), past(INACTIVE, 2), past(DAILY, 3, APP)], None),
         ([past(DAILY, 1), past(INACTIVE, 2), past(DAILY, 3, key="this")], None),
         ([past(DAILY), past(DAILY, 1), past(INACTIVE, 2), past(DAILY, 3)], Reason.CAP_DAILY),
     ],
 )
 def test_one_nudge_a_day_and_three_in_seven_days_all_together(
-    before: list[Past], said: Reason | None
+    before: list[PastMessage], said: Reason | None
 ) -> None:
     assert one_more(DAILY, *before) is said
 
 
-@pytest.mark.parametrize("kind", [Kind.DEADLINES, *REPORTS])
-def test_reports_and_deadlines_are_never_too_many(kind: Kind) -> None:
-    many = [past(one, n) for n in range(7) for one in Kind]
+@pytest.mark.parametrize("kind", [MessageKind.DEADLINES, *REPORTS])
+def test_reports_and_deadlines_are_never_too_many(kind: MessageKind) -> None:
+    many = [past(one, n) for n in range(7) for one in MessageKind]
 
     assert one_more(kind, *many) is None
 
@@ -276,26 +292,26 @@ def test_reports_and_deadlines_are_never_too_many(kind: Kind) -> None:
     ("before", "said"),
     [
         ([], None),
-        ([past(Kind.BREAKS)], None),
-        ([past(Kind.BREAKS)] * 2, Reason.CAP_DAILY),
-        ([past(Kind.BREAKS), past(Kind.BREAKS, key="this")], None),
-        ([past(Kind.BREAKS, channel=APP)] * 9, None),
-        ([past(Kind.BREAKS, 1)] * 9, None),
+        ([past(MessageKind.BREAKS)], None),
+        ([past(MessageKind.BREAKS)] * 2, Reason.CAP_DAILY),
+        ([past(MessageKind.BREAKS), past(MessageKind.BREAKS, key="this")], None),
+        ([past(MessageKind.BREAKS, channel=APP)] * 9, None),
+        ([past(MessageKind.BREAKS, 1)] * 9, None),
         ([past(DAILY)] * 9, None),
     ],
 )
-def test_two_breaks_a_day_by_mail(before: list[Past], said: Reason | None) -> None:
-    assert one_more(Kind.BREAKS, *before) is said
+def test_two_breaks_a_day_by_mail(before: list[PastMessage], said: Reason | None) -> None:
+    assert one_more(MessageKind.BREAKS, *before) is said
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_one_notification_of_a_kind_a_day_breaks_apart(kind: Kind) -> None:
-    said = None if kind is Kind.BREAKS else Reason.CAP_DAILY
+@pytest.mark.parametrize("kind", MessageKind)
+def test_one_notification_of_a_kind_a_day_breaks_apart(kind: MessageKind) -> None:
+    said = None if kind is MessageKind.BREAKS else Reason.CAP_DAILY
 
     assert one_more(kind, *[past(kind, channel=APP)] * 5, channel=APP) is said
     assert one_more(kind, past(kind, channel=APP, key="this"), channel=APP) is None
     assert one_more(kind, past(kind, 1, APP), past(kind, 0, MAIL), channel=APP) is None
-    others = [past(other, channel=APP) for other in Kind if other is not kind]
+    others = [past(other, channel=APP) for other in MessageKind if other is not kind]
     assert one_more(kind, *others, channel=APP) is None
 
 
@@ -307,31 +323,31 @@ pasts = st.lists(
 
 @given(kinds, channels, pasts)
 def test_the_budget_is_counted_as_somebody_would_who_got_it_all(
-    kind: Kind, channel: Channel, before: list[Past]
+    kind: MessageKind, channel: Channel, before: list[PastMessage]
 ) -> None:
     got = [one for one in before if one.dedupe_key != "this" and one.channel == str(channel)]
     today = [one.kind for one in got if one.local_date == TODAY]
     near = [one.kind for one in got if -7 < (one.local_date - TODAY).days < 7]
     nudges = {str(DAILY), str(INACTIVE)}
     if channel is APP:
-        full = kind is not Kind.BREAKS and str(kind) in today
+        full = kind is not MessageKind.BREAKS and str(kind) in today
     elif kind in NUDGES:
         full = not nudges.isdisjoint(today) or sum(one in nudges for one in near) >= 3
     else:
-        full = kind is Kind.BREAKS and today.count(str(kind)) >= 2
+        full = kind is MessageKind.BREAKS and today.count(str(kind)) >= 2
 
     assert (one_more(kind, *before, channel=channel) is not None) == full
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.sampled_from([DAILY, INACTIVE])), max_size=40))
 def test_whoever_keeps_to_the_budget_gets_one_a_day_and_three_in_any_seven_days(
-    wanted: Sequence[tuple[int, Kind]],
+    wanted: Sequence[tuple[int, MessageKind]],
 ) -> None:
-    got: list[Past] = []
+    got: list[PastMessage] = []
     for n, (offset, kind) in enumerate(wanted):
         day = TODAY + timedelta(days=offset)
         if budget(kind, MAIL, day, str(n), got) is None:
-            got.append(Past(str(kind), str(MAIL), day, str(n)))
+            got.append(PastMessage(str(kind), str(MAIL), day, str(n)))
 
     days = [one.local_date for one in got]
     assert len(days) == len(set(days))
@@ -350,7 +366,7 @@ def when(
     quiet: tuple[str, str] | None = ("22:00", "08:00"),
     *,
     zone: str = "Europe/Berlin",
-    kind: Kind = Kind.WEEKLY,
+    kind: MessageKind = MessageKind.WEEKLY,
     expires: datetime = LATER,
     late: bool = False,
     here: tuple[str, str] | None = None,
@@ -358,7 +374,7 @@ def when(
     """When something decided at an instant may go out, for somebody with quiet hours (here: chosen here)."""
     who = user(zone=zone, preferences=Preferences(quiet=hours(quiet)))
     instant = datetime.fromisoformat(at) if isinstance(at, str) else at
-    return earliest(who, kind, Known(quiet=hours(here)), instant, expires, late=late)
+    return earliest(who, kind, ContactHistory(quiet=hours(here)), instant, expires, late=late)
 
 
 def hours(span: tuple[str, str] | None) -> QuietHours | None:
@@ -424,8 +440,8 @@ def test_what_is_deferred_past_its_use_is_dropped() -> None:
 
 
 def test_a_break_is_never_deferred() -> None:
-    assert when("2026-03-10T22:00Z", kind=Kind.BREAKS) is Reason.QUIET_HOURS
-    assert when("2026-03-10T12:00Z", kind=Kind.BREAKS) == NOON
+    assert when("2026-03-10T22:00Z", kind=MessageKind.BREAKS) is Reason.QUIET_HOURS
+    assert when("2026-03-10T12:00Z", kind=MessageKind.BREAKS) == NOON
 
 
 def test_quiet_hours_chosen_here_win_and_none_can_be_chosen() -> None:

@@ -10,13 +10,13 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from service.dashboard.model import Channel, Kind, Preferences
+from service.dashboard.model import Channel, MessageKind, Preferences
 from service.engine.job import TimeMode
 from service.engine.run import RunRequest, Trigger
 from service.errors import BadRequest, SchemaUnknown, SourceUnavailable, UnknownJob, UnknownUser
 from service.jobs import all_jobs
 from service.messages.decision import Decision
-from service.messages.explanation import Record
+from service.messages.explanation import SlotRecord
 from service.messages.reminder import reminders
 from service.web.probes import CONTRACT
 from tests.given import GOALS, Scripted, World, goal, user
@@ -386,7 +386,7 @@ async def test_the_budget_is_told(world: World, days: tuple[str, ...], reason: s
         )
     )
     for day in days:
-        await planned_before(world, "ann", Kind.DAILY, day)
+        await planned_before(world, "ann", MessageKind.DAILY, day)
 
     told = await explained(world, job="inactiveUsers")
 
@@ -399,7 +399,7 @@ async def test_what_was_sent_before_is_told(world: World) -> None:
     await world.live(user(), goal("g1", due="2026-03-11"))
     for channel in Channel:
         await planned_before(
-            world, "ann", Kind.DEADLINES, "2026-03-10", channel, "goalDeadlines:ann:2026-03-10"
+            world, "ann", MessageKind.DEADLINES, "2026-03-10", channel, "goalDeadlines:ann:2026-03-10"
         )
 
     told = await explained(world)
@@ -588,5 +588,5 @@ async def test_everything_is_read_in_one_snapshot(world: World) -> None:
 def test_the_run_of_a_slot_is_not_a_manual_one() -> None:
     nine = datetime.fromisoformat(NINE)
     runs = [{"trigger": str(trigger), "nominal_at": nine} for trigger in (Trigger.MANUAL, Trigger.CRON)]
-    assert Record(runs, [], []).run_of(nine) == runs[1]
-    assert Record(runs[:1], [], []).run_of(nine) is None
+    assert SlotRecord(runs, [], []).run_of(nine) == runs[1]
+    assert SlotRecord(runs[:1], [], []).run_of(nine) is None

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from service.dashboard import replica
-from service.dashboard.model import Channel, Kind, Preferences, QuietHours, TimerSession, User
+from service.dashboard.model import Channel, MessageKind, Preferences, QuietHours, TimerSession, User
 from service.engine.job import TimeMode
 from service.engine.schedule import Schedule, to_instant
 from service.messages.explain import Explainer
@@ -26,10 +26,10 @@ SERVICE_ZONE = "Europe/Berlin"
 SPREAD = timedelta(minutes=10)
 ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Kiritimati", "Africa/Cairo")
 JOBS = {
-    "reminder.goalDeadlines": Kind.DEADLINES,
-    "reminder.dailyCheck": Kind.DAILY,
-    "reminder.inactiveUsers": Kind.INACTIVE,
-    "reminder.weeklyReview": Kind.WEEKLY,
+    "reminder.goalDeadlines": MessageKind.DEADLINES,
+    "reminder.dailyCheck": MessageKind.DAILY,
+    "reminder.inactiveUsers": MessageKind.INACTIVE,
+    "reminder.weeklyReview": MessageKind.WEEKLY,
 }
 TABLES = (
     "users", "goals", "timer_sessions", "user_zone", "recipient_setting", "preference_override",
@@ -50,7 +50,7 @@ class Person:
     hour: int | None
     suppressed: bool
     overrides: dict[tuple[str, str], bool]
-    past: set[tuple[Kind, Channel, int]]
+    past: set[tuple[MessageKind, Channel, int]]
     known_key: Channel | None
     due: list[int]
     focused: set[int]
@@ -96,7 +96,7 @@ people = st.builds(
         st.just(set()),
         st.sets(
             st.tuples(
-                st.sampled_from([Kind.DAILY, Kind.INACTIVE, Kind.WEEKLY]),
+                st.sampled_from([MessageKind.DAILY, MessageKind.INACTIVE, MessageKind.WEEKLY]),
                 st.sampled_from(Channel),
                 st.integers(-7, 1),
             ),

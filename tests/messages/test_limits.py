@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.retry import delay, domain_pauses
-from service.messages.limits import ANY, Limit, Limiter, Limits, Share, domain_of
+from service.messages.limits import ANY, BatchShare, DomainLimit, DomainLimiter, DomainLimits, domain_of
 from service.messages.mail.smtp_reply import throttles
-from service.messages.mail.transport import Phase, Result
+from service.messages.mail.transport import SendResult, SmtpPhase
 
 
 def test_the_setting_reads_as_it_is_written() -> None:
-    limits = Limits.parse(" Gmail.com = 5/20, *=10/0 ,gmx.de=0/0.5,")
+    limits = DomainLimits.parse(" Gmail.com = 5/20, *=10/0 ,gmx.de=0/0.5,")
 
-    assert limits.of("gmail.com") == Limit(5, 20)
-    assert limits.of("gmx.de") == Limit(0, 0.5)
-    assert limits.of("example.org") == Limit(10, 0)
-    assert Limits.parse("") == Limits()
+    assert limits.of("gmail.com") == DomainLimit(5, 20)
+    assert limits.of("gmx.de") == DomainLimit(0, 0.5)
+    assert limits.of("example.org") == DomainLimit(10, 0)
+    assert DomainLimits.parse("") == DomainLimits()
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_the_setting_reads_as_it_is_written() -> None:
 )
 def test_each_mistake_is_named(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match="'") as caught:
-        Limits.parse(text)
+        DomainLimits.parse(text)
 
     assert problem in str(caught.value)
 
 
 def test_all_mistakes_are_named_at_once() -> None:
     with pytest.raises(ValueError, match=r"'a=1'.*'b c=1/2'.*'d=1/y'"):
-        Limits.parse("a=1,b c=1/2,d=1/y,e=1/1")
+        DomainLimits.parse("a=1,b c=1/2,d=1/y,e=1/1")
 
 
 def test_a_domain_is_what_follows_the_at() -> None:
@@ -57,7 +57,7 @@ def test_a_domain_is_what_follows_the_at() -> None:
 
 
 _DOMAINS = st.sampled_from(["a.example", "b.example", "c.example"])
-_LIMITS = st.builds(Limit, st.integers(0, 3), st.sampled_from([0.0, 0.25, 1.0, 3.0, 20.0]))
+_LIMITS = st.builds(DomainLimit, st.integers(0, 3), st.sampled_from([0.0, 0.25, 1.0, 3.0, 20.0]))
 
 
 @given(
@@ -69,13 +69,13 @@ _LIMITS = st.builds(Limit, st.integers(0, 3), st.sampled_from([0.0, 0.25, 1.0, 3
     pick=st.randoms(use_true_random=False),
 )
 def test_whatever_happens_the_limits_hold(
-    named: dict[str, Limit], others: Limit, wishes: list[tuple[list[str], str]], pick: object
+    named: dict[str, DomainLimit], others: DomainLimit, wishes: list[tuple[list[str], str]], pick: object
 ) -> None:
     """A caller that heeds ``rooms`` and ``next_at``: batches begin, send and end in any order."""
-    limits = Limits(others, named)
-    limiter = Limiter(limits)
+    limits = DomainLimits(others, named)
+    limiter = DomainLimiter(limits)
     now = 0.0
-    going: list[tuple[Share, list[str]]] = []
+    going: list[tuple[BatchShare, list[str]]] = []
     sent: dict[str, list[float]] = {}
     for wish, act in wishes:
         if act == "claim":
@@ -116,7 +116,7 @@ def test_whatever_happens_the_limits_hold(
 
 
 def test_after_a_pause_one_batch_alone_tries_the_domain() -> None:
-    limiter = Limiter(Limits())
+    limiter = DomainLimiter(DomainLimits())
     probe = limiter.take(["a.example"], {"a.example"})
 
     assert limiter.rooms(0.0) == {"a.example": 0}
@@ -125,7 +125,9 @@ def test_after_a_pause_one_batch_alone_tries_the_domain() -> None:
 
 
 def test_within_a_batch_what_waits_for_a_rate_comes_last() -> None:
-    limiter = Limiter(Limits(named={"slow.example": Limit(0, 2), "slower.example": Limit(0, 1)}))
+    limiter = DomainLimiter(
+        DomainLimits(named={"slow.example": DomainLimit(0, 2), "slower.example": DomainLimit(0, 1)})
+    )
     limiter.goes("slower.example", 10.0)
 
     order = limiter.order(["slow.example", "slow.example", "slower.example", "a.example", "b.example"], 10.0)
@@ -136,23 +138,23 @@ def test_within_a_batch_what_waits_for_a_rate_comes_last() -> None:
 @pytest.mark.parametrize(
     ("phase", "code", "reply", "told"),
     [
-        (Phase.RCPT, 421, "4.7.28 unusual rate of mail", True),
-        (Phase.RCPT, 450, "busy", True),
-        (Phase.DOT, 451, "4.7.500 Server busy. Please try again later", True),
-        (Phase.DATA, 452, "4.3.1 insufficient storage", True),
-        (Phase.RCPT, 450, "4.2.1 the user is receiving mail at a rate that …", False),
-        (Phase.RCPT, 452, "4.2.2 the mailbox is over quota", False),
-        (Phase.RCPT, 450, "4.2.0 ann@example.org: Recipient address rejected: Greylisted", False),
-        (Phase.RCPT, 451, "4.7.1 Greylisting in action, please come back later", False),
-        (Phase.MAIL, 421, "4.3.2 shutting down", False),
-        (Phase.CONNECT, 421, "too many connections", False),
-        (Phase.RCPT, 550, "5.7.1 no", False),
-        (Phase.DOT, None, "connection lost", False),
-        (Phase.DOT, 250, "2.0.0 taken", False),
+        (SmtpPhase.RCPT, 421, "4.7.28 unusual rate of mail", True),
+        (SmtpPhase.RCPT, 450, "busy", True),
+        (SmtpPhase.DOT, 451, "4.7.500 Server busy. Please try again later", True),
+        (SmtpPhase.DATA, 452, "4.3.1 insufficient storage", True),
+        (SmtpPhase.RCPT, 450, "4.2.1 the user is receiving mail at a rate that …", False),
+        (SmtpPhase.RCPT, 452, "4.2.2 the mailbox is over quota", False),
+        (SmtpPhase.RCPT, 450, "4.2.0 ann@example.org: Recipient address rejected: Greylisted", False),
+        (SmtpPhase.RCPT, 451, "4.7.1 Greylisting in action, please come back later", False),
+        (SmtpPhase.MAIL, 421, "4.3.2 shutting down", False),
+        (SmtpPhase.CONNECT, 421, "too many connections", False),
+        (SmtpPhase.RCPT, 550, "5.7.1 no", False),
+        (SmtpPhase.DOT, None, "connection lost", False),
+        (SmtpPhase.DOT, 250, "2.0.0 taken", False),
     ],
 )
-def test_what_asks_a_sender_to_slow_down(phase: Phase, code: int | None, reply: str, told: bool) -> None:
-    assert throttles(Result(1, accepted=code == 250, phase=phase, code=code, reply=reply)) is told
+def test_what_asks_a_sender_to_slow_down(phase: SmtpPhase, code: int | None, reply: str, told: bool) -> None:
+    assert throttles(SendResult(1, accepted=code == 250, phase=phase, code=code, reply=reply)) is told
 
 
 @given(st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True))

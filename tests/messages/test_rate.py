@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from service.messages import delivery as delivery_module
-from service.messages.delivery import Delivery
-from service.messages.limits import Limits
-from service.messages.mail.transport import BeforeDot, Envelope, OnResult, Phase, Wanted, every
+from service.messages.delivery import DeliveryLoop
+from service.messages.limits import DomainLimits
+from service.messages.mail.transport import BeforeDot, Envelope, OnResult, SmtpPhase, Wanted, every
 from tests.given import GOALS, Scripted, World, accepted, goal, refused, user
 
 
@@ -60,7 +60,7 @@ async def _planned(world: World, people: int) -> None:
     await (await world.runner()).run_manual(GOALS)
 
 
-def _delivery(world: World, transport: Scripted, clock: Hands, rate: float, **changes: Any) -> Delivery:
+def _delivery(world: World, transport: Scripted, clock: Hands, rate: float, **changes: Any) -> DeliveryLoop:
     return world.delivery(transport, clock=clock, rate=rate, **{"connections": 1, **changes})
 
 
@@ -82,7 +82,7 @@ class AllAtOnce(Scripted):
         self.batches.append(len(envelopes))
         for envelope in envelopes:
             if envelope.id not in granted:
-                await on_result(refused(envelope, Phase.CONTENT, None, "not granted"))
+                await on_result(refused(envelope, SmtpPhase.CONTENT, None, "not granted"))
                 continue
             self.received.append(envelope)
             await on_result(accepted(envelope))
@@ -180,7 +180,7 @@ async def test_however_slow_the_rate_no_message_waits_for_longer_than_its_lease(
 # ── A rate for each domain ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _granted(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
+def _granted(delivery: DeliveryLoop, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
     """When each domain's mails got leave to go; then they wait for the database."""
     times: dict[str, list[float]] = {}
     goes = delivery._limiter.goes
@@ -203,7 +203,7 @@ async def _planned_at(world: World, *people: tuple[int, str]) -> None:
     await (await world.runner()).run_manual(GOALS)
 
 
-async def _all_sent(delivery: Delivery, transport: Scripted, clock: Hands, messages: int) -> None:
+async def _all_sent(delivery: DeliveryLoop, transport: Scripted, clock: Hands, messages: int) -> None:
     while len(transport.received) < messages:
         if not await delivery.run_once():
             await clock.sleep(0.5)
@@ -215,7 +215,7 @@ async def test_a_domain_with_a_rate_gets_no_more_and_the_others_do_not_wait(
 ) -> None:
     await _planned_at(world, (12, "slow.example"), (12, "example.org"))
     transport = Scripted()
-    limits = Limits.parse(f"slow.example=0/{rate}")
+    limits = DomainLimits.parse(f"slow.example=0/{rate}")
     delivery = _delivery(world, transport, clock, 0.0, connections=connections, limits=limits, batch=4)
     times = _granted(delivery, monkeypatch)
 
@@ -232,7 +232,7 @@ async def test_the_rate_of_all_and_that_of_a_domain_hold_together(
 ) -> None:
     await _planned_at(world, (8, "slow.example"), (8, "example.org"))
     transport = Scripted()
-    limits = Limits.parse("slow.example=0/2")
+    limits = DomainLimits.parse("slow.example=0/2")
     delivery = _delivery(world, transport, clock, 5.0, connections=2, limits=limits, batch=4)
     times = _granted(delivery, monkeypatch)
 
@@ -248,7 +248,7 @@ async def test_a_rate_for_everybody_is_each_domains_own(
 ) -> None:
     await _planned_at(world, (3, "a.example"), (3, "b.example"), (3, "c.example"))
     transport = Scripted()
-    delivery = _delivery(world, transport, clock, 0.0, limits=Limits.parse("*=0/1"))
+    delivery = _delivery(world, transport, clock, 0.0, limits=DomainLimits.parse("*=0/1"))
     times = _granted(delivery, monkeypatch)
 
     await _all_sent(delivery, transport, clock, 9)

@@ -8,7 +8,7 @@ import pytest
 
 from service.clock import SystemClock
 from service.engine.loops import first_of
-from service.messages.delivery import Delivery
+from service.messages.delivery import DeliveryLoop
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.outbox import Outbox
 from tests.given import GOALS, World, goal, user
@@ -23,7 +23,7 @@ async def _planned(world: World, people: int) -> None:
     await (await world.runner()).run_manual(GOALS)
 
 
-def _delivery(world: World, server: RecordingServer, **changes: Any) -> Delivery:
+def _delivery(world: World, server: RecordingServer, **changes: Any) -> DeliveryLoop:
     connections = changes.get("connections", 10)
     config = SmtpConfig(
         "127.0.0.1", server.port, "none", user="mailer", password="secret", connections=connections

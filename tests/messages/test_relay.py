@@ -6,29 +6,31 @@ import pytest
 
 from service.engine.retry import patience
 from service.messages.mail.smtp_reply import Fate
-from service.messages.mail.transport import Phase, Result
-from service.messages.relay import Relay
+from service.messages.mail.transport import SendResult, SmtpPhase
+from service.messages.relay import RelayState
 
 
-def note(relay: Relay, what: Fate, id: int = 1, phase: Phase = Phase.RCPT) -> None:
-    relay.note(what, Result(id, what is Fate.SENT, phase, 554, "no"), f"u{id}@example.org")
+def note(relay: RelayState, what: Fate, id: int = 1, phase: SmtpPhase = SmtpPhase.RCPT) -> None:
+    relay.note(what, SendResult(id, what is Fate.SENT, phase, 554, "no"), f"u{id}@example.org")
 
 
-def stopped(phase: Phase = Phase.AUTH) -> Relay:
-    relay = Relay()
+def stopped(phase: SmtpPhase = SmtpPhase.AUTH) -> RelayState:
+    relay = RelayState()
     note(relay, Fate.OURS, phase=phase)
     return relay
 
 
-@pytest.mark.parametrize("phase", [Phase.CONNECT, Phase.EHLO, Phase.TLS, Phase.AUTH, Phase.MAIL])
-def test_a_refusal_before_a_recipient_was_named_stops_at_once(phase: Phase) -> None:
+@pytest.mark.parametrize(
+    "phase", [SmtpPhase.CONNECT, SmtpPhase.EHLO, SmtpPhase.TLS, SmtpPhase.AUTH, SmtpPhase.MAIL]
+)
+def test_a_refusal_before_a_recipient_was_named_stops_at_once(phase: SmtpPhase) -> None:
     assert stopped(phase).problem == f"the mail server refuses us at {phase}: 554"
 
 
 @pytest.mark.parametrize("what", [Fate.OURS, Fate.CONTENT])
-@pytest.mark.parametrize("phase", [Phase.RCPT, Phase.DATA, Phase.DOT])
-def test_later_it_takes_three_different_ones_in_a_row(what: Fate, phase: Phase) -> None:
-    relay = Relay()
+@pytest.mark.parametrize("phase", [SmtpPhase.RCPT, SmtpPhase.DATA, SmtpPhase.DOT])
+def test_later_it_takes_three_different_ones_in_a_row(what: Fate, phase: SmtpPhase) -> None:
+    relay = RelayState()
     for id_ in (1, 2, 2, 1):
         note(relay, what, id_, phase)
         assert relay.problem is None
@@ -38,14 +40,14 @@ def test_later_it_takes_three_different_ones_in_a_row(what: Fate, phase: Phase) 
 
 @pytest.mark.parametrize("what", [Fate.RETRY, Fate.HARD, Fate.NO_SUCH_ADDRESS, Fate.UNCONFIRMED])
 def test_what_is_not_about_us_stops_nothing(what: Fate) -> None:
-    relay = Relay()
+    relay = RelayState()
     for id_ in range(5):
         note(relay, what, id_)
     assert relay.problem is None
 
 
 def test_a_mail_that_is_taken_starts_the_count_anew() -> None:
-    relay = Relay()
+    relay = RelayState()
     for id_, what in enumerate([Fate.OURS, Fate.OURS, Fate.SENT, Fate.OURS, Fate.OURS]):
         note(relay, what, id_)
     assert relay.problem is None
@@ -69,7 +71,7 @@ def test_pauses_double_with_each_failed_probe_and_start_anew_after_a_success() -
 
     relay.probing = True
     note(relay, Fate.SENT)
-    note(relay, Fate.OURS, phase=Phase.AUTH)
+    note(relay, Fate.OURS, phase=SmtpPhase.AUTH)
     assert relay.pause(probed=True) == 5
 
 

@@ -16,14 +16,14 @@ from service import log
 from service.engine.database import open_pool
 from service.engine.run import Tick
 from service.messages import reminder as reminder_module
-from service.messages.reminder import Page, Reminder
+from service.messages.reminder import FactsPage, Reminder
 from tests.given import GOALS, World
 
 PAGE = 200
 
 
 def _stuck_after_a_page(job: Reminder) -> Reminder:
-    async def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
+    async def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
         async for page in job.read(connection, tick, after):
             yield page
             print("page", os.getpid(), flush=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from service.dashboard.model import Goal, Kind, Preferences, QuietHours, TimerSession, User
+from service.dashboard.model import Goal, MessageKind, Preferences, QuietHours, TimerSession, User
 from service.zones import zone_of
 
 DAY = timedelta(days=1)
@@ -180,7 +180,7 @@ def _account(dice: random.Random, person: Person, n: int, start: datetime, span:
         case 10:
             wishes = replace(wishes, reminders=False)
         case 11:
-            wishes = replace(wishes, in_app=False, kinds={Kind.WEEKLY: False})
+            wishes = replace(wishes, in_app=False, kinds={MessageKind.WEEKLY: False})
         case 12 | 20:
             _override(person, at, "*", "email", enabled=False)
         case 13:

@@ -20,7 +20,7 @@ from service.engine import ledger as ledger_module
 from service.engine.context import Resources, RunContext
 from service.engine.database import open_pool
 from service.engine.job import CatchUp, Job, JobType, TimeMode
-from service.engine.ledger import JobDef, Ledger, Run
+from service.engine.ledger import JobDefinition, Ledger, Run
 from service.engine.runner import Runner
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
@@ -68,7 +68,9 @@ JOB = Job(
     max_attempts=1000,
 )
 TIMING = Timing(Schedule.parse(JOB.schedule), JOB.mode)
-DEFINITION = JobDef(JOB.id, JOB.schedule, JOB.mode, TIMING.schedule.hash, JOB.timeout, JOB.max_attempts)
+DEFINITION = JobDefinition(
+    JOB.id, JOB.schedule, JOB.mode, TIMING.schedule.hash, JOB.timeout, JOB.max_attempts
+)
 
 
 async def _no_refresh(_since: datetime | None) -> None:

@@ -22,7 +22,7 @@ from service.dashboard.model import Goal, TimerSession, User
 from service.engine.runner import Runner
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
-from service.messages.mail.transport import Envelope, Phase, Result
+from service.messages.mail.transport import Envelope, SendResult, SmtpPhase
 from service.zones import zone_of
 from tests.given import Scripted, World, accepted, refused
 from tests.story.population import (
@@ -579,10 +579,10 @@ class Life:
         self.transport = Scripted(self._answer)
         self.world.jobs = {name: job for name, job in self.world.jobs.items() if name in JOBS}
 
-    def _answer(self, envelope: Envelope) -> Result:
+    def _answer(self, envelope: Envelope) -> SendResult:
         self.attempts[envelope.id] += 1
         if self.oracle.will_bounce(envelope.recipient, self.now):
-            return refused(envelope, Phase.RCPT, 550, _NO_SUCH)
+            return refused(envelope, SmtpPhase.RCPT, 550, _NO_SUCH)
         return accepted(envelope)
 
     def stops(self) -> list[tuple[datetime, set[str]]]:

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from service.app import open_service
-from service.dashboard.model import Kind
+from service.dashboard.model import MessageKind
 from service.demo import sample
 from service.engine import zone_table as store_zones
 from service.engine.job import JobType
@@ -22,7 +22,7 @@ from tests.web.given import admin, delivery
 
 PLACES = {"ann": "Europe/Berlin", "ben": "Asia/Tokyo", "eve": "America/New_York"}
 REMINDERS = sorted(id_ for id_, job in all_jobs().items() if job.type is JobType.REMINDER)
-ALL_ON = {str(kind): "on" for kind in Kind} | {f"app.{kind}": "on" for kind in Kind}
+ALL_ON = {str(kind): "on" for kind in MessageKind} | {f"app.{kind}": "on" for kind in MessageKind}
 NO_ZONES = ("localtime", "posixrules", "Factory", "Mars/Olympus", "", "FOO5BAR", "Europe/Berlin ; --")
 
 

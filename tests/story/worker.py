@@ -11,8 +11,8 @@ from datetime import timedelta
 from service import log
 from service.clock import SystemClock
 from service.engine.database import open_pool
-from service.messages.delivery import Delivery
-from service.messages.limits import Limits
+from service.messages.delivery import DeliveryLoop
+from service.messages.limits import DomainLimits
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.outbox import Outbox
 from tests.given import World, composer, letter
@@ -25,7 +25,7 @@ async def deliver(dsn: str, port: int) -> None:
     pool = await open_pool(dsn, max_size=6)
     config = SmtpConfig("127.0.0.1", port, "none", connections=4, per_connection=50)
     make = composer()
-    delivery = Delivery(
+    delivery = DeliveryLoop(
         Outbox(pool, str(os.getpid()), LEASE),
         SmtpPool(config, SystemClock()),
         lambda claimed: make.compose(letter(claimed)),
@@ -35,7 +35,7 @@ async def deliver(dsn: str, port: int) -> None:
         clock=SystemClock(),
         wake=asyncio.Event(),
         connections=4,
-        limits=Limits.parse("*=3/0"),
+        limits=DomainLimits.parse("*=3/0"),
         batch=5,
         idle=0.05,
     )

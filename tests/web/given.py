@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from service.engine.context import RunContext
 from service.engine.job import CatchUp, Job, JobType, TimeMode
-from service.engine.ledger import JobDef, Ledger
+from service.engine.ledger import JobDefinition, Ledger
 from service.engine.run import RunRequest, RunResult
 from service.errors import AlreadyRunning
 from service.manager import JobManager
@@ -74,7 +74,7 @@ async def admin(
 ) -> AsyncIterator[Admin]:
     ledger = Ledger(pool, "test", timedelta(seconds=30))
     jobs = {"reminder.goalDeadlines": job()}
-    definition = JobDef("reminder.goalDeadlines", "0 9 * * *", "user", "h", timedelta(minutes=30), 5)
+    definition = JobDefinition("reminder.goalDeadlines", "0 9 * * *", "user", "h", timedelta(minutes=30), 5)
     await ledger.register([definition])
     runner, life = AskedRunner(), []
 

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from service.archive.archive import Archive
-from service.archive.personal_data import People
+from service.archive.personal_data import PersonalData
 from tests.given import World
 from tests.messages.mail.test_bounce_intake import intake
 from tests.web.acts import CASES, SILENT, carry_out, operations
@@ -25,7 +25,7 @@ async def given(world: World, tmp_path: Path) -> AsyncIterator[Console]:
     """Ann and Bob have a mail and a notification each, by the real job."""
     await people(world)
     no_dashboard: Any = None
-    keeper = People(world.pool, Archive(world.pool, tmp_path, no_dashboard))
+    keeper = PersonalData(world.pool, Archive(world.pool, tmp_path, no_dashboard))
     async with console(world, people=keeper, bounces=intake(world)) as made:
         await made.manager.run_job("reminder", "goalDeadlines")
         yield made

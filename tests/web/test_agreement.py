@@ -2,9 +2,9 @@
 
 import random
 
-from service.dashboard.model import Channel, Kind, User
+from service.dashboard.model import Channel, MessageKind, User
 from service.dashboard.replica import preferences_from_json
-from service.messages.eligibility import Known, verdict
+from service.messages.eligibility import ContactHistory, verdict
 from service.web.recipients.views import effective
 from tests.given import NINE_IN_BERLIN
 
@@ -14,19 +14,19 @@ def test_a_switch_is_on_exactly_when_the_mail_would_be_sent() -> None:
     for _ in range(500):
         stored = {
             name: dice.choice([True, False]) for name in ("email", "reminders") if dice.random() < 0.5
-        } | {"kinds": {str(kind): dice.choice([True, False]) for kind in Kind if dice.random() < 0.4}}
+        } | {"kinds": {str(kind): dice.choice([True, False]) for kind in MessageKind if dice.random() < 0.4}}
         overrides = {
             (kind, channel): dice.choice([True, False])
-            for kind in [*map(str, Kind), "*"]
+            for kind in [*map(str, MessageKind), "*"]
             for channel in ("email", "in_app", "*")
             if dice.random() < 0.15
         }
         wishes = preferences_from_json(stored)
         user = User("u", "N", "n@example.org", "UTC", "en", True, None, None, wishes)
-        known = Known(overrides)
+        known = ContactHistory(overrides)
         sent = {
             (kind, channel): verdict(user, kind, channel, known, NINE_IN_BERLIN) is None
-            for kind in Kind
+            for kind in MessageKind
             for channel in Channel
         }
         assert effective(stored, overrides) == sent

@@ -12,9 +12,9 @@ import asyncpg
 import pytest
 
 from service.archive.archive import Archive
-from service.archive.personal_data import People
+from service.archive.personal_data import PersonalData
 from service.errors import ArchiveDamaged
-from service.messages.mail.transport import Phase
+from service.messages.mail.transport import SmtpPhase
 from tests.given import GOALS, Scripted, World, accepted, goal, refused
 from tests.process import spawn
 from tests.web.console.consoles import Console, console, people
@@ -239,7 +239,7 @@ async def test_a_mail_that_was_refused_stays_so_and_a_question_without_answer_ma
     world: World,
 ) -> None:
     await people(world)
-    server = Scripted(lambda envelope: refused(envelope, Phase.RCPT, 550, "5.1.1 no such user"))
+    server = Scripted(lambda envelope: refused(envelope, SmtpPhase.RCPT, 550, "5.1.1 no such user"))
     async with console(world, transport=server) as given:
         first = await ask(given, SEND, json=TO_ME)
         server.answer = accepted
@@ -273,7 +273,7 @@ async def test_an_erasure_is_one_act_and_its_archive_may_follow_later(world: Wor
             raise ArchiveDamaged("a file is damaged")
 
     archive = Damaged(world.pool, tmp_path, cast("Any", None))
-    async with console(world, people=People(world.pool, archive)) as given:
+    async with console(world, people=PersonalData(world.pool, archive)) as given:
         first = await ask(given, data, method="DELETE", path=data.format(id="ann"))
         again = await ask(given, data, method="DELETE", path=data.format(id="ann"))
 

@@ -16,7 +16,7 @@ from aiohttp import ClientResponse
 from service.engine.database import open_pool
 from service.engine.run import RunRequest, Tick
 from service.messages.decision import Decision
-from service.messages.reminder import Facts
+from service.messages.reminder import PersonFacts
 from service.web.single_flight import SingleFlight
 from tests.given import GOALS, World, goal, user
 from tests.line import line_to
@@ -150,7 +150,7 @@ async def test_a_page_of_users_leaves_others_their_turn(world: World) -> None:
         for turn in turns:  # noqa: B007 — read by decide
             await asyncio.sleep(0)
 
-    def decide(facts: Facts, tick: Tick) -> Decision:
+    def decide(facts: PersonFacts, tick: Tick) -> Decision:
         seen.add(turn)
         return job.decide(facts, tick)
 

@@ -27,8 +27,8 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from service.analytics.anomaly.tails import Tails, habit, tails
-from service.analytics.anomaly.verdict import WEEKDAYS, Cadence, Direction, Measure, Severity, Verdict
+from service.analytics.anomaly.tails import ErrorTails, habit, tails
+from service.analytics.anomaly.verdict import WEEKDAYS, Cadence, Direction, JudgedPoint, Measure, Severity
 from service.analytics.significance import median
 
 _VERSION = 1
@@ -69,7 +69,7 @@ _RULES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class ExpectedRange:
     """What is expected at ``at``: the middle, and the bounds that 1 point in 100 crosses on either side."""
 
     at: date
@@ -79,7 +79,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class SeriesState:
     """All that is remembered of a series; bounded (28 days of hours, 12 weeks of days) and JSON-serialisable.
 
     ``last``: the latest point, in hours since 1970 UTC or as a date's ordinal. ``seen``: points learnt.
@@ -105,7 +105,7 @@ class State:
         return {"version": _VERSION, **{field.name: getattr(self, field.name) for field in fields(self)}}
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> "State":
+    def from_json(cls, stored: Mapping[str, Any]) -> "SeriesState":
         """ValueError for a state of another version: build it again from the series' points."""
         if stored.get("version") != _VERSION:
             raise ValueError(
@@ -127,13 +127,13 @@ class State:
         )
 
 
-def start(cadence: Cadence, measure: Measure) -> State:
+def start(cadence: Cadence, measure: Measure) -> SeriesState:
     """A series of which nothing is known yet."""
     phases = _RULES[cadence].phases
-    return State(cadence, measure, season=(0.0,) * phases, visits=(0,) * phases, peers=((),) * phases)
+    return SeriesState(cadence, measure, season=(0.0,) * phases, visits=(0,) * phases, peers=((),) * phases)
 
 
-def update(state: State, at: date, value: float | None) -> tuple[State, Verdict | None]:
+def update(state: SeriesState, at: date, value: float | None) -> tuple[SeriesState, JudgedPoint | None]:
     """Judge a point, then learn from it. The verdict is None while too little is known.
 
     ``at``: the beginning of the hour, aware, on the clock whose hours of the day repeat; or a date. ``value``
@@ -157,7 +157,7 @@ def update(state: State, at: date, value: float | None) -> tuple[State, Verdict 
     return _learnt(state, index, phase, known, past, verdict), verdict
 
 
-def forecast(state: State, hours_or_days: Iterable[date]) -> list[Range]:
+def forecast(state: SeriesState, hours_or_days: Iterable[date]) -> list[ExpectedRange]:
     """What is expected at coming points (hours or dates after the last one); nothing while too little is
     known.
 
@@ -209,13 +209,13 @@ def _original_scale(value: float, measure: Measure) -> float:
     return value if measure is Measure.PLAIN else max(0.0, (max(value, 0.0) / 2) ** 2 - 0.375)
 
 
-def _floor(state: State) -> float:
+def _floor(state: SeriesState) -> float:
     """The least scale of an error. A count cannot be less noisy than Poisson's, whose scale is 1 here;
     anything else may move by 2 % of its level."""
     return 1.0 if state.measure is Measure.COUNT else max(0.02 * abs(state.level), 1e-9)
 
 
-def _gathered(state: State, index: int, phase: int, known: float) -> State:
+def _gathered(state: SeriesState, index: int, phase: int, known: float) -> SeriesState:
     """The first season is only kept; at its end the model starts from its median."""
     peers = _remember(state.peers, phase, known, state.cadence)
     gathered = replace(state, last=index, seen=state.seen + 1, peers=peers)
@@ -236,20 +236,25 @@ def _remember(
     return (*peers[:phase], mine, *peers[phase + 1 :])
 
 
-def _slope_over(state: State, steps: int) -> float:
+def _slope_over(state: SeriesState, steps: int) -> float:
     """What the damped slope adds over so many points: slope · (d + d² + … + dⁿ)."""
     damp = _RULES[state.cadence].damp
     return state.slope * damp * (1 - damp**steps) / (1 - damp)
 
 
-def _predicted(state: State, index: int, phase: int) -> float:
+def _predicted(state: SeriesState, index: int, phase: int) -> float:
     steps = index - (state.last or 0)
     return state.level + _slope_over(state, steps) + state.season[phase]
 
 
 def _learnt(
-    state: State, index: int, phase: int, known: float, past: Tails | None, verdict: Verdict | None
-) -> State:
+    state: SeriesState,
+    index: int,
+    phase: int,
+    known: float,
+    past: ErrorTails | None,
+    verdict: JudgedPoint | None,
+) -> SeriesState:
     """The state after a point: Holt-Winters with the error clipped at two scales, once scales are known."""
     rules = _RULES[state.cadence]
     error = known - _predicted(state, index, phase)
@@ -284,7 +289,7 @@ def _learnt(
 # ── The verdict ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _judge(state: State, at: date, value: float, past: Tails) -> Verdict | None:
+def _judge(state: SeriesState, at: date, value: float, past: ErrorTails) -> JudgedPoint | None:
     """None at an hour or weekday that was never seen, and for a PLAIN series that never moved."""
     index, phase = _place(state.cadence, at)
     if not state.visits[phase] or (state.measure is Measure.PLAIN and len(set(state.errors)) == 1):
@@ -303,7 +308,7 @@ def _judge(state: State, at: date, value: float, past: Tails) -> Verdict | None:
         score > earlier for point, earlier in state.counted if index - point < rules.period
     )
     peers, among = _peers(state, phase, at, known)
-    return Verdict(
+    return JudgedPoint(
         cadence=state.cadence,
         measure=state.measure,
         at=at,
@@ -320,7 +325,7 @@ def _judge(state: State, at: date, value: float, past: Tails) -> Verdict | None:
     )
 
 
-def _peers(state: State, phase: int, at: date, known: float) -> tuple[tuple[float, ...], str]:
+def _peers(state: SeriesState, phase: int, at: date, known: float) -> tuple[tuple[float, ...], str]:
     """With what a value is compared in words: all days, where it lies beyond all of them; else its own
     kind."""
     own = state.peers[phase]
@@ -332,7 +337,7 @@ def _peers(state: State, phase: int, at: date, known: float) -> tuple[tuple[floa
     return own, "weekend days" if _weekend(at) else "weekdays"
 
 
-def _second_opinion(state: State, phase: int, known: float, side: Direction) -> float:
+def _second_opinion(state: SeriesState, phase: int, known: float, side: Direction) -> float:
     """The tail of the value among those of the same hour or weekday; 0 if too few, or on the other side."""
     peers = state.peers[phase]
     if len(peers) < _RULES[state.cadence].same:
@@ -348,10 +353,10 @@ def _severity(agreed: float, counts: float, value: float, expected: float) -> Se
     return Severity.MAJOR if agreed >= _MAJOR * counts else Severity.MINOR
 
 
-def _range(measure: Measure, at: date, predicted: float, past: Tails, wider: float) -> Range:
+def _range(measure: Measure, at: date, predicted: float, past: ErrorTails, wider: float) -> ExpectedRange:
     low, high = past.bounds(_RANGE, wider)
     bounds = [_original_scale(predicted + one, measure) for one in (past.centre, low, high)]
-    return Range(at, *bounds)
+    return ExpectedRange(at, *bounds)
 
 
 def _short(value: float) -> float:
@@ -362,7 +367,7 @@ def _short(value: float) -> float:
 # ── One open anomaly for each series ────────────────────────────────────────────────────────────────────────
 
 
-class Change(StrEnum):
+class AnomalyChange(StrEnum):
     """What a verdict did to the open anomaly of its series."""
 
     NOTHING = "nothing"
@@ -378,12 +383,12 @@ class Anomaly:
 
     since: date
     until: date
-    peak: Verdict
+    peak: JudgedPoint
     severity: Severity
     calm: int = 0
 
 
-def follow(known: Anomaly | None, verdict: Verdict | None) -> tuple[Change, Anomaly | None]:
+def follow(known: Anomaly | None, verdict: JudgedPoint | None) -> tuple[AnomalyChange, Anomaly | None]:
     """Open, update or close the one anomaly of a series. With CLOSED comes the anomaly as it ended.
 
     A score that counts opens one, or raises the open one's peak and severity, whichever its direction. A
@@ -391,15 +396,15 @@ def follow(known: Anomaly | None, verdict: Verdict | None) -> tuple[Change, Anom
     it. No verdict: no change.
     """
     if verdict is None:
-        return Change.NOTHING, known
+        return AnomalyChange.NOTHING, known
     if known is None:
         if verdict.severity is None:
-            return Change.NOTHING, None
-        return Change.OPENED, Anomaly(verdict.at, verdict.at, verdict, verdict.severity)
+            return AnomalyChange.NOTHING, None
+        return AnomalyChange.OPENED, Anomaly(verdict.at, verdict.at, verdict, verdict.severity)
     if verdict.severity is not None or verdict.outside:
         peak = verdict if verdict.score > known.peak.score else known.peak
         severity = max(known.severity, verdict.severity or known.severity, key=list(Severity).index)
-        return Change.UPDATED, replace(known, until=verdict.at, peak=peak, severity=severity, calm=0)
+        return AnomalyChange.UPDATED, replace(known, until=verdict.at, peak=peak, severity=severity, calm=0)
     calm = replace(known, calm=known.calm + 1)
     over = calm.calm >= _RULES[verdict.cadence].calm
-    return (Change.CLOSED if over else Change.NOTHING), calm
+    return (AnomalyChange.CLOSED if over else AnomalyChange.NOTHING), calm

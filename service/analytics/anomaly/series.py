@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 
 from service.analytics.anomaly import detector
-from service.analytics.anomaly.detector import Anomaly, Change, State
-from service.analytics.anomaly.verdict import Cadence, Direction, Measure, Severity, Verdict
+from service.analytics.anomaly.detector import Anomaly, AnomalyChange, SeriesState
+from service.analytics.anomaly.verdict import Cadence, Direction, JudgedPoint, Measure, Severity
 from service.engine import queries
 from service.engine.database import Connection
 
@@ -21,7 +21,7 @@ _HISTORY = {Cadence.HOUR: timedelta(days=28), Cadence.DAY: timedelta(weeks=12)}
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class SeriesFamily:
     """Series that one query reads. ``measures``: column to how it is measured."""
 
     query: str
@@ -33,18 +33,18 @@ class Family:
         return f"{self.cadence}.{column}"
 
 
-ACTIVITY = Family(
+ACTIVITY = SeriesFamily(
     "hourly_activity",
     Cadence.HOUR,
     dict.fromkeys(("sessions", "focusMinutes", "activeUsers"), Measure.COUNT),
 )
-SERVICE = Family(
+SERVICE = SeriesFamily(
     "hourly_service",
     Cadence.HOUR,
     dict.fromkeys(("mailsSent", "mailsFailed"), Measure.COUNT)
     | dict.fromkeys(("smtpLatencyMs", "responseMs", "jobSeconds"), Measure.PLAIN),
 )
-DAYS = Family(
+DAYS = SeriesFamily(
     "daily",
     Cadence.DAY,
     dict.fromkeys(("sessions", "focusMinutes", "activeUsers", "newUsers", "goalsCompleted"), Measure.COUNT),
@@ -52,7 +52,7 @@ DAYS = Family(
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedSeries:
     """What one step did: points judged, anomalies opened."""
 
     points: int
@@ -63,13 +63,13 @@ class Judged:
 class _Turn:
     """A series on its way through its points."""
 
-    state: State
+    state: SeriesState
     open: Anomaly | None
-    points: list[tuple[datetime, float, Verdict | None]]
+    points: list[tuple[datetime, float, JudgedPoint | None]]
     changes: list[tuple[Anomaly, bool]]
 
 
-async def watch(connection: Connection, family: Family, column: str, until: datetime) -> Judged:
+async def watch(connection: Connection, family: SeriesFamily, column: str, until: datetime) -> JudgedSeries:
     """Judge the points of one series that came since, up to ``until`` (aware, exclusive).
 
     A new series begins 28 days (12 weeks) back. A state of another version is built again from there.
@@ -79,23 +79,25 @@ async def watch(connection: Connection, family: Family, column: str, until: date
     step = _STEP[family.cadence]
     since = through + step if through else until - _HISTORY[family.cadence]
     if since >= until:
-        return Judged(0, 0)
+        return JudgedSeries(0, 0)
     rows = await connection.fetch(_SQL[family.query], since, until)
     values = [(row["at"], row[column]) for row in rows if row[column] is not None]
     turn = _Turn(state, await _open(connection, name), [], [])
     await asyncio.to_thread(_judge, turn, values)
     await _keep(connection, name, turn)
     await connection.execute(_SQL["save"], name, turn.state.to_json(), until - step)
-    return Judged(len(values), sum(not closed for _, closed in turn.changes))
+    return JudgedSeries(len(values), sum(not closed for _, closed in turn.changes))
 
 
-async def _state(connection: Connection, family: Family, column: str) -> tuple[State, datetime | None]:
+async def _state(
+    connection: Connection, family: SeriesFamily, column: str
+) -> tuple[SeriesState, datetime | None]:
     fresh = detector.start(family.cadence, family.measures[column])
     row = await connection.fetchrow(_SQL["state"], family.name(column))
     if row is None:
         return fresh, None
     try:
-        return State.from_json(row["state"]), row["through"]
+        return SeriesState.from_json(row["state"]), row["through"]
     except ValueError:
         return fresh, None
 
@@ -106,9 +108,9 @@ def _judge(turn: _Turn, values: Sequence[tuple[datetime, float]]) -> None:
         turn.state, verdict = detector.update(turn.state, point, float(value))
         turn.points.append((at, float(value), verdict))
         change, known = detector.follow(turn.open, verdict)
-        if known is not None and (change is not Change.NOTHING or known != turn.open):
-            turn.changes.append((known, change is Change.CLOSED))
-        turn.open = None if change is Change.CLOSED else known
+        if known is not None and (change is not AnomalyChange.NOTHING or known != turn.open):
+            turn.changes.append((known, change is AnomalyChange.CLOSED))
+        turn.open = None if change is AnomalyChange.CLOSED else known
 
 
 async def _keep(connection: Connection, name: str, turn: _Turn) -> None:
@@ -159,18 +161,18 @@ def _point(at: datetime, cadence: Cadence) -> date:
     return at if cadence is Cadence.HOUR else at.astimezone(UTC).date()
 
 
-def _verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+def _verdict_to_json(verdict: JudgedPoint) -> dict[str, Any]:
     return asdict(verdict) | {"at": verdict.at.isoformat()}
 
 
-def _verdict_from_json(stored: Mapping[str, Any]) -> Verdict:
+def _verdict_from_json(stored: Mapping[str, Any]) -> JudgedPoint:
     kinds = {"cadence": Cadence, "measure": Measure, "direction": Direction}
-    values = {field.name: stored[field.name] for field in fields(Verdict)}
+    values = {field.name: stored[field.name] for field in fields(JudgedPoint)}
     values |= {name: kind(stored[name]) for name, kind in kinds.items()}
     values["severity"] = Severity(stored["severity"]) if stored["severity"] else None
     of = datetime if values["cadence"] is Cadence.HOUR else date
     values["at"] = of.fromisoformat(stored["at"])
-    return Verdict(**values)
+    return JudgedPoint(**values)
 
 
 # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -183,7 +185,7 @@ _AHEAD = {Cadence.HOUR: 24, Cadence.DAY: 7}
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class SeriesForecast:
     """A series as far as it has come (``through``: its last point), and its next 24 hours or 7 days.
 
     ``forecast`` is empty while too little is known, or where the state is of another version.
@@ -209,7 +211,7 @@ async def watched(pool: asyncpg.Pool) -> list[dict[str, Any]]:
     ]
 
 
-async def outlook(pool: asyncpg.Pool, name: str) -> Outlook | None:
+async def outlook(pool: asyncpg.Pool, name: str) -> SeriesForecast | None:
     """How a series stands and what is expected of it next, from the stored state. None: there is none."""
     row = await pool.fetchrow(_SQL["stored"], name)
     if row is None:
@@ -217,12 +219,12 @@ async def outlook(pool: asyncpg.Pool, name: str) -> Outlook | None:
     cadence, through = Cadence(row["state"]["cadence"]), row["through"]
     coming = [through + (n + 1) * _STEP[cadence] for n in range(_AHEAD[cadence])]
     forecast = await asyncio.to_thread(_forecast, row["state"], [_point(at, cadence) for at in coming])
-    return Outlook(cadence, row["state"]["measure"], through, forecast)
+    return SeriesForecast(cadence, row["state"]["measure"], through, forecast)
 
 
 def _forecast(stored: Mapping[str, Any], coming: Sequence[date]) -> list[dict[str, Any]]:
     try:
-        ranges = detector.forecast(State.from_json(stored), coming)
+        ranges = detector.forecast(SeriesState.from_json(stored), coming)
     except ValueError:
         return []
     return [_rounded(asdict(one)) for one in ranges]

@@ -21,7 +21,7 @@ _LIKE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Tail:
+class ErrorTail:
     """One side, in scales: from ``start`` on exponential with mean ``excess``."""
 
     start: float
@@ -37,13 +37,13 @@ class Tail:
 
 
 @dataclass(frozen=True, slots=True)
-class Tails:
+class ErrorTails:
     """What errors were like: their median, their scale, and both sides."""
 
     centre: float
     scale: float
-    up: Tail
-    down: Tail
+    up: ErrorTail
+    down: ErrorTail
 
     def score(self, error: float) -> float:
         """-log₁₀ of the tail on the error's side."""
@@ -56,7 +56,7 @@ class Tails:
         return self.centre - unit * self.down.reach(score), self.centre + unit * self.up.reach(score)
 
 
-def tails(errors: Sequence[float], floor: float) -> Tails:
+def tails(errors: Sequence[float], floor: float) -> ErrorTails:
     """From earlier errors, at least one. ``floor``: the least scale that is believed.
 
     Few errors (n) know their scale badly: it is taken 1 + 4/n times as large.
@@ -67,7 +67,7 @@ def tails(errors: Sequence[float], floor: float) -> Tails:
     scale = max(spread, floor) * (1 + _FEW / len(ordered))
     high = max(quantile_of_sorted(ordered, 0.9), centre + _NORMAL_START * scale)
     low = min(quantile_of_sorted(ordered, 0.1), centre - _NORMAL_START * scale)
-    return Tails(
+    return ErrorTails(
         centre,
         scale,
         up=_tail(high, ordered[bisect_right(ordered, high) :], centre, scale),
@@ -85,7 +85,7 @@ def habit(errors: Sequence[float], size: float, period: int, times: int = 3) -> 
     return -math.log10(met / len(seasons)) if met >= times else math.inf
 
 
-def _tail(limit: float, beyond: Sequence[float], centre: float, scale: float) -> Tail:
+def _tail(limit: float, beyond: Sequence[float], centre: float, scale: float) -> ErrorTail:
     """From where the tail starts, and the errors beyond, ascending."""
     typical = abs(quantile_of_sorted(beyond, 0.5) - limit) / math.log(2) if beyond else 0.0
-    return Tail(abs(limit - centre) / scale, max(typical / scale, _NORMAL_EXCESS))
+    return ErrorTail(abs(limit - centre) / scale, max(typical / scale, _NORMAL_EXCESS))

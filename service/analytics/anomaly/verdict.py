@@ -1,4 +1,4 @@
-"""What the detector says of one point: a ``Verdict``, and its sentence."""
+"""What the detector says of one point: a ``JudgedPoint``, and its sentence."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -38,7 +38,7 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class JudgedPoint:
     """One point judged, on the scale of the series.
 
     ``score``: -log₁₀ of the tail. ``severity``: None unless the score counts. ``peers``: known values of the

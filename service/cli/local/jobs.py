@@ -16,7 +16,7 @@ from service.engine.job import JobType, TimeMode, find
 from service.engine.run import RunRequest, RunResult
 from service.errors import BadRequest
 from service.jobs import all_jobs
-from service.messages.preview import Ask
+from service.messages.preview import PreviewRequest
 from service.settings import Settings
 from service.setup.timings import timings_of
 from service.zones import zone_of
@@ -85,7 +85,9 @@ def tell_run(name: str, result: RunResult) -> None:
 
 async def preview(settings: Settings, options: argparse.Namespace) -> Exit:
     """Show the mail that a job would write; ``--to`` sends it, marked as a test."""
-    ask = Ask(JobType.REMINDER, options.name, options.user, options.at, options.variant, options.locale)
+    ask = PreviewRequest(
+        JobType.REMINDER, options.name, options.user, options.at, options.variant, options.locale
+    )
     async with app.open_service(settings) as service:
         if options.to:
             message_id = await service.previewer.send_test(ask, options.to, "command line")

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from service import zones
-from service.dashboard.model import Goal, Kind, Preferences, QuietHours, TimerSession, User
+from service.dashboard.model import Goal, MessageKind, Preferences, QuietHours, TimerSession, User
 from service.dashboard.profiles.fields import getter, getters
 from service.dashboard.profiles.shapes import Collection, Document, Profile
 from service.dashboard.profiles.values import clock_time, due, flag, identity, instant, number, text
@@ -42,12 +42,12 @@ class _Unusable(Exception):
 
 
 _PREF_KINDS = {
-    "pref_deadlines": Kind.DEADLINES,
-    "pref_daily": Kind.DAILY,
-    "pref_weekly": Kind.WEEKLY,
-    "pref_inactive": Kind.INACTIVE,
-    "pref_breaks": Kind.BREAKS,
-    "pref_monthly": Kind.MONTHLY,
+    "pref_deadlines": MessageKind.DEADLINES,
+    "pref_daily": MessageKind.DAILY,
+    "pref_weekly": MessageKind.WEEKLY,
+    "pref_inactive": MessageKind.INACTIVE,
+    "pref_breaks": MessageKind.BREAKS,
+    "pref_monthly": MessageKind.MONTHLY,
 }
 _COMPLETED = {"completed", "complete", "finished", "done"}
 _CANCELLED = {"cancelled", "canceled", "abandoned", "stopped", "interrupted", "skipped"}

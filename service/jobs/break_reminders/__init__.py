@@ -13,14 +13,14 @@ import asyncpg
 
 from service.analytics.focus_stretch import breaks_due, stretch_start
 from service.dashboard import replica
-from service.dashboard.dashboard_state import Standing
-from service.dashboard.model import Channel, Kind, TimerSession, User
+from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.model import Channel, MessageKind, TimerSession, User
 from service.engine import queries
 from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
 from service.messages.decision import Decision, Message, Skip
 from service.messages.reason import Reason
-from service.messages.reminder import Page, Reminder, pages
+from service.messages.reminder import FactsPage, Reminder, pages
 
 _SQL = queries.load(__file__)
 _LATE = timedelta(minutes=5)
@@ -42,7 +42,7 @@ class Facts:
     last_write: datetime | None
 
 
-def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
+def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
     """Candidates in pages, by user id."""
     return pages(connection, _SQL["page"], tick, after, _facts)
 
@@ -123,7 +123,7 @@ def _message(
     today = tick.local_date(user.timezone)
     return Message(
         user_id=user.id,
-        kind=Kind.BREAKS,
+        kind=MessageKind.BREAKS,
         dedupe_key=key,
         template="break_reminders",
         zone=str(tick.zone_of(user.timezone)),
@@ -148,7 +148,7 @@ def _message(
     )
 
 
-def revalidate(facts: dict[str, Any], now: Standing) -> dict[str, Any] | None:
+def revalidate(facts: dict[str, Any], now: DashboardState) -> dict[str, Any] | None:
     """Only while the session runs."""
     return facts if now.running_sessions.issuperset(facts["session_ids"]) else None
 
@@ -162,7 +162,7 @@ JOB = Reminder(
     useful_until=lambda local: local + _LATE,
     read=read,
     decide=decide,
-    kind=Kind.BREAKS,
+    kind=MessageKind.BREAKS,
     needs=frozenset({"timer_sessions"}),  # hardly anybody gets these by mail
     revalidate=revalidate,
     timeout=timedelta(minutes=5),

@@ -19,8 +19,8 @@ import asyncpg
 from service.analytics.absence import step_due
 from service.analytics.streak import current_streak
 from service.dashboard import replica
-from service.dashboard.dashboard_state import Standing
-from service.dashboard.model import Channel, Goal, Kind, User
+from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.model import Channel, Goal, MessageKind, User
 from service.engine import queries
 from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
@@ -28,7 +28,7 @@ from service.engine.schedule import to_instant
 from service.messages.decision import Decision, Message, Skip
 from service.messages.goals import due_on, order, shown
 from service.messages.reason import Reason
-from service.messages.reminder import Page, Reminder, dates, pages
+from service.messages.reminder import FactsPage, Reminder, dates, pages
 
 _SQL = queries.load(__file__)
 _UNTIL = time(21)
@@ -60,7 +60,7 @@ class Facts:
     goals: tuple[Goal, ...]
 
 
-def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
+def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
     """Candidates in pages, by user id."""
     return pages(connection, _SQL["page"], tick, after, _facts)
 
@@ -140,7 +140,7 @@ def _message(facts: Facts, today: date, tick: Tick, variant: str, streak: int) -
     }
     return Message(
         user_id=user.id,
-        kind=Kind.DAILY,
+        kind=MessageKind.DAILY,
         dedupe_key=f"dailyCheck:{user.id}:{today}",
         template="daily_check",
         zone=str(zone),
@@ -159,7 +159,7 @@ def _message(facts: Facts, today: date, tick: Tick, variant: str, streak: int) -
     )
 
 
-def revalidate(facts: dict[str, Any], now: Standing) -> dict[str, Any] | None:
+def revalidate(facts: dict[str, Any], now: DashboardState) -> dict[str, Any] | None:
     """Goals that were closed meanwhile are not shown."""
     return {**facts, "goals": [goal for goal in facts["goals"] if goal["id"] in now.open_goals]}
 
@@ -173,7 +173,7 @@ JOB = Reminder(
     useful_until=lambda local: datetime.combine(local.date(), _UNTIL),
     read=read,
     decide=decide,
-    kind=Kind.DAILY,
+    kind=MessageKind.DAILY,
     needs=frozenset({"users.email", "timer_sessions"}),
     revalidate=revalidate,
 )

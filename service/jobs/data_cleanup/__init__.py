@@ -12,8 +12,8 @@ import structlog
 
 from service.analytics import maintenance
 from service.archive import expiry
-from service.archive.archive import Archive, File
-from service.archive.manifest import Name, RetentionPolicy, months, too_much
+from service.archive.archive import Archive, ArchiveFile
+from service.archive.manifest import FileName, RetentionPolicy, months, too_much
 from service.engine.context import RunContext
 from service.engine.job import CatchUp, Job, JobType, TimeMode
 from service.errors import ArchiveDamaged, CleanupRefused
@@ -126,7 +126,7 @@ class _Turn:
                 async with self._context.step() as connection:
                     await self._archive.give_up(connection, file.name)
 
-    async def _went_on(self, file: File) -> bool:
+    async def _went_on(self, file: ArchiveFile) -> bool:
         """False: what was written did not survive; nothing was removed on its account."""
         try:
             await self._verify(file)
@@ -144,7 +144,7 @@ class _Turn:
                 edits += bool(file.leftovers)
                 await maintenance.absorb(self._context)
 
-    async def _archive_some(self, month: date) -> File | None:
+    async def _archive_some(self, month: date) -> ArchiveFile | None:
         """Write, verify, remove what may go of a month; None: nothing may."""
         async with self._context.step() as connection:
             name = await self._archive.plan(connection, month)
@@ -158,13 +158,13 @@ class _Turn:
             await self._archive.written(connection, name, written)
         return await self._verify(await self._file(name))
 
-    async def _verify(self, file: File) -> File:
+    async def _verify(self, file: ArchiveFile) -> ArchiveFile:
         await self._archive.verify(file.name, file.proof)
         async with self._context.step() as connection:
             await self._archive.verified(connection, file.name)
         return await self._remove(await self._file(file.name))
 
-    async def _remove(self, file: File) -> File:
+    async def _remove(self, file: ArchiveFile) -> ArchiveFile:
         await self._archive.tidy(file.month)
         for group in range(file.removed, file.fresh_groups):
             if self._late():
@@ -184,11 +184,11 @@ class _Turn:
                 await self._archive.deleted(connection, file.name)
         return await self._file(file.name)
 
-    async def _files(self) -> list[File]:
+    async def _files(self) -> list[ArchiveFile]:
         async with self._context.step() as connection:
             return await self._archive.files(connection)
 
-    async def _file(self, name: Name) -> File:
+    async def _file(self, name: FileName) -> ArchiveFile:
         return next(file for file in await self._files() if file.name == name)
 
     def _late(self) -> bool:

@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from service.dashboard import replica
-from service.dashboard.dashboard_state import Standing
-from service.dashboard.model import Goal, Kind, User
+from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.model import Goal, MessageKind, User
 from service.engine import queries
 from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
@@ -27,7 +27,7 @@ from service.engine.schedule import to_instant
 from service.messages.decision import Decision, Message, Skip
 from service.messages.goals import order, shown
 from service.messages.reason import Reason
-from service.messages.reminder import Page, Reminder, pages
+from service.messages.reminder import FactsPage, Reminder, pages
 
 _SQL = queries.load(__file__)
 _ALSO = 10
@@ -53,7 +53,7 @@ class Facts:
     stages: Mapping[str, bool]
 
 
-def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
+def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
     """Candidates in pages, by user id."""
     return pages(connection, _SQL["page"], tick, after, _facts)
 
@@ -78,7 +78,7 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     mail = _mail(today, _sections(staged, others, today), max(len(others) - _ALSO, 0))
     return Message(
         user_id=facts.user.id,
-        kind=Kind.DEADLINES,
+        kind=MessageKind.DEADLINES,
         dedupe_key=f"goalDeadlines:{facts.user.id}:{today}",
         template="goal_deadlines",
         zone=str(tick.zone_of(facts.user.timezone)),
@@ -158,7 +158,7 @@ def in_app(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def revalidate(facts: dict[str, Any], now: Standing) -> dict[str, Any] | None:
+def revalidate(facts: dict[str, Any], now: DashboardState) -> dict[str, Any] | None:
     """Take out the goals that are no longer open. None when no stage that triggered the message is left."""
     sections = [
         {**section, "goals": [goal for goal in section["goals"] if goal["id"] in now.open_goals]}
@@ -183,7 +183,7 @@ JOB = Reminder(
     useful_until=lambda local: datetime.combine(local.date(), _UNTIL),
     read=read,
     decide=decide,
-    kind=Kind.DEADLINES,
+    kind=MessageKind.DEADLINES,
     needs=frozenset({"users.email", "goals", "goals.due"}),
     revalidate=revalidate,
     in_app=in_app,

@@ -15,8 +15,8 @@ import asyncpg
 from service.analytics.absence import HISTORIC_DAYS, Episode, silent_until, step_due
 from service.analytics.streak import longest_streak
 from service.dashboard import replica
-from service.dashboard.dashboard_state import Standing
-from service.dashboard.model import Goal, Kind, User
+from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.model import Goal, MessageKind, User
 from service.engine import queries
 from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
@@ -24,7 +24,7 @@ from service.engine.schedule import to_instant
 from service.messages.decision import Decision, Message, Skip
 from service.messages.goals import due_on, order, shown
 from service.messages.reason import Reason
-from service.messages.reminder import Page, Reminder, dates, pages
+from service.messages.reminder import FactsPage, Reminder, dates, pages
 
 _SQL = queries.load(__file__)
 _UNTIL = time(20)
@@ -48,7 +48,7 @@ class Facts:
     goals: tuple[Goal, ...]
 
 
-def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
+def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
     """Candidates in pages, by user id."""
     return pages(connection, _SQL["page"], tick, after, _facts)
 
@@ -122,7 +122,7 @@ def _message(facts: Facts, step: int, away: int, today: date, tick: Tick) -> Mes
     }
     return Message(
         user_id=user.id,
-        kind=Kind.INACTIVE,
+        kind=MessageKind.INACTIVE,
         dedupe_key=f"inactiveUsers:{user.id}:{facts.gone_since}:{step}",
         template="inactive_users",
         zone=str(zone),
@@ -139,7 +139,7 @@ def _message(facts: Facts, step: int, away: int, today: date, tick: Tick) -> Mes
     )
 
 
-def revalidate(facts: dict[str, Any], now: Standing) -> dict[str, Any] | None:
+def revalidate(facts: dict[str, Any], now: DashboardState) -> dict[str, Any] | None:
     """Goals that were closed meanwhile are not shown."""
     return {**facts, "goals": [goal for goal in facts["goals"] if goal["id"] in now.open_goals]}
 
@@ -153,7 +153,7 @@ JOB = Reminder(
     useful_until=lambda local: datetime.combine(local.date(), _UNTIL),
     read=read,
     decide=decide,
-    kind=Kind.INACTIVE,
+    kind=MessageKind.INACTIVE,
     needs=frozenset({"users.email", "timer_sessions", "goals.status"}),
     revalidate=revalidate,
 )

@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from service.analytics.activity import Figures, LocalSession, figures, focus_by_period, local_sessions
+from service.analytics.activity import LocalSession, PeriodFigures, figures, focus_by_period, local_sessions
 from service.analytics.periods import Period, month_before, weeks_of
 from service.analytics.streak import longest_streak
 from service.dashboard import replica
-from service.dashboard.model import Goal, Kind, User
+from service.dashboard.model import Goal, MessageKind, User
 from service.engine import queries
 from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
@@ -20,7 +20,7 @@ from service.engine.schedule import to_instant
 from service.messages.decision import Decision, Message, Skip
 from service.messages.goals import due_on, shown
 from service.messages.reason import Reason
-from service.messages.reminder import Page, Reminder, dates, pages
+from service.messages.reminder import FactsPage, Reminder, dates, pages
 from service.messages.trend import change
 
 _SQL = queries.load(__file__)
@@ -51,7 +51,7 @@ class GoalFigures:
     overdue: int
 
 
-def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
+def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
     """Everybody in pages, by user id."""
     return pages(connection, _SQL["page"], tick, after, _facts)
 
@@ -82,7 +82,7 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     last_day = today.replace(day=_UNTIL_DAY) if today.day <= _UNTIL_DAY else today
     return Message(
         user_id=user.id,
-        kind=Kind.MONTHLY,
+        kind=MessageKind.MONTHLY,
         dedupe_key=f"monthlyReport:{user.id}:{month.start:%Y-%m}",
         template="monthly_report",
         zone=str(zone),
@@ -128,7 +128,7 @@ def goal_figures(goals: Sequence[Goal], month: Period, zone: ZoneInfo) -> GoalFi
 
 
 def _told(
-    facts: Facts, today: date, month: Period, now: Figures, before: Figures, goals: GoalFigures
+    facts: Facts, today: date, month: Period, now: PeriodFigures, before: PeriodFigures, goals: GoalFigures
 ) -> dict[str, Any]:
     done_days = {one.day for one in facts.sessions if one.done and one.day in month}
     weeks = weeks_of(month, facts.user.preferences.week_start)
@@ -185,6 +185,6 @@ JOB = Reminder(
     useful_until=_useful_until,
     read=read,
     decide=decide,
-    kind=Kind.MONTHLY,
+    kind=MessageKind.MONTHLY,
     needs=frozenset({"users.email", "timer_sessions"}),
 )

@@ -12,12 +12,12 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from service.analytics.activity import Figures, LocalSession, figures, local_sessions
+from service.analytics.activity import LocalSession, PeriodFigures, figures, local_sessions
 from service.analytics.periods import Period, week_before, week_ending_by
 from service.analytics.streak import current_streak
 from service.dashboard import replica
-from service.dashboard.dashboard_state import Standing
-from service.dashboard.model import Goal, Kind, User
+from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.model import Goal, MessageKind, User
 from service.engine import queries
 from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
@@ -25,7 +25,7 @@ from service.engine.schedule import to_instant
 from service.messages.decision import Decision, Message, Skip
 from service.messages.goals import due_on, order, reached, shown
 from service.messages.reason import Reason
-from service.messages.reminder import Page, Reminder, dates, pages
+from service.messages.reminder import FactsPage, Reminder, dates, pages
 from service.messages.trend import change
 
 _SQL = queries.load(__file__)
@@ -55,7 +55,7 @@ class Facts:
     reported: Mapping[str, Any] | None
 
 
-def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[Page]:
+def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
     """Everybody in pages, by user id."""
     return pages(connection, _SQL["page"], tick, after, _facts)
 
@@ -87,7 +87,7 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     told = _told(facts, tick, week, now, before, done)
     return Message(
         user_id=user.id,
-        kind=Kind.WEEKLY,
+        kind=MessageKind.WEEKLY,
         dedupe_key=f"weeklyReview:{user.id}:{week.start}",
         template="weekly_review",
         zone=str(zone),
@@ -105,7 +105,7 @@ def decide(facts: Facts, tick: Tick) -> Decision:
 
 
 def _told(
-    facts: Facts, tick: Tick, week: Period, now: Figures, before: Figures, done: Sequence[Goal]
+    facts: Facts, tick: Tick, week: Period, now: PeriodFigures, before: PeriodFigures, done: Sequence[Goal]
 ) -> dict[str, Any]:
     zone = tick.zone_of(facts.user.timezone)
     today = tick.local_date(facts.user.timezone)
@@ -147,7 +147,7 @@ def _told(
     }
 
 
-def as_json(now: Figures) -> dict[str, Any]:
+def as_json(now: PeriodFigures) -> dict[str, Any]:
     """The figures that a review stands for; the next one compares with them."""
     return {
         "focus_seconds": now.focus_seconds,
@@ -165,7 +165,7 @@ def _completed(goals: Sequence[Goal], week: Period, tick: Tick, zone: ZoneInfo) 
     return [goal for _, goal in sorted(done, key=lambda pair: (pair[0], pair[1].title))]
 
 
-def _final(before: Figures, reported: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _final(before: PeriodFigures, reported: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Last week's figures, where they are no longer what was told."""
     if reported is None:
         return None
@@ -175,7 +175,7 @@ def _final(before: Figures, reported: Mapping[str, Any] | None) -> dict[str, Any
     return as_json(before) if revised else None
 
 
-def _suggestion(now: Figures, coming: Sequence[tuple[Goal, date]], today: date) -> dict[str, Any]:
+def _suggestion(now: PeriodFigures, coming: Sequence[tuple[Goal, date]], today: date) -> dict[str, Any]:
     """One suggestion, by the first rule that fits."""
     for goal, due in coming:
         if goal.progress is not None and goal.progress < 50:
@@ -191,7 +191,7 @@ def _suggestion(now: Figures, coming: Sequence[tuple[Goal, date]], today: date) 
     return {"rule": "keep_going"}
 
 
-def revalidate(facts: dict[str, Any], now: Standing) -> dict[str, Any] | None:
+def revalidate(facts: dict[str, Any], now: DashboardState) -> dict[str, Any] | None:
     """Goals that were closed meanwhile are no longer ahead; a suggestion about one falls back."""
     goals = [goal for goal in facts["goals"] if goal["id"] in now.open_goals]
     suggestion = facts["suggestion"]
@@ -209,7 +209,7 @@ JOB = Reminder(
     useful_until=lambda local: datetime.combine(local.date() + timedelta(days=1), _UNTIL),
     read=read,
     decide=decide,
-    kind=Kind.WEEKLY,
+    kind=MessageKind.WEEKLY,
     needs=frozenset({"users.email", "timer_sessions"}),
     revalidate=revalidate,
 )

@@ -14,9 +14,9 @@ from typing import Any, cast
 import asyncpg
 import structlog
 
-from service.dashboard.dashboard_state import Standing
-from service.dashboard.model import Channel, Kind
-from service.dashboard.notification import Note, navigate
+from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.model import Channel, MessageKind
+from service.dashboard.notification import Notification, navigate
 from service.engine import queries
 from service.engine.job import Job
 from service.engine.loops import first_of
@@ -25,7 +25,7 @@ from service.engine.schema import SCHEMA
 from service.errors import InboxClosed, SchemaUnknown, SourceUnavailable
 from service.messages import eligibility
 from service.messages.delivery_rows import known_from_row
-from service.messages.eligibility import Known
+from service.messages.eligibility import ContactHistory
 from service.messages.mail.render import Notice
 from service.messages.reason import Reason
 from service.messages.reminder import Reminder, reminders
@@ -42,7 +42,7 @@ Words = Callable[[str, Mapping[str, Any], str], Notice]
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class DueNotification:
     """A notification that is due, and what its recipient told this service."""
 
     id: int
@@ -64,14 +64,14 @@ class Waiting:
     expires_at: datetime
     read_at: datetime | None
     claimed_at: datetime
-    known: Known
+    known: ContactHistory
 
 
-_COLUMNS = tuple(field.name for field in fields(Waiting) if field.name != "known")
+_COLUMNS = tuple(field.name for field in fields(DueNotification) if field.name != "known")
 
 
 @dataclass(frozen=True, slots=True)
-class Withdrawn:
+class WithdrawnNotification:
     """It will not be written: ``state`` and ``reason`` of its delivery."""
 
     state: str
@@ -79,7 +79,7 @@ class Withdrawn:
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class PostponedNotification:
     """It may not be written before ``at``."""
 
     at: datetime
@@ -87,10 +87,10 @@ class Later:
     detail: str | None = None
 
 
-Fate = Note | Withdrawn | Later
+Fate = Notification | WithdrawnNotification | PostponedNotification
 
 
-class Inbox:
+class DashboardInbox:
     """Writes what is due into the dashboard. Several may share one database.
 
     ``notify``: see ``Source.notify``. ``standing`` asks the dashboard how users, goals and sessions are now.
@@ -101,8 +101,8 @@ class Inbox:
     def __init__(
         self,
         pool: asyncpg.Pool,
-        notify: Callable[[Sequence[Note]], Awaitable[dict[str, str]]],
-        standing: Callable[[Sequence[str], Sequence[str], Sequence[str]], Awaitable[Standing]],
+        notify: Callable[[Sequence[Notification]], Awaitable[dict[str, str]]],
+        standing: Callable[[Sequence[str], Sequence[str], Sequence[str]], Awaitable[DashboardState]],
         jobs: Mapping[str, Job],
         words: Words,
         *,
@@ -168,20 +168,20 @@ class Inbox:
                 await self._notify([])
         return len(waiting)
 
-    async def _settle(self, connection: asyncpg.Connection, waiting: Sequence[Waiting]) -> None:
+    async def _settle(self, connection: asyncpg.Connection, waiting: Sequence[DueNotification]) -> None:
         """Decide about each, write what still holds, and record what became of all."""
         fates = await self._fates(waiting)
-        notes = [fate for fate in fates.values() if isinstance(fate, Note)]
+        notes = [fate for fate in fates.values() if isinstance(fate, Notification)]
         refused = await self._notify(notes)
         if notes:
             self._told(refused)
         for one in waiting:
             if words := refused.get(one.dedupe_key):
-                fates[one.id] = Later(one.claimed_at + _AGAIN, _REFUSED, words[:_TOLD])
+                fates[one.id] = PostponedNotification(one.claimed_at + _AGAIN, _REFUSED, words[:_TOLD])
         await _record(connection, fates)
 
-    async def _fates(self, waiting: Sequence[Waiting]) -> dict[int, Fate]:
-        now = Standing({}, frozenset())
+    async def _fates(self, waiting: Sequence[DueNotification]) -> dict[int, Fate]:
+        now = DashboardState({}, frozenset())
         if asked := [one for one in waiting if one.expires_at > one.claimed_at]:
             now = await self._standing(
                 [one.user_id for one in asked],
@@ -204,40 +204,46 @@ class Inbox:
 # ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fate_of(one: Waiting, job: Reminder, now: Standing, words: Words) -> Fate:
+def fate_of(one: DueNotification, job: Reminder, now: DashboardState, words: Words) -> Fate:
     """The note to write, or why it is not written (now)."""
     if one.expires_at <= one.claimed_at:
-        return Withdrawn("expired", Reason.STALE)
+        return WithdrawnNotification("expired", Reason.STALE)
     if no := _not_now(one, now):
         return no
     facts = job.revalidate(one.facts, now) if job.revalidate else one.facts
     if facts is None:
-        return Withdrawn("skipped", Reason.REVALIDATED_AWAY)
+        return WithdrawnNotification("skipped", Reason.REVALIDATED_AWAY)
     return note_of(one if facts == one.facts else _worded_again(one, job, facts, words))
 
 
-def _not_now(one: Waiting, now: Standing) -> Withdrawn | Later | None:
+def _not_now(
+    one: DueNotification, now: DashboardState
+) -> WithdrawnNotification | PostponedNotification | None:
     """What stands against contacting the recipient, as the dashboard and this service know them now."""
     user = now.users.get(one.user_id)
     if user is None:
-        return Withdrawn("skipped", Reason.REVALIDATED_AWAY)
-    kind = Kind(one.kind)
+        return WithdrawnNotification("skipped", Reason.REVALIDATED_AWAY)
+    kind = MessageKind(one.kind)
     if no := eligibility.verdict(user, kind, Channel.IN_APP, one.known, one.claimed_at):
-        return Withdrawn("skipped", no)
+        return WithdrawnNotification("skipped", no)
     here = replace(user, timezone=one.zone)
     at = eligibility.earliest(here, kind, one.known, one.claimed_at, one.expires_at, late=False)
     if isinstance(at, Reason):
-        return Withdrawn("skipped", at)
-    return Later(at, str(Reason.QUIET_HOURS)) if at > one.claimed_at else None
+        return WithdrawnNotification("skipped", at)
+    return PostponedNotification(at, str(Reason.QUIET_HOURS)) if at > one.claimed_at else None
 
 
-def note_of(one: Waiting) -> Note:
+def note_of(one: DueNotification) -> Notification:
     """What is written of a notification."""
-    same = {field.name for field in fields(Note)} & {field.name for field in fields(Waiting)}
-    return Note(key=one.dedupe_key, sent_at=one.claimed_at, **{name: getattr(one, name) for name in same})
+    same = {field.name for field in fields(Notification)} & {field.name for field in fields(DueNotification)}
+    return Notification(
+        key=one.dedupe_key, sent_at=one.claimed_at, **{name: getattr(one, name) for name in same}
+    )
 
 
-def _worded_again(one: Waiting, job: Reminder, facts: dict[str, Any], words: Words) -> Waiting:
+def _worded_again(
+    one: DueNotification, job: Reminder, facts: dict[str, Any], words: Words
+) -> DueNotification:
     """A notification that names what may go away says what remains."""
     if job.in_app is None:
         return one
@@ -253,14 +259,14 @@ def _worded_again(one: Waiting, job: Reminder, facts: dict[str, Any], words: Wor
     )
 
 
-def _waiting(row: asyncpg.Record) -> Waiting:
-    return Waiting(**{name: row[name] for name in _COLUMNS}, known=known_from_row(row))
+def _waiting(row: asyncpg.Record) -> DueNotification:
+    return DueNotification(**{name: row[name] for name in _COLUMNS}, known=known_from_row(row))
 
 
 async def _record(connection: asyncpg.Connection, fates: Mapping[int, Fate]) -> None:
-    written = [_words_of(id_, fate) for id_, fate in fates.items() if isinstance(fate, Note)]
-    gone = [(id_, fate) for id_, fate in fates.items() if isinstance(fate, Withdrawn)]
-    later = [(id_, fate) for id_, fate in fates.items() if isinstance(fate, Later)]
+    written = [_words_of(id_, fate) for id_, fate in fates.items() if isinstance(fate, Notification)]
+    gone = [(id_, fate) for id_, fate in fates.items() if isinstance(fate, WithdrawnNotification)]
+    later = [(id_, fate) for id_, fate in fates.items() if isinstance(fate, PostponedNotification)]
     if written:
         await connection.execute(_SQL["written"], written)
     if gone:
@@ -280,7 +286,7 @@ async def _record(connection: asyncpg.Connection, fates: Mapping[int, Fate]) -> 
         )
 
 
-def _words_of(id_: int, note: Note) -> dict[str, Any]:
+def _words_of(id_: int, note: Notification) -> dict[str, Any]:
     return {
         "id": id_,
         **{name: getattr(note, name) for name in ("title", "message", "data", "priority", "action")},

@@ -16,9 +16,9 @@ import structlog
 
 from service.engine.loops import first_of
 from service.messages.mail import bounce_reports
-from service.messages.mail.bounce_reports import Report, ReportKind
+from service.messages.mail.bounce_reports import BounceReport, ReportKind
 from service.messages.mail.verp import delivery_of
-from service.messages.suppression import Bounces
+from service.messages.suppression import Suppressions
 
 log = structlog.get_logger()
 
@@ -28,7 +28,7 @@ MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class IntakeResult:
     """What a mail was understood as. ``kind``: of the report, or ``ignored``; ``news``: whether it changed
     something; ``delivery`` None: it came back to no address of ours."""
 
@@ -40,7 +40,7 @@ class Taken:
 class BounceIntake:
     """Takes in what arrives at ``address``; ``secret`` tells genuine envelope senders from invented ones."""
 
-    def __init__(self, bounces: Bounces, address: str, secret: bytes) -> None:
+    def __init__(self, bounces: Suppressions, address: str, secret: bytes) -> None:
         self._bounces = bounces
         self._address = address
         self._secret = secret
@@ -48,7 +48,7 @@ class BounceIntake:
 
     async def take(
         self, raw: bytes, recipient: str | None = None, connection: asyncpg.Connection | None = None
-    ) -> Taken:
+    ) -> IntakeResult:
         """Act on one mail; ``recipient``: the envelope's, where the mail server told it. May be repeated.
 
         ``connection``: in its transaction.
@@ -59,16 +59,16 @@ class BounceIntake:
         log.info("bounce", kind=taken.kind, delivery=taken.delivery, news=taken.news)
         return taken
 
-    def _delivery(self, report: Report | None, recipient: str | None) -> int | None:
+    def _delivery(self, report: BounceReport | None, recipient: str | None) -> int | None:
         named: Sequence[str] = (recipient,) if recipient else report.envelope_to if report else ()
         found = (delivery_of(address, self._address, self._secret) for address in named)
         return next((one for one in found if one is not None), None)
 
     async def _act(
-        self, report: Report | None, delivery: int | None, connection: asyncpg.Connection | None
-    ) -> Taken:
+        self, report: BounceReport | None, delivery: int | None, connection: asyncpg.Connection | None
+    ) -> IntakeResult:
         if report is None or delivery is None:
-            return Taken("ignored", delivery, news=False)
+            return IntakeResult("ignored", delivery, news=False)
         said = f"{report.kind}: {report.status or ''} {report.diagnostic}".strip()
         match report.kind:
             case ReportKind.HARD:
@@ -80,10 +80,10 @@ class BounceIntake:
                 news = await self._bounces.complaint(delivery, said, connection)
             case _:
                 news = await self._bounces.passing(delivery, said, connection)
-        return Taken(str(report.kind), delivery, news)
+        return IntakeResult(str(report.kind), delivery, news)
 
 
-class BounceBox:
+class BounceMaildir:
     """Reads a Maildir that receives what is sent to the bounce address."""
 
     def __init__(self, folder: Path, intake: BounceIntake, *, pause: float = 60.0) -> None:

@@ -22,7 +22,7 @@ from service.messages.mail.mime import (
     parse_part,
 )
 from service.messages.mail.smtp_reply import About, judge
-from service.messages.mail.transport import Phase
+from service.messages.mail.transport import SmtpPhase
 from service.text import clean, shorten
 
 _MAX_BYTES = 512 * 1024
@@ -106,7 +106,7 @@ class ReportKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BounceReport:
     """One report. The mail it came in proves nothing: trust it as far as ``envelope_to`` is signed."""
 
     kind: ReportKind
@@ -132,7 +132,7 @@ class _Verdict:
 _BADNESS = (ReportKind.DELIVERED, ReportKind.DELAYED, ReportKind.SOFT, ReportKind.HARD)
 
 
-def parse(raw: bytes) -> Report | None:
+def parse(raw: bytes) -> BounceReport | None:
     """What a mail to the envelope sender reports; None for anything else. Never raises."""
     mail = parse_part(decode_text(raw[:_MAX_BYTES]).lstrip("\n"))
     if _is_vacation(mail.fields):
@@ -141,7 +141,7 @@ def parse(raw: bytes) -> Report | None:
     verdict = _verdict(mail, parts)
     if verdict is None:
         return None
-    return Report(
+    return BounceReport(
         kind=verdict.kind,
         status=verdict.status,
         diagnostic=shorten(verdict.said, _MAX_DIAGNOSTIC),
@@ -233,7 +233,7 @@ def _failure(status: str | None, said: str) -> ReportKind:
         return ReportKind.SOFT
     answer = _SAID_ANSWER.search(said)
     code, words = (int(answer.group(1)), answer.group(2)) if answer else (_UNEXPLAINED, said)
-    about = judge(Phase.RCPT, code, f"{status or ''}\n{words}").about
+    about = judge(SmtpPhase.RCPT, code, f"{status or ''}\n{words}").about
     return ReportKind.HARD if about is About.ADDRESS else ReportKind.SOFT
 
 

@@ -11,11 +11,11 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
-from service.dashboard.model import Kind
+from service.dashboard.model import MessageKind
 from service.errors import ConfigurationError
 from service.messages.mail.address import valid_address
 from service.messages.mail.dkim import DkimSigner
-from service.messages.mail.render import Links, Notice, Rendered, Renderer
+from service.messages.mail.render import MailLinks, Notice, RenderedMail, Renderer
 from service.messages.mail.words import words_for
 from service.text import clean, shorten
 from service.url import link_problem, needs_https
@@ -40,7 +40,7 @@ _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Email:
     """Everything that one mail depends on; equal letters give equal bytes.
 
     ``message_id`` comes without angle brackets, ``message_date`` is an aware instant.
@@ -55,7 +55,7 @@ class Letter:
     message_id: str
     message_date: datetime
     token: str
-    kind: Kind
+    kind: MessageKind
     job: str
     locale: str = "en"
     reason: str = ""
@@ -96,9 +96,9 @@ class Composer:
         self._signer = signer
         self.warnings = (*_warnings(sender), *_unaligned(signer, sender))
 
-    def links(self, token: str) -> Links:
+    def links(self, token: str) -> MailLinks:
         """The addresses that a mail with this token leads to."""
-        return Links(
+        return MailLinks(
             frontend=self._frontend,
             unsubscribe=f"{self._public}/u/{token}",
             unsubscribe_all=f"{self._public}/u/{token}?all=1",
@@ -112,10 +112,10 @@ class Composer:
         *,
         locale: str,
         name: str,
-        links: Links,
-        kind: Kind = Kind.DEADLINES,
+        links: MailLinks,
+        kind: MessageKind = MessageKind.DEADLINES,
         reason: str = "",
-    ) -> Rendered:
+    ) -> RenderedMail:
         """Subject, text and HTML. ``KeyError``: no such template; ``UndefinedError``: a fact is missing."""
         return self._renderer.render(
             template, facts, locale=locale, name=name, links=links, kind=kind, reason=reason
@@ -125,7 +125,7 @@ class Composer:
         """The words of an in-app notification."""
         return self._renderer.notice(template, facts, locale)
 
-    def compose(self, letter: Letter) -> bytes:
+    def compose(self, letter: Email) -> bytes:
         """The whole message, CRLF only, 7-bit, not dot-stuffed. ``ValueError`` for an unusable letter."""
         _require_sendable(letter)
         links = self.links(letter.token)
@@ -143,7 +143,7 @@ class Composer:
         message = _multipart(head, rendered, boundary)
         return self._signer.sign(message, letter.message_date) if self._signer else message
 
-    def _own_headers(self, letter: Letter, subject: str, links: Links) -> str:
+    def _own_headers(self, letter: Email, subject: str, links: MailLinks) -> str:
         mailto = f"mailto:{quote(self._answer, safe='@')}?subject=unsubscribe%20{letter.token}"
         return (
             mailbox("To", letter.recipient_name, letter.address)
@@ -154,7 +154,7 @@ class Composer:
             + "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
         )
 
-    def _shared_headers(self, letter: Letter) -> str:
+    def _shared_headers(self, letter: Email) -> str:
         job_type, _, job = letter.job.rpartition(".")
         label = words_for(letter.locale).list_name(letter.kind)
         return (
@@ -239,7 +239,7 @@ def _quoted(data: bytes) -> str:
     return "".join(chr(b) if b in _Q_SAFE else "_" if b == 0x20 else f"={b:02X}" for b in data)
 
 
-def _multipart(head: str, rendered: Rendered, boundary: str) -> bytes:
+def _multipart(head: str, rendered: RenderedMail, boundary: str) -> bytes:
     """Text first, HTML second. Neither encoding can produce the boundary: ``=_`` occurs in none."""
     top = (
         f'{head}Content-Type: multipart/alternative; boundary="{boundary}"\r\n\r\n'
@@ -275,7 +275,7 @@ def _token(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)[:60] or "-"
 
 
-def _require_sendable(letter: Letter) -> None:
+def _require_sendable(letter: Email) -> None:
     if not valid_address(letter.address):
         raise ValueError("the address of the recipient is malformed")
     if not _MESSAGE_ID.fullmatch(letter.message_id):

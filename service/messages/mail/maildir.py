@@ -5,7 +5,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.messages.mail.transport import BeforeDot, Envelope, OnResult, Phase, Result, Wanted, every
+from service.messages.mail.transport import (
+    BeforeDot,
+    Envelope,
+    OnResult,
+    SendResult,
+    SmtpPhase,
+    Wanted,
+    every,
+)
 
 
 class MaildirTransport:
@@ -32,23 +40,33 @@ class MaildirTransport:
         for envelope in envelopes:
             if envelope.id not in granted:
                 await on_result(
-                    Result(
-                        id=envelope.id, accepted=False, phase=Phase.CONTENT, code=None, reply="no longer ours"
+                    SendResult(
+                        id=envelope.id,
+                        accepted=False,
+                        phase=SmtpPhase.CONTENT,
+                        code=None,
+                        reply="no longer ours",
                     )
                 )
                 continue
             await on_result(await asyncio.to_thread(self._write, envelope))
 
-    def _write(self, envelope: Envelope) -> Result:
+    def _write(self, envelope: Envelope) -> SendResult:
         name = f"{envelope.id:012d}.mail"
         try:
             (self.folder / "tmp" / name).write_bytes(envelope.content)
             os.replace(self.folder / "tmp" / name, self.folder / "new" / name)
         except OSError as error:
-            return Result(
-                id=envelope.id, accepted=False, phase=Phase.DATA, code=452, reply=f"4.3.1 {error.strerror}"
+            return SendResult(
+                id=envelope.id,
+                accepted=False,
+                phase=SmtpPhase.DATA,
+                code=452,
+                reply=f"4.3.1 {error.strerror}",
             )
-        return Result(id=envelope.id, accepted=True, phase=Phase.DOT, code=250, reply=f"2.0.0 kept as {name}")
+        return SendResult(
+            id=envelope.id, accepted=True, phase=SmtpPhase.DOT, code=250, reply=f"2.0.0 kept as {name}"
+        )
 
     async def ping(self) -> str | None:
         """None when the folder can be written."""

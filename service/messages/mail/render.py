@@ -10,7 +10,7 @@ from urllib.parse import quote
 from css_inline import CSSInliner
 from jinja2 import BaseLoader, Environment, StrictUndefined, Template, TemplateError
 
-from service.dashboard.model import Kind
+from service.dashboard.model import MessageKind
 from service.messages.mail.words import LANGUAGES, Words, words_for
 from service.text import clean, shorten
 
@@ -27,7 +27,7 @@ _FAKED_REPLY = re.compile(r"^(?:(?:re|fwd?|aw|wg|sv|antw)\s*:\s*)+", re.IGNORECA
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
+class MailLinks:
     """Where the mail leads. ``frontend`` is the dashboard's base, the others are complete addresses."""
 
     frontend: str
@@ -41,7 +41,7 @@ class Links:
 
 
 @dataclass(frozen=True, slots=True)
-class Rendered:
+class RenderedMail:
     """The same content three times over."""
 
     subject: str
@@ -90,10 +90,10 @@ class Renderer:
         *,
         locale: str,
         name: str,
-        links: Links,
-        kind: Kind,
+        links: MailLinks,
+        kind: MessageKind,
         reason: str = "",
-    ) -> Rendered:
+    ) -> RenderedMail:
         """Print the facts. ``KeyError``: no such template; ``UndefinedError``: a fact is missing."""
         words = words_for(locale)
         folder = self._folders[template, words.language]
@@ -102,7 +102,7 @@ class Renderer:
         subject = as_subject(folder.subject.render(told), words)
         told["subject"] = subject
         text = _GAPS.sub("\n\n", folder.text.render(told))
-        return Rendered(subject, text, folder.html.render(told))
+        return RenderedMail(subject, text, folder.html.render(told))
 
     def notice(self, template: str, facts: Mapping[str, Any], locale: str) -> Notice:
         """Word an in-app notification: title of at most 100 characters, message 500, button 30."""
@@ -112,7 +112,9 @@ class Renderer:
         title, message, button = (line for line in told.split("\n") if line.strip())
         return Notice(shorten(title, 100), shorten(message, 500), shorten(button, 30))
 
-    def _frame(self, words: Words, links: Links, kind: Kind, *, name: str, reason: str) -> dict[str, Any]:
+    def _frame(
+        self, words: Words, links: MailLinks, kind: MessageKind, *, name: str, reason: str
+    ) -> dict[str, Any]:
         return {
             "w": words,
             "links": links,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.dashboard.model import Kind
+from service.dashboard.model import MessageKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Sample:
 
     template: str
     variant: str
-    kind: Kind
+    kind: MessageKind
     job: str
     facts: Mapping[str, Any]
 
@@ -77,7 +77,7 @@ def _deadlines(variant: str, sections: dict[str, list[dict[str, Any]]], more: in
         "tomorrow": len(sections.get("tomorrow", ())),
         "goal_ids": _ids(goals),
     }
-    return Sample("goal_deadlines", variant, Kind.DEADLINES, "reminder.goalDeadlines", facts)
+    return Sample("goal_deadlines", variant, MessageKind.DEADLINES, "reminder.goalDeadlines", facts)
 
 
 def _daily(variant: str, streak: int, goals: list[dict[str, Any]]) -> Sample:
@@ -89,7 +89,7 @@ def _daily(variant: str, streak: int, goals: list[dict[str, Any]]) -> Sample:
         "goal_ids": _ids(goals),
         "url_path": "/timer",
     }
-    return Sample("daily_check", variant, Kind.DAILY, "reminder.dailyCheck", facts)
+    return Sample("daily_check", variant, MessageKind.DAILY, "reminder.dailyCheck", facts)
 
 
 def _away(variant: str, days: int, streak: int, goals: list[dict[str, Any]]) -> Sample:
@@ -102,7 +102,7 @@ def _away(variant: str, days: int, streak: int, goals: list[dict[str, Any]]) -> 
         "goal_ids": _ids(goals),
         "url_path": "/timer" if variant == "never_began" else "/dashboard",
     }
-    return Sample("inactive_users", variant, Kind.INACTIVE, "reminder.inactiveUsers", facts)
+    return Sample("inactive_users", variant, MessageKind.INACTIVE, "reminder.inactiveUsers", facts)
 
 
 def _week(variant: str, minutes: Sequence[int], **changes: Any) -> Sample:
@@ -131,7 +131,7 @@ def _week(variant: str, minutes: Sequence[int], **changes: Any) -> Sample:
         "suggestion": {"rule": "begin_small"},
         "url_path": "/analytics",
     }
-    return Sample("weekly_review", variant, Kind.WEEKLY, "reminder.weeklyReview", facts | changes)
+    return Sample("weekly_review", variant, MessageKind.WEEKLY, "reminder.weeklyReview", facts | changes)
 
 
 def _ahead(goal: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def _month(variant: str, **changes: Any) -> Sample:
         "categories": [],
         "url_path": "/analytics?month=2026-02",
     }
-    return Sample("monthly_report", variant, Kind.MONTHLY, "reminder.monthlyReport", facts | changes)
+    return Sample("monthly_report", variant, MessageKind.MONTHLY, "reminder.monthlyReport", facts | changes)
 
 
 SAMPLES = (
@@ -224,7 +224,7 @@ SAMPLES = (
     Sample(
         "break_reminders",
         "break",
-        Kind.BREAKS,
+        MessageKind.BREAKS,
         "reminder.breakReminders",
         {
             "variant": "break",

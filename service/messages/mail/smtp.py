@@ -20,7 +20,15 @@ import aiosmtplib
 from service.clock import Clock
 from service.engine.retry import backoff
 from service.messages.mail.smtp_wire import ConnectionLost, Wire
-from service.messages.mail.transport import BeforeDot, Envelope, OnResult, Phase, Result, Wanted, every
+from service.messages.mail.transport import (
+    BeforeDot,
+    Envelope,
+    OnResult,
+    SendResult,
+    SmtpPhase,
+    Wanted,
+    every,
+)
 
 _MAILBOX = re.compile(r"[!-;=?-~]+")
 _DOT = b".\r\n"
@@ -48,7 +56,7 @@ class SmtpConfig:
 class _Refused(Exception):
     """No connection could be opened. ``code`` None: it could not be reached."""
 
-    def __init__(self, phase: Phase, code: int | None, reply: str) -> None:
+    def __init__(self, phase: SmtpPhase, code: int | None, reply: str) -> None:
         super().__init__(reply)
         self.phase, self.code, self.reply = phase, code, reply
 
@@ -65,7 +73,7 @@ class _Connection:
         self._clock = clock
         self._pipelining = pipelining
         self._reset = b""
-        self._phase = Phase.MAIL
+        self._phase = SmtpPhase.MAIL
         self.sent = 0
         self.used_at = clock.monotonic()
 
@@ -91,7 +99,7 @@ class _Connection:
                 result, ahead = await self._transact(envelope, following, before_dot, ahead=bool(ahead))
             except ConnectionLost as error:
                 self._wire.abort()
-                if self._phase is Phase.MAIL and (reused or index):
+                if self._phase is SmtpPhase.MAIL and (reused or index):
                     return envelopes[index:]  # the server closed a connection that it had kept open
                 await on_result(_failed(envelope, self._phase, None, str(error)))
                 return envelopes[index + 1 :]
@@ -113,45 +121,47 @@ class _Connection:
         before_dot: BeforeDot,
         *,
         ahead: bool,
-    ) -> tuple[Result, Envelope | None]:
+    ) -> tuple[SendResult, Envelope | None]:
         """One message. ``ahead``: its commands went out already. Returns the next one, if its did."""
         refusal = await self._commands(envelope, ahead=ahead)
         if refusal:
             return refusal, None
-        self._phase = Phase.CONTENT
+        self._phase = SmtpPhase.CONTENT
         self._wire.write(_stuffed(envelope.content), replies=0)
         await self._wire.drain(self._config.data_timeout)
         if envelope.id not in await before_dot([envelope.id]):
             self._wire.abort()
-            return _failed(envelope, Phase.CONTENT, None, "the dot was not granted"), None
+            return _failed(envelope, SmtpPhase.CONTENT, None, "the dot was not granted"), None
         goes_on = self._pipelining and self.sent + 1 < self._config.per_connection
         upcoming = following() if goes_on else None
         self._wire.write(_DOT, replies=1)
-        self._phase = Phase.DOT  # not before: what is lost until here was certainly not delivered
+        self._phase = SmtpPhase.DOT  # not before: what is lost until here was certainly not delivered
         if upcoming:
             self._send_commands(upcoming)
         code, reply = await self._wire.reply(self._config.data_timeout)
-        self._phase = Phase.MAIL
+        self._phase = SmtpPhase.MAIL
         accepted = 200 <= code < 300
-        return Result(envelope.id, accepted=accepted, phase=Phase.DOT, code=code, reply=reply), upcoming
+        return SendResult(
+            envelope.id, accepted=accepted, phase=SmtpPhase.DOT, code=code, reply=reply
+        ), upcoming
 
     def _send_commands(self, envelope: Envelope) -> None:
         mail, rcpt = _commands(envelope)
         self._wire.write(self._reset + mail + rcpt + b"DATA\r\n", replies=3 + bool(self._reset))
 
-    async def _commands(self, envelope: Envelope, *, ahead: bool) -> Result | None:
+    async def _commands(self, envelope: Envelope, *, ahead: bool) -> SendResult | None:
         """MAIL, RCPT, DATA, in one write or one by one. None: the content may follow."""
-        self._phase = Phase.MAIL
+        self._phase = SmtpPhase.MAIL
         if self._pipelining:
             return await self._pipelined(envelope, ahead=ahead)
         mail, rcpt = _commands(envelope)
         if self._reset:
             await self._ask(self._reset)
             self._reset = b""
-        for phase, command in ((Phase.MAIL, mail), (Phase.RCPT, rcpt), (Phase.DATA, b"DATA\r\n")):
+        for phase, command in ((SmtpPhase.MAIL, mail), (SmtpPhase.RCPT, rcpt), (SmtpPhase.DATA, b"DATA\r\n")):
             self._phase = phase
             code, reply = await self._ask(command)
-            if code not in ({354} if phase is Phase.DATA else {250, 251}):
+            if code not in ({354} if phase is SmtpPhase.DATA else {250, 251}):
                 self._reset = b"RSET\r\n"
                 return _failed(envelope, phase, code, reply)
         return None
@@ -160,16 +170,16 @@ class _Connection:
         self._wire.write(command, replies=1)
         return await self._wire.reply(self._config.command_timeout)
 
-    async def _pipelined(self, envelope: Envelope, *, ahead: bool) -> Result | None:
+    async def _pipelined(self, envelope: Envelope, *, ahead: bool) -> SendResult | None:
         if not ahead:
             self._send_commands(envelope)
         if self._reset:
             await self._wire.reply(self._config.command_timeout)
             self._reset = b""
-        refusal: Result | None = None
-        for phase in (Phase.MAIL, Phase.RCPT):
+        refusal: SendResult | None = None
+        for phase in (SmtpPhase.MAIL, SmtpPhase.RCPT):
             code, reply = await self._wire.reply(self._config.command_timeout)
-            self._phase = Phase.RCPT if phase is Phase.MAIL else Phase.DATA
+            self._phase = SmtpPhase.RCPT if phase is SmtpPhase.MAIL else SmtpPhase.DATA
             if code not in {250, 251} and refusal is None:
                 refusal = _failed(envelope, phase, code, reply)
         code, reply = await self._wire.reply(self._config.command_timeout)
@@ -177,7 +187,7 @@ class _Connection:
             await self._ask(_DOT)
         if refusal or code != 354:
             self._reset = b"RSET\r\n"
-            return refusal or _failed(envelope, Phase.DATA, code, reply)
+            return refusal or _failed(envelope, SmtpPhase.DATA, code, reply)
         return None
 
     async def quit(self) -> None:
@@ -298,17 +308,17 @@ class SmtpPool:
             start_tls=config.security == "starttls",
             tls_context=config.tls_context,
         )
-        phase = Phase.CONNECT
+        phase = SmtpPhase.CONNECT
         try:
             await client.connect()
-            phase = Phase.EHLO
+            phase = SmtpPhase.EHLO
             await client.ehlo()
             if config.user:
-                phase = Phase.AUTH
+                phase = SmtpPhase.AUTH
                 await client.login(config.user, config.password)
         except aiosmtplib.SMTPHeloError as error:
             client.close()
-            raise _Refused(Phase.EHLO, error.code, error.message) from error
+            raise _Refused(SmtpPhase.EHLO, error.code, error.message) from error
         except aiosmtplib.SMTPResponseException as error:
             client.close()
             raise _Refused(phase, error.code, error.message) from error
@@ -346,16 +356,16 @@ def _first_wanted(envelopes: Sequence[Envelope], wanted: Wanted) -> Envelope | N
     return next(filter(wanted, envelopes), None)
 
 
-def _failed(envelope: Envelope, phase: Phase, code: int | None, reply: str) -> Result:
-    return Result(envelope.id, accepted=False, phase=phase, code=code, reply=reply)
+def _failed(envelope: Envelope, phase: SmtpPhase, code: int | None, reply: str) -> SendResult:
+    return SendResult(envelope.id, accepted=False, phase=phase, code=code, reply=reply)
 
 
-def _unfit(envelope: Envelope) -> Result | None:
+def _unfit(envelope: Envelope) -> SendResult | None:
     """What must never reach a wire: smuggled line ends, addresses that are no addresses."""
     if not (_MAILBOX.fullmatch(envelope.recipient) and _MAILBOX.fullmatch(envelope.sender)):
-        return _failed(envelope, Phase.RCPT, 553, "5.1.3 the address cannot be sent to")
+        return _failed(envelope, SmtpPhase.RCPT, 553, "5.1.3 the address cannot be sent to")
     if _has_bare(envelope.content):
-        return _failed(envelope, Phase.DOT, 554, "5.6.0 the content holds a bare CR, LF or NUL")
+        return _failed(envelope, SmtpPhase.DOT, 554, "5.6.0 the content holds a bare CR, LF or NUL")
     return None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from service.messages.mail import smtp_words as say
-from service.messages.mail.transport import Phase, Result
+from service.messages.mail.transport import SendResult, SmtpPhase
 
 
 class About(StrEnum):
@@ -28,7 +28,7 @@ class About(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ReplyVerdict:
     """What a refusal says. ``at_once``: that there is no such address, beyond doubt, so once is enough."""
 
     about: About
@@ -58,28 +58,28 @@ _LOGIN_CODES = range(530, 540)
 _ABOUT_A_RECIPIENT = frozenset({550, 551, 553, 556})
 _STORAGE_EXCEEDED = 552
 _THROTTLES = frozenset({421, 450, 451, 452})
-_RECIPIENT_NAMED = frozenset({Phase.RCPT, Phase.DATA, Phase.CONTENT, Phase.DOT})
+_RECIPIENT_NAMED = frozenset({SmtpPhase.RCPT, SmtpPhase.DATA, SmtpPhase.CONTENT, SmtpPhase.DOT})
 
 
-def judge(phase: Phase, code: int | None, text: str) -> Verdict:
+def judge(phase: SmtpPhase, code: int | None, text: str) -> ReplyVerdict:
     """Whom a refusal is about. ``code`` None: no answer. ``text``: what follows the code, line by line."""
     if code is None:
-        return Verdict(About.WAY)
+        return ReplyVerdict(About.WAY)
     codes, words = enhanced_codes(code, text), say.prose(text)
     if code < 500:
-        return Verdict(_temporary(phase, codes, words))
+        return ReplyVerdict(_temporary(phase, codes, words))
     if before_recipient(phase):
-        return Verdict(_about_the_session(codes, words))
+        return ReplyVerdict(_about_the_session(codes, words))
     named = {*_named_by_codes(code, codes, words), *_named_by_words(codes, words)}
     about = next((one for one in About if one in named), None) or _unexplained(phase, code)
-    return Verdict(about, about is About.ADDRESS and bool(codes) and set(codes) <= _NO_SUCH_ADDRESS)
+    return ReplyVerdict(about, about is About.ADDRESS and bool(codes) and set(codes) <= _NO_SUCH_ADDRESS)
 
 
-def fate(result: Result) -> Fate:
+def fate(result: SendResult) -> Fate:
     """Classify one result."""
     if result.accepted:
         return Fate.SENT
-    if result.code is None and result.phase is Phase.DOT:
+    if result.code is None and result.phase is SmtpPhase.DOT:
         return Fate.UNCONFIRMED
     verdict = judge(result.phase, result.code, result.reply)
     match verdict.about:
@@ -90,12 +90,12 @@ def fate(result: Result) -> Fate:
     return Fate.RETRY
 
 
-def before_recipient(phase: Phase) -> bool:
+def before_recipient(phase: SmtpPhase) -> bool:
     """Whether no recipient had been named yet, so that a refusal is of every message."""
     return phase not in _RECIPIENT_NAMED
 
 
-def throttles(result: Result) -> bool:
+def throttles(result: SendResult) -> bool:
     """Whether the recipient's domain asks us to come more slowly.
 
     Not so when the answer is about one mailbox (X.1.n; full, busy), or about one sender and recipient
@@ -113,7 +113,7 @@ def throttles(result: Result) -> bool:
 # ── Decisions ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _temporary(phase: Phase, codes: list[str], words: str) -> About:
+def _temporary(phase: SmtpPhase, codes: list[str], words: str) -> About:
     """4xx: always tried again; about one mailbox where the answer says so, greylisting apart."""
     if before_recipient(phase) or say.GREYLISTED.search(words):
         return About.WAY
@@ -127,16 +127,16 @@ def _about_the_session(codes: list[str], words: str) -> About:
     return About.WAY if way else About.US
 
 
-def _unexplained(phase: Phase, code: int) -> About:
+def _unexplained(phase: SmtpPhase, code: int) -> About:
     """What a basic code alone says (RFC 5321): at RCPT these are about the recipient, all others about us."""
-    if phase is not Phase.RCPT:
+    if phase is not SmtpPhase.RCPT:
         return About.US
     if code in _ABOUT_A_RECIPIENT:
         return About.ADDRESS
     return About.MAILBOX if code == _STORAGE_EXCEEDED else About.US
 
 
-def _never_heals(result: Result) -> bool:
+def _never_heals(result: SendResult) -> bool:
     """Whether the message itself is too large or malformed; words say so only once it was read."""
     if before_recipient(result.phase):
         return False
@@ -145,7 +145,7 @@ def _never_heals(result: Result) -> bool:
         return True
     words = say.prose(result.reply)
     said = say.TOO_LARGE.search(words) or say.MALFORMED.search(words)
-    return result.phase is not Phase.RCPT and bool(said)
+    return result.phase is not SmtpPhase.RCPT and bool(said)
 
 
 # ── Codes ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 
-class Phase(StrEnum):
+class SmtpPhase(StrEnum):
     """Where in the conversation a message stood when its fate was decided."""
 
     CONNECT = "connect"
@@ -33,12 +33,12 @@ class Envelope:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SendResult:
     """The fate of one message. ``code`` None: the connection broke or timed out in ``phase``."""
 
     id: int
     accepted: bool
-    phase: Phase
+    phase: SmtpPhase
     code: int | None
     reply: str
 
@@ -46,7 +46,7 @@ class Result:
 BeforeDot = Callable[[Sequence[int]], Awaitable[frozenset[int]]]
 """Asked before the final dot is written; returns those that may get it. Everything else must not be sent."""
 
-OnResult = Callable[[Result], Awaitable[None]]
+OnResult = Callable[[SendResult], Awaitable[None]]
 
 Wanted = Callable[[Envelope], bool]
 """Asked before a message's first command. What is no longer wanted is left alone: no result."""

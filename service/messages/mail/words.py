@@ -17,7 +17,7 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 
-from service.dashboard.model import Kind
+from service.dashboard.model import MessageKind
 from service.messages.trend import NEW
 
 _CATALOGUES = Path(__file__).parent / "catalogues"
@@ -31,36 +31,38 @@ def N_(text: str) -> str:  # noqa: N802 — gettext's own name for "to be transl
 
 
 _LISTS = {
-    Kind.DEADLINES: N_("Deadline reminders"),
-    Kind.DAILY: N_("Daily check-in"),
-    Kind.WEEKLY: N_("Weekly review"),
-    Kind.INACTIVE: N_("Reminders after a pause"),
-    Kind.BREAKS: N_("Break reminders"),
-    Kind.MONTHLY: N_("Monthly report"),
+    MessageKind.DEADLINES: N_("Deadline reminders"),
+    MessageKind.DAILY: N_("Daily check-in"),
+    MessageKind.WEEKLY: N_("Weekly review"),
+    MessageKind.INACTIVE: N_("Reminders after a pause"),
+    MessageKind.BREAKS: N_("Break reminders"),
+    MessageKind.MONTHLY: N_("Monthly report"),
 }
 _HINTS = {
-    Kind.DEADLINES: N_("When a goal is due in a week, tomorrow or today, or has passed its date"),
-    Kind.DAILY: N_("In the evening, when a streak is about to end or after some quiet days"),
-    Kind.WEEKLY: N_("Your week on one page, at its end"),
-    Kind.INACTIVE: N_("A few, when you have not been here for days"),
-    Kind.BREAKS: N_("During long focus sessions"),
-    Kind.MONTHLY: N_("The month before, on the first"),
+    MessageKind.DEADLINES: N_("When a goal is due in a week, tomorrow or today, or has passed its date"),
+    MessageKind.DAILY: N_("In the evening, when a streak is about to end or after some quiet days"),
+    MessageKind.WEEKLY: N_("Your week on one page, at its end"),
+    MessageKind.INACTIVE: N_("A few, when you have not been here for days"),
+    MessageKind.BREAKS: N_("During long focus sessions"),
+    MessageKind.MONTHLY: N_("The month before, on the first"),
 }
 _REASONS = {
-    Kind.DEADLINES: N_("You get this because a goal of yours has a date soon and deadline reminders are on."),
-    Kind.DAILY: N_("You get this because daily check-ins are on."),
-    Kind.WEEKLY: N_("You get this because weekly reviews are on."),
-    Kind.INACTIVE: N_("You get this because you have an account and reminders after a pause are on."),
-    Kind.BREAKS: N_("You get this because you asked for break reminders by mail."),
-    Kind.MONTHLY: N_("You get this because monthly reports are on."),
+    MessageKind.DEADLINES: N_(
+        "You get this because a goal of yours has a date soon and deadline reminders are on."
+    ),
+    MessageKind.DAILY: N_("You get this because daily check-ins are on."),
+    MessageKind.WEEKLY: N_("You get this because weekly reviews are on."),
+    MessageKind.INACTIVE: N_("You get this because you have an account and reminders after a pause are on."),
+    MessageKind.BREAKS: N_("You get this because you asked for break reminders by mail."),
+    MessageKind.MONTHLY: N_("You get this because monthly reports are on."),
 }
 _STOPS = {
-    Kind.DEADLINES: N_("Stop deadline reminders"),
-    Kind.DAILY: N_("Stop daily check-ins"),
-    Kind.WEEKLY: N_("Stop weekly reviews"),
-    Kind.INACTIVE: N_("Stop reminders after a pause"),
-    Kind.BREAKS: N_("Stop break reminders"),
-    Kind.MONTHLY: N_("Stop monthly reports"),
+    MessageKind.DEADLINES: N_("Stop deadline reminders"),
+    MessageKind.DAILY: N_("Stop daily check-ins"),
+    MessageKind.WEEKLY: N_("Stop weekly reviews"),
+    MessageKind.INACTIVE: N_("Stop reminders after a pause"),
+    MessageKind.BREAKS: N_("Stop break reminders"),
+    MessageKind.MONTHLY: N_("Stop monthly reports"),
 }
 _SECTIONS = {
     "tomorrow": N_("Due tomorrow"),
@@ -91,19 +93,19 @@ class Words:
 
     # ── Kinds of mail ───────────────────────────────────────────────────────────────────────────────────────
 
-    def list_name(self, kind: Kind) -> str:
+    def list_name(self, kind: MessageKind) -> str:
         """What mails of a kind are called."""
         return self.gettext(_LISTS[kind])
 
-    def hint(self, kind: Kind) -> str:
+    def hint(self, kind: MessageKind) -> str:
         """When mails of a kind come."""
         return self.gettext(_HINTS[kind])
 
-    def reason(self, kind: Kind) -> str:
+    def reason(self, kind: MessageKind) -> str:
         """Why somebody gets mails of this kind, for the footer."""
         return self.gettext(_REASONS[kind])
 
-    def stop(self, kind: Kind) -> str:
+    def stop(self, kind: MessageKind) -> str:
         """The link that ends mails of this kind."""
         return self.gettext(_STOPS[kind])
 

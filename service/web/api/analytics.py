@@ -9,12 +9,12 @@ from aiohttp import web
 
 from service.analytics import export, figures
 from service.analytics.export import Export, Format
-from service.analytics.figures import Span
+from service.analytics.figures import DateRange
 from service.analytics.statistic import Statistic
 from service.engine.database_errors import FAILURES
 from service.errors import BadRequest, ServiceError
 from service.web import etag, params
-from service.web.auth import Refused, harden
+from service.web.auth import HttpRefusal, harden
 from service.web.deps import DEPS
 
 log = structlog.get_logger()
@@ -113,11 +113,13 @@ async def revisions(request: web.Request) -> web.StreamResponse:
     params.known(request, frozenset())
     name = request.match_info["statistic"]
     if name not in set(Statistic):
-        raise Refused(404, f"Unknown statistic: {name}; use one of {', '.join(Statistic)}")
+        raise HttpRefusal(404, f"Unknown statistic: {name}; use one of {', '.join(Statistic)}")
     period = figures.period_of(Statistic(name), request.match_info["period"])
     found = await figures.revisions(request.app[DEPS].pool, Statistic(name), period)
     if found is None:
-        raise Refused(404, f"No {name} figures of {request.match_info['period']}; see …/analytics/watermarks")
+        raise HttpRefusal(
+            404, f"No {name} figures of {request.match_info['period']}; see …/analytics/watermarks"
+        )
     return _answer(request, {"data": found})
 
 
@@ -134,7 +136,7 @@ async def whole(request: web.Request) -> web.StreamResponse:
     params.known(request, RANGE)
     name = request.match_info["table"]
     if name not in export.TABLES:
-        raise Refused(404, f"Unknown table: {name}; use one of {', '.join(export.TABLES)}")
+        raise HttpRefusal(404, f"Unknown table: {name}; use one of {', '.join(export.TABLES)}")
     return await send_file(
         request, export.table(request.app[DEPS].pool, name, span_of(request)), format_of(request)
     )
@@ -148,10 +150,10 @@ def format_of(request: web.Request) -> Format:
     return Format(params.one_of(request, "format", frozenset(Format)) or Format.JSON)
 
 
-def span_of(request: web.Request) -> Span:
+def span_of(request: web.Request) -> DateRange:
     """The dates ``from`` and ``to`` of the query, both included. Raises BadRequest."""
     since, until = params.span(request)
-    return Span(since or date.min, until or date.max)
+    return DateRange(since or date.min, until or date.max)
 
 
 def _limit(request: web.Request) -> int:
@@ -176,7 +178,7 @@ def _no_pages(request: web.Request, form: Format) -> None:
 # ── Answering ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _told(span: Span) -> dict[str, Any]:
+def _told(span: DateRange) -> dict[str, Any]:
     return {
         "from": None if span.since == date.min else span.since,
         "to": None if span.until == date.max else span.until,

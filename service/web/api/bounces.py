@@ -4,7 +4,7 @@ import asyncpg
 from aiohttp import web
 
 from service.web import audit
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 from service.web.deps import DEPS
 from service.web.idempotency import Answer, once
 
@@ -22,12 +22,12 @@ async def take(request: web.Request) -> web.Response:
     """
     intake = request.app[DEPS].bounces
     if intake is None:
-        raise Refused(503, "BOUNCE_ADDRESS is not configured")
+        raise HttpRefusal(503, "BOUNCE_ADDRESS is not configured")
     if request.content_type not in _TYPES:
-        raise Refused(415, "Send the mail as it arrived, with Content-Type: message/rfc822")
+        raise HttpRefusal(415, "Send the mail as it arrived, with Content-Type: message/rfc822")
     raw = await _whole(request)
     if not raw:
-        raise Refused(400, "The body is empty; send the mail as it arrived")
+        raise HttpRefusal(400, "The body is empty; send the mail as it arrived")
 
     async def act(connection: asyncpg.Connection) -> Answer:
         taken = await intake.take(raw, request.query.get("recipient"), connection)
@@ -45,5 +45,5 @@ async def _whole(request: web.Request) -> bytes:
     async for piece in request.content.iter_chunked(1 << 16):
         raw += piece
         if len(raw) > MOST_BYTES:
-            raise Refused(413, f"A report has at most {MOST_BYTES} bytes")
+            raise HttpRefusal(413, f"A report has at most {MOST_BYTES} bytes")
     return bytes(raw)

@@ -8,10 +8,10 @@ from aiohttp import web
 
 from service.engine import queries
 from service.errors import BadRequest
-from service.messages.outbox import Outbox, Selection, address_range
+from service.messages.outbox import DeliveryFilter, Outbox, address_range
 from service.web import audit, params
 from service.web.api.previews import previewer_of
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 from service.web.deps import DEPS, ROLE, Role
 from service.web.idempotency import Answer, once
 
@@ -69,7 +69,7 @@ async def message(request: web.Request) -> web.Response:
     links = request[ROLE] is Role.ADMIN
     found = await previewer_of(request).delivered(params.path_id(request), links=links)
     if found is None:
-        raise Refused(404, "Unknown delivery")
+        raise HttpRefusal(404, "Unknown delivery")
     return web.json_response({"success": True, "data": asdict(found) | {"linksHidden": not links}})
 
 
@@ -83,7 +83,7 @@ async def resend(request: web.Request) -> web.Response:
 
     async def act(connection: asyncpg.Connection) -> Answer:
         if not await outbox.resend(delivery, connection):
-            raise Refused(409, "Only an unconfirmed message that is still useful can be sent again")
+            raise HttpRefusal(409, "Only an unconfirmed message that is still useful can be sent again")
         await audit.remark(request, "resend", connection, delivery=delivery)
         return 202, {"success": True}
 
@@ -98,7 +98,7 @@ async def cancel(request: web.Request) -> web.Response:
     async def act(connection: asyncpg.Connection) -> Answer:
         row = await _state(connection, delivery)
         if row["state"] != "planned":
-            raise Refused(409, f"The message is {row['state']}: only a planned one can be taken back")
+            raise HttpRefusal(409, f"The message is {row['state']}: only a planned one can be taken back")
         await outbox.cancel(delivery, connection)
         await audit.remark(request, "cancel", connection, delivery=delivery)
         return 200, {"success": True, "state": "cancelled"}
@@ -113,7 +113,7 @@ async def retry(request: web.Request) -> web.Response:
 
     async def act(connection: asyncpg.Connection) -> Answer:
         if problem := not_retried(await _state(connection, delivery)):
-            raise Refused(409, problem)
+            raise HttpRefusal(409, problem)
         await outbox.retry(delivery, connection)
         await audit.remark(request, "retry", connection, delivery=delivery)
         return 202, {"success": True, "state": "planned"}
@@ -138,10 +138,10 @@ async def retry_failed(request: web.Request) -> web.Response:
     return await once(request, act)
 
 
-def _selection(asked: params.FilterBody) -> Selection:
+def _selection(asked: params.FilterBody) -> DeliveryFilter:
     params.in_order(asked.since, asked.until)
-    which = Selection(asked.user, asked.job, asked.reason, asked.since, asked.until, asked.address)
-    if which == Selection():
+    which = DeliveryFilter(asked.user, asked.job, asked.reason, asked.since, asked.until, asked.address)
+    if which == DeliveryFilter():
         raise BadRequest("Name at least one of user, job, reason, from, to, address: not everything at once")
     return which
 
@@ -162,14 +162,14 @@ def not_retried(row: asyncpg.Record | dict[str, Any]) -> str | None:
 async def _state(connection: asyncpg.Connection, delivery: int) -> asyncpg.Record:
     row = await connection.fetchrow(_SQL["state"], delivery)
     if row is None:
-        raise Refused(404, "Unknown delivery")
+        raise HttpRefusal(404, "Unknown delivery")
     return row
 
 
 def _outbox(request: web.Request) -> Outbox:
     outbox = request.app[DEPS].outbox
     if outbox is None:
-        raise Refused(503, "This process has no outbox")
+        raise HttpRefusal(503, "This process has no outbox")
     return outbox
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from aiohttp import web
 
 from service.errors import BadRequest
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 from service.web.deps import DEPS
 
 routes = web.RouteTableDef()
@@ -16,7 +16,7 @@ async def explain(request: web.Request) -> web.Response:
     """What is recorded, every rule with its verdict, and all of it in words. ``at``: default now."""
     explainer = request.app[DEPS].explainer
     if explainer is None:
-        raise Refused(503, "This process decides nothing")
+        raise HttpRefusal(503, "This process decides nothing")
     name = request.query.get("job", "")
     if not name:
         raise BadRequest("job is missing; use one like goalDeadlines")

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from service.errors import BadRequest
 from service.web import params
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 from service.web.deps import DEPS
 
 routes = web.RouteTableDef()
@@ -16,7 +16,7 @@ async def forecast(request: web.Request) -> web.Response:
     params.known(request, frozenset({"days", "job", "exact"}))
     forecaster = request.app[DEPS].forecaster
     if forecaster is None:
-        raise Refused(503, "This process decides nothing")
+        raise HttpRefusal(503, "This process decides nothing")
     days, name = params.number(request, "days", 7, least=1, most=31) or 7, request.query.get("job")
     if params.one_of(request, "exact", frozenset({"true", "false"})) != "true":
         found = await forecaster.bound(days, name)

@@ -9,9 +9,9 @@ from aiohttp import web
 
 from service.engine.run import RunState
 from service.web import audit, params
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 from service.web.deps import DEPS, ROLE, Manager, Role
-from service.web.idempotency import Answer, Outcome, in_steps, once, run_once
+from service.web.idempotency import Answer, RunOutcome, in_steps, once, run_once
 
 _STATES = frozenset(RunState)
 _FAILED = {"failed", "dead"}
@@ -87,14 +87,14 @@ async def _waited(request: web.Request, asked: params.RunBody) -> web.Response:
     async def begin(connection: asyncpg.Connection) -> Any:
         return await _begin(request, asked, connection)
 
-    async def carry_out(run: Any) -> Outcome:
+    async def carry_out(run: Any) -> RunOutcome:
         result = await manager.carry_out(run)
         return _outcome(result.run_id, result.state, result.counts)
 
-    async def told(run_id: int) -> Outcome:
+    async def told(run_id: int) -> RunOutcome:
         found = await manager.progress(run_id)
         if found is None:
-            raise Refused(404, "Unknown run")
+            raise HttpRefusal(404, "Unknown run")
         return _outcome(run_id, found["state"], found["counts"])
 
     return await run_once(request, begin, carry_out, told)
@@ -109,11 +109,11 @@ async def _begin(request: web.Request, asked: params.RunBody, connection: asyncp
     return run
 
 
-def _outcome(run_id: int | None, state: str, counts: Mapping[str, int]) -> Outcome:
+def _outcome(run_id: int | None, state: str, counts: Mapping[str, int]) -> RunOutcome:
     told = _told(run_id, state, counts)
     if state in _FAILED:
-        return Outcome((500, told | {"success": False, "error": "The job failed"}), over=True)
-    return Outcome((200, told), over=state not in _UNDER_WAY)
+        return RunOutcome((500, told | {"success": False, "error": "The job failed"}), over=True)
+    return RunOutcome((200, told), over=state not in _UNDER_WAY)
 
 
 def _told(run_id: int | None, state: str, counts: Mapping[str, int]) -> dict[str, Any]:
@@ -156,7 +156,7 @@ async def unschedule(request: web.Request) -> web.Response:
 
     async def act(connection: asyncpg.Connection) -> Answer:
         if not await _manager(request).unschedule(run_id, connection):
-            raise Refused(404, "No scheduled run of this id is waiting")
+            raise HttpRefusal(404, "No scheduled run of this id is waiting")
         await audit.remark(request, "unschedule", connection, run=run_id)
         return 200, {"success": True}
 
@@ -217,7 +217,7 @@ async def history(request: web.Request) -> web.Response:
     """Runs, newest first; page on with ``before``."""
     name = request.query.get("jobName")
     if name and "jobType" not in request.query:
-        raise Refused(400, "jobName needs jobType")
+        raise HttpRefusal(400, "jobName needs jobType")
     size = params.limit(request)
     runs = await _manager(request).history(
         request.query.get("jobType"), size, name=name, before=params.before(request),
@@ -231,7 +231,7 @@ async def one_run(request: web.Request) -> web.Response:
     """One run with its attempts, reasons and messages. Tracebacks may hold people's data: for admins only."""
     found = await _manager(request).run(params.path_id(request), tracebacks=request[ROLE] is Role.ADMIN)
     if found is None:
-        raise Refused(404, "Unknown run")
+        raise HttpRefusal(404, "Unknown run")
     return web.json_response({"success": True, "data": found})
 
 
@@ -240,11 +240,11 @@ async def cancel(request: web.Request) -> web.Response:
     """Ask a run to stop."""
     manager, run_id = _manager(request), params.path_id(request)
     if await manager.progress(run_id) is None:
-        raise Refused(404, "Unknown run")
+        raise HttpRefusal(404, "Unknown run")
 
     async def act(connection: asyncpg.Connection) -> Answer:
         if not await manager.cancel(run_id, connection):
-            raise Refused(409, "The run has ended")
+            raise HttpRefusal(409, "The run has ended")
         await audit.remark(request, "cancel-run", connection, run=run_id)
         return 202, {"success": True}
 
@@ -256,11 +256,11 @@ async def retry(request: web.Request) -> web.Response:
     """Put a run that failed back to where it stopped."""
     manager, run_id = _manager(request), params.path_id(request)
     if await manager.progress(run_id) is None:
-        raise Refused(404, "Unknown run")
+        raise HttpRefusal(404, "Unknown run")
 
     async def act(connection: asyncpg.Connection) -> Answer:
         if why_not := await manager.retry(run_id, connection):
-            raise Refused(409, why_not)
+            raise HttpRefusal(409, why_not)
         await audit.remark(request, "retry-run", connection, run=run_id)
         return 202, {"success": True}
 
@@ -273,11 +273,11 @@ async def waive(request: web.Request) -> web.Response:
     manager, run_id = _manager(request), params.path_id(request)
     asked = await params.read(request, params.WaiveBody)
     if await manager.progress(run_id) is None:
-        raise Refused(404, "Unknown run")
+        raise HttpRefusal(404, "Unknown run")
 
     async def act(connection: asyncpg.Connection) -> Answer:
         if why_not := await manager.waive(run_id, audit.who(request), asked.reason, connection):
-            raise Refused(409, why_not)
+            raise HttpRefusal(409, why_not)
         return 200, {"success": True}
 
     return await once(request, act)

@@ -13,7 +13,7 @@ from service.engine import queries
 from service.errors import BadRequest
 from service.web import etag, params
 from service.web.audit import history
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
@@ -86,7 +86,7 @@ async def one_series(request: web.Request) -> web.Response:
     told = await series.outlook(pool, name)
     if told is None:
         known = ", ".join(one["name"] for one in await series.watched(pool)) or "none yet"
-        raise Refused(404, f"Unknown series: {name}; known: {known}")
+        raise HttpRefusal(404, f"Unknown series: {name}; known: {known}")
     since, until = params.span(request)
     until = until or told.through.date()
     since = since or until - timedelta(days=series.SHOWN[told.cadence] - 1)
@@ -104,7 +104,7 @@ async def profile(request: web.Request) -> web.Response:
     user = request.match_info["id"]
     found = await user_profiles.stored(request.app[DEPS].pool, user)
     if found is None:
-        raise Refused(404, f"No profile of {user}: userBehavior makes them for who was active in 90 days")
+        raise HttpRefusal(404, f"No profile of {user}: userBehavior makes them for who was active in 90 days")
     return _checked(request, {"data": found})
 
 

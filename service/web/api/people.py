@@ -3,19 +3,19 @@
 import asyncpg
 from aiohttp import web
 
-from service.archive.personal_data import People
+from service.archive.personal_data import PersonalData
 from service.web import audit
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 from service.web.deps import DEPS
 from service.web.idempotency import Answer, once
 
 routes = web.RouteTableDef()
 
 
-def _people(request: web.Request) -> People:
+def _people(request: web.Request) -> PersonalData:
     people = request.app[DEPS].people
     if people is None:
-        raise Refused(503, "This process keeps no people")
+        raise HttpRefusal(503, "This process keeps no people")
     return people
 
 

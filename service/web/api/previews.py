@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 from aiohttp import web
 
-from service.messages.preview import Ask, Previewer
+from service.messages.preview import Previewer, PreviewRequest
 from service.web import audit, params
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 from service.web.deps import DEPS
 from service.web.idempotency import Answer, in_steps
 
@@ -17,12 +17,14 @@ def previewer_of(request: web.Request) -> Previewer:
     """The previewer of this process. Raises Refused."""
     previewer = request.app[DEPS].previewer
     if previewer is None:
-        raise Refused(503, "This process makes no mails")
+        raise HttpRefusal(503, "This process makes no mails")
     return previewer
 
 
-def _ask(asked: params.PreviewBody) -> Ask:
-    return Ask(asked.job_type, asked.job_name, asked.user_id, asked.at, asked.variant, asked.locale)
+def _ask(asked: params.PreviewBody) -> PreviewRequest:
+    return PreviewRequest(
+        asked.job_type, asked.job_name, asked.user_id, asked.at, asked.variant, asked.locale
+    )
 
 
 @routes.post("/api/admin/preview")

@@ -16,7 +16,7 @@ from aiohttp import web
 from service.engine.database_errors import FAILURES
 from service.engine.run import RunState
 from service.web import params
-from service.web.auth import Refused, harden
+from service.web.auth import HttpRefusal, harden
 
 log = structlog.get_logger()
 
@@ -34,7 +34,7 @@ routes = web.RouteTableDef()
 
 
 @dataclass(slots=True)
-class Topic:
+class WatchedRun:
     """A run that somebody watches. ``version`` counts its changes; ``changed`` is set by the next one."""
 
     latest: dict[str, Any]
@@ -61,7 +61,7 @@ class Topic:
         before.set()
 
 
-class Feed:
+class RunFeed:
     """The runs that are being watched. ``look`` reads one run, None: there is none."""
 
     def __init__(self, look: Look, *, beat: float = _BEAT, quiet: float = _QUIET) -> None:
@@ -69,10 +69,10 @@ class Feed:
         self._beat = beat
         self._gate = asyncio.Lock()
         self.quiet = quiet
-        self.topics: dict[int, Topic] = {}
+        self.topics: dict[int, WatchedRun] = {}
         self.closing = False
 
-    async def join(self, run_id: int) -> Topic | None:
+    async def join(self, run_id: int) -> WatchedRun | None:
         """Watch a run; ``leave`` it afterwards. None: there is no such run."""
         async with self._gate:
             topic = self.topics.get(run_id)
@@ -80,13 +80,13 @@ class Feed:
                 found = await self._look(run_id)
                 if found is None:
                     return None
-                topic = self.topics[run_id] = Topic(found)
+                topic = self.topics[run_id] = WatchedRun(found)
         topic.readers += 1
         if topic.poller is None:
             topic.poller = asyncio.create_task(self._poll(run_id, topic), name=f"run {run_id}")
         return topic
 
-    def leave(self, run_id: int, topic: Topic) -> None:
+    def leave(self, run_id: int, topic: WatchedRun) -> None:
         """The last one ends the poller."""
         topic.readers -= 1
         if topic.readers == 0:
@@ -100,7 +100,7 @@ class Feed:
         for topic in self.topics.values():
             topic.wake()
 
-    async def _poll(self, run_id: int, topic: Topic) -> None:
+    async def _poll(self, run_id: int, topic: WatchedRun) -> None:
         while not topic.over:
             await asyncio.sleep(self._beat)
             try:
@@ -111,7 +111,7 @@ class Feed:
             topic.tell(found or {**topic.latest, "state": str(RunState.CANCELLED)})
 
 
-FEED: web.AppKey[Feed] = web.AppKey("feed", Feed)
+FEED: web.AppKey[RunFeed] = web.AppKey("feed", RunFeed)
 
 
 @routes.get("/api/admin/runs/{id}/events")
@@ -129,7 +129,7 @@ async def follow(request: web.Request, run_id: int, tell: Tell) -> web.StreamRes
     feed = request.app[FEED]
     topic = await feed.join(run_id)
     if topic is None:
-        raise Refused(404, "Unknown run")
+        raise HttpRefusal(404, "Unknown run")
     try:
         response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
         response.content_type, response.charset = "text/event-stream", "utf-8"
@@ -142,7 +142,7 @@ async def follow(request: web.Request, run_id: int, tell: Tell) -> web.StreamRes
         feed.leave(run_id, topic)
 
 
-async def _stream(response: web.StreamResponse, feed: Feed, topic: Topic, tell: Tell) -> None:
+async def _stream(response: web.StreamResponse, feed: RunFeed, topic: WatchedRun, tell: Tell) -> None:
     try:
         await response.write(b"retry: 2000\n\n")
         seen = 0

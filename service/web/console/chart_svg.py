@@ -52,7 +52,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
+class AxisLabel:
     """A label of the axis. ``minor``: it gives way in a narrow window."""
 
     index: int
@@ -65,7 +65,7 @@ class Axis:
     """The places of a chart, from left to right: names, labels, and whether what is told of each is final."""
 
     names: Sequence[str]
-    ticks: Sequence[Tick]
+    ticks: Sequence[AxisLabel]
     final: Sequence[bool] = ()
 
     def is_final(self, index: int) -> bool:
@@ -77,7 +77,7 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class AxisScale:
     """Values from ``low`` to ``high`` on pixels from the frame's lower to its upper edge."""
 
     low: float
@@ -99,16 +99,16 @@ _NEARLY = 1 - 1e-12
 """What dividing floats may be off by, and no more: a small value beside a large one has its place, too."""
 
 
-def scale_of(values: Iterable[Value]) -> Scale:
+def scale_of(values: Iterable[Value]) -> AxisScale:
     """A scale that holds zero and all values and ends at round ones; nothing at all: from 0 to 1."""
     known = [value for value in values if value is not None]
     low, high = min([0.0, *known]), max([0.0, *known])
     if low == high:
-        return Scale(0.0, 1.0)
+        return AxisScale(0.0, 1.0)
     for _ in range(3):
         step = _step(high - low)
         low, high = math.floor(low / step * _NEARLY) * step, math.ceil(high / step * _NEARLY) * step
-    return Scale(low, high)
+    return AxisScale(low, high)
 
 
 def _with_room(values: Sequence[Value], band: Band | None) -> list[Value]:
@@ -139,7 +139,7 @@ def day_name(day: date) -> str:
     return f"{day:%a} {day.day} {day:%b %Y}"
 
 
-def day_ticks(days: Sequence[date]) -> list[Tick]:
+def day_ticks(days: Sequence[date]) -> list[AxisLabel]:
     """Labels for ascending dates: the first of months where there are many, else some of the dates."""
     if not days:
         return []
@@ -152,7 +152,7 @@ def day_ticks(days: Sequence[date]) -> list[Tick]:
         names = {n: f"{days[n].day} {days[n]:%b}" for n in range(0, len(days), every)}
     room = len(days) / 40
     kept = [(n, text) for n, text in names.items() if room <= n <= len(days) - room or len(names) < 3]
-    return [Tick(n, text, minor=place % 2 == 1) for place, (n, text) in enumerate(kept)]
+    return [AxisLabel(n, text, minor=place % 2 == 1) for place, (n, text) in enumerate(kept)]
 
 
 def day_axis(days: Sequence[date], final: Sequence[bool]) -> Axis:
@@ -241,7 +241,7 @@ def runs(values: Sequence[Value]) -> list[range]:
     return found
 
 
-def _line(axis: Axis, line: Line, scale: Scale) -> str:
+def _line(axis: Axis, line: Line, scale: AxisScale) -> str:
     paths: dict[bool, list[str]] = {True: [], False: []}
     for run in runs(line.values):
         points = [_point(axis, index, scale(line.values[index] or 0)) for index in run]
@@ -256,7 +256,7 @@ def _line(axis: Axis, line: Line, scale: Scale) -> str:
     )
 
 
-def _alone(axis: Axis, line: Line, scale: Scale) -> str:
+def _alone(axis: Axis, line: Line, scale: AxisScale) -> str:
     """Values without neighbours, which no line reaches."""
     return "".join(
         f'<circle class="dot c{line.tone}" cx="{axis.middle(run[0]):.3f}%"'
@@ -266,7 +266,7 @@ def _alone(axis: Axis, line: Line, scale: Scale) -> str:
     )
 
 
-def _range(axis: Axis, band: Band, scale: Scale) -> str:
+def _range(axis: Axis, band: Band, scale: AxisScale) -> str:
     paths = []
     for run in runs([lo if hi is not None else None for lo, hi in zip(band.low, band.high, strict=True)]):
         half = 50 / len(axis.names) if len(run) == 1 else 0.0
@@ -319,7 +319,7 @@ def _hits(axis: Axis, shown: Sequence[Line], band: Band | None) -> str:
     return "".join(found)
 
 
-def _flags(axis: Axis, marks: Sequence[Mark], scale: Scale) -> str:
+def _flags(axis: Axis, marks: Sequence[Mark], scale: AxisScale) -> str:
     return "".join(
         f'<circle class="mark" cx="{axis.middle(m.index):.3f}%" cy="{scale(m.value):.1f}" r="6">'
         f"<title>{escape(m.text)}</title></circle>"
@@ -335,7 +335,7 @@ def _stretched(drawn: str) -> str:
     )
 
 
-def _frame(axis: Axis, scale: Scale, drawn: str, summary: str) -> Markup:
+def _frame(axis: Axis, scale: AxisScale, drawn: str, summary: str) -> Markup:
     heights = [(value, scale(value)) for value in scale.ticks()]
     most = max(scale.high, -scale.low)
     numbers = "".join(

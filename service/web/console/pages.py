@@ -18,9 +18,9 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.web import params
-from service.web.auth import Handler, Refused, failure, open_role, role_of
+from service.web.auth import Handler, HttpRefusal, failure, open_role, role_of
 from service.web.console import formatting as words
-from service.web.console.session import LIFETIME, OPERATORS, Session, begin, resume
+from service.web.console.session import LIFETIME, OPERATORS, OperatorSession, begin, resume
 from service.web.deps import DEPS, ROLE, Role
 from service.web.static import PAGES, style
 
@@ -38,7 +38,7 @@ NAVIGATION = (
 )
 """The areas of the console: address and name."""
 
-SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
+SESSION: web.RequestKey[OperatorSession] = web.RequestKey("session", OperatorSession)
 
 _COOKIE = "console"
 _SIGN_IN, _SIGN_OUT, _STYLE = "/console/sign-in", "/console/sign-out", "/console/console.css"
@@ -90,10 +90,10 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return page(request, "problem.html", status=status, text=text)
 
 
-def _session(request: web.Request) -> Session | None:
+def _session(request: web.Request) -> OperatorSession | None:
     deps = request.app[DEPS]
     if not deps.tokens:
-        return Session(open_role(request, deps), _LOCAL_FORM_TOKEN)
+        return OperatorSession(open_role(request, deps), _LOCAL_FORM_TOKEN)
     return resume(deps.tokens, request.cookies.get(_COOKIE, ""), deps.clock.now())
 
 
@@ -112,15 +112,15 @@ async def _check_act(request: web.Request) -> None:
     origin = urlsplit(request.headers.get("Origin", "")).netloc
     own = {request.host, urlsplit(request.app[DEPS].public_url).netloc}
     if not origin or origin not in own or request.headers.get("Sec-Fetch-Site") == "cross-site":
-        raise Refused(403, "This form was not sent from here; behind a proxy, let it pass the Host on")
+        raise HttpRefusal(403, "This form was not sent from here; behind a proxy, let it pass the Host on")
     session = request.get(SESSION)
     if session is None:
         return
     sent = (await params.form(request)).get("form_token", "")
     if not hmac.compare_digest(sent.encode(), session.form_token.encode()):
-        raise Refused(403, "This form is from an earlier session; open its page again")
+        raise HttpRefusal(403, "This form is from an earlier session; open its page again")
     if session.role is not Role.ADMIN and request.path != _SIGN_OUT:
-        raise Refused(403, f"The role {session.role} may look, but not act")
+        raise HttpRefusal(403, f"The role {session.role} may look, but not act")
 
 
 # ── Pages ───────────────────────────────────────────────────────────────────────────────────────────────────

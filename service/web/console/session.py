@@ -17,7 +17,7 @@ OPERATORS = frozenset({Role.ADMIN, Role.VIEWER})
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class OperatorSession:
     """Who looks. Each form that acts must carry ``form_token``, which no other site can know."""
 
     role: Role
@@ -30,7 +30,7 @@ def begin(token: str, now: datetime, nonce: str) -> str:
     return f"{stem}.{_signed(token, 'session', stem)}"
 
 
-def resume(tokens: Mapping[str, str], cookie: str, now: datetime) -> Session | None:
+def resume(tokens: Mapping[str, str], cookie: str, now: datetime) -> OperatorSession | None:
     """The session of a cookie; None: expired, forged, or opened by a token that no longer holds."""
     stem, _, signature = cookie.rpartition(".")
     expires = stem.partition(".")[0]
@@ -38,7 +38,7 @@ def resume(tokens: Mapping[str, str], cookie: str, now: datetime) -> Session | N
         return None
     for token, role in tokens.items():
         if Role(role) in OPERATORS and hmac.compare_digest(_signed(token, "session", stem), signature):
-            return Session(Role(role), _signed(token, "form", stem))
+            return OperatorSession(Role(role), _signed(token, "form", stem))
     return None
 
 

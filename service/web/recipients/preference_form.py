@@ -6,22 +6,22 @@ from datetime import datetime, time, timedelta
 from typing import Any
 
 from service import zones
-from service.dashboard.model import Channel, Kind
+from service.dashboard.model import Channel, MessageKind
 from service.jobs import hours_of_kinds
 from service.messages.mail.words import LANGUAGES
 
-Switch = tuple[Kind, Channel]
-Hours = Mapping[Kind, Collection[int]]
+Switch = tuple[MessageKind, Channel]
+Hours = Mapping[MessageKind, Collection[int]]
 """The hours of the day that may be chosen for each kind."""
 
-HOURLY = tuple(kind for kind in Kind if kind is not Kind.BREAKS)
+HOURLY = tuple(kind for kind in MessageKind if kind is not MessageKind.BREAKS)
 """Kinds that come at one hour of the day; a break comes when it is due."""
 TIMES = tuple(f"{hour:02}:{minute:02}" for hour in range(24) for minute in (0, 30))
 LONGEST_PAUSE = 365
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RecipientSettings:
     """Decisions beyond on and off. None: as the dashboard has it.
 
     ``timezone``: the name that was chosen; another name of a zone stays, and its zone is used.
@@ -32,7 +32,7 @@ class Settings:
     locale: str | None = None
     quiet_start: time | None = None
     quiet_end: time | None = None
-    hours: Mapping[Kind, int] = field(default_factory=dict)
+    hours: Mapping[MessageKind, int] = field(default_factory=dict)
     paused_until: datetime | None = None
     dashboard_timezone: str = "UTC"
     dashboard_locale: str = "en"
@@ -67,27 +67,27 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class PreferenceForm:
     """The form as it was sent. ``problems``: fields that cannot be meant; ``typed``: a wrong zone."""
 
     switches: Mapping[Switch, bool]
-    settings: Settings
+    settings: RecipientSettings
     problems: frozenset[str] = frozenset()
     typed: str = ""
 
 
-def choosable(stored: Mapping[str, int], offered: Hours) -> dict[Kind, int]:
+def choosable(stored: Mapping[str, int], offered: Hours) -> dict[MessageKind, int]:
     """The chosen hours that hold: at any that is not offered the job would be of no use, so it is ignored."""
-    known = {Kind(kind): hour for kind, hour in stored.items() if kind in set(HOURLY)}
+    known = {MessageKind(kind): hour for kind, hour in stored.items() if kind in set(HOURLY)}
     return {kind: hour for kind, hour in known.items() if hour in offered[kind]}
 
 
 def read_wishes(
     form: Mapping[str, Any],
-    before: Settings,
+    before: RecipientSettings,
     accepted: Container[str] | None = None,
     offered: Hours | None = None,
-) -> Wishes:
+) -> PreferenceForm:
     """What was chosen. Fields that are missing leave their setting as it was; switches are off.
 
     ``accepted``: the names of zones that our database knows too; None: all there are. ``offered``: the hours
@@ -95,7 +95,7 @@ def read_wishes(
     """
     switches = {
         (kind, channel): form.get(str(kind) if channel is Channel.EMAIL else f"app.{kind}") == "on"
-        for kind in Kind
+        for kind in MessageKind
         for channel in Channel
     }
     problems: set[str] = set()
@@ -111,11 +111,11 @@ def read_wishes(
         paused_until=_pause(form, before, problems),
     )
     typed = str(form.get("timezone", ""))[:100] if "timezone" in problems else ""
-    return Wishes(switches, settings, frozenset(problems), typed)
+    return PreferenceForm(switches, settings, frozenset(problems), typed)
 
 
 def _zone(
-    form: Mapping[str, Any], before: Settings, accepted: Container[str], problems: set[str]
+    form: Mapping[str, Any], before: RecipientSettings, accepted: Container[str], problems: set[str]
 ) -> str | None:
     wanted = form.get("timezone")
     name = zones.spelled(wanted)
@@ -129,7 +129,7 @@ def _zone(
     return name
 
 
-def _locale(form: Mapping[str, Any], before: Settings, problems: set[str]) -> str | None:
+def _locale(form: Mapping[str, Any], before: RecipientSettings, problems: set[str]) -> str | None:
     wanted = form.get("language")
     if wanted is None:
         return before.locale
@@ -139,7 +139,9 @@ def _locale(form: Mapping[str, Any], before: Settings, problems: set[str]) -> st
     return str(wanted) or None
 
 
-def _quiet(form: Mapping[str, Any], before: Settings, problems: set[str]) -> tuple[time | None, time | None]:
+def _quiet(
+    form: Mapping[str, Any], before: RecipientSettings, problems: set[str]
+) -> tuple[time | None, time | None]:
     start, end = form.get("quiet_start"), form.get("quiet_end")
     if start is None:
         return before.quiet_start, before.quiet_end
@@ -153,7 +155,9 @@ def _quiet(form: Mapping[str, Any], before: Settings, problems: set[str]) -> tup
     return time.fromisoformat(start), time.fromisoformat(str(end))
 
 
-def _hours(form: Mapping[str, Any], before: Settings, offered: Hours, problems: set[str]) -> dict[Kind, int]:
+def _hours(
+    form: Mapping[str, Any], before: RecipientSettings, offered: Hours, problems: set[str]
+) -> dict[MessageKind, int]:
     hours = dict(before.hours)
     for kind in HOURLY:
         wanted = form.get(f"hour.{kind}")
@@ -168,7 +172,7 @@ def _hours(form: Mapping[str, Any], before: Settings, offered: Hours, problems: 
     return hours
 
 
-def _pause(form: Mapping[str, Any], before: Settings, problems: set[str]) -> datetime | None:
+def _pause(form: Mapping[str, Any], before: RecipientSettings, problems: set[str]) -> datetime | None:
     if form.get("resume") == "on":
         return None
     wanted = str(form.get("pause_days", "")).strip()

@@ -14,7 +14,7 @@ from babel.core import negotiate_locale
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service import zones
-from service.dashboard.model import Channel, Kind
+from service.dashboard.model import Channel, MessageKind
 from service.dashboard.replica import preferences_from_json
 from service.engine import queries
 from service.engine.zone_table import accepted
@@ -26,9 +26,9 @@ from service.web.deps import DEPS
 from service.web.recipients.preference_form import (
     HOURLY,
     TIMES,
-    Settings,
+    PreferenceForm,
+    RecipientSettings,
     Switch,
-    Wishes,
     choosable,
     read_wishes,
 )
@@ -63,7 +63,7 @@ def effective(preferences: Mapping[str, Any], overrides: Overrides) -> dict[Swit
     wishes = preferences_from_json(dict(preferences))
     return {
         (kind, channel): refusal(wishes, kind, channel, overrides) is None
-        for kind in Kind
+        for kind in MessageKind
         for channel in Channel
     }
 
@@ -91,7 +91,7 @@ async def unsubscribe(request: web.Request) -> web.Response:
     everything = form.get("scope") == "all"
     holder = await _holder(request)
     if holder is not None:
-        kinds = [*map(str, Kind), "*"] if everything else [holder["kind"]]
+        kinds = [*map(str, MessageKind), "*"] if everything else [holder["kind"]]
         decided = {(kind, "email"): False for kind in kinds}
         await _store(request, "unsubscribe", holder["user_id"], decided)
     return _page(request, _asked_for(request), "stopped.html", everything=everything)
@@ -106,7 +106,9 @@ async def show(request: web.Request) -> web.Response:
     holder = await _holder(request)
     switches = await _switches(request, holder)
     known = await accepted(request.app[DEPS].pool)
-    return _preferences(request, holder, known, Wishes(switches, await _settings(request, holder, known)))
+    return _preferences(
+        request, holder, known, PreferenceForm(switches, await _settings(request, holder, known))
+    )
 
 
 @routes.post("/preferences/{token}")
@@ -148,12 +150,14 @@ async def _switches(request: web.Request, holder: asyncpg.Record | None) -> dict
     return effective(holder["preferences"], overrides)
 
 
-async def _settings(request: web.Request, holder: asyncpg.Record | None, known: Container[str]) -> Settings:
+async def _settings(
+    request: web.Request, holder: asyncpg.Record | None, known: Container[str]
+) -> RecipientSettings:
     if holder is None:
-        return Settings(now=await request.app[DEPS].pool.fetchval(_SQL["now"]))
+        return RecipientSettings(now=await request.app[DEPS].pool.fetchval(_SQL["now"]))
     names = ("locale", "quiet_start", "quiet_end", "paused_until")
     chosen = zones.spelled(holder["timezone"])
-    return Settings(
+    return RecipientSettings(
         **{name: holder[name] for name in names},
         timezone=chosen if chosen in known else None,  # what cannot be used does not hold
         dashboard_timezone=holder["dashboard_timezone"],
@@ -168,7 +172,7 @@ async def _store(
     act: str,
     user_id: str,
     decided: Mapping[tuple[str, str], bool],
-    wanted: Settings | None = None,
+    wanted: RecipientSettings | None = None,
 ) -> None:
     """One act, one trace; what changes nothing leaves none."""
     async with acting(request) as connection:
@@ -190,7 +194,7 @@ async def _decide(
     return not tag.endswith(" 0")
 
 
-async def _keep(connection: asyncpg.Connection, user_id: str, wanted: Settings) -> None:
+async def _keep(connection: asyncpg.Connection, user_id: str, wanted: RecipientSettings) -> None:
     hours = {str(kind): hour for kind, hour in wanted.hours.items()}
     own = (wanted.timezone, wanted.locale, wanted.quiet_start, wanted.quiet_end, hours, wanted.paused_until)
     await connection.execute(_SQL["keep"], user_id, *own)
@@ -200,7 +204,7 @@ def _preferences(
     request: web.Request,
     holder: asyncpg.Record | None,
     known: Container[str],
-    wishes: Wishes,
+    wishes: PreferenceForm,
     *,
     saved: bool = False,
 ) -> web.Response:
@@ -210,7 +214,7 @@ def _preferences(
         request,
         words,
         "preferences.html",
-        kinds=list(Kind),
+        kinds=list(MessageKind),
         wishes=wishes,
         saved=saved,
         hours={kind: sorted(request.app[DEPS].hours[kind]) for kind in HOURLY},

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from service.dashboard.model import Kind
-from service.messages.mail.compose import Composer, Letter
+from service.dashboard.model import MessageKind
+from service.messages.mail.compose import Composer, Email
 
 
 @cache
@@ -76,7 +76,7 @@ def _mail(
     }
 
 
-def letter(facts: dict[str, Any] | None = None, **changes: Any) -> Letter:
+def letter(facts: dict[str, Any] | None = None, **changes: Any) -> Email:
     """A letter to Ada about six goals, unless told otherwise."""
     values: dict[str, Any] = {
         "template": "goal_deadlines",
@@ -86,7 +86,7 @@ def letter(facts: dict[str, Any] | None = None, **changes: Any) -> Letter:
         "message_id": "5d41402abc4b2a76b9719d911017c592@dashboard.example",
         "message_date": datetime(2026, 3, 10, 8, 0, tzinfo=UTC),
         "token": "Zx8QmN3vR5tY7uI9oP1aSdFgHjKlQwEr",
-        "kind": Kind.DEADLINES,
+        "kind": MessageKind.DEADLINES,
         "job": "reminder.goalDeadlines",
     }
-    return Letter(**{**values, **changes})
+    return Email(**{**values, **changes})

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from service.messages.mail.bounce_intake import BounceBox, BounceIntake, Taken
+from service.messages.mail.bounce_intake import BounceIntake, BounceMaildir, IntakeResult
 from service.messages.mail.verp import envelope_sender
 from service.messages.outbox import Outbox
-from service.messages.suppression import Bounces
+from service.messages.suppression import Suppressions
 from tests.given import GOALS, Scripted, World, goal, user
 from tests.web.given import ADMIN, VIEWER, admin
 
@@ -21,7 +21,9 @@ def sender(delivery: int) -> str:
 
 
 def intake(world: World) -> BounceIntake:
-    return BounceIntake(Bounces(world.pool, Outbox(world.pool, "a", timedelta(seconds=60))), BASE, SECRET)
+    return BounceIntake(
+        Suppressions(world.pool, Outbox(world.pool, "a", timedelta(seconds=60))), BASE, SECRET
+    )
 
 
 def report(name: str, delivery: int) -> bytes:
@@ -58,8 +60,8 @@ async def test_an_address_that_does_not_exist_is_written_to_no_more(world: World
     first = await take(report("postfix_user_unknown", ids["ann"]))
     again = await take(report("postfix_user_unknown", ids["ann"]))
 
-    assert first == Taken("hard", ids["ann"], news=True)
-    assert again == Taken("hard", ids["ann"], news=False)
+    assert first == IntakeResult("hard", ids["ann"], news=True)
+    assert again == IntakeResult("hard", ids["ann"], news=False)
     assert (await world.mails())["ann"] == ("bounced", "hard_bounce")
     assert (await world.mails())["bob"] == ("sent", None)
     assert await _silenced(world) == {"ann": "hard_bounce"}
@@ -81,7 +83,7 @@ async def test_a_complaint_ends_it_at_once(world: World) -> None:
 
     taken = await intake(world).take(report("arf_yahoo", ids["ann"]))
 
-    assert taken == Taken("complaint", ids["ann"], news=True)
+    assert taken == IntakeResult("complaint", ids["ann"], news=True)
     assert (await world.mails())["ann"] == ("complained", "complaint")
     assert await _silenced(world) == {"ann": "complaint"}
 
@@ -136,7 +138,7 @@ async def test_a_mailbox_is_read_once_and_again_after_a_crash(world: World, tmp_
         (tmp_path / "new" / name).write_bytes(report(sample, ids[name]))
     taken_before_the_crash = intake(world)
     await taken_before_the_crash.take(report("postfix_user_unknown", ids["ann"]))
-    box = BounceBox(tmp_path, intake(world))
+    box = BounceMaildir(tmp_path, intake(world))
 
     assert await box.read() == 2
     assert await box.read() == 0

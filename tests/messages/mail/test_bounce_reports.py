@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.messages.mail.bounce_reports import Report, ReportKind, parse
+from service.messages.mail.bounce_reports import BounceReport, ReportKind, parse
 from service.messages.mail.verp import delivery_of, envelope_sender
 
 HARD, SOFT, COMPLAINT, DELIVERED, DELAYED = ReportKind
@@ -75,7 +75,7 @@ def dsn(*lines: str, head: str = "") -> bytes:
     ).encode()
 
 
-def read(raw: bytes) -> Report:
+def read(raw: bytes) -> BounceReport:
     """The report, which must be one."""
     report = parse(raw)
     assert report is not None
@@ -333,7 +333,7 @@ def mutated(pool: dict[str, bytes]) -> st.SearchStrategy[bytes]:
     return made()
 
 
-def check_shape(report: Report | None) -> None:
+def check_shape(report: BounceReport | None) -> None:
     """What every report promises, whatever it was made of."""
     if report is None:
         return

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.dashboard.model import Kind
+from service.dashboard.model import MessageKind
 from service.errors import ConfigurationError
 from service.messages.mail.address import valid_address
 from service.messages.mail.compose import Composer
@@ -117,8 +117,8 @@ def test_the_headers_are_exactly_these() -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_every_kind_has_its_list_and_its_words(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", MessageKind)
+def test_every_kind_has_its_list_and_its_words(kind: MessageKind) -> None:
     raw = composer().compose(letter(kind=kind))
 
     check_wire(raw)

@@ -12,7 +12,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from service.jobs import all_jobs
-from service.messages.mail.render import Rendered
+from service.messages.mail.render import RenderedMail
 from service.messages.mail.samples import NAME, SAMPLES, Sample
 from service.messages.reminder import reminders
 from tests.messages.mail.cast import composer, letter
@@ -36,7 +36,7 @@ HOSTILE = {
 every_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
 
 
-def rendered(sample: Sample, facts: Mapping[str, Any] | None = None, name: str = NAME) -> Rendered:
+def rendered(sample: Sample, facts: Mapping[str, Any] | None = None, name: str = NAME) -> RenderedMail:
     made = composer()
     return made.render(
         sample.template,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jinja2 import UndefinedError
 
-from service.messages.mail.render import Rendered, as_subject
+from service.messages.mail.render import RenderedMail, as_subject
 from service.messages.mail.words import words_for
 from service.text import clean, shorten
 from tests.messages.mail.cast import composer, goal, one_goal, six_goals
@@ -18,7 +18,7 @@ SNAPSHOTS = Path(__file__).parent / "snapshots"
 TEMPLATES = Path(__file__).parents[3] / "service/messages/mail/templates"
 
 
-def rendered(facts: dict[str, Any], name: str = "Ada Lovelace") -> Rendered:
+def rendered(facts: dict[str, Any], name: str = "Ada Lovelace") -> RenderedMail:
     made = composer()
     return made.render(
         "goal_deadlines", facts, locale="en", name=name, links=made.links("Zx8QmN3vR5tY7uI9oP1aSd")

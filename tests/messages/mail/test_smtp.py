@@ -10,7 +10,7 @@ import pytest
 
 from service.clock import SystemClock
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
-from service.messages.mail.transport import Envelope, Phase, Result
+from service.messages.mail.transport import Envelope, SendResult, SmtpPhase
 from tests.process import until
 from tests.smtp_server import DROP, HANG, Misbehave, RecordingServer
 
@@ -33,7 +33,7 @@ class Sender:
         self.pool = SmtpPool(config(server, **changes), SystemClock())
         self.server = server
         self.denied = set(denied)
-        self.results: list[Result] = []
+        self.results: list[SendResult] = []
         self.asked: list[tuple[int, int]] = []
 
     async def before_dot(self, ids: Sequence[int]) -> frozenset[int]:
@@ -41,7 +41,7 @@ class Sender:
         self.asked += [(id_, self.server.commands.count(".")) for id_ in ids]
         return frozenset(ids) - self.denied
 
-    async def on_result(self, result: Result) -> None:
+    async def on_result(self, result: SendResult) -> None:
         self.results.append(result)
 
     async def send(self, *envelopes: Envelope) -> list[tuple[int, bool, str, int | None]]:
@@ -148,7 +148,7 @@ async def test_a_server_that_hangs_up_before_the_dot_certainly_did_not_take_the_
 
     results = [(r.id, r.accepted, r.phase, r.code) for r in sender.results]
     assert results == [
-        (1, True, Phase.DOT, 250), (2, False, Phase.CONTENT, None), (3, True, Phase.DOT, 250),
+        (1, True, SmtpPhase.DOT, 250), (2, False, SmtpPhase.CONTENT, None), (3, True, SmtpPhase.DOT, 250),
     ]  # fmt: skip
 
 
@@ -165,13 +165,13 @@ def _hang_up_before_the_dot(listener: socket.socket, hung_up: threading.Event) -
 
 async def test_a_hang_up_that_the_event_loop_has_not_seen_yet_is_seen_at_the_dot() -> None:
     hung_up = threading.Event()
-    results: list[Result] = []
+    results: list[SendResult] = []
 
     async def mark(ids: Sequence[int]) -> frozenset[int]:
         assert hung_up.wait(60)  # blocks the event loop: it hears nothing of the end
         return frozenset(ids)
 
-    async def note(result: Result) -> None:
+    async def note(result: SendResult) -> None:
         results.append(result)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -182,7 +182,7 @@ async def test_a_hang_up_that_the_event_loop_has_not_seen_yet_is_seen_at_the_dot
             await pool.send([envelope(1)], mark, note)
         server.join(60)
 
-    assert [(r.accepted, r.phase, r.code) for r in results] == [(False, Phase.CONTENT, None)]
+    assert [(r.accepted, r.phase, r.code) for r in results] == [(False, SmtpPhase.CONTENT, None)]
 
 
 async def test_the_lines_of_an_answer_stay_lines() -> None:
@@ -320,7 +320,7 @@ async def test_a_port_where_nobody_listens_is_a_passing_trouble() -> None:
         sender = Sender(server)
     results = await sender.send(envelope(1))
 
-    assert results == [(1, False, str(Phase.CONNECT), None)]
+    assert results == [(1, False, str(SmtpPhase.CONNECT), None)]
     assert "connect" in (await sender.pool.ping() or "")
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.messages.mail.smtp_reply import About, Fate, Verdict, enhanced_codes, fate, judge
-from service.messages.mail.transport import Phase, Result
+from service.messages.mail.smtp_reply import About, Fate, ReplyVerdict, enhanced_codes, fate, judge
+from service.messages.mail.transport import SendResult, SmtpPhase
 
 _TABLE = Path(__file__).parents[2] / "cases" / "smtp_replies.tsv"
 _ROWS = [line.split("\t") for line in _TABLE.read_text("utf-8").splitlines()[1:]]
@@ -17,7 +17,7 @@ _ROWS = [line.split("\t") for line in _TABLE.read_text("utf-8").splitlines()[1:]
 def test_each_answer_of_the_table(
     phase: str, code: str, text: str, about: str, at_once: str, why: str
 ) -> None:
-    verdict = judge(Phase(phase), None if code == "-" else int(code), text.replace("\\n", "\n"))
+    verdict = judge(SmtpPhase(phase), None if code == "-" else int(code), text.replace("\\n", "\n"))
 
     assert verdict.about in about.split("|"), why
     assert verdict.at_once == (at_once == "yes"), why
@@ -81,7 +81,7 @@ _MORE = [
 
 @pytest.mark.parametrize(("phase", "code", "text", "about"), _MORE)
 def test_answers_like_them(phase: str, code: int, text: str, about: str) -> None:
-    assert judge(Phase(phase), code, text) == Verdict(About(about.rstrip("!")), about.endswith("!"))
+    assert judge(SmtpPhase(phase), code, text) == ReplyVerdict(About(about.rstrip("!")), about.endswith("!"))
 
 
 @pytest.mark.parametrize(
@@ -115,27 +115,27 @@ def test_an_enhanced_code_counts_only_at_its_place(text: str, codes: list[str]) 
 @pytest.mark.parametrize(
     ("phase", "code", "text", "what"),
     [
-        (Phase.DOT, 250, "2.0.0 taken", Fate.SENT),
-        (Phase.DOT, None, "connection lost", Fate.UNCONFIRMED),
-        (Phase.CONTENT, None, "connection lost", Fate.RETRY),
-        (Phase.RCPT, 552, "5.2.2 Mailbox full", Fate.RETRY),
-        (Phase.RCPT, 550, "Unrouteable address", Fate.RETRY),
-        (Phase.RCPT, 550, "5.1.1 nobody", Fate.NO_SUCH_ADDRESS),
-        (Phase.RCPT, 550, "nobody", Fate.HARD),
-        (Phase.RCPT, 554, "5.7.1 Relay access denied", Fate.OURS),
-        (Phase.DOT, 554, "5.7.1 spam", Fate.OURS),
-        (Phase.DOT, 552, "no", Fate.OURS),
-        (Phase.DOT, 552, "5.3.4 Message is larger than 10 MB", Fate.CONTENT),
-        (Phase.DOT, 552, "Message size exceeds fixed limit", Fate.CONTENT),
-        (Phase.DOT, 554, "5.6.0 malformed", Fate.CONTENT),
-        (Phase.DOT, 550, "5.7.1 bare LF in the content", Fate.CONTENT),
-        (Phase.RCPT, 550, "5.5.2 the name in your HELO is too long", Fate.OURS),
-        (Phase.AUTH, 535, "5.7.8 no", Fate.OURS),
-        (Phase.EHLO, 504, "5.5.2 no", Fate.OURS),
+        (SmtpPhase.DOT, 250, "2.0.0 taken", Fate.SENT),
+        (SmtpPhase.DOT, None, "connection lost", Fate.UNCONFIRMED),
+        (SmtpPhase.CONTENT, None, "connection lost", Fate.RETRY),
+        (SmtpPhase.RCPT, 552, "5.2.2 Mailbox full", Fate.RETRY),
+        (SmtpPhase.RCPT, 550, "Unrouteable address", Fate.RETRY),
+        (SmtpPhase.RCPT, 550, "5.1.1 nobody", Fate.NO_SUCH_ADDRESS),
+        (SmtpPhase.RCPT, 550, "nobody", Fate.HARD),
+        (SmtpPhase.RCPT, 554, "5.7.1 Relay access denied", Fate.OURS),
+        (SmtpPhase.DOT, 554, "5.7.1 spam", Fate.OURS),
+        (SmtpPhase.DOT, 552, "no", Fate.OURS),
+        (SmtpPhase.DOT, 552, "5.3.4 Message is larger than 10 MB", Fate.CONTENT),
+        (SmtpPhase.DOT, 552, "Message size exceeds fixed limit", Fate.CONTENT),
+        (SmtpPhase.DOT, 554, "5.6.0 malformed", Fate.CONTENT),
+        (SmtpPhase.DOT, 550, "5.7.1 bare LF in the content", Fate.CONTENT),
+        (SmtpPhase.RCPT, 550, "5.5.2 the name in your HELO is too long", Fate.OURS),
+        (SmtpPhase.AUTH, 535, "5.7.8 no", Fate.OURS),
+        (SmtpPhase.EHLO, 504, "5.5.2 no", Fate.OURS),
     ],
 )
-def test_what_becomes_of_the_message(phase: Phase, code: int | None, text: str, what: Fate) -> None:
-    assert fate(Result(1, accepted=code == 250, phase=phase, code=code, reply=text)) is what
+def test_what_becomes_of_the_message(phase: SmtpPhase, code: int | None, text: str, what: Fate) -> None:
+    assert fate(SendResult(1, accepted=code == 250, phase=phase, code=code, reply=text)) is what
 
 
 # ── Whatever is said ────────────────────────────────────────────────────────────────────────────────────────
@@ -146,11 +146,11 @@ _TEXTS = st.text(max_size=200) | st.lists(
 ).map("".join)
 
 
-@given(st.sampled_from(Phase), st.integers(400, 599), _TEXTS)
-def test_nobody_is_given_up_for_a_4xx_or_before_being_named(phase: Phase, code: int, text: str) -> None:
+@given(st.sampled_from(SmtpPhase), st.integers(400, 599), _TEXTS)
+def test_nobody_is_given_up_for_a_4xx_or_before_being_named(phase: SmtpPhase, code: int, text: str) -> None:
     verdict = judge(phase, code, text)
 
-    if code < 500 or phase not in {Phase.RCPT, Phase.DATA, Phase.CONTENT, Phase.DOT}:
+    if code < 500 or phase not in {SmtpPhase.RCPT, SmtpPhase.DATA, SmtpPhase.CONTENT, SmtpPhase.DOT}:
         assert verdict.about is not About.ADDRESS
     if verdict.at_once:
         assert verdict.about is About.ADDRESS
@@ -160,4 +160,4 @@ def test_nobody_is_given_up_for_a_4xx_or_before_being_named(phase: Phase, code: 
 @pytest.mark.parametrize("unit", ["a", "a.", "user ", "<", "@", "not ", "over ", "5.1.1\n", "1.", "-"])
 def test_a_long_answer_is_read_in_bounded_work(unit: str) -> None:
     """With quadratic work this would take minutes."""
-    assert judge(Phase.RCPT, 550, unit * (1_000_000 // len(unit))).about in About
+    assert judge(SmtpPhase.RCPT, 550, unit * (1_000_000 // len(unit))).about in About

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from service.clock import SystemClock
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.mail.smtp_reply import Fate, fate
-from service.messages.mail.transport import Envelope, Phase, Result
+from service.messages.mail.transport import Envelope, SendResult, SmtpPhase
 
 _USER, _PASSWORD = "mailer", "s3cret-pass"
 _BODY = b"Subject: x\r\n\r\nconfidential\r\n.leading dot\r\n..two\r\n.\r\n\r\n\xc3\xa9\xff %d\r\n"
@@ -169,14 +169,14 @@ def envelope(n: int, body: bytes | None = None) -> Envelope:
     )
 
 
-async def send(post: Post, *envelopes: Envelope, **config: Any) -> list[Result]:
+async def send(post: Post, *envelopes: Envelope, **config: Any) -> list[SendResult]:
     """Send and say goodbye; one result for each."""
-    results: list[Result] = []
+    results: list[SendResult] = []
 
     async def grant(ids: Sequence[int]) -> frozenset[int]:
         return frozenset(ids)
 
-    async def note(result: Result) -> None:
+    async def note(result: SendResult) -> None:
         results.append(result)
 
     pool = SmtpPool(SmtpConfig("127.0.0.1", post.port, **config), SystemClock())
@@ -186,12 +186,12 @@ async def send(post: Post, *envelopes: Envelope, **config: Any) -> list[Result]:
     return results
 
 
-def answers(results: Sequence[Result]) -> list[tuple[int, bool, Phase, int | None]]:
+def answers(results: Sequence[SendResult]) -> list[tuple[int, bool, SmtpPhase, int | None]]:
     return [(r.id, r.accepted, r.phase, r.code) for r in results]
 
 
-def taken(n: int) -> list[tuple[int, bool, Phase, int | None]]:
-    return [(i, True, Phase.DOT, 250) for i in range(n)]
+def taken(n: int) -> list[tuple[int, bool, SmtpPhase, int | None]]:
+    return [(i, True, SmtpPhase.DOT, 250) for i in range(n)]
 
 
 def silent(post: Post) -> bool:
@@ -281,7 +281,7 @@ async def test_a_wrong_password_is_our_fault_and_no_mail_is_begun(
             tls_context=certificate.client,
         )
 
-    assert answers(results) == [(n, False, Phase.AUTH, 535) for n in range(2)]
+    assert answers(results) == [(n, False, SmtpPhase.AUTH, 535) for n in range(2)]
     assert {fate(result) for result in results} == {Fate.OURS}
     assert post.logins == [(mechanism, b"wrong")]
     assert post.mails == []
@@ -293,7 +293,7 @@ async def test_without_a_login_where_one_is_demanded_it_is_our_fault_as_well(
     async with post_office(certificate.server, auth_required=True) as post:
         results = await send(post, envelope(0), security="starttls", tls_context=certificate.client)
 
-    assert answers(results) == [(0, False, Phase.MAIL, 530)]
+    assert answers(results) == [(0, False, SmtpPhase.MAIL, 530)]
     assert fate(results[0]) is Fate.OURS
 
 

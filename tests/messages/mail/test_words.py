@@ -9,7 +9,7 @@ import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
-from service.dashboard.model import Kind
+from service.dashboard.model import MessageKind
 from service.messages.mail import words
 from service.messages.mail.words import LANGUAGES, language_of, words_for
 from tests.messages.mail.cast import composer, letter, one_goal
@@ -146,5 +146,5 @@ def test_every_kind_has_a_name_a_hint_a_reason_and_an_end(language: str) -> None
     w = words_for(language)
 
     for say in (w.list_name, w.hint, w.reason, w.stop):
-        assert len({say(kind) for kind in Kind}) == len(Kind)
+        assert len({say(kind) for kind in MessageKind}) == len(MessageKind)
     assert words.N_("x") == "x"

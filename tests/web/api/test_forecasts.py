@@ -16,7 +16,7 @@ from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
 from service.errors import AlreadyRunning
 from service.jobs import all_jobs
-from service.messages.forecast import Crowd, Forecaster, Plan, laid_out
+from service.messages.forecast import Audience, Forecaster, JobForecast, laid_out
 from service.messages.reminder import reminders
 from tests.given import GOALS, World, goal, user
 from tests.web.contract import promised
@@ -168,9 +168,11 @@ def test_slots_are_those_of_the_schedule_also_where_clocks_change(expression: st
     until = after + timedelta(days=31)
     schedule = Schedule.parse(expression)
     timing = Timing(schedule, TimeMode.USER)
-    crowd = Crowd(zone, None, {Channel.EMAIL: 1})
+    crowd = Audience(zone, None, {Channel.EMAIL: 1})
 
-    told = laid_out(Plan(reminders(JOBS)[GOALS], timing, Pause(None), [crowd]), ZoneInfo("UTC"), after, until)
+    told = laid_out(
+        JobForecast(reminders(JOBS)[GOALS], timing, Pause(None), [crowd]), ZoneInfo("UTC"), after, until
+    )
 
     slots = {slot.at for slot in schedule.slots(ZoneInfo(zone), after, until)}
     assert told["total"]["email"] == len(slots)

@@ -9,7 +9,7 @@ import pytest
 
 from service.analytics import user_profiles
 from service.analytics.anomaly import detector, series
-from service.analytics.anomaly.detector import State
+from service.analytics.anomaly.detector import SeriesState
 from service.analytics.anomaly.series import DAYS
 from tests.analytics.test_series import FIRST, days_of, usual
 from tests.given import World, user
@@ -118,7 +118,7 @@ async def test_a_series_has_its_points_with_ranges_and_the_forecast_of_its_store
     shown = (await ask(given, one, name=name))["data"]
     stored = await given.pool.fetchval("SELECT state FROM service.series WHERE name = $1", name)
     last = FIRST.date() + 59 * DAY
-    expected = detector.forecast(State.from_json(stored), [last + n * DAY for n in range(1, 8)])
+    expected = detector.forecast(SeriesState.from_json(stored), [last + n * DAY for n in range(1, 8)])
 
     assert (shown["to"], len(shown["points"])) == (last.isoformat(), 60)
     assert all(p["low"] < p["expected"] < p["high"] for p in shown["points"][14:])

@@ -8,7 +8,7 @@ import pytest
 
 from service.jobs import all_jobs
 from service.messages.mail.samples import SAMPLES
-from service.messages.mail.transport import Phase
+from service.messages.mail.transport import SmtpPhase
 from service.messages.preview import Previewer
 from tests.given import Scripted, World, composer, goal, refused, user
 from tests.messages.mail.reading import check_wire, parsed, part
@@ -147,7 +147,7 @@ async def test_the_real_mail_still_goes_out_after_a_test(given: Admin, transport
 
 
 async def test_a_refusal_of_the_mail_server_is_told_and_recorded(given: Admin, transport: Scripted) -> None:
-    transport.answer = lambda envelope: refused(envelope, Phase.RCPT, 550, "5.1.1 no such user")
+    transport.answer = lambda envelope: refused(envelope, SmtpPhase.RCPT, 550, "5.1.1 no such user")
 
     status, answer = await ask(given, TEST_SEND, DEADLINES | TO_ME)
 

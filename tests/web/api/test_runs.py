@@ -12,7 +12,7 @@ from aiohttp import ClientResponse
 
 from service.engine.ledger import Ledger, Run
 from service.engine.run import RunState, Trigger
-from service.web.api.run_events import FEED, Feed
+from service.web.api.run_events import FEED, RunFeed
 from tests.given import GOALS
 from tests.web.contract import promised
 from tests.web.given import ADMIN, DASHBOARD, VIEWER, Admin, admin
@@ -42,9 +42,9 @@ async def detail(given: Admin, run: int, headers: dict[str, str] = ADMIN) -> Any
     return (await promised(answer, "GET", RUN))["data"]
 
 
-def feed(given: Admin) -> Feed:
+def feed(given: Admin) -> RunFeed:
     assert given.client.app is not None
-    found: Feed = given.client.app[FEED]
+    found: RunFeed = given.client.app[FEED]
     return found
 
 

@@ -16,7 +16,7 @@ from service.engine.run import RunRequest, RunState, Tick, Trigger
 from service.errors import LeaseLost
 from service.jobs import goal_deadlines
 from service.messages.decision import Decision
-from service.messages.reminder import Page
+from service.messages.reminder import FactsPage
 from tests.conftest import with_database
 from tests.given import GOALS, World, goal, user
 from tests.web.console.consoles import Console, console
@@ -62,31 +62,31 @@ def repair(given: Console) -> None:
     given.runner._jobs = given.world.jobs
 
 
-async def _type_error(_connection: Any, _tick: Tick, _after: str) -> AsyncIterator[Page]:
+async def _type_error(_connection: Any, _tick: Tick, _after: str) -> AsyncIterator[FactsPage]:
     raise TypeError("unsupported operand")
-    yield Page([], "", 0)
+    yield FactsPage([], "", 0)
 
 
-async def _syntax_error(connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[Page]:
+async def _syntax_error(connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[FactsPage]:
     await connection.fetch("SELEKT 1")
-    yield Page([], "", 0)
+    yield FactsPage([], "", 0)
 
 
-async def _no_column(connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[Page]:
+async def _no_column(connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[FactsPage]:
     await connection.fetch("SELECT nothing FROM service.users")
-    yield Page([], "", 0)
+    yield FactsPage([], "", 0)
 
 
-async def _wrong_type(connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[Page]:
+async def _wrong_type(connection: asyncpg.Connection, _tick: Tick, _after: str) -> AsyncIterator[FactsPage]:
     await connection.fetch("SELECT 'x'::text::int")
-    yield Page([], "", 0)
+    yield FactsPage([], "", 0)
 
 
 async def _breaks_a_constraint(
     connection: asyncpg.Connection, _tick: Tick, _after: str
-) -> AsyncIterator[Page]:
+) -> AsyncIterator[FactsPage]:
     await connection.execute("INSERT INTO service.users (id) VALUES ('nobody')")
-    yield Page([], "", 0)
+    yield FactsPage([], "", 0)
 
 
 MISTAKES = {

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.web.console.analytics.views import Look, due
+from service.web.console.analytics.views import ChartQuery, due
 from service.web.console.chart_svg import day_name, number
 from tests import lived
 from tests.web.console.test_pages import sign_in
@@ -209,7 +209,7 @@ def test_the_next_turn_is_told_by_the_jobs_clock() -> None:
 
 
 def test_a_named_range_replaces_own_dates() -> None:
-    look = Look(since=date(2026, 1, 1), mode="unbounded")
+    look = ChartQuery(since=date(2026, 1, 1), mode="unbounded")
 
     assert look.query() == "?from=2026-01-01&mode=unbounded"
     assert look.query(range="1y") == "?range=1y&mode=unbounded"

@@ -14,11 +14,11 @@ from service.web.console.chart_svg import (
     BASE,
     TOP,
     Axis,
+    AxisLabel,
+    AxisScale,
     Band,
     Line,
     Mark,
-    Scale,
-    Tick,
     number,
     runs,
     scale_of,
@@ -69,7 +69,7 @@ def test_a_scale_holds_all_values_and_zero_and_ends_at_round_ones(values: list[f
 
 @given(VALUES, VALUES, st.floats(1, 1e7))
 def test_scales_are_monotone(one: float, other: float, high: float) -> None:
-    scale = Scale(0, high)
+    scale = AxisScale(0, high)
     less, more = sorted((one, other))
 
     assert scale(less) >= scale(more)
@@ -156,7 +156,7 @@ def test_a_wide_range_does_not_press_the_values_flat() -> None:
 
 
 def test_every_text_is_escaped() -> None:
-    axis = Axis(["<b>"], [Tick(0, "<i>")])
+    axis = Axis(["<b>"], [AxisLabel(0, "<i>")])
     svg = chart_svg.lines(axis, [Line('"><x>', [1])], 'a "quoted" <summary>', marks=[Mark(0, 1, "<y>")])
 
     root = parsed(svg)

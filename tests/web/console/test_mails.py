@@ -12,9 +12,9 @@ import pytest
 from service.errors import BadRequest
 from service.jobs import all_jobs
 from service.messages.mail.samples import SAMPLES
-from service.messages.mail.transport import Phase
+from service.messages.mail.transport import SmtpPhase
 from service.messages.preview import Previewer
-from service.web.console.mails.gallery import View, in_scheme, samples_by_template, view_of
+from service.web.console.mails.gallery import GalleryQuery, in_scheme, samples_by_template, view_of
 from tests.given import Scripted, World, composer, goal, refused, user
 from tests.messages.mail.reading import parsed, part
 from tests.web.console.test_pages import form_token, origin, sign_in
@@ -146,7 +146,7 @@ async def test_a_test_mail_that_cannot_go_out_is_told_with_what_was_typed(
     nothing = await send(given, DEADLINES, user="bob")
     assert nothing.status == 409
 
-    transport.answer = lambda envelope: refused(envelope, Phase.RCPT, 550, "5.1.1 no such user")
+    transport.answer = lambda envelope: refused(envelope, SmtpPhase.RCPT, 550, "5.1.1 no such user")
     answer = await send(given, DEADLINES)
     assert answer.status == 502
     assert "5.1.1 no such user" in await answer.text()
@@ -171,9 +171,9 @@ async def test_an_address_cannot_put_words_into_the_page(given: Admin) -> None:
 
 
 def test_a_view_comes_back_from_its_own_query() -> None:
-    view = View(variant="a b&c", user="é", at="2026-03-10T09:00:00+01:00", part="text", scheme="dark")
-    assert View().query() == ""
-    assert view.query(part="html", scheme="light") == View(view.variant, view.user, view.at).query()
+    view = GalleryQuery(variant="a b&c", user="é", at="2026-03-10T09:00:00+01:00", part="text", scheme="dark")
+    assert GalleryQuery().query() == ""
+    assert view.query(part="html", scheme="light") == GalleryQuery(view.variant, view.user, view.at).query()
     assert view_of(view.fields()) == view
     assert view.moment_typed == "2026-03-10T08:00"
     with pytest.raises(BadRequest):

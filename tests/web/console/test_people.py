@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from service.archive.archive import Archive
-from service.archive.personal_data import People
+from service.archive.personal_data import PersonalData
 from tests.given import World, user
 from tests.web.console.consoles import Console, console, people
 
@@ -130,7 +130,7 @@ async def keeping(world: World, folder: Path) -> AsyncIterator[Console]:
     """The pages over everything that is stored; nothing is archived yet."""
     await people(world)
     no_dashboard: Any = None
-    keeper = People(world.pool, Archive(world.pool, folder, no_dashboard))
+    keeper = PersonalData(world.pool, Archive(world.pool, folder, no_dashboard))
     async with console(world, people=keeper) as given:
         await given.manager.run_job("reminder", "goalDeadlines")
         await given.sign_in()

@@ -10,14 +10,14 @@ import asyncpg
 import pytest
 
 from service import zones
-from service.dashboard.model import Channel, Kind
+from service.dashboard.model import Channel, MessageKind
 from service.engine.schedule import Schedule
 from service.engine.trigger import TriggerLoop, slot_groups
 from service.jobs import hours_of_kinds
 from service.jobs.goal_deadlines import JOB
 from service.settings import Settings as Configured
 from service.setup.timings import timings_of
-from service.web.recipients.preference_form import Settings, read_wishes
+from service.web.recipients.preference_form import RecipientSettings, read_wishes
 from tests.given import Scripted, World, goal, user
 from tests.web.given import admin, delivery
 from tests.zone_cases import CASES, Case
@@ -103,7 +103,7 @@ async def test_hostile_tokens_are_ordinary_unknown_ones(pool: asyncpg.Pool) -> N
 
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
-HERE = Settings(dashboard_timezone="Europe/Berlin", now=NOON)
+HERE = RecipientSettings(dashboard_timezone="Europe/Berlin", now=NOON)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ HERE = Settings(dashboard_timezone="Europe/Berlin", now=NOON)
         ({"language": "de"}, {"locale": "de"}),
         ({"quiet_start": "22:30", "quiet_end": "07:00"}, {"quiet_start": time(22, 30), "quiet_end": time(7)}),
         ({"quiet_start": "none", "quiet_end": "07:00"}, {"quiet_start": time(0), "quiet_end": time(0)}),
-        ({"hour.daily": "7", "hour.weekly": ""}, {"hours": {Kind.DAILY: 7}}),
+        ({"hour.daily": "7", "hour.weekly": ""}, {"hours": {MessageKind.DAILY: 7}}),
         ({"hour.breaks": "7"}, {}),
         ({"pause_days": "14"}, {"paused_until": NOON + timedelta(days=14)}),
         ({"pause_days": "0"}, {}),
@@ -127,16 +127,19 @@ def test_what_is_chosen_is_stored_and_the_rest_follows_the_dashboard(
     wishes = read_wishes(form, HERE)
 
     assert not wishes.problems
-    found = {name: getattr(wishes.settings, name) for name in Settings.__slots__}
-    assert found == {name: getattr(HERE, name) for name in Settings.__slots__} | changed
+    found = {name: getattr(wishes.settings, name) for name in RecipientSettings.__slots__}
+    assert found == {name: getattr(HERE, name) for name in RecipientSettings.__slots__} | changed
 
 
 def test_a_zone_of_ones_own_is_given_up_by_choosing_the_dashboards() -> None:
-    own = Settings(timezone="Asia/Tokyo", dashboard_timezone="Europe/Berlin", now=NOON)
+    own = RecipientSettings(timezone="Asia/Tokyo", dashboard_timezone="Europe/Berlin", now=NOON)
 
     assert read_wishes({"timezone": "Asia/Tokyo"}, own).settings.timezone == "Asia/Tokyo"
     assert read_wishes({"timezone": "Europe/Berlin"}, own).settings.timezone is None
-    assert read_wishes({"resume": "on"}, Settings(paused_until=NOON, now=NOON)).settings.paused_until is None
+    assert (
+        read_wishes({"resume": "on"}, RecipientSettings(paused_until=NOON, now=NOON)).settings.paused_until
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,8 +174,8 @@ async def _everything(pool: asyncpg.Pool) -> list[list[asyncpg.Record]]:
     return [await pool.fetch(f"SELECT * FROM service.{table} ORDER BY 1, 2") for table in tables]
 
 
-ALL_ON = {str(kind): "on" for kind in Kind if kind is not Kind.BREAKS} | {
-    f"app.{kind}": "on" for kind in Kind
+ALL_ON = {str(kind): "on" for kind in MessageKind if kind is not MessageKind.BREAKS} | {
+    f"app.{kind}": "on" for kind in MessageKind
 }
 
 
@@ -196,7 +199,7 @@ async def _mailed(world: World) -> str:
     return str(await world.pool.fetchval("SELECT token FROM service.delivery WHERE channel = 'email'"))
 
 
-def _offered(page: str, kind: Kind) -> tuple[list[str], str]:
+def _offered(page: str, kind: MessageKind) -> tuple[list[str], str]:
     """The hours on the page for a kind, and the one that is chosen; empty: the usual time."""
     found = re.search(rf'<select name="hour.{kind}">(.*?)</select>', page, re.DOTALL)
     assert found
@@ -210,15 +213,20 @@ async def test_an_hour_at_which_it_would_be_missed_is_neither_offered_nor_stored
     before = await _everything(world.pool)
     async with admin(world.pool) as given:
         page = await (await given.client.get(f"/preferences/{token}")).text()
-        for kind, hour in ((Kind.DEADLINES, 22), (Kind.DEADLINES, 20), (Kind.DAILY, 21), (Kind.INACTIVE, 23)):
+        for kind, hour in (
+            (MessageKind.DEADLINES, 22),
+            (MessageKind.DEADLINES, 20),
+            (MessageKind.DAILY, 21),
+            (MessageKind.INACTIVE, 23),
+        ):
             form = ALL_ON | {f"hour.{kind}": str(hour)}
             answer = await (await given.client.post(f"/preferences/{token}", data=form)).text()
             assert "One of the choices cannot be" in answer
             assert str(hour) not in _offered(page, kind)[0]
 
     assert await _everything(world.pool) == before
-    assert _offered(page, Kind.DEADLINES) == ([str(hour) for hour in range(20)], "")
-    assert "22" in _offered(page, Kind.WEEKLY)[0]
+    assert _offered(page, MessageKind.DEADLINES) == ([str(hour) for hour in range(20)], "")
+    assert "22" in _offered(page, MessageKind.WEEKLY)[0]
 
 
 async def test_the_hours_on_the_page_are_those_of_the_operators_schedule(world: World) -> None:
@@ -227,7 +235,7 @@ async def test_the_hours_on_the_page_are_those_of_the_operators_schedule(world: 
     async with admin(world.pool, hours=hours) as given:
         page = await (await given.client.get(f"/preferences/{token}")).text()
 
-    assert _offered(page, Kind.MONTHLY)[0][-1] == "19"
+    assert _offered(page, MessageKind.MONTHLY)[0][-1] == "19"
 
 
 async def test_an_hour_stored_long_ago_at_which_it_would_be_missed_counts_as_not_chosen(world: World) -> None:
@@ -257,8 +265,8 @@ async def test_an_hour_stored_long_ago_at_which_it_would_be_missed_counts_as_not
 
     async with admin(world.pool) as given:
         page = await (await given.client.get(f"/preferences/{token}")).text()
-        assert _offered(page, Kind.DEADLINES)[1] == ""
-        assert _offered(page, Kind.WEEKLY)[1] == "22"
+        assert _offered(page, MessageKind.DEADLINES)[1] == ""
+        assert _offered(page, MessageKind.WEEKLY)[1] == "22"
         await given.client.post(f"/preferences/{token}", data=ALL_ON | {"language": "de"})
     stored = await world.pool.fetchval("SELECT hours FROM service.recipient_setting")
     assert stored == {"weekly": 22}
@@ -272,7 +280,7 @@ async def test_a_chosen_hour_and_zone_are_when_and_where_the_next_one_comes(worl
 
     ledger = await world.ledger()
     group = "SELECT service.slot_group(timezone, hours, $1) FROM service.recipient"
-    for kind, expected in ((Kind.DEADLINES, "Asia/Tokyo@7"), (Kind.WEEKLY, "Asia/Tokyo")):
+    for kind, expected in ((MessageKind.DEADLINES, "Asia/Tokyo@7"), (MessageKind.WEEKLY, "Asia/Tokyo")):
         assert await world.pool.fetchval(group, kind) == expected
         assert expected in slot_groups(await ledger.places(), kind)
     zones = await world.pool.fetch("SELECT timezone FROM service.user_zone ORDER BY since")

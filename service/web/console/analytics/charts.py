@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from service.web.console import chart_svg
-from service.web.console.chart_svg import Axis, Band, Line, Mark, Tick, number
+from service.web.console.chart_svg import Axis, AxisLabel, Band, Line, Mark, number
 
 Row = Mapping[str, Any]
 
@@ -20,7 +20,7 @@ COLUMNS = {"weekly": 16, "monthly": 12}
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class ChartNote:
     """Something unusual, in words. ``severity``: minor, major or critical."""
 
     text: str
@@ -29,7 +29,7 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class ChartPanel:
     """One chart with the same figures as a table. ``legend``: class of the stylesheet to its meaning."""
 
     name: str
@@ -39,13 +39,13 @@ class Panel:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     legend: Mapping[str, str] = field(default_factory=dict)
-    notes: Sequence[Note] = ()
+    notes: Sequence[ChartNote] = ()
     across: bool = False
     """As wide as the page."""
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class ChartTopic:
     """A chart of daily figures. ``shown``: figure to its name; ``series``: whose range is drawn."""
 
     name: str
@@ -57,53 +57,53 @@ class Topic:
 
 
 TOPICS = (
-    Topic(
+    ChartTopic(
         "active",
         "Active users",
         "With a session that day, in the 7 and in the 30 days to it.",
         {"mau": "MAU", "wau": "WAU", "dau": "DAU"},
     ),
-    Topic(
+    ChartTopic(
         "present",
         "Users per day",
         "Who started a session on the day, by the service's clock.",
         {"activeUsers": "Active users"},
         "day.activeUsers",
     ),
-    Topic(
+    ChartTopic(
         "sessions",
         "Sessions",
         "Focus sessions completed per day.",
         {"totalSessions": "Sessions"},
         "day.sessions",
     ),
-    Topic(
+    ChartTopic(
         "focus",
         "Focus time",
         "Minutes of focus of the sessions of the day.",
         {"totalFocusTime": "Minutes"},
         "day.focusMinutes",
     ),
-    Topic(
+    ChartTopic(
         "goals",
         "Goals",
         "Per day; the range is that of the reached.",
         {"goalsCompleted": "Reached", "goalsCreated": "Made"},
         "day.goalsCompleted",
     ),
-    Topic(
+    ChartTopic(
         "new", "New users", "Accounts made per day.", {"newUsers": "New users"}, "day.newUsers", as_bars=True
     ),
 )
 
 
 def daily(
-    topic: Topic,
+    topic: ChartTopic,
     days: Sequence[date],
     rows: Mapping[date, Row],
     ranges: Mapping[date, Row],
     anomalies: Sequence[Row],
-) -> Panel:
+) -> ChartPanel:
     """A chart of some figures of each day; a day without figures leaves a gap."""
     axis = chart_svg.day_axis(days, [day not in rows or rows[day]["final"] for day in days])
     shown = [
@@ -118,7 +118,7 @@ def daily(
         if topic.as_bars
         else chart_svg.lines(axis, shown, summary, band, marks)
     )
-    return Panel(
+    return ChartPanel(
         topic.name,
         topic.title,
         topic.hint,
@@ -147,13 +147,13 @@ def _marks(series: str, days: Sequence[date], anomalies: Sequence[Row]) -> list[
     ]
 
 
-def note(anomaly: Row) -> Note:
+def note(anomaly: Row) -> ChartNote:
     """An anomaly in words; for an hour with its date, which its sentence leaves out."""
     what, _, rest = anomaly["explanation"].partition(" ")
     text = f"{_CAPITAL.sub(_lower, what[:1].upper() + what[1:])} {rest}"
     if not anomaly["series"].startswith("day."):
         text = f"{chart_svg.day_name(anomaly['since'].date())}, UTC: {text}"
-    return Note(text, anomaly["severity"], anomaly["closed_at"] is None)
+    return ChartNote(text, anomaly["severity"], anomaly["closed_at"] is None)
 
 
 def _lower(capital: re.Match[str]) -> str:
@@ -187,7 +187,7 @@ def _table(axis: Axis, shown: Sequence[Line], band: Band | None) -> list[list[st
 # ── Weeks ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def lifecycle(weeks: Sequence[Row]) -> Panel:
+def lifecycle(weeks: Sequence[Row]) -> ChartPanel:
     """Who was new, came again or came back each week, and who stayed away, below the axis."""
     names = {"new": "New", "returning": "Returning", "resurrecting": "Resurrecting", "dormant": "Dormant"}
     axis = chart_svg.day_axis([week["period"] for week in weeks], [week["final"] for week in weeks])
@@ -197,7 +197,7 @@ def lifecycle(weeks: Sequence[Row]) -> Panel:
     ]
     *above, dormant = shown
     summary = chart_svg.told("Lifecycle, weeks from Sunday", axis, shown)
-    return Panel(
+    return ChartPanel(
         "lifecycle",
         "Lifecycle",
         "People active in each week: first ever, as in the week before, or back after a pause."
@@ -210,27 +210,27 @@ def lifecycle(weeks: Sequence[Row]) -> Panel:
     )
 
 
-def hours(weeks: Sequence[Row]) -> Panel:
+def hours(weeks: Sequence[Row]) -> ChartPanel:
     """Focus minutes of each local hour of the day, over the weeks."""
     return _margin(
         "hours",
         "Hours of the day",
         "Minutes of focus by the local hour, over all weekdays of these weeks.",
         [f"{hour:02d}:00" for hour in range(24)],
-        [Tick(hour, f"{hour:02d}", minor=hour % 6 == 3) for hour in range(0, 24, 3)],
+        [AxisLabel(hour, f"{hour:02d}", minor=hour % 6 == 3) for hour in range(0, 24, 3)],
         [week["usagePatterns"]["hourlyDistribution"] for week in weeks],
         "Hour",
     )
 
 
-def weekdays(weeks: Sequence[Row]) -> Panel:
+def weekdays(weeks: Sequence[Row]) -> ChartPanel:
     """Focus minutes of each weekday, over the weeks."""
     return _margin(
         "weekdays",
         "Weekdays",
         "Minutes of focus by the weekday, over all hours of these weeks.",
         WEEKDAYS,
-        [Tick(n, name) for n, name in enumerate(WEEKDAYS)],
+        [AxisLabel(n, name) for n, name in enumerate(WEEKDAYS)],
         [week["usagePatterns"]["dailyDistribution"] for week in weeks],
         "Weekday",
     )
@@ -241,14 +241,14 @@ def _margin(
     title: str,
     hint: str,
     names: Sequence[str],
-    ticks: Sequence[Tick],
+    ticks: Sequence[AxisLabel],
     seconds: Sequence[Sequence[float]],
     head: str,
-) -> Panel:
+) -> ChartPanel:
     axis = Axis(names, ticks)
     line = Line("Minutes", [round(sum(column) / 60, 1) for column in zip(*seconds, strict=True)])
     rows = [[axis.names[n], number(line.values[n])] for n in range(len(names))]
-    return Panel(
+    return ChartPanel(
         name,
         title,
         hint,

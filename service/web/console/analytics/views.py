@@ -12,13 +12,13 @@ from aiohttp import web
 from service.analytics import export, figures
 from service.analytics.anomaly import series
 from service.analytics.export import Format
-from service.analytics.figures import Row, Span
+from service.analytics.figures import DateRange, Row
 from service.analytics.statistic import Statistic
 from service.engine.schedule import Schedule
 from service.errors import BadRequest
 from service.web import params
 from service.web.api import analytics
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 from service.web.console.analytics import charts
 from service.web.console.analytics.labels import WORDS
 from service.web.console.pages import page
@@ -36,7 +36,7 @@ routes = web.RouteTableDef()
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ChartQuery:
     """What an operator looks at: a named range to the newest day, or own dates; and which cohorts."""
 
     range: str = "3m"
@@ -66,12 +66,12 @@ class Look:
         return self.since is not None or self.until is not None
 
 
-def look_of(request: web.Request) -> Look:
+def look_of(request: web.Request) -> ChartQuery:
     """What the query asks for. Raises BadRequest."""
     since, until = _date(request, "from"), _date(request, "to")
     if since and until and since > until:
         raise BadRequest(f"The first date ({since}) lies after the last ({until}); exchange them")
-    return Look(
+    return ChartQuery(
         params.one_of(request, "range", frozenset(RANGES)) or "3m",
         since,
         until,
@@ -85,13 +85,13 @@ def _date(request: web.Request, name: str) -> date | None:
     return params.day(name, text) if text else None
 
 
-def span_of(look: Look, reach: Span) -> Span:
+def span_of(look: ChartQuery, reach: DateRange) -> DateRange:
     """The dates to draw, none of them before or after all figures (``reach``). Raises BadRequest."""
     until = min(look.until or reach.until, reach.until)
     since = look.since or until - timedelta(days=_REACH[look.range] - 1)
     if (until - max(since, reach.since)).days > _LONGEST:
         raise BadRequest("Charts hold three years at most; the files at the end of the page hold any range")
-    return Span(max(since, reach.since), until)
+    return DateRange(max(since, reach.since), until)
 
 
 @routes.get("/console/analytics")
@@ -117,7 +117,7 @@ async def file(request: web.Request) -> web.StreamResponse:
     pool, name = request.app[DEPS].pool, request.match_info["name"]
     form, span = analytics.format_of(request), analytics.span_of(request)
     if name not in _FILES:
-        raise Refused(404, f"There is no file {name}; use one of {', '.join(_FILES)}")
+        raise HttpRefusal(404, f"There is no file {name}; use one of {', '.join(_FILES)}")
     if name == "retention":
         look = look_of(request)
         found = await figures.cohorts(pool, Statistic(look.kind), span, unbounded=look.mode == "unbounded")
@@ -128,7 +128,7 @@ async def file(request: web.Request) -> web.StreamResponse:
 # ── What is shown ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _shown(deps: AdminDeps, look: Look, span: Span) -> dict[str, Any]:
+async def _shown(deps: AdminDeps, look: ChartQuery, span: DateRange) -> dict[str, Any]:
     pool = deps.pool
     rows = await _rows(pool, Statistic.DAILY, span)
     weeks = await _rows(pool, Statistic.WEEKLY, span)
@@ -155,17 +155,17 @@ async def _shown(deps: AdminDeps, look: Look, span: Span) -> dict[str, Any]:
     }
 
 
-async def _rows(pool: asyncpg.Pool, statistic: str, span: Span) -> list[Row]:
+async def _rows(pool: asyncpg.Pool, statistic: str, span: DateRange) -> list[Row]:
     return [row async for rows in figures.all_rollups(pool, statistic, span, whole=False) for row in rows]
 
 
-async def _insights(pool: asyncpg.Pool, span: Span) -> Row | None:
+async def _insights(pool: asyncpg.Pool, span: DateRange) -> Row | None:
     """The newest insights up to the end of the range: written once a month, about the month before."""
-    rows = await _rows(pool, figures.INSIGHTS, Span(until=span.until))
+    rows = await _rows(pool, figures.INSIGHTS, DateRange(until=span.until))
     return rows[-1] if rows else None
 
 
-def _address(name: str, look: Look, span: Span) -> str:
+def _address(name: str, look: ChartQuery, span: DateRange) -> str:
     more = {"kind": look.kind, "mode": look.mode} if name == "retention" else {}
     dates = {"from": span.since.isoformat(), "to": span.until.isoformat()}
     return f"/console/analytics/files/{name}?{urlencode(dates | more)}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from service.engine.clock_change import Change, oddities
+from service.engine.clock_change import ClockChange, oddities
 from service.engine.job import TimeMode
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, slot_groups
@@ -36,7 +36,7 @@ _UTC = ZoneInfo("UTC")
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class JobClock:
     """On which clocks a job is due: its timing, and its slot groups (the one zone, where it has one)."""
 
     timing: Timing
@@ -55,7 +55,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
+class NextSlot:
     """The first slot to come: instant, the wall-clock time that is meant, and whose it is."""
 
     at: datetime
@@ -69,13 +69,13 @@ def clock_of(
     own_hours: str | None,
     places: Iterable[tuple[str, Mapping[str, int]]],
     service_zone: ZoneInfo,
-) -> Clock:
+) -> JobClock:
     """The clocks of a job as the ledger holds it. ``places``: see ``Ledger.places``."""
     schedule = Schedule.parse(cron)
     timing = Timing(schedule, TimeMode(mode), _choosable(own_hours, schedule))
     one = service_zone if timing.mode is TimeMode.SERVICE else _UTC
     groups = slot_groups(places, own_hours) if timing.mode is TimeMode.USER else [str(one)]
-    return Clock(timing, tuple(groups), service_zone)
+    return JobClock(timing, tuple(groups), service_zone)
 
 
 def _choosable(own_hours: str | None, schedule: Schedule) -> frozenset[int]:
@@ -84,17 +84,17 @@ def _choosable(own_hours: str | None, schedule: Schedule) -> frozenset[int]:
     return useful_hours(job, schedule) if job else frozenset()
 
 
-def next_slot(clock: Clock, after: datetime) -> Next | None:
+def next_slot(clock: JobClock, after: datetime) -> NextSlot | None:
     """The first slot of any group; None: there is nobody yet."""
     found = []
     for group in clock.groups:
         schedule, zone = clock.timing.of(group, clock.service_zone)
         slot = schedule.next(zone, after)
-        found.append(Next(slot.at, slot.local, str(zone)))
+        found.append(NextSlot(slot.at, slot.local, str(zone)))
     return min(found, key=lambda one: (one.at, one.zone), default=None)
 
 
-def coming(clock: Clock, after: datetime, until: datetime) -> list[datetime]:
+def coming(clock: JobClock, after: datetime, until: datetime) -> list[datetime]:
     """The instants in (after, until] at which a run is due, ascending: one for all groups that share it."""
     instants: set[datetime] = set()
     for group in clock.groups:
@@ -107,24 +107,24 @@ def coming(clock: Clock, after: datetime, until: datetime) -> list[datetime]:
 
 
 @dataclass(frozen=True, slots=True)
-class Warned:
+class ClockChangeWarning:
     """Slots of one wall-clock time that meet the same kind of change, in these slot groups."""
 
-    change: Change
+    change: ClockChange
     local: datetime
     groups: tuple[str, ...]
     at: datetime
 
 
-def warnings(clock: Clock, after: datetime, until: datetime) -> list[Warned]:
+def warnings(clock: JobClock, after: datetime, until: datetime) -> list[ClockChangeWarning]:
     """What changes of the clocks do to the slots in (after, until], the soonest first."""
-    found: dict[tuple[Change, datetime], list[tuple[datetime, str]]] = defaultdict(list)
+    found: dict[tuple[ClockChange, datetime], list[tuple[datetime, str]]] = defaultdict(list)
     for group in clock.groups:
         schedule, zone = clock.timing.of(group, clock.service_zone)
         for odd in oddities(schedule, zone, after, until):
             found[odd.change, odd.slot.local].append((odd.slot.at, group))
     warned = [
-        Warned(change, local, tuple(sorted({group for _, group in those})), min(those)[0])
+        ClockChangeWarning(change, local, tuple(sorted({group for _, group in those})), min(those)[0])
         for (change, local), those in found.items()
     ]
     return sorted(warned, key=lambda one: (one.at, one.local))
@@ -134,7 +134,7 @@ def warnings(clock: Clock, after: datetime, until: datetime) -> list[Warned]:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class CalendarCell:
     """The slots of one hour: how many are in which state; ``state``: the one that asks for attention most."""
 
     hour: int
@@ -149,15 +149,17 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
+class CalendarDay:
     """One date by the service's clock. ``now``: the part of it that is over, where it is today."""
 
     day: date
-    cells: tuple[Cell, ...]
+    cells: tuple[CalendarCell, ...]
     now: float | None
 
 
-def days_around(slots: Iterable[tuple[datetime, str]], now: datetime, zone: ZoneInfo, days: int) -> list[Day]:
+def days_around(
+    slots: Iterable[tuple[datetime, str]], now: datetime, zone: ZoneInfo, days: int
+) -> list[CalendarDay]:
     """The dates from ``days`` before today to as many after, each with the hours that hold a slot.
 
     ``slots``: instant and state, of the ledger or to come.
@@ -171,11 +173,11 @@ def days_around(slots: Iterable[tuple[datetime, str]], now: datetime, zone: Zone
     for n in range(-days, days + 1):
         day = here.date() + timedelta(days=n)
         cells = tuple(
-            Cell(hour, min(those, key=_rank), dict(those))
+            CalendarCell(hour, min(those, key=_rank), dict(those))
             for hour in range(24)
             if (those := counts.get((day, hour)))
         )
-        found.append(Day(day, cells, (here.hour + here.minute / 60) if n == 0 else None))
+        found.append(CalendarDay(day, cells, (here.hour + here.minute / 60) if n == 0 else None))
     return found
 
 

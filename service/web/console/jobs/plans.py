@@ -8,7 +8,7 @@ from aiohttp import web
 from service.engine import queries
 from service.errors import BadRequest
 from service.web import audit, params
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 from service.web.console.jobs.views import found_job, job_page, moment_of
 from service.web.console.pages import see_other
 from service.web.deps import DEPS
@@ -63,10 +63,10 @@ async def unschedule(request: web.Request) -> web.Response:
     deps = request.app[DEPS]
     known = run.isascii() and run.isdigit() and len(run) < 19
     if not known or await deps.pool.fetchval(_SQL["once"], int(run), row["job"]) is None:
-        raise Refused(404, "This job has no planned run of this number")
+        raise HttpRefusal(404, "This job has no planned run of this number")
     async with audit.acting(request) as connection:
         if not await deps.manager.unschedule(int(run), connection):
-            raise Refused(409, "The run has begun already; its own page can cancel it")
+            raise HttpRefusal(409, "The run has begun already; its own page can cancel it")
         await audit.remark(request, "unschedule", connection, job=row["job"], run=int(run))
     return see_other(f"{_page(request)}#once")
 

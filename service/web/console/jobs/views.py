@@ -17,11 +17,11 @@ from service.engine.run import Pause, RunRequest
 from service.errors import AlreadyRunning, BadRequest, ReleaseTooOld, SourceUnavailable
 from service.jobs import all_jobs
 from service.web import audit, params
-from service.web.auth import Refused, failure
+from service.web.auth import HttpRefusal, failure
 from service.web.console.jobs.calendar import (
     DUE,
     PAUSED,
-    Clock,
+    JobClock,
     clock_of,
     coming,
     days_around,
@@ -51,7 +51,7 @@ def job_ids(manager: Manager) -> Iterator[str]:
         yield from (f"{job_type}.{name}" for name in found.get(job_type, {}).get("activeJobs", ()))
 
 
-async def clocks(deps: AdminDeps, rows: Sequence[Mapping[str, Any]]) -> dict[str, Clock]:
+async def clocks(deps: AdminDeps, rows: Sequence[Mapping[str, Any]]) -> dict[str, JobClock]:
     """On which clocks jobs are due. ``rows``: job, cron and mode each."""
     places, known = await deps.manager.places(), all_jobs()
     return {
@@ -149,7 +149,7 @@ async def found_job(request: web.Request) -> tuple[Mapping[str, Any], dict[str, 
     job_id = f"{where['type']}.{where['name']}"
     rows = await fetch(request, _SQL["definitions"], [job_id])
     if not rows or job_id not in set(job_ids(deps.manager)):
-        raise Refused(404, "There is no job of this name")
+        raise HttpRefusal(404, "There is no job of this name")
     return rows[0], _named(job_id)
 
 

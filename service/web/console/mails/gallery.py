@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from service.errors import BadRequest
 from service.messages.mail.samples import SAMPLES, Sample
 from service.messages.mail.words import LANGUAGES
-from service.messages.preview import Ask
+from service.messages.preview import PreviewRequest
 from service.web import params
 
 PARTS = {"html": "HTML", "text": "Text", "source": "Source"}
@@ -24,7 +24,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class GalleryQuery:
     """One way to look at a mail. ``user``: a user's own mail at ``at`` instead of the sample ``variant``.
 
     ``language``: empty for the recipient's own. ``at``: ISO 8601, UTC where no zone is said; empty for now.
@@ -40,7 +40,7 @@ class View:
 
     def query(self, **changes: str) -> str:
         """The query of an address that shows this, but for ``changes``; begins with ``?`` or is empty."""
-        wanted, usual = asdict(replace(self, **changes)), asdict(View())
+        wanted, usual = asdict(replace(self, **changes)), asdict(GalleryQuery())
         told = {name: value for name, value in wanted.items() if value != usual[name]}
         return f"?{urlencode(told)}" if told else ""
 
@@ -67,21 +67,25 @@ class View:
         except BadRequest:
             return ""
 
-    def ask(self, job: str) -> Ask:
+    def ask(self, job: str) -> PreviewRequest:
         """The question behind it, for a job (ledger's name). Raises BadRequest."""
         job_type, _, name = job.partition(".")
-        return Ask(
+        return PreviewRequest(
             job_type, name, self.user or None, self.moment, self.variant or None, self.language or None
         )
 
 
-def view_of(query: Mapping[str, object]) -> View:
+def view_of(query: Mapping[str, object]) -> GalleryQuery:
     """The view that a query or a form asks for; other names are left alone. Raises BadRequest."""
-    told = {field.name: str(query[field.name]).strip()[:200] for field in fields(View) if field.name in query}
+    told = {
+        field.name: str(query[field.name]).strip()[:200]
+        for field in fields(GalleryQuery)
+        if field.name in query
+    }
     for name, choices in _CHOICES.items():
         if name in told and told[name] not in choices:
             raise BadRequest(f"{name} must be one of {', '.join(filter(None, choices))}")
-    return View(**told)
+    return GalleryQuery(**told)
 
 
 def samples_by_template() -> dict[str, list[Sample]]:

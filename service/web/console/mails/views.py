@@ -15,12 +15,12 @@ from service.messages.mail.words import LANGUAGES, words_for
 from service.messages.preview import Preview
 from service.web import audit, params
 from service.web.api.previews import previewer_of
-from service.web.auth import Refused, failure
+from service.web.auth import HttpRefusal, failure
 from service.web.console.mails.gallery import (
     PARTS,
     SCHEMES,
     WIDTHS,
-    View,
+    GalleryQuery,
     in_scheme,
     samples_by_template,
     view_of,
@@ -84,7 +84,7 @@ async def test_send(request: web.Request) -> web.Response:
 async def _mail_page(
     request: web.Request,
     samples: Sequence[Sample],
-    view: View,
+    view: GalleryQuery,
     *,
     sent: str = "",
     to: str = "",
@@ -115,7 +115,7 @@ async def _mail_page(
 def _samples(request: web.Request) -> list[Sample]:
     found = samples_by_template().get(request.match_info["template"])
     if found is None:
-        raise Refused(404, f"There is no mail of this name; there are {', '.join(samples_by_template())}")
+        raise HttpRefusal(404, f"There is no mail of this name; there are {', '.join(samples_by_template())}")
     return found
 
 

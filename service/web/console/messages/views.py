@@ -12,16 +12,16 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from service.dashboard.model import Channel, Kind
+from service.dashboard.model import Channel, MessageKind
 from service.engine import queries
 from service.errors import BadRequest
 from service.jobs import all_jobs
-from service.messages.mail.compose import Letter
-from service.messages.outbox import Outbox, Selection
+from service.messages.mail.compose import Email
+from service.messages.outbox import DeliveryFilter, Outbox
 from service.messages.reason import Reason
 from service.messages.reminder import reminders
 from service.web import audit, params
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 from service.web.console.mails.gallery import PARTS, SCHEMES, WIDTHS, in_scheme, view_of
 from service.web.console.mails.views import MAIL_HEADERS
 from service.web.console.pages import fetch, page, see_other
@@ -47,7 +47,7 @@ routes = web.RouteTableDef()
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MessageQuery:
     """What is looked for; empty: any. ``person``: an id or an e-mail address."""
 
     person: str = ""
@@ -72,18 +72,18 @@ class Wanted:
         return bool(self.person or self.job or self.reason or self.run)
 
 
-def _wanted(query: Mapping[str, Any]) -> Wanted:
+def _wanted(query: Mapping[str, Any]) -> MessageQuery:
     """Raises Refused for words that no message knows."""
-    found = Wanted(**{name: str(query.get(name, "")).strip()[:320] for name in Wanted.__slots__})
+    found = MessageQuery(**{name: str(query.get(name, "")).strip()[:320] for name in MessageQuery.__slots__})
     for name, value, known in (
         ("job", found.job, all_jobs()),
         ("channel", found.channel, tuple(Channel)),
         ("state", found.state, STATES),
     ):
         if value and value not in known:
-            raise Refused(400, f"There is no {name} {value!r}; choose one of the form")
+            raise HttpRefusal(400, f"There is no {name} {value!r}; choose one of the form")
     if found.run and not (found.run.isascii() and found.run.isdigit() and len(found.run) < 19):
-        raise Refused(400, "run is the number of a run; leave it out, or follow the link of a run's page")
+        raise HttpRefusal(400, "run is the number of a run; leave it out, or follow the link of a run's page")
     return found
 
 
@@ -94,7 +94,7 @@ async def messages(request: web.Request) -> web.Response:
 
 
 async def _list(
-    request: web.Request, wanted: Wanted, *, counts: Mapping[str, int] | None = None, problem: str = ""
+    request: web.Request, wanted: MessageQuery, *, counts: Mapping[str, int] | None = None, problem: str = ""
 ) -> web.Response:
     """``counts``: what trying the failed ones again would come to."""
     rows = await fetch(
@@ -164,21 +164,21 @@ async def retry(request: web.Request) -> web.Response:
     )
 
 
-async def _selection(request: web.Request, wanted: Wanted) -> Selection:
+async def _selection(request: web.Request, wanted: MessageQuery) -> DeliveryFilter:
     """The filter as the outbox takes it. Raises BadRequest where an address is that of several people."""
     ids = [one for one in await _meant(request, wanted.person) or () if one != wanted.person]
     if len(ids) > 1:
         raise BadRequest(f"Several people have this address; choose one by id: {', '.join(sorted(ids)[:5])}")
     user = ids[0] if ids else wanted.person or None
     run = int(wanted.run) if wanted.run else None
-    return Selection(user, wanted.job or None, wanted.reason or None, run=run)
+    return DeliveryFilter(user, wanted.job or None, wanted.reason or None, run=run)
 
 
 # ── One message ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class MessageForms:
     """A mail in its forms; ``problem``: why it cannot be made."""
 
     subject: str = ""
@@ -216,10 +216,10 @@ async def html(request: web.Request) -> web.Response:
     """The HTML alone, for the frame: no script runs, no request leaves it."""
     row, view = await _row(request), view_of(request.query)
     if row["channel"] != Channel.EMAIL:
-        raise Refused(404, "This message is a notification, not a mail")
+        raise HttpRefusal(404, "This message is a notification, not a mail")
     shown = _shown(request, row)
     if shown.problem:
-        raise Refused(409, shown.problem)
+        raise HttpRefusal(409, shown.problem)
     return web.Response(
         text=in_scheme(shown.html, view.scheme), content_type="text/html", headers=MAIL_HEADERS
     )
@@ -228,26 +228,26 @@ async def html(request: web.Request) -> web.Response:
 async def _row(request: web.Request) -> Mapping[str, Any]:
     rows = await fetch(request, _SQL["message"], params.path_id(request))
     if not rows:
-        raise Refused(404, "There is no message of this number; messages are kept for 400 days at least")
+        raise HttpRefusal(404, "There is no message of this number; messages are kept for 400 days at least")
     return rows[0]
 
 
-def _shown(request: web.Request, row: Mapping[str, Any]) -> Shown:
+def _shown(request: web.Request, row: Mapping[str, Any]) -> MessageForms:
     compose = request.app[DEPS].compose
     if compose is None:
-        return Shown(problem="This process makes no mails.")
+        return MessageForms(problem="This process makes no mails.")
     try:
         raw = compose(_letter(row))
     except Exception as error:  # noqa: BLE001 - facts of an earlier version may fit no template of today
-        return Shown(problem=f"The mail cannot be made again: {type(error).__name__}: {error}")
+        return MessageForms(problem=f"The mail cannot be made again: {type(error).__name__}: {error}")
     made = message_from_bytes(raw, policy=policy.default)
     parts = {part.get_content_subtype(): part.get_content() for part in made.iter_parts()}
-    return Shown(str(made["Subject"]), parts["plain"], parts["html"], raw.decode("ascii"))
+    return MessageForms(str(made["Subject"]), parts["plain"], parts["html"], raw.decode("ascii"))
 
 
-def _letter(row: Mapping[str, Any]) -> Letter:
+def _letter(row: Mapping[str, Any]) -> Email:
     """The letter as it is stored, but for the token of its links."""
-    return Letter(
+    return Email(
         template=row["template"],
         facts=row["facts"],
         recipient_name=row["recipient_name"],
@@ -255,7 +255,7 @@ def _letter(row: Mapping[str, Any]) -> Letter:
         message_id=row["message_id"],
         message_date=row["message_date"],
         token=_BLANK_TOKEN,
-        kind=Kind(row["kind"]),
+        kind=MessageKind(row["kind"]),
         job=row["job"],
         locale=row["locale"],
     )
@@ -287,7 +287,7 @@ async def resend(request: web.Request) -> web.Response:
     message_id = params.path_id(request)
     async with audit.acting(request) as connection:
         if not await _outbox(request).resend(message_id, connection):
-            raise Refused(
+            raise HttpRefusal(
                 409, "Only a mail that failed, expired, was cancelled or is unconfirmed can be resent"
             )
         await audit.remark(request, "resend", connection, delivery=message_id)
@@ -300,7 +300,7 @@ async def cancel(request: web.Request) -> web.Response:
     message_id = params.path_id(request)
     async with audit.acting(request) as connection:
         if not await _outbox(request).cancel(message_id, connection):
-            raise Refused(409, "Only a message that has not left can be cancelled")
+            raise HttpRefusal(409, "Only a message that has not left can be cancelled")
         await audit.remark(request, "cancel", connection, delivery=message_id)
     return see_other(f"/console/messages/{message_id}")
 
@@ -308,5 +308,5 @@ async def cancel(request: web.Request) -> web.Response:
 def _outbox(request: web.Request) -> Outbox:
     outbox = request.app[DEPS].outbox
     if outbox is None:
-        raise Refused(503, "This process has no outbox")
+        raise HttpRefusal(503, "This process has no outbox")
     return outbox

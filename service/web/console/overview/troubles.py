@@ -116,7 +116,7 @@ def streak(states: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class SparkBar:
     """One bar of a sparkline, in units of its box."""
 
     x: float
@@ -125,14 +125,14 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Spark:
+class Sparkline:
     """Durations of the last runs as bars, the newest last; ``words`` say the same."""
 
-    bars: tuple[Bar, ...]
+    bars: tuple[SparkBar, ...]
     words: str
 
 
-def spark(seconds: Sequence[float], width: float = 120, height: float = 28) -> Spark | None:
+def spark(seconds: Sequence[float], width: float = 120, height: float = 28) -> Sparkline | None:
     """A sparkline of durations in seconds, newest first; None where there are none."""
     shown = list(seconds[:SPARKS])[::-1]
     if not shown:
@@ -141,9 +141,9 @@ def spark(seconds: Sequence[float], width: float = 120, height: float = 28) -> S
     bars = []
     for n, value in enumerate(shown):
         high = max(1.5, height * value / top)
-        bars.append(Bar(round(n * step, 2), round(height - high, 2), round(high, 2)))
+        bars.append(SparkBar(round(n * step, 2), round(height - high, 2), round(high, 2)))
     words = (
         f"Took {lasting(shown[-1])} last; {lasting(min(shown))} to {lasting(max(shown))}"
         f" in {plural(len(shown), 'run')}"
     )
-    return Spark(tuple(bars), words)
+    return Sparkline(tuple(bars), words)

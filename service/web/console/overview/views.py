@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from service.engine import queries
-from service.web.console.jobs.calendar import Clock, Next, next_slot
+from service.web.console.jobs.calendar import JobClock, NextSlot, next_slot
 from service.web.console.jobs.views import clocks, job_ids
 from service.web.console.overview.troubles import spark, streak, troubles
 from service.web.console.pages import fetch, page
@@ -52,7 +52,7 @@ async def overview(request: web.Request) -> web.Response:
     )
 
 
-def _next_slots(known: Mapping[str, Clock], now: datetime) -> dict[str, Next | None]:
+def _next_slots(known: Mapping[str, JobClock], now: datetime) -> dict[str, NextSlot | None]:
     return {job: next_slot(clock, now) for job, clock in known.items()}
 
 
@@ -61,7 +61,7 @@ def _ordered(manager: Any, rows: Sequence[Any]) -> list[Any]:
     return sorted(rows, key=lambda row: order.index(row["job"]))
 
 
-def _told(row: Mapping[str, Any], clock: Clock, coming: Next | None) -> dict[str, Any]:
+def _told(row: Mapping[str, Any], clock: JobClock, coming: NextSlot | None) -> dict[str, Any]:
     job_type, _, name = row["job"].partition(".")
     return {
         **row,

@@ -10,8 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from service.archive.personal_data import People
-from service.dashboard.model import Channel, Kind
+from service.archive.personal_data import PersonalData
+from service.dashboard.model import Channel, MessageKind
 from service.dashboard.replica import preferences_from_json
 from service.engine import queries
 from service.errors import BadRequest, UnknownUser
@@ -19,9 +19,9 @@ from service.jobs import all_jobs
 from service.messages.mail.words import words_for
 from service.messages.reminder import Reminder
 from service.web import audit, params
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 from service.web.console.formatting import segment
-from service.web.console.jobs.calendar import Next, clock_of, next_slot
+from service.web.console.jobs.calendar import NextSlot, clock_of, next_slot
 from service.web.console.pages import SESSION, fetch, page, see_other
 from service.web.deps import DEPS, AdminDeps, Role
 from service.web.recipients.preference_form import Hours, choosable
@@ -95,7 +95,9 @@ async def _person(request: web.Request, problem: str = "") -> web.Response:
 async def data(request: web.Request) -> web.Response:
     """Everything that is stored about somebody, as a file. For admins: it is more than a viewer needs."""
     if request[SESSION].role is not Role.ADMIN:
-        raise Refused(403, f"The role {request[SESSION].role} may look, but not take somebody's data along")
+        raise HttpRefusal(
+            403, f"The role {request[SESSION].role} may look, but not take somebody's data along"
+        )
     user_id = _id(request)
     found = await _keeper(request).export(user_id)
     await audit.remark(request, "export", userId=user_id)
@@ -126,10 +128,10 @@ def _id(request: web.Request) -> str:
     return user_id
 
 
-def _keeper(request: web.Request) -> People:
+def _keeper(request: web.Request) -> PersonalData:
     keeper = request.app[DEPS].people
     if keeper is None:
-        raise Refused(503, "This process keeps no people")
+        raise HttpRefusal(503, "This process keeps no people")
     return keeper
 
 
@@ -158,16 +160,16 @@ def _before(text: str) -> datetime | None:
 
 async def _explained(deps: AdminDeps, job: str, user_id: str, at: datetime | None) -> dict[str, Any]:
     if deps.explainer is None:
-        raise Refused(503, "This process decides nothing, so it cannot explain")
+        raise HttpRefusal(503, "This process decides nothing, so it cannot explain")
     return await deps.explainer.explain(job, user_id, at)
 
 
 def _due(
     rows: Sequence[Mapping[str, Any]], person: Mapping[str, Any], deps: AdminDeps
-) -> list[tuple[Mapping[str, Any], Next | None]]:
+) -> list[tuple[Mapping[str, Any], NextSlot | None]]:
     """When each reminder looks at this person next, with what it last came to. Pure."""
     known = all_jobs()
-    found: list[tuple[Mapping[str, Any], Next | None]] = []
+    found: list[tuple[Mapping[str, Any], NextSlot | None]] = []
     for row in rows:
         job = known.get(row["job"])
         if not isinstance(job, Reminder):
@@ -200,6 +202,6 @@ def _wishes(row: Mapping[str, Any], offered: Hours) -> dict[str, Any]:
                     for channel in Channel
                 },
             }
-            for kind in Kind
+            for kind in MessageKind
         ],
     }

@@ -13,7 +13,7 @@ _LEAST = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """``done`` of about ``expected`` (None: nobody knows), at ``rate`` a second; ``left`` until the end."""
 
     done: int
@@ -38,7 +38,7 @@ class Progress:
         return f"{self.rate:,.0f} a second"
 
 
-def progress(run: Mapping[str, Any], expected: int | None, now: datetime) -> Progress:
+def progress(run: Mapping[str, Any], expected: int | None, now: datetime) -> RunProgress:
     """Of a row of the ledger. ``expected``: how many are to be looked at, about."""
     done, started = run["done"], run["started_at"]
     seconds = ((run["finished_at"] or now) - started).total_seconds() if started else 0.0
@@ -46,4 +46,4 @@ def progress(run: Mapping[str, Any], expected: int | None, now: datetime) -> Pro
     left = None
     if run["state"] == "running" and rate and expected and expected > done:
         left = timedelta(seconds=(expected - done) / rate)
-    return Progress(done, expected, rate, left)
+    return RunProgress(done, expected, rate, left)

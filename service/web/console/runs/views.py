@@ -9,7 +9,7 @@ from service.engine import queries
 from service.engine.unsettled import FAILED
 from service.web import audit, params
 from service.web.api.run_events import follow
-from service.web.auth import Refused
+from service.web.auth import HttpRefusal
 from service.web.console.pages import fetch, page, rendered, see_other
 from service.web.console.runs.progress import ACTIVE, progress
 from service.web.deps import DEPS, AdminDeps
@@ -45,7 +45,7 @@ async def _told(request: web.Request) -> dict[str, Any]:
     deps, run_id = request.app[DEPS], params.path_id(request)
     rows = await fetch(request, _SQL["run"], run_id)
     if not rows:
-        raise Refused(404, _UNKNOWN)
+        raise HttpRefusal(404, _UNKNOWN)
     row = rows[0]
     reason = request.query.get("reason", "")[:100]
     found = await deps.manager.run(run_id) or {"reasons": {}, "deliveries": {}}
@@ -92,7 +92,7 @@ async def cancel(request: web.Request) -> web.Response:
     run_id = params.path_id(request)
     async with audit.acting(request) as connection:
         if not await request.app[DEPS].manager.cancel(run_id, connection):
-            raise Refused(409, "The run has ended already; there is nothing to cancel")
+            raise HttpRefusal(409, "The run has ended already; there is nothing to cancel")
         await audit.remark(request, "cancel-run", connection, run=run_id)
     return see_other(f"/console/runs/{run_id}")
 
@@ -100,7 +100,7 @@ async def cancel(request: web.Request) -> web.Response:
 async def _known(request: web.Request) -> int:
     run_id = params.path_id(request)
     if await request.app[DEPS].manager.progress(run_id) is None:
-        raise Refused(404, _UNKNOWN)
+        raise HttpRefusal(404, _UNKNOWN)
     return run_id
 
 
@@ -110,7 +110,7 @@ async def retry(request: web.Request) -> web.Response:
     run_id = await _known(request)
     async with audit.acting(request) as connection:
         if why_not := await request.app[DEPS].manager.retry(run_id, connection):
-            raise Refused(409, why_not)
+            raise HttpRefusal(409, why_not)
         await audit.remark(request, "retry-run", connection, run=run_id)
     return see_other(f"/console/runs/{run_id}")
 
@@ -121,10 +121,10 @@ async def waive(request: web.Request) -> web.Response:
     run_id, form = await _known(request), await params.form(request)
     who, reason = form.get("who", "").strip()[:100], form.get("reason", "").strip()[:_REASON]
     if not who or not reason:
-        raise Refused(400, "Say who waives it and why: others will ask")
+        raise HttpRefusal(400, "Say who waives it and why: others will ask")
     async with audit.acting(request) as connection:
         if why_not := await request.app[DEPS].manager.waive(
             run_id, audit.who(request, who), reason, connection
         ):
-            raise Refused(409, why_not)
+            raise HttpRefusal(409, why_not)
     return see_other(f"/console/runs/{run_id}")
