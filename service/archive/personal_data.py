@@ -82,7 +82,7 @@ class PersonalData:
 
 
 async def _erase(connection: Any, user_id: str, who: str, months: list[date]) -> Counter[str]:
-    await connection.execute(_SQL["patience"])
+    await connection.execute(_SQL["wait_for_locks"])
     await connection.execute(_SQL["beside_0_1_0"], replica.SYNC_LOCK)
     await lease.revoke(connection, lease.SYNC)
     for lock in ("lock_rollups", "lock_erasure", "quietly"):

@@ -38,7 +38,7 @@ SELECT to_jsonb(b) AS row FROM service.hard_bounce AS b WHERE address = ANY ($1:
 SELECT to_jsonb(a) AS row FROM service.audit AS a
 WHERE jsonb_path_exists(what, '$.** ? (@ == $id)', jsonb_build_object('id', $1::text)) ORDER BY id
 
--- name: patience
+-- name: wait_for_locks
 -- Do not wait long for whoever reads the dashboard or derives figures.
 SET LOCAL lock_timeout = '20s'
 

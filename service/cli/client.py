@@ -46,7 +46,7 @@ class Request:
     content: str = "application/json"
     key: str = ""
     """The Idempotency-Key of an act: it makes sending it again safe. Empty: nothing is changed by asking."""
-    patience: float = 60.0
+    timeout: float = 60.0
     """Seconds that the service may keep silent."""
     answered: tuple[int, ...] = (200, 201, 202)
 
@@ -61,7 +61,7 @@ class Client:
     async def ask(self, request: Request) -> bytes:
         """The whole answer, asked for again where the connection is lost on the way. Raises Stopped."""
         lost, clock = 0, asyncio.get_running_loop().time
-        until = clock() + request.patience
+        until = clock() + request.timeout
         while True:
             try:
                 async with self._answer(request) as response:
@@ -92,7 +92,7 @@ class Client:
         headers = {"Content-Type": request.content} if request.body is not None else {}
         if request.key:
             headers["Idempotency-Key"] = request.key
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=request.patience)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=request.timeout)
         async with self._session.request(
             request.method, self._place.url + request.path, params=request.query, data=request.body,
             headers=headers, timeout=timeout, allow_redirects=False,
@@ -145,7 +145,7 @@ class Client:
             case aiohttp.ConnectionTimeoutError():
                 return f"{url} cannot be reached within {_CONNECT:g} s; is --url right?"
             case aiohttp.ServerTimeoutError() | TimeoutError():
-                return f"{url} kept silent for {request.patience:g} s; allow more with --timeout"
+                return f"{url} kept silent for {request.timeout:g} s; allow more with --timeout"
             case aiohttp.ClientConnectorError():
                 reason = os.strerror(error.os_error.errno or 0)
                 return f"{url} cannot be reached: {reason}; does the service run, and is --url right?"

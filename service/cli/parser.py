@@ -59,7 +59,7 @@ def _add(commands: Any, name: str, command: Command) -> None:
         made.add_argument("--all", action="store_true", help="every row, page after page")
     made.add_argument("--json", action="store_true", help="print the answer as the service gave it")
     made.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to the terminal")
-    made.add_argument("--timeout", type=whole, metavar="SECONDS", help=_patience(command))
+    made.add_argument("--timeout", type=whole, metavar="SECONDS", help=_timeout_help(command))
     if command.acts:
         made.add_argument(
             "--key", type=_key, metavar="KEY", help="the Idempotency-Key of an act that is asked for again"
@@ -73,8 +73,8 @@ def _described(command: Command) -> str:
     return f"{text}{alone}\n{command.method} {command.path} ({command.operation} of the API's description)."
 
 
-def _patience(command: Command) -> str:
-    return f"how long the service may keep silent; default {command.patience:g}"
+def _timeout_help(command: Command) -> str:
+    return f"how long the service may keep silent; default {command.timeout:g}"
 
 
 def _service(made: argparse.ArgumentParser) -> None:

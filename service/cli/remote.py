@@ -65,7 +65,7 @@ def request_of(command: Command, options: Namespace) -> Request:
         body,
         command.content,
         key=(options.key or str(uuid.uuid4())) if command.acts else "",
-        patience=options.timeout or command.patience,
+        timeout=options.timeout or command.timeout,
         answered=command.answered,
     )
 

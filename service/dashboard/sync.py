@@ -93,16 +93,16 @@ class Sync:
 
     # ── The face ────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def run_once(self, *, sweep: bool | None = None, patience: float = _A_MINUTE) -> SyncReport:
+    async def run_once(self, *, sweep: bool | None = None, max_wait: float = _A_MINUTE) -> SyncReport:
         """Bring everything up to date. ``sweep``: compare all ids now; None: when it is time; False: never.
 
-        Raises DashboardBusy (another process still reads it after ``patience`` seconds), SourceUnavailable
+        Raises DashboardBusy (another process still reads it after ``max_wait`` seconds), SourceUnavailable
         (try later), SchemaUnknown (refuse to work) or ReleaseTooOld (write nothing).
         """
         if problem := (await read_range(self._pool)).problem:
             raise ReleaseTooOld(problem)
         try:
-            async with self._turns.alone(patience):
+            async with self._turns.alone(max_wait):
                 return await self._attempt(sweep=sweep)
         except DashboardBusy:
             await self._learn()
@@ -115,7 +115,7 @@ class Sync:
         ``run_once`` raises.
         """
         try:
-            await self.run_once(patience=_A_MOMENT)
+            await self.run_once(max_wait=_A_MOMENT)
         except DashboardBusy:
             if not await self._pool.fetchval(_SQL["fresh"], since, await self._expected()):
                 raise
@@ -125,7 +125,7 @@ class Sync:
         while not stop.is_set():
             pause = self._interval
             try:
-                await self.run_once(patience=_A_MOMENT)
+                await self.run_once(max_wait=_A_MOMENT)
             except DashboardBusy:
                 pause = min(pause, self._turns.length.total_seconds() / 3)  # its holder may be frozen
             except (SourceUnavailable, SchemaUnknown, ReleaseTooOld) as error:

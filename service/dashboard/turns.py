@@ -30,15 +30,15 @@ class Turns:
         self._held: HeldLease | None = None
 
     @asynccontextmanager
-    async def alone(self, patience: float) -> AsyncIterator[HeldLease]:
+    async def alone(self, max_wait: float) -> AsyncIterator[HeldLease]:
         """Several replicas share one dashboard: they read it in turns.
 
-        Raises DashboardBusy when another is at it for ``patience`` seconds, or has taken over meanwhile.
+        Raises DashboardBusy when another is at it for ``max_wait`` seconds, or has taken over meanwhile.
         """
         clock = asyncio.get_running_loop().time
-        until = clock() + patience
+        until = clock() + max_wait
         try:
-            async with _locked(self._lock, patience), self._lease.hold(max(0.0, until - clock())) as held:
+            async with _locked(self._lock, max_wait), self._lease.hold(max(0.0, until - clock())) as held:
                 if held is None:
                     raise DashboardBusy("another process reads the dashboard now; try again in a moment")
                 self._held = held
@@ -60,10 +60,10 @@ class Turns:
 
 
 @asynccontextmanager
-async def _locked(lock: asyncio.Lock, patience: float) -> AsyncIterator[None]:
+async def _locked(lock: asyncio.Lock, max_wait: float) -> AsyncIterator[None]:
     """Hold a lock of this process. Raises DashboardBusy."""
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(max_wait):
             await lock.acquire()
     except TimeoutError:
         raise DashboardBusy("this process reads the dashboard now; try again in a moment") from None

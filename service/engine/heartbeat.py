@@ -29,7 +29,7 @@ _READ_ONLY = (
 class Heartbeat:
     """Writes this process's row of ``service.replica`` every ``every`` seconds, with what ``told`` says.
 
-    Without a heartbeat for ``stale`` seconds there is a ``problem``; each is tried for ``patience`` seconds.
+    Without a heartbeat for ``stale`` seconds there is a ``problem``; each is tried for ``timeout`` seconds.
     After one that failed, and while this release stands down, the next follows after ``again`` seconds.
     ``resumed``: done when this release fits the database again.
     """
@@ -45,7 +45,7 @@ class Heartbeat:
         every: float = 10.0,
         again: float = 2.0,
         stale: float = 45.0,
-        patience: float = 10.0,
+        timeout: float = 10.0,
     ) -> None:
         self._ledger = ledger
         self._version = version
@@ -55,7 +55,7 @@ class Heartbeat:
         self._every = every
         self._again = again
         self._stale = stale
-        self._patience = patience
+        self._timeout = timeout
         self._proved: float | None = None
         self._failure: Exception | None = None
         self._too_old: str | None = None
@@ -117,7 +117,7 @@ class Heartbeat:
 
     async def _try(self, told: Mapping[str, Any]) -> Exception | None:
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 await self._ledger.beat_replica(self._version, told)
                 await self._follow(await self._ledger.schema_range())
         except FAILURES as failure:

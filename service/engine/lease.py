@@ -90,13 +90,13 @@ class Lease:
         self.length = length
 
     @asynccontextmanager
-    async def hold(self, patience: float = 0.0) -> AsyncIterator[HeldLease | None]:
-        """Hold it, with a heartbeat; yields None when somebody else still has it after ``patience`` seconds.
+    async def hold(self, max_wait: float = 0.0) -> AsyncIterator[HeldLease | None]:
+        """Hold it, with a heartbeat; yields None when somebody else still has it after ``max_wait`` seconds.
 
         Raises LeaseLost in place of the errors that follow from a loss: the server ends the transactions of a
         process that stood still.
         """
-        held = await self._taken(patience)
+        held = await self._taken(max_wait)
         if held is None:
             yield None
             return
@@ -112,9 +112,9 @@ class Lease:
             await asyncio.gather(beat, return_exceptions=True)
             await asyncio.shield(_let_go(held))
 
-    async def _taken(self, patience: float) -> HeldLease | None:
+    async def _taken(self, max_wait: float) -> HeldLease | None:
         clock = asyncio.get_running_loop().time
-        given_up = clock() + patience
+        given_up = clock() + max_wait
         await self._pool.execute(_SQL["make"], self._name)
         while True:
             epoch = await self._pool.fetchval(_SQL["take"], self._name, self._owner, self.length)

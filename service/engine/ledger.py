@@ -71,7 +71,10 @@ def _run(row: asyncpg.Record) -> Run:
 
 
 class Ledger:
-    """The ledger as one process sees it. ``owner`` is the process's unique name, ``lease`` its patience."""
+    """The ledger as one process sees it.
+
+    ``owner``: the process's unique name. ``lease``: how long a claim lasts without a heartbeat.
+    """
 
     def __init__(self, pool: asyncpg.Pool, owner: str, lease: timedelta) -> None:
         self._pool = pool

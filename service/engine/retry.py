@@ -14,7 +14,7 @@ def delay(attempt: int, spread: float) -> timedelta:
     return base * (1 + 0.2 * spread)
 
 
-def patience(age: timedelta) -> timedelta:
+def pause_after_refusal(age: timedelta) -> timedelta:
     """The pause after a refusal that is about us and costs no attempt: a quarter of the message's age.
 
     At least a minute, at most a quarter of an hour.

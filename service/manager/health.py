@@ -15,7 +15,7 @@ from service.manager.status import StatusSnapshot
 
 _UTC = ZoneInfo("UTC")
 _LAG = timedelta(minutes=5)
-_PATIENCE = timedelta(minutes=15)
+_PENDING_TOO_LONG = timedelta(minutes=15)
 _LOOKS_BACK = tuple(timedelta(days=days) for days in (4, 20, 70))
 """How far the last slots are looked for: what comes often is found near."""
 _NOTHING = timedelta(0)
@@ -101,7 +101,7 @@ def problems_of(
         found.append(f"the last run {row['last_state']}")
     if now - row["materialized_through"] > _LAG:
         found.append("the schedule was not looked at for more than 5 minutes")
-    if row["oldest_pending"] and now - row["oldest_pending"] > _PATIENCE:
+    if row["oldest_pending"] and now - row["oldest_pending"] > _PENDING_TOO_LONG:
         found.append("a due run has been waiting for more than 15 minutes")
     since = row["last_success_at"] or row["first_created"]
     if since and len(slots) == 2 and since < slots[0] and not row["paused"]:

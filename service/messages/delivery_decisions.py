@@ -7,7 +7,7 @@ from typing import Any
 
 from service.dashboard.dashboard_state import DashboardState
 from service.dashboard.model import Channel, MessageKind
-from service.engine.retry import delay, patience
+from service.engine.retry import delay, pause_after_refusal
 from service.messages import eligibility
 from service.messages.mail.smtp_reply import Fate, before_recipient
 from service.messages.mail.transport import SendResult, SmtpPhase
@@ -70,7 +70,7 @@ def settlement_of(claimed: ClaimedDelivery, result: SendResult, what: Fate, spre
                 base, state="planned", reason=f"{result.phase}_{result.code or 'lost'}", delay=again
             )
         case Fate.OURS:
-            pause = patience(_age(claimed, result))
+            pause = pause_after_refusal(_age(claimed, result))
             return replace(base, state="planned", reason="our_fault", delay=pause, refund=True)
         case Fate.UNCONFIRMED:
             return replace(

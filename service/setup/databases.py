@@ -14,7 +14,7 @@ from service.settings import Settings
 
 log = structlog.get_logger()
 
-_PATIENCE = 30
+_START_ATTEMPTS = 30
 """Seconds that a start waits for our PostgreSQL to come up."""
 
 
@@ -65,7 +65,7 @@ async def connect(dsn: str) -> asyncpg.Pool:
 
     Raises SourceUnavailable, and ConfigurationError for a URL that the driver does not understand.
     """
-    for attempt in range(_PATIENCE):
+    for attempt in range(_START_ATTEMPTS):
         try:
             return await open_pool(dsn, max_size=20)
         except (OSError, asyncpg.CannotConnectNowError) as error:

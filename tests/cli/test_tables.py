@@ -159,4 +159,4 @@ def test_a_request_says_what_the_options_mean() -> None:
     asked = request_of(run, options)
     assert json.loads(asked.body or b"") == {"jobType": "reminder", "jobName": "x", "wait": False}
     assert asked.key
-    assert asked.patience == run.patience
+    assert asked.timeout == run.timeout

@@ -365,7 +365,7 @@ async def test_a_dashboard_that_is_down_or_slow_costs_nothing(stage: Stage) -> N
 
     for notify, said in ((down, "does not answer"), (slow, "longer than")):
         broken = DashboardInbox(
-            stage.pool, notify, stage.sync.standing, stage.world.jobs, composer().notice, patience=0.5
+            stage.pool, notify, stage.sync.standing, stage.world.jobs, composer().notice, timeout=0.5
         )
         assert await broken.run_once() == 0
         assert said in (broken.problem or "")

@@ -64,7 +64,7 @@ async def test_while_one_reads_others_take_the_copy_as_it_is_if_it_is_fresh_enou
     await slow.asked.wait()
     other = Sync(pool, dashboard.source)
     with pytest.raises(DashboardBusy):
-        await other.run_once(patience=0)
+        await other.run_once(max_wait=0)
     with pytest.raises(DashboardBusy):  # nothing is loaded yet
         await other.refresh()
     slow.go.set()
@@ -103,7 +103,7 @@ async def test_who_was_silent_too_long_changes_nothing_any_more(
     reading = asyncio.create_task(Sync(pool, slow).run_once(sweep=True))
     await slow.asked.wait()
     await pool.execute(_LATER)
-    await Sync(pool, dashboard.source).run_once(patience=0)
+    await Sync(pool, dashboard.source).run_once(max_wait=0)
     before = await pool.fetch("SELECT * FROM service.sync_state ORDER BY collection")
     await dashboard.remove("goals", 1)
     slow.go.set()

@@ -26,8 +26,8 @@ async def _written(pool: asyncpg.Pool) -> int:
 
 
 @asynccontextmanager
-async def _taken(lease: Lease, patience: float = 0.0) -> AsyncIterator[HeldLease]:
-    async with lease.hold(patience) as held:
+async def _taken(lease: Lease, max_wait: float = 0.0) -> AsyncIterator[HeldLease]:
+    async with lease.hold(max_wait) as held:
         assert held
         yield held
 
@@ -50,7 +50,7 @@ async def test_many_who_want_it_get_it_one_after_the_other(pool: asyncpg.Pool) -
 
     async def want(n: int) -> None:
         nonlocal inside, most, turns
-        async with _taken(_lease(pool, str(n)), patience=60):
+        async with _taken(_lease(pool, str(n)), max_wait=60):
             inside, turns = inside + 1, turns + 1
             most = max(most, inside)
             await pool.fetchval("SELECT pg_sleep(0.01)")
@@ -109,7 +109,7 @@ async def test_the_server_ends_the_transaction_of_who_stands_still(pool: asyncpg
         async with _taken(one) as held, held.step() as connection:
             await connection.execute(_WRITE)
             await pool.execute(_LATER)
-            async with _taken(other, patience=30), asyncio.timeout(30):
+            async with _taken(other, max_wait=30), asyncio.timeout(30):
                 await pool.execute(_WRITE + " ON CONFLICT DO NOTHING")  # waits for the row's fate
                 gone_on = True
     assert gone_on

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from service.engine.retry import patience
+from service.engine.retry import pause_after_refusal
 from service.messages.mail.smtp_reply import Fate
 from service.messages.mail.transport import SendResult, SmtpPhase
 from service.messages.relay import RelayState
@@ -77,4 +77,4 @@ def test_pauses_double_with_each_failed_probe_and_start_anew_after_a_success() -
 
 @pytest.mark.parametrize(("age", "pause"), [(-5, 1), (0, 1), (4, 1), (20, 5), (60, 15), (6000, 15)])
 def test_a_message_refused_for_our_sake_is_tried_less_often_the_longer_it_waits(age: int, pause: int) -> None:
-    assert patience(timedelta(minutes=age)) == timedelta(minutes=pause)
+    assert pause_after_refusal(timedelta(minutes=age)) == timedelta(minutes=pause)

@@ -37,7 +37,7 @@ class Command:
     """Whether the answer is a success; where not, the exit code is 1."""
     answered: tuple[int, ...] = (200, 201, 202)
     """Statuses that are answers, not errors."""
-    patience: float = 60
+    timeout: float = 60
     """Seconds that the service may keep silent."""
 
     @property

@@ -38,7 +38,7 @@ COMMANDS = (
             body("--confirm", "dataCleanup: more than 20 %% of the sessions may go", sent=True),
             body("--no-wait", "do not wait for its end; see runs watch", field="wait", sent=False),
         ),
-        well=answers.run_went_well, patience=3600,
+        well=answers.run_went_well, timeout=3600,
     ),
     Command(
         "restart", "restart", "POST", "/api/admin/jobs/restart",

@@ -117,7 +117,7 @@ COMMANDS = (
             query("--job", "only this reminder", metavar="NAME"),
             query("--exact", "ask the job itself about its next slot (needs --job)", sent=True),
         ),
-        patience=300,
+        timeout=300,
     ),
     Command(
         "explain", "explain", "GET", "/api/admin/users/{id}/explain",

@@ -33,11 +33,11 @@ COMMANDS = (
     Command(
         "user export", "exportUser", "GET", "/api/admin/users/{id}/data",
         "everything that is stored about one person, as JSON", "user export 64f0c0ffee --out person.json",
-        answers.whole, (_PERSON,), patience=300,
+        answers.whole, (_PERSON,), timeout=300,
     ),
     Command(
         "user erase", "eraseUser", "DELETE", "/api/admin/users/{id}/data",
-        "erase one person for good", "user erase 64f0c0ffee", answers.whole, (_PERSON,), patience=300,
+        "erase one person for good", "user erase 64f0c0ffee", answers.whole, (_PERSON,), timeout=300,
     ),
     Command(
         "user profile", "getProfile", "GET", "/api/admin/users/{id}/profile",

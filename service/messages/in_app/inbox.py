@@ -94,7 +94,7 @@ class DashboardInbox:
     """Writes what is due into the dashboard. Several may share one database.
 
     ``notify``: see ``Source.notify``. ``standing`` asks the dashboard how users, goals and sessions are now.
-    ``words`` words a notification again when part of it is no longer true. ``patience``: seconds that the
+    ``words`` words a notification again when part of it is no longer true. ``timeout``: seconds that the
     dashboard may take for a batch. ``problem``: a sentence while notifications wait, or were refused.
     """
 
@@ -108,7 +108,7 @@ class DashboardInbox:
         *,
         batch: int = 200,
         idle: float = 2.0,
-        patience: float = 30.0,
+        timeout: float = 30.0,
     ) -> None:
         self._pool = pool
         self._notify = notify
@@ -117,7 +117,7 @@ class DashboardInbox:
         self._words = words
         self._batch = batch
         self._idle = idle
-        self._patience = patience
+        self._timeout = timeout
         self._failures = 0
         self._proved = False
         self._closed: str | None = None
@@ -140,12 +140,12 @@ class DashboardInbox:
     async def run_once(self) -> int:
         """Write one batch; returns how many notifications were decided, 0 also where ``problem`` says why."""
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 decided = await self._one_batch()
         except (InboxClosed, SchemaUnknown, SourceUnavailable) as error:
             return self._wait(str(error))
         except TimeoutError:
-            return self._wait(f"the dashboard took longer than {self._patience:.0f} s for one batch")
+            return self._wait(f"the dashboard took longer than {self._timeout:.0f} s for one batch")
         if self._closed:
             log.info("dashboard inbox is open again")
         self._failures, self._proved, self._closed = 0, True, None
