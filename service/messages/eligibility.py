@@ -95,7 +95,7 @@ def answers(
     yield "quiet_hours", earliest(user, message.kind, known, on.start, on.expires, late=on.late)
 
 
-def reach(
+def eligible_at(
     message: Message, user: User, channel: Channel, known: ContactHistory, on: MessageTerms
 ) -> datetime | Reason:
     """When a message may go out on a channel, or the first rule that keeps it from that."""

@@ -172,7 +172,7 @@ def on_channels(
     planned: list[PlannedMessage] = []
     refused: tuple[Reason, Channel] | None = None
     for channel in message.channels:
-        at = eligibility.reach(message, user, channel, known, on)
+        at = eligibility.eligible_at(message, user, channel, known, on)
         if isinstance(at, Reason):
             refused = refused or (at, channel)
         else:
