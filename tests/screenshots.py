@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,8 @@ from prometheus_client import CollectorRegistry
 
 from service.engine import embedded
 from service.engine.database import migrate, open_pool
-from service.jobs import all_jobs
+from service.engine.ledger import Ledger
 from service.messages.mail.samples import NAME, SAMPLES, Sample
-from service.messages.preview import Previewer
 from service.settings import Settings
 from service.web import AdminDeps, build_app
 from tests import chromium, lived, worked
@@ -30,6 +29,7 @@ from tests.chromium import Scheme
 from tests.given import World
 from tests.messages.mail.cast import composer
 from tests.web.console.consoles import console
+from tests.web.parts import web_parts
 
 ROOT = Path(__file__).parents[1]
 ALL = ROOT / "artefacts/screenshots"
@@ -116,7 +116,6 @@ def our_pages() -> TestServer:
     """The pages behind the links in the mails and those of the console, on this machine."""
     nothing: Any = NoDatabase()
     made = composer()
-    previewer = Previewer(nothing, nothing, all_jobs(), made, made.compose, nothing)
     deps = AdminDeps(
         nothing,
         nothing,
@@ -124,7 +123,7 @@ def our_pages() -> TestServer:
         loopback=True,
         registry=CollectorRegistry(),
         frontend_url="/",
-        previewer=previewer,
+        **web_parts(nothing, Ledger(nothing, "", timedelta()), nothing),
     )
     return TestServer(build_app(deps), host="127.0.0.1")
 

@@ -74,6 +74,10 @@ class Manager(Protocol):
     async def places(self) -> list[tuple[str, dict[str, int]]]: ...
 
 
+async def _no_problem() -> str | None:
+    return None
+
+
 @dataclass(frozen=True)
 class AdminDeps:
     """``tokens``: bearer token to role. ``loopback``: HOST is this machine only, so that no token is needed.
@@ -86,30 +90,30 @@ class AdminDeps:
     tokens: Mapping[str, str]
     loopback: bool
     registry: CollectorRegistry
-    outbox: Outbox | None = None
+    outbox: Outbox
+    explainer: Explainer
+    forecaster: Forecaster
+    previewer: Previewer
+    people: PersonalData
+    compose: Callable[[Email], bytes]
+    """The bytes of an email, as it leaves."""
     started: Callable[[], bool] = lambda: True
-    ready: Callable[[], Awaitable[str | None]] | None = None
+    ready: Callable[[], Awaitable[str | None]] = _no_problem
     frontend_url: str = ""
     public_url: str = ""
     bounces: BounceIntake | None = None
-    explainer: Explainer | None = None
-    forecaster: Forecaster | None = None
-    previewer: Previewer | None = None
-    observe: Callable[[float, int], None] | None = None
+    observe: Callable[[float, int], None] = lambda _seconds, _status: None
     """Told of every answer: seconds, status."""
     version: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The configuration as people may read it: see ``Settings.described``."""
-    vitals: Callable[[], Mapping[str, Any]] | None = None
+    vitals: Callable[[], Mapping[str, Any]] = dict
     """How this process feels; see ``service.analytics.runtime_metrics``."""
-    mails: Callable[[], Mapping[str, int]] | None = None
+    mails: Callable[[], Mapping[str, int]] = dict
     """What became of mails so far: ``state`` or ``state:reason`` to how many."""
     clock: Clock = field(default_factory=SystemClock)
-    people: PersonalData | None = None
     service_zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     """The zone of the service's own schedules, and of the console's times."""
-    compose: Callable[[Email], bytes] | None = None
-    """The bytes of a letter, as it leaves."""
     hours: Mapping[MessageKind, Collection[int]] = field(default_factory=hours_of_kinds)
     """The hours of the day that recipients may choose for each kind."""
 

@@ -71,8 +71,7 @@ async def timing(request: web.Request, handler: Handler) -> web.StreamResponse:
         if status:
             seconds = asyncio.get_running_loop().time() - started
             request.app[ANSWERS].note(request.method, route_of(request), status, seconds)
-            if observe := request.app[DEPS].observe:
-                observe(seconds, status)
+            request.app[DEPS].observe(seconds, status)
 
 
 def ledger_of(deps: AdminDeps) -> SingleFlight[CollectorRegistry]:
@@ -103,10 +102,10 @@ def _process(deps: AdminDeps) -> CollectorRegistry:
     pool.labels("idle").set(idle)
     pool.labels("busy").set(size - idle)
     lag = _gauge(registry, "jobs_loop_lag_seconds", "Event-loop lag of this process, last hour", "quantile")
-    for name, milliseconds in (deps.vitals() if deps.vitals else {}).get("loopLagMs", {}).items():
+    for name, milliseconds in deps.vitals().get("loopLagMs", {}).items():
         if milliseconds is not None:
             lag.labels(str(int(name[1:]) / 100)).set(milliseconds / 1000)
-    registry.register(_Mails(deps.mails() if deps.mails else {}))
+    registry.register(_Mails(deps.mails()))
     return registry
 
 

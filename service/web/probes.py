@@ -50,7 +50,7 @@ def readiness_of(deps: AdminDeps) -> SingleFlight[str | None]:
 
     async def question() -> str | None:
         await deps.pool.fetchval("SELECT 1", timeout=_DEADLINE)
-        return await deps.ready() if deps.ready else None
+        return await deps.ready()
 
     return SingleFlight(question, deadline=_DEADLINE, fresh=_FRESH)
 

@@ -18,6 +18,7 @@ from service.engine.run import RunRequest, RunResult
 from service.errors import AlreadyRunning
 from service.manager import JobManager
 from service.web import AdminDeps, build_app
+from tests.web.parts import web_parts
 
 TOKENS = {"the-admin": "admin", "the-viewer": "viewer", "the-dashboard": "dashboard"}
 ADMIN = {"Authorization": "Bearer the-admin"}
@@ -86,7 +87,8 @@ async def admin(
 
     manager = JobManager(pool, ledger, runner, jobs, open=opened, close=closed)
     await manager.initialize()
-    app = build_app(AdminDeps(pool, manager, tokens, loopback, CollectorRegistry(), **more))
+    parts = web_parts(pool, ledger, runner)
+    app = build_app(AdminDeps(pool, manager, tokens, loopback, CollectorRegistry(), **parts | more))
     async with TestClient(TestServer(app, host="127.0.0.1")) as client:
         yield Admin(client, manager, ledger, runner, pool, life)
     await manager.shutdown()

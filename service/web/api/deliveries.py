@@ -8,9 +8,8 @@ from aiohttp import web
 
 from service.engine import queries
 from service.errors import BadRequest
-from service.messages.outbox import DeliveryFilter, Outbox, address_range
+from service.messages.outbox import DeliveryFilter, address_range
 from service.web import audit, params
-from service.web.api.previews import previewer_of
 from service.web.auth import HttpRefusal
 from service.web.deps import DEPS, ROLE, Role
 from service.web.idempotency import Answer, once
@@ -67,7 +66,7 @@ async def message(request: web.Request) -> web.Response:
     """The message as it was, or would be, sent. A viewer sees no links into somebody's preferences."""
     params.known(request, frozenset())
     links = request[ROLE] is Role.ADMIN
-    found = await previewer_of(request).delivered(params.path_id(request), links=links)
+    found = await request.app[DEPS].previewer.delivered(params.path_id(request), links=links)
     if found is None:
         raise HttpRefusal(404, "Unknown delivery")
     return web.json_response({"success": True, "data": asdict(found) | {"linksHidden": not links}})
@@ -79,7 +78,7 @@ async def message(request: web.Request) -> web.Response:
 @routes.post("/api/admin/deliveries/{id}/resend")
 async def resend(request: web.Request) -> web.Response:
     """Send an unconfirmed message again: the same bytes, the same Message-ID."""
-    outbox, delivery = _outbox(request), params.path_id(request)
+    outbox, delivery = request.app[DEPS].outbox, params.path_id(request)
 
     async def act(connection: asyncpg.Connection) -> Answer:
         if not await outbox.resend(delivery, connection):
@@ -93,7 +92,7 @@ async def resend(request: web.Request) -> web.Response:
 @routes.post("/api/admin/deliveries/{id}/cancel")
 async def cancel(request: web.Request) -> web.Response:
     """Take back a message that is planned."""
-    outbox, delivery = _outbox(request), params.path_id(request)
+    outbox, delivery = request.app[DEPS].outbox, params.path_id(request)
 
     async def act(connection: asyncpg.Connection) -> Answer:
         row = await _state(connection, delivery)
@@ -109,7 +108,7 @@ async def cancel(request: web.Request) -> web.Response:
 @routes.post("/api/admin/deliveries/{id}/retry")
 async def retry(request: web.Request) -> web.Response:
     """Plan a failed mail again, within its usefulness."""
-    outbox, delivery = _outbox(request), params.path_id(request)
+    outbox, delivery = request.app[DEPS].outbox, params.path_id(request)
 
     async def act(connection: asyncpg.Connection) -> Answer:
         if problem := not_retried(await _state(connection, delivery)):
@@ -124,7 +123,7 @@ async def retry(request: web.Request) -> web.Response:
 @routes.post("/api/admin/deliveries/retry")
 async def retry_failed(request: web.Request) -> web.Response:
     """Plan all failed mails again that fit a filter, or only count them."""
-    outbox, asked = _outbox(request), await params.read(request, params.RetryBody)
+    outbox, asked = request.app[DEPS].outbox, await params.read(request, params.RetryBody)
     which = _selection(asked)
 
     async def act(connection: asyncpg.Connection) -> Answer:
@@ -164,13 +163,6 @@ async def _state(connection: asyncpg.Connection, delivery: int) -> asyncpg.Recor
     if row is None:
         raise HttpRefusal(404, "Unknown delivery")
     return row
-
-
-def _outbox(request: web.Request) -> Outbox:
-    outbox = request.app[DEPS].outbox
-    if outbox is None:
-        raise HttpRefusal(503, "This process has no outbox")
-    return outbox
 
 
 def _delivery(row: asyncpg.Record) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from aiohttp import web
 
 from service.errors import BadRequest
 from service.web import params
-from service.web.auth import HttpRefusal
 from service.web.deps import DEPS
 
 routes = web.RouteTableDef()
@@ -15,8 +14,6 @@ async def forecast(request: web.Request) -> web.Response:
     """An upper bound for every job; with ``exact`` what one job would send at its next slot."""
     params.known(request, frozenset({"days", "job", "exact"}))
     forecaster = request.app[DEPS].forecaster
-    if forecaster is None:
-        raise HttpRefusal(503, "This process decides nothing")
     days, name = params.number(request, "days", 7, least=1, most=31) or 7, request.query.get("job")
     if params.one_of(request, "exact", frozenset({"true", "false"})) != "true":
         found = await forecaster.bound(days, name)

@@ -3,26 +3,17 @@
 import asyncpg
 from aiohttp import web
 
-from service.archive.personal_data import PersonalData
 from service.web import audit
-from service.web.auth import HttpRefusal
 from service.web.deps import DEPS
 from service.web.idempotency import Answer, once
 
 routes = web.RouteTableDef()
 
 
-def _people(request: web.Request) -> PersonalData:
-    people = request.app[DEPS].people
-    if people is None:
-        raise HttpRefusal(503, "This process keeps no people")
-    return people
-
-
 @routes.get("/api/admin/users/{id}/data")
 async def export(request: web.Request) -> web.Response:
     """Everything that is stored, by table."""
-    found = await _people(request).export(request.match_info["id"])
+    found = await request.app[DEPS].people.export(request.match_info["id"])
     await audit.remark(request, "export", userId=request.match_info["id"])
     return web.json_response({"success": True, "data": found})
 
@@ -33,7 +24,7 @@ async def erase(request: web.Request) -> web.Response:
 
     Whoever repeats it after a death in between is told that the archive is to follow, as it is then.
     """
-    people, user_id = _people(request), request.match_info["id"]
+    people, user_id = request.app[DEPS].people, request.match_info["id"]
 
     async def act(connection: asyncpg.Connection) -> Answer:
         deleted = await people.forget(connection, user_id, audit.who(request))

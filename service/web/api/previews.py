@@ -4,21 +4,12 @@ from dataclasses import asdict
 
 from aiohttp import web
 
-from service.messages.preview import Previewer, PreviewRequest
+from service.messages.preview import PreviewRequest
 from service.web import audit, params
-from service.web.auth import HttpRefusal
 from service.web.deps import DEPS
 from service.web.idempotency import Answer, in_steps
 
 routes = web.RouteTableDef()
-
-
-def previewer_of(request: web.Request) -> Previewer:
-    """The previewer of this process. Raises Refused."""
-    previewer = request.app[DEPS].previewer
-    if previewer is None:
-        raise HttpRefusal(503, "This process makes no mails")
-    return previewer
 
 
 def _ask(asked: params.PreviewBody) -> PreviewRequest:
@@ -31,7 +22,7 @@ def _ask(asked: params.PreviewBody) -> PreviewRequest:
 async def preview(request: web.Request) -> web.Response:
     """The mail that a job would write to somebody, or a sample of it."""
     asked = await params.read(request, params.PreviewBody)
-    found = await previewer_of(request).preview(_ask(asked))
+    found = await request.app[DEPS].previewer.preview(_ask(asked))
     return web.json_response({"success": True, "data": asdict(found)})
 
 
@@ -39,7 +30,7 @@ async def preview(request: web.Request) -> web.Response:
 async def test_send(request: web.Request) -> web.Response:
     """The same, sent once to an address, marked as a test."""
     asked = await params.read(request, params.TestSendBody)
-    previewer = previewer_of(request)
+    previewer = request.app[DEPS].previewer
 
     async def act() -> Answer:
         message_id = await previewer.send_test(_ask(asked), asked.to, audit.who(request))

@@ -14,6 +14,7 @@ from service.web import AdminDeps, build_app
 from tests.given import World, user
 from tests.web.contract import promised
 from tests.web.given import ADMIN, TOKENS, VIEWER, AskedRunner
+from tests.web.parts import web_parts
 
 BACKFILL = "/api/admin/jobs/{type}/{name}/backfill"
 NOW = "2026-03-10T09:00:00Z"
@@ -37,8 +38,10 @@ async def client(world: World) -> AsyncIterator[Client]:
         " FROM generate_series('2026-03-01T10:00Z'::timestamptz, '2026-03-09T10:00Z', interval '1 day') AS d"
     )
     await world.at(NOW)
-    manager = JobManager(world.pool, await world.ledger(), AskedRunner(), all_jobs())
-    app = build_app(AdminDeps(world.pool, manager, TOKENS, True, CollectorRegistry()))
+    ledger, runner = await world.ledger(), AskedRunner()
+    manager = JobManager(world.pool, ledger, runner, all_jobs())
+    parts = web_parts(world.pool, ledger, runner)
+    app = build_app(AdminDeps(world.pool, manager, TOKENS, True, CollectorRegistry(), **parts))
     async with TestClient(TestServer(app, host="127.0.0.1")) as client:
         yield client
 

@@ -16,12 +16,11 @@ from service.engine.runner import Runner
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
 from service.manager import JobManager
-from service.messages.explain import Explainer
 from service.messages.outbox import Outbox
-from service.messages.preview import Previewer
 from service.web import AdminDeps, build_app
-from tests.given import Scripted, World, composer, goal, user
+from tests.given import World, goal, user
 from tests.web.given import TOKENS
+from tests.web.parts import web_parts
 
 NOW = "2026-03-10T08:00:00Z"
 """Nine in Berlin, and the clocks of New York changed two days ago."""
@@ -99,24 +98,16 @@ async def console(world: World, **more: Any) -> AsyncIterator[Console]:
     zone = ZoneInfo("Europe/Berlin")
     manager = JobManager(world.pool, ledger, runner, world.jobs)
     await manager.initialize()
-    outbox, made = Outbox(world.pool, "test", ledger.lease), composer()
-    transport = more.pop("transport", Scripted())
+    parts = web_parts(world.pool, ledger, runner, zone, more.pop("transport", None))
     deps = AdminDeps(
         world.pool,
         manager,
         more.pop("tokens", TOKENS),
         loopback=True,
         registry=CollectorRegistry(),
-        **{
-            "outbox": outbox,
-            "explainer": Explainer(world.pool, runner, world.jobs, timings, zone),
-            "previewer": Previewer(world.pool, runner, world.jobs, made, made.compose, transport),
-            "service_zone": zone,
-            "compose": made.compose,
-            **more,
-        },
+        **{**parts, "service_zone": zone, **more},
     )
     trigger = TriggerLoop(ledger, world.jobs, timings, zone, asyncio.Event(), use_crons=False)
     async with TestClient(TestServer(build_app(deps), host="127.0.0.1")) as client:
-        yield Console(client, world, ledger, runner, trigger, manager, outbox, zone)
+        yield Console(client, world, ledger, runner, trigger, manager, deps.outbox, zone)
     await manager.shutdown()

@@ -154,7 +154,6 @@ async def test_every_refusal_is_a_page_and_every_page_is_strict(pool: asyncpg.Po
             ("GET", "/console/nothing", 404),
             ("GET", "/console/mails/nothing", 404),
             ("GET", "/console/mails?scheme=green", 400),
-            ("GET", "/console/mails/weekly_review", 503),
             ("PUT", MAILS, 403),
         ]:
             answer = await given.client.request(method, path)

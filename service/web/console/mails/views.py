@@ -14,7 +14,6 @@ from service.messages.mail.samples import Sample
 from service.messages.mail.words import LANGUAGES, words_for
 from service.messages.preview import Preview
 from service.web import audit, params
-from service.web.api.previews import previewer_of
 from service.web.auth import HttpRefusal, failure
 from service.web.console.mails.gallery import (
     PARTS,
@@ -26,7 +25,7 @@ from service.web.console.mails.gallery import (
     view_of,
 )
 from service.web.console.pages import SESSION, page, see_other
-from service.web.deps import Role
+from service.web.deps import DEPS, Role
 
 _MAIL_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; sandbox;"
@@ -60,7 +59,7 @@ async def mail(request: web.Request) -> web.Response:
 async def html(request: web.Request) -> web.Response:
     """The HTML alone, for the frame: no script runs, no request leaves it."""
     samples, view = _samples(request), view_of(request.query)
-    found = await previewer_of(request).preview(view.ask(samples[0].job))
+    found = await request.app[DEPS].previewer.preview(view.ask(samples[0].job))
     return web.Response(
         text=in_scheme(found.html, view.scheme),
         content_type="text/html",
@@ -74,7 +73,7 @@ async def test_send(request: web.Request) -> web.Response:
     samples, form = _samples(request), await params.form(request)
     view, to = view_of(form), form.get("to", "").strip()
     try:
-        sent = await previewer_of(request).send_test(view.ask(samples[0].job), to, audit.who(request))
+        sent = await request.app[DEPS].previewer.send_test(view.ask(samples[0].job), to, audit.who(request))
     except (*_REFUSALS, MailRefused) as problem:
         return await _mail_page(request, samples, view, to=to, problem=problem)
     query = view.query()
@@ -92,7 +91,7 @@ async def _mail_page(
 ) -> web.Response:
     found: Preview | None = None
     try:
-        found = await previewer_of(request).preview(view.ask(samples[0].job))
+        found = await request.app[DEPS].previewer.preview(view.ask(samples[0].job))
     except _REFUSALS as refusal:
         problem = problem or refusal
     status, text = failure(request, problem) if problem else (200, "")

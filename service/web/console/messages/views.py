@@ -17,7 +17,7 @@ from service.engine import queries
 from service.errors import BadRequest
 from service.jobs import all_jobs
 from service.messages.mail.compose import Email
-from service.messages.outbox import DeliveryFilter, Outbox
+from service.messages.outbox import DeliveryFilter
 from service.messages.reason import Reason
 from service.messages.reminder import reminders
 from service.web import audit, params
@@ -141,7 +141,7 @@ async def _meant(request: web.Request, person: str) -> list[str] | None:
 @routes.post("/console/messages/retry")
 async def retry(request: web.Request) -> web.Response:
     """Count the failed mails that fit the filter; with ``confirm`` plan those that are useful again."""
-    form, outbox = await params.form(request), _outbox(request)
+    form, outbox = await params.form(request), request.app[DEPS].outbox
     wanted = replace(_wanted(form), state="failed", channel=str(Channel.EMAIL))
     if not wanted.narrow:
         return await _list(
@@ -233,11 +233,8 @@ async def _row(request: web.Request) -> Mapping[str, Any]:
 
 
 def _shown(request: web.Request, row: Mapping[str, Any]) -> MessageForms:
-    compose = request.app[DEPS].compose
-    if compose is None:
-        return MessageForms(problem="This process makes no mails.")
     try:
-        raw = compose(_letter(row))
+        raw = request.app[DEPS].compose(_email(row))
     except Exception as error:  # noqa: BLE001 - facts of an earlier version may fit no template of today
         return MessageForms(problem=f"The mail cannot be made again: {type(error).__name__}: {error}")
     made = message_from_bytes(raw, policy=policy.default)
@@ -245,7 +242,7 @@ def _shown(request: web.Request, row: Mapping[str, Any]) -> MessageForms:
     return MessageForms(str(made["Subject"]), parts["plain"], parts["html"], raw.decode("ascii"))
 
 
-def _letter(row: Mapping[str, Any]) -> Email:
+def _email(row: Mapping[str, Any]) -> Email:
     """The letter as it is stored, but for the token of its links."""
     return Email(
         template=row["template"],
@@ -286,7 +283,7 @@ async def resend(request: web.Request) -> web.Response:
     """Send it once more: the same bytes, the same Message-ID."""
     message_id = params.path_id(request)
     async with audit.acting(request) as connection:
-        if not await _outbox(request).resend(message_id, connection):
+        if not await request.app[DEPS].outbox.resend(message_id, connection):
             raise HttpRefusal(
                 409, "Only a mail that failed, expired, was cancelled or is unconfirmed can be resent"
             )
@@ -299,14 +296,7 @@ async def cancel(request: web.Request) -> web.Response:
     """Take it back before it leaves."""
     message_id = params.path_id(request)
     async with audit.acting(request) as connection:
-        if not await _outbox(request).cancel(message_id, connection):
+        if not await request.app[DEPS].outbox.cancel(message_id, connection):
             raise HttpRefusal(409, "Only a message that has not left can be cancelled")
         await audit.remark(request, "cancel", connection, delivery=message_id)
     return see_other(f"/console/messages/{message_id}")
-
-
-def _outbox(request: web.Request) -> Outbox:
-    outbox = request.app[DEPS].outbox
-    if outbox is None:
-        raise HttpRefusal(503, "This process has no outbox")
-    return outbox

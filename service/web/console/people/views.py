@@ -10,7 +10,6 @@ from typing import Any
 
 from aiohttp import web
 
-from service.archive.personal_data import PersonalData
 from service.dashboard.model import Channel, MessageKind
 from service.dashboard.replica import preferences_from_json
 from service.engine import queries
@@ -99,7 +98,7 @@ async def data(request: web.Request) -> web.Response:
             403, f"The role {request[SESSION].role} may look, but not take somebody's data along"
         )
     user_id = _id(request)
-    found = await _keeper(request).export(user_id)
+    found = await request.app[DEPS].people.export(user_id)
     await audit.remark(request, "export", userId=user_id)
     return web.Response(
         text=json.dumps(found, ensure_ascii=False, indent=1),
@@ -114,7 +113,7 @@ async def erase(request: web.Request) -> web.Response:
     user_id, typed = _id(request), (await params.form(request)).get("typed", "").strip()
     if typed != user_id:
         return await _person(request, "Nothing was erased: type the id exactly as it stands above")
-    keeper = _keeper(request)
+    keeper = request.app[DEPS].people
     async with audit.acting(request) as connection:
         await keeper.forget(connection, user_id, audit.who(request))
     pending = await keeper.clear_archive(user_id)
@@ -126,13 +125,6 @@ def _id(request: web.Request) -> str:
     if "\0" in user_id:
         raise UnknownUser(user_id)
     return user_id
-
-
-def _keeper(request: web.Request) -> PersonalData:
-    keeper = request.app[DEPS].people
-    if keeper is None:
-        raise HttpRefusal(503, "This process keeps no people")
-    return keeper
 
 
 # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -159,8 +151,6 @@ def _before(text: str) -> datetime | None:
 
 
 async def _explained(deps: AdminDeps, job: str, user_id: str, at: datetime | None) -> dict[str, Any]:
-    if deps.explainer is None:
-        raise HttpRefusal(503, "This process decides nothing, so it cannot explain")
     return await deps.explainer.explain(job, user_id, at)
 
 

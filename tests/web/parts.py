@@ -1,0 +1,38 @@
+"""The parts that the web needs beside the manager, real ones."""
+
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+
+from service.archive.archive import Archive
+from service.archive.personal_data import PersonalData
+from service.engine.ledger import Ledger
+from service.engine.schedule import Schedule
+from service.engine.trigger import Timing
+from service.jobs import all_jobs
+from service.messages.explain import Explainer
+from service.messages.forecast import Forecaster
+from service.messages.outbox import Outbox
+from service.messages.preview import Previewer
+from tests.given import Scripted, composer
+
+UTC = ZoneInfo("UTC")
+
+
+def web_parts(
+    pool: asyncpg.Pool, ledger: Ledger, runner: Any, zone: ZoneInfo = UTC, transport: Any = None
+) -> dict[str, Any]:
+    """Fields of ``AdminDeps`` by name, for all jobs. ``runner``: whoever explains, forecasts and previews."""
+    jobs, made = all_jobs(), composer()
+    timings = {id_: Timing(Schedule.parse(job.schedule), job.mode) for id_, job in jobs.items()}
+    nothing_archived: Any = None
+    return {
+        "outbox": Outbox(pool, "test", ledger.lease),
+        "explainer": Explainer(pool, runner, jobs, timings, zone),
+        "forecaster": Forecaster(pool, ledger, runner, jobs, timings, zone),
+        "previewer": Previewer(pool, runner, jobs, made, made.compose, transport or Scripted()),
+        "people": PersonalData(pool, Archive(pool, Path("nothing-archived"), nothing_archived)),
+        "compose": made.compose,
+    }
