@@ -115,7 +115,6 @@ class NoDatabase:
 def our_pages() -> TestServer:
     """The pages behind the links in the mails and those of the console, on this machine."""
     nothing: Any = NoDatabase()
-    made = composer()
     deps = AdminDeps(
         nothing,
         nothing,
