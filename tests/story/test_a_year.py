@@ -821,7 +821,7 @@ async def test_everybody_gets_what_they_should_and_nobody_anything_else(
 ) -> None:
     start = datetime(2026, 3, 7, tzinfo=UTC)
     if long_form:
-        people = populate(2026, 240, ZONES + MORE_ZONES, start, start + _LONG)
+        people = populate(2026, 160, ZONES + MORE_ZONES, start, start + _LONG)
         life = Life(world, people, start, start + _LONG)
     else:
         people = populate(2026, 40, ZONES, start, start + 37 * DAY)
