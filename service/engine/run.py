@@ -19,24 +19,38 @@ class Trigger(StrEnum):
     """Who asked for a run."""
 
     CRON = "cron"
+    """Its slot came due."""
     CATCHUP = "catchup"
+    """Its slot came due while nobody was there."""
     MANUAL = "manual"
+    """Somebody asked for it to run now."""
     BACKFILL = "backfill"
+    """Somebody asked for past periods to be derived again."""
     ONCE = "once"
+    """Somebody asked for it to run once, later."""
 
 
 class RunState(StrEnum):
     """The life of a run: ``pending → running → succeeded | partial | failed``, or another end at once."""
 
     PENDING = "pending"
+    """It waits for a free runner, or for what it rests on."""
     RUNNING = "running"
+    """A process works on it, under a lease."""
     SUCCEEDED = "succeeded"
+    """Everybody was decided, or every step is done."""
     PARTIAL = "partial"
+    """Deciding failed for a few people; everybody else was decided."""
     FAILED = "failed"
+    """It ended with an error that does not pass by itself."""
     SKIPPED = "skipped"
+    """Its slot was not to be run: the job was paused, or is off."""
     MISSED = "missed"
+    """Its slot was found too late to be useful."""
     CANCELLED = "cancelled"
+    """An operator stopped it."""
     DEAD = "dead"
+    """It failed to advance in as many attempts as its job allows."""
 
 
 @dataclass(frozen=True, slots=True)

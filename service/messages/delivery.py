@@ -30,6 +30,7 @@ from service.messages.delivery_decisions import (
     settlement_of,
     still_true,
 )
+from service.messages.delivery_state import DeliveryState
 from service.messages.delivery_traces import about_delivery, note_answer, note_fate
 from service.messages.limits import BatchShare, DomainLimiter, DomainLimits, domain_of
 from service.messages.mail.smtp_reply import Fate, fate, throttles
@@ -281,7 +282,7 @@ class DeliveryLoop:
             if reason is None and facts is None:
                 reason = Reason.REVALIDATED_AWAY
             if reason or facts is None:
-                gone.append(Settlement(one.id, one.epoch, "skipped", str(reason)))
+                gone.append(Settlement(one.id, one.epoch, DeliveryState.SKIPPED, str(reason)))
                 continue
             current = brought_up_to_date(one, facts, now)
             if current != one:
@@ -297,7 +298,11 @@ class DeliveryLoop:
                 envelope = Envelope(one.id, self._sender(one.id), current.address, content)
             except (ValueError, KeyError, TypeError) as error:
                 log.exception("mail cannot be composed", delivery=one.id, job=one.job)
-                gone.append(Settlement(one.id, one.epoch, "failed", "compose_error", None, str(error)[:200]))
+                gone.append(
+                    Settlement(
+                        one.id, one.epoch, DeliveryState.FAILED, "compose_error", None, str(error)[:200]
+                    )
+                )
                 continue
             ready.append(ComposedDelivery(current, envelope))
         await self._outbox.refresh(changed)

@@ -9,6 +9,7 @@ from service.dashboard.dashboard_state import DashboardState
 from service.dashboard.model import Channel, MessageKind
 from service.engine.retry import delay, pause_after_refusal
 from service.messages import eligibility
+from service.messages.delivery_state import DeliveryState
 from service.messages.mail.smtp_reply import Fate, before_recipient
 from service.messages.mail.transport import SendResult, SmtpPhase
 from service.messages.outbox import ClaimedDelivery, Settlement
@@ -31,10 +32,10 @@ def quiet_now(one: ClaimedDelivery, now: DashboardState) -> Settlement | None:
         user, MessageKind(one.kind), one.known, one.claimed_at, one.expires_at, late=False
     )
     if isinstance(at, Reason):
-        return Settlement(one.id, one.epoch, "skipped", str(at))
+        return Settlement(one.id, one.epoch, DeliveryState.SKIPPED, str(at))
     if at > one.claimed_at:
         pause = at - one.claimed_at
-        return Settlement(one.id, one.epoch, "planned", "quiet_hours", delay=pause, refund=True)
+        return Settlement(one.id, one.epoch, DeliveryState.PLANNED, "quiet_hours", delay=pause, refund=True)
     return None
 
 
@@ -54,7 +55,7 @@ def settlement_of(claimed: ClaimedDelivery, result: SendResult, what: Fate, spre
     base = Settlement(
         claimed.id,
         claimed.epoch,
-        "failed",
+        DeliveryState.FAILED,
         None,
         result.code,
         result.reply,
@@ -64,17 +65,23 @@ def settlement_of(claimed: ClaimedDelivery, result: SendResult, what: Fate, spre
     again = delay(claimed.attempt, spread)
     match what:
         case Fate.SENT:
-            return replace(base, state="sent")
+            return replace(base, state=DeliveryState.SENT)
         case Fate.RETRY:
             return replace(
-                base, state="planned", reason=f"{result.phase}_{result.code or 'lost'}", delay=again
+                base,
+                state=DeliveryState.PLANNED,
+                reason=f"{result.phase}_{result.code or 'lost'}",
+                delay=again,
             )
         case Fate.OURS:
             pause = pause_after_refusal(_age(claimed, result))
-            return replace(base, state="planned", reason="our_fault", delay=pause, refund=True)
+            return replace(base, state=DeliveryState.PLANNED, reason="our_fault", delay=pause, refund=True)
         case Fate.UNCONFIRMED:
             return replace(
-                base, state="unconfirmed", reason="no answer after the dot", delay=timedelta(minutes=15)
+                base,
+                state=DeliveryState.UNCONFIRMED,
+                reason="no answer after the dot",
+                delay=timedelta(minutes=15),
             )
         case Fate.CONTENT:
             return replace(base, reason="content_refused")

@@ -1,5 +1,6 @@
 """What traces say about a delivery: never an address, a name or an id of a person."""
 
+from service.messages.delivery_state import DeliveryState
 from service.messages.mail.transport import SendResult
 from service.messages.outbox import ClaimedDelivery, Settlement
 from service.tracing import Span, Value
@@ -29,4 +30,4 @@ def note_fate(span: Span, settlement: Settlement) -> None:
     span.note({"jobs.delivery.state": settlement.state})
     if settlement.reason:
         span.note({"jobs.delivery.reason": settlement.reason})
-    span.end("failed" if settlement.state == "failed" else None)
+    span.end("failed" if settlement.state == DeliveryState.FAILED else None)

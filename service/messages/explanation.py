@@ -15,6 +15,7 @@ from service.engine.schedule import Slot, to_instant
 from service.errors import DashboardIncomplete, JobOff, SchemaUnknown, SourceUnavailable
 from service.messages import eligibility
 from service.messages.decision import Decision, Message, Skip
+from service.messages.delivery_state import DeliveryState
 from service.messages.eligibility import Answer, ContactHistory, MessageTerms
 from service.messages.reason import Reason
 from service.messages.reminder import Reminder
@@ -260,15 +261,15 @@ def _contact_rule(case: ExplainedCase, name: str, answer: Answer) -> RuleAnswer:
 
 _WHAT = {Channel.EMAIL: "The mail", Channel.IN_APP: "The notification"}
 _SETTLED = {
-    "sent": "was sent",
-    "failed": "failed",
-    "unconfirmed": "may have been sent, nobody confirmed it,",
-    "skipped": "was not sent",
-    "missed": "was missed",
-    "expired": "expired",
-    "cancelled": "was cancelled",
-    "bounced": "was sent and came back",
-    "complained": "was sent and complained about",
+    DeliveryState.SENT: "was sent",
+    DeliveryState.FAILED: "failed",
+    DeliveryState.UNCONFIRMED: "may have been sent, nobody confirmed it,",
+    DeliveryState.SKIPPED: "was not sent",
+    DeliveryState.MISSED: "was missed",
+    DeliveryState.EXPIRED: "expired",
+    DeliveryState.CANCELLED: "was cancelled",
+    DeliveryState.BOUNCED: "was sent and came back",
+    DeliveryState.COMPLAINED: "was sent and complained about",
 }
 
 

@@ -25,6 +25,7 @@ from service.engine.schema import SCHEMA
 from service.errors import InboxClosed, SchemaUnknown, SourceUnavailable
 from service.messages import eligibility
 from service.messages.delivery_rows import known_from_row
+from service.messages.delivery_state import DeliveryState
 from service.messages.eligibility import ContactHistory
 from service.messages.mail.render import Notice
 from service.messages.reason import Reason
@@ -207,12 +208,12 @@ class DashboardInbox:
 def fate_of(one: DueNotification, job: Reminder, now: DashboardState, words: Words) -> Fate:
     """The note to write, or why it is not written (now)."""
     if one.expires_at <= one.claimed_at:
-        return WithdrawnNotification("expired", Reason.STALE)
+        return WithdrawnNotification(DeliveryState.EXPIRED, Reason.STALE)
     if no := _not_now(one, now):
         return no
     facts = job.revalidate(one.facts, now) if job.revalidate else one.facts
     if facts is None:
-        return WithdrawnNotification("skipped", Reason.REVALIDATED_AWAY)
+        return WithdrawnNotification(DeliveryState.SKIPPED, Reason.REVALIDATED_AWAY)
     return note_of(one if facts == one.facts else _worded_again(one, job, facts, words))
 
 
@@ -222,14 +223,14 @@ def _not_now(
     """What stands against contacting the recipient, as the dashboard and this service know them now."""
     user = now.users.get(one.user_id)
     if user is None:
-        return WithdrawnNotification("skipped", Reason.REVALIDATED_AWAY)
+        return WithdrawnNotification(DeliveryState.SKIPPED, Reason.REVALIDATED_AWAY)
     kind = MessageKind(one.kind)
     if no := eligibility.verdict(user, kind, Channel.IN_APP, one.known, one.claimed_at):
-        return WithdrawnNotification("skipped", no)
+        return WithdrawnNotification(DeliveryState.SKIPPED, no)
     here = replace(user, timezone=one.zone)
     at = eligibility.earliest(here, kind, one.known, one.claimed_at, one.expires_at, late=False)
     if isinstance(at, Reason):
-        return WithdrawnNotification("skipped", at)
+        return WithdrawnNotification(DeliveryState.SKIPPED, at)
     return PostponedNotification(at, str(Reason.QUIET_HOURS)) if at > one.claimed_at else None
 
 

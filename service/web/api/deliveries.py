@@ -8,6 +8,7 @@ from aiohttp import web
 
 from service.engine import queries
 from service.errors import BadRequest
+from service.messages.delivery_state import DeliveryState
 from service.messages.outbox import DeliveryFilter, address_range
 from service.web import audit, params
 from service.web.auth import HttpRefusal
@@ -15,10 +16,7 @@ from service.web.deps import DEPS, ROLE, Role
 from service.web.idempotency import Answer, once
 
 _SQL = queries.load(__file__)
-_STATES = frozenset(
-    {"planned", "claimed", "sending", "sent", "failed", "unconfirmed", "skipped", "missed", "expired"}
-    | {"cancelled", "bounced", "complained"}
-)
+_STATES = frozenset(map(str, DeliveryState))
 _CHANNELS = frozenset({"email", "in_app"})
 _PAGE = frozenset({"limit", "before"})
 _FILTERS = frozenset({"user", "job", "reason", "channel", "from", "to", "address"})
@@ -40,7 +38,7 @@ async def deliveries(request: web.Request) -> web.Response:
 async def unconfirmed(request: web.Request) -> web.Response:
     """Messages of which nobody knows whether the mail server took them: for a person to decide."""
     params.known(request, _FILTERS | _PAGE)
-    return await _found(request, "unconfirmed")
+    return await _found(request, DeliveryState.UNCONFIRMED)
 
 
 async def _found(request: web.Request, state: str | None) -> web.Response:
@@ -96,7 +94,7 @@ async def cancel(request: web.Request) -> web.Response:
 
     async def act(connection: asyncpg.Connection) -> Answer:
         row = await _state(connection, delivery)
-        if row["state"] != "planned":
+        if row["state"] != DeliveryState.PLANNED:
             raise HttpRefusal(409, f"The message is {row['state']}: only a planned one can be taken back")
         await outbox.cancel(delivery, connection)
         await audit.remark(request, "cancel", connection, delivery=delivery)
@@ -147,7 +145,7 @@ def _selection(asked: params.FilterBody) -> DeliveryFilter:
 
 def not_retried(row: asyncpg.Record | dict[str, Any]) -> str | None:
     """Why a message cannot be sent again, in a sentence; None: it can. Pure; ``row``: of query ``state``."""
-    if row["state"] != "failed":
+    if row["state"] != DeliveryState.FAILED:
         return f"The message is {row['state']}: only a failed one can be tried again"
     if row["channel"] != "email":
         return "Only mails can be tried again, not notifications"

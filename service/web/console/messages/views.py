@@ -16,6 +16,7 @@ from service.dashboard.model import Channel, MessageKind
 from service.engine import queries
 from service.errors import BadRequest
 from service.jobs import all_jobs
+from service.messages.delivery_state import DeliveryState
 from service.messages.mail.compose import Email
 from service.messages.outbox import DeliveryFilter
 from service.messages.reason import Reason
@@ -30,15 +31,14 @@ from service.web.deps import DEPS
 _SQL = queries.load(__file__)
 _SIZE = 50
 _BLANK_TOKEN = "no-link-from-the-console"  # noqa: S105 - stands where a token would
-STATES = (
-    "planned", "claimed", "sending", "sent", "failed", "unconfirmed", "skipped", "missed", "expired",
-    "cancelled", "bounced", "complained",
-)  # fmt: skip
+STATES = tuple(map(str, DeliveryState))
 """Of a message, in the order of its life."""
 _CHANNELS = {"email": "Mail", "in_app": "Notification"}
 _MOST_RETRIED = 1000
 """At once."""
-_RESENDABLE = frozenset({"unconfirmed", "failed", "expired", "cancelled"})
+_RESENDABLE = frozenset(
+    {DeliveryState.UNCONFIRMED, DeliveryState.FAILED, DeliveryState.EXPIRED, DeliveryState.CANCELLED}
+)
 
 routes = web.RouteTableDef()
 
@@ -142,7 +142,7 @@ async def _meant(request: web.Request, person: str) -> list[str] | None:
 async def retry(request: web.Request) -> web.Response:
     """Count the failed mails that fit the filter; with ``confirm`` plan those that are useful again."""
     form, outbox = await params.form(request), request.app[DEPS].outbox
-    wanted = replace(_wanted(form), state="failed", channel=str(Channel.EMAIL))
+    wanted = replace(_wanted(form), state=str(DeliveryState.FAILED), channel=str(Channel.EMAIL))
     if not wanted.narrow:
         return await _list(
             request, wanted, problem="Not all at once: narrow it by person, job, reason or run"
@@ -207,7 +207,7 @@ async def message(request: web.Request) -> web.Response:
         widths=WIDTHS,
         schemes=SCHEMES,
         resendable=mail and row["state"] in _RESENDABLE,
-        cancellable=row["state"] == "planned",
+        cancellable=row["state"] == DeliveryState.PLANNED,
     )
 
 
