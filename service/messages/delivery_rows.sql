@@ -19,7 +19,7 @@ SELECT u.id AS user_id,
        (SELECT jsonb_agg(jsonb_build_array(d.kind, d.channel, d.local_date, d.dedupe_key))
         FROM service.delivery AS d
         WHERE d.user_id = u.id AND d.local_date BETWEEN $3::timestamptz::date - 9 AND $3::timestamptz::date + 9
-          AND d.state NOT IN ('skipped', 'missed', 'expired', 'cancelled', 'failed')) AS past
+          AND service.counts_as_delivered(d.state)) AS past
 FROM unnest($1::text[], $2::text[]) AS u(id, email)
 LEFT JOIN service.recipient_setting AS s ON s.user_id = u.id
 

@@ -29,7 +29,7 @@ SELECT c.*,
        (SELECT max(d.local_date) FROM service.delivery AS d
         WHERE d.user_id = c.id AND d.job = 'reminder.dailyCheck' AND d.channel = 'email' AND d.local_date < c.today
           AND d.facts ->> 'variant' = 'gentle'
-          AND d.state NOT IN ('skipped', 'missed', 'expired', 'cancelled', 'failed')) AS gentle_on,
+          AND service.counts_as_delivered(d.state)) AS gentle_on,
        (SELECT jsonb_agg(DISTINCT jsonb_build_array(split_part(d.dedupe_key, ':', 3), split_part(d.dedupe_key, ':', 4),
                                                     d.local_date))
         FROM service.delivery AS d

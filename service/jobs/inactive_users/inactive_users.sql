@@ -26,7 +26,7 @@ SELECT c.*,
                      jsonb_agg(DISTINCT split_part(d.dedupe_key, ':', 4)::int) AS steps
               FROM service.delivery AS d
               WHERE d.user_id = c.id AND d.job = 'reminder.inactiveUsers'
-                AND d.state NOT IN ('skipped', 'missed', 'expired', 'cancelled', 'failed')
+                AND service.counts_as_delivered(d.state)
                 AND d.dedupe_key NOT LIKE '%:force:%'
               GROUP BY 1) AS e) AS episodes,
        (SELECT jsonb_agg(DISTINCT (s.started_at AT TIME ZONE coalesce($5, s.timezone))::date)

@@ -19,7 +19,7 @@ SELECT c.*, sessions.found AS sessions, sessions.done_days,
        (SELECT d.facts -> 'figures' FROM service.delivery AS d
         WHERE d.user_id = c.id AND d.job = 'reminder.weeklyReview' AND d.channel = 'email'
           AND d.local_date BETWEEN c.today - 9 AND c.today - 5
-          AND d.state NOT IN ('skipped', 'missed', 'expired', 'cancelled', 'failed')
+          AND service.counts_as_delivered(d.state)
         ORDER BY d.local_date DESC LIMIT 1) AS reported
 FROM chosen AS c
 CROSS JOIN LATERAL (
