@@ -27,6 +27,7 @@ from service.dashboard.source import Source
 from service.dashboard.sync_run import Progress, SyncOptions, SyncReport, SyncRun, read_in_slices
 from service.dashboard.turns import Turns
 from service.engine import queries
+from service.engine.loops import first_of
 from service.engine.schema import read_range
 from service.errors import DashboardBusy, ReleaseTooOld, SchemaUnknown, ServiceError, SourceUnavailable
 
@@ -130,11 +131,7 @@ class Sync:
                 pause = min(pause, self._turns.length.total_seconds() / 3)  # its holder may be frozen
             except (SourceUnavailable, SchemaUnknown, ReleaseTooOld) as error:
                 _log.warning("sync_failed", error=str(error), kind=type(error).__name__)
-            try:
-                async with asyncio.timeout(pause):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await first_of(pause, stop)
 
     async def confirm(self, table: str, who: str) -> int:
         """Accept that the rows of a table are gone which are missing now; see ``sweep.confirm``."""
