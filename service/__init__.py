@@ -13,9 +13,10 @@ processes and after kill -9. ``web`` shows it all over HTTP; ``app`` opens and c
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from service.engine.run import RunRequest
     from service.manager import JobManager
 
-__all__ = ["JobManager", "__version__"]
+__all__ = ["JobManager", "RunRequest", "__version__"]
 
 __version__ = "0.1.1"
 
@@ -26,4 +27,8 @@ def __getattr__(name: str) -> Any:
         from service.manager import JobManager  # noqa: PLC0415
 
         return JobManager
+    if name == "RunRequest":
+        from service.engine.run import RunRequest  # noqa: PLC0415
+
+        return RunRequest
     raise AttributeError(name)

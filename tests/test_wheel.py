@@ -37,7 +37,8 @@ app = web.Application()
 {readme}
 
 async def ask(request: web.Request) -> web.Response:
-    result = await request.app[MANAGER].run_job("reminder", "goalDeadlines", dry_run=True)
+    asked = service.RunRequest(dry_run=True)
+    result = await request.app[MANAGER].run_job("reminder", "goalDeadlines", asked)
     return web.json_response({{"state": result.state, "package": service.__file__}})
 
 
