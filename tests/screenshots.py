@@ -180,6 +180,7 @@ async def photograph(browser: Browser, shot: Shot) -> None:
         if await page.locator("iframe").count():
             # What lies below the window is not painted in frames.
             await page.set_viewport_size({"width": shot.width, "height": high})
+            await page.wait_for_load_state("networkidle")  # frames load when they come into view
         await page.screenshot(path=ALL / shot.file, full_page=True)
     finally:
         await page.close()
