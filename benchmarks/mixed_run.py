@@ -29,7 +29,7 @@ from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.mail.transport import Envelope, SendResult
 from service.messages.outbox import Outbox
 from service.settings import Settings
-from service.setup.parts import letter_of
+from service.setup.parts import email_of_delivery
 
 _CONNECTIONS = 8
 _DOMAINS = 20
@@ -57,7 +57,7 @@ async def mixed(mails: int, composer: Composer) -> tuple[float, float]:
         delivery = DeliveryLoop(
             Outbox(pool, "benchmark", timedelta(seconds=60)),
             transport,
-            lambda claimed: composer.compose(letter_of(claimed)),
+            lambda claimed: composer.compose(email_of_delivery(claimed)),
             _standing,
             all_jobs(),
             sender=lambda _id: _SENDER,
@@ -125,7 +125,9 @@ async def _ready_made(pool: asyncpg.Pool, composer: Composer) -> list[Envelope]:
     """The same mails in the same order."""
     await pool.execute("UPDATE service.delivery SET state = 'planned', attempt = 0")
     claimed = await Outbox(pool, "bare", timedelta(seconds=60)).claim(await pool.fetchval(_COUNT))
-    return [Envelope(one.id, _SENDER, one.address, composer.compose(letter_of(one))) for one in claimed]
+    return [
+        Envelope(one.id, _SENDER, one.address, composer.compose(email_of_delivery(one))) for one in claimed
+    ]
 
 
 _COUNT = "SELECT count(*) FROM service.delivery"

@@ -9,6 +9,7 @@ used (``Asia/Calcutta``: ``Asia/Kolkata``). What a machine has beside the data (
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -92,6 +93,11 @@ def used_groups(groups: Iterable[str]) -> tuple[str, ...]:
 def zone_of(name: str) -> ZoneInfo:
     """The clock of a zone, called by the name that was asked for; UTC for what is no name. Never raises."""
     return _clock(spelled(name) or UTC_NAME)
+
+
+def iso(at: datetime) -> str:
+    """An instant in UTC: ``2026-03-10T08:00:00Z``."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def version() -> str:

@@ -15,7 +15,7 @@ from service.archive.manifest import RetentionPolicy
 from service.clock import SystemClock
 from service.dashboard import replica
 from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import Goal, MessageKind, Preferences, User
+from service.dashboard.model import Goal, Preferences, User
 from service.engine.context import Resources
 from service.engine.job import Job
 from service.engine.ledger import JobDefinition, Ledger
@@ -23,7 +23,7 @@ from service.engine.runner import Runner, RunnerSettings
 from service.engine.schedule import Schedule
 from service.jobs import all_jobs
 from service.messages.delivery import DeliveryLoop
-from service.messages.mail.compose import Composer, Email
+from service.messages.mail.compose import Composer
 from service.messages.mail.transport import (
     BeforeDot,
     Envelope,
@@ -34,9 +34,10 @@ from service.messages.mail.transport import (
     Wanted,
     every,
 )
-from service.messages.outbox import ClaimedDelivery, Outbox
+from service.messages.outbox import Outbox
 from service.messages.planner import Planner, PlannerSettings
 from service.messages.reminder import Reminder, reminders
+from service.setup.parts import email_of_delivery
 from tests.clock import stop_clock
 
 GOALS = "reminder.goalDeadlines"
@@ -128,12 +129,6 @@ def composer() -> Composer:
     return Composer("http://localhost:3000", "http://127.0.0.1:8080", "Dashboard <hello@example.org>")
 
 
-def letter(claimed: ClaimedDelivery) -> Email:
-    """The letter of a delivery."""
-    names = ("template", "facts", "recipient_name", "address", "message_id", "message_date", "token", "job")
-    return Email(**{name: getattr(claimed, name) for name in names}, kind=MessageKind(claimed.kind))
-
-
 _PLANNER, _RUNNER = ({field.name for field in fields(kind)} for kind in (PlannerSettings, RunnerSettings))
 
 
@@ -209,7 +204,7 @@ class World:
         return DeliveryLoop(
             outbox,
             transport,
-            lambda claimed: make.compose(letter(claimed)),
+            lambda claimed: make.compose(email_of_delivery(claimed)),
             changes.pop("standing", self.standing),
             self.jobs,
             **{**values, **changes},

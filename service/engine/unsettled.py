@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+
+from service.zones import iso
 
 FAILED = frozenset({"failed", "dead"})
 """States of a run that somebody must settle."""
@@ -84,8 +86,3 @@ def not_waived(run: Mapping[str, Any]) -> str:
     if run["waived_at"] is not None:
         return f"The run was waived already, by {run['waived_by']} on {iso(run['waived_at'])}"
     return f"The run is {run['state']}; only one that failed or is dead can be waived"
-
-
-def iso(at: datetime) -> str:
-    """An instant in UTC."""
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

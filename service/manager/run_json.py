@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 
 from service.engine.run import last_line
-from service.engine.unsettled import iso
+from service.zones import iso
 
 
 def run_json(row: Mapping[str, Any] | asyncpg.Record) -> dict[str, Any]:

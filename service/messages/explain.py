@@ -7,7 +7,7 @@ shows what would hold today. What other jobs will have sent until then is not fo
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
@@ -35,7 +35,7 @@ from service.messages.explanation import (
     when_is,
 )
 from service.messages.reminder import Reminder, decided, reminder_named
-from service.zones import equal_groups
+from service.zones import equal_groups, iso
 
 _SQL = queries.load(__file__)
 
@@ -195,7 +195,7 @@ def _answer(case: ExplainedCase, found: Mapping[Channel, ChannelOutcome]) -> dic
     return {
         "userId": case.user.id,
         "job": case.job.id,
-        "at": _iso(case.at),
+        "at": iso(case.at),
         "localDate": case.day.isoformat(),
         "timezone": case.user.timezone,
         "when": str(case.when),
@@ -219,7 +219,7 @@ def _answer(case: ExplainedCase, found: Mapping[Channel, ChannelOutcome]) -> dic
         },
         "outcome": {
             str(channel): {
-                "notBefore": _iso(one.at) if one.at else None,
+                "notBefore": iso(one.at) if one.at else None,
                 "reason": one.stop.reason if one.stop else None,
             }
             for channel, one in found.items()
@@ -232,7 +232,7 @@ def _slot(case: ExplainedCase) -> dict[str, str] | None:
     if case.slot is None:
         return None
     local = case.slot.at.astimezone(case.zone)
-    return {"local": local.isoformat(), "utc": _iso(case.slot.at), "group": case.group}
+    return {"local": local.isoformat(), "utc": iso(case.slot.at), "group": case.group}
 
 
 def _json(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -240,8 +240,4 @@ def _json(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         head, *rest = name.split("_")
         return head + "".join(word.title() for word in rest)
 
-    return [{camel(k): _iso(v) if isinstance(v, datetime) else v for k, v in row.items()} for row in rows]
-
-
-def _iso(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return [{camel(k): iso(v) if isinstance(v, datetime) else v for k, v in row.items()} for row in rows]

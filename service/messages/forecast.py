@@ -10,7 +10,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -28,6 +28,7 @@ from service.engine.trigger import Timing, slot_groups
 from service.errors import AlreadyRunning, BadRequest
 from service.messages.eligibility import refusal
 from service.messages.reminder import Reminder, reminder_named, reminders
+from service.zones import iso
 
 _SQL = queries.load(__file__)
 _SAYS = (
@@ -94,7 +95,7 @@ class Forecaster:
             for job in jobs
         ]
         told = await asyncio.to_thread(lambda: [laid_out(plan, self._zone, now, until) for plan in plans])
-        return {"from": _iso(now), "to": _iso(until), "upperBound": True, "meaning": _SAYS, "jobs": told}
+        return {"from": iso(now), "to": iso(until), "upperBound": True, "meaning": _SAYS, "jobs": told}
 
     async def exactly(self, name: str) -> dict[str, Any]:
         """What a reminder would send at its next slot, as things stand now; nothing is written.
@@ -120,7 +121,7 @@ class Forecaster:
         return {
             "upperBound": False,
             "job": job.id,
-            "at": _iso(at),
+            "at": iso(at),
             "groups": whose,
             "email": email,
             "inApp": in_app,
@@ -152,7 +153,7 @@ def laid_out(plan: JobForecast, service_zone: ZoneInfo, after: datetime, until: 
         "job": plan.job.id,
         "paused": plan.pause.covers(after),
         "total": _named(total),
-        "hours": [{"at": _iso(at), **_named(hours[at])} for at in sorted(hours)],
+        "hours": [{"at": iso(at), **_named(hours[at])} for at in sorted(hours)],
     }
 
 
@@ -198,7 +199,3 @@ def _crowds(rows: Iterable[asyncpg.Record], kind: MessageKind | None) -> list[Au
 
 def _named(counts: Counts) -> dict[str, int]:
     return {"email": counts[Channel.EMAIL], "inApp": counts[Channel.IN_APP]}
-
-
-def _iso(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -20,7 +20,7 @@ from service.errors import BadRequest, MailRefused, NothingToSay, UnknownUser
 from service.messages.decision import Decision, Skip
 from service.messages.mail import samples
 from service.messages.mail.address import valid_address
-from service.messages.mail.compose import Composer, Email
+from service.messages.mail.compose import Composer, Email, email_of
 from service.messages.mail.render import Notice, RenderError
 from service.messages.mail.transport import Envelope, SendResult, Transport
 from service.messages.mail.words import words_for
@@ -219,6 +219,4 @@ class Previewer:
 
 def _stored(row: asyncpg.Record, *, links: bool) -> Email:
     """The letter of a row of the outbox; the same bytes as when it was sent, but for hidden links."""
-    same = ("template", "facts", "recipient_name", "address", "message_id", "message_date", "job", "locale")
-    token = row["token"] if links else _HIDDEN
-    return Email(**{name: row[name] for name in same}, token=token, kind=MessageKind(row["kind"]))
+    return email_of(row.__getitem__, **({} if links else {"token": _HIDDEN}))

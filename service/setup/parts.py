@@ -16,7 +16,6 @@ import structlog
 from service import __version__
 from service.analytics.maintenance import AnalyticsSettings
 from service.clock import Clock
-from service.dashboard.model import MessageKind
 from service.dashboard.mongo import MongoSource, check_url
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.profiles.mapping import profile_from_setting
@@ -30,7 +29,7 @@ from service.engine.supervisor import Loop
 from service.errors import ConfigurationError
 from service.jobs import all_jobs
 from service.messages.mail.bounce_intake import BounceIntake, BounceMaildir
-from service.messages.mail.compose import Composer, Email
+from service.messages.mail.compose import Composer, Email, email_of
 from service.messages.mail.dkim import DkimSigner
 from service.messages.mail.maildir import MaildirTransport
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
@@ -172,20 +171,9 @@ def bounce_box(settings: Settings, bounces: BounceIntake | None) -> Loop | None:
     return BounceMaildir(settings.bounce_maildir, bounces).serve
 
 
-def letter_of(claimed: ClaimedDelivery) -> Email:
-    """The letter of a delivery."""
-    return Email(
-        template=claimed.template,
-        facts=claimed.facts,
-        recipient_name=claimed.recipient_name,
-        address=claimed.address,
-        message_id=claimed.message_id,
-        message_date=claimed.message_date,
-        token=claimed.token,
-        kind=MessageKind(claimed.kind),
-        job=claimed.job,
-        locale=claimed.locale,
-    )
+def email_of_delivery(claimed: ClaimedDelivery) -> Email:
+    """The email of a delivery."""
+    return email_of(partial(getattr, claimed))
 
 
 def problems_of(settings: Settings) -> list[str]:

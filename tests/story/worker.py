@@ -15,7 +15,8 @@ from service.messages.delivery import DeliveryLoop
 from service.messages.limits import DomainLimits
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.outbox import Outbox
-from tests.given import World, composer, letter
+from service.setup.parts import email_of_delivery
+from tests.given import World, composer
 
 LEASE = timedelta(seconds=1)
 
@@ -28,7 +29,7 @@ async def deliver(dsn: str, port: int) -> None:
     delivery = DeliveryLoop(
         Outbox(pool, str(os.getpid()), LEASE),
         SmtpPool(config, SystemClock()),
-        lambda claimed: make.compose(letter(claimed)),
+        lambda claimed: make.compose(email_of_delivery(claimed)),
         World(pool).standing,
         World(pool).jobs,
         sender=lambda _id: make.sender,

@@ -3,7 +3,7 @@
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parseaddr
@@ -59,6 +59,28 @@ class Email:
     job: str
     locale: str = "en"
     reason: str = ""
+
+
+_STORED = (
+    "template", "facts", "recipient_name", "address", "message_id", "message_date", "token", "job", "locale",
+)  # fmt: skip
+
+
+def email_of(column: Callable[[str], Any], **instead: Any) -> Email:
+    """The email of a stored message. ``column`` gives its columns by name, ``instead`` others for some."""
+    same = (
+        "template",
+        "facts",
+        "recipient_name",
+        "address",
+        "message_id",
+        "message_date",
+        "token",
+        "job",
+        "locale",
+    )
+    stored = {name: column(name) for name in same if name not in instead}
+    return Email(**stored, kind=MessageKind(column("kind")), **instead)
 
 
 class Composer:

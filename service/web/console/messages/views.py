@@ -12,12 +12,12 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from service.dashboard.model import Channel, MessageKind
+from service.dashboard.model import Channel
 from service.engine import queries
 from service.errors import BadRequest
 from service.jobs import all_jobs
 from service.messages.delivery_state import DeliveryState
-from service.messages.mail.compose import Email
+from service.messages.mail.compose import Email, email_of
 from service.messages.outbox import DeliveryFilter
 from service.messages.reason import Reason
 from service.messages.reminder import reminders
@@ -244,18 +244,7 @@ def _shown(request: web.Request, row: Mapping[str, Any]) -> MessageForms:
 
 def _email(row: Mapping[str, Any]) -> Email:
     """The letter as it is stored, but for the token of its links."""
-    return Email(
-        template=row["template"],
-        facts=row["facts"],
-        recipient_name=row["recipient_name"],
-        address=row["address"] or "nobody@example.org",
-        message_id=row["message_id"],
-        message_date=row["message_date"],
-        token=_BLANK_TOKEN,
-        kind=MessageKind(row["kind"]),
-        job=row["job"],
-        locale=row["locale"],
-    )
+    return email_of(row.__getitem__, token=_BLANK_TOKEN, address=row["address"] or "nobody@example.org")
 
 
 def _steps(row: Mapping[str, Any]) -> list[tuple[datetime, str]]:
