@@ -200,7 +200,7 @@ async def open_service(
             outbox,
             transport,
             lambda claimed: composer.compose(email_of_delivery(claimed)),
-            sync.standing,
+            sync.current_state,
             jobs,
             sender=senders,
             clock=clock,
@@ -213,7 +213,7 @@ async def open_service(
         inbox = None
         if settings.in_app == "dashboard":
             inbox = DashboardInbox(
-                pool, sync.notify, partial(sync.standing, addresses=False), jobs, composer.notice
+                pool, sync.notify, partial(sync.current_state, addresses=False), jobs, composer.notice
             )
         bounces = intake_of(settings, Suppressions(pool, outbox))
         vitals = RuntimeMetrics(clock, lambda: health.gauges(pool))

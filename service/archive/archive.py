@@ -37,12 +37,12 @@ _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 class ArchiveSource(Protocol):
     """What the archive needs of the dashboard; see ``service.dashboard.sync``."""
 
-    async def place(self) -> tuple[str, str]: ...
-    async def obstacle(self) -> str | None: ...
-    async def originals(self, ids: Sequence[str]) -> list[tuple[TimerSession, str]]: ...
-    async def remove(self, bodies: Mapping[str, str]) -> frozenset[str]: ...
-    async def put_back(self, bodies: Mapping[str, str]) -> frozenset[str]: ...
-    async def present(self, ids: Sequence[str]) -> frozenset[str]: ...
+    async def sessions_table(self) -> tuple[str, str]: ...
+    async def removal_obstacle(self) -> str | None: ...
+    async def original_sessions(self, ids: Sequence[str]) -> list[tuple[TimerSession, str]]: ...
+    async def remove_sessions(self, bodies: Mapping[str, str]) -> frozenset[str]: ...
+    async def restore_sessions(self, bodies: Mapping[str, str]) -> frozenset[str]: ...
+    async def existing_sessions(self, ids: Sequence[str]) -> frozenset[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ class Archive:
             found := await self._pool.fetch(_SQL["candidates"], *within, *position, BATCH)
         ):
             position = (found[-1]["ended_at"], found[-1]["id"])
-            originals = await self.dashboard.originals([row["id"] for row in found])
+            originals = await self.dashboard.original_sessions([row["id"] for row in found])
             # The copy is fresh now: whoever was edited has a stale day, and waits for its rollup.
             still = await self._pool.fetch(_SQL["still"], *within, [session.id for session, _ in originals])
             may_go = {row["id"] for row in still}
@@ -230,7 +230,7 @@ class Archive:
         """Read a file back and lay its manifest beside it. Raises ArchiveDamaged."""
         if await asyncio.to_thread(archive_parquet.prove, self._path(name.data)) != proof:
             raise ArchiveDamaged(f"{name.data} does not hold what was written into it")
-        source, table = await self.dashboard.place()
+        source, table = await self.dashboard.sessions_table()
         text = Manifest(name, source, table, proof).to_json()
         await asyncio.to_thread(archive_parquet.put_text, self._path(name.manifest), text)
 
@@ -272,7 +272,9 @@ class Archive:
 
     async def remove(self, rows: Sequence[ArchivedSession]) -> list[str]:
         """Remove these at the dashboard where they are unchanged; returns the ids that are still there."""
-        return sorted(await self.dashboard.remove({row.id: row.body for row in rows})) if rows else []
+        return (
+            sorted(await self.dashboard.remove_sessions({row.id: row.body for row in rows})) if rows else []
+        )
 
     async def removed(
         self, connection: asyncpg.Connection, name: FileName, still_there: Sequence[str]
@@ -362,9 +364,9 @@ class Archive:
                 owners = await self._pool.fetch(_SQL["not_erased"], list({row.user_id for row in batch}))
                 living = {row["user_id"] for row in owners}
                 bodies = {row.id: row.body for row in batch if row.user_id in living}
-                before = await self.dashboard.present(list(bodies))
+                before = await self.dashboard.existing_sessions(list(bodies))
                 missing = {id_: body for id_, body in bodies.items() if id_ not in before}
-                there = await self.dashboard.put_back(missing) if missing else frozenset[str]()
+                there = await self.dashboard.restore_sessions(missing) if missing else frozenset[str]()
                 await self._pool.execute(_SQL["unnote"], [*before, *there])
                 rows, put_back = rows + len(bodies), put_back + len(there)
                 refused += len(missing) - len(there)
@@ -375,7 +377,7 @@ class Archive:
         if name is None:
             raise BadRequest(f"nothing of {month:%Y-%m} is archived in {self.folder}; see: archive list")
         manifest = self._manifest(name)
-        source, _ = await self.dashboard.place()
+        source, _ = await self.dashboard.sessions_table()
         if manifest.source != source:
             raise BadRequest(f"{name.data} came from {manifest.source}, but the dashboard is {source}")
         if problem := await self.problem(manifest, await self.files(self._pool)):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import asyncpg
 import structlog
 
-from service.dashboard.loss import LossWindow, believable
+from service.dashboard.loss import LossWindow, is_plausible
 from service.dashboard.model import User
 from service.dashboard.profiles.reader import Reader
 from service.dashboard.profiles.shapes import Collection, Document, Table
@@ -24,8 +24,8 @@ from service.errors import AnswerDoubted, DashboardIncomplete, SchemaUnknown
 _SQL = queries.load(__file__)
 _log = structlog.get_logger()
 
-CANARIES = 20
-_SHARE = 0.2
+SAMPLE_SIZE = 20
+_MAX_MISSING_SHARE = 0.2
 
 
 class RowSource(Protocol):
@@ -35,17 +35,17 @@ class RowSource(Protocol):
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]: ...
 
 
-def lost(rows: int, missing: int) -> bool:
+def lost_too_many(rows: int, missing: int) -> bool:
     """Whether a table lost too much for a deletion: over 20 % and over 10 rows, or all of two or more."""
-    return not believable(LossWindow(rows, 0), rows, missing)
+    return not is_plausible(LossWindow(rows, 0), rows, missing)
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryAnswer:
     """How many rows were asked for, and did not come: ``own`` of the batch itself, and canaries."""
 
-    own: int
-    own_missing: int
+    requested: int
+    requested_missing: int
     canaries: int
     canaries_missing: int
 
@@ -55,10 +55,10 @@ class CanaryAnswer:
 
         Fewer canaries than wanted: the batch asked about nearly the whole table, which is judged as one.
         """
-        if self.canaries_missing >= 2 and self.canaries_missing > self.canaries * _SHARE:
+        if self.canaries_missing >= 2 and self.canaries_missing > self.canaries * _MAX_MISSING_SHARE:
             return True
-        missing = self.own_missing + self.canaries_missing
-        return self.canaries < CANARIES and lost(self.own + self.canaries, missing)
+        missing = self.requested_missing + self.canaries_missing
+        return self.canaries < SAMPLE_SIZE and lost_too_many(self.requested + self.canaries, missing)
 
 
 class Canaries:
@@ -70,86 +70,94 @@ class Canaries:
     def __init__(self, pool: asyncpg.Pool, source: RowSource) -> None:
         self._pool = pool
         self._source = source
-        self._seen: dict[Collection, list[str]] = {}
+        self._candidates: dict[Collection, list[str]] = {}
         self.doubts: dict[str, str] = {}
 
-    async def ask(self, reader: Reader, collection: Collection, ids: Sequence[str]) -> list[Any]:
+    async def fetch_records(self, reader: Reader, collection: Collection, ids: Sequence[str]) -> list[Any]:
         """The records with these ids as they are at the dashboard now. Raises AnswerDoubted."""
         table = reader.profile.table(collection)
         if not ids or not table.name:
             return []
-        own = set(ids)
-        canaries = await self._chosen(collection, own)
+        requested = set(ids)
+        canaries = await self._choose(collection, requested)
         try:
-            documents = await self._source.fetch(table, [*own, *canaries])
+            documents = await self._source.fetch(table, [*requested, *canaries])
         except SchemaUnknown as error:
-            self._doubt(collection, f"{error}; messages wait")
+            self._record_doubt(collection, f"{error}; messages wait")
             raise
         records = reader.read(collection, documents).records
-        there = {record.id for record in records}
-        await self._believe(collection, own, set(canaries), there)
-        return [record for record in records if record.id in own]
+        existing = {record.id for record in records}
+        await self._require_plausible(collection, requested, set(canaries), existing)
+        return [record for record in records if record.id in requested]
 
     async def require_addresses(self, users: Sequence[User]) -> None:
         """Raises DashboardIncomplete when none of these people has an address and most of them had one."""
         if any(user.email for user in users):
             self.doubts.pop("users.email", None)
             return
-        had = await self._pool.fetchval(_SQL["addresses"], [user.id for user in users])
-        if had >= 2 and 2 * had > len(users):
-            said = f"the dashboard has no address (users.email) for any of {len(users)} users; messages wait"
-            self._doubt("users.email", said)
-            raise DashboardIncomplete(said, ("users.email",))
+        with_address = await self._pool.fetchval(_SQL["count_addresses"], [user.id for user in users])
+        if with_address >= 2 and 2 * with_address > len(users):
+            message = (
+                f"the dashboard has no address (users.email) for any of {len(users)} users; messages wait"
+            )
+            self._record_doubt("users.email", message)
+            raise DashboardIncomplete(message, ("users.email",))
 
     async def renew(self, collection: Collection, table: Table) -> None:
         """Take other canaries: rows that the dashboard has now. Did it lose too many, the old ones stay."""
-        drawn = [row["id"] for row in await self._pool.fetch(_SQL[f"draw_{collection}"])]
-        there = await self._source.existing(table, drawn) if drawn else frozenset()
-        missing = len(drawn) - len(there)
-        if lost(len(drawn), missing):
-            self._seen.setdefault(collection, drawn)
-            self._doubt(collection, _said(collection, missing, len(drawn)))
+        sample = [row["id"] for row in await self._pool.fetch(_SQL[f"sample_{collection}"])]
+        existing = await self._source.existing(table, sample) if sample else frozenset()
+        missing = len(sample) - len(existing)
+        if lost_too_many(len(sample), missing):
+            self._candidates.setdefault(collection, sample)
+            self._record_doubt(collection, _missing_message(collection, missing, len(sample)))
             return
-        self._seen[collection] = sorted(there)
+        self._candidates[collection] = sorted(existing)
         self.doubts.pop(collection, None)
 
-    async def _chosen(self, collection: Collection, own: set[str]) -> list[str]:
-        if collection not in self._seen:  # nothing was synchronised by this process yet
-            rows = await self._pool.fetch(_SQL[f"draw_{collection}"])
-            self._seen[collection] = [row["id"] for row in rows]
-        others = [id_ for id_ in self._seen[collection] if id_ not in own]
-        return random.sample(others, min(CANARIES, len(others)))
+    async def _choose(self, collection: Collection, requested: set[str]) -> list[str]:
+        if collection not in self._candidates:  # nothing was synchronised by this process yet
+            rows = await self._pool.fetch(_SQL[f"sample_{collection}"])
+            self._candidates[collection] = [row["id"] for row in rows]
+        others = [id_ for id_ in self._candidates[collection] if id_ not in requested]
+        return random.sample(others, min(SAMPLE_SIZE, len(others)))
 
-    async def _believe(
-        self, collection: Collection, own: set[str], canaries: set[str], there: set[str]
+    async def _require_plausible(
+        self, collection: Collection, requested: set[str], canaries: set[str], existing: set[str]
     ) -> None:
-        answer = CanaryAnswer(len(own), len(own - there), len(canaries), len(canaries - there))
+        answer = CanaryAnswer(
+            len(requested), len(requested - existing), len(canaries), len(canaries - existing)
+        )
         if answer.doubtful:  # what the copy has let go of meanwhile may be missing there too
             answer = CanaryAnswer(
-                await self._held(collection, own),
-                await self._held(collection, own - there),
-                await self._held(collection, canaries),
-                await self._held(collection, canaries - there),
+                await self._count_in_copy(collection, requested),
+                await self._count_in_copy(collection, requested - existing),
+                await self._count_in_copy(collection, canaries),
+                await self._count_in_copy(collection, canaries - existing),
             )
         if answer.doubtful:
-            said = (
-                _said(collection, answer.own_missing + answer.canaries_missing, answer.own + answer.canaries)
-                if answer.canaries < CANARIES
-                else _said(collection, answer.canaries_missing, answer.canaries)
+            message = (
+                _missing_message(
+                    collection,
+                    answer.requested_missing + answer.canaries_missing,
+                    answer.requested + answer.canaries,
+                )
+                if answer.canaries < SAMPLE_SIZE
+                else _missing_message(collection, answer.canaries_missing, answer.canaries)
             )
-            self._doubt(collection, said)
-            raise AnswerDoubted(said)
+            self._record_doubt(collection, message)
+            raise AnswerDoubted(message)
         self.doubts.pop(collection, None)
 
-    async def _held(self, collection: Collection, ids: set[str]) -> int:
-        found: int = await self._pool.fetchval(_SQL[f"held_{collection}"], list(ids)) if ids else 0
-        return found
+    async def _count_in_copy(self, collection: Collection, ids: set[str]) -> int:
+        count: int = await self._pool.fetchval(_SQL[f"count_{collection}"], list(ids)) if ids else 0
+        return count
 
-    def _doubt(self, what: str, said: str) -> None:
-        if what not in self.doubts:
-            _log.error("dashboard_doubted", what=str(what), error=said)
-        self.doubts[str(what)] = said
+    def _record_doubt(self, subject: str, message: str) -> None:
+        if subject not in self.doubts:
+            _log.error("dashboard_doubted", what=str(subject), error=message)
+        self.doubts[str(subject)] = message
 
 
-def _said(collection: Collection, missing: int, asked: int) -> str:
-    return f"the dashboard answered without {missing} of {asked} {collection} that it had; messages wait"
+def _missing_message(collection: Collection, missing: int, requested: int) -> str:
+    return f"the dashboard answered without {missing} of {requested} {collection} that it had; messages wait"

@@ -1,35 +1,35 @@
--- name: draw_users
+-- name: sample_users
 -- Up to 100 ids of people, of 20 pages anywhere in the table: a million rows cost as little as a thousand.
 SELECT id FROM service.users
 TABLESAMPLE SYSTEM (100 * least(1, 20 * 8192.0 / greatest(pg_relation_size('service.users'), 1)))
 ORDER BY random() LIMIT 100
 
--- name: draw_goals
+-- name: sample_goals
 -- The same for goals.
 SELECT id FROM service.goals
 TABLESAMPLE SYSTEM (100 * least(1, 20 * 8192.0 / greatest(pg_relation_size('service.goals'), 1)))
 ORDER BY random() LIMIT 100
 
--- name: draw_timer_sessions
+-- name: sample_timer_sessions
 -- The same for sessions that we did not archive.
 SELECT id FROM service.timer_sessions AS s
 TABLESAMPLE SYSTEM (100 * least(1, 20 * 8192.0 / greatest(pg_relation_size('service.timer_sessions'), 1)))
 WHERE NOT EXISTS (SELECT FROM service.archived_session AS a WHERE a.id = s.id)
 ORDER BY random() LIMIT 100
 
--- name: held_users
+-- name: count_users
 -- How many of these the copy still holds.
 SELECT count(*) FROM service.users WHERE id = ANY ($1::text[])
 
--- name: held_goals
+-- name: count_goals
 -- How many of these the copy still holds.
 SELECT count(*) FROM service.goals WHERE id = ANY ($1::text[])
 
--- name: held_timer_sessions
+-- name: count_timer_sessions
 -- How many of these the copy still holds, without those that we archived: the dashboard may lack them.
 SELECT count(*) FROM service.timer_sessions AS s
 WHERE id = ANY ($1::text[]) AND NOT EXISTS (SELECT FROM service.archived_session AS a WHERE a.id = s.id)
 
--- name: addresses
+-- name: count_addresses
 -- How many of these people have an address in the copy.
 SELECT count(*) FROM service.users WHERE id = ANY ($1::text[]) AND email IS NOT NULL

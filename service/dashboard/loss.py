@@ -23,15 +23,15 @@ class LossWindow:
     deleted: int
 
 
-def believable(day: LossWindow, held: int, missing: int) -> bool:
+def is_plausible(window: LossWindow, rows: int, missing: int) -> bool:
     """Whether the copy may delete ``missing`` of the ``held`` rows: at most a fifth, or a few, in a day.
 
     Never all of them; but a table of a single row may lose it.
     """
-    lost = day.deleted + missing
-    if 0 < missing == held and max(held, day.start) > 1:
+    lost = window.deleted + missing
+    if 0 < missing == rows and max(rows, window.start) > 1:
         return False
-    return lost <= max(FEW, day.start // _SHARE) or missing == 0
+    return lost <= max(FEW, window.start // _SHARE) or missing == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class Loss:
     @property
     def sentence(self) -> str:
         """What happened and what to do."""
-        kept = "" if self.waiting == self.missing else f" ({self.waiting:,} of them are kept here)"
+        still_here = "" if self.waiting == self.missing else f" ({self.waiting:,} of them are kept here)"
         return (
             f"the dashboard lost {self.missing:,} of {self.of:,} {self.table.replace('_', ' ')}"
-            f" since {self.since:%Y-%m-%d %H:%M} UTC{kept};"
+            f" since {self.since:%Y-%m-%d %H:%M} UTC{still_here};"
             f" confirm with `python -m service sync --confirm {self.table}`, or restore them"
         )

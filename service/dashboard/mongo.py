@@ -19,10 +19,10 @@ from pymongo import DeleteOne, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from service.dashboard.notification import Notification, digest, record
+from service.dashboard.notification import Notification, digest, notification_record
 from service.dashboard.profiles.shapes import Document, Table
 from service.dashboard.profiles.values import identity, instant
-from service.dashboard.source import INBOX, INSTEAD, IdPage, SourceDocument, SourcePage
+from service.dashboard.source import IN_APP_REMEDY, INBOX, IdPage, SourceDocument, SourcePage
 from service.errors import CleanupRefused, ConfigurationError, InboxClosed, SourceUnavailable
 from service.url import in_words, parameters
 
@@ -44,7 +44,7 @@ _EXACT_JSON = json_util.JSONOptions(
 _DUPLICATE = 11000
 _UNAUTHORISED = 13
 _BY_ID = [("_id", 1)]
-_KEPT = WriteConcern("majority", wtimeout=10_000)  # what is acknowledged survives a change of the primary
+_DURABLE = WriteConcern("majority", wtimeout=10_000)  # what is acknowledged survives a change of the primary
 _REFUSALS = (PyMongoError, ValueError, TypeError, OSError)
 """What the driver raises about a URL, and about the files that it names."""
 _FORBIDDEN = {13, 166, 8000}  # Unauthorized, CommandNotSupportedOnView, the refusal of a hosted MongoDB
@@ -85,12 +85,12 @@ def _refusal(error: Exception, url: str) -> ConfigurationError:
 
 
 @contextmanager
-def _quiet(url: str) -> Iterator[None]:
+def _hide_url_values(url: str) -> Iterator[None]:
     """The driver's own warnings quote values of the URL; the log names their parameters instead."""
-    with warnings.catch_warnings(record=True, action="always") as found:
+    with warnings.catch_warnings(record=True, action="always") as caught:
         yield
-    words = " ".join(str(warning.message).lower() for warning in found)
-    if names := [name for name, _ in parameters(url) if name.lower() in words]:
+    messages = " ".join(str(warning.message).lower() for warning in caught)
+    if names := [name for name, _ in parameters(url) if name.lower() in messages]:
         log.warning("the driver cannot use some parameters of DASHBOARD_URL", parameters=names)
 
 
@@ -113,7 +113,7 @@ class MongoSource:
         if self._client is None:  # here, because motor binds itself to the running loop
             milliseconds = int(self._timeout * 1000)
             try:
-                with _quiet(self._url):
+                with _hide_url_values(self._url):
                     self._client = AsyncIOMotorClient(
                         self._url,
                         serverSelectionTimeoutMS=milliseconds,
@@ -137,7 +137,7 @@ class MongoSource:
             self._client.close()
             self._client = None
 
-    async def tables(self) -> frozenset[str]:
+    async def table_names(self) -> frozenset[str]:
         """The names of all collections."""
         with _reachable():
             names = await self._database.list_collection_names()
@@ -145,21 +145,21 @@ class MongoSource:
 
     async def exists(self, name: str) -> bool:
         """Whether there is such a collection, or view."""
-        return name in await self.tables()
+        return name in await self.table_names()
 
     async def sample(self, name: str, limit: int) -> list[Document]:
         """The newest documents of a collection, whole."""
         with _reachable():
             return list(await self._database[name].find().sort("_id", -1).to_list(limit))
 
-    async def newest(self, table: Table) -> datetime | None:
+    async def newest_update(self, table: Table) -> datetime | None:
         """The newest time of writing; None when no document has one."""
         if table.updated is None:
             return None
         query = self._database[table.name].find({table.updated: {"$type": "date"}}, {table.updated: 1})
         with _reachable():
-            found = await query.sort(table.updated, -1).limit(1).to_list(1)
-        return instant(_walk(found[0], table.updated)) if found else None
+            documents = await query.sort(table.updated, -1).limit(1).to_list(1)
+        return instant(_value_at(documents[0], table.updated)) if documents else None
 
     async def page(self, table: Table, after: str, limit: int) -> SourcePage:
         """Documents in id order after a position."""
@@ -167,8 +167,8 @@ class MongoSource:
 
     async def ids(self, table: Table, after: str, limit: int) -> IdPage:
         """Ids in order after a position; read from the index alone."""
-        found, after = await self._slice(table, {"_id": 1}, after, limit)
-        return IdPage([key for one in found if (key := identity(one["_id"]))], after)
+        documents, after = await self._slice(table, {"_id": 1}, after, limit)
+        return IdPage([key for document in documents if (key := identity(document["_id"]))], after)
 
     async def _slice(
         self, table: Table, projection: dict[str, int], after: str, limit: int
@@ -178,17 +178,17 @@ class MongoSource:
         ``min`` crosses types: ids may be strings and ObjectIds.
         """
         query = self._database[table.name].find({}, projection).sort(_BY_ID).hint(_BY_ID)
-        start = json_util.loads(after)["_id"] if after else None
+        first_id = json_util.loads(after)["_id"] if after else None
         if after:
-            query = query.min([("_id", start)])
+            query = query.min([("_id", first_id)])
         with _reachable():
-            found = list(await query.limit(limit + 1).batch_size(limit + 1).to_list(limit + 1))
-        if after and found and found[0]["_id"] == start:
-            found = found[1:]
-        found = found[:limit]
-        return found, json_util.dumps({"_id": found[-1]["_id"]}) if found else after
+            documents = list(await query.limit(limit + 1).batch_size(limit + 1).to_list(limit + 1))
+        if after and documents and documents[0]["_id"] == first_id:
+            documents = documents[1:]
+        documents = documents[:limit]
+        return documents, json_util.dumps({"_id": documents[-1]["_id"]}) if documents else after
 
-    async def changed(
+    async def changes(
         self, table: Table, since: datetime, limit: int
     ) -> AsyncGenerator[list[Document], None]:
         """Batches of what was written at or after ``since``, oldest first."""
@@ -205,14 +205,14 @@ class MongoSource:
         finally:
             await cursor.close()
 
-    async def undated(self, table: Table) -> bool:
+    async def has_undated(self, table: Table) -> bool:
         """Whether some documents do not say when they were written."""
         if table.updated is None:
             return True
         with _reachable():
             return await self._database[table.name].find_one({table.updated: None}, {"_id": 1}) is not None
 
-    async def unindexed(self, table: Table) -> bool:
+    async def lacks_index(self, table: Table) -> bool:
         """Whether asking for changes must read the whole collection."""
         with _reachable():
             indexes = await self._database[table.name].index_information()
@@ -221,51 +221,51 @@ class MongoSource:
 
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]:
         """The documents with these ids as they are now."""
-        query = self._database[table.name].find({"_id": {"$in": _keys(ids)}}, _projection(table))
+        query = self._database[table.name].find({"_id": {"$in": _possible_ids(ids)}}, _projection(table))
         with _reachable():
             return list(await query.to_list(None))
 
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]:
         """Which of these ids are still there."""
-        query = self._database[table.name].find({"_id": {"$in": _keys(ids)}}, {"_id": 1})
+        query = self._database[table.name].find({"_id": {"$in": _possible_ids(ids)}}, {"_id": 1})
         with _reachable():
             return frozenset(key for d in await query.to_list(None) if (key := identity(d["_id"])))
 
-    async def notify(self, notes: Sequence[Notification]) -> dict[str, str]:
+    async def notify(self, notifications: Sequence[Notification]) -> dict[str, str]:
         """Upsert notes by their id, touching nothing that is there; see ``Source.notify``."""
         with _reachable(), _writable():
-            found = await self._database.list_collection_names(
+            collections = await self._database.list_collection_names(
                 filter={"name": INBOX}, authorizedCollections=True
             )
-            if not found:  # an upsert would make one that the dashboard does not know of
-                raise InboxClosed(f"the dashboard has no collection {INBOX}; create it, {INSTEAD}")
-            if not notes:
+            if not collections:  # an upsert would make one that the dashboard does not know of
+                raise InboxClosed(f"the dashboard has no collection {INBOX}; create it, {IN_APP_REMEDY}")
+            if not notifications:
                 return {}
-            inbox = self._database[INBOX].with_options(write_concern=_KEPT)
+            inbox = self._database[INBOX].with_options(write_concern=_DURABLE)
             try:
-                await inbox.bulk_write([_upsert(note) for note in notes], ordered=False)
+                await inbox.bulk_write([_upsert(note) for note in notifications], ordered=False)
             except BulkWriteError as error:
-                return _refused(notes, error)
+                return _refused_messages(notifications, error)
         return {}
 
     # ── Archiving ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def obstacle(self, _table: Table) -> str | None:
+    async def removal_obstacle(self, _table: Table) -> str | None:
         """Why documents may not be removed; None: they may."""
         return None
 
     async def originals(self, table: Table, ids: Sequence[str]) -> list[SourceDocument]:
         """The documents with these ids, whole, with their text (canonical extended JSON)."""
-        query = self._database.get_collection(table.name, _RAW).find({"_id": {"$in": _keys(ids)}})
+        query = self._database.get_collection(table.name, _RAW).find({"_id": {"$in": _possible_ids(ids)}})
         with _reachable():
-            found = await query.to_list(None)
-        return await asyncio.to_thread(lambda: [_original(raw.raw) for raw in found])
+            raw_documents = await query.to_list(None)
+        return await asyncio.to_thread(lambda: [_source_document(raw.raw) for raw in raw_documents])
 
     async def remove(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
         """Remove the documents that are still exactly these (by id: text); returns the ids that were not."""
-        orders = await asyncio.to_thread(lambda: [_removal(body) for body in bodies.values()])
+        deletions = await asyncio.to_thread(lambda: [_delete_if_unchanged(body) for body in bodies.values()])
         with _reachable(), _permitted():
-            await self._database[table.name].bulk_write(orders, ordered=False)
+            await self._database[table.name].bulk_write(deletions, ordered=False)
         return await self.existing(table, list(bodies))
 
     async def insert(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
@@ -275,7 +275,7 @@ class MongoSource:
             try:
                 await self._database[table.name].insert_many(documents, ordered=False)
             except BulkWriteError as error:
-                if _serious(error.details["writeErrors"]):
+                if _other_than_duplicates(error.details["writeErrors"]):
                     raise
         return await self.existing(table, list(bodies))
 
@@ -290,27 +290,40 @@ def _writable() -> Iterator[None]:
             raise
         raise InboxClosed(
             f"the dashboard's {INBOX} may not be written to (MongoDB error {error.code}):"
-            f" allow find, insert and update there, {INSTEAD}"
+            f" allow find, insert and update there, {IN_APP_REMEDY}"
         ) from error
 
 
-def _upsert(note: Notification) -> UpdateOne:
-    document = {_camel(name): value for name, value in record(note).items() if value is not None}
+def _upsert(notification: Notification) -> UpdateOne:
+    document = {
+        _camel(name): value for name, value in notification_record(notification).items() if value is not None
+    }
     for name in ("userId", "relatedId"):
         if ObjectId.is_valid(document.get(name)):
             document[name] = ObjectId(document[name])
-    return UpdateOne({"_id": ObjectId(digest(note.key)[:12])}, {"$setOnInsert": document}, upsert=True)
+    return UpdateOne(
+        {"_id": ObjectId(digest(notification.key)[:12])}, {"$setOnInsert": document}, upsert=True
+    )
 
 
-def _refused(notes: Sequence[Notification], error: BulkWriteError) -> dict[str, str]:
+def _refused_messages(notifications: Sequence[Notification], error: BulkWriteError) -> dict[str, str]:
     """Whose document the dashboard's own rules refuse; that it is there already is none."""
     details: Mapping[str, Any] = error.details
     if details.get("writeConcernErrors"):  # some may be lost again: write them all once more
         raise error
-    failed = [one for one in details["writeErrors"] if "_id" not in one.get("keyPattern", {})]
-    if forbidden := next((one for one in failed if one["code"] in _FORBIDDEN), None):
+    write_errors = [
+        write_error
+        for write_error in details["writeErrors"]
+        if "_id" not in write_error.get("keyPattern", {})
+    ]
+    if forbidden := next(
+        (write_error for write_error in write_errors if write_error["code"] in _FORBIDDEN), None
+    ):
         raise OperationFailure(forbidden["errmsg"], forbidden["code"])
-    return {notes[one["index"]].key: f"{one['errmsg']} ({one['code']})" for one in failed}
+    return {
+        notifications[write_error["index"]].key: f"{write_error['errmsg']} ({write_error['code']})"
+        for write_error in write_errors
+    }
 
 
 def _camel(name: str) -> str:
@@ -318,7 +331,7 @@ def _camel(name: str) -> str:
     return head + "".join(word.title() for word in rest)
 
 
-def _original(raw: bytes) -> SourceDocument:
+def _source_document(raw: bytes) -> SourceDocument:
     """A document that does not survive the way to text and back has no text, and is left alone."""
     document = bson.decode(raw, _CODEC)
     try:
@@ -332,13 +345,13 @@ def _document(body: str) -> RawBSONDocument:
     return RawBSONDocument(bson.encode(json_util.loads(body, json_options=_EXACT_JSON)))
 
 
-def _removal(body: str) -> DeleteOne:
+def _delete_if_unchanged(body: str) -> DeleteOne:
     """By id and by all the rest: a document that was edited since, in whatever field, stays."""
     document = _document(body)
     return DeleteOne({"_id": document["_id"], "$expr": {"$eq": ["$$ROOT", {"$literal": document}]}})
 
 
-def _serious(errors: Iterable[Mapping[str, Any]]) -> bool:
+def _other_than_duplicates(errors: Iterable[Mapping[str, Any]]) -> bool:
     return any(error["code"] != _DUPLICATE for error in errors)
 
 
@@ -347,7 +360,7 @@ def _projection(table: Table) -> dict[str, int]:
     return dict.fromkeys((path.split(".")[0] for paths in table.fields.values() for path in paths), 1)
 
 
-def _keys(ids: Sequence[str]) -> list[Any]:
+def _possible_ids(ids: Sequence[str]) -> list[Any]:
     """Our ids are text; the dashboard's may be ObjectIds, text or numbers."""
     keys: list[Any] = list(ids)
     for key in ids:
@@ -359,7 +372,7 @@ def _keys(ids: Sequence[str]) -> list[Any]:
     return keys
 
 
-def _walk(document: Mapping[str, Any], path: str) -> Any:
+def _value_at(document: Mapping[str, Any], path: str) -> Any:
     value: Any = document
     for part in path.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

@@ -23,10 +23,10 @@ from service.engine import queries
 from service.errors import DashboardIncomplete, JobOff
 
 _SQL = queries.load(__file__)
-_MANY = 10
+_ENOUGH_TO_JUDGE = 10
 _PROBES = 20
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
-FILLED = {Collection.USERS: "email", Collection.GOALS: "due"}
+NEEDED_BY_SOME_JOBS = {Collection.USERS: "email", Collection.GOALS: "due"}
 """Fields that a record can be read without, and that some jobs cannot do without."""
 
 Samples = Mapping[str, Sequence[Document]]
@@ -52,7 +52,7 @@ class MissingData:
 
     table: Collection
     field: str | None
-    said: str
+    sentence: str
     looks_like: str | None = None
 
     @property
@@ -63,16 +63,16 @@ class MissingData:
     @property
     def readable(self) -> bool:
         """Whether records can be read all the same."""
-        return _readable(self.name)
+        return _is_readable_without(self.name)
 
 
-def unmet(needs: frozenset[str], name: str) -> bool:
+def waits_for(needs: frozenset[str], name: str) -> bool:
     """Whether a job with these needs waits for a gap of this name.
 
     A missing address or due date is waited for by those that name it; anything else keeps the table from
     being read, which concerns whoever names the table or any field of it.
     """
-    if _readable(name):
+    if _is_readable_without(name):
         return name in needs
     return any(_table(need) is _table(name) for need in needs)
 
@@ -81,12 +81,12 @@ def _table(name: str) -> Collection:
     return Collection(name.partition(".")[0])
 
 
-def _readable(name: str) -> bool:
+def _is_readable_without(name: str) -> bool:
     """Whether records of its table can be read all the same while this is missing."""
-    return FILLED.get(_table(name)) == name.partition(".")[2]
+    return NEEDED_BY_SOME_JOBS.get(_table(name)) == name.partition(".")[2]
 
 
-def absent(profiles: Sequence[Profile]) -> frozenset[str]:
+def absent_tables(profiles: Sequence[Profile]) -> frozenset[str]:
     """Tables of which the mapping file says that there are none."""
     return frozenset(str(c) for c in Collection if not any(p.table(c).name for p in profiles))
 
@@ -97,65 +97,65 @@ class MissingDataCheck:
     def __init__(self, pool: asyncpg.Pool, source: TableSource) -> None:
         self._pool = pool
         self._source = source
-        self.now: list[MissingData] = []
+        self.current: list[MissingData] = []
         """As this process saw it last."""
 
-    async def look(self, profile: Profile, tables: frozenset[str], samples: Samples) -> None:
+    async def check(self, profile: Profile, tables: frozenset[str], samples: Samples) -> None:
         """Compare what the profile names with what is there."""
-        found: list[MissingData] = []
+        missing: list[MissingData] = []
         for collection in Collection:
             if profile.table(collection).name:
-                found += await self._look_at(profile, collection, tables, samples)
-        self.now = found
+                missing += await self._check_table(profile, collection, tables, samples)
+        self.current = missing
 
     def unreadable(self, collection: Collection) -> bool:
         """Whether a table is to be left alone: what is read of it now would be wrong."""
-        return any(gap.table is collection and not gap.readable for gap in self.now)
+        return any(gap.table is collection and not gap.readable for gap in self.current)
 
-    def illegible(self, collection: Collection) -> bool:
+    def exists_but_unreadable(self, collection: Collection) -> bool:
         """Whether a table is there, but cannot be read; one that is not there has lost all of its rows."""
-        return self.unreadable(collection) and str(collection) not in {gap.name for gap in self.now}
+        return self.unreadable(collection) and str(collection) not in {gap.name for gap in self.current}
 
-    async def kept(self, collection: Collection, records: Sequence[Any]) -> Sequence[Any]:
+    async def fill_from_copy(self, collection: Collection, records: Sequence[Any]) -> Sequence[Any]:
         """Records to store: while addresses or due dates are missing, with those that the copy has."""
-        if not records or not any(gap.table is collection and gap.readable for gap in self.now):
+        if not records or not any(gap.table is collection and gap.readable for gap in self.current):
             return records
-        rows = await self._pool.fetch(_SQL[f"kept_{collection}"], [record.id for record in records])
-        known = {row["id"]: {k: v for k, v in row.items() if k != "id"} for row in rows}
-        return [_filled_up(record, known.get(record.id, {})) for record in records]
+        rows = await self._pool.fetch(_SQL[f"stored_{collection}"], [record.id for record in records])
+        stored = {row["id"]: {k: v for k, v in row.items() if k != "id"} for row in rows}
+        return [_fill_missing(record, stored.get(record.id, {})) for record in records]
 
     # ── What all processes know ─────────────────────────────────────────────────────────────────────────────
 
     async def require(self, needs: frozenset[str]) -> None:
         """Raises DashboardIncomplete where the dashboard lacks something of this."""
-        rows = [row for row in await self._pool.fetch(_SQL["gaps"]) if unmet(needs, row["name"])]
+        rows = [row for row in await self._pool.fetch(_SQL["load"]) if waits_for(needs, row["name"])]
         if rows:
             raise DashboardIncomplete(
                 "; ".join(row["said"] for row in rows), tuple(row["name"] for row in rows)
             )
 
-    async def unread(self) -> frozenset[Collection]:
+    async def unreadable_tables(self) -> frozenset[Collection]:
         """The tables that are left alone, as the last synchronisation found it, in whichever process."""
-        names = [row["name"] for row in await self._pool.fetch(_SQL["gaps"])]
-        return frozenset(_table(name) for name in names if not _readable(name))
+        names = [row["name"] for row in await self._pool.fetch(_SQL["load"])]
+        return frozenset(_table(name) for name in names if not _is_readable_without(name))
 
-    async def note(self) -> frozenset[Collection]:
+    async def store(self) -> frozenset[Collection]:
         """Remember what is missing now; returns the tables of what was missing before and is there again."""
-        before = {row["name"] for row in await self._pool.fetch(_SQL["gaps"])}
-        if self.now:
+        before = {row["name"] for row in await self._pool.fetch(_SQL["load"])}
+        if self.current:
             await self._pool.execute(
-                _SQL["note"], [gap.name for gap in self.now], [gap.said for gap in self.now]
+                _SQL["store"], [gap.name for gap in self.current], [gap.sentence for gap in self.current]
             )
-        back = before - {gap.name for gap in self.now}
+        back = before - {gap.name for gap in self.current}
         return frozenset(map(_table, back))
 
-    async def forget_healed(self) -> None:
+    async def delete_resolved(self) -> None:
         """What is there again was read: nobody waits for it any more."""
-        await self._pool.execute(_SQL["healed"], [gap.name for gap in self.now])
+        await self._pool.execute(_SQL["delete_resolved"], [gap.name for gap in self.current])
 
     # ── One table ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _look_at(
+    async def _check_table(
         self, profile: Profile, collection: Collection, tables: frozenset[str], samples: Samples
     ) -> list[MissingData]:
         table = profile.table(collection)
@@ -185,25 +185,32 @@ class MissingDataCheck:
         - a collection that the profile does not know belongs to them: it holds a user's id.
         """
         name = profile.table(collection).name
-        people = samples.get(profile.users.name, ())
-        other = None
+        users = samples.get(profile.users.name, ())
+        candidate = None
         if self._source.kind == "mongodb":
-            other = await self._belonging(profile, tables, people)
-            sure = other or len(people) >= _MANY or (collection is Collection.USERS and any(samples.values()))
-            if not sure and not await self._pool.fetchval(_SQL[f"holds_{collection}"]):
+            candidate = await self._collection_with_user_ids(profile, tables, users)
+            certain = (
+                candidate
+                or len(users) >= _ENOUGH_TO_JUDGE
+                or (collection is Collection.USERS and any(samples.values()))
+            )
+            if not certain and not await self._pool.fetchval(_SQL[f"holds_{collection}"]):
                 return None
         kind = "collection" if self._source.kind == "mongodb" else "table"
-        hint = f"; `{other}` holds something of its users" if other else ""
-        said = f"the dashboard has no {kind} {name} (profile {profile.name}){hint}"
+        hint = f"; `{candidate}` holds something of its users" if candidate else ""
+        sentence = f"the dashboard has no {kind} {name} (profile {profile.name}){hint}"
         return MissingData(
-            collection, None, f"{said}; name it in a mapping file, or say there that there is none", other
+            collection,
+            None,
+            f"{sentence}; name it in a mapping file, or say there that there is none",
+            candidate,
         )
 
-    async def _belonging(
-        self, profile: Profile, tables: frozenset[str], people: Sequence[Document]
+    async def _collection_with_user_ids(
+        self, profile: Profile, tables: frozenset[str], users: Sequence[Document]
     ) -> str | None:
         """A collection unknown to the profile whose newest documents hold the id of one of these people."""
-        ids = {identity(person.get(profile.users.id)) for person in people} - {None}
+        ids = {identity(user.get(profile.users.id)) for user in users} - {None}
         known = {profile.table(collection).name for collection in Collection} | {INBOX}
         for name in sorted(tables - known)[:50] if ids else ():
             for document in await self._source.sample(name, 3):
@@ -218,27 +225,25 @@ class MissingDataCheck:
 
         Of those that had one by our copy, up to 20 are asked for again: one that still has it is enough.
         """
-        field = FILLED.get(collection)
+        field = NEEDED_BY_SOME_JOBS.get(collection)
         if field is None or field not in table.fields or any(values(table, field, documents)):
             return None
         rows = await self._pool.fetch(_SQL[f"filled_{collection}"])
-        had = [row["id"] for row in rows if row["filled"]]
-        asked = random.sample(had, min(_PROBES, len(had)))
-        probes = await self._source.fetch(table, asked) if asked else []
+        filled_ids = [row["id"] for row in rows if row["filled"]]
+        probe_ids = random.sample(filled_ids, min(_PROBES, len(filled_ids)))
+        probes = await self._source.fetch(table, probe_ids) if probe_ids else []
         if any(values(table, field, probes)):
             return None
-        if not self._sure(table, collection, documents, probes):
+        if not self._is_certain(table, collection, documents, probes):
             return None
-        was = f" (it was filled in {100 * len(had) / len(rows):.0f} %)" if had else ""
-        other = _look_alike(table, field, documents)
-        hint = f"; `{other}` looks like it" if other else ""
+        before = f" (it was filled in {100 * len(filled_ids) / len(rows):.0f} %)" if filled_ids else ""
+        candidate = _similar_field(table, field, documents)
+        hint = f"; `{candidate}` looks like it" if candidate else ""
         path = " or ".join(table.fields[field])
-        said = (
-            f"{collection}.{field} ({path}) is in none of the {len(documents)} newest {collection}{was}{hint}"
-        )
-        return MissingData(collection, field, said, other)
+        place = f"{collection}.{field} ({path}) is in none of the {len(documents)} newest {collection}"
+        return MissingData(collection, field, f"{place}{before}{hint}", candidate)
 
-    def _sure(
+    def _is_certain(
         self, table: Table, collection: Collection, documents: Sequence[Document], probes: Sequence[Document]
     ) -> bool:
         """Whether a field that nobody fills is a fault. ``probes``: documents that had it by our copy.
@@ -247,31 +252,31 @@ class MissingDataCheck:
         where a column is there or not; in MongoDB a field that nobody set is not stored: addresses always,
         due dates where two had one, or of ten goals none has.
         """
-        field = FILLED[collection]
+        field = NEEDED_BY_SOME_JOBS[collection]
         if share(table, field, documents) > 0:
-            return len(probes) >= _MANY
+            return len(probes) >= _ENOUGH_TO_JUDGE
         if self._source.kind == "postgresql" or collection is Collection.USERS:
             return True
-        return len(probes) >= 2 or len(documents) >= _MANY
+        return len(probes) >= 2 or len(documents) >= _ENOUGH_TO_JUDGE
 
 
-def check_absent(needs: frozenset[str], none: frozenset[str]) -> None:
+def check_absent(needs: frozenset[str], absent: frozenset[str]) -> None:
     """Raises JobOff for a job about a table of which the mapping file says that there is none."""
-    if about := sorted(needs & none):
-        raise JobOff(f"the mapping file says that the dashboard has no {', '.join(about)}")
+    if used_tables := sorted(needs & absent):
+        raise JobOff(f"the mapping file says that the dashboard has no {', '.join(used_tables)}")
 
 
-def _filled_up(record: Any, known: Mapping[str, Any]) -> Any:
+def _fill_missing(record: Any, stored: Mapping[str, Any]) -> Any:
     """A record with what the copy knows where it says nothing."""
-    silent = all(getattr(record, name) is None for name in known)
-    return replace(record, **known) if known and silent else record
+    unset = all(getattr(record, name) is None for name in stored)
+    return replace(record, **stored) if stored and unset else record
 
 
 def _missing_field(
     table: Table, collection: Collection, field: str, documents: Sequence[Document]
 ) -> MissingData:
     name = field.partition("|")[0]
-    path = " or ".join(path for one in field.split("|") for path in table.fields.get(one, ()))
+    path = " or ".join(path for alternative in field.split("|") for path in table.fields.get(alternative, ()))
     return MissingData(
         collection,
         name,
@@ -279,15 +284,15 @@ def _missing_field(
     )
 
 
-def _look_alike(table: Table, field: str, documents: Sequence[Document]) -> str | None:
+def _similar_field(table: Table, field: str, documents: Sequence[Document]) -> str | None:
     """A field that the profile does not know, whose values look like addresses or dates to come."""
-    known = {path.partition(".")[0] for paths in table.fields.values() for path in paths}
-    like: Callable[[Document, Any], bool] = _is_address if field == "email" else _is_ahead(table)
-    found = Counter(
+    mapped = {path.partition(".")[0] for paths in table.fields.values() for path in paths}
+    matches: Callable[[Document, Any], bool] = _is_address if field == "email" else _is_future_date(table)
+    counts = Counter(
         key for document in documents for key, value in document.items()
-        if key not in known and like(document, value)
+        if key not in mapped and matches(document, value)
     )  # fmt: skip
-    best = found.most_common(1)
+    best = counts.most_common(1)
     return best[0][0] if best and 2 * best[0][1] >= len(documents) else None
 
 
@@ -295,7 +300,7 @@ def _is_address(_document: Document, value: Any) -> bool:
     return isinstance(value, str) and _ADDRESS.fullmatch(value.strip()) is not None
 
 
-def _is_ahead(table: Table) -> Callable[[Document, Any], bool]:
+def _is_future_date(table: Table) -> Callable[[Document, Any], bool]:
     """Dates after the creation: when it began is none to come."""
     created = table.fields.get("created", ("",))[0]
 

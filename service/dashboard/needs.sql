@@ -20,25 +20,25 @@ TABLESAMPLE SYSTEM (100 * least(1, 20 * 8192.0 / greatest(pg_relation_size('serv
 SELECT id, due_date IS NOT NULL OR due_at IS NOT NULL AS filled FROM service.goals
 TABLESAMPLE SYSTEM (100 * least(1, 20 * 8192.0 / greatest(pg_relation_size('service.goals'), 1)))
 
--- name: kept_users
+-- name: stored_users
 -- The addresses that the copy has.
 SELECT id, email FROM service.users WHERE id = ANY ($1::text[]) AND email IS NOT NULL
 
--- name: kept_goals
+-- name: stored_goals
 -- The due dates that the copy has.
 SELECT id, due_date, due_at FROM service.goals
 WHERE id = ANY ($1::text[]) AND (due_date IS NOT NULL OR due_at IS NOT NULL)
 
--- name: gaps
+-- name: load
 -- What the last synchronisation found missing.
 SELECT name, said FROM service.dashboard_gap ORDER BY name
 
--- name: note
+-- name: store
 -- These are missing ($1 names, $2 sentences); since when, is kept.
 INSERT INTO service.dashboard_gap (name, said)
 SELECT * FROM unnest($1::text[], $2::text[])
 ON CONFLICT (name) DO UPDATE SET said = excluded.said
 
--- name: healed
+-- name: delete_resolved
 -- Everything but these ($1) is there again, and has been read.
 DELETE FROM service.dashboard_gap WHERE name <> ALL ($1::text[])

@@ -44,34 +44,34 @@ def digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def record(note: Notification) -> dict[str, Any]:
+def notification_record(notification: Notification) -> dict[str, Any]:
     """The note in canonical words, without its id.
 
     Only the in-app channel is set: a dashboard that sends mails itself must not send this one again.
     """
-    related_id, related_model = related(note.data)
+    related_id, related_model = related_object(notification.data)
     return {
-        "user_id": note.user_id,
-        "type": note.type if note.type in TYPES else "system_update",
-        "title": fit(note.title, TITLE),
-        "message": fit(note.message, MESSAGE),
-        "data": dict(note.data),
+        "user_id": notification.user_id,
+        "type": notification.type if notification.type in TYPES else "system_update",
+        "title": truncate(notification.title, TITLE),
+        "message": truncate(notification.message, MESSAGE),
+        "data": dict(notification.data),
         "related_id": related_id,
         "related_model": related_model,
-        "priority": note.priority if note.priority in PRIORITIES else "medium",
+        "priority": notification.priority if notification.priority in PRIORITIES else "medium",
         "channels": {"inApp": True, "email": False, "push": False},
-        "status": "read" if note.read_at else "sent",
-        "scheduled_for": note.visible_from,
-        "sent_at": note.sent_at,
-        "read_at": note.read_at,
-        "action": _action(note.action),
-        "expires_at": note.expires_at,
-        "created_at": note.visible_from,
-        "updated_at": note.sent_at,
+        "status": "read" if notification.read_at else "sent",
+        "scheduled_for": notification.visible_from,
+        "sent_at": notification.sent_at,
+        "read_at": notification.read_at,
+        "action": _action(notification.action),
+        "expires_at": notification.expires_at,
+        "created_at": notification.visible_from,
+        "updated_at": notification.sent_at,
     }
 
 
-def related(data: Mapping[str, Any]) -> tuple[str | None, str | None]:
+def related_object(data: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """What a note is about, where that is one thing: its id and its model."""
     goals = list(data.get("goalIds") or [])
     if len(goals) == 1:
@@ -80,7 +80,7 @@ def related(data: Mapping[str, Any]) -> tuple[str | None, str | None]:
     return (session, "TimerSession") if session else (None, None)
 
 
-def fit(text: str, limit: int) -> str:
+def truncate(text: str, limit: int) -> str:
     """At most ``limit`` UTF-16 code units: an emoji is two of them, and never cut in half."""
     text = shorten(text, limit)
     while len(text.encode("utf-16-le", "surrogatepass")) // 2 > limit:
@@ -88,7 +88,7 @@ def fit(text: str, limit: int) -> str:
     return text
 
 
-def navigate(url: str, button: str) -> dict[str, Any]:
+def navigate_action(url: str, button: str) -> dict[str, Any]:
     """The action of a note that leads to a page of the dashboard."""
     return {"type": "navigate", "url": url, "buttonText": button}
 
@@ -96,4 +96,4 @@ def navigate(url: str, button: str) -> dict[str, Any]:
 def _action(action: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if action is None:
         return None
-    return {**action, "buttonText": fit(action.get("buttonText") or "", BUTTON)}
+    return {**action, "buttonText": truncate(action.get("buttonText") or "", BUTTON)}

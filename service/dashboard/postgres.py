@@ -12,19 +12,23 @@ from typing import Any, cast
 
 import asyncpg
 
-from service.dashboard.notification import Notification, digest, record
+from service.dashboard.notification import Notification, digest, notification_record
 from service.dashboard.profiles.shapes import Document, Table
 from service.dashboard.profiles.values import identity, instant
-from service.dashboard.source import INBOX, INSTEAD, IdPage, SourceDocument, SourcePage
+from service.dashboard.source import IN_APP_REMEDY, INBOX, IdPage, SourceDocument, SourcePage
 from service.engine import queries
 from service.errors import CleanupRefused, InboxClosed, SchemaUnknown, SourceUnavailable
 
 _SQL = queries.load(__file__)
-_NEEDED = ("id", "user_id", "title", "message")
-_NOTE = (*_NEEDED, "type", "data", "related_id", "related_model", "priority", "channels", "status", "action",
-         "scheduled_for", "sent_at", "read_at", "expires_at", "created_at", "updated_at")  # fmt: skip
+_REQUIRED_COLUMNS = ("id", "user_id", "title", "message")
+_INBOX_COLUMNS = (
+    *_REQUIRED_COLUMNS, "type", "data", "related_id", "related_model", "priority", "channels", "status",
+    "action", "scheduled_for", "sent_at", "read_at", "expires_at", "created_at", "updated_at",
+)  # fmt: skip
 _ID_TYPES = {"uuid", "text", "character varying", "character"}
-_FORBIDDEN = f"the dashboard's {INBOX} may not be written to: GRANT SELECT, INSERT ON {INBOX}, {INSTEAD}"
+_NOT_WRITABLE = (
+    f"the dashboard's {INBOX} may not be written to: GRANT SELECT, INSERT ON {INBOX}, {IN_APP_REMEDY}"
+)
 _REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.RaiseError)
 
 
@@ -45,9 +49,9 @@ def _reachable() -> Iterator[None]:
         ) from error
 
 
-_ROW = '"the row"'
+_ROW_ALIAS = '"the row"'
 """An alias that no column has."""
-_BODY = "the row as text"
+_BODY_ALIAS = "the row as text"
 
 
 class PostgresSource:
@@ -60,7 +64,7 @@ class PostgresSource:
         self._timeout = timeout
         self._connections = connections
         self._pool: asyncpg.Pool | None = None
-        self._known: dict[str, dict[str, str]] = {}
+        self._column_types: dict[str, dict[str, str]] = {}
 
     async def _open(self) -> asyncpg.Pool:
         if self._pool is None:
@@ -70,7 +74,7 @@ class PostgresSource:
                 max_size=self._connections,
                 timeout=self._timeout,
                 command_timeout=120,
-                init=_prepare,
+                init=_set_json_codecs,
                 server_settings={
                     "timezone": "UTC",
                     "default_transaction_read_only": "on",
@@ -90,9 +94,9 @@ class PostgresSource:
             await self._pool.close()
             self._pool = None
 
-    async def tables(self) -> frozenset[str]:
+    async def table_names(self) -> frozenset[str]:
         """The names of all visible tables and views."""
-        self._known.clear()
+        self._column_types.clear()
         with _reachable():
             rows = await (await self._open()).fetch(_SQL["tables"])
         return frozenset(row["name"] for row in rows)
@@ -109,7 +113,7 @@ class PostgresSource:
         order = "id" if "id" in columns else next(iter(columns))
         return await self._rows("t.*", f"{_quoted(name)} t ORDER BY t.{_quoted(order)} DESC LIMIT $1", limit)
 
-    async def newest(self, table: Table) -> datetime | None:
+    async def newest_update(self, table: Table) -> datetime | None:
         """The newest time of writing; None when no row has one."""
         if not await self._has(table, table.updated):
             return None
@@ -134,14 +138,14 @@ class PostgresSource:
         columns = await self._columns(table.name)
         if not columns:
             return IdPage([], after)
-        key = _quoted(table.id)
-        where = f"{key} > $2::text::{columns.get(table.id, 'text')}" if after else f"{key} IS NOT NULL"
-        tail = f"{_quoted(table.name)} t WHERE {where} ORDER BY {key} LIMIT $1"
-        rows = await self._rows(f"{key} AS id", tail, limit, *([after] if after else []))
-        ids = [found for row in rows if (found := identity(row["id"]))]
+        column = _quoted(table.id)
+        where = f"{column} > $2::text::{columns.get(table.id, 'text')}" if after else f"{column} IS NOT NULL"
+        tail = f"{_quoted(table.name)} t WHERE {where} ORDER BY {column} LIMIT $1"
+        rows = await self._rows(f"{column} AS id", tail, limit, *([after] if after else []))
+        ids = [id_ for row in rows if (id_ := identity(row["id"]))]
         return IdPage(ids, str(rows[-1]["id"]) if rows else after)
 
-    async def changed(
+    async def changes(
         self, table: Table, since: datetime, limit: int
     ) -> AsyncGenerator[list[Document], None]:
         """Batches of what was written at or after ``since``, oldest first."""
@@ -163,7 +167,7 @@ class PostgresSource:
                 return
             position = [last, str(rows[-1][table.id])]
 
-    async def undated(self, table: Table) -> bool:
+    async def has_undated(self, table: Table) -> bool:
         """Whether some rows do not say when they were written."""
         if not await self._columns(table.name):
             return False
@@ -172,11 +176,11 @@ class PostgresSource:
         where = f"{_quoted(table.name)} t WHERE {_quoted(table.updated or '')} IS NULL LIMIT 1"
         return bool(await self._rows("1 AS one", where))
 
-    async def unindexed(self, table: Table) -> bool:
+    async def lacks_index(self, table: Table) -> bool:
         """Whether asking for changes must read the whole table."""
         with _reachable():
             pool = await self._open()
-            return not await pool.fetchval(_SQL["indexed"], _quoted(table.name), table.updated)
+            return not await pool.fetchval(_SQL["has_index"], _quoted(table.name), table.updated)
 
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]:
         """The rows with these ids as they are now."""
@@ -192,24 +196,24 @@ class PostgresSource:
         rows = await self._rows(column, await self._by_id(table), *self._keys(table, ids))
         return frozenset(key for row in rows if (key := identity(row["id"])))
 
-    async def notify(self, notes: Sequence[Notification]) -> dict[str, str]:
+    async def notify(self, notifications: Sequence[Notification]) -> dict[str, str]:
         """Insert notes by their id, touching nothing that is there; see ``Source.notify``."""
         with _reachable(), _writable():
             async with (await self._open()).acquire() as connection:
                 columns = _inbox_columns(await connection.fetchrow(_SQL["inbox"], _quoted(INBOX)))
-                rows = {note.key: _row(note, columns) for note in notes}
+                rows = {notification.key: _inbox_row(notification, columns) for notification in notifications}
                 if not rows:
                     return {}
                 async with connection.transaction():
                     await connection.execute("SET TRANSACTION READ WRITE; SET CONSTRAINTS ALL IMMEDIATE")
-                    return await _insert(connection, _insertion(columns), rows)
+                    return await _insert_rows(connection, _insert_statement(columns), rows)
 
     # ── Archiving ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def obstacle(self, table: Table) -> str | None:
+    async def removal_obstacle(self, table: Table) -> str | None:
         """Why rows may not be removed: rows of other tables would go or change with them. None: they may."""
         with _reachable():
-            rows = await (await self._open()).fetch(_SQL["referring"], _quoted(table.name))
+            rows = await (await self._open()).fetch(_SQL["referring_tables"], _quoted(table.name))
         if not rows:
             return None
         others = ", ".join(row["name"] for row in rows)
@@ -219,22 +223,24 @@ class PostgresSource:
         """The rows with these ids, with their text (JSON); None where that would not give back the same."""
         if not await self._columns(table.name):
             return []
-        name, body = _quoted(table.name), f"to_jsonb({_ROW})"
-        again = f"jsonb_populate_record(NULL::{name}, {body})::text IS NOT DISTINCT FROM {_ROW}::text"
-        select = f"{await self._select(table)}, CASE WHEN {again} THEN {body}::text END AS {_quoted(_BODY)}"
-        where = await self._by_id(table, _ROW)
+        name, body = _quoted(table.name), f"to_jsonb({_ROW_ALIAS})"
+        again = f"jsonb_populate_record(NULL::{name}, {body})::text IS NOT DISTINCT FROM {_ROW_ALIAS}::text"
+        select = (
+            f"{await self._select(table)}, CASE WHEN {again} THEN {body}::text END AS {_quoted(_BODY_ALIAS)}"
+        )
+        where = await self._by_id(table, _ROW_ALIAS)
         rows = [dict(row) for row in await self._rows(select, where, *self._keys(table, ids))]
-        return [SourceDocument(row, row.pop(_BODY)) for row in rows]
+        return [SourceDocument(row, row.pop(_BODY_ALIAS)) for row in rows]
 
     async def remove(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
         """Remove the rows that are still exactly these (by id: text); returns the ids that were not."""
         name, key = _quoted(table.name), _quoted(table.id)
         kind = (await self._columns(table.name))[table.id]
-        async with self._writing() as connection:
+        async with self._write_transaction() as connection:
             await connection.execute(
-                f"DELETE FROM {name} AS {_ROW}"  # noqa: S608
+                f"DELETE FROM {name} AS {_ROW_ALIAS}"  # noqa: S608
                 f" USING unnest($1::text[]::{kind}[], $2::text[]) AS given (id, body)"
-                f" WHERE {_ROW}.{key} = given.id AND to_jsonb({_ROW}) = given.body::jsonb",
+                f" WHERE {_ROW_ALIAS}.{key} = given.id AND to_jsonb({_ROW_ALIAS}) = given.body::jsonb",
                 list(bodies), list(bodies.values()),
             )  # fmt: skip
         return await self.existing(table, list(bodies))
@@ -245,21 +251,21 @@ class PostgresSource:
         A row that the dashboard refuses (its user is gone) does not keep the others out.
         """
         with _reachable():
-            stored = await (await self._open()).fetch(_SQL["stored"], _quoted(table.name))
-        columns = ", ".join(_quoted(row["name"]) for row in stored)
+            writable = await (await self._open()).fetch(_SQL["writable_columns"], _quoted(table.name))
+        columns = ", ".join(_quoted(row["name"]) for row in writable)
         sql = (
             f"INSERT INTO {_quoted(table.name)} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns}"  # noqa: S608
             f" FROM jsonb_populate_recordset(NULL::{_quoted(table.name)}, $1::text::jsonb)"
             " ON CONFLICT DO NOTHING"
         )
-        async with self._writing() as connection:
-            if not await _put(connection, sql, bodies.values()):
+        async with self._write_transaction() as connection:
+            if not await _try_insert(connection, sql, bodies.values()):
                 for body in bodies.values():
-                    await _put(connection, sql, [body])
+                    await _try_insert(connection, sql, [body])
         return await self.existing(table, list(bodies))
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[asyncpg.Connection]:
+    async def _write_transaction(self) -> AsyncIterator[asyncpg.Connection]:
         with _reachable():
             pool = await self._open()
             try:
@@ -275,7 +281,7 @@ class PostgresSource:
 
     def _keys(self, table: Table, ids: Sequence[str]) -> tuple[list[str]]:
         """Ids that cannot be of the column's type cannot be there either."""
-        kind = self._known[table.name].get(table.id, "text")
+        kind = self._column_types[table.name].get(table.id, "text")
         if kind in {"integer", "bigint", "smallint"}:
             return ([key for key in ids if key.lstrip("-").isdecimal()],)
         if kind == "uuid":
@@ -283,11 +289,11 @@ class PostgresSource:
         return (list(ids),)
 
     async def _columns(self, name: str) -> dict[str, str]:
-        if name not in self._known:
+        if name not in self._column_types:
             with _reachable():
                 rows = await (await self._open()).fetch(_SQL["columns"], _quoted(name))
-            self._known[name] = {row["name"]: row["type"] for row in rows}
-        return self._known[name]
+            self._column_types[name] = {row["name"]: row["type"] for row in rows}
+        return self._column_types[name]
 
     async def _has(self, table: Table, column: str | None) -> bool:
         return column is not None and column in await self._columns(table.name)
@@ -318,46 +324,47 @@ def _writable() -> Iterator[None]:
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
-        raise InboxClosed(f"{_FORBIDDEN} ({error})") from error
+        raise InboxClosed(f"{_NOT_WRITABLE} ({error})") from error
     except (asyncpg.ReadOnlySQLTransactionError, asyncpg.FeatureNotSupportedError) as error:
         raise InboxClosed(
-            f"the dashboard's server is read-only: let DASHBOARD_URL lead to its primary, {INSTEAD}"
+            f"the dashboard's server is read-only: let DASHBOARD_URL lead to its primary, {IN_APP_REMEDY}"
         ) from error
 
 
-def _inbox_columns(found: asyncpg.Record | None) -> dict[str, str]:
+def _inbox_columns(inbox: asyncpg.Record | None) -> dict[str, str]:
     """The types of those columns of the inbox that a note has. Raises InboxClosed naming what is amiss."""
-    if found is None:
-        raise InboxClosed(f"the dashboard has no table {INBOX}; create it, {INSTEAD}")
-    columns: dict[str, str] = found["columns"] or {}
-    lacking = [name for name in _NEEDED if name not in columns]
-    if lacking:
+    if inbox is None:
+        raise InboxClosed(f"the dashboard has no table {INBOX}; create it, {IN_APP_REMEDY}")
+    columns: dict[str, str] = inbox["columns"] or {}
+    missing = [name for name in _REQUIRED_COLUMNS if name not in columns]
+    if missing:
         raise InboxClosed(
-            f"the dashboard's table {INBOX} has no column {', '.join(lacking)}; add it, {INSTEAD}"
+            f"the dashboard's table {INBOX} has no column {', '.join(missing)}; add it, {IN_APP_REMEDY}"
         )
     if columns["id"] not in _ID_TYPES:
         raise InboxClosed(
-            f"{INBOX}.id is {columns['id']}, which holds no id of ours: make it text or uuid, {INSTEAD}"
+            f"{INBOX}.id is {columns['id']}, which holds no id of ours: make it text or uuid, {IN_APP_REMEDY}"
         )
-    if not found["keyed"]:
+    if not inbox["keyed"]:
         raise InboxClosed(
-            f"{INBOX}.id is not unique, so one could be written twice: make it the primary key, {INSTEAD}"
+            f"{INBOX}.id is not unique, so one could be written twice: make it the primary key,"
+            f" {IN_APP_REMEDY}"
         )
-    if not found["open"]:
-        raise InboxClosed(_FORBIDDEN)
+    if not inbox["open"]:
+        raise InboxClosed(_NOT_WRITABLE)
     return columns
 
 
-def _row(note: Notification, columns: Mapping[str, str]) -> dict[str, Any]:
-    key = digest(note.key)
+def _inbox_row(notification: Notification, columns: Mapping[str, str]) -> dict[str, Any]:
+    key = digest(notification.key)
     id_ = str(uuid.UUID(bytes=key[:16])) if columns["id"] == "uuid" else key[:12].hex()
-    row = {"id": id_, **record(note)}
+    row = {"id": id_, **notification_record(notification)}
     return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items() if k in columns}
 
 
-def _insertion(columns: Mapping[str, str]) -> str:
+def _insert_statement(columns: Mapping[str, str]) -> str:
     """Rows as JSON become rows of the table, each value of its column's own type."""
-    names = [_quoted(name) for name in _NOTE if name in columns]
+    names = [_quoted(name) for name in _INBOX_COLUMNS if name in columns]
     listed, taken, table = ", ".join(names), ", ".join(f"r.{name}" for name in names), _quoted(INBOX)
     return (
         f"INSERT INTO {table} ({listed}) SELECT {taken}"  # noqa: S608  quoted names
@@ -365,7 +372,7 @@ def _insertion(columns: Mapping[str, str]) -> str:
     )
 
 
-async def _insert(connection: Any, insertion: str, rows: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+async def _insert_rows(connection: Any, insertion: str, rows: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     """All at once; one by one when the table's own rules refuse some. Returns those, with its words."""
     try:
         async with connection.transaction():
@@ -382,7 +389,7 @@ async def _insert(connection: Any, insertion: str, rows: Mapping[str, dict[str, 
     return {}
 
 
-async def _put(connection: asyncpg.Connection, sql: str, bodies: Iterable[str]) -> bool:
+async def _try_insert(connection: asyncpg.Connection, sql: str, bodies: Iterable[str]) -> bool:
     """Whether the rows were accepted; text, not values: a number must keep all its digits."""
     try:
         async with connection.transaction():
@@ -396,6 +403,6 @@ def _quoted(name: str) -> str:
     return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
 
 
-async def _prepare(connection: asyncpg.Connection) -> None:
+async def _set_json_codecs(connection: asyncpg.Connection) -> None:
     for kind in ("json", "jsonb"):
         await connection.set_type_codec(kind, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")

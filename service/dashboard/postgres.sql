@@ -11,7 +11,7 @@ SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type
 FROM pg_attribute a
 WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
 
--- name: indexed
+-- name: has_index
 -- Whether some index of a table ($1, quoted) begins with a column ($2).
 SELECT EXISTS (
     SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
@@ -30,13 +30,13 @@ SELECT (SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, NULL)) FROM p
        has_any_column_privilege(c.oid, 'INSERT') AS open
 FROM pg_class c WHERE c.oid = to_regclass($1)
 
--- name: stored
+-- name: writable_columns
 -- The columns of a table ($1, quoted) that can be written.
 SELECT a.attname AS name FROM pg_attribute a
 WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 ORDER BY a.attnum
 
--- name: referring
+-- name: referring_tables
 -- Tables with foreign keys to a table ($1, quoted).
 SELECT DISTINCT conrelid::regclass::text AS name FROM pg_constraint
 WHERE contype = 'f' AND confrelid = to_regclass($1) ORDER BY 1

@@ -38,7 +38,7 @@ class ProfileChoice:
         self,
         pool: asyncpg.Pool,
         source: Source,
-        gaps: MissingDataCheck,
+        missing_data: MissingDataCheck,
         candidates: Sequence[Profile],
         *,
         default_timezone: str,
@@ -47,7 +47,7 @@ class ProfileChoice:
     ) -> None:
         self._pool = pool
         self._source = source
-        self._gaps = gaps
+        self._missing_data = missing_data
         self._candidates = candidates
         self._default_timezone = default_timezone
         self._date_only = date_only
@@ -56,14 +56,14 @@ class ProfileChoice:
         self._reader: Reader | None = None
         self.match = Match(None)
         self.tail = SessionTail()
-        self.key = ""
+        self.reading_key = ""
         self.warnings: list[str] = []
         self._warned_for = ""
 
-    async def ready(self) -> Reader:
+    async def reader(self) -> Reader:
         """The reader, also before the first synchronisation. Raises SourceUnavailable, SchemaUnknown."""
         if self._reader is None:
-            self._reader = await self.recognise(await sync_state.states(self._pool))
+            self._reader = await self.recognise(await sync_state.load_states(self._pool))
         if self._reader is None:
             raise SourceUnavailable("the dashboard is empty; its schema is not known yet")
         return self._reader
@@ -74,7 +74,7 @@ class ProfileChoice:
         Where nothing fits any more that once did, the profile of before stays, and what it misses is a gap:
         only the jobs that need it wait.
         """
-        tables = await self._source.tables()
+        tables = await self._source.table_names()
         samples = await self._samples(tables)
         match = detect(self._candidates, samples)
         stored = _stored_profile(self._candidates, states)
@@ -86,11 +86,11 @@ class ProfileChoice:
             self.match = match
             return None
         self.match = Match(profile, match.score, match.complete)
-        await self._gaps.look(profile, tables, samples)
+        await self._missing_data.check(profile, tables, samples)
         self.tail = await self._judge_tail(profile, states)
         await self._warn(profile, tables)
         key = _reading_key(profile, self.tail, self._default_timezone, date_only=self._date_only)
-        if self._reader is None or key != self.key:
+        if self._reader is None or key != self.reading_key:
             self._reader = Reader(
                 profile,
                 default_timezone=self._default_timezone,
@@ -98,15 +98,15 @@ class ProfileChoice:
                 date_only=self._date_only,
                 tail_included=self.tail.included,
             )
-            self.key = key
+            self.reading_key = key
         return self._reader
 
     async def _samples(self, tables: frozenset[str]) -> dict[str, list[Document]]:
         """Newest documents of all collections that a profile names; of others when those hold nothing."""
-        named = {name for profile in self._candidates for c in Collection if (name := profile.table(c).name)}
-        samples = {name: await self._source.sample(name, 50) for name in sorted(named)}
+        names = {name for profile in self._candidates for c in Collection if (name := profile.table(c).name)}
+        samples = {name: await self._source.sample(name, 50) for name in sorted(names)}
         if not any(samples.values()):
-            for name in sorted(tables - named)[:50]:
+            for name in sorted(tables - names)[:50]:
                 samples[name] = await self._source.sample(name, 1)
         return samples
 
@@ -114,9 +114,9 @@ class ProfileChoice:
         if not profile.sessions.name or not uses_tail(profile) or self._session_tail != "auto":
             return SessionTail(included=self._session_tail == "included")
         tail = judge_tail(profile, await self._source.sample(profile.sessions.name, 400))
-        before = states.get(Collection.SESSIONS)
-        if before and (tail.ambiguous or not tail.votes):  # keep what was decided while the evidence wavers
-            return SessionTail("tail=included" in before.profile, tail.agreement, tail.votes)
+        previous = states.get(Collection.SESSIONS)
+        if previous and (tail.ambiguous or not tail.votes):  # keep what was decided while the evidence wavers
+            return SessionTail("tail=included" in previous.profile, tail.agreement, tail.votes)
         return tail
 
     async def _warn(self, profile: Profile, tables: frozenset[str]) -> None:
@@ -131,7 +131,7 @@ class ProfileChoice:
                 self.warnings.append(f"{table.name} does not exist")
             elif table.updated is None:
                 self.warnings.append(f"{table.name} has no time of writing: edits are found once a day")
-            elif await self._source.unindexed(table):
+            elif await self._source.lacks_index(table):
                 self.warnings.append(f"{table.name}.{table.updated} has no index: every reading scans it all")
         for warning in self.warnings:
             _log.warning("dashboard_warning", warning=warning)

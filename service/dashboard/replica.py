@@ -39,20 +39,20 @@ _Record = TypeVar("_Record", User, Goal, TimerSession)
 
 def preferences_to_json(preferences: Preferences) -> dict[str, Any]:
     """The stored form: only what differs from silence; times as local ``HH:MM``."""
-    found: dict[str, Any] = {
+    stored: dict[str, Any] = {
         name: value for name in _OPTIONAL_FLAGS if (value := getattr(preferences, name)) is not None
     }
     if preferences.kinds:
-        found["kinds"] = {str(kind): on for kind, on in preferences.kinds.items()}
+        stored["kinds"] = {str(kind): on for kind, on in preferences.kinds.items()}
     if preferences.quiet:
-        found["quiet"] = [_clock(preferences.quiet.start), _clock(preferences.quiet.end)]
+        stored["quiet"] = [_clock(preferences.quiet.start), _clock(preferences.quiet.end)]
     for name in ("work_start", "work_end"):
         if (at := getattr(preferences, name)) is not None:
-            found[name] = _clock(at)
+            stored[name] = _clock(at)
     for name in ("work_minutes", "short_break_minutes", "week_start"):
         if (value := getattr(preferences, name)) != getattr(_DEFAULTS, name):
-            found[name] = value
-    return found
+            stored[name] = value
+    return stored
 
 
 def preferences_from_json(stored: Mapping[str, Any]) -> Preferences:
@@ -160,10 +160,10 @@ async def _upsert(
     mark: bool,
 ) -> int:
     async with connection.transaction():
-        await connection.execute(_SQL["loading"], "off" if mark else "on")
-        await _land(connection, f"incoming_{table}", columns, records, row)
-        tag: str = await connection.execute(_SQL[f"upsert_{table}"])
-        return int(tag.rpartition(" ")[2])
+        await connection.execute(_SQL["set_loading"], "off" if mark else "on")
+        await _copy_to_temporary_table(connection, f"incoming_{table}", columns, records, row)
+        status: str = await connection.execute(_SQL[f"upsert_{table}"])
+        return int(status.rpartition(" ")[2])
 
 
 async def delete(connection: Connection, table: str, ids: Sequence[str]) -> None:
@@ -176,7 +176,7 @@ async def mark_everything_stale(connection: Connection, table: str) -> None:
     await connection.execute(_SQL[f"mark_all_{table}"])
 
 
-async def _land(
+async def _copy_to_temporary_table(
     connection: Connection,
     table: str,
     columns: Sequence[str],
@@ -194,11 +194,11 @@ def _newest(records: Sequence[_Record]) -> Iterable[_Record]:
 
 _goal_row: Callable[[Goal], tuple[Any, ...]] = attrgetter(*_GOAL_COLUMNS)
 _session_row: Callable[[TimerSession], tuple[Any, ...]] = attrgetter(*_SESSION_COLUMNS)
-_user_plain: Callable[[User], tuple[Any, ...]] = attrgetter(*_USER_COLUMNS)
+_user_values: Callable[[User], tuple[Any, ...]] = attrgetter(*_USER_COLUMNS)
 
 
 def _user_row(user: User) -> tuple[Any, ...]:
-    values = list(_user_plain(user))
+    values = list(_user_values(user))
     stored = preferences_to_json(user.preferences)
     values[_USER_COLUMNS.index("preferences")] = json.dumps(stored) if stored else "{}"
     return tuple(values)

@@ -84,7 +84,7 @@ DELETE FROM service.goals WHERE id = ANY ($1::text[])
 -- Sessions that the dashboard no longer has.
 DELETE FROM service.timer_sessions WHERE id = ANY ($1::text[])
 
--- name: loading
+-- name: set_loading
 -- Until the end of this transaction nothing is marked as stale: a first load marks everything at its end.
 SELECT set_config('service.loading', $1, true)
 

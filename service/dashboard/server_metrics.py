@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 _NAMES = ("http_request_duration_seconds", "http_server_request_duration_seconds", "http_request_duration_ms")
 _STATUS = ("status", "status_code", "code", "http_status_code", "http_response_status_code")
-_LARGEST = 5_000_000
+_MAX_BYTES = 5_000_000
 
 
 async def dashboard_counters(url: str) -> dict[str, Any]:
@@ -15,11 +15,11 @@ async def dashboard_counters(url: str) -> dict[str, Any]:
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
-            session.get(url) as answer,
+            session.get(url) as response,
         ):
-            if answer.status != 200:
-                return {"reason": f"DASHBOARD_METRICS_URL answered {answer.status}"}
-            body = await answer.content.read(_LARGEST)
+            if response.status != 200:
+                return {"reason": f"DASHBOARD_METRICS_URL answered {response.status}"}
+            body = await response.content.read(_MAX_BYTES)
     except (TimeoutError, aiohttp.ClientError, ValueError) as error:
         return {"reason": f"DASHBOARD_METRICS_URL cannot be read: {type(error).__name__}"}
     return counters(body.decode("utf-8", "replace"))
@@ -27,7 +27,7 @@ async def dashboard_counters(url: str) -> dict[str, Any]:
 
 def counters(text: str) -> dict[str, Any]:
     """The counters in Prometheus text; requests are counted by the histogram of their durations."""
-    found = {"requests": 0.0, "seconds": 0.0, "errors": 0.0}
+    totals = {"requests": 0.0, "seconds": 0.0, "errors": 0.0}
     try:
         families = [family for family in text_string_to_metric_families(text) if family.name in _NAMES]
     except ValueError:
@@ -38,9 +38,9 @@ def counters(text: str) -> dict[str, Any]:
     unit = 0.001 if family.name.endswith("_ms") else 1.0
     for sample in family.samples:
         if sample.name.endswith("_sum"):
-            found["seconds"] += unit * sample.value
+            totals["seconds"] += unit * sample.value
         elif sample.name.endswith("_count"):
-            found["requests"] += sample.value
+            totals["requests"] += sample.value
             status = next((sample.labels[name] for name in _STATUS if name in sample.labels), "")
-            found["errors"] += sample.value if status.startswith("5") else 0
-    return found
+            totals["errors"] += sample.value if status.startswith("5") else 0
+    return totals

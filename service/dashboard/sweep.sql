@@ -2,38 +2,38 @@
 -- A landing place for the ids that the dashboard has.
 CREATE TEMP TABLE IF NOT EXISTS incoming_ids (id text NOT NULL)
 
--- name: incoming_unknown
+-- name: incoming_new
 -- Of them, those that the copy lacks.
-CREATE TEMP TABLE IF NOT EXISTS incoming_unknown (id text PRIMARY KEY)
+CREATE TEMP TABLE IF NOT EXISTS incoming_new (id text PRIMARY KEY)
 
 -- name: incoming_missing
--- Ids that the copy has and the dashboard lacks; going: they are to be deleted.
-CREATE TEMP TABLE IF NOT EXISTS incoming_missing (id text PRIMARY KEY, going boolean NOT NULL DEFAULT false)
+-- Ids that the copy has and the dashboard lacks; to_delete: they are to be deleted.
+CREATE TEMP TABLE IF NOT EXISTS incoming_missing (id text PRIMARY KEY, to_delete boolean NOT NULL DEFAULT false)
 
 -- name: clear
 -- Nothing is known yet.
-TRUNCATE incoming_ids, incoming_unknown, incoming_missing
+TRUNCATE incoming_ids, incoming_new, incoming_missing
 
--- name: measure
+-- name: analyze_ids
 -- Autovacuum does not look at temporary tables; without figures the comparison could be made row by row.
 ANALYZE incoming_ids
 
--- name: returned
+-- name: forget_archived
 -- Sessions that are at the dashboard are not archived, unless they are being removed at this moment.
 DELETE FROM service.archived_session AS s
 WHERE EXISTS (SELECT FROM incoming_ids AS i WHERE i.id = s.id)
   AND NOT EXISTS (SELECT FROM service.archive_file AS f
                   WHERE f.collection = 'timer_sessions' AND f.month = s.month AND f.state = 'verified')
 
--- name: find_unknown
+-- name: find_new
 -- What the dashboard has and the copy lacks.
-INSERT INTO incoming_unknown
+INSERT INTO incoming_new
 SELECT DISTINCT id FROM incoming_ids AS i
 WHERE NOT EXISTS (SELECT FROM service.expected AS e WHERE e.collection = $1 AND e.id = i.id)
 
 -- name: drop_erased
 -- People who were erased are not read.
-DELETE FROM incoming_unknown AS i
+DELETE FROM incoming_new AS i
 WHERE EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(i.id))
 
 -- name: find_missing
@@ -42,28 +42,28 @@ INSERT INTO incoming_missing (id)
 SELECT id FROM service.expected AS e
 WHERE collection = $1 AND NOT EXISTS (SELECT FROM incoming_ids AS i WHERE i.id = e.id)
 
--- name: unknown
+-- name: next_new
 -- The following of them.
-SELECT id FROM incoming_unknown WHERE id > $1 ORDER BY id LIMIT $2
+SELECT id FROM incoming_new WHERE id > $1 ORDER BY id LIMIT $2
 
--- name: missing
+-- name: next_missing
 -- The following of them.
 SELECT id FROM incoming_missing WHERE id > $1 ORDER BY id LIMIT $2
 
--- name: there
+-- name: drop_existing
 -- These are at the dashboard after all.
 DELETE FROM incoming_missing WHERE id = ANY ($1::text[])
 
--- name: not_held
+-- name: drop_not_in_copy
 -- These are not in the copy any more: erased meanwhile.
 DELETE FROM incoming_missing AS i
 WHERE NOT EXISTS (SELECT FROM service.expected AS e WHERE e.collection = $1 AND e.id = i.id)
 
--- name: held
+-- name: count_expected
 -- How many rows the dashboard should have.
 SELECT count(*) FROM service.expected WHERE collection = $1
 
--- name: day
+-- name: last_24_hours
 -- The last 24 hours: rows at their start (where no sweep is known from before: at the first that deleted something,
 -- else $2, the rows now), and how many were deleted since. What somebody confirmed is in neither.
 WITH known AS (SELECT * FROM service.sweep WHERE collection = $1),
@@ -75,7 +75,7 @@ SELECT coalesce((SELECT held - deleted - confirmed FROM known WHERE at <= servic
        coalesce(sum(deleted), 0)::bigint AS deleted
 FROM within
 
--- name: swept
+-- name: record_sweep
 -- Deletions have been looked for. Sweeps that deleted nothing are noted once an hour.
 WITH moment AS (
     UPDATE service.sync_state SET swept_at = service.now() WHERE collection = $1 RETURNING swept_at)
@@ -86,13 +86,13 @@ WHERE $3::bigint + $4::bigint > 0
 ON CONFLICT (collection, at) DO UPDATE SET deleted = s.deleted + excluded.deleted,
                                            confirmed = s.confirmed + excluded.confirmed
 
--- name: forget
+-- name: delete_old_sweeps
 -- Of sweeps more than a day ago only the last one matters.
 DELETE FROM service.sweep
 WHERE collection = $1
   AND at < (SELECT max(at) FROM service.sweep WHERE collection = $1 AND at <= service.now() - interval '24 hours')
 
--- name: due
+-- name: due_tables
 -- Which collections were not swept for so long ($1), or hold rows whose loss was confirmed.
 SELECT collection FROM service.sync_state AS s
 WHERE phase = 'live' AND (swept_at IS NULL OR swept_at <= service.now() - $1::interval
@@ -101,87 +101,87 @@ WHERE phase = 'live' AND (swept_at IS NULL OR swept_at <= service.now() - $1::in
 
 -- name: delete_users
 -- Accounts that the dashboard no longer has.
-DELETE FROM service.users WHERE id IN (SELECT id FROM incoming_missing WHERE going)
+DELETE FROM service.users WHERE id IN (SELECT id FROM incoming_missing WHERE to_delete)
 
 -- name: delete_goals
 -- Goals that the dashboard no longer has.
-DELETE FROM service.goals WHERE id IN (SELECT id FROM incoming_missing WHERE going)
+DELETE FROM service.goals WHERE id IN (SELECT id FROM incoming_missing WHERE to_delete)
 
 -- name: delete_timer_sessions
 -- Sessions that the dashboard no longer has.
-DELETE FROM service.timer_sessions WHERE id IN (SELECT id FROM incoming_missing WHERE going)
+DELETE FROM service.timer_sessions WHERE id IN (SELECT id FROM incoming_missing WHERE to_delete)
 
--- name: let_confirmed_go
+-- name: mark_confirmed
 -- What is missing and was confirmed.
-UPDATE incoming_missing SET going = true
+UPDATE incoming_missing SET to_delete = true
 WHERE id IN (SELECT id FROM service.missing_row WHERE collection = $1 AND confirmed_at IS NOT NULL)
 
--- name: let_all_go
+-- name: mark_all
 -- Whatever is missing.
-UPDATE incoming_missing SET going = true WHERE NOT going
+UPDATE incoming_missing SET to_delete = true WHERE NOT to_delete
 
--- name: staying
+-- name: count_unmarked
 -- How many of the missing rows are not to be deleted.
-SELECT count(*) FROM incoming_missing WHERE NOT going
+SELECT count(*) FROM incoming_missing WHERE NOT to_delete
 
--- name: spent
+-- name: delete_confirmations
 -- What goes is not asked about any more: a confirmation counts once.
-DELETE FROM service.missing_row WHERE collection = $1 AND id IN (SELECT id FROM incoming_missing WHERE going)
+DELETE FROM service.missing_row WHERE collection = $1 AND id IN (SELECT id FROM incoming_missing WHERE to_delete)
 
--- name: keep
+-- name: remember_missing
 -- These rows stay until somebody confirms their loss, or they are back.
-INSERT INTO service.missing_row (collection, id, since) SELECT $1, id, service.now() FROM incoming_missing WHERE NOT going
+INSERT INTO service.missing_row (collection, id, since) SELECT $1, id, service.now() FROM incoming_missing WHERE NOT to_delete
 ON CONFLICT DO NOTHING
 
--- name: ask
+-- name: open_loss
 -- From now on somebody is asked.
 UPDATE service.sync_state
 SET lost_since = coalesce(lost_since, service.now()), lost_of = coalesce(lost_of, $2), lost_gone = coalesce(lost_gone, $3)
 WHERE collection = $1
 
--- name: asked
+-- name: tables_with_open_loss
 -- Collections about which somebody is asked.
 SELECT collection FROM service.sync_state WHERE lost_since IS NOT NULL
 
--- name: kept
+-- name: has_unconfirmed
 -- Whether rows are kept whose loss nobody confirmed.
 SELECT EXISTS (SELECT FROM service.missing_row WHERE collection = $1 AND confirmed_at IS NULL)
 
--- name: some_kept
+-- name: sample_remembered
 -- Some of them, in no order.
 SELECT id FROM service.missing_row WHERE collection = $1 ORDER BY random() LIMIT $2
 
--- name: all_kept
+-- name: next_remembered
 -- The following of them.
 SELECT id FROM service.missing_row WHERE collection = $1 AND id > $2 ORDER BY id LIMIT $3
 
--- name: back
+-- name: forget_returned
 -- These are back.
 DELETE FROM service.missing_row WHERE collection = $1 AND id = ANY ($2::text[])
 
--- name: not_missing
+-- name: forget_no_longer_missing
 -- Whatever is not missing any more is not kept for that reason.
 DELETE FROM service.missing_row AS m
 WHERE collection = $1 AND NOT EXISTS (SELECT FROM incoming_missing AS i WHERE i.id = m.id)
 
--- name: answered
+-- name: close_loss
 -- Nothing is kept any more: nobody is asked.
 UPDATE service.sync_state SET lost_since = NULL, lost_of = NULL, lost_gone = NULL
 WHERE collection = $1 AND lost_since IS NOT NULL AND NOT EXISTS (SELECT FROM service.missing_row WHERE collection = $1)
 
--- name: all_back
+-- name: close_loss_and_sweep
 -- The same after a return: what came with them is found by a sweep, soon.
 UPDATE service.sync_state SET lost_since = NULL, lost_of = NULL, lost_gone = NULL, swept_at = NULL
 WHERE collection = $1 AND lost_since IS NOT NULL AND NOT EXISTS (SELECT FROM service.missing_row WHERE collection = $1)
 
--- name: losses
+-- name: open_losses
 -- Every open question, with its figures.
 SELECT s.collection AS table, s.lost_gone + count(m.id) AS missing, s.lost_of AS of, count(m.id) AS waiting,
        s.lost_since AS since
 FROM service.sync_state AS s LEFT JOIN service.missing_row AS m USING (collection)
 WHERE s.lost_since IS NOT NULL GROUP BY s.collection ORDER BY s.collection
 
--- name: confirm
+-- name: confirm_loss
 -- Somebody accepts that these rows are gone: exactly those that are missing now.
 WITH accepted AS (
     UPDATE service.missing_row SET confirmed_at = service.now()

@@ -18,22 +18,22 @@ from service.dashboard.canaries import Canaries
 from service.dashboard.dashboard_state import DashboardState
 from service.dashboard.loss import Loss
 from service.dashboard.model import TimerSession
-from service.dashboard.needs import MissingDataCheck, absent, check_absent, unmet
+from service.dashboard.needs import MissingDataCheck, absent_tables, check_absent, waits_for
 from service.dashboard.notification import Notification
 from service.dashboard.profile_choice import ProfileChoice, candidates
 from service.dashboard.profiles.shapes import Collection, Profile
 from service.dashboard.profiles.values import identity
 from service.dashboard.source import Source
-from service.dashboard.sync_run import Progress, SyncOptions, SyncReport, SyncRun, read_in_slices
-from service.dashboard.turns import Turns
+from service.dashboard.sync_lock import SyncLock
+from service.dashboard.sync_run import Progress, SyncOptions, SyncReport, SyncRun, read_in_batches
 from service.engine import queries
 from service.engine.loops import first_of
 from service.engine.schema import read_range
 from service.errors import DashboardBusy, ReleaseTooOld, SchemaUnknown, ServiceError, SourceUnavailable
 
 _SQL = queries.load(__file__)
-_A_MOMENT = 2.0
-_A_MINUTE = 60.0
+_SHORT_WAIT = 2.0
+_LONG_WAIT = 60.0
 _log = structlog.get_logger()
 
 
@@ -69,15 +69,15 @@ class Sync:
         self._pool = pool
         self._source = source
         self._canaries = Canaries(pool, source)
-        self._gaps = MissingDataCheck(pool, source)
+        self._missing_data = MissingDataCheck(pool, source)
         self._needs = needs or {}
-        known = candidates(schema, profile)
-        self._absent = absent(known)
+        profiles = candidates(schema, profile)
+        self._absent_tables = absent_tables(profiles)
         self._choice = ProfileChoice(
             pool,
             source,
-            self._gaps,
-            known,
+            self._missing_data,
+            profiles,
             default_timezone=default_timezone,
             date_only=deadline_date_only == "auto",
             session_tail=session_tail,
@@ -86,15 +86,15 @@ class Sync:
         self._options = SyncOptions(
             batch, overlap, sweep_every, progress or (lambda _collection, _rows: None)
         )
-        self._turns = Turns(pool, owner, lease)
-        self._lost: list[Loss] = []
+        self._lock = SyncLock(pool, owner, lease)
+        self._losses: list[Loss] = []
         self._problem: ServiceError | None = None
         self._rejected: dict[str, dict[str, int]] = {}
         self._synced_at: datetime | None = None
 
     # ── The face ────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def run_once(self, *, sweep: bool | None = None, max_wait: float = _A_MINUTE) -> SyncReport:
+    async def run_once(self, *, sweep: bool | None = None, max_wait: float = _LONG_WAIT) -> SyncReport:
         """Bring everything up to date. ``sweep``: compare all ids now; None: when it is time; False: never.
 
         Raises DashboardBusy (another process still reads it after ``max_wait`` seconds), SourceUnavailable
@@ -103,10 +103,10 @@ class Sync:
         if problem := (await read_range(self._pool)).problem:
             raise ReleaseTooOld(problem)
         try:
-            async with self._turns.alone(max_wait):
+            async with self._lock.hold(max_wait):
                 return await self._attempt(sweep=sweep)
         except DashboardBusy:
-            await self._learn()
+            await self._load_shared_state()
             raise
 
     async def refresh(self, since: datetime | None = None) -> None:
@@ -116,9 +116,9 @@ class Sync:
         ``run_once`` raises.
         """
         try:
-            await self.run_once(max_wait=_A_MOMENT)
+            await self.run_once(max_wait=_SHORT_WAIT)
         except DashboardBusy:
-            if not await self._pool.fetchval(_SQL["fresh"], since, await self._expected()):
+            if not await self._pool.fetchval(_SQL["is_fresh"], since, await self._expected_tables()):
                 raise
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -126,18 +126,18 @@ class Sync:
         while not stop.is_set():
             pause = self._interval
             try:
-                await self.run_once(max_wait=_A_MOMENT)
+                await self.run_once(max_wait=_SHORT_WAIT)
             except DashboardBusy:
-                pause = min(pause, self._turns.length.total_seconds() / 3)  # its holder may be frozen
+                pause = min(pause, self._lock.length.total_seconds() / 3)  # its holder may be frozen
             except (SourceUnavailable, SchemaUnknown, ReleaseTooOld) as error:
                 _log.warning("sync_failed", error=str(error), kind=type(error).__name__)
             await first_of(pause, stop)
 
-    async def confirm(self, table: str, who: str) -> int:
+    async def confirm_loss(self, table: str, actor: str) -> int:
         """Accept that the rows of a table are gone which are missing now; see ``sweep.confirm``."""
-        return await sweep.confirm(self._pool, Collection(table), who)
+        return await sweep.confirm_loss(self._pool, Collection(table), actor)
 
-    async def standing(
+    async def current_state(
         self,
         user_ids: Sequence[str],
         goal_ids: Sequence[str],
@@ -150,16 +150,16 @@ class Sync:
         ``addresses``: the answer is about mails. Raises AnswerDoubted when rows are missing that nobody asked
         about, DashboardIncomplete when everybody's address is, SourceUnavailable and SchemaUnknown.
         """
-        reader = await self._choice.ready()
-        known = await self._canaries.ask(reader, Collection.USERS, user_ids)
+        reader = await self._choice.reader()
+        users = await self._canaries.fetch_records(reader, Collection.USERS, user_ids)
         if addresses:
-            await self._canaries.require_addresses(known)
-        stand = await self._canaries.ask(reader, Collection.GOALS, goal_ids)
-        timed = await self._canaries.ask(reader, Collection.SESSIONS, session_ids)
+            await self._canaries.require_addresses(users)
+        goals = await self._canaries.fetch_records(reader, Collection.GOALS, goal_ids)
+        sessions = await self._canaries.fetch_records(reader, Collection.SESSIONS, session_ids)
         return DashboardState(
-            {user.id: user for user in known},
-            frozenset(goal.id for goal in stand if goal.open),
-            frozenset(session.id for session in timed if session.status == "running"),
+            {user.id: user for user in users},
+            frozenset(goal.id for goal in goals if goal.open),
+            frozenset(session.id for session in sessions if session.status == "running"),
         )
 
     async def require(self, needs: frozenset[str]) -> None:
@@ -168,57 +168,59 @@ class Sync:
         Raises DashboardIncomplete (wait) where the dashboard lacks some of it, and JobOff where the mapping
         file says that there is no such table.
         """
-        check_absent(needs, self._absent)
-        await self._gaps.require(needs)
+        check_absent(needs, self._absent_tables)
+        await self._missing_data.require(needs)
 
-    async def notify(self, notes: Sequence[Notification]) -> dict[str, str]:
+    async def notify(self, notifications: Sequence[Notification]) -> dict[str, str]:
         """Write notifications into the dashboard's own inbox: see ``Source.notify``."""
-        return await self._source.notify(notes)
+        return await self._source.notify(notifications)
 
     # ── Archiving: never beside a sweep, which would take it for deletions ───────────────────────────────
 
-    async def place(self) -> tuple[str, str]:
+    async def sessions_table(self) -> tuple[str, str]:
         """Where the sessions lie: the kind of database, and the table's or collection's name."""
-        return self._source.kind, (await self._choice.ready()).profile.sessions.name
+        return self._source.kind, (await self._choice.reader()).profile.sessions.name
 
-    async def obstacle(self) -> str | None:
+    async def removal_obstacle(self) -> str | None:
         """Why the dashboard's sessions may not be removed, in a sentence; None: they may."""
-        if Collection.SESSIONS in self._absent:
+        if Collection.SESSIONS in self._absent_tables:
             return "the mapping file says that the dashboard has no timer_sessions"
-        return await self._source.obstacle((await self._choice.ready()).profile.sessions)
+        return await self._source.removal_obstacle((await self._choice.reader()).profile.sessions)
 
-    async def originals(self, ids: Sequence[str]) -> list[tuple[TimerSession, str]]:
+    async def original_sessions(self, ids: Sequence[str]) -> list[tuple[TimerSession, str]]:
         """The sessions with these ids as they are stored now, with their text; the copy is made as fresh.
 
         Those that cannot be read, or not be made again from text, are left out.
         """
-        reader = await self._choice.ready()
-        async with self._turns.alone(_A_MOMENT):
-            found = await self._source.originals(reader.profile.sessions, ids)
-            reading = await read_in_slices(reader, Collection.SESSIONS, [one.document for one in found])
-            async with self._turns.step() as connection:
+        reader = await self._choice.reader()
+        async with self._lock.hold(_SHORT_WAIT):
+            originals = await self._source.originals(reader.profile.sessions, ids)
+            reading = await read_in_batches(
+                reader, Collection.SESSIONS, [original.document for original in originals]
+            )
+            async with self._lock.step() as connection:
                 await replica.upsert(connection, Collection.SESSIONS, reading.records, mark=True)
         key = reader.profile.sessions.id
-        bodies = {identity(one.document[key]): one.body for one in found}
+        bodies = {identity(original.document[key]): original.body for original in originals}
         return [(record, body) for record in reading.records if (body := bodies.get(record.id))]
 
-    async def remove(self, bodies: Mapping[str, str]) -> frozenset[str]:
+    async def remove_sessions(self, bodies: Mapping[str, str]) -> frozenset[str]:
         """Remove these sessions (id: text) where they are unchanged; returns the ids that were not."""
-        reader = await self._choice.ready()
-        async with self._turns.alone(_A_MOMENT) as held:
-            await held.check()
+        reader = await self._choice.reader()
+        async with self._lock.hold(_SHORT_WAIT) as lease:
+            await lease.check()
             return await self._source.remove(reader.profile.sessions, bodies)
 
-    async def put_back(self, bodies: Mapping[str, str]) -> frozenset[str]:
+    async def restore_sessions(self, bodies: Mapping[str, str]) -> frozenset[str]:
         """Put sessions back that the dashboard lacks; returns the ids that it has afterwards."""
-        reader = await self._choice.ready()
-        async with self._turns.alone(_A_MINUTE) as held:
-            await held.check()
+        reader = await self._choice.reader()
+        async with self._lock.hold(_LONG_WAIT) as lease:
+            await lease.check()
             return await self._source.insert(reader.profile.sessions, bodies)
 
-    async def present(self, ids: Sequence[str]) -> frozenset[str]:
+    async def existing_sessions(self, ids: Sequence[str]) -> frozenset[str]:
         """Which of these sessions the dashboard has."""
-        return await self._source.existing((await self._choice.ready()).profile.sessions, ids)
+        return await self._source.existing((await self._choice.reader()).profile.sessions, ids)
 
     async def ping(self) -> None:
         """Raises SourceUnavailable when the dashboard does not answer."""
@@ -235,15 +237,15 @@ class Sync:
         in numbers.
         """
         match, tail = self._choice.match, self._choice.tail
-        missing = self._missing()
+        missing = self._missing_entries()
         warnings = list(self._choice.warnings)
         if tail.ambiguous:
             warnings.append(f"SESSION_TAIL is ambiguous: {tail.agreement:.0%} of {tail.votes} sessions agree")
         problems = [
             *([str(self._problem)] if self._problem else []),
             *self._canaries.doubts.values(),
-            *(one["said"] for one in missing),
-            *(loss.sentence for loss in self._lost),
+            *(entry["said"] for entry in missing),
+            *(loss.sentence for loss in self._losses),
         ]
         return {
             "healthy": not problems,
@@ -256,21 +258,26 @@ class Sync:
             "rejected": self._rejected,
             "schema_unknown": isinstance(self._problem, SchemaUnknown),
             "error": "; ".join(problems) or None,
-            "lost": {loss.table: _described(loss) for loss in self._lost},
+            "lost": {loss.table: _loss_json(loss) for loss in self._losses},
             "synced_at": self._synced_at.isoformat() if self._synced_at else None,
         }
 
-    def _missing(self) -> list[dict[str, Any]]:
+    def _missing_entries(self) -> list[dict[str, Any]]:
         """What the dashboard lacks, and which jobs wait for it."""
-        found = []
-        for gap in self._gaps.now:
-            jobs = sorted(job for job, needs in self._needs.items() if unmet(needs, gap.name))
-            wait = f"; waiting for it: {', '.join(jobs)}" if jobs else ""
-            found.append(
-                {"table": str(gap.table), "field": gap.field, "looks_like": gap.looks_like, "jobs": jobs,
-                 "said": gap.said + wait}
-            )  # fmt: skip
-        return found
+        entries = []
+        for missing in self._missing_data.current:
+            jobs = sorted(job for job, needs in self._needs.items() if waits_for(needs, missing.name))
+            waiting = f"; waiting for it: {', '.join(jobs)}" if jobs else ""
+            entries.append(
+                {
+                    "table": str(missing.table),
+                    "field": missing.field,
+                    "looks_like": missing.looks_like,
+                    "jobs": jobs,
+                    "said": missing.sentence + waiting,
+                }
+            )
+        return entries
 
     # ── One run ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -281,23 +288,23 @@ class Sync:
             raise
         except (SourceUnavailable, SchemaUnknown) as error:
             self._problem = error
-            async with self._turns.step() as connection:
-                await connection.execute(_SQL["failed"], str(error))
+            async with self._lock.step() as connection:
+                await connection.execute(_SQL["record_error"], str(error))
             raise
         self._problem = None
-        await self._learn()
+        await self._load_shared_state()
         return report
 
-    async def _learn(self) -> None:
+    async def _load_shared_state(self) -> None:
         """What concerns all processes, whoever found it out: losses, and how far the copy has come."""
-        self._lost = await sweep.losses(self._pool)
+        self._losses = await sweep.open_losses(self._pool)
         self._synced_at = (
-            await self._pool.fetchval(_SQL["synced_at"], await self._expected()) or self._synced_at
+            await self._pool.fetchval(_SQL["synced_at"], await self._expected_tables()) or self._synced_at
         )
 
     async def _run(self, *, sweep: bool | None) -> SyncReport:
-        began = await self._pool.fetchval("SELECT service.now()")
-        states = await sync_state.states(self._pool)
+        started_at = await self._pool.fetchval("SELECT service.now()")
+        states = await sync_state.load_states(self._pool)
         self._rejected = {str(c): dict(state.rejected) for c, state in states.items() if state.rejected}
         reader = await self._choice.recognise(states)
         if reader is None:
@@ -305,39 +312,45 @@ class Sync:
         run = SyncRun(
             self._pool,
             self._source,
-            self._gaps,
-            self._turns,
+            self._missing_data,
+            self._lock,
             reader,
             self._options,
-            key=self._choice.key,
+            reading_key=self._choice.reading_key,
             zones=await self._choice.zones_digest(),
-            began=began,
+            started_at=started_at,
             rejected=self._rejected,
         )
-        back = await self._gaps.note()
-        for collection in self._readable():
-            await run.update(collection, states.get(collection), back=collection in back)
-        await self._gaps.forget_healed()
-        await run.compare(self._comparable(), wanted=sweep)
-        for collection in self._readable():
+        restored = await self._missing_data.store()
+        for collection in self._readable_tables():
+            await run.update(collection, states.get(collection), restored=collection in restored)
+        await self._missing_data.delete_resolved()
+        await run.compare(self._comparable_tables(), requested=sweep)
+        for collection in self._readable_tables():
             await self._canaries.renew(collection, reader.profile.table(collection))
         return run.report
 
-    def _readable(self) -> list[Collection]:
+    def _readable_tables(self) -> list[Collection]:
         """The tables that can be read now; the others keep what the copy has."""
-        return [c for c in Collection if c not in self._absent and not self._gaps.unreadable(c)]
+        return [
+            c for c in Collection if c not in self._absent_tables and not self._missing_data.unreadable(c)
+        ]
 
-    def _comparable(self) -> list[Collection]:
+    def _comparable_tables(self) -> list[Collection]:
         """The tables that can be read now, and those that are gone: these have lost all of their rows."""
-        return [c for c in Collection if c not in self._absent and not self._gaps.illegible(c)]
+        return [
+            c
+            for c in Collection
+            if c not in self._absent_tables and not self._missing_data.exists_but_unreadable(c)
+        ]
 
-    async def _expected(self) -> list[Collection]:
+    async def _expected_tables(self) -> list[Collection]:
         """The tables without which the copy is not complete: those that the dashboard is known to have."""
-        unread = await self._gaps.unread()
-        return [c for c in Collection if c not in self._absent and c not in unread]
+        unread = await self._missing_data.unreadable_tables()
+        return [c for c in Collection if c not in self._absent_tables and c not in unread]
 
 
-def _described(loss: Loss) -> dict[str, Any]:
+def _loss_json(loss: Loss) -> dict[str, Any]:
     return {
         "missing": loss.missing,
         "of": loss.of,

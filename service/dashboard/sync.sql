@@ -1,4 +1,4 @@
--- name: fresh
+-- name: is_fresh
 -- Whether all these collections ($2) are here, with everything that was written before an instant (NULL: at any time).
 SELECT count(*) = cardinality($2::text[]) FROM service.sync_state
 WHERE phase = 'live' AND collection = ANY ($2) AND ($1::timestamptz IS NULL OR fresh_at >= $1)
@@ -8,6 +8,6 @@ WHERE phase = 'live' AND collection = ANY ($2) AND ($1::timestamptz IS NULL OR f
 SELECT CASE WHEN count(*) = cardinality($1::text[]) THEN min(synced_at) END FROM service.sync_state
 WHERE phase = 'live' AND collection = ANY ($1)
 
--- name: failed
+-- name: record_error
 -- Why the last attempt did not succeed.
 UPDATE service.sync_state SET error = $1

@@ -22,8 +22,8 @@ from service.dashboard.profiles.reader import Problem, Reader, Reading
 from service.dashboard.profiles.shapes import Collection, Document, Table
 from service.dashboard.source import Source, SourcePage
 from service.dashboard.sweep import Sweep
+from service.dashboard.sync_lock import SyncLock
 from service.dashboard.sync_state import SyncState
-from service.dashboard.turns import Turns
 from service.engine import queries
 from service.engine.database import Connection
 
@@ -70,76 +70,78 @@ class SyncRun:
         self,
         pool: asyncpg.Pool,
         source: Source,
-        gaps: MissingDataCheck,
-        turns: Turns,
+        missing_data: MissingDataCheck,
+        lock: SyncLock,
         reader: Reader,
         options: SyncOptions,
         *,
-        key: str,
+        reading_key: str,
         zones: str,
-        began: datetime,
+        started_at: datetime,
         rejected: dict[str, dict[str, int]],
     ) -> None:
         self._pool = pool
         self._source = source
-        self._gaps = gaps
-        self._turns = turns
+        self._missing_data = missing_data
+        self._lock = lock
         self._reader = reader
         self._options = options
-        self._key = key
+        self._reading_key = reading_key
         self._zones = zones
-        self._began = began
+        self._started_at = started_at
         self._rejected = rejected
         self.report = SyncReport(profile=reader.profile.name)
 
-    async def update(self, collection: Collection, state: SyncState | None, *, back: bool) -> None:
+    async def update(self, collection: Collection, state: SyncState | None, *, restored: bool) -> None:
         """Bring one table up to date. ``back``: something that the dashboard lacked of it is there again."""
-        read_before = state is not None and state.phase == "live" and state.profile == self._key
-        if state is None or state.profile != self._key:
+        read_before = state is not None and state.phase == "live" and state.profile == self._reading_key
+        if state is None or state.profile != self._reading_key:
             state = await self._begin(collection)
         if state.phase == "loading":
-            await self._load(state)
-        await self._follow(state)
+            await self._first_load(state)
+        await self._read_changes(state)
         if collection is Collection.USERS:
             await self._read_zones_again(state)
-        if back and read_before:  # what was written meanwhile was read without it
+        if restored and read_before:  # what was written meanwhile was read without it
             async with self._pool.acquire() as connection:
                 await self._read_all(connection, collection)
 
     # ── First load ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def _begin(self, collection: Collection) -> SyncState:
-        newest = await self._source.newest(self._table(collection))
-        async with self._turns.step() as connection:
-            return await sync_state.begin(connection, collection, self._key, newest)
+        newest = await self._source.newest_update(self._table(collection))
+        async with self._lock.step() as connection:
+            return await sync_state.begin_first_load(connection, collection, self._reading_key, newest)
 
-    async def _load(self, state: SyncState) -> None:
+    async def _first_load(self, state: SyncState) -> None:
         writing: asyncio.Task[None] | None = None  # one page is stored while the next is read
         async with aclosing(self._pages(state.collection, state.last_id)) as stream:
             try:
                 async for page in stream:
-                    reading = await read_in_slices(self._reader, state.collection, page.documents)
-                    self._note(state, reading)
+                    reading = await read_in_batches(self._reader, state.collection, page.documents)
+                    self._count_problems(state, reading)
                     if writing:
                         await writing
                     writing = asyncio.create_task(self._store_page(state, page, reading))
             finally:
                 if writing:
                     await writing
-        async with self._turns.step() as connection:
+        async with self._lock.step() as connection:
             await replica.mark_everything_stale(connection, state.collection)
             state.zones = self._zones
-            await connection.execute(_SQL["live"], state.collection, state.zones)
+            await connection.execute(_SQL["finish_first_load"], state.collection, state.zones)
         state.phase = "live"
 
     async def _store_page(self, state: SyncState, page: SourcePage, reading: Reading) -> None:
         """Rows and position in one transaction; what a crash of the server loses is read again."""
         rows = len(page.documents)
-        records = await self._gaps.kept(state.collection, reading.records)
-        async with self._turns.step() as connection:
+        records = await self._missing_data.fill_from_copy(state.collection, reading.records)
+        async with self._lock.step() as connection:
             await connection.execute("SET LOCAL synchronous_commit = off")
             changed = await replica.upsert(connection, state.collection, records, mark=False)
-            await connection.execute(_SQL["loaded"], state.collection, page.after, rows, dict(state.rejected))
+            await connection.execute(
+                _SQL["record_page"], state.collection, page.after, rows, dict(state.rejected)
+            )
         state.last_id, state.rows_read = page.after, state.rows_read + rows
         self.report.read[state.collection] += rows
         self.report.changed[state.collection] += changed
@@ -148,53 +150,55 @@ class SyncRun:
     async def _pages(self, collection: Collection, after: str) -> AsyncGenerator[SourcePage, None]:
         """Pages in id order; the next is fetched while the last is stored."""
         table, batch = self._table(collection), self._options.batch
-        following = asyncio.create_task(self._source.page(table, after, batch))
+        next_page = asyncio.create_task(self._source.page(table, after, batch))
         try:
-            while (page := await following).documents:
-                following = asyncio.create_task(self._source.page(table, page.after, batch))
+            while (page := await next_page).documents:
+                next_page = asyncio.create_task(self._source.page(table, page.after, batch))
                 yield page
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            next_page.cancel()
+            await asyncio.gather(next_page, return_exceptions=True)
 
     # ── Changes ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _follow(self, state: SyncState) -> None:
+    async def _read_changes(self, state: SyncState) -> None:
         table = self._table(state.collection)
-        watermark = state.watermark or await self._source.newest(table)
+        watermark = state.watermark or await self._source.newest_update(table)
         if table.updated is None or watermark is None:  # nothing is dated: new rows only, the rest is swept
             async with aclosing(self._pages(state.collection, state.last_id)) as stream:
                 async for page in stream:
                     await self._store_changes(state, page.documents, page.after)
         else:
             since = state.watermark - self._options.overlap if state.watermark else _LONG_AGO
-            async with aclosing(self._source.changed(table, since, self._options.batch)) as stream:
+            async with aclosing(self._source.changes(table, since, self._options.batch)) as stream:
                 async for documents in stream:
                     await self._store_changes(state, documents, None)
-        async with self._turns.step() as connection:
-            await connection.execute(_SQL["synced"], state.collection, self._began)
+        async with self._lock.step() as connection:
+            await connection.execute(_SQL["record_sync"], state.collection, self._started_at)
 
     async def _store_changes(
         self, state: SyncState, documents: Sequence[Document], after: str | None
     ) -> None:
-        reading = await read_in_slices(self._reader, state.collection, documents)
-        self._note(state, reading)
-        records = await self._gaps.kept(state.collection, reading.records)
-        async with self._turns.step() as connection:
+        reading = await read_in_batches(self._reader, state.collection, documents)
+        self._count_problems(state, reading)
+        records = await self._missing_data.fill_from_copy(state.collection, reading.records)
+        async with self._lock.step() as connection:
             changed = await replica.upsert(connection, state.collection, records, mark=True)
             await connection.execute(
-                _SQL["followed"],
+                _SQL["record_changes"],
                 state.collection, reading.newest, after, changed, dict(state.rejected),
             )  # fmt: skip
         self.report.read[state.collection] += len(documents)
         self.report.changed[state.collection] += changed
 
-    def _note(self, state: SyncState, reading: Reading) -> None:
+    def _count_problems(self, state: SyncState, reading: Reading) -> None:
         """Count what is malformed once, although the overlap reads it again."""
         loading = state.phase == "loading"
         for problem in reading.problems:
-            seen = not loading and problem.updated and state.watermark and problem.updated <= state.watermark
-            if seen:
+            counted_before = (
+                not loading and problem.updated and state.watermark and problem.updated <= state.watermark
+            )
+            if counted_before:
                 continue
             state.rejected[problem.reason] += 1
             self.report.rejected[f"{state.collection}.{problem.reason}"] += 1
@@ -213,41 +217,43 @@ class SyncRun:
             return
         after, state.rejected["timezone"] = "", 0
         batch = self._options.batch
-        while ids := [row["id"] for row in await self._pool.fetch(_SQL["zoneless"], after, batch)]:
+        while ids := [row["id"] for row in await self._pool.fetch(_SQL["users_without_zone"], after, batch)]:
             documents = await self._source.fetch(self._reader.profile.users, ids)
-            reading = await read_in_slices(self._reader, Collection.USERS, documents)
+            reading = await read_in_batches(self._reader, Collection.USERS, documents)
             state.rejected["timezone"] += sum(problem.reason == "timezone" for problem in reading.problems)
-            async with self._turns.step() as connection:
+            async with self._lock.step() as connection:
                 self.report.changed["users"] += await replica.upsert(
                     connection, Collection.USERS, reading.records, mark=True
                 )
             after = ids[-1]
         state.rejected += Counter()  # a reason that nobody has is not told
-        async with self._turns.step() as connection:
-            await connection.execute(_SQL["zones_read"], self._zones, dict(state.rejected))
+        async with self._lock.step() as connection:
+            await connection.execute(_SQL["record_zones"], self._zones, dict(state.rejected))
         self._rejected[Collection.USERS] = dict(state.rejected)
 
     # ── Comparing ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def compare(self, comparable: Sequence[Collection], *, wanted: bool | None) -> None:
+    async def compare(self, comparable: Sequence[Collection], *, requested: bool | None) -> None:
         """Compare the ids of these tables where it is time. ``wanted``: all of them now; False: none."""
-        if wanted is False:
+        if requested is False:
             return
         async with self._pool.acquire() as connection:
-            for collection in await sweep.asked(connection):
+            for collection in await sweep.tables_with_open_loss(connection):
                 if collection in comparable:
                     table = self._table(collection)
-                    await sweep.look_again(connection, self._source, table, collection, self._turns.step)
-            due = await sweep.due(connection, timedelta(0) if wanted else self._options.sweep_every)
+                    await sweep.check_returned_rows(
+                        connection, self._source, table, collection, self._lock.step
+                    )
+            due = await sweep.due_tables(connection, timedelta(0) if requested else self._options.sweep_every)
             for collection in comparable:
-                if wanted or collection in due:
+                if requested or collection in due:
                     await self._sweep_one(connection, collection)
 
     async def _sweep_one(self, connection: Connection, collection: Collection) -> None:
-        if await self._source.undated(self._table(collection)):  # not all say when they were written
+        if await self._source.has_undated(self._table(collection)):  # not all say when they were written
             await self._read_all(connection, collection)
         comparison = Sweep(
-            connection, self._source, self._reader.profile, collection, self._turns.step, self._keep
+            connection, self._source, self._reader.profile, collection, self._lock.step, self._store_reread
         )
         changed, deleted = await comparison.run()
         self.report.changed[collection] += changed
@@ -258,30 +264,32 @@ class SyncRun:
         """Read a whole table again, and store what differs."""
         async with aclosing(self._pages(collection, "")) as stream:
             async for page in stream:
-                self.report.changed[collection] += await self._keep(connection, collection, page.documents)
+                self.report.changed[collection] += await self._store_reread(
+                    connection, collection, page.documents
+                )
 
-    async def _keep(
+    async def _store_reread(
         self, connection: Connection, collection: Collection, documents: Sequence[Document]
     ) -> int:
         """Store what is read again; what is malformed in it was counted before."""
-        reading = await read_in_slices(self._reader, collection, documents)
-        records = await self._gaps.kept(collection, reading.records)
-        async with self._turns.step(connection) as ours:
-            return await replica.upsert(ours, collection, records, mark=True)
+        reading = await read_in_batches(self._reader, collection, documents)
+        records = await self._missing_data.fill_from_copy(collection, reading.records)
+        async with self._lock.step(connection) as transaction:
+            return await replica.upsert(transaction, collection, records, mark=True)
 
     def _table(self, collection: Collection) -> Table:
         return self._reader.profile.table(collection)
 
 
-async def read_in_slices(reader: Reader, collection: Collection, documents: Sequence[Document]) -> Reading:
+async def read_in_batches(reader: Reader, collection: Collection, documents: Sequence[Document]) -> Reading:
     """Read in slices: the loop is shared and must not wait longer than a few milliseconds."""
     records: list[Any] = []
     problems: list[Problem] = []
     newest: datetime | None = None
     for start in range(0, len(documents), 250):
-        part = reader.read(collection, documents[start : start + 250])
-        records += part.records
-        problems += part.problems
-        newest = max(filter(None, (newest, part.newest)), default=None)
+        batch = reader.read(collection, documents[start : start + 250])
+        records += batch.records
+        problems += batch.problems
+        newest = max(filter(None, (newest, batch.newest)), default=None)
         await asyncio.sleep(0)
     return Reading(records, problems, newest)

@@ -1,13 +1,13 @@
--- name: loaded
+-- name: record_page
 -- A page of the first load was stored.
 UPDATE service.sync_state SET last_id = $2, rows_read = rows_read + $3, rejected = $4 WHERE collection = $1
 
--- name: live
+-- name: finish_first_load
 -- The first load is complete.
 UPDATE service.sync_state SET phase = 'live', synced_at = service.now(), swept_at = service.now(), error = NULL, zones = $2
 WHERE collection = $1
 
--- name: followed
+-- name: record_changes
 -- A batch of changes was stored. A wrong clock at the dashboard never moves the watermark into the future.
 UPDATE service.sync_state SET
     watermark = CASE WHEN $2::timestamptz IS NULL THEN watermark
@@ -15,14 +15,14 @@ UPDATE service.sync_state SET
     last_id = coalesce($3, last_id), rows_read = rows_read + $4, rejected = $5
 WHERE collection = $1
 
--- name: synced
+-- name: record_sync
 -- Everything is here that had been written when the reading began ($2).
 UPDATE service.sync_state SET synced_at = service.now(), fresh_at = $2, error = NULL WHERE collection = $1
 
--- name: zoneless
+-- name: users_without_zone
 -- People whose zone was not known, in order.
 SELECT id FROM service.users WHERE NOT timezone_valid AND id > $1 ORDER BY id LIMIT $2
 
--- name: zones_read
+-- name: record_zones
 -- By which zones ($1) the users have been read, and what was rejected.
 UPDATE service.sync_state SET zones = $1, rejected = $2 WHERE collection = 'users'

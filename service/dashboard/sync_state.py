@@ -27,17 +27,17 @@ class SyncState:
     zones: str | None
 
 
-async def states(pool: asyncpg.Pool) -> dict[Collection, SyncState]:
+async def load_states(pool: asyncpg.Pool) -> dict[Collection, SyncState]:
     """What is known of the tables whose first load has begun."""
     rows = await pool.fetch(_SQL["states"])
     return {Collection(row["collection"]): _state(row) for row in rows}
 
 
-async def begin(
-    connection: Connection, collection: Collection, key: str, newest: datetime | None
+async def begin_first_load(
+    connection: Connection, collection: Collection, reading_key: str, newest_update: datetime | None
 ) -> SyncState:
     """Begin a first load under a reading key. ``newest``: the newest time of writing, if there is one."""
-    row = await connection.fetchrow(_SQL["begin"], collection, key, newest)
+    row = await connection.fetchrow(_SQL["begin_first_load"], collection, reading_key, newest_update)
     assert row
     return _state(row)
 

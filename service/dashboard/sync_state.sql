@@ -2,7 +2,7 @@
 -- What is known about each collection.
 SELECT * FROM service.sync_state
 
--- name: begin
+-- name: begin_first_load
 -- Start a first load: from the beginning; changes are followed from the newest time of writing, if there is one.
 INSERT INTO service.sync_state (collection, phase, profile, watermark, last_id)
 VALUES ($1, 'loading', $2, CASE WHEN $3::timestamptz IS NOT NULL THEN least($3, service.now()) END, '')

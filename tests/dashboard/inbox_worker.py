@@ -31,7 +31,9 @@ async def write_and_wait(dsn: str, kind: str, url: str, database: str) -> None:
         await asyncio.Event().wait()
         return refused
 
-    await DashboardInbox(pool, notify, sync.standing, all_jobs(), composer().notice, timeout=600).run_once()
+    await DashboardInbox(
+        pool, notify, sync.current_state, all_jobs(), composer().notice, timeout=600
+    ).run_once()
 
 
 if __name__ == "__main__":

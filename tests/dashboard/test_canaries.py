@@ -58,7 +58,7 @@ class Stage:
         assert (await (await self.world.runner(**changes)).run_manual(GOALS)).state == "succeeded"
 
     def delivery(self, **changes: Any) -> DeliveryLoop:
-        values = {"standing": self.sync.standing, "batch": 5, "connections": 2, **changes}
+        values = {"standing": self.sync.current_state, "batch": 5, "connections": 2, **changes}
         return self.world.delivery(self.transport, **values)
 
     async def states(self) -> Counter[str]:
@@ -108,7 +108,7 @@ class Emptied:
             self._asked += 1
             if self._asked == self._at:
                 await self._stage.dashboard.empty(self._collection)
-        return await self._stage.sync.standing(*ids)
+        return await self._stage.sync.current_state(*ids)
 
 
 @pytest.mark.parametrize("collection", ["users", "goals"])
@@ -217,7 +217,7 @@ async def running(stage: Stage) -> None:
 
 async def ask_about_the_running_session(stage: Stage) -> frozenset[str]:
     key = stage.dashboard.key(1)
-    return (await stage.sync.standing([key], [], [key])).running_sessions
+    return (await stage.sync.current_state([key], [], [key])).running_sessions
 
 
 async def test_sessions_that_were_archived_are_not_missed(stage: Stage) -> None:
@@ -250,7 +250,7 @@ async def test_what_the_copy_let_go_of_is_not_missed(stage: Stage) -> None:
         await stage.dashboard.remove("users", n)
         await stage.pool.execute("DELETE FROM service.users WHERE id = $1", stage.dashboard.key(n))
 
-    standing = await stage.sync.standing([stage.dashboard.key(1)], [])
+    standing = await stage.sync.current_state([stage.dashboard.key(1)], [])
 
     assert set(standing.users) == {stage.dashboard.key(1)}
 
@@ -263,7 +263,7 @@ async def test_people_who_left_since_the_last_sweep_are_not_missed_after_the_nex
     await stage.sync.run_once(sweep=False)
 
     for _ in range(20):
-        await stage.sync.standing([stage.dashboard.key(2)], [])
+        await stage.sync.current_state([stage.dashboard.key(2)], [])
     assert stage.sync.health()["healthy"]
 
 
@@ -305,7 +305,11 @@ async def test_notifications_for_the_dashboards_inbox_wait_as_well(stage: Stage)
     await stage.dashboard.open_inbox()
     await stage.plan(30, to_dashboard=True)
     inbox = DashboardInbox(
-        stage.pool, stage.dashboard.source.notify, stage.sync.standing, stage.world.jobs, composer().notice
+        stage.pool,
+        stage.dashboard.source.notify,
+        stage.sync.current_state,
+        stage.world.jobs,
+        composer().notice,
     )
     await stage.dashboard.empty("users")
 

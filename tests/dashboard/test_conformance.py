@@ -236,7 +236,7 @@ async def test_standing_asks_the_dashboard_itself(pool: asyncpg.Pool, dashboard:
     await dashboard.put("goals", 2, user=2, title="Done", status="completed", updated=T0 + HOUR)
     await dashboard.remove("users", 3)
     ids = [dashboard.key(n) for n in (1, 2, 3)]
-    standing = await sync.standing(ids, [*ids, "no such id"])
+    standing = await sync.current_state(ids, [*ids, "no such id"])
     assert set(standing.users) == set(ids[:2])
     assert standing.users[ids[0]].name == "Person 1"
     assert standing.open_goals == {ids[0], ids[2]}

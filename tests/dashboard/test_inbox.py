@@ -42,7 +42,7 @@ class Stage:
 
     def inbox_on(self, source: Source, **changes: Any) -> DashboardInbox:
         return DashboardInbox(
-            self.pool, source.notify, self.sync.standing, self.world.jobs, composer().notice, **changes
+            self.pool, source.notify, self.sync.current_state, self.world.jobs, composer().notice, **changes
         )
 
     async def people(self, *numbers: int, goals: int = 1, title: str = "Goal", **user: Any) -> None:
@@ -303,7 +303,7 @@ async def test_without_an_inbox_notifications_wait_and_arrive_when_it_opens(
     await stage.plan()
     assert await stage.inbox.run_once() == 0
     assert set((await stage.kept()).values()) == {WAITING}
-    assert "notifications" not in await dashboard.source.tables()
+    assert "notifications" not in await dashboard.source.table_names()
 
     await dashboard.open_inbox()
 
@@ -365,7 +365,7 @@ async def test_a_dashboard_that_is_down_or_slow_costs_nothing(stage: Stage) -> N
 
     for notify, said in ((down, "does not answer"), (slow, "longer than")):
         broken = DashboardInbox(
-            stage.pool, notify, stage.sync.standing, stage.world.jobs, composer().notice, timeout=0.5
+            stage.pool, notify, stage.sync.current_state, stage.world.jobs, composer().notice, timeout=0.5
         )
         assert await broken.run_once() == 0
         assert said in (broken.problem or "")

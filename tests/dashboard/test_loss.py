@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.dashboard.loss import Loss, LossWindow, believable
+from service.dashboard.loss import Loss, LossWindow, is_plausible
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ from service.dashboard.loss import Loss, LossWindow, believable
     ],
 )
 def test_the_bound(start: int, deleted: int, held: int, missing: int, answer: bool) -> None:
-    assert believable(LossWindow(start, deleted), held, missing) is answer
+    assert is_plausible(LossWindow(start, deleted), held, missing) is answer
 
 
 def test_the_sentence_names_the_figures_and_both_remedies() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.dashboard.notification import Notification, digest, fit, record, related
+from service.dashboard.notification import Notification, digest, notification_record, related_object, truncate
 
 _AT = datetime(2026, 3, 10, 8, tzinfo=UTC)
 
@@ -23,7 +23,7 @@ def note(**changes: Any) -> Notification:
 
 
 def test_a_record_has_every_field_of_the_dashboards_document() -> None:
-    assert record(note(data={"goalIds": ["g1"]})) == {
+    assert notification_record(note(data={"goalIds": ["g1"]})) == {
         "user_id": "ann", "type": "goal_deadline", "title": "Due tomorrow", "message": "Read",
         "data": {"goalIds": ["g1"]}, "related_id": "g1", "related_model": "Goal", "priority": "high",
         "channels": {"inApp": True, "email": False, "push": False}, "status": "sent",
@@ -34,7 +34,7 @@ def test_a_record_has_every_field_of_the_dashboards_document() -> None:
 
 
 def test_what_was_read_here_is_read_there_and_unknown_words_become_known_ones() -> None:
-    told = record(note(read_at=_AT, type="gossip", priority="panic", action=None))
+    told = notification_record(note(read_at=_AT, type="gossip", priority="panic", action=None))
     assert (told["status"], told["read_at"]) == ("read", _AT)
     assert (told["type"], told["priority"], told["action"]) == ("system_update", "medium", None)
 
@@ -49,18 +49,18 @@ def test_what_was_read_here_is_read_there_and_unknown_words_become_known_ones() 
     ],
 )
 def test_a_note_is_related_to_one_thing_or_to_none(data: dict[str, Any], found: tuple[str, str]) -> None:
-    assert related(data) == found
+    assert related_object(data) == found
 
 
 @given(st.text(max_size=300), st.integers(1, 120))
 def test_a_text_fits_as_the_dashboard_counts(text: str, limit: int) -> None:
-    fitted = fit(text, limit)
+    fitted = truncate(text, limit)
     assert len(fitted.encode("utf-16-le", "surrogatepass")) // 2 <= limit
     assert len(text.encode("utf-16-le", "surrogatepass")) // 2 > limit or fitted == text
 
 
 def test_an_emoji_counts_twice_and_is_not_cut_in_half() -> None:
-    assert fit("🎯" * 100, 100) == "🎯" * 49 + "…"
+    assert truncate("🎯" * 100, 100) == "🎯" * 49 + "…"
 
 
 def test_ids_never_change() -> None:

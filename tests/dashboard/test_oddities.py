@@ -21,7 +21,7 @@ async def test_ids_of_several_types_in_one_collection_are_all_read(
     sync = Sync(pool, mongo_dashboard.source, batch=2)
     await sync.run_once()
     assert await count(pool, "users") == 8
-    assert set((await sync.standing(["7", "ana"], [])).users) == {"7", "ana"}
+    assert set((await sync.current_state(["7", "ana"], [])).users) == {"7", "ana"}
     assert not (await sync.run_once(sweep=True)).deleted
 
 

@@ -270,7 +270,7 @@ async def test_a_fifth_within_a_day_and_not_more(stage: Stage) -> None:
     assert not (await stage.look())["healthy"]
     assert await count(stage.pool, "goals") == 80
 
-    assert await Sync(stage.pool, stage.dashboard.source).confirm("goals", "command line") == 2
+    assert await Sync(stage.pool, stage.dashboard.source).confirm_loss("goals", "command line") == 2
     assert (await stage.look(sweep=None))["healthy"]
     assert await count(stage.pool, "goals") == 78
 
@@ -316,7 +316,7 @@ async def test_a_confirmation_covers_the_rows_that_were_missing_once(stage: Stag
     await stage.drop("users", range(1, 31))
     assert (await stage.look(sync))["lost"]["users"]["missing"] == 30
     await stage.drop("users", range(31, 51))  # nobody has seen that yet
-    assert await sync.confirm("users", "command line") == 30
+    assert await sync.confirm_loss("users", "command line") == 30
     health = await stage.look(sync)
     assert stage.report.deleted == {"users": 30}
     assert health["lost"]["users"]["missing"] == 20
@@ -335,7 +335,7 @@ async def test_what_is_back_before_the_confirmation_is_carried_out_stays(stage: 
     await stage.look()
     await stage.drop("users", range(1, 31))
     await stage.look()
-    assert await Sync(stage.pool, stage.dashboard.source).confirm("users", "command line") == 30
+    assert await Sync(stage.pool, stage.dashboard.source).confirm_loss("users", "command line") == 30
     await stage.users(range(1, 21))
     assert (await stage.look(sweep=None))["healthy"]
     assert await count(stage.pool, "users") == 20
@@ -348,14 +348,14 @@ async def test_nothing_can_be_confirmed_that_nobody_asked(stage: Stage) -> None:
     await stage.users(range(1, 31))
     await stage.look(sync)
     with pytest.raises(BadRequest, match="no users are missing"):
-        await sync.confirm("users", "command line")
+        await sync.confirm_loss("users", "command line")
     await stage.drop("users", range(1, 31))
     await stage.look(sync)
     with pytest.raises(BadRequest, match="no timer sessions are missing"):
-        await sync.confirm("timer_sessions", "command line")
-    assert await sync.confirm("users", "somebody") == 30
+        await sync.confirm_loss("timer_sessions", "command line")
+    assert await sync.confirm_loss("users", "somebody") == 30
     with pytest.raises(BadRequest):
-        await sync.confirm("users", "somebody")
+        await sync.confirm_loss("users", "somebody")
     audit = await stage.pool.fetch("SELECT who, act, what FROM service.audit")
     assert [tuple(row) for row in audit] == [("somebody", "confirm loss", {"table": "users", "rows": 30})]
 

@@ -85,7 +85,7 @@ async def sync(settings: Settings, options: argparse.Namespace) -> Exit:
     with bar(options) as progress:
         async with app.open_service(settings, progress=reporter(progress)) as service:
             if options.confirm:
-                accepted = await service.sync.confirm(options.confirm, "command line")
+                accepted = await service.sync.confirm_loss(options.confirm, "command line")
             try:
                 await service.sync.run_once(sweep=True)
             except DashboardBusy:

@@ -38,7 +38,7 @@ def detect(candidates: Sequence[Profile], samples: Mapping[str, Sequence[Documen
     """Choose the profile that fits best. ``samples``: table name → newest documents."""
     if not any(samples.values()):
         return Match(None)
-    matches = [_fit(profile, samples) for profile in candidates]
+    matches = [_score(profile, samples) for profile in candidates]
     fitting = [match for match in matches if not match.problem]
     if fitting:  # the first of equals: A is the default
         return max(fitting, key=lambda match: match.score)
@@ -49,7 +49,7 @@ def detect(candidates: Sequence[Profile], samples: Mapping[str, Sequence[Documen
     )
 
 
-def _fit(profile: Profile, samples: Mapping[str, Sequence[Document]]) -> Match:
+def _score(profile: Profile, samples: Mapping[str, Sequence[Document]]) -> Match:
     scores: list[float] = []
     problems: list[str] = []
     names = [name for c in Collection if (name := profile.table(c).name)]
@@ -61,7 +61,7 @@ def _fit(profile: Profile, samples: Mapping[str, Sequence[Document]]) -> Match:
         core = _CORE[collection]
         scores.append(sum(share(table, field, documents) > 0 for field in core) / len(core))
         problems += [
-            f"{table.name} has no {_named(table, field)}"
+            f"{table.name} has no {_path_names(table, field)}"
             for field in REQUIRED[collection]
             if share(table, field, documents) < 0.5
         ]
@@ -73,5 +73,5 @@ def _fit(profile: Profile, samples: Mapping[str, Sequence[Document]]) -> Match:
     )
 
 
-def _named(table: Table, field: str) -> str:
+def _path_names(table: Table, field: str) -> str:
     return " or ".join(path for name in field.split("|") for path in table.fields.get(name, ()))

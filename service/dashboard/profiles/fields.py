@@ -31,10 +31,10 @@ class Getters(dict[str, Getter]):
     """Field → reader; a field that the profile does not map reads as nothing."""
 
     def __missing__(self, field: str) -> Getter:
-        return _nothing
+        return _none
 
 
-def _nothing(_: Document) -> Any:
+def _none(_: Document) -> Any:
     return None
 
 
@@ -51,8 +51,8 @@ def share(table: Table, field: str, documents: Sequence[Document]) -> float:
 def values(table: Table, field: str, documents: Sequence[Document]) -> list[Any]:
     """What documents hold in a field, without those that hold nothing (no value, or empty text)."""
     get = getter(table.fields[field])
-    found = [get(document) for document in documents]
-    return [value for value in found if value is not None and value != ""]
+    stored = [get(document) for document in documents]
+    return [value for value in stored if value is not None and value != ""]
 
 
 def _has(document: Any, path: str) -> bool:

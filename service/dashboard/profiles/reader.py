@@ -52,7 +52,7 @@ _PREF_KINDS = {
 _COMPLETED = {"completed", "complete", "finished", "done"}
 _CANCELLED = {"cancelled", "canceled", "abandoned", "stopped", "interrupted", "skipped"}
 _DAY = 24 * 3600
-_MOST_CREDIT = 4 * 3600
+_MAX_CREDIT = 4 * 3600
 
 
 def credit(status: str, span: float | None, focus: float, planned: int | None) -> tuple[str, int]:
@@ -65,8 +65,8 @@ def credit(status: str, span: float | None, focus: float, planned: int | None) -
         return "rejected", 0
     focus = max(focus, 0.0)
     if status in {"completed", "cancelled"} and planned and focus > planned + 3600 and focus > 2 * planned:
-        return ("abandoned" if status == "completed" else status), min(planned, _MOST_CREDIT)
-    return status, int(min(focus, _MOST_CREDIT))
+        return ("abandoned" if status == "completed" else status), min(planned, _MAX_CREDIT)
+    return status, int(min(focus, _MAX_CREDIT))
 
 
 class Reader:
@@ -88,12 +88,12 @@ class Reader:
         self._tail_included = tail_included
         self._get = {collection: getters(profile.table(collection)) for collection in Collection}
         self._user_name = [getter((path,)) for path in profile.users.fields["name"]]
-        self._blocks = {
+        self._preference_getters = {
             field: [getter((path,)) for path in paths]
             for field, paths in profile.users.fields.items()
             if field.startswith("pref_")
         }
-        self._one = {
+        self._record_readers = {
             Collection.USERS: self._user,
             Collection.GOALS: self._goal,
             Collection.SESSIONS: self._session,
@@ -101,7 +101,7 @@ class Reader:
 
     def read(self, collection: Collection, documents: Sequence[Document]) -> Reading:
         """Canonical records of a batch; whatever is malformed is named, never raised."""
-        one, get = self._one[collection], self._get[collection]
+        one, get = self._record_readers[collection], self._get[collection]
         records: list[Any] = []
         problems: list[Problem] = []
         newest: datetime | None = None
@@ -118,18 +118,18 @@ class Reader:
             problems += [Problem(key, reason, False, updated) for reason in found]  # noqa: FBT003
         return Reading(records, problems, newest)
 
-    def _user(self, key: str, updated: datetime | None, document: Document, found: list[str]) -> User:
+    def _user(self, key: str, updated: datetime | None, document: Document, reasons: list[str]) -> User:
         get = self._get[Collection.USERS]
         if not key:
             raise _Unusable("id")
         zone = zones.spelled(get["timezone"](document))
         valid = zone in self._zones
         if not valid:
-            found.append("timezone")
+            reasons.append("timezone")
         active = get["active"](document)
         is_active = flag(active)
         if active is not None and is_active is None:
-            found.append("active")
+            reasons.append("active")
         return User(
             id=key,
             name=" ".join(part for getter in self._user_name if (part := text(getter(document), 200))),
@@ -138,22 +138,22 @@ class Reader:
             timezone_valid=valid,
             locale=text(get["locale"](document), 35) or "en",
             active=is_active if is_active is not None else active is None,
-            created_at=_optional(get["created"](document), "created", found),
-            last_login_at=_optional(get["last_login"](document), "last_login", found),
-            preferences=self._preferences(document, found),
+            created_at=_optional(get["created"](document), "created", reasons),
+            last_login_at=_optional(get["last_login"](document), "last_login", reasons),
+            preferences=self._preferences(document, reasons),
             updated_at=updated,
         )
 
-    def _preferences(self, document: Document, found: list[str]) -> Preferences:
+    def _preferences(self, document: Document, reasons: list[str]) -> Preferences:
         get = self._get[Collection.USERS]
-        said = {field: self._said(field, document) for field in self._blocks}
-        quiet = _quiet(get["quiet"](document), found)
+        allowed = {field: self._is_allowed(field, document) for field in self._preference_getters}
+        quiet = _quiet(get["quiet"](document), reasons)
         week_start = number(get["week_start"](document))
         return Preferences(
-            email=said.get("pref_email"),
-            reminders=said.get("pref_reminders"),
-            in_app=said.get("pref_in_app"),
-            kinds={kind: on for field, kind in _PREF_KINDS.items() if (on := said.get(field)) is not None},
+            email=allowed.get("pref_email"),
+            reminders=allowed.get("pref_reminders"),
+            in_app=allowed.get("pref_in_app"),
+            kinds={kind: on for field, kind in _PREF_KINDS.items() if (on := allowed.get(field)) is not None},
             quiet=quiet,
             work_start=clock_time(get["work_start"](document)),
             work_end=clock_time(get["work_end"](document)),
@@ -162,12 +162,16 @@ class Reader:
             week_start=int(week_start) if week_start in {0, 1, 2, 3, 4, 5, 6} else 1,
         )
 
-    def _said(self, field: str, document: Document) -> bool | None:
+    def _is_allowed(self, field: str, document: Document) -> bool | None:
         """Any block blocks: one ``false`` wins over any number of ``true``."""
-        values = [value for getter in self._blocks[field] if (value := flag(getter(document))) is not None]
+        values = [
+            value
+            for getter in self._preference_getters[field]
+            if (value := flag(getter(document))) is not None
+        ]
         return all(values) if values else None
 
-    def _goal(self, key: str, updated: datetime | None, document: Document, found: list[str]) -> Goal:
+    def _goal(self, key: str, updated: datetime | None, document: Document, reasons: list[str]) -> Goal:
         get = self._get[Collection.GOALS]
         owner = identity(get["user"](document))
         title = text(get["title"](document), 500)
@@ -176,10 +180,10 @@ class Reader:
         stored_due = get["due"](document)
         due_date, due_at = due(stored_due, date_only=self._date_only)
         if stored_due is not None and due_date is None and due_at is None:
-            found.append("due")
+            reasons.append("due")
         status = text(get["status"](document), 50)
         if status is None:
-            found.append("status")
+            reasons.append("status")
         target = number(get["target"](document))
         current = number(get["current"](document))
         stored = number(get["progress"](document))
@@ -196,13 +200,13 @@ class Reader:
             progress=_progress(stored, target, current),
             due_date=due_date,
             due_at=due_at,
-            created_at=_optional(get["created"](document), "created", found),
-            completed_at=_optional(get["completed"](document), "completed", found),
+            created_at=_optional(get["created"](document), "created", reasons),
+            completed_at=_optional(get["completed"](document), "completed", reasons),
             updated_at=updated,
         )
 
     def _session(
-        self, key: str, updated: datetime | None, document: Document, found: list[str]
+        self, key: str, updated: datetime | None, document: Document, reasons: list[str]
     ) -> TimerSession:
         get = self._get[Collection.SESSIONS]
         owner = identity(get["user"](document))
@@ -211,14 +215,14 @@ class Reader:
         status = self._status(get["status"](document))
         if not (key and owner and kind and started and status):
             raise _Unusable(_first_missing(id=key, user=owner, kind=kind, started=started, status=status))
-        ended = _optional(get["ended"](document), "ended", found)
+        ended = _optional(get["ended"](document), "ended", reasons)
         planned = _seconds(get["planned"](document), self.profile.planned_unit)
         span = (ended - started).total_seconds() if ended else None
         focus = self._focus_seconds(document, started, ended)
         running = status in {"running", "paused"}
         status, seconds = credit(status, span, focus, planned)
         if status == "rejected":
-            found.append("impossible_times")
+            reasons.append("impossible_times")
         return TimerSession(
             id=key,
             user_id=owner,
@@ -228,7 +232,7 @@ class Reader:
             status=status,
             started_at=started,
             ended_at=None if running and status != "rejected" else ended,
-            paused_at=_optional(get["paused"](document), "paused", found),
+            paused_at=_optional(get["paused"](document), "paused", reasons),
             planned_seconds=planned,
             focus_seconds=seconds,
             category=text(get["category"](document), 200),
@@ -270,33 +274,33 @@ def _first_missing(**values: Any) -> str:
     return next(name for name, value in values.items() if not value)
 
 
-def _optional(value: Any, reason: str, found: list[str]) -> datetime | None:
+def _optional(value: Any, reason: str, reasons: list[str]) -> datetime | None:
     if value is None:
         return None
     at = instant(value)
     if at is None:
-        found.append(reason)
+        reasons.append(reason)
     return at
 
 
-def _quiet(value: Any, found: list[str]) -> QuietHours | None:
+def _quiet(value: Any, reasons: list[str]) -> QuietHours | None:
     if not isinstance(value, Mapping) or flag(value.get("enabled", True)) is not True:
         return None
     start, end = clock_time(value.get("start", "22:00")), clock_time(value.get("end", "08:00"))
     if start is None or end is None:
-        found.append("quiet_hours")
+        reasons.append("quiet_hours")
         return None
     return QuietHours(start, end)
 
 
 def _minutes(value: Any, default: int) -> int:
-    found = number(value)
-    return int(found) if found and 1 <= found <= 24 * 60 else default
+    parsed = number(value)
+    return int(parsed) if parsed and 1 <= parsed <= 24 * 60 else default
 
 
 def _seconds(value: Any, unit: float) -> int | None:
-    found = number(value)
-    return min(int(found * unit), _INT4) if found is not None and found >= 0 else None
+    parsed = number(value)
+    return min(int(parsed * unit), _INT4) if parsed is not None and parsed >= 0 else None
 
 
 def _progress(stored: float | None, target: float | None, current: float | None) -> float | None:
@@ -306,8 +310,8 @@ def _progress(stored: float | None, target: float | None, current: float | None)
 
 
 def _rating(value: Any) -> int | None:
-    found = number(value)
-    return int(found) if found is not None and 1 <= found <= 5 else None
+    parsed = number(value)
+    return int(parsed) if parsed is not None and 1 <= parsed <= 5 else None
 
 
 def _tags(value: Any) -> tuple[str, ...]:

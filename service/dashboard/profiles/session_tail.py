@@ -31,12 +31,12 @@ def uses_tail(profile: Profile) -> bool:
 def judge_tail(profile: Profile, documents: Sequence[Document]) -> SessionTail:
     """Decide by majority among completed sessions that were never paused (nor resumed)."""
     get = {field: getter(paths) for field, paths in profile.sessions.fields.items()}
-    ballots = [vote for document in documents if (vote := _vote(profile, get, document)) is not None]
-    if not ballots:
+    votes = [vote for document in documents if (vote := _vote(profile, get, document)) is not None]
+    if not votes:
         return SessionTail()
-    yes = sum(ballots)
-    included = yes * 2 > len(ballots)
-    return SessionTail(included, max(yes, len(ballots) - yes) / len(ballots), len(ballots))
+    included_votes = sum(votes)
+    included = included_votes * 2 > len(votes)
+    return SessionTail(included, max(included_votes, len(votes) - included_votes) / len(votes), len(votes))
 
 
 def _vote(profile: Profile, get: Mapping[str, "Getter"], document: Document) -> bool | None:

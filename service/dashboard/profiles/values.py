@@ -40,15 +40,15 @@ def number(value: Any) -> float | None:
         value = value.to_decimal()
     if not isinstance(value, Decimal) or not value.is_finite():
         return None
-    found = float(value)
-    return found if math.isfinite(found) else None
+    result = float(value)
+    return result if math.isfinite(result) else None
 
 
 def instant(value: Any) -> datetime | None:
     """An instant: a date and time, ISO text, or milliseconds since 1970; None when it cannot be one."""
     if isinstance(value, datetime):
-        found = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return found if _EARLIEST <= found < _LATEST else None
+        at = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return at if _EARLIEST <= at < _LATEST else None
     try:
         if isinstance(value, str):
             return instant(datetime.fromisoformat(value.strip()))
@@ -72,8 +72,8 @@ def clock_time(value: Any) -> time | None:
     """A local time of day: ``HH:MM`` or a whole hour."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24:
         return time(value)
-    if isinstance(value, str) and (found := _HHMM.fullmatch(value.strip())):
-        hour, minute = int(found[1]), int(found[2])
+    if isinstance(value, str) and (match := _HHMM.fullmatch(value.strip())):
+        hour, minute = int(match[1]), int(match[2])
         return time(hour % 24, minute) if hour <= 24 and minute < 60 else None
     return None
 
@@ -81,15 +81,15 @@ def clock_time(value: Any) -> time | None:
 def due(value: Any, *, date_only: bool) -> tuple[date | None, datetime | None]:
     """A floating date or an instant: exactly midnight UTC came from a date picker and is a date."""
     if isinstance(value, str) and len(value.strip()) == 10:
-        found = instant(value)
-        return (found.date(), None) if found else (None, None)
+        at = instant(value)
+        return (at.date(), None) if at else (None, None)
     if isinstance(value, date) and not isinstance(value, datetime):
-        found = instant(value)
-        return (value, None) if found else (None, None)
-    found = instant(value)
-    if found is None:
+        at = instant(value)
+        return (value, None) if at else (None, None)
+    at = instant(value)
+    if at is None:
         return None, None
-    utc = found.astimezone(UTC)
+    utc = at.astimezone(UTC)
     if date_only and utc.time() == time(0):
         return utc.date(), None
     return None, utc

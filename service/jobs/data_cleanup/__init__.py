@@ -96,7 +96,7 @@ async def _allow(context: RunContext, archive: Archive, going: dict[date, int]) 
     """Raise CleanupRefused when rows may not be removed, or so many that somebody must have said so."""
     if not going:
         return
-    if obstacle := await archive.dashboard.obstacle():
+    if obstacle := await archive.dashboard.removal_obstacle():
         raise CleanupRefused(obstacle)
     async with context.step() as connection:
         total = await archive.total(connection)

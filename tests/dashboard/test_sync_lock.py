@@ -39,10 +39,10 @@ class Slow:
     async def fetch(self, *arguments: Any) -> Any:
         return await self._inner.fetch(*arguments)
 
-    async def tables(self) -> frozenset[str]:
+    async def table_names(self) -> frozenset[str]:
         self.asked.set()
         await self.go.wait()
-        return await self._inner.tables()
+        return await self._inner.table_names()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from service.errors import DashboardBusy, LeaseLost
 _SQL = queries.load(__file__)
 
 
-class Turns:
+class SyncLock:
     """The turns of one process. ``owner``: a name that no other process has; None: one is made up.
 
     ``length``: after so long without a sign of life another process takes over.
@@ -30,20 +30,20 @@ class Turns:
         self._held: HeldLease | None = None
 
     @asynccontextmanager
-    async def alone(self, max_wait: float) -> AsyncIterator[HeldLease]:
+    async def hold(self, max_wait: float) -> AsyncIterator[HeldLease]:
         """Several replicas share one dashboard: they read it in turns.
 
         Raises DashboardBusy when another is at it for ``max_wait`` seconds, or has taken over meanwhile.
         """
         clock = asyncio.get_running_loop().time
-        until = clock() + max_wait
+        deadline = clock() + max_wait
         try:
-            async with _locked(self._lock, max_wait), self._lease.hold(max(0.0, until - clock())) as held:
-                if held is None:
+            async with _locked(self._lock, max_wait), self._lease.hold(max(0.0, deadline - clock())) as lease:
+                if lease is None:
                     raise DashboardBusy("another process reads the dashboard now; try again in a moment")
-                self._held = held
+                self._held = lease
                 try:
-                    yield held
+                    yield lease
                 finally:
                     self._held = None
         except LeaseLost as error:
@@ -53,10 +53,10 @@ class Turns:
     async def step(self, connection: Connection | None = None) -> AsyncIterator[asyncpg.Connection]:
         """A transaction that counts only while we are alone; whatever changes the copy is in one."""
         assert self._held
-        async with self._held.step(connection) as ours:
-            if not await ours.fetchval(_SQL["beside_0_1_0"], replica.SYNC_LOCK):
+        async with self._held.step(connection) as transaction:
+            if not await transaction.fetchval(_SQL["beside_0_1_0"], replica.SYNC_LOCK):
                 raise DashboardBusy("a process of the former release reads the dashboard now")
-            yield ours
+            yield transaction
 
 
 @asynccontextmanager
