@@ -19,7 +19,7 @@ NOW = "2026-03-22T09:00:00Z"
 """A Sunday: the 21st and its week are over, but not yet everywhere."""
 PEOPLE = 60
 DAYS = 365
-COLLAPSE = sample.collapse(TODAY)
+COLLAPSE = sample.quiet_day(TODAY)
 """Nearly nobody came."""
 JOBS = ("dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBehavior")
 _ZONES = ("Europe/Berlin", "America/Los_Angeles", "Asia/Kolkata")

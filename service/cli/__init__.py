@@ -9,10 +9,10 @@ import os
 import sys
 from itertools import takewhile
 
-from service.cli.exit_codes import INTERRUPTED, Exit, Stopped
+from service.cli.exit_codes import INTERRUPTED, CommandError, Exit
 from service.cli.phrases import LOCAL_ONLY, SHARED
 from service.cli.tables import clean
-from service.cli.target import Named, given
+from service.cli.target import TargetOptions, parse_target
 
 __all__ = ["Exit", "main"]
 
@@ -22,15 +22,15 @@ _PIPE_CLOSED = 141
 def main(arguments: list[str] | None = None) -> int:
     """Parse, carry out, and turn every expected error into one clear line."""
     try:
-        named, rest = given(sys.argv[1:] if arguments is None else arguments)
-        if _here(rest, named):
+        requested, rest = parse_target(sys.argv[1:] if arguments is None else arguments)
+        if _runs_locally(rest, requested):
             from service.cli import local  # noqa: PLC0415 — opens the whole house
 
             return local.main(rest)
-        return _remote(named, rest)
-    except Stopped as stopped:
-        sys.stderr.write(f"✗ {clean(str(stopped))}\n")
-        return int(stopped.code)
+        return _remote(requested, rest)
+    except CommandError as error:
+        sys.stderr.write(f"✗ {clean(str(error))}\n")
+        return int(error.code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
@@ -38,34 +38,34 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _here(arguments: list[str], named: Named) -> bool:
+def _runs_locally(arguments: list[str], requested: TargetOptions) -> bool:
     """Whether the words mean this machine. Raises Stopped where they cannot be meant for a service."""
     words = list(takewhile(lambda word: not word.startswith("-"), arguments))
     if not words:
         return False
     if words[0] in LOCAL_ONLY:
-        if named.url and named.by == "--url":
-            raise Stopped(f"{words[0]} works on this machine: leave --url out", Exit.WRONG_USE)
+        if requested.url and requested.source == "--url":
+            raise CommandError(f"{words[0]} works on this machine: leave --url out", Exit.WRONG_USE)
         return True
-    return not named.url and (words[0] in SHARED or " ".join(words[:2]) in SHARED)
+    return not requested.url and (words[0] in SHARED or " ".join(words[:2]) in SHARED)
 
 
-def _remote(named: Named, arguments: list[str]) -> int:
-    from service.cli.parser import parser  # noqa: PLC0415 — the other half does not need it
+def _remote(requested: TargetOptions, arguments: list[str]) -> int:
+    from service.cli.parser import build_parser  # noqa: PLC0415 — the other half does not need it
 
-    options = parser().parse_args(_sent_as_test(arguments))
-    if not named.url:
-        raise Stopped(
+    options = build_parser().parse_args(_as_test_send(arguments))
+    if not requested.url:
+        raise CommandError(
             f"{options.command.words} asks a running service: name it with --url, or set JOBS_URL",
             Exit.WRONG_USE,
         )
-    place = named.place()
-    from service.cli.remote import carry_out  # noqa: PLC0415 — not for a wrong word
+    target = requested.resolve()
+    from service.cli.remote import run_command  # noqa: PLC0415 — not for a wrong word
 
-    return int(asyncio.run(carry_out(place, options.command, options)))
+    return int(asyncio.run(run_command(target, options.command, options)))
 
 
-def _sent_as_test(arguments: list[str]) -> list[str]:
+def _as_test_send(arguments: list[str]) -> list[str]:
     """``preview … --to ADDRESS`` sends, as it does on this machine."""
     sends = any(word == "--to" or word.startswith("--to=") for word in arguments)
     return ["test-send", *arguments[1:]] if arguments[:1] == ["preview"] and sends else arguments

@@ -24,45 +24,45 @@ from service.cli.tables import (
     time,
 )
 
-Show = Callable[[Any], list[Block]]
+Render = Callable[[Any], list[Block]]
 
-_WELL = {"succeeded", "pending", "running"}
+_SUCCESSFUL = {"succeeded", "pending", "running"}
 
 
-def always(_answer: Any) -> bool:
+def always_succeeds(_answer: Any) -> bool:
     """What is answered is a success."""
     return True
 
 
-def healthy(answer: Any) -> bool:
+def is_healthy(answer: Any) -> bool:
     """Whether health says so."""
     return bool(answer.get("status") == "healthy")
 
 
-def run_went_well(answer: Any) -> bool:
+def run_succeeded(answer: Any) -> bool:
     """Whether a run succeeded, or may still."""
-    return answer.get("state") in _WELL
+    return answer.get("state") in _SUCCESSFUL
 
 
 # ── Makers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def listed(*columns: TableColumn, empty: str = "nothing yet; see analytics watermarks") -> Show:
+def table(*columns: TableColumn, empty: str = "nothing yet; see analytics watermarks") -> Render:
     """The rows of ``data``."""
     return lambda answer: [TextTable(columns, answer["data"], empty=empty)]
 
 
-def told(*columns: TableColumn) -> Show:
+def fields(*columns: TableColumn) -> Render:
     """The answer's own fields."""
     return lambda answer: [FieldList(columns, answer)]
 
 
-def said(sentence: str) -> Show:
+def sentence(text_: str) -> Render:
     """An act that has no more to tell."""
-    return lambda _answer: [TextBlock(sentence)]
+    return lambda _answer: [TextBlock(text_)]
 
 
-def whole(answer: Any) -> list[Block]:
+def as_json(answer: Any) -> list[Block]:
     """JSON, to be read by programs."""
     return [TextBlock(json.dumps(answer.get("data", answer), ensure_ascii=False, indent=2))]
 
@@ -75,18 +75,18 @@ def short_job(row: Row) -> str:
     return str(row["job"]).rpartition(".")[2]
 
 
-def minutes(row: Row) -> float:
+def focus_minutes(row: Row) -> float:
     """Focus of a day."""
     return float(row["focusSeconds"]) / 60
 
 
-def standing(row: Row) -> str:
+def finality(row: Row) -> str:
     """Whether figures may still change, and how often they did."""
     state = "final" if row["final"] else "provisional"
     return f"{state}, revised {row['revision'] - 1}×" if row["revision"] > 1 else state
 
 
-def openness(row: Row) -> str:
+def anomaly_state(row: Row) -> str:
     """Whether an anomaly still holds."""
     return "over" if row["closedAt"] else "open"
 
@@ -95,9 +95,9 @@ def trends(row: Row) -> str:
     """The trends that are worth a word."""
     signs = {"trend": "", "significant": "!"}
     return ", ".join(
-        f"{_FIGURES.get(figure, figure)} {one['percent']:+.0f} %{signs[one['verdict']]}"
-        for figure, one in (row.get("trends") or {}).items()
-        if one["verdict"] in signs
+        f"{_FIGURES.get(figure, figure)} {trend['percent']:+.0f} %{signs[trend['verdict']]}"
+        for figure, trend in (row.get("trends") or {}).items()
+        if trend["verdict"] in signs
     )
 
 
@@ -111,15 +111,15 @@ _FIGURES = {
 }
 
 
-def took(row: Row) -> str | None:
+def run_duration(row: Row) -> str | None:
     """How long a run took, from its start to its end."""
     if not row.get("startedAt") or not row.get("finishedAt"):
         return None
-    seconds = (_at(row["finishedAt"]) - _at(row["startedAt"])).total_seconds()
-    return span(seconds)
+    seconds = (_parse_time(row["finishedAt"]) - _parse_time(row["startedAt"])).total_seconds()
+    return format_duration(seconds)
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration in its two largest units."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -128,8 +128,8 @@ def span(seconds: float) -> str:
     return f"{hour} h {minute:02} min" if hour else f"{minute} min {rest:02} s"
 
 
-def _at(text_: str) -> datetime:
-    return datetime.fromisoformat(text_)
+def _parse_time(time_text: str) -> datetime:
+    return datetime.fromisoformat(time_text)
 
 
 # ── Jobs ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -138,9 +138,9 @@ def _at(text_: str) -> datetime:
 def jobs(answer: Any) -> list[Block]:
     """Every job of both types."""
     rows = [
-        {"type": type_, "name": job, **standing_}
-        for type_, told_ in answer["jobs"].items()
-        for job, standing_ in told_.get("jobs", {}).items()
+        {"type": job_type, "name": job, **job_status}
+        for job_type, type_status in answer["jobs"].items()
+        for job, job_status in type_status.get("jobs", {}).items()
     ]
     columns = (
         name("type"), name("name"), text("schedule"), text("paused", _paused),
@@ -159,8 +159,8 @@ def _paused(row: Row) -> str:
 def health(answer: Any) -> list[Block]:
     """One verdict, and each check with what it knows."""
     rows = [
-        {"check": one, "status": check["status"], "details": check.get("details") or None}
-        for one, check in answer["checks"].items()
+        {"check": check_name, "status": check["status"], "details": check.get("details") or None}
+        for check_name, check in answer["checks"].items()
     ]
     columns = (name("check"), name("status"), prose("details"))
     return [TextBlock(f"The service is {answer['status']}."), TextTable(columns, rows)]
@@ -170,42 +170,44 @@ def statistics(answer: Any) -> list[Block]:
     """Runs by state, and each job's last success."""
     overview = answer["overview"]
     rows = [
-        {"type": type_, "jobs": told_["jobCount"], "loops": "running" if told_["isRunning"] else "stopped",
-         "runs": told_.get("runs")}
-        for type_, told_ in answer["details"].items()
+        {"type": job_type, "jobs": entry["jobCount"], "loops": "running" if entry["isRunning"] else "stopped",
+         "runs": entry.get("runs")}
+        for job_type, entry in answer["details"].items()
     ]  # fmt: skip
     columns = (text("type"), number("jobs"), text("loops"), text("runs"))
     sentence = f"{overview['totalActiveJobs']} jobs are active in {overview['runningJobTypes']} types."
     return [TextBlock(sentence), TextTable(columns, rows)]
 
 
-def restarted(answer: Any) -> list[Block]:
+def restart(answer: Any) -> list[Block]:
     """The loops after a restart."""
     row = {"type": answer["jobType"], **answer["data"]}
     return [FieldList((text("type"), text("running", "isRunning"), text("jobs", "activeJobs")), row)]
 
 
-def ran(answer: Any) -> list[Block]:
+def run_result(answer: Any) -> list[Block]:
     """A run that was asked for, and what it decided."""
     head = FieldList((ident("run", "runId"), text("state")), answer)
     counts = _counts(answer["counts"])
     sample = answer.get("sample")
-    more: list[Block] = [TextBlock(json.dumps(sample, ensure_ascii=False, indent=2))] if sample else []
-    return [head, *([counts] if counts.rows else []), *more]
+    sample_blocks: list[Block] = (
+        [TextBlock(json.dumps(sample, ensure_ascii=False, indent=2))] if sample else []
+    )
+    return [head, *([counts] if counts.rows else []), *sample_blocks]
 
 
 def _counts(counts: dict[str, int], title: str = "") -> TextTable:
     rows = [
-        {"number": n, "what": REASONS.get(one, one.replace("_", " ")), "reason": one}
-        for one, n in sorted(counts.items(), key=lambda pair: -pair[1])
+        {"number": n, "what": REASONS.get(reason, reason.replace("_", " ")), "reason": reason}
+        for reason, n in sorted(counts.items(), key=lambda pair: -pair[1])
     ]
     return TextTable((number("number"), text("what"), name("reason")), rows, title)
 
 
-def backfilled(answer: Any) -> list[Block]:
+def backfill(answer: Any) -> list[Block]:
     """The periods of a backfill."""
-    rows = [{"period": one, "is": "missing"} for one in answer["missing"]]
-    rows += [{"period": one, "is": "there, derived again"} for one in answer["again"]]
+    rows = [{"period": period_name, "is": "missing"} for period_name in answer["missing"]]
+    rows += [{"period": period_name, "is": "there, derived again"} for period_name in answer["again"]]
     if answer["preview"]:
         head = "Nothing was done; these periods would be derived:"
     else:
@@ -218,10 +220,10 @@ def run(answer: Any) -> list[Block]:
     row = answer["data"]
     facts = FieldList(
         (
-            ident("run", "id"), text("job", lambda one: f"{one['jobType']}.{one['jobName']}"), text("state"),
+            ident("run", "id"), text("job", _full_name), text("state"),
             text("reason"), text("trigger"), time("slot", "nominalAt"), text("local slot", "nominalLocal"),
             text("zones"), text("options"), time("started", "startedAt"), time("finished", "finishedAt"),
-            text("took", took), text("done", _done), time("not before", "notBefore"),
+            text("took", run_duration), text("done", _done), time("not before", "notBefore"),
             time("asked to stop", "cancelRequestedAt"), time("waived", "waivedAt"),
             text("waived by", "waivedBy"), text("waived because", "waivedReason"), text("error"),
         ),
@@ -239,15 +241,19 @@ def run(answer: Any) -> list[Block]:
         for channel, states in row["deliveries"].items()
         for state, n in states.items()
     ]
-    sent = TextTable((text("channel"), text("state"), number("number")), messages, "Messages")
+    message_table = TextTable((text("channel"), text("state"), number("number")), messages, "Messages")
     tables = [
         attempts,
         _counts(row["counts"], "Counts"),
         _counts(row["reasons"], "Left out"),
-        sent,
+        message_table,
     ]
     trace: list[Block] = [TextBlock(row["traceback"])] if row.get("traceback") else []
-    return [facts, *(one for one in tables if one.rows), *trace]
+    return [facts, *(block for block in tables if block.rows), *trace]
+
+
+def _full_name(row: Row) -> str:
+    return f"{row['jobType']}.{row['jobName']}"
 
 
 def _done(row: Row) -> str:
@@ -266,40 +272,40 @@ def progress(answer: Any) -> list[Block]:
 # ── Messages ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def acted(answer: Any) -> list[Block]:
+def message_state(answer: Any) -> list[Block]:
     """What a message is now."""
     return [TextBlock(f"The message is {answer['state']}.")]
 
 
 def mail(answer: Any, part: str = "text") -> list[Block]:
     """One part of a mail, as it is."""
-    found = answer["data"]
-    return [TextBlock(f"{found['subject']}\n\n{found['text']}" if part == "text" else found[part])]
+    data = answer["data"]
+    return [TextBlock(f"{data['subject']}\n\n{data['text']}" if part == "text" else data[part])]
 
 
 def message(answer: Any, part: str = "text") -> list[Block]:
     """A mail, or the words of a notification."""
-    found = answer["data"]
-    if found["mail"]:
-        return mail({"data": found["mail"]}, part)
-    return [FieldList((text("title"), text("message"), text("button")), found["notice"])]
+    data = answer["data"]
+    if data["mail"]:
+        return mail({"data": data["mail"]}, part)
+    return [FieldList((text("title"), text("message"), text("button")), data["notice"])]
 
 
 def forecast(answer: Any) -> list[Block]:
     """Per job and local day an upper bound; or one job's next slot exactly."""
-    found = answer["data"]
-    if not found["upperBound"]:
+    data = answer["data"]
+    if not data["upperBound"]:
         columns = (text("job"), time("slot", "at"), text("where", "groups"), number("mails", "email"),
                    number("notifications", "inApp"))  # fmt: skip
-        counts = _counts(found["reasons"], "Left out")
-        return [FieldList(columns, found), *([counts] if counts.rows else [])]
-    totals = [{"job": job["job"], "paused": job["paused"], **job["total"]} for job in found["jobs"]]
-    counted = (number("mails at most", "email"), number("notifications", "inApp"))
+        counts = _counts(data["reasons"], "Left out")
+        return [FieldList(columns, data), *([counts] if counts.rows else [])]
+    totals = [{"job": job["job"], "paused": job["paused"], **job["total"]} for job in data["jobs"]]
+    count_columns = (number("mails at most", "email"), number("notifications", "inApp"))
     return [
-        sentences(found["meaning"]),
-        TextTable((name("job", short_job), text("paused"), *counted), totals, "In all"),
+        sentences(data["meaning"]),
+        TextTable((name("job", short_job), text("paused"), *count_columns), totals, "In all"),
         TextTable(
-            (time("hour", "at"), *counted, prose("mails of")), _by_the_hour(found["jobs"]), "By the hour"
+            (time("hour", "at"), *count_columns, prose("mails of")), _by_the_hour(data["jobs"]), "By the hour"
         ),
     ]
 
@@ -317,7 +323,7 @@ def _by_the_hour(forecasts: Iterable[Row]) -> list[Row]:
     return [hours[at] for at in sorted(hours) if hours[at]["email"] or hours[at]["inApp"]]
 
 
-_RECORDED = {
+_RECORD_COLUMNS = {
     "runs": (ident("id"), text("trigger"), text("state"), text("reason"), time("slot", "nominalAt")),
     "deliveries": (
         ident("id"), text("channel"), text("state"), text("reason"), time("not before", "notBefore"),
@@ -329,19 +335,19 @@ _RECORDED = {
 
 def explain(answer: Any) -> list[Block]:
     """The conclusion, what is recorded, and every rule."""
-    found = answer["data"]
-    slot = found["slot"]
-    where = f"its slot {slot['local']} ({slot['group']}), {found['when']}" if slot else "no slot that day"
+    data = answer["data"]
+    slot = data["slot"]
+    slot_text = f"its slot {slot['local']} ({slot['group']}), {data['when']}" if slot else "no slot that day"
     recorded = [
-        TextTable(_RECORDED[what], rows, f"Recorded {what}")
-        for what, rows in found["recorded"].items()
+        TextTable(_RECORD_COLUMNS[table_name], rows, f"Recorded {table_name}")
+        for table_name, rows in data["recorded"].items()
         if rows
     ]
     rules = [
         TextTable((name("rule"), text("verdict", _verdict), prose("detail")), rows, f"Rules for {channel}")
-        for channel, rows in found["rules"].items()
+        for channel, rows in data["rules"].items()
     ]
-    head = sentences(f"{found['conclusion']}\n\n{found['job']} for {found['userId']}: {where}")
+    head = sentences(f"{data['conclusion']}\n\n{data['job']} for {data['userId']}: {slot_text}")
     return [head, *recorded, *rules]
 
 
@@ -353,7 +359,7 @@ def profile(answer: Any) -> list[Block]:
     """What is known of somebody."""
     row = answer["data"]
     head = FieldList((text("user", "userId"), text("as of", "asOf"), time("computed", "computedAt")), row)
-    figures = [{"figure": one, "value": value} for one, value in row["figures"].items()]
+    figures = [{"figure": figure, "value": value} for figure, value in row["figures"].items()]
     return [head, TextTable((name("figure"), prose("value")), figures, "Figures")]
 
 
@@ -363,9 +369,9 @@ def profile(answer: Any) -> list[Block]:
 def insights(answer: Any) -> list[Block]:
     """A line for each sentence."""
     rows = [
-        {"period": row["period"], "state": standing(row), **one}
+        {"period": row["period"], "state": finality(row), **insight}
         for row in answer["data"]
-        for one in row.get("insights", [])
+        for insight in row.get("insights", [])
     ]
     columns = (period("period"), text("state"), prose("insight", "text"), number("strength", extra=True))
     return [TextTable(columns, rows, empty="no insights yet; see analytics watermarks")]
@@ -373,40 +379,40 @@ def insights(answer: Any) -> list[Block]:
 
 def retention(answer: Any) -> list[Block]:
     """Cohorts in lines, periods since in columns."""
-    found = answer["data"]
-    wide = len(found["averages"])
-    rows = [_cohort(one["cohort"], one["size"], one["cells"]) for one in found["cohorts"]]
+    data = answer["data"]
+    width = len(data["averages"])
+    rows = [_cohort(cohort["cohort"], cohort["size"], cohort["cells"]) for cohort in data["cohorts"]]
     if rows:
-        rows.append(_cohort("all", None, found["averages"]))
-    columns = (name("cohort"), number("size"), *(percent(str(n), f"n{n}") for n in range(wide)))
-    title = f"Retention in percent, {found['kind']}, {found['mode']}"
+        rows.append(_cohort("all", None, data["averages"]))
+    columns = (name("cohort"), number("size"), *(percent(str(n), f"n{n}") for n in range(width)))
+    title = f"Retention in percent, {data['kind']}, {data['mode']}"
     return [TextTable(columns, rows, title, "nothing yet; see analytics watermarks")]
 
 
 def _cohort(cohort: str, size: int | None, cells: Iterable[Row | None]) -> Row:
     return {"cohort": cohort, "size": size} | {
-        f"n{n}": (one or {}).get("rate") for n, one in enumerate(cells)
+        f"n{n}": (cell or {}).get("rate") for n, cell in enumerate(cells)
     }
 
 
 def watermarks(answer: Any) -> list[Block]:
     """How far each statistic has come."""
-    found = answer["data"]
+    data = answer["data"]
     columns = (
         name("statistic"), period("through"), period("final through", "finalThrough"),
         number("provisional", "provisionalPeriods"), number("stale", "stalePeriods"), text("working"),
     )  # fmt: skip
-    waiting = found["staleDays"]
+    waiting = data["staleDays"]
     sentence = f"{waiting['days']:,} days of {waiting['users']:,} people wait to be rebuilt."
-    return [TextTable(columns, found["statistics"]), TextBlock(sentence)]
+    return [TextTable(columns, data["statistics"]), TextBlock(sentence)]
 
 
 def points(answer: Any) -> list[Block]:
     """A series with what was expected, and its forecast."""
-    found = answer["data"]
+    data = answer["data"]
     expected = (number("expected"), number("low"), number("high"))
-    shown = TextTable(
-        (period("at"), number("value"), *expected, number("score")), found["points"], found["name"]
+    points_table = TextTable(
+        (period("at"), number("value"), *expected, number("score")), data["points"], data["name"]
     )
-    ahead = TextTable((period("at"), *expected), found["forecast"], "Forecast")
-    return [shown, ahead]
+    forecast_table = TextTable((period("at"), *expected), data["forecast"], "Forecast")
+    return [points_table, forecast_table]

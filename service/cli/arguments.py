@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class Where(StrEnum):
+class Location(StrEnum):
     """The part of the request."""
 
     PATH = "path"
@@ -17,7 +17,7 @@ class Where(StrEnum):
     BODY = "body"
     RAW = "raw"
     """The body itself, from a file."""
-    HERE = "here"
+    CLIENT = "client"
     """For the client only: how the answer is shown."""
 
 
@@ -27,10 +27,10 @@ class Argument:
 
     flag: str
     field: str
-    where: Where
+    location: Location
     text: str
-    kind: Callable[[str], Any] = str
-    sent: Any = None
+    parse: Callable[[str], Any] = str
+    const: Any = None
     default: Any = None
     required: bool = False
     many: bool = False
@@ -40,61 +40,63 @@ class Argument:
     @property
     def dest(self) -> str:
         """Its name in the parsed options."""
-        return f"{self.where}_{self.field}"
+        return f"{self.location}_{self.field}"
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Teach a parser."""
         if not self.flag.startswith("-"):
-            parser.add_argument(self.dest, metavar=self.flag.upper(), type=self.kind, help=self.text)
-        elif self.sent is not None:
+            parser.add_argument(self.dest, metavar=self.flag.upper(), type=self.parse, help=self.text)
+        elif self.const is not None:
             parser.add_argument(
-                self.flag, dest=self.dest, action="store_const", const=self.sent, help=self.text
+                self.flag, dest=self.dest, action="store_const", const=self.const, help=self.text
             )
         else:
             parser.add_argument(
                 self.flag,
                 dest=self.dest,
-                type=self.kind,
+                type=self.parse,
                 default=self.default,
                 required=self.required,
                 nargs="+" if self.many else None,
                 choices=self.choices,
-                metavar=self.metavar or (None if self.choices else _METAVARS.get(self.kind, "TEXT")),
+                metavar=self.metavar or (None if self.choices else _METAVARS.get(self.parse, "TEXT")),
                 help=self.text,
             )
 
 
-def path(word: str, text: str, kind: Callable[[str], Any] = str, *, field: str = "") -> Argument:
+def path(name: str, text: str, parse: Callable[[str], Any] = str, *, field: str = "") -> Argument:
     """A word that becomes part of the address."""
-    return Argument(word, field or word, Where.PATH, text, kind)
+    return Argument(name, field or name, Location.PATH, text, parse)
 
 
-def word(name: str, field: str, text: str) -> Argument:
+def positional(name: str, field: str, text: str) -> Argument:
     """A word that goes into the body."""
-    return Argument(name, field, Where.BODY, text)
+    return Argument(name, field, Location.BODY, text)
 
 
 def query(
-    flag: str, text: str, kind: Callable[[str], Any] = str, *, field: str = "", **more: Any
+    flag: str, text: str, parse: Callable[[str], Any] = str, *, field: str = "", **options: Any
 ) -> Argument:
     """An option of the address's query."""
-    return Argument(flag, field or flag.removeprefix("--"), Where.QUERY, text, kind, **more)
+    return Argument(flag, field or flag.removeprefix("--"), Location.QUERY, text, parse, **options)
 
 
-def body(flag: str, text: str, kind: Callable[[str], Any] = str, *, field: str = "", **more: Any) -> Argument:
+def body(
+    flag: str, text: str, parse: Callable[[str], Any] = str, *, field: str = "", **options: Any
+) -> Argument:
     """An option that goes into the JSON body."""
-    return Argument(flag, field or flag.removeprefix("--"), Where.BODY, text, kind, **more)
+    return Argument(flag, field or flag.removeprefix("--"), Location.BODY, text, parse, **options)
 
 
-def here(flag: str, text: str, **more: Any) -> Argument:
+def client_option(flag: str, text: str, **options: Any) -> Argument:
     """An option of the client itself."""
-    return Argument(flag, flag.removeprefix("--"), Where.HERE, text, **more)
+    return Argument(flag, flag.removeprefix("--"), Location.CLIENT, text, **options)
 
 
 # ── Kinds of values ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def whole(text: str) -> int:
+def positive_integer(text: str) -> int:
     """A whole number from 1."""
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
@@ -111,10 +113,10 @@ def day(text: str) -> str:
 
 def instant(text: str) -> str:
     """A moment with its zone, as it is sent."""
-    return moment(text).isoformat()
+    return parse_instant(text).isoformat()
 
 
-def moment(text: str) -> datetime:
+def parse_instant(text: str) -> datetime:
     """A moment with its zone."""
     try:
         at = datetime.fromisoformat(text)
@@ -130,12 +132,12 @@ _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 def delay(text: str) -> int:
     """A while, in milliseconds."""
-    found = re.fullmatch(r"(\d{1,9})([smhd])", text, re.ASCII)
-    if found is None:
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text, re.ASCII)
+    if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a while; use 90s, 30m, 2h or 7d")
-    return int(found[1]) * _UNITS[found[2]]
+    return int(match[1]) * _UNITS[match[2]]
 
 
 _METAVARS: dict[Callable[[str], Any], str] = {
-    whole: "N", day: "DATE", instant: "TIME", delay: "WHILE",
+    positive_integer: "N", day: "DATE", instant: "TIME", delay: "WHILE",
 }  # fmt: skip

@@ -12,22 +12,22 @@ from typing import Any
 
 import aiohttp
 
-from service.cli.exit_codes import Exit, Stopped
+from service.cli.exit_codes import CommandError, Exit
 from service.cli.tables import clean
-from service.cli.target import Place
+from service.cli.target import Target
 
-_CONNECT = 10.0
-_TRIES = 3
-_PAUSE = 0.5
-_CODES = {
+_CONNECT_TIMEOUT = 10.0
+_MAX_ATTEMPTS = 3
+_RETRY_DELAY = 0.5
+_EXIT_CODES = {
     **dict.fromkeys((400, 413, 415), Exit.WRONG_USE),
     **dict.fromkeys((401, 403), Exit.NOT_ALLOWED),
     **dict.fromkeys((502, 503, 504), Exit.UNAVAILABLE),
 }
-_LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
+_CONNECTION_LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
 
 
-STILL = "still being carried out"
+IN_PROGRESS = "still being carried out"
 """How the service says that it is at an act with this key."""
 
 
@@ -48,20 +48,20 @@ class Request:
     """The Idempotency-Key of an act: it makes sending it again safe. Empty: nothing is changed by asking."""
     timeout: float = 60.0
     """Seconds that the service may keep silent."""
-    answered: tuple[int, ...] = (200, 201, 202)
+    ok_statuses: tuple[int, ...] = (200, 201, 202)
 
 
 class Client:
     """One running service."""
 
-    def __init__(self, place: Place, session: aiohttp.ClientSession) -> None:
-        self._place = place
+    def __init__(self, target: Target, session: aiohttp.ClientSession) -> None:
+        self._target = target
         self._session = session
 
-    async def ask(self, request: Request) -> bytes:
+    async def send(self, request: Request) -> bytes:
         """The whole answer, asked for again where the connection is lost on the way. Raises Stopped."""
-        lost, clock = 0, asyncio.get_running_loop().time
-        until = clock() + request.timeout
+        failures, clock = 0, asyncio.get_running_loop().time
+        deadline = clock() + request.timeout
         while True:
             try:
                 async with self._answer(request) as response:
@@ -70,68 +70,68 @@ class Client:
                         raise self._refusal(response.status, body, response)
                     return body
             except _Busy as busy:  # with what was sent before the connection was lost
-                if not lost or clock() > until:
-                    raise Stopped(str(busy), Exit.FAILED) from None
+                if not failures or clock() > deadline:
+                    raise CommandError(str(busy), Exit.FAILED) from None
             except (aiohttp.ClientError, TimeoutError) as error:
-                lost += 1
-                if lost == _TRIES or not _passing(error, lost):
-                    raise Stopped(self._told(error, request), Exit.UNAVAILABLE) from None
-            await asyncio.sleep(_PAUSE * lost)
+                failures += 1
+                if failures == _MAX_ATTEMPTS or not _worth_retrying(error, failures):
+                    raise CommandError(self._describe(error, request), Exit.UNAVAILABLE) from None
+            await asyncio.sleep(_RETRY_DELAY * failures)
 
-    async def pieces(self, request: Request) -> AsyncIterator[bytes]:
+    async def stream(self, request: Request) -> AsyncIterator[bytes]:
         """The answer as it comes. Raises Stopped, also where it breaks off: what came is not all."""
         try:
             async with self._answer(request) as response:
-                async for piece in response.content.iter_any():
-                    yield piece
+                async for chunk in response.content.iter_any():
+                    yield chunk
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise Stopped(self._told(error, request), Exit.UNAVAILABLE) from None
+            raise CommandError(self._describe(error, request), Exit.UNAVAILABLE) from None
 
     @asynccontextmanager
     async def _answer(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = {"Content-Type": request.content} if request.body is not None else {}
         if request.key:
             headers["Idempotency-Key"] = request.key
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=request.timeout)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=request.timeout)
         async with self._session.request(
-            request.method, self._place.url + request.path, params=request.query, data=request.body,
+            request.method, self._target.url + request.path, params=request.query, data=request.body,
             headers=headers, timeout=timeout, allow_redirects=False,
         ) as response:  # fmt: skip
-            if response.status not in request.answered:
+            if response.status not in request.ok_statuses:
                 raise self._refusal(response.status, await _start_of(response), response)
             yield response
 
-    def _refusal(self, status: int, body: bytes, response: aiohttp.ClientResponse) -> "Stopped | _Busy":
-        told = _object(body)
-        sentence = clean(str(told["error"])) if "error" in told else self._foreign(response)
-        if status == 409 and STILL in sentence:
+    def _refusal(self, status: int, body: bytes, response: aiohttp.ClientResponse) -> "CommandError | _Busy":
+        answer = _object(body)
+        sentence = clean(str(answer["error"])) if "error" in answer else self._unexpected_answer(response)
+        if status == 409 and IN_PROGRESS in sentence:
             return _Busy(sentence)
         if status == 401:
-            sentence += "; " + self._token_remedy()
-        elif status == 403 and self._place.token_from:
-            sentence += f" (token from {self._place.token_from}); use one that may"
-        elif told.get("runId"):
-            sentence += f": run {told['runId']} is {told.get('state')}; see runs show {told['runId']}"
-        return Stopped(sentence, _CODES.get(status, Exit.FAILED))
+            sentence += "; " + self._token_hint()
+        elif status == 403 and self._target.token_from:
+            sentence += f" (token from {self._target.token_from}); use one that may"
+        elif answer.get("runId"):
+            sentence += f": run {answer['runId']} is {answer.get('state')}; see runs show {answer['runId']}"
+        return CommandError(sentence, _EXIT_CODES.get(status, Exit.FAILED))
 
-    def _foreign(self, response: aiohttp.ClientResponse) -> str:
+    def _unexpected_answer(self, response: aiohttp.ClientResponse) -> str:
         """An answer that does not come from this service."""
         if 300 <= response.status < 400:
-            goal = clean(response.headers.get("Location", "elsewhere"))
-            return f"{self._place.url} leads to {goal}; name that address in --url"
-        return f"{self._place.url} answered {response.status}, but not as this service does: is --url right?"
+            location = clean(response.headers.get("Location", "elsewhere"))
+            return f"{self._target.url} leads to {location}; name that address in --url"
+        return f"{self._target.url} answered {response.status}, but not as this service does: is --url right?"
 
-    def _token_remedy(self) -> str:
-        if self._place.token_from:
-            return f"the token came from {self._place.token_from}: is it this service's?"
+    def _token_hint(self) -> str:
+        if self._target.token_from:
+            return f"the token came from {self._target.token_from}: is it this service's?"
         return "set JOBS_TOKEN, or name a file that holds the token with --token-file"
 
-    def _told(self, error: Exception, request: Request) -> str:
-        known = f"; {unknown(request)}" if request.key else ""
-        return self._reason(error, request) + known
+    def _describe(self, error: Exception, request: Request) -> str:
+        hint = f"; {how_to_retry(request)}" if request.key else ""
+        return self._reason(error, request) + hint
 
     def _reason(self, error: Exception, request: Request) -> str:  # noqa: PLR0911 - one sentence for each
-        url = self._place.url
+        url = self._target.url
         match error:
             case aiohttp.ClientConnectorCertificateError():
                 return (
@@ -143,7 +143,7 @@ class Client:
             case aiohttp.ClientConnectorDNSError():
                 return f"{url}: this name is not known; is --url right?"
             case aiohttp.ConnectionTimeoutError():
-                return f"{url} cannot be reached within {_CONNECT:g} s; is --url right?"
+                return f"{url} cannot be reached within {_CONNECT_TIMEOUT:g} s; is --url right?"
             case aiohttp.ServerTimeoutError() | TimeoutError():
                 return f"{url} kept silent for {request.timeout:g} s; allow more with --timeout"
             case aiohttp.ClientConnectorError():
@@ -154,19 +154,21 @@ class Client:
         return f"{url}: {clean(str(error))}"
 
 
-def unknown(request: Request) -> str:
+def how_to_retry(request: Request) -> str:
     """How an act of which nobody knows whether it happened is asked for again."""
     return f"whether it was done is not known: ask again with --key {shlex.quote(request.key)}"
 
 
 def _certificate(error: aiohttp.ClientConnectorCertificateError) -> str:
-    told = error.certificate_error
-    return clean(getattr(told, "verify_message", "") or str(told))
+    cause = error.certificate_error
+    return clean(getattr(cause, "verify_message", "") or str(cause))
 
 
-def _passing(error: Exception, lost: int) -> bool:
+def _worth_retrying(error: Exception, failures: int) -> bool:
     """Lost on the way. A door that was shut from the beginning is told at once."""
-    return isinstance(error, _LOST) and (lost > 1 or not isinstance(error, aiohttp.ClientConnectorError))
+    return isinstance(error, _CONNECTION_LOST) and (
+        failures > 1 or not isinstance(error, aiohttp.ClientConnectorError)
+    )
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:
@@ -175,17 +177,17 @@ async def _start_of(response: aiohttp.ClientResponse) -> bytes:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        value = json.loads(body)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 @asynccontextmanager
-async def connected(place: Place, agent: str) -> AsyncIterator[Client]:
+async def connected(target: Target, user_agent: str) -> AsyncIterator[Client]:
     """A client that closes what it opened."""
-    headers = {"User-Agent": agent}
-    if place.token:
-        headers["Authorization"] = f"Bearer {place.token}"
+    headers = {"User-Agent": user_agent}
+    if target.token:
+        headers["Authorization"] = f"Bearer {target.token}"
     async with aiohttp.ClientSession(headers=headers) as session:
-        yield Client(place, session)
+        yield Client(target, session)

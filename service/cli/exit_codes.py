@@ -17,7 +17,7 @@ INTERRUPTED = 130
 """Ctrl-C, as shells tell it."""
 
 
-class Stopped(Exception):
+class CommandError(Exception):
     """A command ends here: one sentence for a person, one number for the shell."""
 
     def __init__(self, sentence: str, code: Exit) -> None:

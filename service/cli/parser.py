@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from service import __version__
-from service.cli.arguments import whole
+from service.cli.arguments import positive_integer
 from service.cli.commands import COMMANDS, GROUPS, Command
 from service.cli.phrases import LOCAL, LOCAL_ONLY, SHARED
 
@@ -22,64 +22,66 @@ examples:
 exit codes: 0 done, 1 failed or refused, 2 wrong usage or configuration, 3 not available, 4 not allowed"""
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """All commands; those of this machine alone are only named."""
-    made = _parser(argparse.ArgumentParser, prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG)
-    made.add_argument("--version", action="version", version=__version__)
-    _service(made)
-    commands = made.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    parser = _new_parser(argparse.ArgumentParser, prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=__version__)
+    _add_target_options(parser)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     for name in sorted(LOCAL_ONLY, key=list(LOCAL).index):
         commands.add_parser(name, help=LOCAL[name])
     groups: dict[str, Any] = {}
     for command in COMMANDS:
         first, _, second = command.words.partition(" ")
         if second and first not in groups:
-            group = _parser(commands.add_parser, first, help=GROUPS[first], description=GROUPS[first] + ".")
+            group = _new_parser(
+                commands.add_parser, first, help=GROUPS[first], description=GROUPS[first] + "."
+            )
             groups[first] = group.add_subparsers(required=True, metavar="COMMAND", title="commands")
-        _add(groups[first] if second else commands, second or first, command)
-    return made
+        _add_command(groups[first] if second else commands, second or first, command)
+    return parser
 
 
-def _parser(make: Any, *names: str, **more: Any) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = make(
-        *names, **more, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+def _new_parser(make: Any, *names: str, **options: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = make(
+        *names, **options, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    return made
+    return parser
 
 
-def _add(commands: Any, name: str, command: Command) -> None:
-    made = _parser(
-        commands.add_parser, name, help=command.text, description=_described(command),
+def _add_command(commands: Any, name: str, command: Command) -> None:
+    parser = _new_parser(
+        commands.add_parser, name, help=command.text, description=_description(command),
         epilog=f"example:\n  {PROGRAM} --url https://jobs.example.org {command.example}",
     )  # fmt: skip
-    made.set_defaults(command=command, key=None, all=False)
+    parser.set_defaults(command=command, key=None, all=False)
     for argument in command.arguments:
-        argument.add_to(made)
+        argument.add_to(parser)
     if command.pages:
-        made.add_argument("--all", action="store_true", help="every row, page after page")
-    made.add_argument("--json", action="store_true", help="print the answer as the service gave it")
-    made.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to the terminal")
-    made.add_argument("--timeout", type=whole, metavar="SECONDS", help=_timeout_help(command))
-    if command.acts:
-        made.add_argument(
+        parser.add_argument("--all", action="store_true", help="every row, page after page")
+    parser.add_argument("--json", action="store_true", help="print the answer as the service gave it")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to the terminal")
+    parser.add_argument("--timeout", type=positive_integer, metavar="SECONDS", help=_timeout_help(command))
+    if command.mutates:
+        parser.add_argument(
             "--key", type=_key, metavar="KEY", help="the Idempotency-Key of an act that is asked for again"
         )
-    _service(made)
+    _add_target_options(parser)
 
 
-def _described(command: Command) -> str:
+def _description(command: Command) -> str:
     text = f"{command.text[0].upper()}{command.text[1:]}."
-    alone = "" if command.words in SHARED else "\nAsks a running service: needs --url or JOBS_URL."
-    return f"{text}{alone}\n{command.method} {command.path} ({command.operation} of the API's description)."
+    note = "" if command.words in SHARED else "\nAsks a running service: needs --url or JOBS_URL."
+    return f"{text}{note}\n{command.method} {command.path} ({command.operation} of the API's description)."
 
 
 def _timeout_help(command: Command) -> str:
     return f"how long the service may keep silent; default {command.timeout:g}"
 
 
-def _service(made: argparse.ArgumentParser) -> None:
+def _add_target_options(parser: argparse.ArgumentParser) -> None:
     """Read before everything else (see ``place``); here for the help."""
-    group = made.add_argument_group("a running service")
+    group = parser.add_argument_group("a running service")
     group.add_argument("--url", metavar="URL", help="its address; default JOBS_URL")
     group.add_argument(
         "--token-file", metavar="FILE", help="a file with the token; default JOBS_TOKEN, then ADMIN_TOKEN"

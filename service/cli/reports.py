@@ -24,7 +24,7 @@ from service.errors import BadRequest, ConfigurationError
 from service.settings import Settings
 from service.setup.databases import find_databases
 
-SHOWN = "table"
+TABLE_FORMAT = "table"
 VIEWS = (*figures.STATISTICS, "retention", "watermarks")
 """What ``analytics`` shows."""
 
@@ -35,7 +35,7 @@ _TABLES: dict[str, list[_Column]] = {
         *_PERIOD,
         *(("active", "activeUsers"), ("new", "newUsers"), ("sessions", "totalSessions")),
         *(("minutes", "totalFocusTime"), ("completed", "sessionCompletionRate"), ("DAU", "dau")),
-        *(("WAU", "wau"), ("MAU", "mau"), ("stickiness", "stickiness"), ("trends", "told")),
+        *(("WAU", "wau"), ("MAU", "mau"), ("stickiness", "stickiness"), ("trends", "trendText")),
     ],
     Statistic.WEEKLY: [
         *_PERIOD,
@@ -65,8 +65,8 @@ _TABLES: dict[str, list[_Column]] = {
         *(("mails sent", "mail.sent"), ("mails failed", "mail.failed")),
     ],
 }
-_SHARES = ("Rate", "rate", "stickiness")
-_WORDS = {
+_PERCENT_SUFFIXES = ("Rate", "rate", "stickiness")
+_FIGURE_NAMES = {
     "activeUsers": "active users",
     "newUsers": "new users",
     "totalSessions": "sessions",
@@ -88,25 +88,25 @@ async def show(settings: Settings, options: Namespace, out: Console) -> None:
     """``analytics VIEW``: a table for people, or what the API would answer."""
     span = _span(options)
     form = "json" if options.json else options.format
-    async with _reading(settings) as pool:
+    async with _readable_pool(settings) as pool:
         if options.view == "watermarks":
             await _show_watermarks(pool, form, options, out)
         elif options.view == "retention":
             await _show_retention(pool, span, form, options, out)
         else:
             span = await figures.recent(pool, options.view, span)
-            wanted = export.statistic(pool, options.view, span)
-            if form == SHOWN:
-                await _show_periods(wanted, options.view, out)
+            data = export.statistic(pool, options.view, span)
+            if form == TABLE_FORMAT:
+                await _show_periods(data, options.view, out)
             else:
-                await _write(wanted, Format(form), options.out)
+                await _write(data, Format(form), options.out)
 
 
 async def write_table(settings: Settings, options: Namespace) -> None:
     """``export TABLE``: a whole table as a file."""
-    async with _reading(settings) as pool:
-        wanted = export.table(pool, options.table, _span(options))
-        await _write(wanted, Format.JSON if options.json else Format(options.format), options.out)
+    async with _readable_pool(settings) as pool:
+        data = export.table(pool, options.table, _span(options))
+        await _write(data, Format.JSON if options.json else Format(options.format), options.out)
 
 
 def _span(options: Namespace) -> DateRange:
@@ -117,7 +117,7 @@ def _span(options: Namespace) -> DateRange:
 
 
 @asynccontextmanager
-async def _reading(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
+async def _readable_pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
     """A small pool on our database; nothing else is opened."""
     databases = await find_databases(settings)
     pool = await open_pool(databases.ours, max_size=2)
@@ -135,72 +135,74 @@ async def _reading(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
 # ── Files ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _write(wanted: Export, form: Format, target: Path | None) -> None:
+async def _write(data: Export, form: Format, target: Path | None) -> None:
     """Into a file, under a passing name until it is whole; or to where the output goes."""
     if target is None:
         if form is Format.PARQUET and sys.stdout.isatty():
             raise BadRequest("parquet is not for a terminal; name a file with --out")
-        await _pour(wanted, form, sys.stdout.buffer)
+        await _write_chunks(data, form, sys.stdout.buffer)
         return
-    passing = target.with_name(f"{target.name}.part")
+    temporary = target.with_name(f"{target.name}.part")
     try:
-        with passing.open("wb") as file:
-            await _pour(wanted, form, file)
-        await asyncio.to_thread(passing.replace, target)
+        with temporary.open("wb") as file:
+            await _write_chunks(data, form, file)
+        await asyncio.to_thread(temporary.replace, target)
     except OSError as error:
         raise BadRequest(f"--out {target}: {error.strerror}") from None
     finally:
-        passing.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-async def _pour(wanted: Export, form: Format, file: BinaryIO) -> None:
-    async for piece in export.written(wanted, form):
-        await asyncio.to_thread(file.write, piece)
+async def _write_chunks(data: Export, form: Format, file: BinaryIO) -> None:
+    async for chunk in export.written(data, form):
+        await asyncio.to_thread(file.write, chunk)
     file.flush()
 
 
 # ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _show_periods(wanted: Export, view: str, out: Console) -> None:
-    rows = [one async for page in wanted.pages() for row in page for one in _described(row)]
+async def _show_periods(data: Export, view: str, out: Console) -> None:
+    rows = [line async for page in data.pages() for row in page for line in _table_rows(row)]
     _print(view, _TABLES[view], rows, out)
 
 
-def _described(row: Row) -> list[Row]:
+def _table_rows(row: Row) -> list[Row]:
     """A row of figures as one line of a table, one of insights as a line for each sentence."""
     state = "final" if row["final"] else "provisional"
-    told = ", ".join(_told(name, one) for name, one in row.get("trends", {}).items() if _worth(one))
+    trends = ", ".join(
+        _trend_text(name, one) for name, one in row.get("trends", {}).items() if _is_notable(one)
+    )
     revised = f", revised {row['revision'] - 1}×" if row["revision"] > 1 else ""
-    line = flatten(row) | {"state": state + revised, "told": told}
+    line = flatten(row) | {"state": state + revised, "trendText": trends}
     return [line | one for one in row["insights"]] if "insights" in row else [line]
 
 
-def _worth(trend: Row) -> bool:
+def _is_notable(trend: Row) -> bool:
     return trend["verdict"] in {"trend", "significant"}
 
 
-def _told(name: str, trend: Row) -> str:
+def _trend_text(name: str, trend: Row) -> str:
     strong = "!" if trend["verdict"] == "significant" else ""
-    return f"{_WORDS[name]} {trend['percent']:+.0f} %{strong}"
+    return f"{_FIGURE_NAMES[name]} {trend['percent']:+.0f} %{strong}"
 
 
 async def _show_retention(
     pool: asyncpg.Pool, span: DateRange, form: str, options: Namespace, out: Console
 ) -> None:
     kind, unbounded = Statistic(options.kind), options.mode == "unbounded"
-    found = await figures.cohorts(pool, kind, span, unbounded=unbounded)
-    if form == SHOWN:
-        width = len(found["averages"])
+    retention = await figures.cohorts(pool, kind, span, unbounded=unbounded)
+    if form == TABLE_FORMAT:
+        width = len(retention["averages"])
         columns = [("cohort", "cohort"), ("size", "size"), *((str(n), str(n)) for n in range(width))]
-        rows = [_cohort(one["cohort"], one["size"], one["cells"]) for one in found["cohorts"]]
+        rows = [_cohort(cohort["cohort"], cohort["size"], cohort["cells"]) for cohort in retention["cohorts"]]
         if rows:
-            rows.append(_cohort("all, by size", None, found["averages"]))
-        _print(f"Retention, {kind}, {found['mode']}", columns, rows, out)
+            rows.append(_cohort("all, by size", None, retention["averages"]))
+        _print(f"Retention, {kind}, {retention['mode']}", columns, rows, out)
     elif form == Format.JSON:
-        await _plain(found, options.out, out)
+        await _write_json(retention, options.out, out)
     else:
-        await _write(export.cohorts(found), Format(form), options.out)
+        await _write(export.cohorts(retention), Format(form), options.out)
 
 
 def _cohort(name: Any, size: int | None, cells: Iterable[Row | None]) -> Row:
@@ -209,26 +211,26 @@ def _cohort(name: Any, size: int | None, cells: Iterable[Row | None]) -> Row:
 
 
 async def _show_watermarks(pool: asyncpg.Pool, form: str, options: Namespace, out: Console) -> None:
-    found = await figures.watermarks(pool)
+    watermarks = await figures.watermarks(pool)
     if form == Format.JSON:
-        await _plain(found, options.out, out)
-    elif form == SHOWN:
+        await _write_json(watermarks, options.out, out)
+    elif form == TABLE_FORMAT:
         columns = [
             *(("statistic", "statistic"), ("through", "through"), ("final through", "finalThrough")),
             *(("provisional", "provisionalPeriods"), ("stale", "stalePeriods"), ("working", "working")),
         ]
-        _print("Watermarks", columns, found["statistics"], out)
-        waiting = found["staleDays"]
-        out.print(f"{waiting['days']} days of {waiting['users']} people wait to be rebuilt")
+        _print("Watermarks", columns, watermarks["statistics"], out)
+        stale_days = watermarks["staleDays"]
+        out.print(f"{stale_days['days']} days of {stale_days['users']} people wait to be rebuilt")
     else:
         raise BadRequest("watermarks are shown as table or json")
 
 
-async def _plain(found: Row, target: Path | None, out: Console) -> None:
+async def _write_json(data: Row, target: Path | None, out: Console) -> None:
     if target is None:
-        out.print_json(export.dumps(found))
+        out.print_json(export.dumps(data))
     else:
-        await asyncio.to_thread(target.write_text, export.dumps(found), "utf-8")
+        await asyncio.to_thread(target.write_text, export.dumps(data), "utf-8")
 
 
 def _print(title: str, columns: list[_Column], rows: list[Row], out: Console) -> None:
@@ -250,7 +252,7 @@ def _is_number(name: str, rows: list[Row]) -> bool:
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return "–"
-    if name.endswith(_SHARES) and isinstance(value, int | float):
+    if name.endswith(_PERCENT_SUFFIXES) and isinstance(value, int | float):
         return f"{100 * value:.0f} %"
     if isinstance(value, float):
         return f"{value:,.1f}"

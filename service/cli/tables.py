@@ -8,17 +8,17 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 _GAP = "  "
-_NONE = "–"
-_LEAST = 8
+_MISSING = "–"
+_MIN_TEXT = 8
 """Columns to which words may be cut."""
-_PROSE = 22
+_MIN_PROSE = 22
 """Columns below which sentences stand under their row instead of beside it."""
 _INDENT = "    "
 _JOINERS = "\u200c\u200d"
 """Parts of words and of emoji, though they count as controls."""
 
 Row = dict[str, Any]
-Get = str | Callable[[Row], Any]
+Getter = str | Callable[[Row], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +31,18 @@ class TableColumn:
     """
 
     heading: str
-    get: Get
+    get: Getter
     kind: str = "text"
     extra: bool = False
 
-    def of(self, row: Row) -> Any:
+    def value(self, row: Row) -> Any:
         """The value; a dotted name leads into nested objects."""
         if callable(self.get):
             return self.get(row)
-        found: Any = row
+        value: Any = row
         for part in self.get.split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        return found
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
 
     @property
     def right(self) -> bool:
@@ -80,77 +80,81 @@ class TextBlock:
 Block = TextTable | FieldList | TextBlock
 
 
-def _maker(kind: str) -> Callable[..., TableColumn]:
-    def make(heading: str, get: Get = "", *, extra: bool = False) -> TableColumn:
+def _column(kind: str) -> Callable[..., TableColumn]:
+    def make(heading: str, get: Getter = "", *, extra: bool = False) -> TableColumn:
         return TableColumn(heading, get or heading, kind, extra)
 
     return make
 
 
-text, name, ident, prose = _maker("text"), _maker("name"), _maker("ident"), _maker("prose")
-number, share, percent = _maker("number"), _maker("share"), _maker("percent")
-time, period = _maker("time"), _maker("period")
+text, name, ident, prose = _column("text"), _column("name"), _column("ident"), _column("prose")
+number, share, percent = _column("number"), _column("share"), _column("percent")
+time, period = _column("time"), _column("period")
 
 
-def sentences(told: str) -> TextBlock:
+def sentences(content: str) -> TextBlock:
     """Words that are wrapped."""
-    return TextBlock(told, sentences=True)
+    return TextBlock(content, sentences=True)
 
 
 # ── For people ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def for_people(blocks: Sequence[Block], room: int, zone: tzinfo | None = None) -> str:
+def for_people(blocks: Sequence[Block], max_width: int, zone: tzinfo | None = None) -> str:
     """Aligned, within ``room`` columns, times in the reader's zone."""
-    shown = [*(_block(block, room, zone) for block in blocks), _zones(blocks, zone)]
-    return "\n\n".join(one for one in shown if one) + "\n"
+    parts = [*(_block(block, max_width, zone) for block in blocks), _zone_note(blocks, zone)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _block(block: Block, room: int, zone: tzinfo | None) -> str:
+def _block(block: Block, max_width: int, zone: tzinfo | None) -> str:
     match block:
         case TextBlock():
             lines = [clean(line) for line in block.text.rstrip().splitlines()]
-            wrapped = [one for line in lines for one in _wrapped(line, room)] if block.sentences else lines
+            wrapped = (
+                [part for line in lines for part in _wrap(line, max_width)] if block.sentences else lines
+            )
             return "\n".join(wrapped)
         case FieldList():
-            return _titled(block.title, _facts(block, room, zone))
+            return _with_title(block.title, _field_lines(block, max_width, zone))
         case TextTable():
-            return _titled(block.title, _table(block, room, zone) if block.rows else [block.empty])
+            return _with_title(
+                block.title, _table_lines(block, max_width, zone) if block.rows else [block.empty]
+            )
 
 
-def _titled(title: str, lines: list[str]) -> str:
+def _with_title(title: str, lines: list[str]) -> str:
     return "\n".join([title, *lines] if title else lines)
 
 
-def _zones(blocks: Sequence[Block], zone: tzinfo | None) -> str:
+def _zone_note(blocks: Sequence[Block], zone: tzinfo | None) -> str:
     """Which zone the times of tables are in; nothing where there are none, or all is UTC."""
-    told = [
-        column.of(row)
+    values = [
+        column.value(row)
         for block in blocks
         if isinstance(block, TextTable)
         for column in block.columns
         if column.kind == "time"
         for row in block.rows
     ]
-    local = [at.astimezone(zone) for one in told if isinstance(one, str) and (at := _instant(one))]
+    local = [at.astimezone(zone) for value in values if isinstance(value, str) and (at := _instant(value))]
     names = list(dict.fromkeys(f"{at:%Z} (UTC{at:%z})" for at in local if at.utcoffset()))
     return f"Times: {', '.join(names)}" if names else ""
 
 
-def _facts(block: FieldList, room: int, zone: tzinfo | None) -> list[str]:
-    cells = [(column.heading, _long(column, block.row, zone)) for column in block.columns]
-    told = [(heading, value) for heading, value in cells if value not in {"", _NONE}]
-    wide = max((width(heading) for heading, _ in told), default=0)
+def _field_lines(block: FieldList, max_width: int, zone: tzinfo | None) -> list[str]:
+    cells = [(column.heading, _field_text(column, block.row, zone)) for column in block.columns]
+    fields = [(heading, value) for heading, value in cells if value not in {"", _MISSING}]
+    label_width = max((width(heading) for heading, _ in fields), default=0)
     lines = []
-    for heading, value in told:
-        first, *rest = _wrapped(value, max(room - wide - len(_GAP), 20))
-        lines.append(f"{_padded(heading, wide)}{_GAP}{first}")
-        lines += [f"{' ' * wide}{_GAP}{line}" for line in rest]
+    for heading, value in fields:
+        first, *rest = _wrap(value, max(max_width - label_width - len(_GAP), 20))
+        lines.append(f"{_pad(heading, label_width)}{_GAP}{first}")
+        lines += [f"{' ' * label_width}{_GAP}{line}" for line in rest]
     return lines
 
 
-def _long(column: TableColumn, row: Row, zone: tzinfo | None) -> str:
-    value = column.of(row)
+def _field_text(column: TableColumn, row: Row, zone: tzinfo | None) -> str:
+    value = column.value(row)
     at = _instant(value) if column.kind == "time" and isinstance(value, str) else None
     if at is None:
         return cell(column.kind, value, zone)
@@ -160,87 +164,91 @@ def _long(column: TableColumn, row: Row, zone: tzinfo | None) -> str:
     return f"{local:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _wrapped(value: str, room: int) -> list[str]:
+def _wrap(value: str, max_width: int) -> list[str]:
     """At blanks; what has none is left as it is, to be copied."""
     lines = [""]
     for word in value.split(" "):
-        if lines[-1] and width(lines[-1]) + 1 + width(word) > room:
+        if lines[-1] and width(lines[-1]) + 1 + width(word) > max_width:
             lines.append(word)
         else:
             lines[-1] += f" {word}" if lines[-1] else word
     return lines
 
 
-def _table(block: TextTable, room: int, zone: tzinfo | None) -> list[str]:
-    cells = [[cell(column.kind, column.of(row), zone) for row in block.rows] for column in block.columns]
+def _table_lines(block: TextTable, max_width: int, zone: tzinfo | None) -> list[str]:
+    cells = [[cell(column.kind, column.value(row), zone) for row in block.rows] for column in block.columns]
     natural = [
-        max(width(column.heading), *map(width, told))
-        for column, told in zip(block.columns, cells, strict=True)
+        max(width(column.heading), *map(width, texts))
+        for column, texts in zip(block.columns, cells, strict=True)
     ]
-    kept, below = chosen(block.columns, natural, room)
-    wide = fitted([block.columns[n] for n in kept], [natural[n] for n in kept], room)
-    lines = _lined([block.columns[n].heading for n in kept], [block.columns[n] for n in kept], wide)
+    visible, below = choose_columns(block.columns, natural, max_width)
+    widths = fit_widths([block.columns[n] for n in visible], [natural[n] for n in visible], max_width)
+    lines = _row_lines(
+        [block.columns[n].heading for n in visible], [block.columns[n] for n in visible], widths
+    )
     for row in range(len(block.rows)):
-        lines += _lined([cells[n][row] for n in kept], [block.columns[n] for n in kept], wide)
+        lines += _row_lines([cells[n][row] for n in visible], [block.columns[n] for n in visible], widths)
         for n in below:
-            if cells[n][row] not in {"", _NONE}:
-                lines += [_INDENT + line for line in _wrapped(cells[n][row], max(room - len(_INDENT), 20))]
-    left = [
+            if cells[n][row] not in {"", _MISSING}:
+                lines += [_INDENT + line for line in _wrap(cells[n][row], max(max_width - len(_INDENT), 20))]
+    hidden = [
         column.heading
         for n, column in enumerate(block.columns)
-        if not column.extra and n not in kept and n not in below
+        if not column.extra and n not in visible and n not in below
     ]
-    return [*lines, f"(not shown here: {', '.join(left)})"] if left else lines
+    return [*lines, f"(not shown here: {', '.join(hidden)})"] if hidden else lines
 
 
-def chosen(columns: Sequence[TableColumn], natural: Sequence[int], room: int) -> tuple[list[int], list[int]]:
+def choose_columns(
+    columns: Sequence[TableColumn], natural: Sequence[int], max_width: int
+) -> tuple[list[int], list[int]]:
     """Which columns stand beside each other, and which sentences below their row.
 
     What is extra goes first, then sentences move below, then whatever stands last.
     """
-    kept, below = list(range(len(columns))), list[int]()
+    visible, below = list(range(len(columns))), list[int]()
 
     def fits() -> bool:
-        least = (_least(columns[n], natural[n]) for n in kept)
-        return sum(least) + len(_GAP) * (len(kept) - 1) <= room
+        min_widths = (_min_width(columns[n], natural[n]) for n in visible)
+        return sum(min_widths) + len(_GAP) * (len(visible) - 1) <= max_width
 
-    while not fits() and len(kept) > 1:
-        extra = [n for n in kept if columns[n].extra]
-        sentences_ = [n for n in kept if columns[n].kind == "prose"]
-        going = (extra or sentences_ or kept)[-1]
-        kept.remove(going)
+    while not fits() and len(visible) > 1:
+        extra = [n for n in visible if columns[n].extra]
+        sentences_ = [n for n in visible if columns[n].kind == "prose"]
+        removed = (extra or sentences_ or visible)[-1]
+        visible.remove(removed)
         if not extra and sentences_:
-            below.append(going)
-    return kept, below
+            below.append(removed)
+    return visible, below
 
 
-def _least(column: TableColumn, natural: int) -> int:
+def _min_width(column: TableColumn, natural: int) -> int:
     """How narrow a column may be."""
-    may = {"text": max(_LEAST, width(column.heading)), "prose": _PROSE}.get(column.kind, natural)
-    return min(natural, may)
+    limit = {"text": max(_MIN_TEXT, width(column.heading)), "prose": _MIN_PROSE}.get(column.kind, natural)
+    return min(natural, limit)
 
 
-def fitted(columns: Sequence[TableColumn], natural: Sequence[int], room: int) -> list[int]:
+def fit_widths(columns: Sequence[TableColumn], natural: Sequence[int], max_width: int) -> list[int]:
     """Widths that fit into ``room``: sentences give way first, then the widest words."""
-    wide = list(natural)
-    while sum(wide) + len(_GAP) * (len(wide) - 1) > room:
-        able = [n for n, column in enumerate(columns) if wide[n] > _least(column, natural[n])]
-        if not able:
+    widths = list(natural)
+    while sum(widths) + len(_GAP) * (len(widths) - 1) > max_width:
+        shrinkable = [n for n, column in enumerate(columns) if widths[n] > _min_width(column, natural[n])]
+        if not shrinkable:
             break
-        wide[max(able, key=lambda n: (columns[n].kind == "prose", wide[n]))] -= 1
-    return wide
+        widths[max(shrinkable, key=lambda n: (columns[n].kind == "prose", widths[n]))] -= 1
+    return widths
 
 
-def _lined(told: Sequence[str], columns: Sequence[TableColumn], wide: Sequence[int]) -> list[str]:
+def _row_lines(cells: Sequence[str], columns: Sequence[TableColumn], widths: Sequence[int]) -> list[str]:
     """One row: a line, or more where sentences are wrapped."""
     parts = [
-        _wrapped(one, room) if column.kind == "prose" else [cut(one, room)]
-        for one, column, room in zip(told, columns, wide, strict=True)
+        _wrap(text_, column_width) if column.kind == "prose" else [cut(text_, column_width)]
+        for text_, column, column_width in zip(cells, columns, widths, strict=True)
     ]
     return [
         _GAP.join(
-            _padded(part[n] if n < len(part) else "", room, right=column.right)
-            for part, column, room in zip(parts, columns, wide, strict=True)
+            _pad(part[n] if n < len(part) else "", column_width, right=column.right)
+            for part, column, column_width in zip(parts, columns, widths, strict=True)
         ).rstrip()
         for n in range(max(map(len, parts)))
     ]
@@ -259,27 +267,30 @@ def cell(kind: str, value: Any, zone: tzinfo | None = None) -> str:
             return f"{100 * value:.0f} %"
         case "percent", int() | float():
             return f"{100 * value:.0f}"
-    return _plain(value)
+    return _format_value(value)
 
 
-def _plain(value: Any) -> str:
+def _format_value(value: Any) -> str:
     match value:
         case None | bool():
-            return {None: _NONE, True: "yes", False: "no"}[value]
+            return {None: _MISSING, True: "yes", False: "no"}[value]
         case float():
             return f"{value:,.1f}"
         case int():
             return f"{value:,}"
         case dict():
-            told = {key: _inner(one) for key, one in value.items()}
-            return ", ".join(f"{clean(str(key))} {one}" for key, one in told.items() if one != _NONE) or _NONE
+            entries = {key: _format_nested(item) for key, item in value.items()}
+            return (
+                ", ".join(f"{clean(str(key))} {item}" for key, item in entries.items() if item != _MISSING)
+                or _MISSING
+            )
         case list():
-            return ", ".join(map(_plain, value)) or _NONE
+            return ", ".join(map(_format_value, value)) or _MISSING
     return clean(str(value))
 
 
-def _inner(value: Any) -> str:
-    return f"({_plain(value)})" if isinstance(value, dict) and value else _plain(value)
+def _format_nested(value: Any) -> str:
+    return f"({_format_value(value)})" if isinstance(value, dict) and value else _format_value(value)
 
 
 def _instant(value: str) -> datetime | None:
@@ -292,35 +303,35 @@ def _instant(value: str) -> datetime | None:
 
 def clean(value: str) -> str:
     """One line that cannot steer a terminal: people's words are in many answers."""
-    return value if value.isprintable() else "".join(" " if _steers(one) else one for one in value)
+    return value if value.isprintable() else "".join(" " if _is_control(char) else char for char in value)
 
 
-def _steers(one: str) -> bool:
-    return one not in _JOINERS and unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+def _is_control(char: str) -> bool:
+    return char not in _JOINERS and unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def width(value: str) -> int:
     """The columns that a terminal needs for it."""
     return sum(
-        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
-        for one in value
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in value
     )
 
 
-def cut(value: str, room: int) -> str:
+def cut(value: str, max_width: int) -> str:
     """The beginning that fits, with a sign that there is more."""
-    if width(value) <= room:
+    if width(value) <= max_width:
         return value
-    kept = ""
-    for one in value:
-        if width(kept + one) > room - 1:
+    beginning = ""
+    for char in value:
+        if width(beginning + char) > max_width - 1:
             break
-        kept += one
-    return kept + "…"
+        beginning += char
+    return beginning + "…"
 
 
-def _padded(value: str, room: int, *, right: bool = False) -> str:
-    blanks = " " * (room - width(value))
+def _pad(value: str, column_width: int, *, right: bool = False) -> str:
+    blanks = " " * (column_width - width(value))
     return blanks + value if right else value + blanks
 
 
@@ -337,15 +348,15 @@ def _for_programs(block: Block, *, titled: bool) -> str:
         case TextBlock():
             return block.text if block.text.endswith("\n") else f"{block.text}\n"
         case FieldList():
-            lines = [f"{column.heading}\t{raw(column.of(block.row))}" for column in block.columns]
+            lines = [f"{column.heading}\t{raw_value(column.value(block.row))}" for column in block.columns]
         case TextTable():
-            rows = ["\t".join(raw(column.of(row)) for column in block.columns) for row in block.rows]
+            rows = ["\t".join(raw_value(column.value(row)) for column in block.columns) for row in block.rows]
             lines = ["\t".join(column.heading for column in block.columns), *rows]
     title = [f"# {block.title}"] if titled and block.title else []
     return "".join(f"{line}\n" for line in [*title, *lines])
 
 
-def raw(value: Any) -> str:
+def raw_value(value: Any) -> str:
     """One value for a program: empty where there is none."""
     match value:
         case None:

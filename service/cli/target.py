@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from service.cli.exit_codes import Exit, Stopped
+from service.cli.exit_codes import CommandError, Exit
 
 TOKENS = ("JOBS_TOKEN", "ADMIN_TOKEN")
 """Variables that may hold the token, the first that is set wins; each may name a file instead (``_FILE``)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Target:
     """A running service. The token is never shown, not even by ``repr``."""
 
     url: str
@@ -23,59 +23,63 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class TargetOptions:
     """Which service was named, not yet looked at. ``url`` is empty where this machine is meant."""
 
     url: str
-    by: str
+    source: str
     """``--url`` or ``JOBS_URL``."""
     token_file: Path | None
 
-    def place(self) -> Place:
+    def resolve(self) -> Target:
         """The service with its token. Raises Stopped."""
-        return Place(address(self.url, self.by), *_token(self.token_file, os.environ))
+        return Target(base_url(self.url, self.source), *_token(self.token_file, os.environ))
 
 
-def given(arguments: Sequence[str]) -> tuple[Named, list[str]]:
+def parse_target(arguments: Sequence[str]) -> tuple[TargetOptions, list[str]]:
     """The service that is named, and the other words. Raises Stopped."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--url", default=None)
     parser.add_argument("--token-file", type=Path, default=None)
     if any(word == "--token" or word.startswith("--token=") for word in arguments):
-        raise Stopped(
+        raise CommandError(
             "a token on the command line can be seen by others: set JOBS_TOKEN or use --token-file",
             Exit.WRONG_USE,
         )
     try:
-        known, rest = parser.parse_known_args(list(arguments))
+        options, rest = parser.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
-        raise Stopped(f"{error.argument_name}: {error.message}", Exit.WRONG_USE) from None
-    if known.url is None:
-        return Named(os.environ.get("JOBS_URL", ""), "JOBS_URL", known.token_file), rest
-    return Named(known.url, "--url", known.token_file), rest
+        raise CommandError(f"{error.argument_name}: {error.message}", Exit.WRONG_USE) from None
+    if options.url is None:
+        return TargetOptions(os.environ.get("JOBS_URL", ""), "JOBS_URL", options.token_file), rest
+    return TargetOptions(options.url, "--url", options.token_file), rest
 
 
-def address(url: str, by: str) -> str:
+def base_url(url: str, source: str) -> str:
     """The base of the service's addresses. Raises Stopped for what cannot be one."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise Stopped(
-            f"{by} {url!r} is not an address; use one like https://jobs.example.org", Exit.WRONG_USE
+        raise CommandError(
+            f"{source} {url!r} is not an address; use one like https://jobs.example.org", Exit.WRONG_USE
         )
     if parts.username or parts.password:
-        raise Stopped(f"{by} holds a name or password; the token comes from JOBS_TOKEN", Exit.WRONG_USE)
+        raise CommandError(
+            f"{source} holds a name or password; the token comes from JOBS_TOKEN", Exit.WRONG_USE
+        )
     if parts.query or parts.fragment:
-        raise Stopped(f"{by} {url!r} ends in a query; name the service's own address", Exit.WRONG_USE)
+        raise CommandError(
+            f"{source} {url!r} ends in a query; name the service's own address", Exit.WRONG_USE
+        )
     return url.rstrip("/")
 
 
-def _token(file: Path | None, source: Mapping[str, str]) -> tuple[str, str]:
+def _token(file: Path | None, environment: Mapping[str, str]) -> tuple[str, str]:
     if file is not None:
         return _read(file, "--token-file"), f"--token-file {file}"
     for name in TOKENS:
-        if value := source.get(name):
+        if value := environment.get(name):
             return _usable(value, name), name
-        if path := source.get(f"{name}_FILE"):
+        if path := environment.get(f"{name}_FILE"):
             return _read(Path(path), f"{name}_FILE"), f"{name}_FILE"
     return "", ""
 
@@ -85,11 +89,11 @@ def _read(file: Path, name: str) -> str:
         return _usable(file.read_text("utf-8"), name)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
-        raise Stopped(f"{name}: cannot read {file}: {reason}", Exit.WRONG_USE) from None
+        raise CommandError(f"{name}: cannot read {file}: {reason}", Exit.WRONG_USE) from None
 
 
 def _usable(text: str, name: str) -> str:
     token = text.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise Stopped(f"{name}: there is no token in it: one word of ASCII is expected", Exit.WRONG_USE)
+        raise CommandError(f"{name}: there is no token in it: one word of ASCII is expected", Exit.WRONG_USE)
     return token

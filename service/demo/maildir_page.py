@@ -12,7 +12,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 _KEY = re.compile(r"[0-9]{1,18}\.mail")
-_MOST = 500
+_MAX_MAILS = 500
 _PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; form-action 'self'; base-uri 'none'"
 )
@@ -79,9 +79,9 @@ class _Inbox:
 
     async def listing(self, request: web.Request) -> web.Response:
         """The newest mails, and a search over recipients and subjects."""
-        wanted = request.query.get("q", "").strip()
-        total, found = await asyncio.to_thread(self._list, wanted.casefold())
-        return _page("Inbox", _listing(total, found, wanted))
+        query = request.query.get("q", "").strip()
+        total, mails = await asyncio.to_thread(self._list, query.casefold())
+        return _page("Inbox", _listing(total, mails, query))
 
     async def mail(self, request: web.Request) -> web.Response:
         """One mail: as a reader shows it, its text part, or its source."""
@@ -105,17 +105,17 @@ class _Inbox:
         except FileNotFoundError:
             raise web.HTTPNotFound from None
 
-    def _list(self, wanted: str) -> tuple[int, list[ListedMail]]:
+    def _list(self, query: str) -> tuple[int, list[ListedMail]]:
         paths = sorted(self._folder.iterdir(), reverse=True)
-        found: list[ListedMail] = []
+        mails: list[ListedMail] = []
         for path in paths:
             mail = _parsed(path.read_bytes().partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
-            one = ListedMail(path.name, str(mail["To"]), _subject(mail))
-            if wanted in f"{one.to} {one.subject}".casefold():
-                found.append(one)
-            if len(found) == _MOST:
+            entry = ListedMail(path.name, str(mail["To"]), _subject(mail))
+            if query in f"{entry.to} {entry.subject}".casefold():
+                mails.append(entry)
+            if len(mails) == _MAX_MAILS:
                 break
-        return len(paths), found
+        return len(paths), mails
 
 
 def _parsed(raw: bytes) -> EmailMessage:
@@ -126,27 +126,27 @@ def _subject(mail: EmailMessage) -> str:
     return str(mail["Subject"] or "(no subject)")
 
 
-def _listing(total: int, found: list[ListedMail], wanted: str) -> str:
+def _listing(total: int, mails: list[ListedMail], query: str) -> str:
     rows = "".join(
-        f'<li><a href="/inbox/{quote(one.key)}"><span>{escape(one.to)}</span>'
-        f"<b>{escape(one.subject)}</b></a></li>"
-        for one in found
+        f'<li><a href="/inbox/{quote(mail.key)}"><span>{escape(mail.to)}</span>'
+        f"<b>{escape(mail.subject)}</b></a></li>"
+        for mail in mails
     )
-    shown = f"{len(found)} of {total} mails" if len(found) < total else f"{total} mails"
+    count = f"{len(mails)} of {total} mails" if len(mails) < total else f"{total} mails"
     empty = '<p class="soft">Nothing here.</p>'
     return (
-        f'<h1>Inbox</h1><p class="soft">{shown}, newest first. Nothing left this machine.</p>'
+        f'<h1>Inbox</h1><p class="soft">{count}, newest first. Nothing left this machine.</p>'
         f'<form action="/inbox"><input name="q" type="search" aria-label="Search" placeholder="Name'
-        f' or subject" value="{escape(wanted)}"><button>Search</button></form>'
+        f' or subject" value="{escape(query)}"><button>Search</button></form>'
         + (f"<ul>{rows}</ul>" if rows else empty)
     )
 
 
 def _mail(key: str, raw: bytes, view: str) -> str:
     mail = _parsed(raw)
-    here = f"/inbox/{quote(key)}"
+    address = f"/inbox/{quote(key)}"
     tabs = "".join(
-        f'<a href="{here}?view={name}"{" aria-current=page" if name == view else ""}>{label}</a>'
+        f'<a href="{address}?view={name}"{" aria-current=page" if name == view else ""}>{label}</a>'
         for name, label in (("html", "HTML"), ("text", "Text"), ("source", "Source"))
     )
     if view == "source":
@@ -155,7 +155,7 @@ def _mail(key: str, raw: bytes, view: str) -> str:
         part = mail.get_body(("plain",))
         body = f"<pre>{escape(part.get_content() if part else '')}</pre>"
     else:
-        body = f'<iframe sandbox title="The mail" src="{here}/html"></iframe>'
+        body = f'<iframe sandbox title="The mail" src="{address}/html"></iframe>'
     return (
         f'<p class="soft"><a href="/inbox">← Inbox</a></p><h1>{escape(_subject(mail))}</h1>'
         f'<p class="soft">to {escape(str(mail["To"]))} · {escape(str(mail["Date"]))}</p>'

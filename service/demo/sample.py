@@ -69,31 +69,31 @@ def people(seed: int, today: date, count: int = 300, days: int = 0) -> SampleDas
 
     ``days``: how far back their habits reach, beside the few sessions of the last two weeks.
     """
-    dice = random.Random(seed)  # noqa: S311 — a sample, not a secret
+    rng = random.Random(seed)  # noqa: S311 — a sample, not a secret
     users, goals, sessions = [], [], []
     for n in range(count):
-        user = _user(dice, n, today)
+        user = _user(rng, n, today)
         users.append(user)
-        goals += [_goal(dice, user, n, k, today) for k in range(dice.choice((0, 1, 1, 2, 2, 3, 5)))]
-        sessions += [_session(dice, user, n, k, today) for k in range(dice.randrange(6))]
+        goals += [_goal(rng, user, n, k, today) for k in range(rng.choice((0, 1, 1, 2, 2, 3, 5)))]
+        sessions += [_session(rng, user, n, k, today) for k in range(rng.randrange(6))]
     for user in users:
         sessions += history(seed, user, today, days)
     return SampleDashboard(users, goals, sessions)
 
 
-def _user(dice: random.Random, n: int, today: date) -> Row:
-    first, last = dice.choice(_FIRST), dice.choice(_LAST)
+def _user(rng: random.Random, n: int, today: date) -> Row:
+    first, last = rng.choice(_FIRST), rng.choice(_LAST)
     ascii_name = f"{first}.{last}".lower().encode("ascii", "ignore").decode()
-    at = _instant(today - timedelta(days=dice.randrange(20, 700)), 12)
+    at = _instant(today - timedelta(days=rng.randrange(20, 700)), 12)
     oddity = n % 25
     return {
         "id": f"u{n:04d}",
         "name": f"{first} {last}",
         "email": {3: None, 4: "not an address"}.get(oddity, f"{ascii_name}{n}@example.org"),
-        "timezone": {5: "Mars/Olympus_Mons", 6: None}.get(oddity, dice.choice(_ZONES)),
+        "timezone": {5: "Mars/Olympus_Mons", 6: None}.get(oddity, rng.choice(_ZONES)),
         "locale": "en",
         "is_active": oddity != 7,
-        "last_login_at": _instant(today - timedelta(days=dice.randrange(9)), 8),
+        "last_login_at": _instant(today - timedelta(days=rng.randrange(9)), 8),
         "preferences": _preferences(oddity),
         "created_at": at,
         "updated_at": at,
@@ -112,38 +112,38 @@ def _preferences(oddity: int) -> Row:
     }
 
 
-def _goal(dice: random.Random, user: Row, n: int, k: int, today: date) -> Row:
-    title, category, target, unit = dice.choice(_GOALS)
+def _goal(rng: random.Random, user: Row, n: int, k: int, today: date) -> Row:
+    title, category, target, unit = rng.choice(_GOALS)
     if n % 40 == 1 and k == 0:
         title = _ODD_TITLES[n // 40 % len(_ODD_TITLES)]
-    due = today + timedelta(days=dice.choice(_DUE_IN))
-    hour = dice.choice((0, 0, 0, 17))
-    at = _instant(today - timedelta(days=dice.randrange(10, 60)), 12)
+    due = today + timedelta(days=rng.choice(_DUE_IN))
+    hour = rng.choice((0, 0, 0, 17))
+    at = _instant(today - timedelta(days=rng.randrange(10, 60)), 12)
     return {
         "id": f"g{n:04d}{k}",
         "user_id": user["id"],
         "title": title,
         "category": category,
-        "status": dice.choice(("active", "active", "active", "active", "completed", "paused")),
-        "priority": dice.choice(("low", "medium", "medium", "high", "urgent")),
+        "status": rng.choice(("active", "active", "active", "active", "completed", "paused")),
+        "priority": rng.choice(("low", "medium", "medium", "high", "urgent")),
         "target_value": float(target),
-        "current_value": float(round(target * dice.choice((0, 0.2, 0.35, 0.5, 0.8, 0.95)))),
+        "current_value": float(round(target * rng.choice((0, 0.2, 0.35, 0.5, 0.8, 0.95)))),
         "unit": unit,
-        "due_at": _instant(due, hour) if dice.random() < 0.9 else None,
+        "due_at": _instant(due, hour) if rng.random() < 0.9 else None,
         "completed_at": None,
         "created_at": at,
         "updated_at": at,
     }
 
 
-def _session(dice: random.Random, user: Row, n: int, k: int, today: date) -> Row:
-    start = _instant(today - timedelta(days=dice.randrange(1, 15)), dice.randrange(6, 20))
-    seconds = dice.choice((1500, 1500, 1500, 3000, 700))
+def _session(rng: random.Random, user: Row, n: int, k: int, today: date) -> Row:
+    start = _instant(today - timedelta(days=rng.randrange(1, 15)), rng.randrange(6, 20))
+    seconds = rng.choice((1500, 1500, 1500, 3000, 700))
     return {
         "id": f"s{n:04d}{k}",
         "user_id": user["id"],
         "goal_id": None,
-        "kind": dice.choice(("pomodoro", "pomodoro", "focus", "break")),
+        "kind": rng.choice(("pomodoro", "pomodoro", "focus", "break")),
         "status": "completed",
         "started_at": start,
         "ended_at": start + timedelta(seconds=seconds),
@@ -162,38 +162,41 @@ def history(seed: int, user: Row, today: date, days: int) -> list[Row]:
     By the clock of their zone. Some come late and some stay away for ever. On one Wednesday, two weeks ago or
     a little more, nearly nobody came: see ``collapse``.
     """
-    dice = random.Random(f"{seed} {user['id']}")  # noqa: S311 - the same for the same person
-    likes, hour = dice.uniform(0.2, 0.75), dice.gauss(9, 1.5) if dice.random() < 0.7 else dice.gauss(19, 1.5)
-    kind, stays = dice.choice(("pomodoro", "pomodoro", "focus")), dice.random() < 0.75
-    zone, quiet = zone_of(user["timezone"] or "UTC"), collapse(today)
+    rng = random.Random(f"{seed} {user['id']}")  # noqa: S311 - the same for the same person
+    probability, hour = (
+        rng.uniform(0.2, 0.75),
+        rng.gauss(9, 1.5) if rng.random() < 0.7 else rng.gauss(19, 1.5),
+    )
+    kind, stays = rng.choice(("pomodoro", "pomodoro", "focus")), rng.random() < 0.75
+    zone, quiet = zone_of(user["timezone"] or "UTC"), quiet_day(today)
     start = max(today - timedelta(days=days), user["created_at"].date())
-    end = today if stays else start + (today - start) * dice.random()
-    found = []
+    end = today if stays else start + (today - start) * rng.random()
+    sessions = []
     for day in (start + timedelta(days=n) for n in range((end - start).days)):
-        chance = likes * (0.45 if day.weekday() > 4 else 1.0) * (0.03 if day == quiet else 1.0)
-        if dice.random() < chance:
-            for k in range(dice.choice((1, 1, 2, 2, 3))):
-                clock = timedelta(hours=min(max(hour + k * 0.8, 0), 22), minutes=dice.randrange(20))
+        chance = probability * (0.45 if day.weekday() > 4 else 1.0) * (0.03 if day == quiet else 1.0)
+        if rng.random() < chance:
+            for k in range(rng.choice((1, 1, 2, 2, 3))):
+                clock = timedelta(hours=min(max(hour + k * 0.8, 0), 22), minutes=rng.randrange(20))
                 at = (datetime.combine(day, time()) + clock).replace(tzinfo=zone)
-                found.append(_sitting(dice, user, f"{day:%y%m%d}{k}", kind, at))
-    return found
+                sessions.append(_habit_session(rng, user, f"{day:%y%m%d}{k}", kind, at))
+    return sessions
 
 
-def collapse(today: date) -> date:
+def quiet_day(today: date) -> date:
     """The day on which nearly nobody came: a Wednesday 14 to 20 days before ``today``."""
     return today - timedelta(days=14 + (today.weekday() - 2) % 7)
 
 
-def _sitting(dice: random.Random, user: Row, name: str, kind: str, start: datetime) -> Row:
-    status = "completed" if dice.random() < (0.94 if start.hour < 12 else 0.75) else "cancelled"
+def _habit_session(rng: random.Random, user: Row, name: str, kind: str, start: datetime) -> Row:
+    status = "completed" if rng.random() < (0.94 if start.hour < 12 else 0.75) else "cancelled"
     start = start.astimezone(UTC)
-    seconds = dice.choice((1500, 1500, 1500, 3000)) if status == "completed" else dice.randrange(120, 1200)
+    seconds = rng.choice((1500, 1500, 1500, 3000)) if status == "completed" else rng.randrange(120, 1200)
     end = start + timedelta(seconds=seconds)
     return {
         "id": f"h{user['id']}{name}",
         "user_id": user["id"],
         "goal_id": None,
-        "kind": "break" if dice.random() < 0.12 else kind,
+        "kind": "break" if rng.random() < 0.12 else kind,
         "status": status,
         "started_at": start,
         "ended_at": end,
@@ -201,7 +204,7 @@ def _sitting(dice: random.Random, user: Row, name: str, kind: str, start: dateti
         "planned_seconds": 1500,
         "focus_seconds": seconds,
         "category": None,
-        "tags": ["deep"] if dice.random() < 0.2 else [],
+        "tags": ["deep"] if rng.random() < 0.2 else [],
         "updated_at": end,
     }
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from service.cli import local
-from service.cli.arguments import Where
+from service.cli.arguments import Location
 from service.cli.commands import COMMANDS, Command
-from service.cli.parser import parser
+from service.cli.parser import build_parser
 from service.cli.phrases import EXAMPLES, LOCAL, LOCAL_ONLY, SHARED
 from tests.web.contract import contract, followed
 
@@ -62,14 +62,14 @@ def test_every_operation_has_exactly_one_command() -> None:
 def test_a_command_takes_what_its_operation_takes(command: Command) -> None:
     method, path, operation = _operations()[command.operation]
     assert (command.method, command.path) == (method, path)
-    has = {(str(one.where), one.field) for one in command.arguments if one.where is not Where.HERE}
+    has = {(str(one.location), one.field) for one in command.arguments if one.location is not Location.CLIENT}
     assert has == _taken(operation)
     content = followed(operation.get("requestBody", {})).get("content", {command.content: None})
     assert command.content in content
     paged = {"before", "cursor"} & {field for where, field in has if where == "query"}
     assert {command.pages} - {""} == paged
     headers = {one["name"] for one in map(followed, operation["parameters"]) if one["in"] == "header"}
-    assert command.acts == ("Idempotency-Key" in headers)
+    assert command.mutates == ("Idempotency-Key" in headers)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.words)
@@ -77,11 +77,11 @@ def test_a_command_explains_itself_with_an_example_that_it_takes(
     command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        parser().parse_args([*command.words.split(), "--help"])
+        build_parser().parse_args([*command.words.split(), "--help"])
     assert ended.value.code == 0
     helped = capsys.readouterr().out
     assert f"--url https://jobs.example.org {command.example}" in helped
-    assert parser().parse_args(command.example.split()).command is command
+    assert build_parser().parse_args(command.example.split()).command is command
     for argument in command.arguments:
         assert argument.flag in helped or argument.flag.upper() in helped
 

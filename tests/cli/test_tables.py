@@ -41,7 +41,7 @@ _EXAMPLES = [(command, answer) for command in COMMANDS if (answer := _example(co
 
 @pytest.mark.parametrize(("command", "answer"), _EXAMPLES, ids=lambda one: getattr(one, "words", ""))
 def test_what_the_document_shows_fits_and_can_be_parsed(command: Command, answer: Any) -> None:
-    blocks = command.show(answer)
+    blocks = command.render(answer)
     assert not [line for line in tables.for_people(blocks, 80, _CET).splitlines() if tables.width(line) > 80]
     for block in blocks:
         told = tables.for_programs([block])

@@ -227,7 +227,7 @@ async def test_a_lost_connection_is_followed_by_the_same_request_with_the_same_k
         assert seen[3][0] != seen[0][0]
         await typed("--url", url, *_RUN, "--key", "mine")
         assert seen[4][0] == "mine"
-    assert client.STILL in idempotency._STILL
+    assert client.IN_PROGRESS in idempotency._STILL
 
 
 async def test_an_act_of_which_nobody_knows_names_the_key_to_ask_again_with(typed: Typist) -> None:
@@ -302,7 +302,7 @@ def _event(name: str, run: dict[str, object]) -> bytes:
 async def test_a_run_is_watched_over_a_stream_that_breaks_off(
     typed: Typist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.cli.remote._PAUSE", 0)
+    monkeypatch.setattr("service.cli.remote._RECONNECT_DELAY", 0)
     states = ["pending", "running", "failed"]
 
     async def answer(request: web.Request) -> web.StreamResponse:

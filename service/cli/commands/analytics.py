@@ -2,22 +2,22 @@
 
 from service.cli import answers
 from service.cli.arguments import path, query
-from service.cli.commands.command import BEFORE, CURSOR, FILES, FORMAT, FROM, OPEN, TO, Command, Show
+from service.cli.commands.command import BEFORE, CURSOR, FILES, FORMAT, FROM, OPEN, TO, Command, Render
 from service.cli.tables import ident, name, number, period, prose, share, text, time
 
-_PERIOD = (period("period"), text("state", answers.standing))
+_PERIOD = (period("period"), text("state", answers.finality))
 
 
-def _figures(view: str, operation: str, what: str, show: Show) -> Command:
+def _figures(view: str, operation: str, summary: str, render: Render) -> Command:
     return Command(
-        f"analytics {view}", operation, "GET", f"/api/admin/analytics/{view}", what,
-        f"analytics {view} --from 2026-03-01", show, (FROM, TO, FORMAT, *CURSOR),
-        pages="cursor", most=1000, files=FILES,
+        f"analytics {view}", operation, "GET", f"/api/admin/analytics/{view}", summary,
+        f"analytics {view} --from 2026-03-01", render, (FROM, TO, FORMAT, *CURSOR),
+        pages="cursor", max_rows=1000, files=FILES,
     )  # fmt: skip
 
 
 COMMANDS = (
-    _figures("daily", "getDaily", "figures of days, with their trends", answers.listed(
+    _figures("daily", "getDaily", "figures of days, with their trends", answers.table(
         *_PERIOD, number("active", "activeUsers"), number("sessions", "totalSessions"),
         number("minutes", "totalFocusTime"), share("done", "sessionCompletionRate"),
         prose("trends", answers.trends), number("new", "newUsers", extra=True),
@@ -25,7 +25,7 @@ COMMANDS = (
         number("WAU", "wau", extra=True), number("MAU", "mau", extra=True),
         share("stickiness", "stickiness", extra=True),
     )),
-    _figures("weekly", "getWeekly", "figures of weeks from Sunday", answers.listed(
+    _figures("weekly", "getWeekly", "figures of weeks from Sunday", answers.table(
         *_PERIOD, number("active", "activeUsers"), number("sessions", "totalSessions"),
         number("minutes", "totalFocusTime"), number("new", "lifecycle.new"),
         number("back", "lifecycle.returning"), number("dormant", "lifecycle.dormant"),
@@ -33,7 +33,7 @@ COMMANDS = (
         share("D1", "retentionData.d1.rate", extra=True), share("D7", "retentionData.d7.rate", extra=True),
         share("D30", "retentionData.d30.rate", extra=True),
     )),
-    _figures("monthly", "getMonthly", "figures of calendar months", answers.listed(
+    _figures("monthly", "getMonthly", "figures of calendar months", answers.table(
         *_PERIOD, number("users", "totalUsers"), number("active", "activeUsers"), number("new", "newUsers"),
         number("at risk", "userSegments.atRisk"), number("churned", "userSegments.churned"),
         share("churn", "churnAnalysis.rate"), number("sessions", "totalSessions"),
@@ -41,13 +41,13 @@ COMMANDS = (
         number("per user", "averageSessionsPerUser", extra=True),
         number("goals made", "goalsCreated", extra=True), number("reached", "goalsCompleted", extra=True),
     )),
-    _figures("behaviour", "getBehaviour", "windows of six hours, UTC", answers.listed(
+    _figures("behaviour", "getBehaviour", "windows of six hours, UTC", answers.table(
         *_PERIOD, number("users"), number("started", "sessionsStarted"),
         number("completed", "sessionsCompleted"), number("minutes each", "averageSessionLength"),
         share("cancelled", "cancelledRate"), number("rating", "averageRating", extra=True),
         number("ratings", "ratings", extra=True),
     )),
-    _figures("performance", "getPerformance", "hours of the service itself, UTC", answers.listed(
+    _figures("performance", "getPerformance", "hours of the service itself, UTC", answers.table(
         *_PERIOD, number("requests"), number("ms each", "averageResponseTime"), share("errors", "errorRate"),
         number("mails sent", "mail.sent"), number("failed", "mail.failed"),
     )),
@@ -70,7 +70,7 @@ COMMANDS = (
     Command(
         "analytics revisions", "getRevisions", "GET", "/api/admin/analytics/{statistic}/{period}/revisions",
         "what the figures of a period were", "analytics revisions daily 2026-03-08",
-        answers.listed(
+        answers.table(
             number("revision"), time("computed", "computedAt"), time("replaced", "replacedAt"),
             prose("changed"),
         ),
@@ -82,9 +82,10 @@ COMMANDS = (
     Command(
         "analytics anomalies", "getAnomalies", "GET", "/api/admin/analytics/anomalies",
         "what is out of the ordinary, in words", "analytics anomalies --open",
-        answers.listed(
+        answers.table(
             ident("id"), name("series"), period("since"), text("severity"), number("value"),
-            number("expected"), text("state", answers.openness), prose("explanation"), empty="no anomalies",
+            number("expected"), text("state", answers.anomaly_state), prose("explanation"),
+            empty="no anomalies",
         ),
         (
             *OPEN,
@@ -97,7 +98,7 @@ COMMANDS = (
     Command(
         "analytics series", "getSeries", "GET", "/api/admin/analytics/series",
         "the series that are watched for anomalies", "analytics series",
-        answers.listed(
+        answers.table(
             name("series", "name"), text("cadence"), text("measure"), period("through"),
             text("anomaly", "anomalyOpen"), empty="no series yet",
         ),
@@ -110,7 +111,7 @@ COMMANDS = (
     Command(
         "export", "exportTable", "GET", "/api/admin/analytics/export/{table}",
         "a whole analytics table as a file", "export user_day --format parquet --out days.parquet",
-        answers.whole,
+        answers.as_json,
         (
             path("table", "user_day, daily, weekly, …; a wrong one is answered with all of them"),
             FROM, TO,
@@ -120,6 +121,6 @@ COMMANDS = (
     ),
     Command(
         "contract", "contract", "GET", "/api/openapi.yaml",
-        "the description of the API", "contract --out openapi.yaml", answers.whole, files=("*",),
+        "the description of the API", "contract --out openapi.yaml", answers.as_json, files=("*",),
     ),
 )  # fmt: skip

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.cli import answers
-from service.cli.arguments import Argument, day, query, whole
+from service.cli.arguments import Argument, day, positive_integer, query
 from service.cli.tables import Block
 
-Show = Callable[..., list[Block]]
+Render = Callable[..., list[Block]]
 """From an answer to what is printed; mails are asked for one part of them."""
 
 
@@ -23,25 +23,25 @@ class Command:
     path: str
     text: str
     example: str
-    show: Show
+    render: Render
     arguments: tuple[Argument, ...] = ()
     pages: str = ""
     """The parameter that asks for the next page; empty: the answer is whole."""
-    most: int = 500
+    max_rows: int = 500
     """Rows that one page may hold."""
     content: str = "application/json"
     """The type of what is sent."""
     files: tuple[str, ...] = ()
     """Values of --format that are streamed as they come; ``*``: always."""
-    well: Callable[[Any], bool] = answers.always
+    succeeded: Callable[[Any], bool] = answers.always_succeeds
     """Whether the answer is a success; where not, the exit code is 1."""
-    answered: tuple[int, ...] = (200, 201, 202)
+    ok_statuses: tuple[int, ...] = (200, 201, 202)
     """Statuses that are answers, not errors."""
     timeout: float = 60
     """Seconds that the service may keep silent."""
 
     @property
-    def acts(self) -> bool:
+    def mutates(self) -> bool:
         """Whether it changes something: then the service takes an Idempotency-Key, and acts once for it."""
         return self.method != "GET" and self.operation != "preview"
 
@@ -49,16 +49,16 @@ class Command:
 FROM = query("--from", "first date, included", day)
 TO = query("--to", "last date, included", day)
 BEFORE = (
-    query("--limit", "how many rows; default 50", whole),
-    query("--before", "only older than this number", whole),
+    query("--limit", "how many rows; default 50", positive_integer),
+    query("--before", "only older than this number", positive_integer),
 )
 CURSOR = (
-    query("--limit", "how many rows; default 100", whole),
+    query("--limit", "how many rows; default 100", positive_integer),
     query("--cursor", "from where the page before ended"),
 )
 FILES = ("csv", "parquet")
 FORMAT = query("--format", "how it is written", choices=("table", "json", *FILES), default="table")
 OPEN = (
-    query("--open", "only what holds now", sent=True),
-    query("--over", "only what is over", field="open", sent=False),
+    query("--open", "only what holds now", const=True),
+    query("--over", "only what is over", field="open", const=False),
 )

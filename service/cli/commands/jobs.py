@@ -1,16 +1,16 @@
 """Commands about jobs and their runs."""
 
 from service.cli import answers
-from service.cli.arguments import body, day, delay, instant, path, query, whole, word
+from service.cli.arguments import body, day, delay, instant, path, positional, positive_integer, query
 from service.cli.commands.command import BEFORE, Command
 from service.cli.tables import ident, name, number, text, time
 
 _JOB = (path("type", "reminder or analytics"), path("name", "for example goalDeadlines"))
 _JOB_BODY = (
-    word("type", "jobType", "reminder or analytics"),
-    word("name", "jobName", "for example goalDeadlines"),
+    positional("type", "jobType", "reminder or analytics"),
+    positional("name", "jobName", "for example goalDeadlines"),
 )
-_RUN = path("id", "the run's number; runs list shows them", whole)
+_RUN = path("id", "the run's number; runs list shows them", positive_integer)
 
 COMMANDS = (
     Command(
@@ -20,7 +20,7 @@ COMMANDS = (
     Command(
         "health", "getHealth", "GET", "/api/admin/jobs/health",
         "healthy or not, and why; exit code 1 when not", "health", answers.health,
-        well=answers.healthy, answered=(200, 503),
+        succeeded=answers.is_healthy, ok_statuses=(200, 503),
     ),
     Command(
         "statistics", "getStatistics", "GET", "/api/admin/jobs/statistics",
@@ -28,27 +28,28 @@ COMMANDS = (
     ),
     Command(
         "run", "runJob", "POST", "/api/admin/jobs/run",
-        "run one job now, for each user's local date", "run reminder goalDeadlines --dry-run", answers.ran,
+        "run one job now, for each user's local date", "run reminder goalDeadlines --dry-run",
+        answers.run_result,
         (
             *_JOB_BODY,
-            body("--dry-run", "decide, write nothing", field="dryRun", sent=True),
+            body("--dry-run", "decide, write nothing", field="dryRun", const=True),
             body("--as-of", "another moment, ISO 8601 with a zone", instant, field="asOf"),
             body("--user", "one user only", field="userId", metavar="ID"),
-            body("--force", "send even if it was sent before (needs --user)", sent=True),
-            body("--confirm", "dataCleanup: more than 20 %% of the sessions may go", sent=True),
-            body("--no-wait", "do not wait for its end; see runs watch", field="wait", sent=False),
+            body("--force", "send even if it was sent before (needs --user)", const=True),
+            body("--confirm", "dataCleanup: more than 20 %% of the sessions may go", const=True),
+            body("--no-wait", "do not wait for its end; see runs watch", field="wait", const=False),
         ),
-        well=answers.run_went_well, timeout=3600,
+        succeeded=answers.run_succeeded, timeout=3600,
     ),
     Command(
         "restart", "restart", "POST", "/api/admin/jobs/restart",
-        "stop and start the loops of a job type", "restart reminder", answers.restarted,
-        (word("type", "jobType", "reminder or analytics"),),
+        "stop and start the loops of a job type", "restart reminder", answers.restart,
+        (positional("type", "jobType", "reminder or analytics"),),
     ),
     Command(
         "schedule", "scheduleOnce", "POST", "/api/admin/jobs/schedule",
         "run a job once, later", "schedule reminder goalDeadlines --in 30m",
-        answers.told(ident("run", "id"), text("state"), time("runs at", "runAt")),
+        answers.fields(ident("run", "id"), text("state"), time("runs at", "runAt")),
         (
             *_JOB_BODY,
             body("--in", "after this while: 90s, 30m, 2h, 7d (30 days at most)", delay, field="delayMs",
@@ -57,13 +58,13 @@ COMMANDS = (
     ),
     Command(
         "unschedule", "unschedule", "DELETE", "/api/admin/jobs/schedule/{id}",
-        "take back a run that was scheduled", "unschedule 42", answers.said("The run is taken back."),
-        (path("id", "its number, as schedule told it", whole),),
+        "take back a run that was scheduled", "unschedule 42", answers.sentence("The run is taken back."),
+        (path("id", "its number, as schedule told it", positive_integer),),
     ),
     Command(
         "pause", "pause", "POST", "/api/admin/jobs/{type}/{name}/pause",
         "let a job's slots pass", "pause reminder dailyCheck --reason holidays --until 2026-12-27T00:00:00Z",
-        answers.said("The job is paused; its slots pass."),
+        answers.sentence("The job is paused; its slots pass."),
         (
             *_JOB,
             body("--reason", "why, for those who wonder"),
@@ -72,26 +73,26 @@ COMMANDS = (
     ),
     Command(
         "resume", "resume", "POST", "/api/admin/jobs/{type}/{name}/resume",
-        "end a pause", "resume reminder dailyCheck", answers.said("The job is not paused."), _JOB,
+        "end a pause", "resume reminder dailyCheck", answers.sentence("The job is not paused."), _JOB,
     ),
     Command(
         "backfill", "backfill", "POST", "/api/admin/jobs/{type}/{name}/backfill",
         "derive the figures of a range again",
-        "backfill analytics dailyAnalytics --from 2026-03-01 --to 2026-03-08 --preview", answers.backfilled,
+        "backfill analytics dailyAnalytics --from 2026-03-01 --to 2026-03-08 --preview", answers.backfill,
         (
             *_JOB,
             body("--from", "first date, included", day, required=True),
             body("--to", "last date, included", day, required=True),
-            body("--preview", "only tell which periods", sent=True),
+            body("--preview", "only tell which periods", const=True),
         ),
     ),
     # ── Runs ────────────────────────────────────────────────────────────────────────────────────────────────
     Command(
         "runs list", "getHistory", "GET", "/api/admin/jobs/history",
         "runs, newest first", "runs list --type reminder --state failed",
-        answers.listed(
+        answers.table(
             ident("id"), name("job", "jobName"), text("state"), text("trigger"), time("slot", "nominalAt"),
-            text("took", answers.took), number("done"), text("reason", extra=True),
+            text("took", answers.run_duration), number("done"), text("reason", extra=True),
             name("type", "jobType", extra=True), empty="no runs",
         ),
         (
@@ -109,21 +110,21 @@ COMMANDS = (
     Command(
         "runs watch", "getRunEvents", "GET", "/api/admin/runs/{id}/events",
         "a run's progress, line by line, up to its end; exit code 1 unless it succeeded", "runs watch 42",
-        answers.progress, (_RUN,), well=answers.run_went_well,
+        answers.progress, (_RUN,), succeeded=answers.run_succeeded,
     ),
     Command(
         "runs cancel", "cancelRun", "POST", "/api/admin/runs/{id}/cancel",
-        "ask a run to stop", "runs cancel 42", answers.said("The run is asked to stop."), (_RUN,),
+        "ask a run to stop", "runs cancel 42", answers.sentence("The run is asked to stop."), (_RUN,),
     ),
     Command(
         "runs retry", "retryRun", "POST", "/api/admin/runs/{id}/retry",
         "let a run that failed, or is dead, go on where it stopped", "runs retry 42",
-        answers.said("The run goes on; see runs watch."), (_RUN,),
+        answers.sentence("The run goes on; see runs watch."), (_RUN,),
     ),
     Command(
         "runs waive", "waiveRun", "POST", "/api/admin/runs/{id}/waive",
         "leave a run that failed, or is dead, as it is; health is red about it no longer",
-        "runs waive 42 --reason imported-twice", answers.said("The run is waived."),
+        "runs waive 42 --reason imported-twice", answers.sentence("The run is waived."),
         (_RUN, body("--reason", "why, for those who wonder", required=True)),
     ),
 )  # fmt: skip

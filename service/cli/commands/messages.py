@@ -1,11 +1,22 @@
 """Commands about mails and notifications: show, send, take back, forecast, explain."""
 
 from service.cli import answers
-from service.cli.arguments import Argument, Where, body, day, here, instant, path, query, whole, word
+from service.cli.arguments import (
+    Argument,
+    Location,
+    body,
+    client_option,
+    day,
+    instant,
+    path,
+    positional,
+    positive_integer,
+    query,
+)
 from service.cli.commands.command import BEFORE, Command
 from service.cli.tables import ident, name, number, prose, text, time
 
-_MESSAGE = path("id", "the message's number; messages list shows them", whole)
+_MESSAGE = path("id", "the message's number; messages list shows them", positive_integer)
 _FILTERS = (
     query("--user", "only this user", metavar="ID"),
     query("--job", "only this job, for example reminder.goalDeadlines", metavar="NAME"),
@@ -16,16 +27,16 @@ _FILTERS = (
     query("--address", "how the address begins; addresses are searched, never shown"),
 )
 _MAIL = (
-    word("name", "jobName", "for example weeklyReview"),
+    positional("name", "jobName", "for example weeklyReview"),
     body("--type", "the job's type", field="jobType", default="reminder"),
     body("--user", "what this user would get; without: a sample", field="userId", metavar="ID"),
     body("--at", "at another moment (needs --user)", instant),
     body("--variant", "which sample, for example streak"),
     body("--locale", "in another language"),
 )
-_PART = here("--format", "which part of it", choices=("text", "html", "source"), default="text")
+_PART = client_option("--format", "which part of it", choices=("text", "html", "source"), default="text")
 
-_MESSAGES = answers.listed(
+_MESSAGES = answers.table(
     ident("id"), name("user", "userId"), text("job", answers.short_job), text("channel"), text("state"),
     text("reason"), time("settled", "settledAt"), name("date", "localDate", extra=True),
     time("planned", "plannedAt", extra=True),
@@ -41,7 +52,7 @@ COMMANDS = (
     Command(
         "test-send", "testSend", "POST", "/api/admin/test-send",
         "send that mail once to an address, marked as a test", "test-send weeklyReview --to you@example.org",
-        answers.told(text("message id", "messageId")),
+        answers.fields(text("message id", "messageId")),
         (*_MAIL, body("--to", "where it goes", required=True, metavar="ADDRESS")),
     ),
     # ── Messages ────────────────────────────────────────────────────────────────────────────────────────────
@@ -53,7 +64,7 @@ COMMANDS = (
     Command(
         "messages unconfirmed", "getUnconfirmed", "GET", "/api/admin/deliveries/unconfirmed",
         "mails of which nobody knows whether they were taken", "messages unconfirmed",
-        answers.listed(
+        answers.table(
             ident("id"), name("user", "userId"), text("job", answers.short_job), time("dot", "dotAt"),
             time("expires", "expiresAt"), number("code", "smtpCode"), prose("reply", "smtpReply"),
             empty="no message is unconfirmed",
@@ -67,22 +78,22 @@ COMMANDS = (
     ),
     Command(
         "messages cancel", "cancelDelivery", "POST", "/api/admin/deliveries/{id}/cancel",
-        "take back a message that is planned", "messages cancel 1234", answers.acted, (_MESSAGE,),
+        "take back a message that is planned", "messages cancel 1234", answers.message_state, (_MESSAGE,),
     ),
     Command(
         "messages retry", "retryDelivery", "POST", "/api/admin/deliveries/{id}/retry",
-        "plan a failed mail again", "messages retry 1234", answers.acted, (_MESSAGE,),
+        "plan a failed mail again", "messages retry 1234", answers.message_state, (_MESSAGE,),
     ),
     Command(
         "messages resend", "resend", "POST", "/api/admin/deliveries/{id}/resend",
         "send an unconfirmed message again", "messages resend 1234",
-        answers.said("The message is planned again."), (_MESSAGE,),
+        answers.sentence("The message is planned again."), (_MESSAGE,),
     ),
     Command(
         "messages retry-failed", "retryDeliveries", "POST", "/api/admin/deliveries/retry",
         "plan all failed mails again that fit a filter",
         "messages retry-failed --reason smtp_timeout --dry-run",
-        answers.told(
+        answers.fields(
             number("fit the filter", "matched"), number("can be sent again", "retryable"),
             number("planned again", "retried"), number("too late", "expired"),
             number("suppressed", "suppressed"), text("dry run", "dryRun"),
@@ -94,16 +105,16 @@ COMMANDS = (
             body("--from", "first local date of the recipient", day),
             body("--to", "last local date of the recipient", day),
             body("--address", "how the address begins"),
-            body("--limit", "how many at most; default 1000", whole),
-            body("--dry-run", "only count them", field="dryRun", sent=True),
+            body("--limit", "how many at most; default 1000", positive_integer),
+            body("--dry-run", "only count them", field="dryRun", const=True),
         ),
     ),
     Command(
         "bounce", "takeBounce", "POST", "/api/admin/bounces",
         "hand in a bounce or a complaint as it arrived", "bounce report.eml",
-        answers.told(text("understood as", "kind"), ident("message", "deliveryId"), text("news")),
+        answers.fields(text("understood as", "kind"), ident("message", "deliveryId"), text("news")),
         (
-            Argument("file", "file", Where.RAW, "the mail; - is standard input"),
+            Argument("file", "file", Location.RAW, "the mail; - is standard input"),
             query("--recipient", "the recipient of the envelope", metavar="ADDRESS"),
         ),
         content="message/rfc822",
@@ -113,9 +124,9 @@ COMMANDS = (
         "how many messages each reminder will send", "forecast --days 2 --job goalDeadlines",
         answers.forecast,
         (
-            query("--days", "how far to look, up to 31; default 7", whole),
+            query("--days", "how far to look, up to 31; default 7", positive_integer),
             query("--job", "only this reminder", metavar="NAME"),
-            query("--exact", "ask the job itself about its next slot (needs --job)", sent=True),
+            query("--exact", "ask the job itself about its next slot (needs --job)", const=True),
         ),
         timeout=300,
     ),
@@ -124,8 +135,8 @@ COMMANDS = (
         "why somebody did, did not, or will (not) get a message", "explain goalDeadlines --user 64f0c0ffee",
         answers.explain,
         (
-            Argument("name", "job", Where.QUERY, "for example goalDeadlines"),
-            Argument("--user", "id", Where.PATH, "whom", required=True, metavar="ID"),
+            Argument("name", "job", Location.QUERY, "for example goalDeadlines"),
+            Argument("--user", "id", Location.PATH, "whom", required=True, metavar="ID"),
             query("--at", "any moment of the local date that is asked about; default now", instant),
         ),
     ),

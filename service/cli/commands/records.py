@@ -1,7 +1,7 @@
 """Commands about what is recorded: acts, alerts, and what is known of one person."""
 
 from service.cli import answers
-from service.cli.arguments import body, path, query, whole
+from service.cli.arguments import body, path, positive_integer, query
 from service.cli.commands.command import BEFORE, CURSOR, FILES, FORMAT, FROM, OPEN, TO, Command
 from service.cli.tables import ident, name, number, prose, text, time
 
@@ -11,7 +11,7 @@ COMMANDS = (
     Command(
         "audit", "getAudit", "GET", "/api/admin/audit",
         "who did what, newest first", "audit --act pause",
-        answers.listed(
+        answers.table(
             ident("id"), time("at", "at"), text("who"), name("act"), prose("what"), empty="no acts",
         ),
         (
@@ -23,7 +23,7 @@ COMMANDS = (
     Command(
         "alerts", "getAlerts", "GET", "/api/admin/alerts",
         "what is, or was, wrong for hours", "alerts --open",
-        answers.listed(
+        answers.table(
             ident("id"), name("alert", "name"), time("raised", "raisedAt"), time("cleared", "clearedAt"),
             prose("detail"), empty="no alerts",
         ),
@@ -33,11 +33,11 @@ COMMANDS = (
     Command(
         "user export", "exportUser", "GET", "/api/admin/users/{id}/data",
         "everything that is stored about one person, as JSON", "user export 64f0c0ffee --out person.json",
-        answers.whole, (_PERSON,), timeout=300,
+        answers.as_json, (_PERSON,), timeout=300,
     ),
     Command(
         "user erase", "eraseUser", "DELETE", "/api/admin/users/{id}/data",
-        "erase one person for good", "user erase 64f0c0ffee", answers.whole, (_PERSON,), timeout=300,
+        "erase one person for good", "user erase 64f0c0ffee", answers.as_json, (_PERSON,), timeout=300,
     ),
     Command(
         "user profile", "getProfile", "GET", "/api/admin/users/{id}/profile",
@@ -46,26 +46,26 @@ COMMANDS = (
     Command(
         "user days", "getUserDays", "GET", "/api/admin/analytics/users/{id}/days",
         "somebody's local days", "user days 64f0c0ffee --from 2026-03-01",
-        answers.listed(
+        answers.table(
             name("date", "localDate"), number("started"), number("completed"), number("cancelled"),
-            number("minutes", answers.minutes), number("goals made", "goalsCreated"),
+            number("minutes", answers.focus_minutes), number("goals made", "goalsCreated"),
             number("reached", "goalsCompleted"), number("abandoned", extra=True), empty="no days",
         ),
-        (_PERSON, FROM, TO, FORMAT, *CURSOR), pages="cursor", most=1000, files=FILES,
+        (_PERSON, FROM, TO, FORMAT, *CURSOR), pages="cursor", max_rows=1000, files=FILES,
     ),
     Command(
         "user notifications", "getNotifications", "GET", "/api/users/{id}/notifications",
         "somebody's in-app inbox", "user notifications 64f0c0ffee --unread",
-        answers.listed(
+        answers.table(
             ident("id"), time("since", "visibleFrom"), time("read", "readAt"), text("type"), text("title"),
             prose("message"), empty="no notifications",
         ),
-        (_PERSON, query("--unread", "only unread ones", sent=True), *BEFORE), pages="before",
+        (_PERSON, query("--unread", "only unread ones", const=True), *BEFORE), pages="before",
     ),
     Command(
         "user read", "markRead", "POST", "/api/users/{id}/notifications/read",
         "mark notifications as read, some or all", "user read 64f0c0ffee --ids 3 4",
-        answers.told(number("marked", "changed"), number("still unread", "unread")),
-        (_PERSON, body("--ids", "which; without: all", whole, many=True)),
+        answers.fields(number("marked", "changed"), number("still unread", "unread")),
+        (_PERSON, body("--ids", "which; without: all", positive_integer, many=True)),
     ),
 )  # fmt: skip

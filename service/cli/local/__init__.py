@@ -16,7 +16,7 @@ from service.analytics import figures
 from service.analytics.export import TABLES, Format
 from service.archive.archive import SESSIONS
 from service.cli import reports
-from service.cli.arguments import moment
+from service.cli.arguments import parse_instant
 from service.cli.exit_codes import INTERRUPTED, Exit
 from service.cli.local import data, jobs, serve
 from service.cli.local.terminal import err
@@ -32,9 +32,9 @@ from service.errors import (
 from service.settings import Settings
 from service.setup import parts
 
-_COPIED = ("users", "goals", "timer_sessions")
-_USAGE = (ConfigurationError, BadRequest, UnknownJob, UnknownJobType)
-_AWAY = (SourceUnavailable, asyncpg.PostgresConnectionError, ConnectionError)
+_COLLECTIONS = ("users", "goals", "timer_sessions")
+_WRONG_USE = (ConfigurationError, BadRequest, UnknownJob, UnknownJobType)
+_UNAVAILABLE = (SourceUnavailable, asyncpg.PostgresConnectionError, ConnectionError)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,12 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
         quiet = options.command not in {"serve"} and settings.log_level == "info"
         log.configure("warning" if quiet else settings.log_level, json=as_json)
         return int(_run(options.act(settings, options)))
-    except (ServiceError, *_AWAY) as error:
+    except (ServiceError, *_UNAVAILABLE) as error:
         for problem in getattr(error, "problems", [str(error)]):
             err.print(f"[red]✗[/] {escape(problem)}", highlight=False, soft_wrap=True)
-        if isinstance(error, _USAGE):
+        if isinstance(error, _WRONG_USE):
             return Exit.WRONG_USE
-        return Exit.UNAVAILABLE if isinstance(error, _AWAY) else Exit.FAILED
+        return Exit.UNAVAILABLE if isinstance(error, _UNAVAILABLE) else Exit.FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -74,12 +74,12 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, act: Callable[..., Coroutine[Any, Any, Exit]]) -> argparse.ArgumentParser:
         text = LOCAL[name]
-        afar = "" if name in LOCAL_ONLY else " (with --url URL it asks a running service)"
-        example = f"example: python -m service {EXAMPLES[name]}{afar}"
-        made = commands.add_parser(name, help=text, description=text, epilog=example)
-        made.set_defaults(act=act)
-        made.add_argument("--json", action="store_true", help="print JSON for scripts")
-        return made
+        remote_hint = "" if name in LOCAL_ONLY else " (with --url URL it asks a running service)"
+        example = f"example: python -m service {EXAMPLES[name]}{remote_hint}"
+        subparser = commands.add_parser(name, help=text, description=text, epilog=example)
+        subparser.set_defaults(act=act)
+        subparser.add_argument("--json", action="store_true", help="print JSON for scripts")
+        return subparser
 
     command("serve", serve.serve)
     command("demo", serve.demo)
@@ -88,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("type", help="reminder or analytics")
     run.add_argument("name", help="for example goalDeadlines")
     run.add_argument("--dry-run", action="store_true", help="decide, write nothing")
-    run.add_argument("--as-of", type=moment, metavar="TIME", help="another moment, ISO 8601 with a zone")
+    run.add_argument(
+        "--as-of", type=parse_instant, metavar="TIME", help="another moment, ISO 8601 with a zone"
+    )
     run.add_argument("--user", metavar="ID", help="one user only")
     run.add_argument("--force", action="store_true", help="send even if it was sent before (needs --user)")
     run.add_argument(
@@ -97,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     preview = command("preview", jobs.preview)
     preview.add_argument("name", help="for example weeklyReview")
     preview.add_argument("--user", metavar="ID", help="what this user would get; without: a sample")
-    preview.add_argument("--at", type=moment, metavar="TIME", help="at another moment (needs --user)")
+    preview.add_argument("--at", type=parse_instant, metavar="TIME", help="at another moment (needs --user)")
     preview.add_argument("--variant", help="which sample, for example streak")
     preview.add_argument("--locale", help="in another language")
     preview.add_argument("--format", choices=("text", "html", "source"), default="text")
@@ -105,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     explain = command("explain", jobs.explain)
     explain.add_argument("name", help="for example goalDeadlines")
     explain.add_argument("--user", metavar="ID", required=True)
-    explain.add_argument("--at", type=moment, metavar="TIME", help="default now; ISO 8601 with a zone")
+    explain.add_argument("--at", type=parse_instant, metavar="TIME", help="default now; ISO 8601 with a zone")
     _figures(command)
     archive = command("archive", data.archive)
     archive.add_argument("what", choices=("list", "verify"))
@@ -117,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     user.add_argument("id", metavar="ID")
     sync = command("sync", data.sync)
     sync.add_argument(
-        "--confirm", choices=_COPIED, metavar="TABLE",
+        "--confirm", choices=_COLLECTIONS, metavar="TABLE",
         help="rows that are missing at the dashboard are gone for good: users, goals or timer_sessions",
     )  # fmt: skip
     command("migrate", data.migrate_schema)
@@ -150,7 +152,7 @@ def _figures(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _range(parser: argparse.ArgumentParser, formats: tuple[str, ...], default: str) -> None:
     parser.add_argument("--from", dest="since", type=reports.day, metavar="DATE", help="first date, included")
     parser.add_argument("--to", dest="until", type=reports.day, metavar="DATE", help="last date, included")
-    parser.add_argument("--format", choices=[str(one) for one in formats], default=default)
+    parser.add_argument("--format", choices=[str(format_) for format_ in formats], default=default)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to the terminal")
 
 

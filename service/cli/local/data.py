@@ -6,7 +6,7 @@ from dataclasses import asdict
 from service import app
 from service.cli import reports
 from service.cli.exit_codes import Exit
-from service.cli.local.terminal import bar, err, out, print_rows, reporter
+from service.cli.local.terminal import err, out, print_rows, progress_bar, reporter
 from service.engine.database import migrate, open_pool
 from service.errors import DashboardBusy
 from service.settings import Settings
@@ -55,34 +55,34 @@ async def archive(settings: Settings, options: argparse.Namespace) -> Exit:
 async def restore(settings: Settings, options: argparse.Namespace) -> Exit:
     """Put a month's archived sessions back into the dashboard."""
     async with app.open_service(settings) as service:
-        found = await service.archive.restore(options.month)
+        result = await service.archive.restore(options.month)
     if options.json:
-        out.print_json(data=asdict(found))
+        out.print_json(data=asdict(result))
     else:
         out.print(
-            f"{options.month:%Y-%m}: the file is whole, {found.rows:,} sessions."
-            f" {found.put_back:,} were put back, {found.already_there:,} were there,"
-            f" {found.refused:,} were refused by the dashboard.",
+            f"{options.month:%Y-%m}: the file is whole, {result.rows:,} sessions."
+            f" {result.put_back:,} were put back, {result.already_there:,} were there,"
+            f" {result.refused:,} were refused by the dashboard.",
             soft_wrap=True,
         )
-    return Exit.FAILED if found.refused else Exit.DONE
+    return Exit.FAILED if result.refused else Exit.DONE
 
 
 async def user(settings: Settings, options: argparse.Namespace) -> Exit:
     """Everything that is stored about one person, or its erasure; JSON in either case."""
     async with app.open_service(settings) as service:
         if options.what == "export":
-            found = await service.people.export(options.id)
+            data = await service.people.export(options.id)
         else:
-            found = await service.people.erase(options.id, "command line")
-    out.print_json(data=found)
+            data = await service.people.erase(options.id, "command line")
+    out.print_json(data=data)
     return Exit.DONE
 
 
 async def sync(settings: Settings, options: argparse.Namespace) -> Exit:
     """Copy what changed at the dashboard; ``--confirm`` first accepts that rows of a table are gone."""
     accepted = None
-    with bar(options) as progress:
+    with progress_bar(options) as progress:
         async with app.open_service(settings, progress=reporter(progress)) as service:
             if options.confirm:
                 accepted = await service.sync.confirm_loss(options.confirm, "command line")

@@ -10,7 +10,7 @@ from rich.table import Table
 from service import app
 from service.cli import answers, tables
 from service.cli.exit_codes import Exit
-from service.cli.local.terminal import bar, err, out, print_rows, reporter
+from service.cli.local.terminal import err, out, print_rows, progress_bar, reporter
 from service.cli.phrases import REASONS
 from service.engine.job import JobType, TimeMode, find
 from service.engine.run import RunRequest, RunResult
@@ -49,23 +49,23 @@ async def list_jobs(settings: Settings, options: argparse.Namespace) -> Exit:
 async def run_job(settings: Settings, options: argparse.Namespace) -> Exit:
     """Run one job now, and send what it planned."""
     job = find(all_jobs(), options.type, options.name)
-    asked = RunRequest(
+    request = RunRequest(
         dry_run=options.dry_run, as_of=options.as_of, user_id=options.user, force=options.force,
         confirm=options.confirm,
     )  # fmt: skip
-    with bar(options) as progress:
+    with progress_bar(options) as progress:
         async with app.open_service(settings, progress=reporter(progress)) as service:
-            result = await service.runner.run_manual(job.id, asked)
+            result = await service.runner.run_manual(job.id, request)
             if not options.dry_run:
-                await drain(service)
+                await send_due(service)
     if options.json:
         out.print_json(data={"runId": result.run_id, "state": result.state, "counts": result.counts})
     else:
-        tell_run(job.name, result)
+        print_run(job.name, result)
     return Exit.DONE if result.state == "succeeded" else Exit.FAILED
 
 
-async def drain(service: app.Service) -> None:
+async def send_due(service: app.Service) -> None:
     """Send what was planned, as far as it is due now."""
     while await service.delivery.run_once():
         continue
@@ -73,7 +73,7 @@ async def drain(service: app.Service) -> None:
         continue
 
 
-def tell_run(name: str, result: RunResult) -> None:
+def print_run(name: str, result: RunResult) -> None:
     """What a run did, counted by reason."""
     table = Table(title=f"{name}: {result.state}", title_justify="left", box=None, show_header=False)
     for reason, n in sorted(result.counts.items(), key=lambda pair: -pair[1]):
@@ -85,20 +85,20 @@ def tell_run(name: str, result: RunResult) -> None:
 
 async def preview(settings: Settings, options: argparse.Namespace) -> Exit:
     """Show the mail that a job would write; ``--to`` sends it, marked as a test."""
-    ask = PreviewRequest(
+    request = PreviewRequest(
         JobType.REMINDER, options.name, options.user, options.at, options.variant, options.locale
     )
     async with app.open_service(settings) as service:
         if options.to:
-            message_id = await service.previewer.send_test(ask, options.to, "command line")
+            message_id = await service.previewer.send_test(request, options.to, "command line")
             print_rows([{"to": options.to, "messageId": message_id}], options, title="Sent")
             return Exit.DONE
-        found = await service.previewer.preview(ask)
+        mail = await service.previewer.preview(request)
     if options.json:
-        out.print_json(data=asdict(found))
+        out.print_json(data=asdict(mail))
     else:
         sys.stdout.write(
-            f"{found.subject}\n\n{found.text}" if options.format == "text" else getattr(found, options.format)
+            f"{mail.subject}\n\n{mail.text}" if options.format == "text" else getattr(mail, options.format)
         )
     return Exit.DONE
 
@@ -106,34 +106,42 @@ async def preview(settings: Settings, options: argparse.Namespace) -> Exit:
 async def explain(settings: Settings, options: argparse.Namespace) -> Exit:
     """Why somebody did, did not, or will (not) get a message."""
     async with app.open_service(settings) as service:
-        found = await service.explainer.explain(options.name, options.user, options.at)
+        explanation = await service.explainer.explain(options.name, options.user, options.at)
     if options.json:
-        out.print_json(data=found)
+        out.print_json(data=explanation)
         return Exit.DONE
-    out.print(f"{found['conclusion']}\n", style="bold", markup=False, highlight=False, soft_wrap=True)
-    slot = found["slot"]
-    where = f"its slot {slot['local']} ({slot['group']}), {found['when']}" if slot else "no slot that day"
-    out.print(
-        f"{found['job']} for {found['userId']}: {where}\n", markup=False, highlight=False, soft_wrap=True
+    out.print(f"{explanation['conclusion']}\n", style="bold", markup=False, highlight=False, soft_wrap=True)
+    slot = explanation["slot"]
+    slot_text = (
+        f"its slot {slot['local']} ({slot['group']}), {explanation['when']}" if slot else "no slot that day"
     )
-    for what, rows in found["recorded"].items():
-        shown = [{key: "" if row[key] is None else str(row[key]) for key in _RECORDED[what]} for row in rows]
-        if shown:
-            print_rows(shown, options, title=f"Recorded {what}")
-    for channel, told in found["rules"].items():
+    out.print(
+        f"{explanation['job']} for {explanation['userId']}: {slot_text}\n",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    for table_name, rows in explanation["recorded"].items():
+        values = [
+            {key: "" if row[key] is None else str(row[key]) for key in _RECORD_COLUMNS[table_name]}
+            for row in rows
+        ]
+        if values:
+            print_rows(values, options, title=f"Recorded {table_name}")
+    for channel, verdicts in explanation["rules"].items():
         rules = [
             {
                 "rule": rule["rule"],
                 "verdict": rule["reason"] or rule["verdict"].replace("_", " "),
                 "detail": rule["detail"],
             }
-            for rule in told
+            for rule in verdicts
         ]
         print_rows(rules, options, title=f"Rules for {channel}")
     return Exit.DONE
 
 
-_RECORDED = {
+_RECORD_COLUMNS = {
     "runs": ("id", "trigger", "state", "reason", "nominalAt"),
     "deliveries": ("id", "channel", "state", "reason", "notBefore", "settledAt"),
     "decisions": ("runId", "reason", "detail", "decidedAt"),
@@ -145,14 +153,14 @@ async def forecast(settings: Settings, options: argparse.Namespace) -> Exit:
     if options.exact and not options.job:
         raise BadRequest("--exact needs --job: asking everybody is for one job and its next slot")
     async with app.open_service(settings) as service:
-        asked = service.forecaster
-        found = await (
-            asked.exactly(options.job) if options.exact else asked.bound(options.days, options.job)
+        forecaster = service.forecaster
+        data = await (
+            forecaster.exactly(options.job) if options.exact else forecaster.bound(options.days, options.job)
         )
     if options.json:
-        out.print_json(data=found)
+        out.print_json(data=data)
     else:
-        blocks = answers.forecast({"data": found})
-        shown = tables.for_people(blocks, out.width) if out.is_terminal else tables.for_programs(blocks)
-        sys.stdout.write(shown)
+        blocks = answers.forecast({"data": data})
+        text = tables.for_people(blocks, out.width) if out.is_terminal else tables.for_programs(blocks)
+        sys.stdout.write(text)
     return Exit.DONE

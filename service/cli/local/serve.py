@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from service import app, server
 from service.cli.exit_codes import Exit
-from service.cli.local.jobs import drain, tell_run
+from service.cli.local.jobs import print_run, send_due
 from service.cli.local.terminal import err, out, print_rows
 from service.demo import sample
 from service.engine.run import RunResult
@@ -51,10 +51,10 @@ async def demo(settings: Settings, options: argparse.Namespace) -> Exit:
         http = await server.listen(service, inbox_page=settings.loopback)
         try:
             result = await service.runner.run_manual("reminder.goalDeadlines")
-            await drain(service)
-            await _tell_demo(service, settings, result, token, options)
+            await send_due(service)
+            await _print_demo(service, settings, result, token, options)
             await service.manager.initialize()
-            await _analyse(service, stop)
+            await _run_statistics(service, stop)
             await stop.wait()
         finally:
             await service.manager.shutdown()
@@ -66,7 +66,7 @@ _DEMO_DAYS = 120
 _STATISTICS = ("dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBehavior")
 
 
-async def _analyse(service: app.Service, stop: asyncio.Event) -> None:
+async def _run_statistics(service: app.Service, stop: asyncio.Event) -> None:
     """Count what the sample's people did, so that the console has something to show at once."""
     for name in _STATISTICS:
         if stop.is_set():
@@ -75,7 +75,7 @@ async def _analyse(service: app.Service, stop: asyncio.Event) -> None:
             await service.runner.run_manual(f"analytics.{name}")
 
 
-async def _tell_demo(
+async def _print_demo(
     service: app.Service, settings: Settings, result: RunResult, token: str, options: argparse.Namespace
 ) -> None:
     states = await service.outbox.counts()
@@ -96,7 +96,7 @@ async def _tell_demo(
     out.print(
         f"\n[bold]{people} people in {zones} time zones.[/] goalDeadlines ran for each one's own today.\n"
     )
-    tell_run("goalDeadlines", result)
+    print_run("goalDeadlines", result)
     out.print(f"\nMails so far: {', '.join(f'{n} {state}' for state, n in sorted(states.items()))}")
     auth = f'-H "Authorization: Bearer {token}"'
     out.print(

@@ -31,16 +31,16 @@ def print_rows(
     out.print(table)
 
 
-def bar(options: argparse.Namespace) -> Progress:
+def progress_bar(options: argparse.Namespace) -> Progress:
     """A bar for long work, on a terminal only."""
-    shown = err.is_terminal and not options.json
+    visible = err.is_terminal and not options.json
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:,}"),
         TimeElapsedColumn(),
     )
-    return Progress(*columns, console=err, disable=not shown, transient=True)
+    return Progress(*columns, console=err, disable=not visible, transient=True)
 
 
 def reporter(progress: Progress) -> Callable[[str, int], None]:
