@@ -18,7 +18,7 @@ from service.archive.archive import Archive
 from service.archive.personal_data import PersonalData
 from service.clock import Clock, SystemClock
 from service.dashboard.sync import Sync
-from service.dashboard.sync_run import Progress
+from service.dashboard.sync_settings import Progress
 from service.demo import maildir_page
 from service.engine import zone_table
 from service.engine.context import Resources

@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Literal
 
 import asyncpg
 import structlog
@@ -20,6 +19,7 @@ from service.dashboard.profiles.reader import Reader
 from service.dashboard.profiles.session_tail import SessionTail, judge_tail, uses_tail
 from service.dashboard.profiles.shapes import PROFILES, Collection, Document, Profile
 from service.dashboard.source import Source
+from service.dashboard.sync_settings import SyncSettings
 from service.dashboard.sync_state import SyncState
 from service.engine import zone_table
 from service.errors import SchemaUnknown, SourceUnavailable
@@ -28,10 +28,10 @@ _log = structlog.get_logger()
 
 
 class ProfileChoice:
-    """Chooses among ``candidates`` by what the dashboard holds, again at each synchronisation.
+    """Chooses one of ``candidates`` by what the dashboard holds, again at each synchronisation.
 
-    ``match``: the choice. ``key``: names everything that decides how documents are read. ``warnings``: what
-    makes reading slow or late.
+    ``match``: the choice. ``reading_key``: identifies everything that decides how documents are read.
+    ``warnings``: what makes reading slow or late.
     """
 
     def __init__(
@@ -39,19 +39,15 @@ class ProfileChoice:
         pool: asyncpg.Pool,
         source: Source,
         missing_data: MissingDataCheck,
-        candidates: Sequence[Profile],
-        *,
-        default_timezone: str,
-        date_only: bool,
-        session_tail: Literal["auto", "included", "excluded"],
+        settings: SyncSettings,
     ) -> None:
         self._pool = pool
         self._source = source
         self._missing_data = missing_data
-        self._candidates = candidates
-        self._default_timezone = default_timezone
-        self._date_only = date_only
-        self._session_tail = session_tail
+        self.candidates = candidate_profiles(settings)
+        self._default_timezone = settings.default_timezone
+        self._date_only = settings.deadline_date_only == "auto"
+        self._session_tail = settings.session_tail
         self._zones: frozenset[str] | None = None
         self._reader: Reader | None = None
         self.match = Match(None)
@@ -76,8 +72,8 @@ class ProfileChoice:
         """
         tables = await self._source.table_names()
         samples = await self._samples(tables)
-        match = detect(self._candidates, samples)
-        stored = _stored_profile(self._candidates, states)
+        match = detect(self.candidates, samples)
+        stored = _stored_profile(self.candidates, states)
         if match.problem and stored is None:
             self.match = match
             raise SchemaUnknown(match.problem)
@@ -103,7 +99,7 @@ class ProfileChoice:
 
     async def _samples(self, tables: frozenset[str]) -> dict[str, list[Document]]:
         """Newest documents of all collections that a profile names; of others when those hold nothing."""
-        names = {name for profile in self._candidates for c in Collection if (name := profile.table(c).name)}
+        names = {name for profile in self.candidates for c in Collection if (name := profile.table(c).name)}
         samples = {name: await self._source.sample(name, 50) for name in sorted(names)}
         if not any(samples.values()):
             for name in sorted(tables - names)[:50]:
@@ -147,11 +143,11 @@ class ProfileChoice:
         return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
-def candidates(schema: str, profile: Profile | None) -> list[Profile]:
-    """The profiles to choose among: one from a mapping file, one by its name, or all that are built in."""
-    if profile is not None:
-        return [profile]
-    return list(PROFILES.values()) if schema == "auto" else [PROFILES[schema]]
+def candidate_profiles(settings: SyncSettings) -> list[Profile]:
+    """The profiles to choose from: the mapping file's, the one that is named, or all built-in ones."""
+    if settings.profile is not None:
+        return [settings.profile]
+    return list(PROFILES.values()) if settings.schema == "auto" else [PROFILES[settings.schema]]
 
 
 def _reading_key(profile: Profile, tail: SessionTail, default_timezone: str, *, date_only: bool) -> str:

@@ -7,8 +7,8 @@ healthy all that is.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any
 
 import asyncpg
 import structlog
@@ -20,12 +20,13 @@ from service.dashboard.loss import Loss
 from service.dashboard.model import TimerSession
 from service.dashboard.needs import MissingDataCheck, absent_tables, check_absent, waits_for
 from service.dashboard.notification import Notification
-from service.dashboard.profile_choice import ProfileChoice, candidates
-from service.dashboard.profiles.shapes import Collection, Profile
+from service.dashboard.profile_choice import ProfileChoice
+from service.dashboard.profiles.shapes import Collection
 from service.dashboard.profiles.values import identity
 from service.dashboard.source import Source
 from service.dashboard.sync_lock import SyncLock
-from service.dashboard.sync_run import Progress, SyncOptions, SyncReport, SyncRun, read_in_batches
+from service.dashboard.sync_run import SyncReport, SyncRun, read_in_batches
+from service.dashboard.sync_settings import SyncSettings
 from service.engine import queries
 from service.engine.loops import first_of
 from service.engine.schema import read_range
@@ -38,55 +39,17 @@ _log = structlog.get_logger()
 
 
 class Sync:
-    """Copies one dashboard into our tables.
+    """Copies one dashboard into our tables. The pool must be able to lend three connections."""
 
-    ``schema``: auto, A, B, J, PG, or ``profile`` gives one (from a mapping file). ``session_tail``: see
-    the profiles. ``overlap``: how far behind the newest write each reading starts. ``batch``: rows per
-    transaction. ``owner``: a name that no other process has; None: one is made up. ``lease``: after so long
-    without a sign of life another process takes over. ``needs``: what each job rests on, by its name, so that
-    health can say which of them wait. The pool must be able to lend three connections.
-    """
-
-    def __init__(
-        self,
-        pool: asyncpg.Pool,
-        source: Source,
-        *,
-        default_timezone: str = "UTC",
-        schema: str = "auto",
-        profile: Profile | None = None,
-        deadline_date_only: Literal["auto", "never"] = "auto",
-        session_tail: Literal["auto", "included", "excluded"] = "auto",
-        interval: float = 120.0,
-        overlap: timedelta = timedelta(minutes=5),
-        sweep_every: timedelta = timedelta(hours=24),
-        batch: int = 2000,
-        progress: Progress | None = None,
-        owner: str | None = None,
-        lease: timedelta = timedelta(seconds=30),
-        needs: Mapping[str, frozenset[str]] | None = None,
-    ) -> None:
+    def __init__(self, pool: asyncpg.Pool, source: Source, settings: SyncSettings | None = None) -> None:
         self._pool = pool
         self._source = source
+        self._settings = settings = settings or SyncSettings()
         self._canaries = Canaries(pool, source)
         self._missing_data = MissingDataCheck(pool, source)
-        self._needs = needs or {}
-        profiles = candidates(schema, profile)
-        self._absent_tables = absent_tables(profiles)
-        self._choice = ProfileChoice(
-            pool,
-            source,
-            self._missing_data,
-            profiles,
-            default_timezone=default_timezone,
-            date_only=deadline_date_only == "auto",
-            session_tail=session_tail,
-        )
-        self._interval = interval
-        self._options = SyncOptions(
-            batch, overlap, sweep_every, progress or (lambda _collection, _rows: None)
-        )
-        self._lock = SyncLock(pool, owner, lease)
+        self._choice = ProfileChoice(pool, source, self._missing_data, settings)
+        self._absent_tables = absent_tables(self._choice.candidates)
+        self._lock = SyncLock(pool, settings.owner, settings.lease)
         self._losses: list[Loss] = []
         self._problem: ServiceError | None = None
         self._rejected: dict[str, dict[str, int]] = {}
@@ -124,7 +87,7 @@ class Sync:
     async def serve(self, stop: asyncio.Event) -> None:
         """Synchronise every ``interval`` seconds until ``stop``; an unreachable dashboard is tried again."""
         while not stop.is_set():
-            pause = self._interval
+            pause = self._settings.interval
             try:
                 await self.run_once(max_wait=_SHORT_WAIT)
             except DashboardBusy:
@@ -266,7 +229,9 @@ class Sync:
         """What the dashboard lacks, and which jobs wait for it."""
         entries = []
         for missing in self._missing_data.current:
-            jobs = sorted(job for job, needs in self._needs.items() if waits_for(needs, missing.name))
+            jobs = sorted(
+                job for job, needs in self._settings.needs.items() if waits_for(needs, missing.name)
+            )
             waiting = f"; waiting for it: {', '.join(jobs)}" if jobs else ""
             entries.append(
                 {
@@ -315,7 +280,7 @@ class Sync:
             self._missing_data,
             self._lock,
             reader,
-            self._options,
+            self._settings,
             reading_key=self._choice.reading_key,
             zones=await self._choice.zones_digest(),
             started_at=started_at,

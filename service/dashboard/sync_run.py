@@ -7,7 +7,7 @@ visible late; re-reading is harmless. A *sweep* compares once a day which ids ar
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,6 +23,7 @@ from service.dashboard.profiles.shapes import Collection, Document, Table
 from service.dashboard.source import Source, SourcePage
 from service.dashboard.sweep import Sweep
 from service.dashboard.sync_lock import SyncLock
+from service.dashboard.sync_settings import SyncSettings
 from service.dashboard.sync_state import SyncState
 from service.engine import queries
 from service.engine.database import Connection
@@ -30,9 +31,6 @@ from service.engine.database import Connection
 _SQL = queries.load(__file__)
 _LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
 _log = structlog.get_logger()
-
-Progress = Callable[[str, int], None]
-"""``progress(collection, rows read so far)``, called after each page of a first load."""
 
 
 @dataclass
@@ -46,16 +44,6 @@ class SyncReport:
     deleted: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     """``collection.reason`` → count, of documents that were new or edited."""
-
-
-@dataclass(frozen=True)
-class SyncOptions:
-    """``batch``: rows per transaction. ``overlap``: how far behind the newest write each reading starts."""
-
-    batch: int
-    overlap: timedelta
-    sweep_every: timedelta
-    progress: Progress
 
 
 class SyncRun:
@@ -73,7 +61,7 @@ class SyncRun:
         missing_data: MissingDataCheck,
         lock: SyncLock,
         reader: Reader,
-        options: SyncOptions,
+        settings: SyncSettings,
         *,
         reading_key: str,
         zones: str,
@@ -85,7 +73,7 @@ class SyncRun:
         self._missing_data = missing_data
         self._lock = lock
         self._reader = reader
-        self._options = options
+        self._settings = settings
         self._reading_key = reading_key
         self._zones = zones
         self._started_at = started_at
@@ -145,11 +133,12 @@ class SyncRun:
         state.last_id, state.rows_read = page.after, state.rows_read + rows
         self.report.read[state.collection] += rows
         self.report.changed[state.collection] += changed
-        self._options.progress(state.collection, state.rows_read)
+        if self._settings.progress:
+            self._settings.progress(state.collection, state.rows_read)
 
     async def _pages(self, collection: Collection, after: str) -> AsyncGenerator[SourcePage, None]:
         """Pages in id order; the next is fetched while the last is stored."""
-        table, batch = self._table(collection), self._options.batch
+        table, batch = self._table(collection), self._settings.batch
         next_page = asyncio.create_task(self._source.page(table, after, batch))
         try:
             while (page := await next_page).documents:
@@ -169,8 +158,8 @@ class SyncRun:
                 async for page in stream:
                     await self._store_changes(state, page.documents, page.after)
         else:
-            since = state.watermark - self._options.overlap if state.watermark else _LONG_AGO
-            async with aclosing(self._source.changes(table, since, self._options.batch)) as stream:
+            since = state.watermark - self._settings.overlap if state.watermark else _LONG_AGO
+            async with aclosing(self._source.changes(table, since, self._settings.batch)) as stream:
                 async for documents in stream:
                     await self._store_changes(state, documents, None)
         async with self._lock.step() as connection:
@@ -216,7 +205,7 @@ class SyncRun:
         if state.zones == self._zones:
             return
         after, state.rejected["timezone"] = "", 0
-        batch = self._options.batch
+        batch = self._settings.batch
         while ids := [row["id"] for row in await self._pool.fetch(_SQL["users_without_zone"], after, batch)]:
             documents = await self._source.fetch(self._reader.profile.users, ids)
             reading = await read_in_batches(self._reader, Collection.USERS, documents)
@@ -244,7 +233,9 @@ class SyncRun:
                     await sweep.check_returned_rows(
                         connection, self._source, table, collection, self._lock.step
                     )
-            due = await sweep.due_tables(connection, timedelta(0) if requested else self._options.sweep_every)
+            due = await sweep.due_tables(
+                connection, timedelta(0) if requested else self._settings.sweep_every
+            )
             for collection in comparable:
                 if requested or collection in due:
                     await self._sweep_one(connection, collection)

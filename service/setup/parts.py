@@ -22,7 +22,7 @@ from service.dashboard.profiles.mapping import profile_from_setting
 from service.dashboard.server_metrics import dashboard_counters
 from service.dashboard.source import Source
 from service.dashboard.sync import Sync
-from service.dashboard.sync_run import Progress
+from service.dashboard.sync_settings import Progress, SyncSettings
 from service.engine.job import Job
 from service.engine.runner import RunnerSettings
 from service.engine.supervisor import Loop
@@ -65,9 +65,7 @@ def sync_of(
 ) -> Sync:
     """The copy of the dashboard into our tables."""
     profile = profile_from_setting(settings.dashboard_schema, lambda path: Path(path).read_text("utf-8"))
-    return Sync(
-        pool,
-        source_of(url, settings),
+    sync_settings = SyncSettings(
         default_timezone=settings.default_timezone,
         schema="auto" if profile else settings.dashboard_schema,
         profile=profile,
@@ -78,6 +76,7 @@ def sync_of(
         owner=owner,
         needs={job.name: job.needs for job in jobs.values()},
     )
+    return Sync(pool, source_of(url, settings), sync_settings)
 
 
 def analytics_settings(settings: Settings) -> AnalyticsSettings:

@@ -6,6 +6,7 @@ from typing import Any
 import asyncpg
 
 from service.dashboard.sync import Sync
+from service.dashboard.sync_settings import SyncSettings
 from tests.analytics.given import Lab, at
 from tests.dashboard.conftest import Dashboard, mongo_dashboard, postgres_dashboard
 
@@ -76,7 +77,7 @@ async def _rollups(pool: asyncpg.Pool, dashboard: Dashboard) -> dict[str, list[A
     lab = Lab(pool)
     await lab.clock(at("2026-04-02 13:00"))
     await _fill(dashboard)
-    sync = Sync(pool, dashboard.source, default_timezone="Asia/Kathmandu")
+    sync = Sync(pool, dashboard.source, SyncSettings(default_timezone="Asia/Kathmandu"))
     await sync.run_once()
     await lab.run()
     await lab.clock(at("2026-04-03 13:00"))

@@ -14,6 +14,7 @@ from service.archive import archive_parquet
 from service.archive.archive import Archive
 from service.archive.manifest import RetentionPolicy
 from service.dashboard.sync import Sync
+from service.dashboard.sync_settings import SyncSettings
 from service.engine.run import RunRequest, RunResult
 from service.engine.runner import Runner
 from tests.dashboard.conftest import Dashboard, MongoDashboard, PostgresDashboard
@@ -53,7 +54,7 @@ class Case:
             await session(dashboard, 1000 + n, JANUARY + timedelta(hours=n * 80 * 24 // old))
         for n in range(new):
             await session(dashboard, 5000 + n, datetime(2026, 8, 1, tzinfo=UTC) + timedelta(hours=n))
-        sync = Sync(world.pool, dashboard.source, schema=dashboard.profile)
+        sync = Sync(world.pool, dashboard.source, SyncSettings(schema=dashboard.profile))
         case = cls(world, dashboard, sync, Archive(world.pool, folder, sync), folder)
         world.refresh = case.refresh
         await (await world.runner()).run_manual("analytics.dailyAnalytics")

@@ -19,6 +19,7 @@ from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.source import Source
 from service.dashboard.sync import Sync
+from service.dashboard.sync_settings import SyncSettings
 from service.engine.database import open_pool
 from service.errors import DashboardBusy
 
@@ -60,7 +61,7 @@ async def copy(dsn: str, url: str, database: str, lease: float, where: str) -> s
     source: Source = MongoSource(url, database=database) if url.startswith("mongodb") else PostgresSource(url)
     _freezing(where, source)
     pool = await open_pool(dsn, max_size=5)
-    sync = Sync(pool, source, lease=timedelta(seconds=lease))
+    sync = Sync(pool, source, SyncSettings(lease=timedelta(seconds=lease)))
     try:
         await sync.run_once(sweep=True)
     except DashboardBusy:

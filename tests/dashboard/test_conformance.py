@@ -10,6 +10,7 @@ from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.source import Source
 from service.dashboard.sync import Sync
+from service.dashboard.sync_settings import SyncSettings
 from service.errors import DashboardIncomplete, SchemaUnknown, SourceUnavailable
 from tests.dashboard.conftest import T0, Dashboard
 
@@ -131,10 +132,12 @@ class Cut:
 async def test_a_broken_first_load_goes_on_where_it_was(pool: asyncpg.Pool, dashboard: Dashboard) -> None:
     await fill(dashboard, people=20)
     with pytest.raises(SourceUnavailable):
-        await Sync(pool, Cut(dashboard.source, 3), batch=4).run_once()
+        await Sync(pool, Cut(dashboard.source, 3), SyncSettings(batch=4)).run_once()
     assert await count(pool, "users") == 12
     seen: list[tuple[str, int]] = []
-    report = await Sync(pool, dashboard.source, batch=4, progress=lambda c, n: seen.append((c, n))).run_once()
+    report = await Sync(
+        pool, dashboard.source, SyncSettings(batch=4, progress=lambda c, n: seen.append((c, n)))
+    ).run_once()
     assert seen[0] == ("users", 16)
     assert report.changed["users"] == 8
     assert [await count(pool, table) for table in ("users", "goals", "timer_sessions")] == [20, 20, 20]
@@ -151,7 +154,7 @@ async def test_malformed_records_are_counted_by_name_and_stop_nothing(
     await dashboard.put(
         "timer_sessions", 5, user=1, kind="focus", status="completed", started=T0, ended=T0 - HOUR, planned=60
     )
-    sync = Sync(pool, dashboard.source, default_timezone="Asia/Tokyo")
+    sync = Sync(pool, dashboard.source, SyncSettings(default_timezone="Asia/Tokyo"))
     report = await sync.run_once()
     expected = {
         "users.timezone": 1,
@@ -166,7 +169,7 @@ async def test_malformed_records_are_counted_by_name_and_stop_nothing(
     assert (zone["timezone"], zone["timezone_valid"]) == ("Asia/Tokyo", False)
     assert await count(pool, "goals") == 3
     assert not (await sync.run_once()).rejected  # read again by the overlap, not counted again
-    restarted = Sync(pool, dashboard.source, default_timezone="Asia/Tokyo")
+    restarted = Sync(pool, dashboard.source, SyncSettings(default_timezone="Asia/Tokyo"))
     await restarted.run_once()
     assert restarted.health()["rejected"]["goals"] == {"user": 1, "title": 1}
 
@@ -247,7 +250,7 @@ async def test_a_changed_reading_rule_loads_everything_again(
 ) -> None:
     await fill(dashboard)
     await Sync(pool, dashboard.source).run_once()
-    report = await Sync(pool, dashboard.source, deadline_date_only="never").run_once()
+    report = await Sync(pool, dashboard.source, SyncSettings(deadline_date_only="never")).run_once()
     assert report.changed["goals"] == 3
     assert await pool.fetchval("SELECT count(*) FROM service.goals WHERE due_at IS NOT NULL") == 3
 

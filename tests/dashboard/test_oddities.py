@@ -7,6 +7,7 @@ from bson import ObjectId
 from bson.datetime_ms import DatetimeMS
 
 from service.dashboard.sync import Sync
+from service.dashboard.sync_settings import SyncSettings
 from tests.dashboard.conftest import T0, MongoDashboard, PostgresDashboard
 from tests.dashboard.test_conformance import count, fill
 
@@ -18,7 +19,7 @@ async def test_ids_of_several_types_in_one_collection_are_all_read(
     users = mongo_dashboard.database["users"]
     for key in (7, 8, "ana", "ben", ObjectId()):
         await users.insert_one({"_id": key, "name": "x", "email": "x@example.org", "updatedAt": T0})
-    sync = Sync(pool, mongo_dashboard.source, batch=2)
+    sync = Sync(pool, mongo_dashboard.source, SyncSettings(batch=2))
     await sync.run_once()
     assert await count(pool, "users") == 8
     assert set((await sync.current_state(["7", "ana"], [])).users) == {"7", "ana"}

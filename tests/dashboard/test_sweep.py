@@ -17,6 +17,7 @@ from service.dashboard.postgres import PostgresSource
 from service.dashboard.profiles.shapes import PROFILES
 from service.dashboard.source import IdPage
 from service.dashboard.sync import Sync
+from service.dashboard.sync_settings import SyncSettings
 from service.errors import BadRequest
 from tests.clock import stop_clock
 from tests.conftest import with_database
@@ -511,7 +512,7 @@ async def test_ids_are_compared_as_sets_in_whatever_order_they_come(
         await ask(
             "INSERT INTO users (id, name, email, updated_at) VALUES ($1, 'x', 'x@y.example', $2)", value, T0
         )
-    sync = Sync(pool, postgres_dashboard.source, batch=2)
+    sync = Sync(pool, postgres_dashboard.source, SyncSettings(batch=2))
     await sync.run_once()
     assert sorted(await _walk(postgres_dashboard, 2, "users")) == sorted(values)
     report = await sync.run_once(sweep=True)

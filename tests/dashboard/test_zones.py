@@ -8,6 +8,7 @@ import pytest
 
 from service import zones as names
 from service.dashboard.sync import Sync
+from service.dashboard.sync_settings import SyncSettings
 from service.engine import zone_table
 from tests.dashboard.conftest import T0, Dashboard
 from tests.dashboard.test_conformance import fill
@@ -29,7 +30,7 @@ async def test_each_stored_name_is_used_as_the_table_says(pool: asyncpg.Pool, da
     cases = dict(enumerate(_storable(dashboard), start=100))
     for n, case in cases.items():
         await dashboard.put("users", n, name=f"Person {n}", email="p@example.org", timezone=case.name)
-    sync = Sync(pool, dashboard.source, default_timezone="Asia/Tokyo")
+    sync = Sync(pool, dashboard.source, SyncSettings(default_timezone="Asia/Tokyo"))
     report = await sync.run_once()
 
     found = await _people(pool)
@@ -85,13 +86,13 @@ async def test_a_zone_that_postgresql_learns_later_is_read_again_once(
     await dashboard.put("users", 1, name="Person 1", email="p@example.org", timezone="Asia/Tokyo")
     await dashboard.put("users", 2, name="Person 2", email="p@example.org", timezone="Mars/Olympus")
     await _without(pool, monkeypatch, *names.equal_groups("Asia/Tokyo"))
-    before = Sync(pool, dashboard.source, default_timezone="Asia/Kathmandu")
+    before = Sync(pool, dashboard.source, SyncSettings(default_timezone="Asia/Kathmandu"))
     await before.run_once()
     assert (await _people(pool))[dashboard.key(1)] == ("Asia/Kathmandu", False)
     assert before.health()["rejected"]["users"] == {"timezone": 2}
 
     await _without(pool, monkeypatch)
-    sync = Sync(pool, dashboard.source, default_timezone="Asia/Kathmandu")
+    sync = Sync(pool, dashboard.source, SyncSettings(default_timezone="Asia/Kathmandu"))
     report = await sync.run_once()
 
     assert (await _people(pool))[dashboard.key(1)] == ("Asia/Tokyo", True)
@@ -100,7 +101,7 @@ async def test_a_zone_that_postgresql_learns_later_is_read_again_once(
     assert (report.changed["users"], report.changed.total()) == (1, 1)
     assert sync.health()["rejected"]["users"] == {"timezone": 1}
     assert not (
-        await Sync(pool, dashboard.source, default_timezone="Asia/Kathmandu").run_once()
+        await Sync(pool, dashboard.source, SyncSettings(default_timezone="Asia/Kathmandu")).run_once()
     ).changed.total()
 
 
@@ -109,12 +110,12 @@ async def test_a_name_that_was_spoiled_here_is_read_again_after_a_start(
 ) -> None:
     await fill(dashboard)
     await _edited_later(dashboard)
-    await Sync(pool, dashboard.source, default_timezone="Asia/Tokyo").run_once()
+    await Sync(pool, dashboard.source, SyncSettings(default_timezone="Asia/Tokyo")).run_once()
     await pool.execute("UPDATE service.users SET timezone = 'localtime' WHERE id = $1", dashboard.key(2))
     async with pool.acquire() as connection:
         await zone_table.fill(connection, "Asia/Tokyo")
     assert (await _people(pool))[dashboard.key(2)] == ("Asia/Tokyo", False)
 
-    await Sync(pool, dashboard.source, default_timezone="Asia/Tokyo").run_once()
+    await Sync(pool, dashboard.source, SyncSettings(default_timezone="Asia/Tokyo")).run_once()
 
     assert (await _people(pool))[dashboard.key(2)] == ("Europe/Berlin", True)
