@@ -48,7 +48,7 @@ _MODULES = (
 )
 
 
-_IN_STEPS = 2
+_MAX_LOCKED = 2
 
 
 def build_app(deps: AdminDeps) -> web.Application:
@@ -59,7 +59,7 @@ def build_app(deps: AdminDeps) -> web.Application:
     app[DEPS] = deps
     app[probes.READY] = probes.readiness_of(deps)
     app[metrics.LEDGER] = metrics.ledger_of(deps)
-    app[idempotency.GATE] = asyncio.Semaphore(_IN_STEPS)
+    app[idempotency.GATE] = asyncio.Semaphore(_MAX_LOCKED)
     app[metrics.ANSWERS] = metrics.AnswerTimes(deps.registry)
     app[run_events.FEED] = feed = run_events.RunFeed(deps.manager.progress)
     app.on_shutdown.append(feed.close)

@@ -44,12 +44,12 @@ _STATUS: dict[type[Exception], int] = {
     ReleaseTooOld: 503,
     SchemaUnknown: 503,
 }
-_NO_TEXT = (
+_INVALID_TEXT = (
     asyncpg.exceptions.CharacterNotInRepertoireError,
     asyncpg.exceptions.UntranslatableCharacterError,
 )
 """PostgreSQL holds every character but NUL."""
-_READING = {"/api/admin/preview"}
+_READ_ONLY_POSTS = {"/api/admin/preview"}
 """Asked by POST, because the question does not fit into an address; nothing is changed by them."""
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -69,9 +69,9 @@ class HttpRefusal(Exception):
         self.status = status
 
 
-def error(status: int, text: str, **more: Any) -> web.Response:
+def error(status: int, text: str, **fields: Any) -> web.Response:
     """The one shape of all errors."""
-    return web.json_response({"success": False, "error": text} | more, status=status)
+    return web.json_response({"success": False, "error": text} | fields, status=status)
 
 
 @web.middleware
@@ -79,11 +79,11 @@ async def headers(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Strict headers on everything; a page brings its own Content-Security-Policy."""
     response = await handler(request)
     if not response.prepared:
-        harden(response)
+        add_security_headers(response)
     return response
 
 
-def harden(response: web.StreamResponse) -> None:
+def add_security_headers(response: web.StreamResponse) -> None:
     """The headers of every answer; one that is streamed asks for them before it begins."""
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
@@ -103,15 +103,15 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def failure(request: web.Request, problem: Exception) -> tuple[int, str]:
     """The status and the sentence for what went wrong; details of the unexpected stay in the log."""
-    if told := _of_the_caller(request, problem) or _of_the_database(request, problem):
-        return told
+    if answer := _client_failure(request, problem) or _database_failure(request, problem):
+        return answer
     if status := next((_STATUS[kind] for kind in type(problem).__mro__ if kind in _STATUS), None):
         return status, str(problem)
     log.error("admin_error", path=route_of(request), exc_info=problem)
     return 500, "Internal error; the log has the details"
 
 
-def _of_the_caller(request: web.Request, problem: Exception) -> tuple[int, str] | None:
+def _client_failure(request: web.Request, problem: Exception) -> tuple[int, str] | None:
     match problem:
         case HttpRefusal():
             return problem.status, str(problem)
@@ -124,8 +124,8 @@ def _of_the_caller(request: web.Request, problem: Exception) -> tuple[int, str] 
     return None
 
 
-def _of_the_database(request: web.Request, problem: Exception) -> tuple[int, str] | None:
-    if isinstance(problem, _NO_TEXT):
+def _database_failure(request: web.Request, problem: Exception) -> tuple[int, str] | None:
+    if isinstance(problem, _INVALID_TEXT):
         # Nobody's id holds one; anywhere else it is a mistake.
         return (404, "Not Found") if "\0" in request.path else (400, "A text must not hold a NUL character")
     if passing(problem):
@@ -142,11 +142,11 @@ def route_of(request: web.Request) -> str:
 
 def role_of(tokens: Mapping[str, str], presented: str) -> Role | None:
     """The role of a bearer token. Every known token is compared, each in constant time."""
-    found: Role | None = None
+    match: Role | None = None
     for token, role in tokens.items():
         if hmac.compare_digest(_bytes(token), _bytes(presented)):
-            found = Role(role)
-    return found
+            match = Role(role)
+    return match
 
 
 def _bytes(token: str) -> bytes:
@@ -161,7 +161,7 @@ def allowed(role: Role, method: str, path: str) -> bool:
         return path.startswith("/api/users/")
     if path.startswith("/api/admin/users/") and path.endswith("/data"):
         return False  # all about one person is more than a viewer needs
-    return path in _READING or (path.startswith("/api/admin/") and method in {"GET", "HEAD"})
+    return path in _READ_ONLY_POSTS or (path.startswith("/api/admin/") and method in {"GET", "HEAD"})
 
 
 def _protected(path: str) -> bool:
@@ -174,7 +174,7 @@ async def auth(request: web.Request, handler: Handler) -> web.StreamResponse:
     if not _protected(request.path):
         return await handler(request)
     deps = request.app[DEPS]
-    role = open_role(request, deps) if not deps.tokens else _token_role(request, deps)
+    role = tokenless_role(request, deps) if not deps.tokens else _token_role(request, deps)
     if not allowed(role, request.method, request.path):
         raise HttpRefusal(403, f"The role {role} may not do this")
     request[ROLE] = role
@@ -189,7 +189,7 @@ def _token_role(request: web.Request, deps: AdminDeps) -> Role:
     return role
 
 
-def open_role(request: web.Request, deps: AdminDeps) -> Role:
+def tokenless_role(request: web.Request, deps: AdminDeps) -> Role:
     """The role of whoever asks where no token is configured. Raises Refused."""
     if not deps.loopback:
         raise HttpRefusal(503, "ADMIN_TOKEN is not configured")

@@ -13,7 +13,7 @@ def answer(
 ) -> web.Response:
     """The text with its ETag, or 304 where If-None-Match names it. ``cached``: Cache-Control."""
     tag = hashlib.sha256(text.encode()).hexdigest()[:32]
-    kept = {"ETag": f'"{tag}"', "Cache-Control": cached}
-    if any(one.value in {tag, "*"} for one in request.if_none_match or ()):
-        return web.Response(status=304, headers=kept)
-    return web.Response(text=text, content_type=content_type, headers=kept)
+    headers = {"ETag": f'"{tag}"', "Cache-Control": cached}
+    if any(candidate.value in {tag, "*"} for candidate in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    return web.Response(text=text, content_type=content_type, headers=headers)

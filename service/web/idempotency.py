@@ -20,14 +20,14 @@ from aiohttp import web
 
 from service.engine import queries
 from service.engine.database_errors import undone
-from service.web.audit import acting
+from service.web.audit import transaction
 from service.web.auth import HttpRefusal, error, failure
 from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
-_LONGEST = 200
-_STILL = "The act of this Idempotency-Key is still being carried out; ask again"
-_GONE = (
+_MAX_LENGTH = 200
+_IN_PROGRESS = "The act of this Idempotency-Key is still being carried out; ask again"
+_ABANDONED = (
     "Whoever carried this out is gone, and nobody knows how far it came;"
     " see whether it happened, and use a new Idempotency-Key to do it again"
 )
@@ -60,7 +60,7 @@ class RunOutcome:
     """How far a run has come. ``answer``: as its caller is told; ``over``: and it stays like that."""
 
     answer: Answer
-    over: bool
+    ended: bool
 
 
 async def once(
@@ -68,7 +68,7 @@ async def once(
     act: Act,
     *,
     content: bytes | None = None,
-    then: Callable[[Answer], Awaitable[Answer]] | None = None,
+    after_commit: Callable[[Answer], Awaitable[Answer]] | None = None,
 ) -> web.Response:
     """Carry out ``act`` in a transaction, once per key; Refused takes back what it did and is remembered too.
 
@@ -77,20 +77,20 @@ async def once(
     Raises Refused: 400 for an unusable key, 409 for a key that was used for another request.
     """
     key, pool = await _key(request, content), request.app[DEPS].pool
-    async with acting(request) as connection:
+    async with transaction(request) as connection:
         if key is None:
             answer = await act(connection)
         else:
-            if known := await _taken(connection, key):
-                return _again(known)
-            answer = await _tried(connection, act)
-            await _keep(connection, key, answer)
-    if then is not None and answer[0] < 400:
+            if stored := await _claim_key(connection, key):
+                return _replay(stored)
+            answer = await _in_savepoint(connection, act)
+            await _store_answer(connection, key, answer)
+    if after_commit is not None and answer[0] < 400:
         try:
-            answer = await then(answer)
+            answer = await after_commit(answer)
         except Exception as problem:  # noqa: BLE001 - the act holds: what is kept tells how the rest ended
-            answer = _failed(request, problem)
-        await _keep(pool, key, answer)
+            answer = _failure_answer(request, problem)
+        await _store_answer(pool, key, answer)
     return _response(answer)
 
 
@@ -98,7 +98,7 @@ async def run_once(
     request: web.Request,
     begin: Callable[[asyncpg.Connection], Awaitable[StartedRun]],
     carry_out: Callable[[Any], Awaitable[RunOutcome]],
-    told: Callable[[int], Awaitable[RunOutcome]],
+    outcome_of: Callable[[int], Awaitable[RunOutcome]],
 ) -> web.Response:
     """Ask for a run and see it through, once per key.
 
@@ -107,22 +107,22 @@ async def run_once(
     ``begin`` raises leaves the key free.
     """
     key, pool = await _key(request), request.app[DEPS].pool
-    async with acting(request) as connection:
-        known = await _taken(connection, key) if key else None
-        run = None if known else await begin(connection)
+    async with transaction(request) as connection:
+        stored = await _claim_key(connection, key) if key else None
+        run = None if stored else await begin(connection)
         if run and key:
-            await connection.execute(_SQL["bind"], key.text, run.id)
-    if known and known["status"] is not None:
-        return _again(known)
-    found = await told(known["run_id"]) if known else await carry_out(run)
-    if known and not found.over:
-        return error(409, _STILL, **{name: found.answer[1][name] for name in ("runId", "state")})
-    if found.over:
-        await _keep(pool, key, found.answer)
-    return _response(found.answer, replayed=known is not None)
+            await connection.execute(_SQL["set_run"], key.text, run.id)
+    if stored and stored["status"] is not None:
+        return _replay(stored)
+    outcome = await outcome_of(stored["run_id"]) if stored else await carry_out(run)
+    if stored and not outcome.ended:
+        return error(409, _IN_PROGRESS, **{name: outcome.answer[1][name] for name in ("runId", "state")})
+    if outcome.ended:
+        await _store_answer(pool, key, outcome.answer)
+    return _response(outcome.answer, replayed=stored is not None)
 
 
-async def in_steps(
+async def once_with_lock(
     request: web.Request, act: Callable[[], Awaitable[Answer]], *, repeatable: bool
 ) -> web.Response:
     """Carry out what is no transaction, once per key; meanwhile the same key gets 409.
@@ -133,22 +133,22 @@ async def in_steps(
     key = await _key(request)
     if key is None:
         return _response(await act())
-    async with request.app[GATE], request.app[DEPS].pool.acquire() as lent:
-        connection = cast("asyncpg.Connection", lent)
+    async with request.app[GATE], request.app[DEPS].pool.acquire() as proxy:
+        connection = cast("asyncpg.Connection", proxy)
         if not await connection.fetchval(_SQL["lock"], key.text):
-            raise HttpRefusal(409, _STILL)
+            raise HttpRefusal(409, _IN_PROGRESS)
         async with undone(lambda: connection.execute(_SQL["unlock"], key.text)):
-            known = await _taken(connection, key)
-            if known and known["status"] is not None:
-                return _again(known)
-            if known and not repeatable:
-                raise HttpRefusal(409, _GONE)
-            answer = await _attempted(request, connection, key, act)
-            await _keep(connection, key, answer)
+            stored = await _claim_key(connection, key)
+            if stored and stored["status"] is not None:
+                return _replay(stored)
+            if stored and not repeatable:
+                raise HttpRefusal(409, _ABANDONED)
+            answer = await _attempt(request, connection, key, act)
+            await _store_answer(connection, key, answer)
             return _response(answer)
 
 
-async def _attempted(
+async def _attempt(
     request: web.Request,
     connection: asyncpg.Connection,
     key: IdempotencyKey,
@@ -157,19 +157,19 @@ async def _attempted(
     try:
         return await act()
     except Exception as problem:
-        answer = _failed(request, problem)
+        answer = _failure_answer(request, problem)
         if answer[0] < 500 or answer[0] == 503:
-            async with undone(lambda: connection.execute(_SQL["drop"], key.text)):
+            async with undone(lambda: connection.execute(_SQL["release"], key.text)):
                 raise
         return answer
 
 
-def _failed(request: web.Request, problem: Exception) -> Answer:
+def _failure_answer(request: web.Request, problem: Exception) -> Answer:
     status, text = failure(request, problem)
     return status, {"success": False, "error": text}
 
 
-async def _tried(connection: asyncpg.Connection, act: Act) -> Answer:
+async def _in_savepoint(connection: asyncpg.Connection, act: Act) -> Answer:
     try:
         async with connection.transaction():
             return await act(connection)
@@ -177,24 +177,26 @@ async def _tried(connection: asyncpg.Connection, act: Act) -> Answer:
         return refused.status, {"success": False, "error": str(refused)}
 
 
-async def _taken(connection: asyncpg.Connection, key: IdempotencyKey) -> asyncpg.Record | None:
+async def _claim_key(connection: asyncpg.Connection, key: IdempotencyKey) -> asyncpg.Record | None:
     """What is known of a key. None: it was new, and is ours now. Raises Refused."""
     await connection.execute(_SQL["forget"])
-    if await connection.fetchval(_SQL["take"], key.text, key.request) is not None:
+    if await connection.fetchval(_SQL["claim"], key.text, key.request) is not None:
         return None
-    known = await connection.fetchrow(_SQL["known"], key.text)
-    if known is None or known["request"] != key.request:
+    stored = await connection.fetchrow(_SQL["find"], key.text)
+    if stored is None or stored["request"] != key.request:
         raise HttpRefusal(409, "This Idempotency-Key was used for another request; choose a new one")
-    return known
+    return stored
 
 
-async def _keep(ask: asyncpg.Connection | asyncpg.Pool, key: IdempotencyKey | None, answer: Answer) -> None:
+async def _store_answer(
+    executor: asyncpg.Connection | asyncpg.Pool, key: IdempotencyKey | None, answer: Answer
+) -> None:
     if key is not None:
-        await ask.execute(_SQL["keep"], key.text, answer[0], json.dumps(answer[1]))
+        await executor.execute(_SQL["store_answer"], key.text, answer[0], json.dumps(answer[1]))
 
 
-def _again(known: asyncpg.Record) -> web.Response:
-    return _response((known["status"], json.loads(known["answer"])), replayed=True)
+def _replay(stored: asyncpg.Record) -> web.Response:
+    return _response((stored["status"], json.loads(stored["answer"])), replayed=True)
 
 
 def _response(answer: Answer, *, replayed: bool = False) -> web.Response:
@@ -209,8 +211,8 @@ async def _key(request: web.Request, content: bytes | None = None) -> Idempotenc
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
-    if not (key.isascii() and key.isprintable() and 1 <= len(key) <= _LONGEST):
-        raise HttpRefusal(400, f"Idempotency-Key must be 1 to {_LONGEST} printable ASCII characters")
+    if not (key.isascii() and key.isprintable() and 1 <= len(key) <= _MAX_LENGTH):
+        raise HttpRefusal(400, f"Idempotency-Key must be 1 to {_MAX_LENGTH} printable ASCII characters")
     body = await request.read() if content is None else content
     return IdempotencyKey(
         key, hashlib.sha256(f"{request.method} {request.path_qs}\n".encode() + body).hexdigest()

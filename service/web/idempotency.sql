@@ -3,23 +3,23 @@
 DELETE FROM service.idempotency WHERE key = ANY (ARRAY(
     SELECT key FROM service.idempotency WHERE created_at < service.now() - interval '24 hours' FOR UPDATE SKIP LOCKED))
 
--- name: take
+-- name: claim
 -- Ours if the key is new; waits for whoever is acting with the same key now. $1 key, $2 hash of the request.
 INSERT INTO service.idempotency (key, request) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING RETURNING key
 
--- name: known
+-- name: find
 -- What was asked and answered with a key.
 SELECT request, status, answer, run_id FROM service.idempotency WHERE key = $1
 
--- name: bind
+-- name: set_run
 -- The run that answers, in the transaction that asks for it. $1 key, $2 run.
 UPDATE service.idempotency SET run_id = $2 WHERE key = $1
 
--- name: keep
+-- name: store_answer
 -- The answer. $1 key, $2 status, $3 body.
 UPDATE service.idempotency SET status = $2, answer = $3 WHERE key = $1
 
--- name: drop
+-- name: release
 -- Nothing was done: the key may be used again. $1 key.
 DELETE FROM service.idempotency WHERE key = $1
 

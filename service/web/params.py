@@ -27,13 +27,13 @@ MAX_BODY = 64 * 1024
 _LARGEST_ID = 2**63 - 1
 
 
-def _reachable(at: datetime) -> datetime:
+def _in_every_zone(at: datetime) -> datetime:
     if not 1 < at.year < MAXYEAR:
         raise ValueError("must lie between the years 2 and 9998")
     return at
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_reachable)]
+Moment = Annotated[AwareDatetime, AfterValidator(_in_every_zone)]
 """An instant that has a place in every zone."""
 
 
@@ -156,44 +156,44 @@ async def read(request: web.Request, model: type[_B]) -> _B:
     try:
         return model.model_validate_json(raw or b"{}")
     except ValidationError as problem:
-        raise HttpRefusal(400, "; ".join(_sentence(dict(e)) for e in problem.errors())) from None
+        raise HttpRefusal(400, "; ".join(_error_text(dict(e)) for e in problem.errors())) from None
 
 
 async def form(request: web.Request) -> dict[str, str]:
     """The fields of a form, the first of each name; 400 for a body that is none. Files are left aside."""
     try:
-        sent = await request.post()
+        fields = await request.post()
     except (ValueError, LookupError, RuntimeError, HttpProcessingError) as problem:
         raise HttpRefusal(
             400, "The form cannot be read: its body is not what its Content-Type says"
         ) from problem
-    return {name: value for name, value in reversed([*sent.items()]) if isinstance(value, str)}
+    return {name: value for name, value in reversed([*fields.items()]) if isinstance(value, str)}
 
 
-def _sentence(detail: dict[str, object]) -> str:
+def _error_text(detail: dict[str, object]) -> str:
     loc = detail["loc"]
     name = ".".join(str(part) for part in loc) if isinstance(loc, tuple) else ""
     return f"{name or 'body'}: {detail['msg']}"
 
 
-def number(request: web.Request, name: str, default: int | None, *, least: int, most: int) -> int | None:
+def number(request: web.Request, name: str, default: int | None, *, minimum: int, maximum: int) -> int | None:
     """A whole number of the query string; 400 otherwise."""
     text = request.query.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
-        raise HttpRefusal(400, f"{name} must be a whole number from {least} to {most}")
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and minimum <= int(text) <= maximum):
+        raise HttpRefusal(400, f"{name} must be a whole number from {minimum} to {maximum}")
     return int(text)
 
 
 def before(request: web.Request) -> int | None:
     """The id to page on from."""
-    return number(request, "before", None, least=1, most=_LARGEST_ID)
+    return number(request, "before", None, minimum=1, maximum=_LARGEST_ID)
 
 
 def limit(request: web.Request) -> int:
     """How many rows, 1 to 500."""
-    return number(request, "limit", 50, least=1, most=500) or 50
+    return number(request, "limit", 50, minimum=1, maximum=500) or 50
 
 
 def path_id(request: web.Request) -> int:
@@ -212,12 +212,12 @@ def one_of(request: web.Request, name: str, allowed: frozenset[str]) -> str | No
     return word
 
 
-def instant(text: str) -> datetime:
+def parse_instant(text: str) -> datetime:
     """A time. Raises ValueError for what is none, or has no place in some zone."""
-    return _reachable(datetime.fromisoformat(text))
+    return _in_every_zone(datetime.fromisoformat(text))
 
 
-def day(name: str, text: str) -> date:
+def parse_date(name: str, text: str) -> date:
     """A calendar date; BadRequest names the parameter otherwise."""
     try:
         return date.fromisoformat(text)
@@ -230,29 +230,30 @@ def iso(at: datetime | None) -> str | None:
     return at.isoformat().replace("+00:00", "Z") if at else None
 
 
-def known(request: web.Request, names: frozenset[str]) -> None:
+def check_parameters(request: web.Request, names: frozenset[str]) -> None:
     """A misspelt name in the query would answer another question: BadRequest."""
     if unknown := sorted(set(request.query) - names):
-        listed = ", ".join(sorted(names)) or "none"
-        raise BadRequest(f"unknown parameter {unknown[0]}; known here: {listed}")
+        allowed = ", ".join(sorted(names)) or "none"
+        raise BadRequest(f"unknown parameter {unknown[0]}; known here: {allowed}")
 
 
-def span(request: web.Request) -> tuple[date | None, date | None]:
+def date_range(request: web.Request) -> tuple[date | None, date | None]:
     """``from`` and ``to`` of the query: dates, both included."""
     since, until = (
-        None if (text := request.query.get(name)) is None else day(name, text) for name in ("from", "to")
+        None if (text := request.query.get(name)) is None else parse_date(name, text)
+        for name in ("from", "to")
     )
-    in_order(since, until)
+    check_order(since, until)
     return since, until
 
 
-def in_order(since: date | None, until: date | None) -> None:
+def check_order(since: date | None, until: date | None) -> None:
     """BadRequest where a range ends before it begins."""
     if since and until and since > until:
         raise BadRequest(f"from ({since}) lies after to ({until}); exchange them")
 
 
-def following(rows: Sequence[asyncpg.Record] | Sequence[dict[str, Any]], size: int) -> int | None:
+def next_before(rows: Sequence[asyncpg.Record] | Sequence[dict[str, Any]], size: int) -> int | None:
     """Where the next page begins: the last id of a full one."""
     return rows[-1]["id"] if len(rows) == size else None
 

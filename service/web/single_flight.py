@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_GIVEN_UP = 30.0
+_ABANDON_AFTER = 30.0
 """Seconds after which a question is asked anew although nobody answered it."""
 
 
@@ -21,34 +21,34 @@ class SingleFlight(Generic[T]):
         self._question = question
         self._deadline = deadline
         self._fresh = fresh
-        self._asked: asyncio.Future[T] | None = None
+        self._future: asyncio.Future[T] | None = None
         self._since = 0.0
         self._answered = 0.0
 
     async def ask(self) -> T:
         """The answer. TimeoutError: none within the deadline, or still none since; raises what it raised."""
         loop = asyncio.get_running_loop()
-        asked = self._asked
-        if asked is None or self._old(asked, loop.time()):
-            asked = self._asked = asyncio.ensure_future(self._question())
-            asked.add_done_callback(self._note)
+        future = self._future
+        if future is None or self._needs_new(future, loop.time()):
+            future = self._future = asyncio.ensure_future(self._question())
+            future.add_done_callback(self._on_done)
             self._since = loop.time()
-        if not asked.done():
-            left = self._since + self._deadline - loop.time()
-            await asyncio.wait({asked}, timeout=max(left, 0))
-        if not asked.done():
+        if not future.done():
+            remaining = self._since + self._deadline - loop.time()
+            await asyncio.wait({future}, timeout=max(remaining, 0))
+        if not future.done():
             raise TimeoutError
-        return asked.result()
+        return future.result()
 
-    def _old(self, asked: "asyncio.Future[T]", now: float) -> bool:
-        if asked.done():
+    def _needs_new(self, future: "asyncio.Future[T]", now: float) -> bool:
+        if future.done():
             return now - self._answered >= self._fresh
-        if now - self._since >= _GIVEN_UP:
-            asked.cancel()
+        if now - self._since >= _ABANDON_AFTER:
+            future.cancel()
             return True
         return False
 
-    def _note(self, asked: "asyncio.Future[T]") -> None:
+    def _on_done(self, future: "asyncio.Future[T]") -> None:
         self._answered = asyncio.get_running_loop().time()
-        if not asked.cancelled():
-            asked.exception()  # whoever asked in time has heard of it
+        if not future.cancelled():
+            future.exception()  # whoever asked in time has heard of it

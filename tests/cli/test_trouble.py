@@ -215,7 +215,7 @@ async def test_a_lost_connection_is_followed_by_the_same_request_with_the_same_k
         if len(seen) == 1 and request.transport:
             request.transport.abort()
         if len(seen) == 2:
-            return await _json({"success": False, "error": idempotency._STILL}, 409)
+            return await _json({"success": False, "error": idempotency._IN_PROGRESS}, 409)
         return await _json(_RAN)
 
     async with answering(answer) as url:
@@ -227,7 +227,7 @@ async def test_a_lost_connection_is_followed_by_the_same_request_with_the_same_k
         assert seen[3][0] != seen[0][0]
         await typed("--url", url, *_RUN, "--key", "mine")
         assert seen[4][0] == "mine"
-    assert client.IN_PROGRESS in idempotency._STILL
+    assert client.IN_PROGRESS in idempotency._IN_PROGRESS
 
 
 async def test_an_act_of_which_nobody_knows_names_the_key_to_ask_again_with(typed: Typist) -> None:

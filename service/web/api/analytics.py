@@ -14,7 +14,7 @@ from service.analytics.statistic import Statistic
 from service.engine.database_errors import FAILURES
 from service.errors import BadRequest, ServiceError
 from service.web import etag, params
-from service.web.auth import HttpRefusal, harden
+from service.web.auth import HttpRefusal, add_security_headers
 from service.web.deps import DEPS
 
 log = structlog.get_logger()
@@ -34,111 +34,111 @@ routes = web.RouteTableDef()
 @routes.get("/api/admin/analytics/daily")
 async def daily(request: web.Request) -> web.StreamResponse:
     """Service days, each with its trends."""
-    return await _periods(request, Statistic.DAILY)
+    return await _rollups(request, Statistic.DAILY)
 
 
 @routes.get("/api/admin/analytics/weekly")
 async def weekly(request: web.Request) -> web.StreamResponse:
     """Weeks from Sunday."""
-    return await _periods(request, Statistic.WEEKLY)
+    return await _rollups(request, Statistic.WEEKLY)
 
 
 @routes.get("/api/admin/analytics/monthly")
 async def monthly(request: web.Request) -> web.StreamResponse:
     """Calendar months."""
-    return await _periods(request, Statistic.MONTHLY)
+    return await _rollups(request, Statistic.MONTHLY)
 
 
 @routes.get("/api/admin/analytics/behaviour")
 async def behaviour(request: web.Request) -> web.StreamResponse:
     """Windows of six hours, UTC."""
-    return await _periods(request, Statistic.BEHAVIOUR)
+    return await _rollups(request, Statistic.BEHAVIOUR)
 
 
 @routes.get("/api/admin/analytics/performance")
 async def performance(request: web.Request) -> web.StreamResponse:
     """Hours of the service itself, UTC."""
-    return await _periods(request, figures.PERFORMANCE)
+    return await _rollups(request, figures.PERFORMANCE)
 
 
 @routes.get("/api/admin/analytics/insights")
 async def insights(request: web.Request) -> web.StreamResponse:
     """Sentences per period; none where nothing wrote any."""
-    return await _periods(request, figures.INSIGHTS)
+    return await _rollups(request, figures.INSIGHTS)
 
 
-async def _periods(request: web.Request, statistic: str) -> web.StreamResponse:
-    params.known(request, RANGE | _PAGE)
-    pool, form = request.app[DEPS].pool, format_of(request)
-    span = await figures.recent(pool, statistic, span_of(request))
-    if form is not Format.JSON:
-        _no_pages(request, form)
-        return await send_file(request, export.statistic(pool, statistic, span), form)
-    page = await figures.rollups(pool, statistic, span, _cursor(request), _limit(request))
-    return _answer(request, {**_told(span), "data": page.rows, "next": _next(page.after)})
+async def _rollups(request: web.Request, statistic: str) -> web.StreamResponse:
+    params.check_parameters(request, RANGE | _PAGE)
+    pool, file_format = request.app[DEPS].pool, format_of(request)
+    dates = await figures.recent(pool, statistic, date_range(request))
+    if file_format is not Format.JSON:
+        _refuse_paging(request, file_format)
+        return await send_file(request, export.statistic(pool, statistic, dates), file_format)
+    page = await figures.rollups(pool, statistic, dates, _cursor(request), _limit(request))
+    return _answer(request, {**_range_fields(dates), "data": page.rows, "next": _next(page.after)})
 
 
 @routes.get("/api/admin/analytics/retention")
 async def retention(request: web.Request) -> web.StreamResponse:
     """The cohort table."""
-    params.known(request, RANGE | {"kind", "mode"})
-    form = format_of(request)
+    params.check_parameters(request, RANGE | {"kind", "mode"})
+    file_format = format_of(request)
     kind = params.one_of(request, "kind", frozenset(figures.KINDS)) or Statistic.WEEKLY
     mode = params.one_of(request, "mode", frozenset({"exact", "unbounded"}))
-    found = await figures.cohorts(
-        request.app[DEPS].pool, Statistic(kind), span_of(request), unbounded=mode == "unbounded"
+    cohorts = await figures.cohorts(
+        request.app[DEPS].pool, Statistic(kind), date_range(request), unbounded=mode == "unbounded"
     )
-    if form is not Format.JSON:
-        return await send_file(request, export.cohorts(found), form)
-    return _answer(request, {"data": found})
+    if file_format is not Format.JSON:
+        return await send_file(request, export.cohorts(cohorts), file_format)
+    return _answer(request, {"data": cohorts})
 
 
 @routes.get("/api/admin/analytics/users/{id}/days")
 async def days(request: web.Request) -> web.StreamResponse:
     """One user's local days."""
-    params.known(request, RANGE | _PAGE)
+    params.check_parameters(request, RANGE | _PAGE)
     pool, user = request.app[DEPS].pool, request.match_info["id"]
-    form, span = format_of(request), span_of(request)
-    if form is not Format.JSON:
-        _no_pages(request, form)
-        return await send_file(request, export.days_of_user(pool, user, span), form)
+    file_format, dates = format_of(request), date_range(request)
+    if file_format is not Format.JSON:
+        _refuse_paging(request, file_format)
+        return await send_file(request, export.days_of_user(pool, user, dates), file_format)
     cursor = _cursor(request)
-    page = await figures.days_of_user(pool, user, span, cursor.date() if cursor else None, _limit(request))
-    return _answer(request, {**_told(span), "data": page.rows, "next": _next(page.after)})
+    page = await figures.days_of_user(pool, user, dates, cursor.date() if cursor else None, _limit(request))
+    return _answer(request, {**_range_fields(dates), "data": page.rows, "next": _next(page.after)})
 
 
 @routes.get("/api/admin/analytics/{statistic}/{period}/revisions")
 async def revisions(request: web.Request) -> web.StreamResponse:
     """What the figures of one period were, newest first."""
-    params.known(request, frozenset())
+    params.check_parameters(request, frozenset())
     name = request.match_info["statistic"]
     if name not in set(Statistic):
         raise HttpRefusal(404, f"Unknown statistic: {name}; use one of {', '.join(Statistic)}")
     period = figures.period_of(Statistic(name), request.match_info["period"])
-    found = await figures.revisions(request.app[DEPS].pool, Statistic(name), period)
-    if found is None:
+    rows = await figures.revisions(request.app[DEPS].pool, Statistic(name), period)
+    if rows is None:
         raise HttpRefusal(
             404, f"No {name} figures of {request.match_info['period']}; see …/analytics/watermarks"
         )
-    return _answer(request, {"data": found})
+    return _answer(request, {"data": rows})
 
 
 @routes.get("/api/admin/analytics/watermarks")
 async def watermarks(request: web.Request) -> web.StreamResponse:
     """How far each statistic has come, and what is stale."""
-    params.known(request, frozenset())
+    params.check_parameters(request, frozenset())
     return _answer(request, {"data": await figures.watermarks(request.app[DEPS].pool)})
 
 
 @routes.get("/api/admin/analytics/export/{table}")
-async def whole(request: web.Request) -> web.StreamResponse:
+async def export_table(request: web.Request) -> web.StreamResponse:
     """A whole table as a file."""
-    params.known(request, RANGE)
+    params.check_parameters(request, RANGE)
     name = request.match_info["table"]
     if name not in export.TABLES:
         raise HttpRefusal(404, f"Unknown table: {name}; use one of {', '.join(export.TABLES)}")
     return await send_file(
-        request, export.table(request.app[DEPS].pool, name, span_of(request)), format_of(request)
+        request, export.table(request.app[DEPS].pool, name, date_range(request)), format_of(request)
     )
 
 
@@ -150,14 +150,14 @@ def format_of(request: web.Request) -> Format:
     return Format(params.one_of(request, "format", frozenset(Format)) or Format.JSON)
 
 
-def span_of(request: web.Request) -> DateRange:
+def date_range(request: web.Request) -> DateRange:
     """The dates ``from`` and ``to`` of the query, both included. Raises BadRequest."""
-    since, until = params.span(request)
+    since, until = params.date_range(request)
     return DateRange(since or date.min, until or date.max)
 
 
 def _limit(request: web.Request) -> int:
-    return params.number(request, "limit", _LIMIT, least=1, most=figures.CHUNK) or _LIMIT
+    return params.number(request, "limit", _LIMIT, minimum=1, maximum=figures.CHUNK) or _LIMIT
 
 
 def _cursor(request: web.Request) -> datetime | None:
@@ -170,18 +170,20 @@ def _cursor(request: web.Request) -> datetime | None:
         raise BadRequest("cursor is not one of ours; use next of the page before") from None
 
 
-def _no_pages(request: web.Request, form: Format) -> None:
-    if given := sorted(_PAGE & set(request.query)):
-        raise BadRequest(f"{given[0]} is for json; {form} holds the whole range: narrow it with from and to")
+def _refuse_paging(request: web.Request, file_format: Format) -> None:
+    if paging := sorted(_PAGE & set(request.query)):
+        raise BadRequest(
+            f"{paging[0]} is for json; {file_format} holds the whole range: narrow it with from and to"
+        )
 
 
 # ── Answering ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _told(span: DateRange) -> dict[str, Any]:
+def _range_fields(dates: DateRange) -> dict[str, Any]:
     return {
-        "from": None if span.since == date.min else span.since,
-        "to": None if span.until == date.max else span.until,
+        "from": None if dates.since == date.min else dates.since,
+        "to": None if dates.until == date.max else dates.until,
     }
 
 
@@ -189,24 +191,24 @@ def _next(after: date | datetime | None) -> str | None:
     return after.isoformat() if after else None
 
 
-def _answer(request: web.Request, found: dict[str, Any]) -> web.Response:
-    return etag.answer(request, export.dumps({"success": True, **found}))
+def _answer(request: web.Request, fields: dict[str, Any]) -> web.Response:
+    return etag.answer(request, export.dumps({"success": True, **fields}))
 
 
-async def send_file(request: web.Request, wanted: Export, form: Format) -> web.StreamResponse:
+async def send_file(request: web.Request, data: Export, file_format: Format) -> web.StreamResponse:
     """A file in pieces. What goes wrong before the first one is an error as always."""
-    pieces = export.written(wanted, form)
-    first = await anext(pieces)
+    chunks = export.written(data, file_format)
+    first = await anext(chunks)
     response = web.StreamResponse(
-        headers={"Content-Disposition": f'attachment; filename="{wanted.name}.{form}"'}
+        headers={"Content-Disposition": f'attachment; filename="{data.name}.{file_format}"'}
     )
-    response.content_type = _TYPES[form]
-    if form is not Format.PARQUET:
+    response.content_type = _TYPES[file_format]
+    if file_format is not Format.PARQUET:
         response.charset = "utf-8"
-    harden(response)
+    add_security_headers(response)
     await response.prepare(request)
     if request.method != "HEAD":
-        await _send(request, response, first, pieces)
+        await _send(request, response, first, chunks)
     return response
 
 
@@ -216,8 +218,8 @@ async def _send(
     """After the first byte a failure can only be told by breaking off: the file must not look complete."""
     try:
         await response.write(first)
-        async for piece in rest:
-            await response.write(piece)
+        async for chunk in rest:
+            await response.write(chunk)
         await response.write_eof()
     except ConnectionError:
         log.info("export_left")

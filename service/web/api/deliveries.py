@@ -30,44 +30,44 @@ routes = web.RouteTableDef()
 @routes.get("/api/admin/deliveries")
 async def deliveries(request: web.Request) -> web.Response:
     """Messages, newest first. No addresses: the user's id leads to them for those who may know."""
-    params.known(request, _FILTERS | _PAGE | {"state"})
-    return await _found(request, params.one_of(request, "state", _STATES))
+    params.check_parameters(request, _FILTERS | _PAGE | {"state"})
+    return await _search(request, params.one_of(request, "state", _STATES))
 
 
 @routes.get("/api/admin/deliveries/unconfirmed")
 async def unconfirmed(request: web.Request) -> web.Response:
     """Messages of which nobody knows whether the mail server took them: for a person to decide."""
-    params.known(request, _FILTERS | _PAGE)
-    return await _found(request, DeliveryState.UNCONFIRMED)
+    params.check_parameters(request, _FILTERS | _PAGE)
+    return await _search(request, DeliveryState.UNCONFIRMED)
 
 
-async def _found(request: web.Request, state: str | None) -> web.Response:
-    size, asked = params.limit(request), request.query
+async def _search(request: web.Request, state: str | None) -> web.Response:
+    size, query = params.limit(request), request.query
     rows = await request.app[DEPS].pool.fetch(
         _SQL["search"],
-        asked.get("user"),
-        asked.get("job"),
+        query.get("user"),
+        query.get("job"),
         state,
         params.before(request),
         size,
-        asked.get("reason"),
+        query.get("reason"),
         params.one_of(request, "channel", _CHANNELS),
-        *params.span(request),
-        *address_range(asked.get("address")),
+        *params.date_range(request),
+        *address_range(query.get("address")),
     )
-    found = [_delivery(row) for row in rows]
-    return web.json_response({"success": True, "data": found, "next": params.following(rows, size)})
+    data = [_delivery(row) for row in rows]
+    return web.json_response({"success": True, "data": data, "next": params.next_before(rows, size)})
 
 
 @routes.get("/api/admin/deliveries/{id}/message")
 async def message(request: web.Request) -> web.Response:
     """The message as it was, or would be, sent. A viewer sees no links into somebody's preferences."""
-    params.known(request, frozenset())
+    params.check_parameters(request, frozenset())
     links = request[ROLE] is Role.ADMIN
-    found = await request.app[DEPS].previewer.delivered(params.path_id(request), links=links)
-    if found is None:
+    content = await request.app[DEPS].previewer.delivered(params.path_id(request), links=links)
+    if content is None:
         raise HttpRefusal(404, "Unknown delivery")
-    return web.json_response({"success": True, "data": asdict(found) | {"linksHidden": not links}})
+    return web.json_response({"success": True, "data": asdict(content) | {"linksHidden": not links}})
 
 
 # ── Acting ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -81,7 +81,7 @@ async def resend(request: web.Request) -> web.Response:
     async def act(connection: asyncpg.Connection) -> Answer:
         if not await outbox.resend(delivery, connection):
             raise HttpRefusal(409, "Only an unconfirmed message that is still useful can be sent again")
-        await audit.remark(request, "resend", connection, delivery=delivery)
+        await audit.record(request, "resend", connection, delivery=delivery)
         return 202, {"success": True}
 
     return await once(request, act)
@@ -97,7 +97,7 @@ async def cancel(request: web.Request) -> web.Response:
         if row["state"] != DeliveryState.PLANNED:
             raise HttpRefusal(409, f"The message is {row['state']}: only a planned one can be taken back")
         await outbox.cancel(delivery, connection)
-        await audit.remark(request, "cancel", connection, delivery=delivery)
+        await audit.record(request, "cancel", connection, delivery=delivery)
         return 200, {"success": True, "state": "cancelled"}
 
     return await once(request, act)
@@ -109,10 +109,10 @@ async def retry(request: web.Request) -> web.Response:
     outbox, delivery = request.app[DEPS].outbox, params.path_id(request)
 
     async def act(connection: asyncpg.Connection) -> Answer:
-        if problem := not_retried(await _state(connection, delivery)):
+        if problem := retry_problem(await _state(connection, delivery)):
             raise HttpRefusal(409, problem)
         await outbox.retry(delivery, connection)
-        await audit.remark(request, "retry", connection, delivery=delivery)
+        await audit.record(request, "retry", connection, delivery=delivery)
         return 202, {"success": True, "state": "planned"}
 
     return await once(request, act)
@@ -121,29 +121,33 @@ async def retry(request: web.Request) -> web.Response:
 @routes.post("/api/admin/deliveries/retry")
 async def retry_failed(request: web.Request) -> web.Response:
     """Plan all failed mails again that fit a filter, or only count them."""
-    outbox, asked = request.app[DEPS].outbox, await params.read(request, params.RetryBody)
-    which = _selection(asked)
+    outbox, body = request.app[DEPS].outbox, await params.read(request, params.RetryBody)
+    selection = _selection(body)
 
     async def act(connection: asyncpg.Connection) -> Answer:
-        counts = await outbox.retry_failed(which, asked.limit, dry_run=asked.dry_run, connection=connection)
-        if not asked.dry_run:
-            given = asked.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"address"})
-            narrowed = {"addressGiven": True} if asked.address else {}
-            await audit.remark(request, "retry-failed", connection, filter=given | narrowed, **counts)
-        return 200, {"success": True, "dryRun": asked.dry_run, **counts}
+        counts = await outbox.retry_failed(selection, body.limit, dry_run=body.dry_run, connection=connection)
+        if not body.dry_run:
+            filter_fields = body.model_dump(
+                mode="json", by_alias=True, exclude_none=True, exclude={"address"}
+            )
+            address_field = {"addressGiven": True} if body.address else {}
+            await audit.record(
+                request, "retry-failed", connection, filter=filter_fields | address_field, **counts
+            )
+        return 200, {"success": True, "dryRun": body.dry_run, **counts}
 
     return await once(request, act)
 
 
-def _selection(asked: params.FilterBody) -> DeliveryFilter:
-    params.in_order(asked.since, asked.until)
-    which = DeliveryFilter(asked.user, asked.job, asked.reason, asked.since, asked.until, asked.address)
-    if which == DeliveryFilter():
+def _selection(body: params.FilterBody) -> DeliveryFilter:
+    params.check_order(body.since, body.until)
+    selection = DeliveryFilter(body.user, body.job, body.reason, body.since, body.until, body.address)
+    if selection == DeliveryFilter():
         raise BadRequest("Name at least one of user, job, reason, from, to, address: not everything at once")
-    return which
+    return selection
 
 
-def not_retried(row: asyncpg.Record | dict[str, Any]) -> str | None:
+def retry_problem(row: asyncpg.Record | dict[str, Any]) -> str | None:
     """Why a message cannot be sent again, in a sentence; None: it can. Pure; ``row``: of query ``state``."""
     if row["state"] != DeliveryState.FAILED:
         return f"The message is {row['state']}: only a failed one can be tried again"

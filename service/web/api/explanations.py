@@ -17,8 +17,8 @@ async def explain(request: web.Request) -> web.Response:
     name = request.query.get("job", "")
     if not name:
         raise BadRequest("job is missing; use one like goalDeadlines")
-    found = await explainer.explain(name, request.match_info["id"], _instant(request.query.get("at")))
-    return web.json_response({"success": True, "data": found})
+    explanation = await explainer.explain(name, request.match_info["id"], _instant(request.query.get("at")))
+    return web.json_response({"success": True, "data": explanation})
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -12,13 +12,13 @@ routes = web.RouteTableDef()
 @routes.get("/api/admin/forecast")
 async def forecast(request: web.Request) -> web.Response:
     """An upper bound for every job; with ``exact`` what one job would send at its next slot."""
-    params.known(request, frozenset({"days", "job", "exact"}))
+    params.check_parameters(request, frozenset({"days", "job", "exact"}))
     forecaster = request.app[DEPS].forecaster
-    days, name = params.number(request, "days", 7, least=1, most=31) or 7, request.query.get("job")
+    days, name = params.number(request, "days", 7, minimum=1, maximum=31) or 7, request.query.get("job")
     if params.one_of(request, "exact", frozenset({"true", "false"})) != "true":
-        found = await forecaster.bound(days, name)
+        data = await forecaster.bound(days, name)
     elif not name:
         raise BadRequest("exact needs job: asking everybody is for one job and its next slot")
     else:
-        found = await forecaster.exactly(name)
-    return web.json_response({"success": True, "data": found})
+        data = await forecaster.exactly(name)
+    return web.json_response({"success": True, "data": data})

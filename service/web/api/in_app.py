@@ -19,13 +19,13 @@ routes = web.RouteTableDef()
 async def inbox(request: web.Request) -> web.Response:
     """What a person would see in the dashboard now."""
     pool, user, size = request.app[DEPS].pool, request.match_info["id"], params.limit(request)
-    only = params.one_of(request, "unread", frozenset({"true", "false"})) == "true"
-    rows = await pool.fetch(_SQL["inbox"], user, only, params.before(request), size)
+    unread_only = params.one_of(request, "unread", frozenset({"true", "false"})) == "true"
+    rows = await pool.fetch(_SQL["inbox"], user, unread_only, params.before(request), size)
     answer = {
         "success": True,
         "data": [_notification(row) for row in rows],
         "unread": await pool.fetchval(_SQL["unread"], user),
-        "next": params.following(rows, size),
+        "next": params.next_before(rows, size),
     }
     return web.json_response(answer)
 
@@ -33,12 +33,12 @@ async def inbox(request: web.Request) -> web.Response:
 @routes.post("/api/users/{id}/notifications/read")
 async def mark_read(request: web.Request) -> web.Response:
     """Mark some or all as read; doing it twice changes nothing, and leaves no second trace."""
-    asked, user = await params.read(request, params.ReadBody), request.match_info["id"]
+    body, user = await params.read(request, params.ReadBody), request.match_info["id"]
 
     async def act(connection: asyncpg.Connection) -> Answer:
-        changed = await connection.fetchval(_SQL["mark_read"], user, asked.ids)
+        changed = await connection.fetchval(_SQL["mark_read"], user, body.ids)
         if changed:
-            await audit.remark(request, "read", connection, userId=user, notifications=changed)
+            await audit.record(request, "read", connection, userId=user, notifications=changed)
         unread = await connection.fetchval(_SQL["unread"], user)
         return 200, {"success": True, "changed": changed, "unread": unread}
 
@@ -46,5 +46,5 @@ async def mark_read(request: web.Request) -> web.Response:
 
 
 def _notification(row: asyncpg.Record) -> dict[str, Any]:
-    plain = ("id", "type", "title", "message", "data", "priority", "action")
-    return {name: row[name] for name in plain} | params.times(row, "visible_from", "expires_at", "read_at")
+    names = ("id", "type", "title", "message", "data", "priority", "action")
+    return {name: row[name] for name in names} | params.times(row, "visible_from", "expires_at", "read_at")

@@ -11,11 +11,11 @@ from service.engine.run import RunState
 from service.web import audit, params
 from service.web.auth import HttpRefusal
 from service.web.deps import DEPS, ROLE, Manager, Role
-from service.web.idempotency import Answer, RunOutcome, in_steps, once, run_once
+from service.web.idempotency import Answer, RunOutcome, once, once_with_lock, run_once
 
 _STATES = frozenset(RunState)
 _FAILED = {"failed", "dead"}
-_UNDER_WAY = {"pending", "running"}
+_ACTIVE = {"pending", "running"}
 
 routes = web.RouteTableDef()
 
@@ -24,9 +24,9 @@ def _manager(request: web.Request) -> Manager:
     return request.app[DEPS].manager
 
 
-def _both(found: dict[str, Any], *, success: bool = True, status: int = 200) -> web.Response:
+def _bare_and_nested(fields: dict[str, Any], *, success: bool = True, status: int = 200) -> web.Response:
     # Some clients read the fields bare, some below data: both are in use.
-    return web.json_response({**found, "success": success, "data": found}, status=status)
+    return web.json_response({**fields, "success": success, "data": fields}, status=status)
 
 
 @routes.get("/api/admin/jobs/status")
@@ -34,117 +34,121 @@ async def status(request: web.Request) -> web.Response:
     """The jobs now."""
     manager = _manager(request)
     await manager.refresh()
-    return _both(manager.get_status())
+    return _bare_and_nested(manager.get_status())
 
 
 @routes.get("/api/admin/jobs/health")
 async def health(request: web.Request) -> web.Response:
     """200 healthy, 503 not, with the reasons."""
-    found = await _manager(request).health_check()
-    well = found["status"] == "healthy"
-    more = {} if well else {"error": "unhealthy"}
-    return _both({**found, **more}, success=well, status=200 if well else 503)
+    report = await _manager(request).health_check()
+    healthy = report["status"] == "healthy"
+    error = {} if healthy else {"error": "unhealthy"}
+    return _bare_and_nested({**report, **error}, success=healthy, status=200 if healthy else 503)
 
 
 @routes.get("/api/admin/jobs/statistics")
 async def statistics(request: web.Request) -> web.Response:
     """Counts per type and job."""
-    return _both(await _manager(request).get_job_statistics())
+    return _bare_and_nested(await _manager(request).get_job_statistics())
 
 
 @routes.post("/api/admin/jobs/run")
 async def run(request: web.Request) -> web.Response:
     """Run a job now; waits for its end unless told not to."""
-    asked = await params.read(request, params.RunBody)
-    if asked.dry_run:
-        return await _rehearsed(request, asked)
-    if asked.wait:
-        return await _waited(request, asked)
+    body = await params.read(request, params.RunBody)
+    if body.dry_run:
+        return await _dry_run(request, body)
+    if body.wait:
+        return await _run_and_wait(request, body)
 
-    begun: list[Any] = []
+    started: list[Any] = []
 
     async def act(connection: asyncpg.Connection) -> Answer:
-        begun.append(await _begin(request, asked, connection))
-        return 202, _told(begun[0].id, begun[0].state, {})
+        started.append(await _begin(request, body, connection))
+        return 202, _run_fields(started[0].id, started[0].state, {})
 
     answer = await once(request, act)
-    for run in begun:
+    for run in started:
         await _manager(request).carry_out(run)
     return answer
 
 
-async def _rehearsed(request: web.Request, asked: params.RunBody) -> web.Response:
-    result = await _manager(request).run_job(asked.job_type, asked.job_name, asked.request)
-    status, told = _outcome(result.run_id, result.state, result.counts).answer
+async def _dry_run(request: web.Request, body: params.RunBody) -> web.Response:
+    result = await _manager(request).run_job(body.job_type, body.job_name, body.request)
+    status, answer = _outcome(result.run_id, result.state, result.counts).answer
     if result.sample:
-        told["sample"] = result.sample
-    return web.json_response(told, status=202 if status == 200 and not asked.wait else status)
+        answer["sample"] = result.sample
+    return web.json_response(answer, status=202 if status == 200 and not body.wait else status)
 
 
-async def _waited(request: web.Request, asked: params.RunBody) -> web.Response:
+async def _run_and_wait(request: web.Request, body: params.RunBody) -> web.Response:
     manager = _manager(request)
 
     async def begin(connection: asyncpg.Connection) -> Any:
-        return await _begin(request, asked, connection)
+        return await _begin(request, body, connection)
 
     async def carry_out(run: Any) -> RunOutcome:
         result = await manager.carry_out(run)
         return _outcome(result.run_id, result.state, result.counts)
 
-    async def told(run_id: int) -> RunOutcome:
-        found = await manager.progress(run_id)
-        if found is None:
+    async def outcome_of(run_id: int) -> RunOutcome:
+        current = await manager.progress(run_id)
+        if current is None:
             raise HttpRefusal(404, "Unknown run")
-        return _outcome(run_id, found["state"], found["counts"])
+        return _outcome(run_id, current["state"], current["counts"])
 
-    return await run_once(request, begin, carry_out, told)
+    return await run_once(request, begin, carry_out, outcome_of)
 
 
-async def _begin(request: web.Request, asked: params.RunBody, connection: asyncpg.Connection) -> Any:
-    run = await _manager(request).request_run(connection, asked.job_type, asked.job_name, asked.request)
-    named = {"job_type", "job_name"}
-    given = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=named)
-    what = {"job": f"{asked.job_type}.{asked.job_name}", **given, "run": run.id}
-    await audit.remark(request, "run", connection, **what)
+async def _begin(request: web.Request, body: params.RunBody, connection: asyncpg.Connection) -> Any:
+    run = await _manager(request).request_run(connection, body.job_type, body.job_name, body.request)
+    job_fields = {"job_type", "job_name"}
+    options = body.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=job_fields)
+    details = {"job": f"{body.job_type}.{body.job_name}", **options, "run": run.id}
+    await audit.record(request, "run", connection, **details)
     return run
 
 
 def _outcome(run_id: int | None, state: str, counts: Mapping[str, int]) -> RunOutcome:
-    told = _told(run_id, state, counts)
+    fields = _run_fields(run_id, state, counts)
     if state in _FAILED:
-        return RunOutcome((500, told | {"success": False, "error": "The job failed"}), over=True)
-    return RunOutcome((200, told), over=state not in _UNDER_WAY)
+        return RunOutcome((500, fields | {"success": False, "error": "The job failed"}), ended=True)
+    return RunOutcome((200, fields), ended=state not in _ACTIVE)
 
 
-def _told(run_id: int | None, state: str, counts: Mapping[str, int]) -> dict[str, Any]:
+def _run_fields(run_id: int | None, state: str, counts: Mapping[str, int]) -> dict[str, Any]:
     return {"success": True, "runId": run_id, "state": str(state), "counts": dict(counts)}
 
 
 @routes.post("/api/admin/jobs/restart")
 async def restart(request: web.Request) -> web.Response:
     """Stop and start the loops of a job type."""
-    asked = await params.read(request, params.RestartBody)
+    body = await params.read(request, params.RestartBody)
 
     async def act() -> Answer:
-        found = await _manager(request).restart(asked.job_type)
-        await audit.remark(request, "restart", jobType=asked.job_type)
-        return 200, {"success": True, "jobType": asked.job_type, "data": found}
+        result = await _manager(request).restart(body.job_type)
+        await audit.record(request, "restart", jobType=body.job_type)
+        return 200, {"success": True, "jobType": body.job_type, "data": result}
 
-    return await in_steps(request, act, repeatable=True)
+    return await once_with_lock(request, act, repeatable=True)
 
 
 @routes.post("/api/admin/jobs/schedule")
 async def schedule(request: web.Request) -> web.Response:
     """Run a job once, later."""
-    asked = await params.read(request, params.ScheduleBody)
-    delay = timedelta(milliseconds=asked.delay_ms)
+    body = await params.read(request, params.ScheduleBody)
+    delay = timedelta(milliseconds=body.delay_ms)
 
     async def act(connection: asyncpg.Connection) -> Answer:
-        planned = await _manager(request).schedule_once(asked.job_type, asked.job_name, delay, connection)
-        what = {"job": planned.job, "run": planned.id, "delayMs": asked.delay_ms}
-        await audit.remark(request, "schedule", connection, **what)
-        told = {"id": planned.id, "state": str(planned.state), "runAt": params.iso(planned.not_before)}
-        return 201, {"success": True, **told}
+        scheduled = await _manager(request).schedule_once(body.job_type, body.job_name, delay, connection)
+        details = {"job": scheduled.job, "run": scheduled.id, "delayMs": body.delay_ms}
+        await audit.record(request, "schedule", connection, **details)
+        fields = {
+            "id": scheduled.id,
+            "state": str(scheduled.state),
+            "runAt": params.iso(scheduled.not_before),
+        }
+        return 201, {"success": True, **fields}
 
     return await once(request, act)
 
@@ -157,7 +161,7 @@ async def unschedule(request: web.Request) -> web.Response:
     async def act(connection: asyncpg.Connection) -> Answer:
         if not await _manager(request).unschedule(run_id, connection):
             raise HttpRefusal(404, "No scheduled run of this id is waiting")
-        await audit.remark(request, "unschedule", connection, run=run_id)
+        await audit.record(request, "unschedule", connection, run=run_id)
         return 200, {"success": True}
 
     return await once(request, act)
@@ -166,29 +170,29 @@ async def unschedule(request: web.Request) -> web.Response:
 @routes.post("/api/admin/jobs/{type}/{name}/pause")
 async def pause(request: web.Request) -> web.Response:
     """Let a job's slots pass."""
-    asked, where = await params.read(request, params.PauseBody), request.match_info
-    job, who = (where["type"], where["name"]), audit.who(request)
+    body, path = await params.read(request, params.PauseBody), request.match_info
+    job, actor = (path["type"], path["name"]), audit.actor(request)
 
     async def act(connection: asyncpg.Connection) -> Answer:
-        await _manager(request).pause(*job, who, asked.reason, asked.until, connection)
+        await _manager(request).pause(*job, actor, body.reason, body.until, connection)
         return 200, {"success": True, "paused": True}
 
-    return await _seen(request, await once(request, act))
+    return await _refreshed(request, await once(request, act))
 
 
 @routes.post("/api/admin/jobs/{type}/{name}/resume")
 async def resume(request: web.Request) -> web.Response:
     """End a pause."""
-    where = request.match_info
+    path = request.match_info
 
     async def act(connection: asyncpg.Connection) -> Answer:
-        await _manager(request).resume(where["type"], where["name"], audit.who(request), connection)
+        await _manager(request).resume(path["type"], path["name"], audit.actor(request), connection)
         return 200, {"success": True, "paused": False}
 
-    return await _seen(request, await once(request, act))
+    return await _refreshed(request, await once(request, act))
 
 
-async def _seen(request: web.Request, answer: web.Response) -> web.Response:
+async def _refreshed(request: web.Request, answer: web.Response) -> web.Response:
     await _manager(request).refresh()
     return answer
 
@@ -196,18 +200,23 @@ async def _seen(request: web.Request, answer: web.Response) -> web.Response:
 @routes.post("/api/admin/jobs/{type}/{name}/backfill")
 async def backfill(request: web.Request) -> web.Response:
     """Derive the periods of a range again; with ``preview`` only tell which they are."""
-    asked, where = await params.read(request, params.BackfillBody), request.match_info
-    params.in_order(asked.since, asked.until)
-    job = (where["type"], where["name"])
-    if asked.preview:
-        found = await _manager(request).backfill(*job, asked.since, asked.until, None)
-        return web.json_response({"success": True, "preview": True, **found})
+    body, path = await params.read(request, params.BackfillBody), request.match_info
+    params.check_order(body.since, body.until)
+    job = (path["type"], path["name"])
+    if body.preview:
+        periods = await _manager(request).backfill(*job, body.since, body.until, None)
+        return web.json_response({"success": True, "preview": True, **periods})
 
     async def act(connection: asyncpg.Connection) -> Answer:
-        done = await _manager(request).backfill(*job, asked.since, asked.until, connection)
-        what = {"job": ".".join(job), "from": str(asked.since), "to": str(asked.until), "run": done["runId"]}
-        await audit.remark(request, "backfill", connection, **what)
-        return 202, {"success": True, "preview": False, **done}
+        result = await _manager(request).backfill(*job, body.since, body.until, connection)
+        details = {
+            "job": ".".join(job),
+            "from": str(body.since),
+            "to": str(body.until),
+            "run": result["runId"],
+        }
+        await audit.record(request, "backfill", connection, **details)
+        return 202, {"success": True, "preview": False, **result}
 
     return await once(request, act)
 
@@ -223,16 +232,16 @@ async def history(request: web.Request) -> web.Response:
         request.query.get("jobType"), size, name=name, before=params.before(request),
         state=params.one_of(request, "state", _STATES),
     )  # fmt: skip
-    return web.json_response({"success": True, "data": runs, "next": params.following(runs, size)})
+    return web.json_response({"success": True, "data": runs, "next": params.next_before(runs, size)})
 
 
 @routes.get("/api/admin/runs/{id}")
-async def one_run(request: web.Request) -> web.Response:
+async def show_run(request: web.Request) -> web.Response:
     """One run with its attempts, reasons and messages. Tracebacks may hold people's data: for admins only."""
-    found = await _manager(request).run(params.path_id(request), tracebacks=request[ROLE] is Role.ADMIN)
-    if found is None:
+    data = await _manager(request).run(params.path_id(request), tracebacks=request[ROLE] is Role.ADMIN)
+    if data is None:
         raise HttpRefusal(404, "Unknown run")
-    return web.json_response({"success": True, "data": found})
+    return web.json_response({"success": True, "data": data})
 
 
 @routes.post("/api/admin/runs/{id}/cancel")
@@ -245,7 +254,7 @@ async def cancel(request: web.Request) -> web.Response:
     async def act(connection: asyncpg.Connection) -> Answer:
         if not await manager.cancel(run_id, connection):
             raise HttpRefusal(409, "The run has ended")
-        await audit.remark(request, "cancel-run", connection, run=run_id)
+        await audit.record(request, "cancel-run", connection, run=run_id)
         return 202, {"success": True}
 
     return await once(request, act)
@@ -259,9 +268,9 @@ async def retry(request: web.Request) -> web.Response:
         raise HttpRefusal(404, "Unknown run")
 
     async def act(connection: asyncpg.Connection) -> Answer:
-        if why_not := await manager.retry(run_id, connection):
-            raise HttpRefusal(409, why_not)
-        await audit.remark(request, "retry-run", connection, run=run_id)
+        if problem := await manager.retry(run_id, connection):
+            raise HttpRefusal(409, problem)
+        await audit.record(request, "retry-run", connection, run=run_id)
         return 202, {"success": True}
 
     return await once(request, act)
@@ -271,13 +280,13 @@ async def retry(request: web.Request) -> web.Response:
 async def waive(request: web.Request) -> web.Response:
     """Leave a run that failed as it is."""
     manager, run_id = _manager(request), params.path_id(request)
-    asked = await params.read(request, params.WaiveBody)
+    body = await params.read(request, params.WaiveBody)
     if await manager.progress(run_id) is None:
         raise HttpRefusal(404, "Unknown run")
 
     async def act(connection: asyncpg.Connection) -> Answer:
-        if why_not := await manager.waive(run_id, audit.who(request), asked.reason, connection):
-            raise HttpRefusal(409, why_not)
+        if problem := await manager.waive(run_id, audit.actor(request), body.reason, connection):
+            raise HttpRefusal(409, problem)
         return 200, {"success": True}
 
     return await once(request, act)

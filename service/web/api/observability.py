@@ -18,7 +18,7 @@ from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
 _PAGE = frozenset({"limit", "before"})
-_TRUTH = frozenset({"true", "false"})
+_BOOLEANS = frozenset({"true", "false"})
 
 routes = web.RouteTableDef()
 
@@ -26,96 +26,104 @@ routes = web.RouteTableDef()
 @routes.get("/api/admin/audit")
 async def audit(request: web.Request) -> web.Response:
     """Who did what, newest first."""
-    params.known(request, _PAGE | {"who", "act", "from", "to"})
-    asked, size = request.query, params.limit(request)
+    params.check_parameters(request, _PAGE | {"who", "act", "from", "to"})
+    query, size = request.query, params.limit(request)
     rows = await history(
         request.app[DEPS].pool,
-        who=asked.get("who"),
-        act=asked.get("act"),
-        dates=params.span(request),
+        actor=query.get("who"),
+        act=query.get("act"),
+        dates=params.date_range(request),
         before=params.before(request),
         limit=size,
     )
-    found = [dict(row) for row in rows]
-    return _answer({"data": found, "next": params.following(rows, size)})
+    data = [dict(row) for row in rows]
+    return _answer({"data": data, "next": params.next_before(rows, size)})
 
 
 @routes.get("/api/admin/alerts")
 async def alerts(request: web.Request) -> web.Response:
     """What is, or was, wrong for hours; newest first."""
-    params.known(request, _PAGE | {"open"})
+    params.check_parameters(request, _PAGE | {"open"})
     size = params.limit(request)
-    rows = await request.app[DEPS].pool.fetch(_SQL["alerts"], _open(request), params.before(request), size)
-    found = [
+    rows = await request.app[DEPS].pool.fetch(
+        _SQL["alerts"], _open_filter(request), params.before(request), size
+    )
+    data = [
         {"id": row["id"], "name": row["name"], "detail": row["detail"]}
         | params.times(row, "raised_at", "cleared_at")
         for row in rows
     ]
-    return _answer({"data": found, "next": params.following(rows, size)})
+    return _answer({"data": data, "next": params.next_before(rows, size)})
 
 
 @routes.get("/api/admin/analytics/anomalies")
 async def anomalies(request: web.Request) -> web.Response:
     """Anomalies, newest first: open ones have no ``closedAt``."""
-    params.known(request, _PAGE | {"open", "series", "severity", "from", "to"})
-    size, asked = params.limit(request), request.query
-    found = await series.anomalies(
+    params.check_parameters(request, _PAGE | {"open", "series", "severity", "from", "to"})
+    size, query = params.limit(request), request.query
+    rows = await series.anomalies(
         request.app[DEPS].pool,
-        asked.get("series"),
+        query.get("series"),
         params.one_of(request, "severity", frozenset(Severity)),
-        params.span(request),
-        is_open=_open(request),
+        params.date_range(request),
+        is_open=_open_filter(request),
         before=params.before(request),
         limit=size,
     )
-    return _checked(request, {"data": found, "next": params.following(found, size)})
+    return _answer_with_etag(request, {"data": rows, "next": params.next_before(rows, size)})
 
 
 @routes.get("/api/admin/analytics/series")
-async def watched(request: web.Request) -> web.Response:
+async def all_series(request: web.Request) -> web.Response:
     """The series that the detector watches."""
-    params.known(request, frozenset())
-    return _checked(request, {"data": await series.watched(request.app[DEPS].pool)})
+    params.check_parameters(request, frozenset())
+    return _answer_with_etag(request, {"data": await series.watched(request.app[DEPS].pool)})
 
 
 @routes.get("/api/admin/analytics/series/{name}")
-async def one_series(request: web.Request) -> web.Response:
+async def show_series(request: web.Request) -> web.Response:
     """Points with their expected ranges, and a forecast of what is to come."""
-    params.known(request, frozenset({"from", "to"}))
+    params.check_parameters(request, frozenset({"from", "to"}))
     pool, name = request.app[DEPS].pool, request.match_info["name"]
-    told = await series.outlook(pool, name)
-    if told is None:
-        known = ", ".join(one["name"] for one in await series.watched(pool)) or "none yet"
-        raise HttpRefusal(404, f"Unknown series: {name}; known: {known}")
-    since, until = params.span(request)
-    until = until or told.through.date()
-    since = since or until - timedelta(days=series.SHOWN[told.cadence] - 1)
-    points = await series.points(pool, name, told.cadence, since, until)
+    outlook = await series.outlook(pool, name)
+    if outlook is None:
+        names = ", ".join(row["name"] for row in await series.watched(pool)) or "none yet"
+        raise HttpRefusal(404, f"Unknown series: {name}; known: {names}")
+    since, until = params.date_range(request)
+    until = until or outlook.through.date()
+    since = since or until - timedelta(days=series.SHOWN[outlook.cadence] - 1)
+    points = await series.points(pool, name, outlook.cadence, since, until)
     if points is None:
         raise BadRequest(f"from and to hold more than {series.MOST} points; choose a shorter range")
-    shown = {"name": name, "cadence": told.cadence, "measure": told.measure, "from": since, "to": until}
-    return _checked(request, {"data": shown | {"points": points, "forecast": told.forecast}})
+    fields = {
+        "name": name,
+        "cadence": outlook.cadence,
+        "measure": outlook.measure,
+        "from": since,
+        "to": until,
+    }
+    return _answer_with_etag(request, {"data": fields | {"points": points, "forecast": outlook.forecast}})
 
 
 @routes.get("/api/admin/users/{id}/profile")
 async def profile(request: web.Request) -> web.Response:
     """What is known of somebody's habits."""
-    params.known(request, frozenset())
+    params.check_parameters(request, frozenset())
     user = request.match_info["id"]
-    found = await user_profiles.stored(request.app[DEPS].pool, user)
-    if found is None:
+    data = await user_profiles.stored(request.app[DEPS].pool, user)
+    if data is None:
         raise HttpRefusal(404, f"No profile of {user}: userBehavior makes them for who was active in 90 days")
-    return _checked(request, {"data": found})
+    return _answer_with_etag(request, {"data": data})
 
 
-def _open(request: web.Request) -> bool | None:
-    word = params.one_of(request, "open", _TRUTH)
+def _open_filter(request: web.Request) -> bool | None:
+    word = params.one_of(request, "open", _BOOLEANS)
     return None if word is None else word == "true"
 
 
-def _checked(request: web.Request, found: dict[str, Any]) -> web.Response:
-    return etag.answer(request, dumps({"success": True, **found}))
+def _answer_with_etag(request: web.Request, fields: dict[str, Any]) -> web.Response:
+    return etag.answer(request, dumps({"success": True, **fields}))
 
 
-def _answer(found: dict[str, Any]) -> web.Response:
-    return web.Response(text=dumps({"success": True, **found}), content_type="application/json")
+def _answer(fields: dict[str, Any]) -> web.Response:
+    return web.Response(text=dumps({"success": True, **fields}), content_type="application/json")

@@ -13,9 +13,9 @@ routes = web.RouteTableDef()
 @routes.get("/api/admin/users/{id}/data")
 async def export(request: web.Request) -> web.Response:
     """Everything that is stored, by table."""
-    found = await request.app[DEPS].people.export(request.match_info["id"])
-    await audit.remark(request, "export", userId=request.match_info["id"])
-    return web.json_response({"success": True, "data": found})
+    data = await request.app[DEPS].people.export(request.match_info["id"])
+    await audit.record(request, "export", userId=request.match_info["id"])
+    return web.json_response({"success": True, "data": data})
 
 
 @routes.delete("/api/admin/users/{id}/data")
@@ -27,11 +27,11 @@ async def erase(request: web.Request) -> web.Response:
     people, user_id = request.app[DEPS].people, request.match_info["id"]
 
     async def act(connection: asyncpg.Connection) -> Answer:
-        deleted = await people.forget(connection, user_id, audit.who(request))
+        deleted = await people.forget(connection, user_id, audit.actor(request))
         return 200, {"success": True, "data": {"deleted": deleted, "archivePending": True}}
 
-    async def then(answer: Answer) -> Answer:
+    async def clear_archive(answer: Answer) -> Answer:
         pending = await people.clear_archive(user_id)
         return answer[0], {"success": True, "data": answer[1]["data"] | {"archivePending": pending}}
 
-    return await once(request, act, then=then)
+    return await once(request, act, after_commit=clear_archive)

@@ -16,18 +16,18 @@ from aiohttp import web
 from service.engine.database_errors import FAILURES
 from service.engine.run import RunState
 from service.web import params
-from service.web.auth import HttpRefusal, harden
+from service.web.auth import HttpRefusal, add_security_headers
 
 log = structlog.get_logger()
 
-_BEAT = 0.7
+_POLL_INTERVAL = 0.7
 """Seconds between two looks at a run."""
-_QUIET = 15.0
+_KEEPALIVE = 15.0
 """Seconds after which a comment tells a client that the connection lives."""
-_OVER = frozenset(RunState) - {RunState.PENDING, RunState.RUNNING}
+_ENDED = frozenset(RunState) - {RunState.PENDING, RunState.RUNNING}
 
-Look = Callable[[int], Awaitable[dict[str, Any] | None]]
-Tell = Callable[[Mapping[str, Any]], Awaitable[str]]
+ReadRun = Callable[[int], Awaitable[dict[str, Any] | None]]
+RenderRun = Callable[[Mapping[str, Any]], Awaitable[str]]
 """A step in words for the client."""
 
 routes = web.RouteTableDef()
@@ -44,43 +44,45 @@ class WatchedRun:
     poller: asyncio.Task[None] | None = None
 
     @property
-    def over(self) -> bool:
+    def ended(self) -> bool:
         """The run has ended: nothing more will change."""
-        return self.latest["state"] in _OVER
+        return self.latest["state"] in _ENDED
 
-    def tell(self, found: dict[str, Any]) -> None:
+    def update(self, run: dict[str, Any]) -> None:
         """Note how the run stands now, and wake whoever watches if that is news."""
-        if found != self.latest:
-            self.latest = found
+        if run != self.latest:
+            self.latest = run
             self.version += 1
             self.wake()
 
     def wake(self) -> None:
         """Let everybody look again."""
-        before, self.changed = self.changed, asyncio.Event()
-        before.set()
+        previous, self.changed = self.changed, asyncio.Event()
+        previous.set()
 
 
 class RunFeed:
     """The runs that are being watched. ``look`` reads one run, None: there is none."""
 
-    def __init__(self, look: Look, *, beat: float = _BEAT, quiet: float = _QUIET) -> None:
-        self._look = look
-        self._beat = beat
-        self._gate = asyncio.Lock()
-        self.quiet = quiet
+    def __init__(
+        self, read_run: ReadRun, *, interval: float = _POLL_INTERVAL, keepalive: float = _KEEPALIVE
+    ) -> None:
+        self._read_run = read_run
+        self._interval = interval
+        self._lock = asyncio.Lock()
+        self.keepalive = keepalive
         self.topics: dict[int, WatchedRun] = {}
         self.closing = False
 
     async def join(self, run_id: int) -> WatchedRun | None:
         """Watch a run; ``leave`` it afterwards. None: there is no such run."""
-        async with self._gate:
+        async with self._lock:
             topic = self.topics.get(run_id)
             if topic is None:
-                found = await self._look(run_id)
-                if found is None:
+                run = await self._read_run(run_id)
+                if run is None:
                     return None
-                topic = self.topics[run_id] = WatchedRun(found)
+                topic = self.topics[run_id] = WatchedRun(run)
         topic.readers += 1
         if topic.poller is None:
             topic.poller = asyncio.create_task(self._poll(run_id, topic), name=f"run {run_id}")
@@ -101,14 +103,14 @@ class RunFeed:
             topic.wake()
 
     async def _poll(self, run_id: int, topic: WatchedRun) -> None:
-        while not topic.over:
-            await asyncio.sleep(self._beat)
+        while not topic.ended:
+            await asyncio.sleep(self._interval)
             try:
-                found = await self._look(run_id)
+                run = await self._read_run(run_id)
             except FAILURES as error:
                 log.warning("run cannot be looked at", run=run_id, error=type(error).__name__)
                 continue
-            topic.tell(found or {**topic.latest, "state": str(RunState.CANCELLED)})
+            topic.update(run or {**topic.latest, "state": str(RunState.CANCELLED)})
 
 
 FEED: web.AppKey[RunFeed] = web.AppKey("feed", RunFeed)
@@ -124,7 +126,7 @@ async def _json(run: Mapping[str, Any]) -> str:
     return json.dumps(run)
 
 
-async def follow(request: web.Request, run_id: int, tell: Tell) -> web.StreamResponse:
+async def follow(request: web.Request, run_id: int, render: RenderRun) -> web.StreamResponse:
     """A run to its end, each step in the words of ``tell``. Raises Refused."""
     feed = request.app[FEED]
     topic = await feed.join(run_id)
@@ -133,43 +135,43 @@ async def follow(request: web.Request, run_id: int, tell: Tell) -> web.StreamRes
     try:
         response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
         response.content_type, response.charset = "text/event-stream", "utf-8"
-        harden(response)
+        add_security_headers(response)
         await response.prepare(request)
         if request.method != "HEAD":
-            await _stream(response, feed, topic, tell)
+            await _stream(response, feed, topic, render)
         return response
     finally:
         feed.leave(run_id, topic)
 
 
-async def _stream(response: web.StreamResponse, feed: RunFeed, topic: WatchedRun, tell: Tell) -> None:
+async def _stream(response: web.StreamResponse, feed: RunFeed, topic: WatchedRun, render: RenderRun) -> None:
     try:
         await response.write(b"retry: 2000\n\n")
-        seen = 0
+        sent_version = 0
         while not feed.closing:
             changed = topic.changed  # before the look: what comes after it is not missed
-            if topic.version != seen:
-                seen, over = topic.version, topic.over
-                await response.write(_event(await tell(topic.latest), seen, over=over))
-                if over:
+            if topic.version != sent_version:
+                sent_version, ended = topic.version, topic.ended
+                await response.write(_event(await render(topic.latest), sent_version, ended=ended))
+                if ended:
                     break
                 continue
-            await _until(changed, feed.quiet, response)
+            await _wait_for_change(changed, feed.keepalive, response)
     except FAILURES as error:
         # The client has left, or comes again by itself.
         log.debug("events_left", error=type(error).__name__)
 
 
-async def _until(changed: asyncio.Event, quiet: float, response: web.StreamResponse) -> None:
+async def _wait_for_change(changed: asyncio.Event, keepalive: float, response: web.StreamResponse) -> None:
     try:
-        async with asyncio.timeout(quiet):
+        async with asyncio.timeout(keepalive):
             await changed.wait()
     except TimeoutError:
         await response.write(b": still here\n\n")
 
 
-def _event(text: str, version: int, *, over: bool) -> bytes:
-    name, lines = "end" if over else "progress", text.splitlines() or [""]
+def _event(text: str, version: int, *, ended: bool) -> bytes:
+    name, lines = "end" if ended else "progress", text.splitlines() or [""]
     return "\n".join(
         [f"event: {name}", f"id: {version}", *(f"data: {line}" for line in lines), "", ""]
     ).encode()

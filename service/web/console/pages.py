@@ -18,7 +18,7 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.web import params
-from service.web.auth import Handler, HttpRefusal, failure, open_role, role_of
+from service.web.auth import Handler, HttpRefusal, failure, role_of, tokenless_role
 from service.web.console import formatting as words
 from service.web.console.session import LIFETIME, OPERATORS, OperatorSession, begin, resume
 from service.web.deps import DEPS, ROLE, Role
@@ -93,7 +93,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 def _session(request: web.Request) -> OperatorSession | None:
     deps = request.app[DEPS]
     if not deps.tokens:
-        return OperatorSession(open_role(request, deps), _LOCAL_FORM_TOKEN)
+        return OperatorSession(tokenless_role(request, deps), _LOCAL_FORM_TOKEN)
     return resume(deps.tokens, request.cookies.get(_COOKIE, ""), deps.clock.now())
 
 

@@ -21,7 +21,7 @@ from service.engine.zone_table import accepted
 from service.messages.eligibility import Overrides, refusal
 from service.messages.mail.words import LANGUAGES, Words, words_for
 from service.web import params
-from service.web.audit import acting
+from service.web.audit import transaction
 from service.web.deps import DEPS
 from service.web.recipients.preference_form import (
     HOURLY,
@@ -175,7 +175,7 @@ async def _store(
     wanted: RecipientSettings | None = None,
 ) -> None:
     """One act, one trace; what changes nothing leaves none."""
-    async with acting(request) as connection:
+    async with transaction(request) as connection:
         what: dict[str, Any] = {}
         if decided and await _decide(connection, act, user_id, decided):
             what["decided"] = {f"{kind} {channel}": on for (kind, channel), on in decided.items()}

@@ -145,7 +145,7 @@ async def test_many_clients_share_one_poller(given: Admin) -> None:
         finally:
             under_way -= 1
 
-    feed(given)._look = look
+    feed(given)._read_run = look
     answers = await asyncio.gather(*(watch(given, run.id) for _ in range(21)))
 
     assert {(await event(answer))[1]["done"] for answer in answers} == {0}
@@ -167,17 +167,17 @@ async def test_a_database_that_is_away_for_a_while_breaks_no_stream(given: Admin
         failed.set()
         raise OSError
 
-    look, feed(given)._look = feed(given)._look, away
+    look, feed(given)._read_run = feed(given)._read_run, away
     async with asyncio.timeout(60):
         await failed.wait()
-    feed(given)._look = look
+    feed(given)._read_run = look
     await given.ledger.finish(run, RunState.SUCCEEDED)
     assert (await event(answer))[0] == "end"
 
 
 async def test_a_quiet_stream_is_kept_open_and_a_stop_ends_it(given: Admin) -> None:
     run = await started(given.ledger)
-    feed(given).quiet = 0.01
+    feed(given).keepalive = 0.01
     answer = await watch(given, run.id)
     await event(answer)
     async with asyncio.timeout(60):

@@ -82,7 +82,7 @@ def look_of(request: web.Request) -> ChartQuery:
 
 def _date(request: web.Request, name: str) -> date | None:
     text = request.query.get(name)
-    return params.day(name, text) if text else None
+    return params.parse_date(name, text) if text else None
 
 
 def span_of(look: ChartQuery, reach: DateRange) -> DateRange:
@@ -113,9 +113,9 @@ async def overview(request: web.Request) -> web.Response:
 @routes.get("/console/analytics/files/{name}")
 async def file(request: web.Request) -> web.StreamResponse:
     """The figures of a range as a file, as the API exports them."""
-    params.known(request, analytics.RANGE | {"kind", "mode"})
+    params.check_parameters(request, analytics.RANGE | {"kind", "mode"})
     pool, name = request.app[DEPS].pool, request.match_info["name"]
-    form, span = analytics.format_of(request), analytics.span_of(request)
+    form, span = analytics.format_of(request), analytics.date_range(request)
     if name not in _FILES:
         raise HttpRefusal(404, f"There is no file {name}; use one of {', '.join(_FILES)}")
     if name == "retention":

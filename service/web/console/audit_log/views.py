@@ -22,12 +22,12 @@ async def acts(request: web.Request) -> web.Response:
     asked = {name: request.query.get(name, "").strip()[:200] for name in ("who", "act")}
     rows = await audit.history(
         request.app[DEPS].pool,
-        who=asked["who"] or None,
+        actor=asked["who"] or None,
         act=asked["act"] or None,
         before=params.before(request),
         limit=_PAGE,
     )
-    older = params.following(rows, _PAGE)
+    older = params.next_before(rows, _PAGE)
     return page(
         request,
         "acts.html",

@@ -29,10 +29,10 @@ async def schedule(request: web.Request) -> web.Response:
     deps, where = request.app[DEPS], request.match_info
     try:
         delay = delay_of(typed, await deps.pool.fetchval(_SQL["now"]))
-        async with audit.acting(request) as connection:
+        async with audit.transaction(request) as connection:
             run = await deps.manager.schedule_once(where["type"], where["name"], delay, connection)
             what = {"job": row["job"], "run": run.id, "at": params.iso(run.not_before)}
-            await audit.remark(request, "schedule", connection, **what)
+            await audit.record(request, "schedule", connection, **what)
     except BadRequest as problem:
         return await job_page(request, problem=problem, typed=typed)
     return see_other(f"{_page(request)}#once")
@@ -64,10 +64,10 @@ async def unschedule(request: web.Request) -> web.Response:
     known = run.isascii() and run.isdigit() and len(run) < 19
     if not known or await deps.pool.fetchval(_SQL["once"], int(run), row["job"]) is None:
         raise HttpRefusal(404, "This job has no planned run of this number")
-    async with audit.acting(request) as connection:
+    async with audit.transaction(request) as connection:
         if not await deps.manager.unschedule(int(run), connection):
             raise HttpRefusal(409, "The run has begun already; its own page can cancel it")
-        await audit.remark(request, "unschedule", connection, job=row["job"], run=int(run))
+        await audit.record(request, "unschedule", connection, job=row["job"], run=int(run))
     return see_other(f"{_page(request)}#once")
 
 
@@ -84,10 +84,10 @@ async def backfill(request: web.Request) -> web.Response:
         if typed["confirm"] != "on":
             again = await deps.manager.backfill(*job, since, until, None)
             return await job_page(request, again=again, typed=typed)
-        async with audit.acting(request) as connection:
+        async with audit.transaction(request) as connection:
             done = await deps.manager.backfill(*job, since, until, connection)
             what = {"job": row["job"], "from": str(since), "to": str(until), "run": done["runId"]}
-            await audit.remark(request, "backfill", connection, **what)
+            await audit.record(request, "backfill", connection, **what)
     except BadRequest as problem:
         return await job_page(request, problem=problem, typed=typed)
     return see_other(f"/console/runs/{done['runId']}")
@@ -97,7 +97,10 @@ def dates_of(typed: Mapping[str, str]) -> tuple[date, date]:
     """The first and the last date, both included. Pure; raises BadRequest."""
     if not typed["from"] or not typed["to"]:
         raise BadRequest("Say the first and the last date")
-    since, until = params.day("The first date", typed["from"]), params.day("The last date", typed["to"])
+    since, until = (
+        params.parse_date("The first date", typed["from"]),
+        params.parse_date("The last date", typed["to"]),
+    )
     if since > until:
         raise BadRequest(f"The first date ({since}) lies after the last ({until}); exchange them")
     return since, until

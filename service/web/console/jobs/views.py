@@ -191,7 +191,7 @@ def moment_of(what: str, text: str) -> datetime | None:
     if not text:
         return None
     try:
-        at = params.instant(text)
+        at = params.parse_instant(text)
     except ValueError:
         raise BadRequest(f"{what} is not a time; use one like 2026-03-10T09:00") from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
@@ -211,7 +211,7 @@ async def dry_run(request: web.Request) -> web.Response:
         )
     except _REFUSALS as problem:
         return await job_page(request, form, problem=problem)
-    await audit.remark(request, "dry-run", **_asked(request, form))
+    await audit.record(request, "dry-run", **_asked(request, form))
     told = {
         "state": str(result.state),
         "counts": dict(result.counts),
@@ -227,11 +227,11 @@ async def run(request: web.Request) -> web.Response:
     form, where = _form(await params.form(request)), request.match_info
     manager, _ = request.app[DEPS].manager, await found_job(request)
     try:
-        async with audit.acting(request) as connection:
+        async with audit.transaction(request) as connection:
             run = await manager.request_run(
                 connection, where["type"], where["name"], _request(form, wait=False)
             )
-            await audit.remark(request, "run", connection, **_asked(request, form), run=run.id)
+            await audit.record(request, "run", connection, **_asked(request, form), run=run.id)
     except _REFUSALS as problem:
         return await job_page(request, form, problem=problem)
     await manager.carry_out(run)
@@ -265,7 +265,7 @@ async def pause(request: web.Request) -> web.Response:
         until = _pause_end(typed, await request.app[DEPS].pool.fetchval(_SQL["now"]))
     except BadRequest as problem:
         return await job_page(request, problem=problem, typed=typed)
-    who = audit.who(request, typed["who"][:100])
+    who = audit.actor(request, typed["who"][:100])
     await request.app[DEPS].manager.pause(where["type"], where["name"], who, typed["reason"], until)
     return see_other(f"{_HERE}/{where['type']}/{where['name']}#pause")
 
@@ -285,5 +285,5 @@ async def resume(request: web.Request) -> web.Response:
     """End a pause."""
     where = request.match_info
     await found_job(request)
-    await request.app[DEPS].manager.resume(where["type"], where["name"], audit.who(request))
+    await request.app[DEPS].manager.resume(where["type"], where["name"], audit.actor(request))
     return see_other(f"{_HERE}/{where['type']}/{where['name']}#pause")

@@ -54,7 +54,7 @@ class GalleryQuery:
         if not self.at:
             return None
         try:
-            at = params.instant(self.at)
+            at = params.parse_instant(self.at)
         except ValueError:
             raise BadRequest("The moment is not a time; use 2026-03-10T09:00") from None
         return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -73,7 +73,7 @@ async def test_send(request: web.Request) -> web.Response:
     samples, form = _samples(request), await params.form(request)
     view, to = view_of(form), form.get("to", "").strip()
     try:
-        sent = await request.app[DEPS].previewer.send_test(view.ask(samples[0].job), to, audit.who(request))
+        sent = await request.app[DEPS].previewer.send_test(view.ask(samples[0].job), to, audit.actor(request))
     except (*_REFUSALS, MailRefused) as problem:
         return await _mail_page(request, samples, view, to=to, problem=problem)
     query = view.query()

@@ -123,7 +123,7 @@ async def _list(
         reasons=list(Reason),
         counts=counts,
         most=_MOST_RETRIED,
-        retried=params.number(request, "retried", None, least=0, most=_MOST_RETRIED),
+        retried=params.number(request, "retried", None, minimum=0, maximum=_MOST_RETRIED),
         problem=problem,
     )
 
@@ -156,9 +156,9 @@ async def retry(request: web.Request) -> web.Response:
             request, wanted, counts=await outbox.retry_failed(which, _MOST_RETRIED, dry_run=True)
         )
     narrowed = {**wanted.told, **({"person": which.user} if which.user else {})}
-    async with audit.acting(request) as connection:
+    async with audit.transaction(request) as connection:
         counts = await outbox.retry_failed(which, _MOST_RETRIED, connection=connection)
-        await audit.remark(request, "retry-failed", connection, filter=narrowed, **counts)
+        await audit.record(request, "retry-failed", connection, filter=narrowed, **counts)
     return see_other(
         f"/console/messages{replace(wanted, state='', reason='').query(retried=counts['retried'])}"
     )
@@ -271,12 +271,12 @@ def _steps(row: Mapping[str, Any]) -> list[tuple[datetime, str]]:
 async def resend(request: web.Request) -> web.Response:
     """Send it once more: the same bytes, the same Message-ID."""
     message_id = params.path_id(request)
-    async with audit.acting(request) as connection:
+    async with audit.transaction(request) as connection:
         if not await request.app[DEPS].outbox.resend(message_id, connection):
             raise HttpRefusal(
                 409, "Only a mail that failed, expired, was cancelled or is unconfirmed can be resent"
             )
-        await audit.remark(request, "resend", connection, delivery=message_id)
+        await audit.record(request, "resend", connection, delivery=message_id)
     return see_other(f"/console/messages/{message_id}")
 
 
@@ -284,8 +284,8 @@ async def resend(request: web.Request) -> web.Response:
 async def cancel(request: web.Request) -> web.Response:
     """Take it back before it leaves."""
     message_id = params.path_id(request)
-    async with audit.acting(request) as connection:
+    async with audit.transaction(request) as connection:
         if not await request.app[DEPS].outbox.cancel(message_id, connection):
             raise HttpRefusal(409, "Only a message that has not left can be cancelled")
-        await audit.remark(request, "cancel", connection, delivery=message_id)
+        await audit.record(request, "cancel", connection, delivery=message_id)
     return see_other(f"/console/messages/{message_id}")

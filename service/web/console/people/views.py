@@ -99,7 +99,7 @@ async def data(request: web.Request) -> web.Response:
         )
     user_id = _id(request)
     found = await request.app[DEPS].people.export(user_id)
-    await audit.remark(request, "export", userId=user_id)
+    await audit.record(request, "export", userId=user_id)
     return web.Response(
         text=json.dumps(found, ensure_ascii=False, indent=1),
         content_type="application/json",
@@ -114,8 +114,8 @@ async def erase(request: web.Request) -> web.Response:
     if typed != user_id:
         return await _person(request, "Nothing was erased: type the id exactly as it stands above")
     keeper = request.app[DEPS].people
-    async with audit.acting(request) as connection:
-        await keeper.forget(connection, user_id, audit.who(request))
+    async with audit.transaction(request) as connection:
+        await keeper.forget(connection, user_id, audit.actor(request))
     pending = await keeper.clear_archive(user_id)
     return see_other(f"/console/people?erased={'pending' if pending else 'done'}")
 
@@ -144,7 +144,7 @@ def _before(text: str) -> datetime | None:
     if not text:
         return None
     try:
-        at = params.instant(text)
+        at = params.parse_instant(text)
     except ValueError:
         raise BadRequest("before is not a time; follow the link to older entries") from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -90,10 +90,10 @@ async def _expected(deps: AdminDeps, row: Mapping[str, Any]) -> int | None:
 async def cancel(request: web.Request) -> web.Response:
     """Ask it to stop: what it has planned stays, the rest is left."""
     run_id = params.path_id(request)
-    async with audit.acting(request) as connection:
+    async with audit.transaction(request) as connection:
         if not await request.app[DEPS].manager.cancel(run_id, connection):
             raise HttpRefusal(409, "The run has ended already; there is nothing to cancel")
-        await audit.remark(request, "cancel-run", connection, run=run_id)
+        await audit.record(request, "cancel-run", connection, run=run_id)
     return see_other(f"/console/runs/{run_id}")
 
 
@@ -108,10 +108,10 @@ async def _known(request: web.Request) -> int:
 async def retry(request: web.Request) -> web.Response:
     """Let a run that failed go on where it stopped."""
     run_id = await _known(request)
-    async with audit.acting(request) as connection:
+    async with audit.transaction(request) as connection:
         if why_not := await request.app[DEPS].manager.retry(run_id, connection):
             raise HttpRefusal(409, why_not)
-        await audit.remark(request, "retry-run", connection, run=run_id)
+        await audit.record(request, "retry-run", connection, run=run_id)
     return see_other(f"/console/runs/{run_id}")
 
 
@@ -122,9 +122,9 @@ async def waive(request: web.Request) -> web.Response:
     who, reason = form.get("who", "").strip()[:100], form.get("reason", "").strip()[:_REASON]
     if not who or not reason:
         raise HttpRefusal(400, "Say who waives it and why: others will ask")
-    async with audit.acting(request) as connection:
+    async with audit.transaction(request) as connection:
         if why_not := await request.app[DEPS].manager.waive(
-            run_id, audit.who(request, who), reason, connection
+            run_id, audit.actor(request, who), reason, connection
         ):
             raise HttpRefusal(409, why_not)
     return see_other(f"/console/runs/{run_id}")
