@@ -1,9 +1,9 @@
-"""Canaries: whether an answer of the dashboard about a few rows may be believed.
+"""Canaries: checks whether the dashboard's answer to a query for a few rows is plausible.
 
-A row that is missing from an answer counts as deleted, and its message is refused for good. A table that is
-empty for a moment (a restore, TRUNCATE and reload, a view being replaced) looks the same. So each question
-about a batch also asks, in the same query, for up to 20 other rows that the dashboard had at the last look.
-When more than a fifth of them are missing, nothing of the answer is used.
+A row that is missing from an answer counts as deleted, and its message is never sent. A table that is empty
+for a moment (a restore, TRUNCATE and reload, a view being replaced) looks the same. So each query for a batch
+also fetches up to 20 other rows, the canaries, which the dashboard had at the last synchronisation. When more
+than a fifth of them are missing, the answer is not used.
 """
 
 import random
@@ -36,13 +36,13 @@ class RowSource(Protocol):
 
 
 def lost_too_many(rows: int, missing: int) -> bool:
-    """Whether a table lost too much for a deletion: over 20 % and over 10 rows, or all of two or more."""
+    """Whether too many rows are missing for a deletion: over 20 % and over 10, or all of two or more."""
     return not is_plausible(LossWindow(rows, 0), rows, missing)
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryAnswer:
-    """How many rows were asked for, and did not come: ``own`` of the batch itself, and canaries."""
+    """How many rows were fetched, and how many of them are missing: those requested, and canaries."""
 
     requested: int
     requested_missing: int
@@ -53,7 +53,7 @@ class CanaryAnswer:
     def doubtful(self) -> bool:
         """More than a fifth of the canaries are missing, and at least two.
 
-        Fewer canaries than wanted: the batch asked about nearly the whole table, which is judged as one.
+        With fewer than ``SAMPLE_SIZE`` canaries, the batch is nearly the whole table, and all rows count.
         """
         if self.canaries_missing >= 2 and self.canaries_missing > self.canaries * _MAX_MISSING_SHARE:
             return True
@@ -62,9 +62,9 @@ class CanaryAnswer:
 
 
 class Canaries:
-    """Asks the dashboard about rows, and believes the answer or raises.
+    """Fetches rows from the dashboard, and raises when the answer is not plausible.
 
-    ``doubts``: why answers are not believed now, by what they were about; empty while all is well.
+    ``doubts``: why answers are not used at the moment, by their subject; empty while all is well.
     """
 
     def __init__(self, pool: asyncpg.Pool, source: RowSource) -> None:
@@ -91,7 +91,7 @@ class Canaries:
         return [record for record in records if record.id in requested]
 
     async def require_addresses(self, users: Sequence[User]) -> None:
-        """Raises DashboardIncomplete when none of these people has an address and most of them had one."""
+        """Raises DashboardIncomplete when none of these users has an address any more, and most had one."""
         if any(user.email for user in users):
             self.doubts.pop("users.email", None)
             return
@@ -104,7 +104,7 @@ class Canaries:
             raise DashboardIncomplete(message, ("users.email",))
 
     async def renew(self, collection: Collection, table: Table) -> None:
-        """Take other canaries: rows that the dashboard has now. Did it lose too many, the old ones stay."""
+        """Choose other canaries that the dashboard has now; if it lost too many rows, keep the old ones."""
         sample = [row["id"] for row in await self._pool.fetch(_SQL[f"sample_{collection}"])]
         existing = await self._source.existing(table, sample) if sample else frozenset()
         missing = len(sample) - len(existing)
@@ -116,7 +116,7 @@ class Canaries:
         self.doubts.pop(collection, None)
 
     async def _choose(self, collection: Collection, requested: set[str]) -> list[str]:
-        if collection not in self._candidates:  # nothing was synchronised by this process yet
+        if collection not in self._candidates:  # this process has not synchronised yet
             rows = await self._pool.fetch(_SQL[f"sample_{collection}"])
             self._candidates[collection] = [row["id"] for row in rows]
         others = [id_ for id_ in self._candidates[collection] if id_ not in requested]
@@ -128,7 +128,7 @@ class Canaries:
         answer = CanaryAnswer(
             len(requested), len(requested - existing), len(canaries), len(canaries - existing)
         )
-        if answer.doubtful:  # what the copy has let go of meanwhile may be missing there too
+        if answer.doubtful:  # rows deleted from the copy meanwhile may be missing
             answer = CanaryAnswer(
                 await self._count_in_copy(collection, requested),
                 await self._count_in_copy(collection, requested - existing),

@@ -1,5 +1,5 @@
 -- name: sample_users
--- Up to 100 ids of people, of 20 pages anywhere in the table: a million rows cost as little as a thousand.
+-- Up to 100 ids of users from 20 random pages of the table: a million rows cost as little as a thousand.
 SELECT id FROM service.users
 TABLESAMPLE SYSTEM (100 * least(1, 20 * 8192.0 / greatest(pg_relation_size('service.users'), 1)))
 ORDER BY random() LIMIT 100
@@ -11,25 +11,25 @@ TABLESAMPLE SYSTEM (100 * least(1, 20 * 8192.0 / greatest(pg_relation_size('serv
 ORDER BY random() LIMIT 100
 
 -- name: sample_timer_sessions
--- The same for sessions that we did not archive.
+-- The same for sessions that are not archived.
 SELECT id FROM service.timer_sessions AS s
 TABLESAMPLE SYSTEM (100 * least(1, 20 * 8192.0 / greatest(pg_relation_size('service.timer_sessions'), 1)))
 WHERE NOT EXISTS (SELECT FROM service.archived_session AS a WHERE a.id = s.id)
 ORDER BY random() LIMIT 100
 
 -- name: count_users
--- How many of these the copy still holds.
+-- How many of these users the copy still has.
 SELECT count(*) FROM service.users WHERE id = ANY ($1::text[])
 
 -- name: count_goals
--- How many of these the copy still holds.
+-- How many of these goals the copy still has.
 SELECT count(*) FROM service.goals WHERE id = ANY ($1::text[])
 
 -- name: count_timer_sessions
--- How many of these the copy still holds, without those that we archived: the dashboard may lack them.
+-- How many of these sessions the copy still has, without archived ones, which the dashboard may lack.
 SELECT count(*) FROM service.timer_sessions AS s
 WHERE id = ANY ($1::text[]) AND NOT EXISTS (SELECT FROM service.archived_session AS a WHERE a.id = s.id)
 
 -- name: count_addresses
--- How many of these people have an address in the copy.
+-- How many of these users have an address in the copy.
 SELECT count(*) FROM service.users WHERE id = ANY ($1::text[]) AND email IS NOT NULL

@@ -1,4 +1,4 @@
-"""How users and goals stand at the dashboard right now; asked directly before sending."""
+"""The state of users, goals and sessions at the dashboard, read directly before sending."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from service.dashboard.model import User
 
 @dataclass(frozen=True, slots=True)
 class DashboardState:
-    """The dashboard's answer. A user who is missing was deleted; a goal that is missing is not open, a
-    session that is missing is not running."""
+    """The dashboard's answer. A missing user was deleted; a missing goal is not open; a missing session is
+    not running."""
 
     users: Mapping[str, User]
     open_goals: frozenset[str]

@@ -1,14 +1,14 @@
-"""How many rows of a table may be gone before that is believed: absence is not a fact.
+"""How many rows of a table may disappear at once before that looks like a mistake.
 
-A table may be empty for a moment: a restore, a reload, a wrong name of a database. What is gone is deleted
-from the copy only while it is little; more needs a person's word, or the rows' return.
+A table may be empty for a moment: a restore, a reload, the wrong database. A small loss is deleted from the
+copy too. A larger one waits until a person confirms it, or until the rows are back.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 
 FEW = 10
-"""Rows that may go in a day from a table of any size."""
+"""Rows that may disappear within a day from a table of any size."""
 _SHARE = 5  # a fifth
 
 
@@ -16,7 +16,7 @@ _SHARE = 5  # a fifth
 class LossWindow:
     """The last 24 hours of a table: its rows at their start, and how many of them were deleted here since.
 
-    Those whose loss somebody confirmed are in neither.
+    Rows whose loss was confirmed count in neither.
     """
 
     start: int
@@ -24,9 +24,9 @@ class LossWindow:
 
 
 def is_plausible(window: LossWindow, rows: int, missing: int) -> bool:
-    """Whether the copy may delete ``missing`` of the ``held`` rows: at most a fifth, or a few, in a day.
+    """Whether the copy may delete ``missing`` of its ``rows``: at most a fifth, or ``FEW``, within a day.
 
-    Never all of them; but a table of a single row may lose it.
+    Never all of them, except from a table of a single row.
     """
     lost = window.deleted + missing
     if 0 < missing == rows and max(rows, window.start) > 1:
@@ -36,7 +36,7 @@ def is_plausible(window: LossWindow, rows: int, missing: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """An open question: ``missing`` of ``of`` rows of a table went missing; ``waiting`` of them are kept."""
+    """A loss awaiting confirmation: ``missing`` of ``of`` rows. The copy still has ``waiting`` of them."""
 
     table: str
     missing: int
@@ -46,7 +46,7 @@ class Loss:
 
     @property
     def sentence(self) -> str:
-        """What happened and what to do."""
+        """What happened and what to do, for operators."""
         still_here = "" if self.waiting == self.missing else f" ({self.waiting:,} of them are kept here)"
         return (
             f"the dashboard lost {self.missing:,} of {self.of:,} {self.table.replace('_', ' ')}"

@@ -28,7 +28,7 @@ from service.url import in_words, parameters
 
 log = structlog.get_logger()
 
-# Years beyond 9999 and broken text must arrive as something that can be counted, not as an exception.
+# Years beyond 9999 and invalid text become values that can be counted, not an exception.
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
     tz_aware=True,
     tzinfo=UTC,
@@ -36,7 +36,7 @@ _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
     unicode_decode_error_handler="replace",
 )
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
-# Nothing may be lost between BSON and text: dates stay numbers, numbers keep their width.
+# Nothing may be lost between BSON and text: dates stay numbers, numbers keep their type.
 _EXACT: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 _EXACT_JSON = json_util.JSONOptions(
     json_mode=json_util.JSONMode.CANONICAL, datetime_conversion=DatetimeConversion.DATETIME_MS, tz_aware=False
@@ -44,15 +44,15 @@ _EXACT_JSON = json_util.JSONOptions(
 _DUPLICATE = 11000
 _UNAUTHORISED = 13
 _BY_ID = [("_id", 1)]
-_DURABLE = WriteConcern("majority", wtimeout=10_000)  # what is acknowledged survives a change of the primary
+_DURABLE = WriteConcern("majority", wtimeout=10_000)  # acknowledged writes survive a failover
 _REFUSALS = (PyMongoError, ValueError, TypeError, OSError)
-"""What the driver raises about a URL, and about the files that it names."""
+"""What the driver raises for an invalid URL, or for the files that it names."""
 _FORBIDDEN = {13, 166, 8000}  # Unauthorized, CommandNotSupportedOnView, the refusal of a hosted MongoDB
 
 
 @contextmanager
 def _reachable() -> Iterator[None]:
-    """Everything that the driver reports means: not now. What is wrong with data is decided elsewhere."""
+    """Any error of the driver means: cannot be reached. Malformed data is handled elsewhere."""
     try:
         yield
     except (PyMongoError, BSONError, OSError) as error:
@@ -70,12 +70,12 @@ def _permitted() -> Iterator[None]:
 
 
 def check_url(url: str) -> None:
-    """Raises ConfigurationError for a MongoDB URL that the driver refuses. Nothing is asked, not even DNS."""
+    """Raises ConfigurationError for a MongoDB URL that the driver rejects. Uses no network, not even DNS."""
     if not url.startswith("mongodb://"):
         return
     with warnings.catch_warnings(action="ignore"):
         try:
-            parse_uri(url, warn=True)  # what it only warns of does not stop the start
+            parse_uri(url, warn=True)  # warnings do not prevent the start
         except _REFUSALS as error:
             raise _refusal(error, url) from None
 
@@ -86,7 +86,7 @@ def _refusal(error: Exception, url: str) -> ConfigurationError:
 
 @contextmanager
 def _hide_url_values(url: str) -> Iterator[None]:
-    """The driver's own warnings quote values of the URL; the log names their parameters instead."""
+    """The driver's warnings quote values of the URL; log only the names of their parameters instead."""
     with warnings.catch_warnings(record=True, action="always") as caught:
         yield
     messages = " ".join(str(warning.message).lower() for warning in caught)
@@ -95,7 +95,7 @@ def _hide_url_values(url: str) -> Iterator[None]:
 
 
 class MongoSource:
-    """Reads one MongoDB database; writes only where ``notify``, ``remove`` and ``insert`` are called.
+    """Reads one MongoDB database; only ``notify``, ``remove`` and ``insert`` write.
 
     ``timeout``: seconds until it counts as unreachable.
     """
@@ -127,7 +127,7 @@ class MongoSource:
         return self._client.get_default_database(default="dashboard").with_options(codec_options=_CODEC)
 
     async def ping(self) -> None:
-        """Raises SourceUnavailable when nobody answers."""
+        """Raises SourceUnavailable when the database does not answer."""
         with _reachable():
             await self._database.command("ping")
 
@@ -153,7 +153,7 @@ class MongoSource:
             return list(await self._database[name].find().sort("_id", -1).to_list(limit))
 
     async def newest_update(self, table: Table) -> datetime | None:
-        """The newest time of writing; None when no document has one."""
+        """The newest update time; None when no document has one."""
         if table.updated is None:
             return None
         query = self._database[table.name].find({table.updated: {"$type": "date"}}, {table.updated: 1})
@@ -191,7 +191,7 @@ class MongoSource:
     async def changes(
         self, table: Table, since: datetime, limit: int
     ) -> AsyncGenerator[list[Document], None]:
-        """Batches of what was written at or after ``since``, oldest first."""
+        """Batches of documents that were updated at or after ``since``, oldest first."""
         assert table.updated is not None
         query = self._database[table.name].find({table.updated: {"$gte": since}}, _projection(table))
         cursor = query.sort(table.updated, 1).allow_disk_use(True).batch_size(limit)  # noqa: FBT003
@@ -206,14 +206,14 @@ class MongoSource:
             await cursor.close()
 
     async def has_undated(self, table: Table) -> bool:
-        """Whether some documents do not say when they were written."""
+        """Whether some documents have no update time."""
         if table.updated is None:
             return True
         with _reachable():
             return await self._database[table.name].find_one({table.updated: None}, {"_id": 1}) is not None
 
     async def lacks_index(self, table: Table) -> bool:
-        """Whether asking for changes must read the whole collection."""
+        """Whether reading changes has to scan the whole collection, for lack of an index."""
         with _reachable():
             indexes = await self._database[table.name].index_information()
         leading = {spec["key"][0][0] for spec in indexes.values() if spec["key"]}
@@ -226,18 +226,18 @@ class MongoSource:
             return list(await query.to_list(None))
 
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]:
-        """Which of these ids are still there."""
+        """Which of these ids still exist."""
         query = self._database[table.name].find({"_id": {"$in": _possible_ids(ids)}}, {"_id": 1})
         with _reachable():
             return frozenset(key for d in await query.to_list(None) if (key := identity(d["_id"])))
 
     async def notify(self, notifications: Sequence[Notification]) -> dict[str, str]:
-        """Upsert notes by their id, touching nothing that is there; see ``Source.notify``."""
+        """Insert notifications by their id, leaving existing ones unchanged; see ``Source.notify``."""
         with _reachable(), _writable():
             collections = await self._database.list_collection_names(
                 filter={"name": INBOX}, authorizedCollections=True
             )
-            if not collections:  # an upsert would make one that the dashboard does not know of
+            if not collections:  # an upsert would create one that the dashboard does not know
                 raise InboxClosed(f"the dashboard has no collection {INBOX}; create it, {IN_APP_REMEDY}")
             if not notifications:
                 return {}
@@ -251,25 +251,25 @@ class MongoSource:
     # ── Archiving ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def removal_obstacle(self, _table: Table) -> str | None:
-        """Why documents may not be removed; None: they may."""
+        """Why documents must not be removed; None: they may be."""
         return None
 
     async def originals(self, table: Table, ids: Sequence[str]) -> list[SourceDocument]:
-        """The documents with these ids, whole, with their text (canonical extended JSON)."""
+        """The complete documents with these ids, and their text (canonical extended JSON)."""
         query = self._database.get_collection(table.name, _RAW).find({"_id": {"$in": _possible_ids(ids)}})
         with _reachable():
             raw_documents = await query.to_list(None)
         return await asyncio.to_thread(lambda: [_source_document(raw.raw) for raw in raw_documents])
 
     async def remove(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
-        """Remove the documents that are still exactly these (by id: text); returns the ids that were not."""
+        """Remove these documents (id → text) if they are unchanged; returns the ids that were not removed."""
         deletions = await asyncio.to_thread(lambda: [_delete_if_unchanged(body) for body in bodies.values()])
         with _reachable(), _permitted():
             await self._database[table.name].bulk_write(deletions, ordered=False)
         return await self.existing(table, list(bodies))
 
     async def insert(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
-        """Put documents back, never over another one; returns the ids that are there afterwards."""
+        """Restore documents without overwriting any; returns the ids that exist afterwards."""
         documents = await asyncio.to_thread(lambda: list(map(_document, bodies.values())))
         with _reachable(), _permitted():
             try:
@@ -282,7 +282,7 @@ class MongoSource:
 
 @contextmanager
 def _writable() -> Iterator[None]:
-    """A user who may only read, or an inbox that is a view."""
+    """Raises InboxClosed where we may only read, or where the inbox is a view."""
     try:
         yield
     except OperationFailure as error:
@@ -307,9 +307,9 @@ def _upsert(notification: Notification) -> UpdateOne:
 
 
 def _refused_messages(notifications: Sequence[Notification], error: BulkWriteError) -> dict[str, str]:
-    """Whose document the dashboard's own rules refuse; that it is there already is none."""
+    """The messages for documents that the dashboard's validation rejects, by key; duplicates do not count."""
     details: Mapping[str, Any] = error.details
-    if details.get("writeConcernErrors"):  # some may be lost again: write them all once more
+    if details.get("writeConcernErrors"):  # some may be lost: write all of them again
         raise error
     write_errors = [
         write_error
@@ -332,7 +332,7 @@ def _camel(name: str) -> str:
 
 
 def _source_document(raw: bytes) -> SourceDocument:
-    """A document that does not survive the way to text and back has no text, and is left alone."""
+    """A document with its text; without text if the text would not restore exactly the same document."""
     document = bson.decode(raw, _CODEC)
     try:
         body = json_util.dumps(bson.decode(raw, _EXACT), json_options=_EXACT_JSON)
@@ -346,7 +346,7 @@ def _document(body: str) -> RawBSONDocument:
 
 
 def _delete_if_unchanged(body: str) -> DeleteOne:
-    """By id and by all the rest: a document that was edited since, in whatever field, stays."""
+    """Delete by id and all other fields: a document that was edited meanwhile stays."""
     document = _document(body)
     return DeleteOne({"_id": document["_id"], "$expr": {"$eq": ["$$ROOT", {"$literal": document}]}})
 
@@ -356,12 +356,12 @@ def _other_than_duplicates(errors: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def _projection(table: Table) -> dict[str, int]:
-    """Only what is mapped travels; whole top-level fields, for paths may overlap."""
+    """Fetch only mapped fields; whole top-level fields, because paths may overlap."""
     return dict.fromkeys((path.split(".")[0] for paths in table.fields.values() for path in paths), 1)
 
 
 def _possible_ids(ids: Sequence[str]) -> list[Any]:
-    """Our ids are text; the dashboard's may be ObjectIds, text or numbers."""
+    """The ids that these texts may stand for: the dashboard's may be ObjectIds, text or numbers."""
     keys: list[Any] = list(ids)
     for key in ids:
         try:

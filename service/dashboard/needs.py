@@ -1,8 +1,8 @@
-"""What the dashboard lacks of what jobs rest on.
+"""Data that jobs need and the dashboard does not have.
 
-A *gap* is a table that does not exist, a field that a record cannot be read without, or a field that a job
-rests on (addresses, due dates). While there is one, the jobs that need it wait, and the copy keeps what it
-has: a table that cannot be read is left alone, and a missing address or due date overwrites none.
+A *gap* is a table that does not exist, a field without which a record cannot be read, or a field that some
+jobs need (addresses, due dates). While there is a gap, the jobs that need the data wait, and the copy keeps
+what it has: a table that cannot be read is not updated, and a missing address or due date overwrites none.
 """
 
 import random
@@ -27,14 +27,14 @@ _ENOUGH_TO_JUDGE = 10
 _PROBES = 20
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 NEEDED_BY_SOME_JOBS = {Collection.USERS: "email", Collection.GOALS: "due"}
-"""Fields that a record can be read without, and that some jobs cannot do without."""
+"""Fields without which a record can be read, but that some jobs need."""
 
 Samples = Mapping[str, Sequence[Document]]
 """Table name to its newest documents."""
 
 
 class TableSource(Protocol):
-    """The part of a source that is asked here."""
+    """The part of ``source.Source`` that is needed here."""
 
     @property
     def kind(self) -> str: ...
@@ -45,9 +45,9 @@ class TableSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MissingData:
-    """Something that the dashboard lacks. ``field``: canonical; None: the whole table.
+    """A table or field that the dashboard lacks. ``field``: canonical; None: the whole table.
 
-    ``said``: in a sentence. ``looks_like``: where it may be instead.
+    ``sentence``: a description for people. ``looks_like``: the name of a table or field that may hold it.
     """
 
     table: Collection
@@ -62,15 +62,15 @@ class MissingData:
 
     @property
     def readable(self) -> bool:
-        """Whether records can be read all the same."""
+        """Whether records of its table can still be read."""
         return _is_readable_without(self.name)
 
 
 def waits_for(needs: frozenset[str], name: str) -> bool:
-    """Whether a job with these needs waits for a gap of this name.
+    """Whether a job with these needs waits for missing data of this name (``goals``, ``users.email``).
 
-    A missing address or due date is waited for by those that name it; anything else keeps the table from
-    being read, which concerns whoever names the table or any field of it.
+    A missing address or due date stops the jobs that need that field. Anything else makes its table
+    unreadable, which stops every job that needs the table or a field of it.
     """
     if _is_readable_without(name):
         return name in needs
@@ -82,26 +82,26 @@ def _table(name: str) -> Collection:
 
 
 def _is_readable_without(name: str) -> bool:
-    """Whether records of its table can be read all the same while this is missing."""
+    """Whether records of the table can be read while this is missing."""
     return NEEDED_BY_SOME_JOBS.get(_table(name)) == name.partition(".")[2]
 
 
 def absent_tables(profiles: Sequence[Profile]) -> frozenset[str]:
-    """Tables of which the mapping file says that there are none."""
+    """Tables that do not exist, according to the mapping file."""
     return frozenset(str(c) for c in Collection if not any(p.table(c).name for p in profiles))
 
 
 class MissingDataCheck:
-    """Finds out what is missing, and remembers it for all processes."""
+    """Finds missing data, and stores it for all processes."""
 
     def __init__(self, pool: asyncpg.Pool, source: TableSource) -> None:
         self._pool = pool
         self._source = source
         self.current: list[MissingData] = []
-        """As this process saw it last."""
+        """What was missing when this process checked last."""
 
     async def check(self, profile: Profile, tables: frozenset[str], samples: Samples) -> None:
-        """Compare what the profile names with what is there."""
+        """Compare the tables and fields of the profile with those that exist."""
         missing: list[MissingData] = []
         for collection in Collection:
             if profile.table(collection).name:
@@ -109,25 +109,25 @@ class MissingDataCheck:
         self.current = missing
 
     def unreadable(self, collection: Collection) -> bool:
-        """Whether a table is to be left alone: what is read of it now would be wrong."""
+        """Whether a table must not be read now, because the result would be wrong."""
         return any(gap.table is collection and not gap.readable for gap in self.current)
 
     def exists_but_unreadable(self, collection: Collection) -> bool:
-        """Whether a table is there, but cannot be read; one that is not there has lost all of its rows."""
+        """Whether a table exists, but cannot be read; one that does not exist has lost all of its rows."""
         return self.unreadable(collection) and str(collection) not in {gap.name for gap in self.current}
 
     async def fill_from_copy(self, collection: Collection, records: Sequence[Any]) -> Sequence[Any]:
-        """Records to store: while addresses or due dates are missing, with those that the copy has."""
+        """The records to store; while addresses or due dates are missing, with those of the copy."""
         if not records or not any(gap.table is collection and gap.readable for gap in self.current):
             return records
         rows = await self._pool.fetch(_SQL[f"stored_{collection}"], [record.id for record in records])
         stored = {row["id"]: {k: v for k, v in row.items() if k != "id"} for row in rows}
         return [_fill_missing(record, stored.get(record.id, {})) for record in records]
 
-    # ── What all processes know ─────────────────────────────────────────────────────────────────────────────
+    # ── Shared by all processes ─────────────────────────────────────────────────────────────────────────────
 
     async def require(self, needs: frozenset[str]) -> None:
-        """Raises DashboardIncomplete where the dashboard lacks something of this."""
+        """Raises DashboardIncomplete where the dashboard lacks some of this."""
         rows = [row for row in await self._pool.fetch(_SQL["load"]) if waits_for(needs, row["name"])]
         if rows:
             raise DashboardIncomplete(
@@ -135,12 +135,12 @@ class MissingDataCheck:
             )
 
     async def unreadable_tables(self) -> frozenset[Collection]:
-        """The tables that are left alone, as the last synchronisation found it, in whichever process."""
+        """The tables that must not be read, by the last synchronisation of any process."""
         names = [row["name"] for row in await self._pool.fetch(_SQL["load"])]
         return frozenset(_table(name) for name in names if not _is_readable_without(name))
 
     async def store(self) -> frozenset[Collection]:
-        """Remember what is missing now; returns the tables of what was missing before and is there again."""
+        """Store what is missing now; returns the tables with data that was missing and is there again."""
         before = {row["name"] for row in await self._pool.fetch(_SQL["load"])}
         if self.current:
             await self._pool.execute(
@@ -150,7 +150,7 @@ class MissingDataCheck:
         return frozenset(map(_table, back))
 
     async def delete_resolved(self) -> None:
-        """What is there again was read: nobody waits for it any more."""
+        """Delete what is there again, once it has been read: jobs no longer wait for it."""
         await self._pool.execute(_SQL["delete_resolved"], [gap.name for gap in self.current])
 
     # ── One table ───────────────────────────────────────────────────────────────────────────────────────────
@@ -174,15 +174,15 @@ class MissingDataCheck:
     async def _missing_table(
         self, profile: Profile, collection: Collection, tables: frozenset[str], samples: Samples
     ) -> MissingData | None:
-        """A table that does not exist, or None where it may just not be there yet.
+        """A table that does not exist, or None where it may just not exist yet.
 
-        In PostgreSQL tables are there before their rows. MongoDB makes a collection with its first document,
-        so that a new dashboard looks like a wrong one. It is a gap when one of these holds, else "not yet":
+        In PostgreSQL a table exists before its rows. MongoDB creates a collection with its first document,
+        so that a new dashboard looks like a wrong one. It is a gap if one of these holds:
 
-        - the copy holds rows of it: it was there;
-        - it is the users' that is missing, while goals or sessions are there;
-        - there are ten people or more: by then somebody has a goal or has used the timer;
-        - a collection that the profile does not know belongs to them: it holds a user's id.
+        - the copy has rows of the table, so it used to exist;
+        - the users are missing, but there are goals or sessions;
+        - there are ten users or more, of whom somebody would have a goal or a session;
+        - a collection that the profile does not know holds ids of users.
         """
         name = profile.table(collection).name
         users = samples.get(profile.users.name, ())
@@ -209,10 +209,10 @@ class MissingDataCheck:
     async def _collection_with_user_ids(
         self, profile: Profile, tables: frozenset[str], users: Sequence[Document]
     ) -> str | None:
-        """A collection unknown to the profile whose newest documents hold the id of one of these people."""
+        """A collection unknown to the profile whose newest documents hold the id of one of these users."""
         ids = {identity(user.get(profile.users.id)) for user in users} - {None}
-        known = {profile.table(collection).name for collection in Collection} | {INBOX}
-        for name in sorted(tables - known)[:50] if ids else ():
+        mapped = {profile.table(collection).name for collection in Collection} | {INBOX}
+        for name in sorted(tables - mapped)[:50] if ids else ():
             for document in await self._source.sample(name, 3):
                 if any(identity(value) in ids for key, value in document.items() if key != "_id"):
                     return name
@@ -221,9 +221,9 @@ class MissingDataCheck:
     async def _missing_value(
         self, table: Table, collection: Collection, documents: Sequence[Document]
     ) -> MissingData | None:
-        """Addresses or due dates that are in none of the newest documents, and should be in some.
+        """Addresses or due dates that none of the newest documents has, although some should.
 
-        Of those that had one by our copy, up to 20 are asked for again: one that still has it is enough.
+        Up to 20 documents that have one in our copy are fetched again: if any still has it, all is well.
         """
         field = NEEDED_BY_SOME_JOBS.get(collection)
         if field is None or field not in table.fields or any(values(table, field, documents)):
@@ -246,11 +246,11 @@ class MissingDataCheck:
     def _is_certain(
         self, table: Table, collection: Collection, documents: Sequence[Document], probes: Sequence[Document]
     ) -> bool:
-        """Whether a field that nobody fills is a fault. ``probes``: documents that had it by our copy.
+        """Whether an empty field is an error. ``probes``: documents that have it in our copy.
 
-        The field is there and empty: only where ten had it. It is not there at all: always in PostgreSQL,
-        where a column is there or not; in MongoDB a field that nobody set is not stored: addresses always,
-        due dates where two had one, or of ten goals none has.
+        If the field exists but is empty: only if ten documents had it. If it does not exist: always in
+        PostgreSQL, where a column exists or not. MongoDB does not store a field that nobody set: there always
+        for addresses, and for due dates if two goals had one, or if none of ten goals has one.
         """
         field = NEEDED_BY_SOME_JOBS[collection]
         if share(table, field, documents) > 0:
@@ -261,13 +261,13 @@ class MissingDataCheck:
 
 
 def check_absent(needs: frozenset[str], absent: frozenset[str]) -> None:
-    """Raises JobOff for a job about a table of which the mapping file says that there is none."""
+    """Raises JobOff for a job that needs a table that does not exist according to the mapping file."""
     if used_tables := sorted(needs & absent):
         raise JobOff(f"the mapping file says that the dashboard has no {', '.join(used_tables)}")
 
 
 def _fill_missing(record: Any, stored: Mapping[str, Any]) -> Any:
-    """A record with what the copy knows where it says nothing."""
+    """A record with the stored values, if it has none of its own."""
     unset = all(getattr(record, name) is None for name in stored)
     return replace(record, **stored) if stored and unset else record
 
@@ -285,7 +285,7 @@ def _missing_field(
 
 
 def _similar_field(table: Table, field: str, documents: Sequence[Document]) -> str | None:
-    """A field that the profile does not know, whose values look like addresses or dates to come."""
+    """A field that the profile does not know, whose values look like addresses or future dates."""
     mapped = {path.partition(".")[0] for paths in table.fields.values() for path in paths}
     matches: Callable[[Document, Any], bool] = _is_address if field == "email" else _is_future_date(table)
     counts = Counter(
@@ -301,7 +301,7 @@ def _is_address(_document: Document, value: Any) -> bool:
 
 
 def _is_future_date(table: Table) -> Callable[[Document, Any], bool]:
-    """Dates after the creation: when it began is none to come."""
+    """Matches dates after the creation of the document, so that its start date does not count."""
     created = table.fields.get("created", ("",))[0]
 
     def ahead(document: Document, value: Any) -> bool:

@@ -1,31 +1,31 @@
 -- name: holds_users
--- Whether the copy holds anybody.
+-- Whether the copy has any user.
 SELECT EXISTS (SELECT FROM service.users)
 
 -- name: holds_goals
--- Whether the copy holds any goal.
+-- Whether the copy has any goal.
 SELECT EXISTS (SELECT FROM service.goals)
 
 -- name: holds_timer_sessions
--- Whether the copy holds any session.
+-- Whether the copy has any session.
 SELECT EXISTS (SELECT FROM service.timer_sessions)
 
 -- name: filled_users
--- Who of some people, of 20 pages anywhere in the copy, has an address.
+-- A sample of users, from 20 random pages of the copy, and whether they have an address.
 SELECT id, email IS NOT NULL AS filled FROM service.users
 TABLESAMPLE SYSTEM (100 * least(1, 20 * 8192.0 / greatest(pg_relation_size('service.users'), 1)))
 
 -- name: filled_goals
--- Which of some goals, of 20 pages anywhere in the copy, have a due date.
+-- A sample of goals, from 20 random pages of the copy, and whether they have a due date.
 SELECT id, due_date IS NOT NULL OR due_at IS NOT NULL AS filled FROM service.goals
 TABLESAMPLE SYSTEM (100 * least(1, 20 * 8192.0 / greatest(pg_relation_size('service.goals'), 1)))
 
 -- name: stored_users
--- The addresses that the copy has.
+-- The addresses of these users in the copy.
 SELECT id, email FROM service.users WHERE id = ANY ($1::text[]) AND email IS NOT NULL
 
 -- name: stored_goals
--- The due dates that the copy has.
+-- The due dates of these goals in the copy.
 SELECT id, due_date, due_at FROM service.goals
 WHERE id = ANY ($1::text[]) AND (due_date IS NOT NULL OR due_at IS NOT NULL)
 
@@ -34,11 +34,11 @@ WHERE id = ANY ($1::text[]) AND (due_date IS NOT NULL OR due_at IS NOT NULL)
 SELECT name, said FROM service.dashboard_gap ORDER BY name
 
 -- name: store
--- These are missing ($1 names, $2 sentences); since when, is kept.
+-- Store missing data ($1 names, $2 sentences); an existing row keeps its start time.
 INSERT INTO service.dashboard_gap (name, said)
 SELECT * FROM unnest($1::text[], $2::text[])
 ON CONFLICT (name) DO UPDATE SET said = excluded.said
 
 -- name: delete_resolved
--- Everything but these ($1) is there again, and has been read.
+-- Delete everything but these ($1): it is there again, and has been read.
 DELETE FROM service.dashboard_gap WHERE name <> ALL ($1::text[])

@@ -1,4 +1,4 @@
-"""A notification as the dashboard's own inbox holds it: the Notification document of profile A. Pure."""
+"""A notification as the dashboard's own inbox stores it: the Notification document of profile A. Pure."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ TYPES = frozenset(
 )
 PRIORITIES = frozenset({"low", "medium", "high", "urgent"})
 TITLE, MESSAGE, BUTTON = 100, 500, 30
-"""How long a text may be, in UTF-16 code units, as Mongoose counts."""
+"""Maximum lengths in UTF-16 code units, which is how Mongoose counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One notification for one user. ``key``: the dedupe key, which decides its id. Instants in UTC.
+    """One notification for one user. ``key``: the dedupe key, which decides its id. Times in UTC.
 
-    ``action``: ``{type, url, buttonText}``, its url relative to the dashboard. ``visible_from``: when it was
-    due; ``sent_at``: when it is written. ``read_at``: when it was read in this service's inbox, if it was.
+    ``action``: ``{type, url, buttonText}``; the url is relative to the dashboard. ``visible_from``: when it
+    was due. ``sent_at``: when it is written. ``read_at``: when it was read in this service's own inbox.
     """
 
     key: str
@@ -40,14 +40,14 @@ class Notification:
 
 
 def digest(key: str) -> bytes:
-    """32 bytes that are the same for the same dedupe key, for ever; ids are their beginning."""
+    """32 bytes that depend on the dedupe key alone; ids are the first of them."""
     return hashlib.sha256(key.encode()).digest()
 
 
 def notification_record(notification: Notification) -> dict[str, Any]:
-    """The note in canonical words, without its id.
+    """The notification under canonical field names, without its id.
 
-    Only the in-app channel is set: a dashboard that sends mails itself must not send this one again.
+    Only the in-app channel is set, so that a dashboard that sends mails does not send this one again.
     """
     related_id, related_model = related_object(notification.data)
     return {
@@ -72,7 +72,7 @@ def notification_record(notification: Notification) -> dict[str, Any]:
 
 
 def related_object(data: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """What a note is about, where that is one thing: its id and its model."""
+    """The id and model of what a notification is about, if that is a single object."""
     goals = list(data.get("goalIds") or [])
     if len(goals) == 1:
         return goals[0], "Goal"
@@ -81,7 +81,7 @@ def related_object(data: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def truncate(text: str, limit: int) -> str:
-    """At most ``limit`` UTF-16 code units: an emoji is two of them, and never cut in half."""
+    """At most ``limit`` UTF-16 code units. An emoji is two of them, and is never cut in half."""
     text = shorten(text, limit)
     while len(text.encode("utf-16-le", "surrogatepass")) // 2 > limit:
         text = shorten(text, len(text) - 1)
@@ -89,7 +89,7 @@ def truncate(text: str, limit: int) -> str:
 
 
 def navigate_action(url: str, button: str) -> dict[str, Any]:
-    """The action of a note that leads to a page of the dashboard."""
+    """The action of a notification that opens a page of the dashboard."""
     return {"type": "navigate", "url": url, "buttonText": button}
 
 

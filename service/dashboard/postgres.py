@@ -1,6 +1,6 @@
-"""A dashboard in PostgreSQL. Names come from a profile, quoted.
+"""A dashboard in PostgreSQL. Names come from a profile, and are quoted.
 
-Each session is read-only; only writing notes, removing what was archived, and putting it back say otherwise.
+Transactions are read-only, except those that write notifications and that remove or restore archived rows.
 """
 
 import json
@@ -34,7 +34,7 @@ _REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, async
 
 @contextmanager
 def _reachable() -> Iterator[None]:
-    """A table or column that is gone is a wrong schema; everything else means: not now."""
+    """A missing table or column is a wrong schema; any other error means that it cannot be reached."""
     try:
         yield
     except (
@@ -50,12 +50,15 @@ def _reachable() -> Iterator[None]:
 
 
 _ROW_ALIAS = '"the row"'
-"""An alias that no column has."""
+"""An alias that is not the name of a column."""
 _BODY_ALIAS = "the row as text"
 
 
 class PostgresSource:
-    """Reads one PostgreSQL database and writes notes. ``timeout``: seconds until it counts as unreachable."""
+    """Reads one PostgreSQL database; only ``notify``, ``remove`` and ``insert`` write.
+
+    ``timeout``: seconds until it counts as unreachable.
+    """
 
     kind = "postgresql"
 
@@ -84,7 +87,7 @@ class PostgresSource:
         return self._pool
 
     async def ping(self) -> None:
-        """Raises SourceUnavailable when nobody answers."""
+        """Raises SourceUnavailable when the database does not answer."""
         with _reachable():
             await (await self._open()).fetchval("SELECT 1")
 
@@ -106,7 +109,7 @@ class PostgresSource:
         return bool(await self._columns(name))
 
     async def sample(self, name: str, limit: int) -> list[Document]:
-        """The newest rows of a table by its id, whole; none when there is no such table."""
+        """The newest complete rows of a table by its id; none when there is no such table."""
         columns = await self._columns(name)
         if not columns:
             return []
@@ -114,7 +117,7 @@ class PostgresSource:
         return await self._rows("t.*", f"{_quoted(name)} t ORDER BY t.{_quoted(order)} DESC LIMIT $1", limit)
 
     async def newest_update(self, table: Table) -> datetime | None:
-        """The newest time of writing; None when no row has one."""
+        """The newest update time; None when no row has one."""
         if not await self._has(table, table.updated):
             return None
         column = _quoted(table.updated or "")
@@ -148,7 +151,7 @@ class PostgresSource:
     async def changes(
         self, table: Table, since: datetime, limit: int
     ) -> AsyncGenerator[list[Document], None]:
-        """Batches of what was written at or after ``since``, oldest first."""
+        """Batches of rows that were updated at or after ``since``, oldest first."""
         if not await self._has(table, table.updated):
             return
         columns = await self._columns(table.name)
@@ -168,7 +171,7 @@ class PostgresSource:
             position = [last, str(rows[-1][table.id])]
 
     async def has_undated(self, table: Table) -> bool:
-        """Whether some rows do not say when they were written."""
+        """Whether some rows have no update time."""
         if not await self._columns(table.name):
             return False
         if not await self._has(table, table.updated):
@@ -177,7 +180,7 @@ class PostgresSource:
         return bool(await self._rows("1 AS one", where))
 
     async def lacks_index(self, table: Table) -> bool:
-        """Whether asking for changes must read the whole table."""
+        """Whether reading changes has to scan the whole table, for lack of an index."""
         with _reachable():
             pool = await self._open()
             return not await pool.fetchval(_SQL["has_index"], _quoted(table.name), table.updated)
@@ -189,7 +192,7 @@ class PostgresSource:
         return await self._rows(await self._select(table), await self._by_id(table), *self._keys(table, ids))
 
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]:
-        """Which of these ids are still there."""
+        """Which of these ids still exist."""
         if not await self._columns(table.name):
             return frozenset()
         column = f"{_quoted(table.id)} AS id"
@@ -197,7 +200,7 @@ class PostgresSource:
         return frozenset(key for row in rows if (key := identity(row["id"])))
 
     async def notify(self, notifications: Sequence[Notification]) -> dict[str, str]:
-        """Insert notes by their id, touching nothing that is there; see ``Source.notify``."""
+        """Insert notifications by their id, leaving existing ones unchanged; see ``Source.notify``."""
         with _reachable(), _writable():
             async with (await self._open()).acquire() as connection:
                 columns = _inbox_columns(await connection.fetchrow(_SQL["inbox"], _quoted(INBOX)))
@@ -211,7 +214,7 @@ class PostgresSource:
     # ── Archiving ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def removal_obstacle(self, table: Table) -> str | None:
-        """Why rows may not be removed: rows of other tables would go or change with them. None: they may."""
+        """Why rows must not be removed: this would affect rows of other tables. None: they may be."""
         with _reachable():
             rows = await (await self._open()).fetch(_SQL["referring_tables"], _quoted(table.name))
         if not rows:
@@ -220,7 +223,7 @@ class PostgresSource:
         return f"other tables refer to {table.name} ({others}); their rows would not be archived with it"
 
     async def originals(self, table: Table, ids: Sequence[str]) -> list[SourceDocument]:
-        """The rows with these ids, with their text (JSON); None where that would not give back the same."""
+        """The rows with these ids, and their text (JSON); None where it would not restore the same row."""
         if not await self._columns(table.name):
             return []
         name, body = _quoted(table.name), f"to_jsonb({_ROW_ALIAS})"
@@ -233,22 +236,22 @@ class PostgresSource:
         return [SourceDocument(row, row.pop(_BODY_ALIAS)) for row in rows]
 
     async def remove(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
-        """Remove the rows that are still exactly these (by id: text); returns the ids that were not."""
+        """Remove these rows (id → text) if they are unchanged; returns the ids that were not removed."""
         name, key = _quoted(table.name), _quoted(table.id)
         kind = (await self._columns(table.name))[table.id]
         async with self._write_transaction() as connection:
             await connection.execute(
                 f"DELETE FROM {name} AS {_ROW_ALIAS}"  # noqa: S608
-                f" USING unnest($1::text[]::{kind}[], $2::text[]) AS given (id, body)"
-                f" WHERE {_ROW_ALIAS}.{key} = given.id AND to_jsonb({_ROW_ALIAS}) = given.body::jsonb",
+                f" USING unnest($1::text[]::{kind}[], $2::text[]) AS archived (id, body)"
+                f" WHERE {_ROW_ALIAS}.{key} = archived.id AND to_jsonb({_ROW_ALIAS}) = archived.body::jsonb",
                 list(bodies), list(bodies.values()),
             )  # fmt: skip
         return await self.existing(table, list(bodies))
 
     async def insert(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
-        """Put rows back, never over another one; returns the ids that are there afterwards.
+        """Restore rows without overwriting any; returns the ids that exist afterwards.
 
-        A row that the dashboard refuses (its user is gone) does not keep the others out.
+        A row that the dashboard refuses (its user was deleted) does not prevent the others.
         """
         with _reachable():
             writable = await (await self._open()).fetch(_SQL["writable_columns"], _quoted(table.name))
@@ -280,7 +283,7 @@ class PostgresSource:
         return f"{_quoted(table.name)} {alias} WHERE {_quoted(table.id)} = ANY ($1::text[]::{kind}[])"
 
     def _keys(self, table: Table, ids: Sequence[str]) -> tuple[list[str]]:
-        """Ids that cannot be of the column's type cannot be there either."""
+        """The ids that the type of the id column allows; others cannot exist."""
         kind = self._column_types[table.name].get(table.id, "text")
         if kind in {"integer", "bigint", "smallint"}:
             return ([key for key in ids if key.lstrip("-").isdecimal()],)
@@ -299,7 +302,7 @@ class PostgresSource:
         return column is not None and column in await self._columns(table.name)
 
     async def _select(self, table: Table) -> str:
-        """Only what is mapped travels, and only what is there is asked for."""
+        """Select only columns that are mapped and that exist."""
         columns = await self._columns(table.name)
         mapped = {path.split(".")[0] for paths in table.fields.values() for path in paths}
         if table.id not in columns:
@@ -312,7 +315,7 @@ class PostgresSource:
             try:
                 rows = await pool.fetch(f"SELECT {select} FROM {tail}", *arguments)  # noqa: S608  quoted names
             except (ValueError, OverflowError):
-                # A date that Python cannot hold (44 BC): as JSON it is text, which can be named and counted.
+                # A date that Python cannot represent (44 BC): as JSON it is text, which is counted as malformed.
                 query = f"SELECT to_jsonb(x) AS x FROM (SELECT {select} FROM {tail}) x"  # noqa: S608
                 return [row["x"] for row in await pool.fetch(query, *arguments)]
         return [dict(row) for row in rows]
@@ -320,7 +323,7 @@ class PostgresSource:
 
 @contextmanager
 def _writable() -> Iterator[None]:
-    """A role that may only read, or a server that does."""
+    """Raises InboxClosed where our role may only read, or where the server is a standby."""
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
@@ -332,7 +335,7 @@ def _writable() -> Iterator[None]:
 
 
 def _inbox_columns(inbox: asyncpg.Record | None) -> dict[str, str]:
-    """The types of those columns of the inbox that a note has. Raises InboxClosed naming what is amiss."""
+    """The inbox's columns and their types. Raises InboxClosed naming what is wrong with the table."""
     if inbox is None:
         raise InboxClosed(f"the dashboard has no table {INBOX}; create it, {IN_APP_REMEDY}")
     columns: dict[str, str] = inbox["columns"] or {}
@@ -345,12 +348,12 @@ def _inbox_columns(inbox: asyncpg.Record | None) -> dict[str, str]:
         raise InboxClosed(
             f"{INBOX}.id is {columns['id']}, which holds no id of ours: make it text or uuid, {IN_APP_REMEDY}"
         )
-    if not inbox["keyed"]:
+    if not inbox["id_is_unique"]:
         raise InboxClosed(
             f"{INBOX}.id is not unique, so one could be written twice: make it the primary key,"
             f" {IN_APP_REMEDY}"
         )
-    if not inbox["open"]:
+    if not inbox["may_insert"]:
         raise InboxClosed(_NOT_WRITABLE)
     return columns
 
@@ -363,17 +366,21 @@ def _inbox_row(notification: Notification, columns: Mapping[str, str]) -> dict[s
 
 
 def _insert_statement(columns: Mapping[str, str]) -> str:
-    """Rows as JSON become rows of the table, each value of its column's own type."""
+    """The statement that inserts rows given as JSON, each value cast to the type of its column."""
     names = [_quoted(name) for name in _INBOX_COLUMNS if name in columns]
-    listed, taken, table = ", ".join(names), ", ".join(f"r.{name}" for name in names), _quoted(INBOX)
+    columns_sql, values_sql, table = (
+        ", ".join(names),
+        ", ".join(f"r.{name}" for name in names),
+        _quoted(INBOX),
+    )
     return (
-        f"INSERT INTO {table} ({listed}) SELECT {taken}"  # noqa: S608  quoted names
+        f"INSERT INTO {table} ({columns_sql}) SELECT {values_sql}"  # noqa: S608  quoted names
         f" FROM jsonb_populate_recordset(NULL::{table}, $1::jsonb) AS r ON CONFLICT (id) DO NOTHING"
     )
 
 
 async def _insert_rows(connection: Any, insertion: str, rows: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    """All at once; one by one when the table's own rules refuse some. Returns those, with its words."""
+    """Insert all at once, or one by one if the table rejects some. Returns the error messages of these."""
     try:
         async with connection.transaction():
             await connection.execute(insertion, list(rows.values()))
@@ -390,7 +397,7 @@ async def _insert_rows(connection: Any, insertion: str, rows: Mapping[str, dict[
 
 
 async def _try_insert(connection: asyncpg.Connection, sql: str, bodies: Iterable[str]) -> bool:
-    """Whether the rows were accepted; text, not values: a number must keep all its digits."""
+    """Insert rows; returns whether they were accepted. As text, so that numbers keep all their digits."""
     try:
         async with connection.transaction():
             await connection.execute(sql, f"[{','.join(bodies)}]")

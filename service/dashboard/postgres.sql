@@ -1,12 +1,12 @@
 -- name: tables
--- All tables and views that can be seen without naming a schema, and their full names.
+-- All tables and views in the search path.
 SELECT c.relname AS name
 FROM pg_class c
 WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') AND pg_table_is_visible(c.oid)
   AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
 
 -- name: columns
--- The columns of a table ($1, quoted) with the types that ids are cast to; no rows: there is no such table.
+-- The columns of a table ($1, quoted) and their types; no rows: there is no such table.
 SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type
 FROM pg_attribute a
 WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
@@ -19,15 +19,15 @@ SELECT EXISTS (
 )
 
 -- name: inbox
--- The table that notes are written to ($1, quoted): its columns that can be written, whether id alone is unique,
+-- The table of notifications ($1, quoted): its columns that can be written, whether id alone is unique,
 -- and whether we may insert. No row: there is no such table.
 SELECT (SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, NULL)) FROM pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
           AND a.attidentity <> 'a') AS columns,
        EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
                WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
-                 AND i.indnkeyatts = 1 AND i.indpred IS NULL AND a.attname = 'id') AS keyed,
-       has_any_column_privilege(c.oid, 'INSERT') AS open
+                 AND i.indnkeyatts = 1 AND i.indpred IS NULL AND a.attname = 'id') AS id_is_unique,
+       has_any_column_privilege(c.oid, 'INSERT') AS may_insert
 FROM pg_class c WHERE c.oid = to_regclass($1)
 
 -- name: writable_columns

@@ -1,6 +1,6 @@
-"""Which profile the dashboard has, and the reader of its documents that follows from it.
+"""Chooses the dashboard's profile, and makes the reader of its documents.
 
-When documents exist and no profile fits them, nothing is read and ``SchemaUnknown`` says why: a job that
+When there are documents and no profile fits them, nothing is read and ``SchemaUnknown`` says why: a job that
 silently matches nothing is the worst failure this service can have. An empty dashboard is healthy.
 """
 
@@ -57,7 +57,7 @@ class ProfileChoice:
         self._warned_for = ""
 
     async def reader(self) -> Reader:
-        """The reader, also before the first synchronisation. Raises SourceUnavailable, SchemaUnknown."""
+        """The reader, even before the first synchronisation. Raises SourceUnavailable, SchemaUnknown."""
         if self._reader is None:
             self._reader = await self.recognise(await sync_state.load_states(self._pool))
         if self._reader is None:
@@ -65,10 +65,10 @@ class ProfileChoice:
         return self._reader
 
     async def recognise(self, states: Mapping[Collection, SyncState]) -> Reader | None:
-        """The reader for what the dashboard holds now; None while it is empty and was never seen full.
+        """The reader for what the dashboard holds now; None while it is empty and always has been.
 
-        Where nothing fits any more that once did, the profile of before stays, and what it misses is a gap:
-        only the jobs that need it wait.
+        If no profile fits any more, the previous one is kept, and what it lacks is missing data: only the
+        jobs that need it wait.
         """
         tables = await self._source.table_names()
         samples = await self._samples(tables)
@@ -98,7 +98,7 @@ class ProfileChoice:
         return self._reader
 
     async def _samples(self, tables: frozenset[str]) -> dict[str, list[Document]]:
-        """Newest documents of all collections that a profile names; of others when those hold nothing."""
+        """The newest documents of all collections that a profile names; of others if those are empty."""
         names = {name for profile in self.candidates for c in Collection if (name := profile.table(c).name)}
         samples = {name: await self._source.sample(name, 50) for name in sorted(names)}
         if not any(samples.values()):
@@ -111,7 +111,7 @@ class ProfileChoice:
             return SessionTail(included=self._session_tail == "included")
         tail = judge_tail(profile, await self._source.sample(profile.sessions.name, 400))
         previous = states.get(Collection.SESSIONS)
-        if previous and (tail.ambiguous or not tail.votes):  # keep what was decided while the evidence wavers
+        if previous and (tail.ambiguous or not tail.votes):  # unclear: keep the previous decision
             return SessionTail("tail=included" in previous.profile, tail.agreement, tail.votes)
         return tail
 
@@ -138,7 +138,7 @@ class ProfileChoice:
         return self._zones
 
     async def zones_digest(self) -> str:
-        """Stands for the names of zones that are known: another one after an upgrade on either side."""
+        """A digest of the names of known zones; it changes when an upgrade brings other ones."""
         names = "\n".join(sorted(await self._zone_names()))
         return hashlib.sha256(names.encode()).hexdigest()[:16]
 
@@ -151,7 +151,7 @@ def candidate_profiles(settings: SyncSettings) -> list[Profile]:
 
 
 def _reading_key(profile: Profile, tail: SessionTail, default_timezone: str, *, date_only: bool) -> str:
-    """Names everything that decides how documents are read; when it changes, all is loaded again."""
+    """Identifies everything that decides how documents are read; when it changes, all is loaded again."""
     shape = {name: sorted(v) if isinstance(v, frozenset) else v for name, v in asdict(profile).items()}
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:8]
     tail_word = "included" if tail.included else "excluded"

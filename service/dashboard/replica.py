@@ -29,7 +29,7 @@ _SESSION_COLUMNS = tuple(f.name for f in fields(TimerSession))
 _OPTIONAL_FLAGS = ("email", "reminders", "in_app")
 _DEFAULTS = Preferences()
 SYNC_LOCK = 0x73796E63
-"""Advisory lock ("sync") of release 0.1.0; today that is a lease (``store.lease``)."""
+"""Advisory lock ("sync") of release 0.1.0; today that is a lease (``engine.lease``)."""
 
 _Record = TypeVar("_Record", User, Goal, TimerSession)
 
@@ -38,7 +38,7 @@ _Record = TypeVar("_Record", User, Goal, TimerSession)
 
 
 def preferences_to_json(preferences: Preferences) -> dict[str, Any]:
-    """The stored form: only what differs from silence; times as local ``HH:MM``."""
+    """The stored form: only what is set; times as local ``HH:MM``."""
     stored: dict[str, Any] = {
         name: value for name in _OPTIONAL_FLAGS if (value := getattr(preferences, name)) is not None
     }
@@ -124,7 +124,7 @@ def session_from_json(stored: Mapping[str, Any]) -> TimerSession:
 def upsert(
     connection: Connection, collection: Collection, records: Sequence[Any], *, mark: bool
 ) -> Awaitable[int]:
-    """Store records of one table; see the three below."""
+    """Store records of one table; see the functions below."""
     if collection is Collection.USERS:
         return upsert_users(connection, records, mark=mark)
     if collection is Collection.GOALS:
@@ -188,7 +188,7 @@ async def _copy_to_temporary_table(
 
 
 def _newest(records: Sequence[_Record]) -> Iterable[_Record]:
-    """One record per id, the last one: a batch may hold a document twice."""
+    """The last record of each id: a batch may hold a document twice."""
     return {record.id: record for record in records}.values()
 
 

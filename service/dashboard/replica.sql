@@ -1,22 +1,22 @@
 -- name: incoming_users
--- A landing place for COPY, emptied at each commit; jsonb lands as text because COPY is binary.
+-- The target of COPY, emptied at each commit; jsonb is copied as text because COPY is binary.
 CREATE TEMP TABLE IF NOT EXISTS incoming_users ON COMMIT DELETE ROWS AS
 SELECT id, name, email, timezone, timezone_valid, locale, active, preferences::text AS preferences,
        created_at, last_login_at, updated_at
 FROM service.users WITH NO DATA
 
 -- name: incoming_goals
--- A landing place for COPY, emptied at each commit.
+-- The target of COPY, emptied at each commit.
 CREATE TEMP TABLE IF NOT EXISTS incoming_goals ON COMMIT DELETE ROWS AS
 SELECT * FROM service.goals WITH NO DATA
 
 -- name: incoming_timer_sessions
--- A landing place for COPY, emptied at each commit.
+-- The target of COPY, emptied at each commit.
 CREATE TEMP TABLE IF NOT EXISTS incoming_timer_sessions ON COMMIT DELETE ROWS AS
 SELECT * FROM service.timer_sessions WITH NO DATA
 
 -- name: upsert_users
--- Newer wins; a stored time that lies in the future (a wrong clock once) never blocks later edits.
+-- The newer row wins; a stored time in the future (a wrong clock) never blocks later edits.
 INSERT INTO service.users AS t
        (id, name, email, timezone, timezone_valid, locale, active, preferences, created_at, last_login_at, updated_at)
 SELECT id, name, email, timezone, timezone_valid, locale, active, preferences::jsonb, created_at, last_login_at, updated_at
@@ -33,7 +33,7 @@ WHERE (excluded.updated_at IS NULL OR t.updated_at IS NULL
   AND ROW (t.*) IS DISTINCT FROM ROW (excluded.*)
 
 -- name: upsert_goals
--- Newer wins.
+-- The newer row wins.
 INSERT INTO service.goals AS t
        (id, user_id, title, category, open, priority, target_value, current_value, unit, progress,
         due_date, due_at, created_at, completed_at, updated_at)
@@ -53,7 +53,7 @@ WHERE (excluded.updated_at IS NULL OR t.updated_at IS NULL
   AND ROW (t.*) IS DISTINCT FROM ROW (excluded.*)
 
 -- name: upsert_timer_sessions
--- Newer wins.
+-- The newer row wins.
 INSERT INTO service.timer_sessions AS t
        (id, user_id, goal_id, kind, focus, status, started_at, ended_at, paused_at, planned_seconds,
         focus_seconds, category, tags, rating, updated_at)
@@ -85,11 +85,11 @@ DELETE FROM service.goals WHERE id = ANY ($1::text[])
 DELETE FROM service.timer_sessions WHERE id = ANY ($1::text[])
 
 -- name: set_loading
--- Until the end of this transaction nothing is marked as stale: a first load marks everything at its end.
+-- Whether this transaction is part of a first load, which marks days as stale only at its end.
 SELECT set_config('service.loading', $1, true)
 
 -- name: mark_all_users
--- After a first load every total since the first signup is stale; after a further one every figure there is.
+-- After a first load all totals since the first signup are stale; after a later load all figures are.
 WITH periods AS (
     INSERT INTO service.stale_period (statistic, period)
     SELECT statistic, period FROM service.rollup WHERE statistic IN ('daily', 'weekly', 'monthly', 'behaviour')

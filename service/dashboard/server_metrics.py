@@ -1,4 +1,4 @@
-"""The dashboard's own metrics: how many requests it answered, how long they took, how many failed."""
+"""The metrics of the dashboard's server: how many requests it answered, their duration, and errors."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _MAX_BYTES = 5_000_000
 
 
 async def dashboard_counters(url: str) -> dict[str, Any]:
-    """Counters since its start: requests, seconds, errors (5xx); or ``reason``: why there are none."""
+    """Counters since the server started: requests, seconds, errors (5xx); or the ``reason`` for none."""
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
@@ -26,7 +26,7 @@ async def dashboard_counters(url: str) -> dict[str, Any]:
 
 
 def counters(text: str) -> dict[str, Any]:
-    """The counters in Prometheus text; requests are counted by the histogram of their durations."""
+    """The counters in Prometheus text; requests are counted by the histogram of their duration."""
     totals = {"requests": 0.0, "seconds": 0.0, "errors": 0.0}
     try:
         families = [family for family in text_string_to_metric_families(text) if family.name in _NAMES]

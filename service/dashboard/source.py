@@ -1,4 +1,4 @@
-"""What is asked of a dashboard, of whichever kind: ``Source``, and what its answers consist of."""
+"""``Source``: what the service needs of a dashboard's database, whichever kind it is."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from service.dashboard.profiles.shapes import Document, Table
 INBOX = "notifications"
 """The collection or table of the dashboard's own in-app notifications."""
 IN_APP_REMEDY = "or set IN_APP=service to keep notifications here"
-"""The other remedy for an inbox that is closed."""
+"""The other remedy where we cannot write to the dashboard's inbox."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class SourcePage:
 
 @dataclass(frozen=True)
 class IdPage:
-    """Ids as text, and the position behind the last of them; ``after`` did not move: there are no more."""
+    """Ids as text, and the position behind the last of them; if ``after`` is unchanged, there are no more."""
 
     ids: list[str]
     after: str
@@ -32,14 +32,17 @@ class IdPage:
 
 @dataclass(frozen=True)
 class SourceDocument:
-    """A document, and all of it as text from which the source makes the same again (None: it could not)."""
+    """A document, and its complete text, from which the source can restore it (None: it cannot)."""
 
     document: Document
     body: str | None
 
 
 class Source(Protocol):
-    """What a dashboard is asked. Every method raises SourceUnavailable when it cannot be reached."""
+    """A dashboard's database. Every method raises SourceUnavailable when it cannot be reached.
+
+    The methods are described where ``MongoSource`` and ``PostgresSource`` implement them.
+    """
 
     async def ping(self) -> None: ...
     async def close(self) -> None: ...
@@ -62,9 +65,10 @@ class Source(Protocol):
     async def insert(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]: ...
 
     async def notify(self, notifications: Sequence[Notification]) -> dict[str, str]:
-        """Write notes into the dashboard's inbox; one that is there already is left as it is.
+        """Write notifications to the dashboard's inbox; existing ones are left unchanged.
 
-        Returns what the dashboard refused: key to its words. No notes: only ask whether it could be done.
-        Raises InboxClosed where there is no inbox, or none that we may write to.
+        Returns the error message for each one that the dashboard refused, by its key. An empty list only
+        checks whether writing is possible. Raises InboxClosed where there is no inbox, or where we may not
+        write to it.
         """
         ...

@@ -1,9 +1,9 @@
-"""Compares, by id, which rows the dashboard has with those of the copy, both ways.
+"""Compares the ids of the rows at the dashboard with those of the copy.
 
-What the copy lacks is read. What the dashboard lacks is gathered for the whole table, asked for once more,
-and deleted in one transaction, unless it is more than is believed (``domain.loss``): then nothing is deleted,
-and somebody is asked, until they confirm the loss or the rows are back. The question is in our database, so
-that every process knows it. Ids lie in temporary tables meanwhile: a table may have millions.
+Rows that the copy lacks are read. Rows that the dashboard lacks are collected for the whole table, looked up
+once more, and deleted in one transaction, unless they are too many (``loss.is_plausible``): then nothing is
+deleted until somebody confirms the loss, or the rows are back. An open loss is stored in our database, where
+every process sees it. The ids are compared in temporary tables, because a table may have millions of rows.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,13 +27,13 @@ _BATCH = 2000
 _log = structlog.get_logger()
 
 Step = Callable[[Connection], AbstractAsyncContextManager[Any]]
-"""A transaction of this connection that counts only while we are the one to copy the dashboard."""
+"""A transaction on this connection that commits only while we hold the lock of the copy."""
 StoreDocuments = Callable[[Connection, Collection, Sequence[Document]], Awaitable[int]]
-"""Reads documents and stores them in a ``Step``; returns how many rows changed."""
+"""Stores documents in the copy, in a ``Step``; returns how many rows changed."""
 
 
 class SweepSource(Protocol):
-    """What a sweep asks; see ``source.Source``."""
+    """The part of ``source.Source`` that a sweep needs."""
 
     async def ids(self, table: Table, after: str, limit: int) -> IdPage: ...
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]: ...
@@ -41,7 +41,7 @@ class SweepSource(Protocol):
 
 
 class Sweep:
-    """One comparison of one table, on a connection of its own."""
+    """One sweep of one table, on a connection of its own."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Sweep:
         self._store = store
 
     async def run(self) -> tuple[int, int]:
-        """How many rows were read again or for the first time, and how many deleted."""
+        """Sweep; returns how many rows changed in the copy, and how many were deleted."""
         try:
             await self._collect_ids()
             await self._compare()
@@ -69,7 +69,7 @@ class Sweep:
             await self._clear()
 
     async def _collect_ids(self) -> None:
-        """All ids that the dashboard has."""
+        """Copy all ids of the dashboard into a temporary table."""
         for name in ("incoming_ids", "incoming_new", "incoming_missing"):
             await self._connection.execute(_SQL[name])
         await self._clear()
@@ -111,7 +111,7 @@ class Sweep:
         return [row["id"] for row in await self._connection.fetch(_SQL[query], after, _BATCH)]
 
     async def _delete_missing(self) -> int:
-        """Delete what is believed to be gone, or ask; returns how many rows were deleted."""
+        """Delete missing rows, or keep them where they are too many; returns how many were deleted."""
         collection = self._collection
         async with self._step(self._connection) as transaction:
             for query in ("drop_not_in_copy", "forget_no_longer_missing"):
@@ -127,7 +127,7 @@ class Sweep:
         return confirmed + deleted
 
     async def _mark_plausible_loss(self, transaction: asyncpg.Connection, rows: int, confirmed: int) -> int:
-        """Let what nobody confirmed go as well, if that little is believed; how many that are, 0: none."""
+        """Mark unconfirmed rows for deletion if they are few, else open a loss; returns the number marked."""
         missing = await transaction.fetchval(_SQL["count_unmarked"])
         row = await transaction.fetchrow(_SQL["last_24_hours"], self._collection, rows)
         assert row
@@ -145,7 +145,7 @@ class Sweep:
 async def check_returned_rows(
     connection: Connection, source: SweepSource, table: Table, collection: Collection, step: Step
 ) -> None:
-    """Whether rows that are kept are back: some are asked for, and all when there is one among them."""
+    """Check whether missing rows are back: first a sample of them, and all if one of the sample is."""
     sample = await _ids(connection, "sample_remembered", collection, _BATCH)
     if await source.existing(table, sample):
         after = ""
@@ -159,24 +159,24 @@ async def check_returned_rows(
 
 
 async def tables_with_open_loss(connection: Connection) -> list[Collection]:
-    """The tables about which somebody is asked."""
+    """The tables with a loss that nobody has confirmed."""
     return [Collection(row["collection"]) for row in await connection.fetch(_SQL["tables_with_open_loss"])]
 
 
 async def due_tables(connection: Connection, every: timedelta) -> set[Collection]:
-    """The tables that were not swept for so long, or whose loss was confirmed."""
+    """The tables whose last sweep is ``every`` or longer ago, or with a loss that was confirmed."""
     return {Collection(row["collection"]) for row in await connection.fetch(_SQL["due_tables"], every)}
 
 
 async def open_losses(pool: asyncpg.Pool) -> list[Loss]:
-    """Every open question."""
+    """All losses that nobody has confirmed."""
     return [Loss(**row) for row in await pool.fetch(_SQL["open_losses"])]
 
 
 async def confirm_loss(pool: asyncpg.Pool, collection: Collection, actor: str) -> int:
-    """Accept that the rows which are missing now are gone, these and no others; the next look deletes them.
+    """Accept that exactly the rows that are missing now were deleted; the next sweep deletes them here.
 
-    Returns how many. ``who``: for the audit. Raises BadRequest when nobody was asked.
+    Returns how many. ``actor``: for the audit. Raises BadRequest when no loss is open.
     """
     accepted: int = await pool.fetchval(_SQL["confirm_loss"], collection, actor)
     if not accepted:

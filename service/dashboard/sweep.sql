@@ -1,61 +1,61 @@
 -- name: incoming_ids
--- A landing place for the ids that the dashboard has.
+-- The ids that the dashboard has.
 CREATE TEMP TABLE IF NOT EXISTS incoming_ids (id text NOT NULL)
 
 -- name: incoming_new
--- Of them, those that the copy lacks.
+-- Those of them that the copy lacks.
 CREATE TEMP TABLE IF NOT EXISTS incoming_new (id text PRIMARY KEY)
 
 -- name: incoming_missing
--- Ids that the copy has and the dashboard lacks; to_delete: they are to be deleted.
+-- Ids that the copy has and the dashboard lacks; to_delete: whether the row will be deleted from the copy.
 CREATE TEMP TABLE IF NOT EXISTS incoming_missing (id text PRIMARY KEY, to_delete boolean NOT NULL DEFAULT false)
 
 -- name: clear
--- Nothing is known yet.
+-- Empty the temporary tables.
 TRUNCATE incoming_ids, incoming_new, incoming_missing
 
 -- name: analyze_ids
--- Autovacuum does not look at temporary tables; without figures the comparison could be made row by row.
+-- Autovacuum ignores temporary tables; without statistics the planner could compare row by row.
 ANALYZE incoming_ids
 
 -- name: forget_archived
--- Sessions that are at the dashboard are not archived, unless they are being removed at this moment.
+-- Sessions that are back at the dashboard count as archived no more, unless they are being removed right now.
 DELETE FROM service.archived_session AS s
 WHERE EXISTS (SELECT FROM incoming_ids AS i WHERE i.id = s.id)
   AND NOT EXISTS (SELECT FROM service.archive_file AS f
                   WHERE f.collection = 'timer_sessions' AND f.month = s.month AND f.state = 'verified')
 
 -- name: find_new
--- What the dashboard has and the copy lacks.
+-- Rows that the dashboard has and the copy lacks.
 INSERT INTO incoming_new
 SELECT DISTINCT id FROM incoming_ids AS i
 WHERE NOT EXISTS (SELECT FROM service.expected AS e WHERE e.collection = $1 AND e.id = i.id)
 
 -- name: drop_erased
--- People who were erased are not read.
+-- Erased users are not read again.
 DELETE FROM incoming_new AS i
 WHERE EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(i.id))
 
 -- name: find_missing
--- What the copy has and the dashboard lacks.
+-- Rows that the copy has and the dashboard lacks.
 INSERT INTO incoming_missing (id)
 SELECT id FROM service.expected AS e
 WHERE collection = $1 AND NOT EXISTS (SELECT FROM incoming_ids AS i WHERE i.id = e.id)
 
 -- name: next_new
--- The following of them.
+-- The next page of new ids.
 SELECT id FROM incoming_new WHERE id > $1 ORDER BY id LIMIT $2
 
 -- name: next_missing
--- The following of them.
+-- The next page of missing ids.
 SELECT id FROM incoming_missing WHERE id > $1 ORDER BY id LIMIT $2
 
 -- name: drop_existing
--- These are at the dashboard after all.
+-- These ids are at the dashboard after all.
 DELETE FROM incoming_missing WHERE id = ANY ($1::text[])
 
 -- name: drop_not_in_copy
--- These are not in the copy any more: erased meanwhile.
+-- These ids are no longer in the copy: they were erased meanwhile.
 DELETE FROM incoming_missing AS i
 WHERE NOT EXISTS (SELECT FROM service.expected AS e WHERE e.collection = $1 AND e.id = i.id)
 
@@ -64,36 +64,36 @@ WHERE NOT EXISTS (SELECT FROM service.expected AS e WHERE e.collection = $1 AND 
 SELECT count(*) FROM service.expected WHERE collection = $1
 
 -- name: last_24_hours
--- The last 24 hours: rows at their start (where no sweep is known from before: at the first that deleted something,
--- else $2, the rows now), and how many were deleted since. What somebody confirmed is in neither.
-WITH known AS (SELECT * FROM service.sweep WHERE collection = $1),
-     within AS (SELECT * FROM known WHERE at > service.now() - interval '24 hours')
-SELECT coalesce((SELECT held - deleted - confirmed FROM known WHERE at <= service.now() - interval '24 hours'
+-- The last 24 hours: the rows at their start (without an older sweep: at the first one that deleted something,
+-- else $2, the rows now), and how many were deleted since. Confirmed losses count in neither.
+WITH sweeps AS (SELECT * FROM service.sweep WHERE collection = $1),
+     recent AS (SELECT * FROM sweeps WHERE at > service.now() - interval '24 hours')
+SELECT coalesce((SELECT held - deleted - confirmed FROM sweeps WHERE at <= service.now() - interval '24 hours'
                  ORDER BY at DESC LIMIT 1),
-                (SELECT held FROM within WHERE deleted + confirmed > 0 ORDER BY at LIMIT 1),
+                (SELECT held FROM recent WHERE deleted + confirmed > 0 ORDER BY at LIMIT 1),
                 $2::bigint) - coalesce(sum(confirmed), 0)::bigint AS start,
        coalesce(sum(deleted), 0)::bigint AS deleted
-FROM within
+FROM recent
 
 -- name: record_sweep
--- Deletions have been looked for. Sweeps that deleted nothing are noted once an hour.
-WITH moment AS (
+-- Record a sweep; one that deleted nothing is recorded at most once an hour.
+WITH this AS (
     UPDATE service.sync_state SET swept_at = service.now() WHERE collection = $1 RETURNING swept_at)
 INSERT INTO service.sweep AS s (collection, at, held, deleted, confirmed)
-SELECT $1, swept_at, $2::bigint, $3::bigint, $4::bigint FROM moment
+SELECT $1, swept_at, $2::bigint, $3::bigint, $4::bigint FROM this
 WHERE $3::bigint + $4::bigint > 0
    OR NOT EXISTS (SELECT FROM service.sweep AS o WHERE o.collection = $1 AND o.at > swept_at - interval '1 hour')
 ON CONFLICT (collection, at) DO UPDATE SET deleted = s.deleted + excluded.deleted,
                                            confirmed = s.confirmed + excluded.confirmed
 
 -- name: delete_old_sweeps
--- Of sweeps more than a day ago only the last one matters.
+-- Of the sweeps older than a day only the last one matters.
 DELETE FROM service.sweep
 WHERE collection = $1
   AND at < (SELECT max(at) FROM service.sweep WHERE collection = $1 AND at <= service.now() - interval '24 hours')
 
 -- name: due_tables
--- Which collections were not swept for so long ($1), or hold rows whose loss was confirmed.
+-- The tables whose last sweep is $1 or longer ago, or with a confirmed loss.
 SELECT collection FROM service.sync_state AS s
 WHERE phase = 'live' AND (swept_at IS NULL OR swept_at <= service.now() - $1::interval
     OR EXISTS (SELECT FROM service.missing_row AS m
@@ -112,81 +112,81 @@ DELETE FROM service.goals WHERE id IN (SELECT id FROM incoming_missing WHERE to_
 DELETE FROM service.timer_sessions WHERE id IN (SELECT id FROM incoming_missing WHERE to_delete)
 
 -- name: mark_confirmed
--- What is missing and was confirmed.
+-- Mark for deletion what is missing and was confirmed.
 UPDATE incoming_missing SET to_delete = true
 WHERE id IN (SELECT id FROM service.missing_row WHERE collection = $1 AND confirmed_at IS NOT NULL)
 
 -- name: mark_all
--- Whatever is missing.
+-- Mark for deletion whatever is missing.
 UPDATE incoming_missing SET to_delete = true WHERE NOT to_delete
 
 -- name: count_unmarked
--- How many of the missing rows are not to be deleted.
+-- How many missing rows are not marked for deletion.
 SELECT count(*) FROM incoming_missing WHERE NOT to_delete
 
 -- name: delete_confirmations
--- What goes is not asked about any more: a confirmation counts once.
+-- Forget the missing rows that are deleted: a confirmation counts once.
 DELETE FROM service.missing_row WHERE collection = $1 AND id IN (SELECT id FROM incoming_missing WHERE to_delete)
 
 -- name: remember_missing
--- These rows stay until somebody confirms their loss, or they are back.
+-- Remember missing rows until somebody confirms their loss, or they are back.
 INSERT INTO service.missing_row (collection, id, since) SELECT $1, id, service.now() FROM incoming_missing WHERE NOT to_delete
 ON CONFLICT DO NOTHING
 
 -- name: open_loss
--- From now on somebody is asked.
+-- Open a loss, which somebody has to confirm.
 UPDATE service.sync_state
 SET lost_since = coalesce(lost_since, service.now()), lost_of = coalesce(lost_of, $2), lost_gone = coalesce(lost_gone, $3)
 WHERE collection = $1
 
 -- name: tables_with_open_loss
--- Collections about which somebody is asked.
+-- Tables with a loss that nobody has confirmed.
 SELECT collection FROM service.sync_state WHERE lost_since IS NOT NULL
 
 -- name: has_unconfirmed
--- Whether rows are kept whose loss nobody confirmed.
+-- Whether there are missing rows whose loss nobody has confirmed.
 SELECT EXISTS (SELECT FROM service.missing_row WHERE collection = $1 AND confirmed_at IS NULL)
 
 -- name: sample_remembered
--- Some of them, in no order.
+-- A random sample of the missing rows that are remembered.
 SELECT id FROM service.missing_row WHERE collection = $1 ORDER BY random() LIMIT $2
 
 -- name: next_remembered
--- The following of them.
+-- The next page of them.
 SELECT id FROM service.missing_row WHERE collection = $1 AND id > $2 ORDER BY id LIMIT $3
 
 -- name: forget_returned
--- These are back.
+-- These rows are back.
 DELETE FROM service.missing_row WHERE collection = $1 AND id = ANY ($2::text[])
 
 -- name: forget_no_longer_missing
--- Whatever is not missing any more is not kept for that reason.
+-- Forget rows that are no longer missing.
 DELETE FROM service.missing_row AS m
 WHERE collection = $1 AND NOT EXISTS (SELECT FROM incoming_missing AS i WHERE i.id = m.id)
 
 -- name: close_loss
--- Nothing is kept any more: nobody is asked.
+-- Close the loss when no missing row is left.
 UPDATE service.sync_state SET lost_since = NULL, lost_of = NULL, lost_gone = NULL
 WHERE collection = $1 AND lost_since IS NOT NULL AND NOT EXISTS (SELECT FROM service.missing_row WHERE collection = $1)
 
 -- name: close_loss_and_sweep
--- The same after a return: what came with them is found by a sweep, soon.
+-- Close the loss after rows came back, and sweep soon: other rows may have come with them.
 UPDATE service.sync_state SET lost_since = NULL, lost_of = NULL, lost_gone = NULL, swept_at = NULL
 WHERE collection = $1 AND lost_since IS NOT NULL AND NOT EXISTS (SELECT FROM service.missing_row WHERE collection = $1)
 
 -- name: open_losses
--- Every open question, with its figures.
+-- All losses that nobody has confirmed, with their numbers.
 SELECT s.collection AS table, s.lost_gone + count(m.id) AS missing, s.lost_of AS of, count(m.id) AS waiting,
        s.lost_since AS since
 FROM service.sync_state AS s LEFT JOIN service.missing_row AS m USING (collection)
 WHERE s.lost_since IS NOT NULL GROUP BY s.collection ORDER BY s.collection
 
 -- name: confirm_loss
--- Somebody accepts that these rows are gone: exactly those that are missing now.
+-- Confirm the loss of exactly the rows that are missing now.
 WITH accepted AS (
     UPDATE service.missing_row SET confirmed_at = service.now()
     WHERE collection = $1 AND confirmed_at IS NULL RETURNING 1),
-traced AS (
+audited AS (
     INSERT INTO service.audit (who, act, what)
     SELECT $2, 'confirm loss', jsonb_build_object('table', $1::text, 'rows', n)
     FROM (SELECT count(*) AS n FROM accepted) AS a WHERE n > 0)

@@ -1,8 +1,8 @@
-"""Keeps the canonical tables as fresh as the dashboard: first load, changes, deletions.
+"""Keeps our copy of the dashboard up to date: first load, changes, deletions.
 
-``Sync`` is the dashboard to the rest of the service: it synchronises (each time a ``SyncRun``), answers how
-users and goals stand now, writes into the dashboard's inbox, hands sessions to the archive, and tells how
-healthy all that is.
+The rest of the service reaches the dashboard only through ``Sync``: it synchronises (each time with a
+``SyncRun``), reads the current state of users and goals, writes to the dashboard's inbox, gives sessions to
+the archive, and reports its health.
 """
 
 import asyncio
@@ -55,13 +55,14 @@ class Sync:
         self._rejected: dict[str, dict[str, int]] = {}
         self._synced_at: datetime | None = None
 
-    # ── The face ────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Synchronising ───────────────────────────────────────────────────────────────────────────────────────
 
     async def run_once(self, *, sweep: bool | None = None, max_wait: float = _LONG_WAIT) -> SyncReport:
-        """Bring everything up to date. ``sweep``: compare all ids now; None: when it is time; False: never.
+        """Bring the copy up to date. ``sweep``: compare all ids now; None: if a sweep is due; False: never.
 
-        Raises DashboardBusy (another process still reads it after ``max_wait`` seconds), SourceUnavailable
-        (try later), SchemaUnknown (refuse to work) or ReleaseTooOld (write nothing).
+        Raises DashboardBusy (another process still holds the lock after ``max_wait`` seconds),
+        SourceUnavailable (try again later), SchemaUnknown (nothing can be read) or ReleaseTooOld (this
+        release must not write to the database).
         """
         if problem := (await read_range(self._pool)).problem:
             raise ReleaseTooOld(problem)
@@ -73,10 +74,10 @@ class Sync:
             raise
 
     async def refresh(self, since: datetime | None = None) -> None:
-        """Bring the copy up to date; where another process is at it, take it as it is: nobody waits for long.
+        """Bring the copy up to date; while another process synchronises, use the copy as it is.
 
-        Raises DashboardBusy where the copy was not read after ``since`` (None: is not complete yet), and what
-        ``run_once`` raises.
+        Raises DashboardBusy if the copy was not read after ``since`` (None: if its first load is not
+        complete), and what ``run_once`` raises.
         """
         try:
             await self.run_once(max_wait=_SHORT_WAIT)
@@ -85,19 +86,19 @@ class Sync:
                 raise
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Synchronise every ``interval`` seconds until ``stop``; an unreachable dashboard is tried again."""
+        """Synchronise every ``interval`` seconds until ``stop``; errors are logged and it is tried again."""
         while not stop.is_set():
             pause = self._settings.interval
             try:
                 await self.run_once(max_wait=_SHORT_WAIT)
             except DashboardBusy:
-                pause = min(pause, self._lock.length.total_seconds() / 3)  # its holder may be frozen
+                pause = min(pause, self._lock.length.total_seconds() / 3)  # the holder may be frozen
             except (SourceUnavailable, SchemaUnknown, ReleaseTooOld) as error:
                 _log.warning("sync_failed", error=str(error), kind=type(error).__name__)
             await first_of(pause, stop)
 
     async def confirm_loss(self, table: str, actor: str) -> int:
-        """Accept that the rows of a table are gone which are missing now; see ``sweep.confirm``."""
+        """Accept that the rows of a table that are missing now were deleted; see ``sweep.confirm_loss``."""
         return await sweep.confirm_loss(self._pool, Collection(table), actor)
 
     async def current_state(
@@ -108,10 +109,11 @@ class Sync:
         *,
         addresses: bool = True,
     ) -> DashboardState:
-        """How these users, goals and sessions stand at the dashboard now; what is missing was deleted.
+        """The state of these users, goals and sessions at the dashboard now; missing ones were deleted.
 
-        ``addresses``: the answer is about mails. Raises AnswerDoubted when rows are missing that nobody asked
-        about, DashboardIncomplete when everybody's address is, SourceUnavailable and SchemaUnknown.
+        ``addresses``: mails will be sent, so addresses are needed. Raises AnswerDoubted when rows are missing
+        that should be there, DashboardIncomplete when no user has an address any more, SourceUnavailable and
+        SchemaUnknown.
         """
         reader = await self._choice.reader()
         users = await self._canaries.fetch_records(reader, Collection.USERS, user_ids)
@@ -126,9 +128,9 @@ class Sync:
         )
 
     async def require(self, needs: frozenset[str]) -> None:
-        """Whether a job with these needs may run, as the last synchronisation found it, in whichever process.
+        """Check that the dashboard has what a job needs, by the last synchronisation of any process.
 
-        Raises DashboardIncomplete (wait) where the dashboard lacks some of it, and JobOff where the mapping
+        Raises DashboardIncomplete (the job waits) where some of it is missing, and JobOff where the mapping
         file says that there is no such table.
         """
         check_absent(needs, self._absent_tables)
@@ -138,22 +140,22 @@ class Sync:
         """Write notifications into the dashboard's own inbox: see ``Source.notify``."""
         return await self._source.notify(notifications)
 
-    # ── Archiving: never beside a sweep, which would take it for deletions ───────────────────────────────
+    # ── Archiving: never during a sweep, which would take it for deletions ───────────────────────────────
 
     async def sessions_table(self) -> tuple[str, str]:
-        """Where the sessions lie: the kind of database, and the table's or collection's name."""
+        """Where the sessions are stored: the kind of database, and the name of the table or collection."""
         return self._source.kind, (await self._choice.reader()).profile.sessions.name
 
     async def removal_obstacle(self) -> str | None:
-        """Why the dashboard's sessions may not be removed, in a sentence; None: they may."""
+        """Why sessions must not be removed from the dashboard, in a sentence; None: they may be."""
         if Collection.SESSIONS in self._absent_tables:
             return "the mapping file says that the dashboard has no timer_sessions"
         return await self._source.removal_obstacle((await self._choice.reader()).profile.sessions)
 
     async def original_sessions(self, ids: Sequence[str]) -> list[tuple[TimerSession, str]]:
-        """The sessions with these ids as they are stored now, with their text; the copy is made as fresh.
+        """The sessions with these ids as they are stored now, each with its text; the copy is updated too.
 
-        Those that cannot be read, or not be made again from text, are left out.
+        Sessions that cannot be read, or cannot be restored from their text, are left out.
         """
         reader = await self._choice.reader()
         async with self._lock.hold(_SHORT_WAIT):
@@ -168,14 +170,14 @@ class Sync:
         return [(record, body) for record in reading.records if (body := bodies.get(record.id))]
 
     async def remove_sessions(self, bodies: Mapping[str, str]) -> frozenset[str]:
-        """Remove these sessions (id: text) where they are unchanged; returns the ids that were not."""
+        """Remove these sessions (id → text) if they are unchanged; returns the ids that were not removed."""
         reader = await self._choice.reader()
         async with self._lock.hold(_SHORT_WAIT) as lease:
             await lease.check()
             return await self._source.remove(reader.profile.sessions, bodies)
 
     async def restore_sessions(self, bodies: Mapping[str, str]) -> frozenset[str]:
-        """Put sessions back that the dashboard lacks; returns the ids that it has afterwards."""
+        """Restore sessions that the dashboard lacks; returns the ids that it has afterwards."""
         reader = await self._choice.reader()
         async with self._lock.hold(_LONG_WAIT) as lease:
             await lease.check()
@@ -194,10 +196,10 @@ class Sync:
         await self._source.close()
 
     def health(self) -> dict[str, Any]:
-        """What an operator should know, JSON-able.
+        """The state of the copy for operators, as JSON.
 
-        ``healthy`` is False on a wrong schema, no answer, one that is not believed, or rows that went missing
-        in numbers.
+        ``healthy`` is False when the schema is wrong, the dashboard does not answer or its answers are
+        doubted, or too many rows are missing.
         """
         match, tail = self._choice.match, self._choice.tail
         missing = self._missing_entries()
@@ -261,7 +263,7 @@ class Sync:
         return report
 
     async def _load_shared_state(self) -> None:
-        """What concerns all processes, whoever found it out: losses, and how far the copy has come."""
+        """Load what all processes share: open losses, and when the copy was last up to date."""
         self._losses = await sweep.open_losses(self._pool)
         self._synced_at = (
             await self._pool.fetchval(_SQL["synced_at"], await self._expected_tables()) or self._synced_at
@@ -302,7 +304,7 @@ class Sync:
         ]
 
     def _comparable_tables(self) -> list[Collection]:
-        """The tables that can be read now, and those that are gone: these have lost all of their rows."""
+        """The tables that can be read now, and those that do not exist: these have lost all of their rows."""
         return [
             c
             for c in Collection
@@ -310,7 +312,7 @@ class Sync:
         ]
 
     async def _expected_tables(self) -> list[Collection]:
-        """The tables without which the copy is not complete: those that the dashboard is known to have."""
+        """The tables that a complete copy has: those that the dashboard has and that can be read."""
         unread = await self._missing_data.unreadable_tables()
         return [c for c in Collection if c not in self._absent_tables and c not in unread]
 

@@ -1,10 +1,10 @@
 -- name: is_fresh
--- Whether all these collections ($2) are here, with everything that was written before an instant (NULL: at any time).
+-- Whether all these tables ($2) have been loaded, and read after an instant ($1; NULL: at any time).
 SELECT count(*) = cardinality($2::text[]) FROM service.sync_state
 WHERE phase = 'live' AND collection = ANY ($2) AND ($1::timestamptz IS NULL OR fresh_at >= $1)
 
 -- name: synced_at
--- When the last of these collections ($1) was copied; NULL: not all are.
+-- Since when all these tables ($1) are up to date; NULL: not all have been loaded.
 SELECT CASE WHEN count(*) = cardinality($1::text[]) THEN min(synced_at) END FROM service.sync_state
 WHERE phase = 'live' AND collection = ANY ($1)
 

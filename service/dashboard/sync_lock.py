@@ -1,4 +1,4 @@
-"""Turns at the dashboard: one copies it at a time, of several processes by a lease, inside one by a lock."""
+"""The lock of the copy: one process writes it at a time, under a lease; within a process, one task."""
 
 import asyncio
 import secrets
@@ -18,9 +18,9 @@ _SQL = queries.load(__file__)
 
 
 class SyncLock:
-    """The turns of one process. ``owner``: a name that no other process has; None: one is made up.
+    """The right to copy the dashboard. ``owner``: a name that no other process has; None: a random one.
 
-    ``length``: after so long without a sign of life another process takes over.
+    ``length``: after this long without a heartbeat another process takes over.
     """
 
     def __init__(self, pool: asyncpg.Pool, owner: str | None, length: timedelta) -> None:
@@ -31,9 +31,10 @@ class SyncLock:
 
     @asynccontextmanager
     async def hold(self, max_wait: float) -> AsyncIterator[HeldLease]:
-        """Several replicas share one dashboard: they read it in turns.
+        """Hold the lock.
 
-        Raises DashboardBusy when another is at it for ``max_wait`` seconds, or has taken over meanwhile.
+        Raises DashboardBusy when somebody else still holds it after ``max_wait`` seconds, or when another
+        process takes it over meanwhile.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + max_wait
@@ -51,7 +52,7 @@ class SyncLock:
 
     @asynccontextmanager
     async def step(self, connection: Connection | None = None) -> AsyncIterator[asyncpg.Connection]:
-        """A transaction that counts only while we are alone; whatever changes the copy is in one."""
+        """A transaction that commits only while we hold the lock; every change of the copy is in one."""
         assert self._held
         async with self._held.step(connection) as transaction:
             if not await transaction.fetchval(_SQL["beside_0_1_0"], replica.SYNC_LOCK):

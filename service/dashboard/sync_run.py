@@ -1,8 +1,9 @@
-"""One synchronisation: brings the copy of each table from where it stands to what the dashboard holds now.
+"""One synchronisation: brings the copy of each table up to date.
 
-The *first load* walks each collection in id order, page by page; rows and position are one transaction, so a
-crash costs one page. Then it *follows* the time of writing, re-reading a small overlap, because writes become
-visible late; re-reading is harmless. A *sweep* compares once a day which ids are there and which are here.
+The *first load* reads each table in id order, page by page; rows and position are stored in one transaction,
+so that a crash costs one page. After that only *changes* are read, by the time of their update, with a small
+overlap, because writes become visible late; reading a row twice does no harm. Once a day a *sweep* compares
+the ids at the dashboard with those of the copy.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ _log = structlog.get_logger()
 
 @dataclass
 class SyncReport:
-    """What one synchronisation did, per collection. ``pending``: the dashboard is empty, profile unknown."""
+    """What one synchronisation did, per table. ``pending``: the dashboard is empty, its profile unknown."""
 
     profile: str | None = None
     pending: bool = False
@@ -47,11 +48,11 @@ class SyncReport:
 
 
 class SyncRun:
-    """One synchronisation by a process whose turn it is.
+    """One synchronisation, by a process that holds the lock.
 
-    ``key``: names how ``reader`` reads; a table that was loaded under another is loaded again. ``zones``:
-    stands for the names of zones that the reader knows. ``began``: when the reading began, by our database.
-    ``rejected``: table → reason → how many documents or values; brought up to date.
+    ``reading_key``: identifies how ``reader`` reads; a table that was loaded under another key is loaded
+    again. ``zones``: a digest of the time zones that the reader knows. ``started_at``: by the clock of our
+    database. ``rejected``: table → reason → number of documents or values; updated here.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class SyncRun:
         self.report = SyncReport(profile=reader.profile.name)
 
     async def update(self, collection: Collection, state: SyncState | None, *, restored: bool) -> None:
-        """Bring one table up to date. ``back``: something that the dashboard lacked of it is there again."""
+        """Bring one table up to date. ``restored``: data that was missing from it is there again."""
         read_before = state is not None and state.phase == "live" and state.profile == self._reading_key
         if state is None or state.profile != self._reading_key:
             state = await self._begin(collection)
@@ -90,7 +91,7 @@ class SyncRun:
         await self._read_changes(state)
         if collection is Collection.USERS:
             await self._read_zones_again(state)
-        if restored and read_before:  # what was written meanwhile was read without it
+        if restored and read_before:  # rows written meanwhile were read without that data
             async with self._pool.acquire() as connection:
                 await self._read_all(connection, collection)
 
@@ -121,7 +122,7 @@ class SyncRun:
         state.phase = "live"
 
     async def _store_page(self, state: SyncState, page: SourcePage, reading: Reading) -> None:
-        """Rows and position in one transaction; what a crash of the server loses is read again."""
+        """Store rows and position in one transaction; what a crash of the server loses is read again."""
         rows = len(page.documents)
         records = await self._missing_data.fill_from_copy(state.collection, reading.records)
         async with self._lock.step() as connection:
@@ -153,7 +154,9 @@ class SyncRun:
     async def _read_changes(self, state: SyncState) -> None:
         table = self._table(state.collection)
         watermark = state.watermark or await self._source.newest_update(table)
-        if table.updated is None or watermark is None:  # nothing is dated: new rows only, the rest is swept
+        if (
+            table.updated is None or watermark is None
+        ):  # no update times: new rows only; a sweep finds the rest
             async with aclosing(self._pages(state.collection, state.last_id)) as stream:
                 async for page in stream:
                     await self._store_changes(state, page.documents, page.after)
@@ -181,7 +184,7 @@ class SyncRun:
         self.report.changed[state.collection] += changed
 
     def _count_problems(self, state: SyncState, reading: Reading) -> None:
-        """Count what is malformed once, although the overlap reads it again."""
+        """Count each malformed document once, although the overlap is read several times."""
         loading = state.phase == "loading"
         for problem in reading.problems:
             counted_before = (
@@ -201,7 +204,7 @@ class SyncRun:
         self._rejected[state.collection] = dict(state.rejected)
 
     async def _read_zones_again(self, state: SyncState) -> None:
-        """Whose zone was not known is read again when others are known: after an upgrade on either side."""
+        """Read users with an unknown zone again when the set of known zones changed, as after an upgrade."""
         if state.zones == self._zones:
             return
         after, state.rejected["timezone"] = "", 0
@@ -215,7 +218,7 @@ class SyncRun:
                     connection, Collection.USERS, reading.records, mark=True
                 )
             after = ids[-1]
-        state.rejected += Counter()  # a reason that nobody has is not told
+        state.rejected += Counter()  # drop reasons with a count of zero
         async with self._lock.step() as connection:
             await connection.execute(_SQL["record_zones"], self._zones, dict(state.rejected))
         self._rejected[Collection.USERS] = dict(state.rejected)
@@ -223,7 +226,7 @@ class SyncRun:
     # ── Comparing ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def compare(self, comparable: Sequence[Collection], *, requested: bool | None) -> None:
-        """Compare the ids of these tables where it is time. ``wanted``: all of them now; False: none."""
+        """Sweep those of these tables that are due. ``requested``: all of them now; False: none."""
         if requested is False:
             return
         async with self._pool.acquire() as connection:
@@ -241,7 +244,7 @@ class SyncRun:
                     await self._sweep_one(connection, collection)
 
     async def _sweep_one(self, connection: Connection, collection: Collection) -> None:
-        if await self._source.has_undated(self._table(collection)):  # not all say when they were written
+        if await self._source.has_undated(self._table(collection)):  # some rows have no update time
             await self._read_all(connection, collection)
         comparison = Sweep(
             connection, self._source, self._reader.profile, collection, self._lock.step, self._store_reread
@@ -252,7 +255,7 @@ class SyncRun:
             self.report.deleted[collection] += deleted
 
     async def _read_all(self, connection: Connection, collection: Collection) -> None:
-        """Read a whole table again, and store what differs."""
+        """Read a whole table again, and store what changed."""
         async with aclosing(self._pages(collection, "")) as stream:
             async for page in stream:
                 self.report.changed[collection] += await self._store_reread(
@@ -262,7 +265,7 @@ class SyncRun:
     async def _store_reread(
         self, connection: Connection, collection: Collection, documents: Sequence[Document]
     ) -> int:
-        """Store what is read again; what is malformed in it was counted before."""
+        """Store documents that are read again; malformed ones were counted before."""
         reading = await read_in_batches(self._reader, collection, documents)
         records = await self._missing_data.fill_from_copy(collection, reading.records)
         async with self._lock.step(connection) as transaction:
@@ -273,7 +276,7 @@ class SyncRun:
 
 
 async def read_in_batches(reader: Reader, collection: Collection, documents: Sequence[Document]) -> Reading:
-    """Read in slices: the loop is shared and must not wait longer than a few milliseconds."""
+    """Read in small batches, so that the event loop is never blocked for more than a few milliseconds."""
     records: list[Any] = []
     problems: list[Problem] = []
     newest: datetime | None = None

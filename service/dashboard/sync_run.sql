@@ -16,13 +16,13 @@ UPDATE service.sync_state SET
 WHERE collection = $1
 
 -- name: record_sync
--- Everything is here that had been written when the reading began ($2).
+-- The copy has everything that had been written when reading started ($2).
 UPDATE service.sync_state SET synced_at = service.now(), fresh_at = $2, error = NULL WHERE collection = $1
 
 -- name: users_without_zone
--- People whose zone was not known, in order.
+-- Users with an unknown time zone, in order of id.
 SELECT id FROM service.users WHERE NOT timezone_valid AND id > $1 ORDER BY id LIMIT $2
 
 -- name: record_zones
--- By which zones ($1) the users have been read, and what was rejected.
+-- The digest of the zones with which users were read ($1), and what was rejected ($2).
 UPDATE service.sync_state SET zones = $1, rejected = $2 WHERE collection = 'users'

@@ -1,4 +1,4 @@
-"""How far the copy of each table has come, as our database keeps it."""
+"""How far each table has been copied, as stored in our database."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class SyncState:
 
 
 async def load_states(pool: asyncpg.Pool) -> dict[Collection, SyncState]:
-    """What is known of the tables whose first load has begun."""
+    """The state of each table whose first load has begun."""
     rows = await pool.fetch(_SQL["states"])
     return {Collection(row["collection"]): _state(row) for row in rows}
 
@@ -36,7 +36,7 @@ async def load_states(pool: asyncpg.Pool) -> dict[Collection, SyncState]:
 async def begin_first_load(
     connection: Connection, collection: Collection, reading_key: str, newest_update: datetime | None
 ) -> SyncState:
-    """Begin a first load under a reading key. ``newest``: the newest time of writing, if there is one."""
+    """Begin a first load under a reading key. ``newest_update``: the newest update time, if there is one."""
     row = await connection.fetchrow(_SQL["begin_first_load"], collection, reading_key, newest_update)
     assert row
     return _state(row)

@@ -1,9 +1,9 @@
 -- name: states
--- What is known about each collection.
+-- The state of each table.
 SELECT * FROM service.sync_state
 
 -- name: begin_first_load
--- Start a first load: from the beginning; changes are followed from the newest time of writing, if there is one.
+-- Begin a first load. Changes will be read from the newest update time ($3) on, if there is one.
 INSERT INTO service.sync_state (collection, phase, profile, watermark, last_id)
 VALUES ($1, 'loading', $2, CASE WHEN $3::timestamptz IS NOT NULL THEN least($3, service.now()) END, '')
 ON CONFLICT (collection) DO UPDATE SET

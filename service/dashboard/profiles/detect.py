@@ -21,11 +21,11 @@ REQUIRED = {
 
 @dataclass(frozen=True)
 class Match:
-    """How well a profile fits what was sampled.
+    """How well a profile fits the sampled documents.
 
-    ``profile`` None: nothing to look at yet (``problem`` empty) or nothing fits (``problem`` says why).
-    ``complete``: every collection had documents, so the choice is final.
-    ``score``: share of the core fields that were seen, 0–1.
+    ``profile`` None: no documents yet (``problem`` is empty), or no profile fits (``problem`` says why).
+    ``complete``: every collection had documents, so that the choice is final.
+    ``score``: share of the core fields that exist, 0–1.
     """
 
     profile: Profile | None
@@ -40,7 +40,7 @@ def detect(candidates: Sequence[Profile], samples: Mapping[str, Sequence[Documen
         return Match(None)
     matches = [_score(profile, samples) for profile in candidates]
     fitting = [match for match in matches if not match.problem]
-    if fitting:  # the first of equals: A is the default
+    if fitting:  # the first of equal ones: A is the default
         return max(fitting, key=lambda match: match.score)
     closest = max(matches, key=lambda match: match.score)
     name = closest.profile.name if closest.profile else "none"
@@ -66,8 +66,10 @@ def _score(profile: Profile, samples: Mapping[str, Sequence[Document]]) -> Match
             if share(table, field, documents) < 0.5
         ]
     if not scores:
-        seen = ", ".join(sorted(name for name, documents in samples.items() if documents))
-        return Match(profile, 0.0, problem=f"none of {', '.join(names)} holds anything, but there is {seen}")
+        existing = ", ".join(sorted(name for name, documents in samples.items() if documents))
+        return Match(
+            profile, 0.0, problem=f"none of {', '.join(names)} holds anything, but there is {existing}"
+        )
     return Match(
         profile, sum(scores) / len(scores), complete=len(scores) == len(names), problem="; ".join(problems)
     )

@@ -1,4 +1,4 @@
-"""The fields of a document, found by the paths that a profile names; dots walk into embedded ones. Pure."""
+"""Reads the fields of a document by a profile's paths; dots lead into embedded documents. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ Getter = Callable[[Document], Any]
 
 
 def getter(paths: Paths) -> Getter:
-    """A reader of the first path that holds something."""
+    """A function that reads the first of these paths that has a value."""
     if len(paths) == 1 and "." not in paths[0]:
         key = paths[0]
         return lambda document: document.get(key)
@@ -28,7 +28,7 @@ def getter(paths: Paths) -> Getter:
 
 
 class Getters(dict[str, Getter]):
-    """Field → reader; a field that the profile does not map reads as nothing."""
+    """Field → getter; a field that the profile does not map is read as None."""
 
     def __missing__(self, field: str) -> Getter:
         return _none
@@ -49,7 +49,7 @@ def share(table: Table, field: str, documents: Sequence[Document]) -> float:
 
 
 def values(table: Table, field: str, documents: Sequence[Document]) -> list[Any]:
-    """What documents hold in a field, without those that hold nothing (no value, or empty text)."""
+    """The values of a field in these documents, without missing values and empty text."""
     get = getter(table.fields[field])
     stored = [get(document) for document in documents]
     return [value for value in stored if value is not None and value != ""]

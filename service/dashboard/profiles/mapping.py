@@ -1,6 +1,6 @@
-"""Mapping files (TOML): a dashboard of any other shape, as what differs from one that is built in. Pure.
+"""Mapping files (TOML): describe any other dashboard by how it differs from a built-in profile. Pure.
 
-The dashboard of this example starts from ``A`` and names only what differs::
+This example starts from ``A`` and names only the differences::
 
     name = "acme"
     extends = "A"
@@ -10,8 +10,8 @@ The dashboard of this example starts from ``A`` and names only what differs::
     timer_sessions = "sittings"             # "" where the dashboard has no such table
 
     [users]
-    name = ["givenName", "familyName"]      # joined by a space; elsewhere the first that is there counts
-    timezone = "profile.zone"               # dots walk into embedded documents
+    name = ["givenName", "familyName"]      # joined by a space; in other fields the first one present counts
+    timezone = "profile.zone"               # dots lead into embedded documents
 
     [goals]
     due = "finishBy"                        # "" where it has no such field
@@ -83,7 +83,7 @@ def _overlay(base: Table, mapping: Mapping[str, Any], section: str) -> Table:
         if field not in _STATES and field not in _UNIT_KEYS
     }
     base_fields = dict(base.fields)
-    if "focus" in overrides:  # a shape that stores focus time does not need profile A's arithmetic
+    if "focus" in overrides:  # with stored focus time, profile A's computation is not needed
         base_fields.pop("elapsed", None)
         base_fields.pop("resumed", None)
     fields = {field: paths for field, paths in {**base_fields, **overrides}.items() if paths != ("",)}

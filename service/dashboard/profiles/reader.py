@@ -1,6 +1,6 @@
-"""Documents or rows of a dashboard become canonical users, goals and sessions. Pure.
+"""Converts the dashboard's documents or rows into canonical users, goals and sessions. Pure.
 
-A malformed value never stops anything: it is left out, or its document is, and the reason is counted by name.
+A malformed value never raises: it is left out, or its document is, and the reason is counted.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -19,7 +19,7 @@ _INT4 = 2**31 - 1
 
 @dataclass(frozen=True)
 class Problem:
-    """What was wrong with a document. ``fatal``: the document was left out, else only the value was."""
+    """A problem of a document. ``fatal``: the document was left out; otherwise only the value was."""
 
     id: str
     reason: str
@@ -29,16 +29,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class Reading:
-    """A batch of documents, read."""
+    """The result of reading a batch of documents."""
 
     records: list[Any]
     problems: list[Problem]
     newest: datetime | None
-    """The newest ``updated`` of all documents, good or bad."""
+    """The newest update time of all documents, malformed ones included."""
 
 
 class _Unusable(Exception):
-    """A document that cannot become a record; the argument is the reason."""
+    """A document that cannot be converted; the argument is the reason."""
 
 
 _PREF_KINDS = {
@@ -58,8 +58,8 @@ _MAX_CREDIT = 4 * 3600
 def credit(status: str, span: float | None, focus: float, planned: int | None) -> tuple[str, int]:
     """Status and credited seconds of a session that ran ``span`` seconds and claims ``focus`` seconds.
 
-    Longer than 24 h, or an end before the start: rejected. A completed one far beyond its plan was abandoned
-    and counts as planned. Otherwise at most 4 h.
+    A session longer than 24 h, or that ends before its start, is rejected. A completed one far beyond its
+    plan was abandoned and counts as planned. Any other counts at most 4 h.
     """
     if span is not None and (span < 0 or span > _DAY or focus > _DAY):
         return "rejected", 0
@@ -70,7 +70,7 @@ def credit(status: str, span: float | None, focus: float, planned: int | None) -
 
 
 class Reader:
-    """Reads documents of one profile. ``zones``: the names that Python and PostgreSQL know."""
+    """Reads documents of one profile. ``zones``: the time zones that Python and PostgreSQL both know."""
 
     def __init__(
         self,
@@ -100,8 +100,8 @@ class Reader:
         }
 
     def read(self, collection: Collection, documents: Sequence[Document]) -> Reading:
-        """Canonical records of a batch; whatever is malformed is named, never raised."""
-        one, get = self._record_readers[collection], self._get[collection]
+        """The canonical records of a batch; malformed documents are reported, never raised."""
+        read_record, get = self._record_readers[collection], self._get[collection]
         records: list[Any] = []
         problems: list[Problem] = []
         newest: datetime | None = None
@@ -109,13 +109,13 @@ class Reader:
             updated = instant(get["updated"](document)) if "updated" in get else None
             if updated and (newest is None or updated > newest):
                 newest = updated
-            found: list[str] = []
+            reasons: list[str] = []
             key = identity(get["id"](document)) or ""
             try:
-                records.append(one(key, updated, document, found))
-            except _Unusable as reason:
-                problems.append(Problem(key, str(reason), True, updated))  # noqa: FBT003
-            problems += [Problem(key, reason, False, updated) for reason in found]  # noqa: FBT003
+                records.append(read_record(key, updated, document, reasons))
+            except _Unusable as error:
+                problems.append(Problem(key, str(error), True, updated))  # noqa: FBT003
+            problems += [Problem(key, reason, False, updated) for reason in reasons]  # noqa: FBT003
         return Reading(records, problems, newest)
 
     def _user(self, key: str, updated: datetime | None, document: Document, reasons: list[str]) -> User:
@@ -163,7 +163,7 @@ class Reader:
         )
 
     def _is_allowed(self, field: str, document: Document) -> bool | None:
-        """Any block blocks: one ``false`` wins over any number of ``true``."""
+        """Whether a preference allows messages: one ``false`` wins over any number of ``true``."""
         values = [
             value
             for getter in self._preference_getters[field]
@@ -254,7 +254,7 @@ class Reader:
         return "paused" if status == "paused" else None
 
     def _focus_seconds(self, document: Document, started: datetime, ended: datetime | None) -> float:
-        """Stored focus time, or profile A's: elapsed, and the last stretch where elapsed does not hold it."""
+        """Stored focus time, or profile A's: elapsed time, plus the last running stretch if it lacks that."""
         get = self._get[Collection.SESSIONS]
         if "elapsed" not in get:
             return (

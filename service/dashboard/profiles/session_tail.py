@@ -1,4 +1,4 @@
-"""SESSION_TAIL: whether the elapsed time of profile A's sessions holds their last running stretch. Pure."""
+"""SESSION_TAIL: whether the elapsed time of a session includes its last running stretch (profile A). Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from service.dashboard.profiles.values import instant, number
 
 @dataclass(frozen=True)
 class SessionTail:
-    """Whether ``elapsedTime`` already holds the last running stretch. ``agreement``: of the votes, 0–1."""
+    """Whether ``elapsedTime`` includes the last running stretch. ``agreement``: of the votes, 0–1."""
 
     included: bool = False
     agreement: float = 1.0
@@ -19,7 +19,7 @@ class SessionTail:
 
     @property
     def ambiguous(self) -> bool:
-        """Below 90 % agreement health says so."""
+        """Whether fewer than 90 % of the votes agree; health reports that."""
         return self.votes > 0 and self.agreement < 0.9
 
 

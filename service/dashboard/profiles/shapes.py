@@ -1,6 +1,6 @@
-"""Profiles: in which tables and fields a dashboard keeps users, goals and sessions; four are built in. Pure.
+"""Profiles: the tables and fields in which a dashboard stores users, goals and sessions; four are built in.
 
-``A``, ``B`` and ``J`` are MongoDB's, ``PG`` is PostgreSQL's (snake_case); ``mapping`` reads any other.
+``A``, ``B`` and ``J`` are for MongoDB, ``PG`` is for PostgreSQL (snake_case); ``mapping`` reads others. Pure.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ class Collection(StrEnum):
 
 @dataclass(frozen=True)
 class Table:
-    """Where one kind of record lies: the table's (collection's) name, and canonical field → paths.
+    """Where one kind of record is stored: the table's or collection's name, and canonical field → paths.
 
-    An empty name: the dashboard has no such table, and need not.
+    An empty name: the dashboard has no such table, and needs none.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Table:
 
     @property
     def updated(self) -> str | None:
-        """The field that says when a record was last written; None: there is no such field."""
+        """The field of a record's update time; None: there is none."""
         paths = self.fields.get("updated", ())
         return paths[0] if paths else None
 
@@ -57,7 +57,7 @@ class Profile:
     focus_unit: float
 
     def table(self, collection: Collection) -> Table:
-        """Where a kind of record lies."""
+        """Where a kind of record is stored."""
         tables = {Collection.USERS: self.users, Collection.GOALS: self.goals}
         return tables.get(collection, self.sessions)
 

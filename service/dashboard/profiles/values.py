@@ -1,6 +1,6 @@
-"""Single values as a dashboard stores them: text, ids, numbers, instants, yes and no. Pure.
+"""Parses single values of a dashboard: text, ids, numbers, times, flags. Pure.
 
-Nothing is raised for a value that cannot be read: it is None.
+A value that cannot be parsed is None; nothing is raised.
 """
 
 import math
@@ -15,7 +15,7 @@ _HHMM = re.compile(r"(\d{1,2}):(\d{2})(?::\d{2})?")
 
 
 def text(value: Any, limit: int = 1000) -> str | None:
-    """Clean text: no NUL, no half characters (PostgreSQL refuses both), trimmed; None when there is none."""
+    """Text without NUL and lone surrogates (PostgreSQL rejects both), stripped; None if it is empty."""
     if not isinstance(value, str):
         return None
     if not value.isascii():
@@ -35,7 +35,7 @@ def identity(value: Any) -> str | None:
 def number(value: Any) -> float | None:
     """A finite number, or None."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value) if abs(value) < 1e300 else None  # false for NaN too
+        return float(value) if abs(value) < 1e300 else None  # False for NaN too
     if hasattr(value, "to_decimal"):  # bson's Decimal128, which only the MongoDB source may import
         value = value.to_decimal()
     if not isinstance(value, Decimal) or not value.is_finite():
@@ -62,7 +62,7 @@ def instant(value: Any) -> datetime | None:
 
 
 def flag(value: Any) -> bool | None:
-    """A stored yes or no; None for everything else."""
+    """A stored boolean; None for anything else."""
     if isinstance(value, bool):
         return value
     return {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else None
