@@ -315,7 +315,7 @@ class PostgresSource:
             try:
                 rows = await pool.fetch(f"SELECT {select} FROM {tail}", *arguments)  # noqa: S608  quoted names
             except (ValueError, OverflowError):
-                # A date that Python cannot represent (44 BC): as JSON it is text, which is counted as malformed.
+                # A date that Python cannot represent (44 BC) becomes text here, and is counted as malformed.
                 query = f"SELECT to_jsonb(x) AS x FROM (SELECT {select} FROM {tail}) x"  # noqa: S608
                 return [row["x"] for row in await pool.fetch(query, *arguments)]
         return [dict(row) for row in rows]
