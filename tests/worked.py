@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from service.engine.run import RunRequest
-from service.web.console.jobs.calendar import clock_of, coming
+from service.web.console.jobs.calendar import clock_of, upcoming
 from tests.web.console.consoles import Console
 
 WEEK = timedelta(days=7)
@@ -115,7 +115,7 @@ async def _slots(given: Console, now: datetime) -> None:
         job = given.world.jobs[row["job"]]
         places = await given.manager.places()
         clock = clock_of(row["cron"], row["mode"], job.own_hours, places, given.zone)
-        slots = coming(clock, now - WEEK, now - timedelta(minutes=5))
+        slots = upcoming(clock, now - WEEK, now - timedelta(minutes=5))
         rows += [_slot(row["job"], at, dice) for at in slots if at.minute % 60 == 0]
     await given.world.pool.executemany(
         "INSERT INTO service.job_run (job, trigger, nominal_at, state, reason, not_before, attempt,"

@@ -101,8 +101,8 @@ _NEARLY = 1 - 1e-12
 
 def scale_of(values: Iterable[Value]) -> AxisScale:
     """A scale that holds zero and all values and ends at round ones; nothing at all: from 0 to 1."""
-    known = [value for value in values if value is not None]
-    low, high = min([0.0, *known]), max([0.0, *known])
+    present = [value for value in values if value is not None]
+    low, high = min([0.0, *present]), max([0.0, *present])
     if low == high:
         return AxisScale(0.0, 1.0)
     for _ in range(3):
@@ -111,14 +111,14 @@ def scale_of(values: Iterable[Value]) -> AxisScale:
     return AxisScale(low, high)
 
 
-def _with_room(values: Sequence[Value], band: Band | None) -> list[Value]:
+def _scale_values(values: Sequence[Value], band: Band | None) -> list[Value]:
     """The values, and of the range what reaches at most half as high again; it goes on beyond the frame.
 
     A range that is wide because little was known would press everything else flat.
     """
-    most = 1.5 * max((v for v in values if v is not None), default=0.0)
+    limit = 1.5 * max((v for v in values if v is not None), default=0.0)
     highest = max((v for v in band.high if v is not None), default=0.0) if band else 0.0
-    return [*values, min(highest, most) if most else highest]
+    return [*values, min(highest, limit) if limit else highest]
 
 
 def _step(reach: float) -> float:
@@ -144,15 +144,17 @@ def day_ticks(days: Sequence[date]) -> list[AxisLabel]:
     if not days:
         return []
     if days[-1] - days[0] > timedelta(days=_LONG):
-        begun = [n for n, (a, b) in enumerate(pairwise(days), 1) if (a.year, a.month) != (b.year, b.month)]
-        every = math.ceil(len(begun) / 13)
-        names = {n: f"{days[n]:%b}" if days[n].month > 1 else f"{days[n]:%Y}" for n in begun[::every]}
+        month_starts = [
+            n for n, (a, b) in enumerate(pairwise(days), 1) if (a.year, a.month) != (b.year, b.month)
+        ]
+        every = math.ceil(len(month_starts) / 13)
+        names = {n: f"{days[n]:%b}" if days[n].month > 1 else f"{days[n]:%Y}" for n in month_starts[::every]}
     else:
         every = math.ceil(len(days) / _TICKS_ACROSS)
         names = {n: f"{days[n].day} {days[n]:%b}" for n in range(0, len(days), every)}
     room = len(days) / 40
-    kept = [(n, text) for n, text in names.items() if room <= n <= len(days) - room or len(names) < 3]
-    return [AxisLabel(n, text, minor=place % 2 == 1) for place, (n, text) in enumerate(kept)]
+    visible = [(n, text) for n, text in names.items() if room <= n <= len(days) - room or len(names) < 3]
+    return [AxisLabel(n, text, minor=position % 2 == 1) for position, (n, text) in enumerate(visible)]
 
 
 def day_axis(days: Sequence[date], final: Sequence[bool]) -> Axis:
@@ -164,16 +166,16 @@ def day_axis(days: Sequence[date], final: Sequence[bool]) -> Axis:
 
 
 def lines(
-    axis: Axis, shown: Sequence[Line], summary: str, band: Band | None = None, marks: Sequence[Mark] = ()
+    axis: Axis, figures: Sequence[Line], summary: str, band: Band | None = None, marks: Sequence[Mark] = ()
 ) -> Markup:
     """Lines over a range. What is not final is dashed, a missing value leaves a gap."""
-    values = [*(value for line in shown for value in line.values), *(mark.value for mark in marks)]
-    scale = scale_of(_with_room(values, band))
-    drawn = _range(axis, band, scale) if band else ""
-    drawn += "".join(_line(axis, line, scale) for line in shown)
-    dots = "".join(_alone(axis, line, scale) for line in shown)
-    inside = f"{_stretched(drawn)}{dots}{_hits(axis, shown, band)}{_flags(axis, marks, scale)}"
-    return _frame(axis, scale, inside, summary)
+    values = [*(value for line in figures for value in line.values), *(mark.value for mark in marks)]
+    scale = scale_of(_scale_values(values, band))
+    shapes = _band_path(axis, band, scale) if band else ""
+    shapes += "".join(_line(axis, line, scale) for line in figures)
+    dots = "".join(_isolated_points(axis, line, scale) for line in figures)
+    content = f"{_stretch(shapes)}{dots}{_tooltips(axis, figures, band)}{_flags(axis, marks, scale)}"
+    return _frame(axis, scale, content, summary)
 
 
 def bars(
@@ -186,40 +188,40 @@ def bars(
 ) -> Markup:
     """Bars, one figure on another; ``below`` hangs under the axis. What is not final has a dashed edge."""
     sums = [sum(v or 0 for v in column) for column in zip(*(b.values for b in stacked), strict=True)]
-    under = [-(v or 0) for v in below.values] if below else []
-    scale = scale_of(_with_room([*sums, *under], band))
-    drawn = _stretched(_range(axis, band, scale)) if band else ""
+    below_axis = [-(v or 0) for v in below.values] if below else []
+    scale = scale_of(_scale_values([*sums, *below_axis], band))
+    shapes = _stretch(_band_path(axis, band, scale)) if band else ""
     for index in range(len(axis.names)):
         at = 0.0
-        for one in stacked:
-            value = one.values[index] or 0
-            drawn += _bar(axis, index, one.tone, scale(at + value), scale(at))
+        for bar in stacked:
+            value = bar.values[index] or 0
+            shapes += _bar(axis, index, bar.tone, scale(at + value), scale(at))
             at += value
         if below:
-            drawn += _bar(axis, index, below.tone, scale(0), scale(under[index]))
-    everything = [*stacked, below] if below else stacked
-    return _frame(axis, scale, drawn + _hits(axis, everything, band) + _flags(axis, marks, scale), summary)
+            shapes += _bar(axis, index, below.tone, scale(0), scale(below_axis[index]))
+    figures = [*stacked, below] if below else stacked
+    return _frame(axis, scale, shapes + _tooltips(axis, figures, band) + _flags(axis, marks, scale), summary)
 
 
-def told(title: str, axis: Axis, shown: Sequence[Line], marks: Sequence[Mark] = ()) -> str:
+def summary_of(title: str, axis: Axis, figures: Sequence[Line], marks: Sequence[Mark] = ()) -> str:
     """What a chart shows, in words, for those who do not see it."""
     if not axis.names:
         return f"{title}: nothing yet."
     parts = [f"{title}, {axis.names[0]} to {axis.names[-1]}."]
-    for line in shown:
-        known = [
+    for line in figures:
+        points = [
             (value, name) for value, name in zip(line.values, axis.names, strict=True) if value is not None
         ]
-        if not known:
+        if not points:
             parts.append(f"{line.name}: nothing.")
             continue
-        (least, when_least), (most, when_most) = (
-            min(known, key=lambda one: one[0]),
-            max(known, key=lambda one: one[0]),
+        (lowest, lowest_at), (highest, highest_at) = (
+            min(points, key=lambda point: point[0]),
+            max(points, key=lambda point: point[0]),
         )
         parts.append(
-            f"{line.name}: lowest {number(least)} ({when_least}), highest {number(most)} ({when_most}),"
-            f" last {number(known[-1][0])} ({known[-1][1]})."
+            f"{line.name}: lowest {number(lowest)} ({lowest_at}), highest {number(highest)} ({highest_at}),"
+            f" last {number(points[-1][0])} ({points[-1][1]})."
         )
     if marks:
         parts.append(f"Unusual: {'; '.join(m.text for m in marks)}.")
@@ -229,21 +231,21 @@ def told(title: str, axis: Axis, shown: Sequence[Line], marks: Sequence[Mark] = 
 # ── Parts of charts ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def runs(values: Sequence[Value]) -> list[range]:
+def gapless_runs(values: Sequence[Value]) -> list[range]:
     """The stretches of places that have a value."""
-    found, start = [], None
+    ranges, start = [], None
     for index, value in enumerate([*values, None]):
         if value is not None:
             start = index if start is None else start
         elif start is not None:
-            found.append(range(start, index))
+            ranges.append(range(start, index))
             start = None
-    return found
+    return ranges
 
 
 def _line(axis: Axis, line: Line, scale: AxisScale) -> str:
     paths: dict[bool, list[str]] = {True: [], False: []}
-    for run in runs(line.values):
+    for run in gapless_runs(line.values):
         points = [_point(axis, index, scale(line.values[index] or 0)) for index in run]
         firm = [axis.is_final(a) and axis.is_final(b) for a, b in pairwise(run)]
         for n, solid in enumerate(firm):
@@ -256,19 +258,21 @@ def _line(axis: Axis, line: Line, scale: AxisScale) -> str:
     )
 
 
-def _alone(axis: Axis, line: Line, scale: AxisScale) -> str:
+def _isolated_points(axis: Axis, line: Line, scale: AxisScale) -> str:
     """Values without neighbours, which no line reaches."""
     return "".join(
         f'<circle class="dot c{line.tone}" cx="{axis.middle(run[0]):.3f}%"'
         f' cy="{scale(line.values[run[0]] or 0):.1f}" r="3"/>'
-        for run in runs(line.values)
+        for run in gapless_runs(line.values)
         if len(run) == 1
     )
 
 
-def _range(axis: Axis, band: Band, scale: AxisScale) -> str:
+def _band_path(axis: Axis, band: Band, scale: AxisScale) -> str:
     paths = []
-    for run in runs([lo if hi is not None else None for lo, hi in zip(band.low, band.high, strict=True)]):
+    for run in gapless_runs(
+        [lo if hi is not None else None for lo, hi in zip(band.low, band.high, strict=True)]
+    ):
         half = 50 / len(axis.names) if len(run) == 1 else 0.0
         upper = [(i, band.high[i] or 0) for i in run]
         lower = [(i, band.low[i] or 0) for i in reversed(run)]
@@ -301,22 +305,22 @@ def _bar(axis: Axis, index: int, tone: int, top: float, bottom: float) -> str:
     )
 
 
-def _hits(axis: Axis, shown: Sequence[Line], band: Band | None) -> str:
+def _tooltips(axis: Axis, figures: Sequence[Line], band: Band | None) -> str:
     """What the pointer finds at each place."""
-    slot, found = 100 / max(len(axis.names), 1), []
+    slot, tooltips = 100 / max(len(axis.names), 1), []
     for index, name in enumerate(axis.names):
-        facts = [f"{line.name} {number(line.values[index])}" for line in shown]
+        facts = [f"{line.name} {number(line.values[index])}" for line in figures]
         if band and band.low[index] is not None:
             facts.append(
                 f"expected {number(round(band.low[index] or 0))} to {number(round(band.high[index] or 0))}"
             )
         if not axis.is_final(index):
             facts.append("provisional")
-        found.append(
+        tooltips.append(
             f'<rect class="hit" x="{index * slot:.3f}%" y="0" width="{slot:.3f}%" height="{BASE}">'
             f"<title>{escape(name)}: {escape(', '.join(facts))}</title></rect>"
         )
-    return "".join(found)
+    return "".join(tooltips)
 
 
 def _flags(axis: Axis, marks: Sequence[Mark], scale: AxisScale) -> str:
@@ -327,19 +331,19 @@ def _flags(axis: Axis, marks: Sequence[Mark], scale: AxisScale) -> str:
     )
 
 
-def _stretched(drawn: str) -> str:
+def _stretch(shapes: str) -> str:
     """Paths know no per cent, so they are drawn on a canvas that stretches across."""
     return (
         f'<svg viewBox="0 0 {_WIDE:.0f} {HEIGHT}" preserveAspectRatio="none" width="100%"'
-        f' height="{HEIGHT}" aria-hidden="true">{drawn}</svg>'
+        f' height="{HEIGHT}" aria-hidden="true">{shapes}</svg>'
     )
 
 
-def _frame(axis: Axis, scale: AxisScale, drawn: str, summary: str) -> Markup:
+def _frame(axis: Axis, scale: AxisScale, shapes: str, summary: str) -> Markup:
     heights = [(value, scale(value)) for value in scale.ticks()]
-    most = max(scale.high, -scale.low)
+    largest = max(scale.high, -scale.low)
     numbers = "".join(
-        f'<text x="{GUTTER - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(value, most)}</text>'
+        f'<text x="{GUTTER - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(value, largest)}</text>'
         for value, y in heights
     )
     grid = "".join(
@@ -354,16 +358,16 @@ def _frame(axis: Axis, scale: AxisScale, drawn: str, summary: str) -> Markup:
     return Markup(  # noqa: S704 - every text in it went through escape()
         f'<div class="plot"><svg width="{GUTTER}" height="{HEIGHT}" aria-hidden="true">{numbers}</svg>'
         f'<svg class="chart" role="img" aria-label="{escape(summary)}" width="100%" height="{HEIGHT}">'
-        f"{grid}{names}{drawn}</svg></div>"
+        f"{grid}{names}{shapes}</svg></div>"
     )
 
 
-def _short(value: float, most: float) -> str:
+def _short(value: float, largest: float) -> str:
     """A number that fits into the gutter; below an axis figures are counted, not negative."""
     size = abs(value)
-    if most >= 1e6:
+    if largest >= 1e6:
         return f"{size / 1e6:g}M" if size else "0"
-    if most >= 1e4:
+    if largest >= 1e4:
         return f"{size / 1e3:g}k" if size else "0"
     return f"{size:,g}"
 

@@ -35,7 +35,7 @@ def iso(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def lasting(span: timedelta | float | None) -> str:
+def duration(span: timedelta | float | None) -> str:
     """A duration (seconds): ``40 ms``, ``3.2 s``, ``4 min 5 s``, ``2 h 10 min``, ``3 days``."""
     if span is None:
         return "–"
@@ -57,8 +57,12 @@ def lasting(span: timedelta | float | None) -> str:
 
 
 def _two(seconds: int, large: int, name: str, small: int, name_small: str) -> str:
-    whole, rest = divmod(seconds, large)
-    return f"{whole} {name} {rest // small} {name_small}" if rest // small else f"{whole} {name}"
+    large_part, remainder = divmod(seconds, large)
+    return (
+        f"{large_part} {name} {remainder // small} {name_small}"
+        if remainder // small
+        else f"{large_part} {name}"
+    )
 
 
 def ago(at: datetime | None, now: datetime) -> str:
@@ -104,13 +108,26 @@ def segment(text: object) -> str:
     return quote(str(text), safe="")
 
 
-def plural(n: int, one: str, many: str = "") -> str:
+def plural(n: int, singular: str, plural_: str = "") -> str:
     """``1 job``, ``2 jobs``."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+    return f"{n:,} {singular if n == 1 else plural_ or singular + 's'}"
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
-    found.__name__: found
-    for found in (when, utc, iso, lasting, ago, number, megabytes, spaced, tone, segment, plural, last_line)
+    filter_.__name__: filter_
+    for filter_ in (
+        when,
+        utc,
+        iso,
+        duration,
+        ago,
+        number,
+        megabytes,
+        spaced,
+        tone,
+        segment,
+        plural,
+        last_line,
+    )
 }
 """For the templates."""

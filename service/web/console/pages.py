@@ -80,10 +80,10 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path not in _PUBLIC:
             session = _session(request)
             if session is None:
-                return _to_sign_in(request) if "HX-Request" not in request.headers else _anew()
+                return _to_sign_in(request) if "HX-Request" not in request.headers else _reload()
             request[SESSION], request[ROLE] = session, session.role
         if request.method not in {"GET", "HEAD"}:
-            await _check_act(request)
+            await _check_form(request)
         return await handler(request)
     except Exception as problem:  # noqa: BLE001 - whatever it is, the operator gets a page
         status, text = failure(request, problem)
@@ -102,12 +102,12 @@ def _to_sign_in(request: web.Request) -> web.Response:
     return see_other(_SIGN_IN if back == HOME else f"{_SIGN_IN}?{urlencode({'next': back})}")
 
 
-def _anew() -> web.Response:
+def _reload() -> web.Response:
     """A script asked after the session had ended: the page is loaded anew, and leads to signing in."""
     return web.Response(status=204, headers={"HX-Refresh": "true"})
 
 
-async def _check_act(request: web.Request) -> None:
+async def _check_form(request: web.Request) -> None:
     """A form that acts: from our own page, by somebody who may."""
     origin = urlsplit(request.headers.get("Origin", "")).netloc
     own = {request.host, urlsplit(request.app[DEPS].public_url).netloc}
@@ -116,8 +116,8 @@ async def _check_act(request: web.Request) -> None:
     session = request.get(SESSION)
     if session is None:
         return
-    sent = (await params.form(request)).get("form_token", "")
-    if not hmac.compare_digest(sent.encode(), session.form_token.encode()):
+    form_token = (await params.form(request)).get("form_token", "")
+    if not hmac.compare_digest(form_token.encode(), session.form_token.encode()):
         raise HttpRefusal(403, "This form is from an earlier session; open its page again")
     if session.role is not Role.ADMIN and request.path != _SIGN_OUT:
         raise HttpRefusal(403, f"The role {session.role} may look, but not act")
@@ -127,16 +127,16 @@ async def _check_act(request: web.Request) -> None:
 
 
 @cache
-def _pages() -> Environment:
-    made = Environment(
+def _environment() -> Environment:
+    environment = Environment(
         loader=FileSystemLoader(PAGES / "console"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= words.FILTERS
-    return made
+    environment.filters |= words.FILTERS
+    return environment
 
 
 def page(
@@ -145,32 +145,32 @@ def page(
     *,
     status: int = 200,
     watch: int = 0,
-    **facts: Any,
+    **context: Any,
 ) -> web.Response:
     """A page of the console; ``template`` extends ``layout.html``.
 
     ``watch``: the page renews parts of itself; without scripts it is loaded anew after so many seconds. 0: it
     stays as it is.
     """
-    text = rendered(request, template, watch=watch, **facts)
+    text = render(request, template, watch=watch, **context)
     headers = _HEADERS | {"Content-Security-Policy": _SCRIPTED if watch else _POLICY}
     return web.Response(text=text, status=status, content_type="text/html", headers=headers)
 
 
-def rendered(request: web.Request, template: str, **facts: Any) -> str:
+def render(request: web.Request, template: str, **context: Any) -> str:
     """A page, or a part of one, as HTML."""
     deps, session = request.app[DEPS], request.get(SESSION)
-    known = {
+    common = {
         "session": session,
         "may_act": session is not None and session.role is Role.ADMIN,
         "local": not deps.tokens,
         "navigation": NAVIGATION,
-        "here": request.path,
+        "path": request.path,
         "zone": deps.service_zone,
         "watch": 0,
         "htmx": json.dumps(HTMX),
     }
-    return _pages().get_template(template).render(known | facts)
+    return _environment().get_template(template).render(common | context)
 
 
 async def fetch(request: web.Request, sql: str, *values: Any) -> list[dict[str, Any]]:
@@ -211,7 +211,7 @@ async def watch_script(_request: web.Request) -> web.Response:
 @routes.get(_SIGN_IN)
 async def sign_in_form(request: web.Request) -> web.Response:
     """Ask for a token."""
-    back = _back(request.query.get("next", ""))
+    back = _next_page(request.query.get("next", ""))
     if not request.app[DEPS].tokens:
         return see_other(back)
     return page(request, "sign_in.html", back=back, refused=False)
@@ -221,7 +221,7 @@ async def sign_in_form(request: web.Request) -> web.Response:
 async def sign_in(request: web.Request) -> web.Response:
     """Open a session for the holder of the admin or the viewer token."""
     form, deps = await params.form(request), request.app[DEPS]
-    token, back = form.get("token", "").strip(), _back(form.get("next", ""))
+    token, back = form.get("token", "").strip(), _next_page(form.get("next", ""))
     role = role_of(deps.tokens, token)
     if role not in OPERATORS:
         log.warning("console_sign_in_refused", remote=request.remote)
@@ -249,6 +249,6 @@ async def sign_out(_request: web.Request) -> web.Response:
     return response
 
 
-def _back(wanted: str) -> str:
+def _next_page(address: str) -> str:
     """Where to go after signing in: a page of the console, whatever the address says."""
-    return wanted if _BACK.fullmatch(wanted) and not wanted.startswith(_SIGN_IN) else HOME
+    return address if _BACK.fullmatch(address) and not address.startswith(_SIGN_IN) else HOME

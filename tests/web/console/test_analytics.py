@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.web.console.analytics.views import ChartQuery, due
+from service.web.console.analytics.views import ChartQuery, next_run
 from service.web.console.chart_svg import day_name, number
 from tests import lived
 from tests.web.console.test_pages import sign_in
@@ -201,11 +201,12 @@ def test_the_next_turn_is_told_by_the_jobs_clock() -> None:
     now = datetime(2026, 3, 22, 9, tzinfo=UTC)
     job = {"schedule": "0 1 * * *", "mode": "service", "paused": False}
 
-    assert due(job, "Europe/Berlin", now) == "Mon 23 Mar 01:00 Europe/Berlin"
+    assert next_run(job, "Europe/Berlin", now) == "Mon 23 Mar 01:00 Europe/Berlin"
     assert (
-        due({**job, "mode": "utc", "schedule": "0 */6 * * *"}, "Europe/Berlin", now) == "Sun 22 Mar 12:00 UTC"
+        next_run({**job, "mode": "utc", "schedule": "0 */6 * * *"}, "Europe/Berlin", now)
+        == "Sun 22 Mar 12:00 UTC"
     )
-    assert due({**job, "paused": True}, "UTC", now) == "paused"
+    assert next_run({**job, "paused": True}, "UTC", now) == "paused"
 
 
 def test_a_named_range_replaces_own_dates() -> None:

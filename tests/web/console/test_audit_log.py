@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from service.web.console.audit_log.views import told
+from service.web.console.audit_log.views import detail_texts
 from tests.given import World
 from tests.web.console.consoles import console, people
 
@@ -46,7 +46,7 @@ async def test_acts_are_found_by_who_and_what_and_come_in_pages(pool: asyncpg.Po
 
 
 def test_what_is_empty_is_not_told() -> None:
-    assert told(
+    assert detail_texts(
         {"run": 7, "reason": "", "filter": {"job": "x"}, "until": None, "force": False, "retried": 0}
     ) == {
         "run": "7",

@@ -19,8 +19,8 @@ from service.web.console.chart_svg import (
     Band,
     Line,
     Mark,
+    gapless_runs,
     number,
-    runs,
     scale_of,
 )
 
@@ -115,12 +115,12 @@ def test_a_line_is_drawn_where_there_are_values_and_nowhere_else(values: list[fl
 
     assert sorted(drawn) == pytest.approx(sorted(wanted), abs=0.11)
     moves = sum(path.get("d", "").count("M") for path in of_class(root, "line"))
-    assert moves == sum(len(run) > 1 for run in runs(values))
+    assert moves == sum(len(run) > 1 for run in gapless_runs(values))
 
 
 def test_runs_are_the_stretches_between_gaps() -> None:
-    assert runs([None, 1, 2, None, 3, None]) == [range(1, 3), range(4, 5)]
-    assert runs([]) == []
+    assert gapless_runs([None, 1, 2, None, 3, None]) == [range(1, 3), range(4, 5)]
+    assert gapless_runs([]) == []
 
 
 def test_only_what_is_not_final_is_dashed() -> None:
@@ -167,7 +167,9 @@ def test_every_text_is_escaped() -> None:
 
 
 def test_words_for_those_who_do_not_see_it() -> None:
-    told = chart_svg.told("Sessions", axis_of(3), [Line("Sessions", [4, None, 1.5])], [Mark(2, 1.5, "few")])
+    told = chart_svg.summary_of(
+        "Sessions", axis_of(3), [Line("Sessions", [4, None, 1.5])], [Mark(2, 1.5, "few")]
+    )
 
     assert told == (
         "Sessions, Sun 1 Mar 2026 to Tue 3 Mar 2026. Sessions: lowest 1.5 (Tue 3 Mar 2026), highest 4"
@@ -222,7 +224,7 @@ def test_a_cohort_table_keeps_what_is_immature_empty() -> None:
         ],
         "averages": [{"active": 20, "size": 20, "rate": 1.0}, {"active": 0, "size": 0, "rate": None}],
     }
-    shown = charts.heat(found)
+    shown = charts.cohort_table(found)
 
     assert [one["name"] for one in shown["cohorts"]] == ["8 Mar 2026", "1 Mar 2026"]
     assert shown["cohorts"][1]["cells"] == [("100", "20 of 20", 10)]

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from service.dashboard.model import MessageKind
-from service.web.console.jobs.calendar import DUE, clock_of, coming, days_around, next_slot, warnings
+from service.web.console.jobs.calendar import DUE, clock_of, days_around, next_slot, upcoming, warnings
 from tests.given import World
 from tests.web.console.consoles import Console, console, people
 
@@ -184,7 +184,7 @@ def test_the_next_slot_is_that_of_whoever_comes_first() -> None:
 def test_slots_to_come_are_shared_by_groups() -> None:
     twins: list[tuple[str, dict[str, int]]] = [("Europe/Berlin", {}), ("Europe/Paris", {})]
     users = clock_of("0 9 * * *", "user", MessageKind.DEADLINES, twins, BERLIN)
-    assert coming(users, _NOW, _NOW.replace(day=12)) == [_NOW.replace(day=11), _NOW.replace(day=12)]
+    assert upcoming(users, _NOW, _NOW.replace(day=12)) == [_NOW.replace(day=11), _NOW.replace(day=12)]
 
 
 def test_warnings_gather_the_groups_that_share_a_change() -> None:
@@ -203,5 +203,5 @@ def test_each_hour_shows_what_asks_for_attention_most() -> None:
     days = days_around(slots, _NOW, BERLIN, 1)
     assert [day.day for day in days] == [date(2026, 3, 9), date(2026, 3, 10), date(2026, 3, 11)]
     [cell] = days[1].cells
-    assert (cell.hour, cell.state, cell.words) == (9, "missed", "09:00: 1 missed, 1 succeeded")
+    assert (cell.hour, cell.state, cell.description) == (9, "missed", "09:00: 1 missed, 1 succeeded")
     assert (days[0].cells, days[1].now, days[2].now) == ((), 9.0, None)

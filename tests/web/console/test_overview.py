@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from service.engine.run import RunRequest
-from service.web.console.overview.troubles import spark, streak, troubles
+from service.web.console.overview.troubles import problems_of, spark, streak
 from tests.given import World
 from tests.web.console.consoles import console, people
 
@@ -121,7 +121,7 @@ async def test_each_process_shows_what_it_holds(world: World) -> None:
 
 
 def test_calm_is_told_only_where_there_is_calm() -> None:
-    assert troubles(_CALM, [_ALIVE], [], [], 0) == []
+    assert problems_of(_CALM, [_ALIVE], [], [], 0) == []
 
 
 @pytest.mark.parametrize(
@@ -146,14 +146,15 @@ def test_calm_is_told_only_where_there_is_calm() -> None:
 def test_each_trouble_has_its_sentence(
     health: dict[str, Any], replicas: list[Any], anomalies: list[Any], unconfirmed: int, said: str
 ) -> None:
-    [one] = troubles(health, replicas, [], anomalies, unconfirmed)
-    assert said in one.what
+    [one] = problems_of(health, replicas, [], anomalies, unconfirmed)
+    assert said in one.description
     assert one.remedy
 
 
 def test_a_minor_anomaly_is_no_trouble() -> None:
     assert (
-        troubles(_CALM, [_ALIVE], [], [{"severity": "minor", "series": "s", "explanation": "Low."}], 0) == []
+        problems_of(_CALM, [_ALIVE], [], [{"severity": "minor", "series": "s", "explanation": "Low."}], 0)
+        == []
     )
 
 
@@ -169,5 +170,5 @@ def test_a_sparkline_keeps_proportion_and_says_the_same() -> None:
     assert found is not None
     assert [bar.height for bar in found.bars] == [7.0, 28.0, 14.0]
     assert all(round(bar.y + bar.height, 2) == 28 for bar in found.bars)
-    assert found.words == "Took 2.0 s last; 1.0 s to 4.0 s in 3 runs"
+    assert found.summary == "Took 2.0 s last; 1.0 s to 4.0 s in 3 runs"
     assert spark([]) is None

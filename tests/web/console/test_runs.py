@@ -221,4 +221,4 @@ def test_what_is_left(
 ) -> None:
     found = progress(run, expected, _NOW)
     assert (found.percent, found.pace) == (percent, pace)
-    assert found.left == (timedelta(seconds=left) if left else None)
+    assert found.remaining == (timedelta(seconds=left) if left else None)

@@ -51,7 +51,7 @@ class ChartTopic:
     name: str
     title: str
     hint: str
-    shown: Mapping[str, str]
+    figures: Mapping[str, str]
     series: str = ""
     as_bars: bool = False
 
@@ -106,51 +106,51 @@ def daily(
 ) -> ChartPanel:
     """A chart of some figures of each day; a day without figures leaves a gap."""
     axis = chart_svg.day_axis(days, [day not in rows or rows[day]["final"] for day in days])
-    shown = [
+    lines_ = [
         Line(name, [rows[day].get(figure) if day in rows else None for day in days], tone)
-        for tone, (figure, name) in enumerate(topic.shown.items(), 1)
+        for tone, (figure, name) in enumerate(topic.figures.items(), 1)
     ]
     band = _band(days, ranges)
     marks = _marks(topic.series, days, anomalies)
-    summary = chart_svg.told(topic.title, axis, shown, marks)
+    summary = chart_svg.summary_of(topic.title, axis, lines_, marks)
     draw = (
-        chart_svg.bars(axis, shown, summary, band=band, marks=marks)
+        chart_svg.bars(axis, lines_, summary, band=band, marks=marks)
         if topic.as_bars
-        else chart_svg.lines(axis, shown, summary, band, marks)
+        else chart_svg.lines(axis, lines_, summary, band, marks)
     )
     return ChartPanel(
         topic.name,
         topic.title,
         topic.hint,
         draw,
-        ["Day", *(line.name for line in shown), *(["Expected"] if band else [])],
-        _table(axis, shown, band),
-        _legend(axis, shown, band, marks),
-        [note(one) for one in anomalies if one["series"] == topic.series],
+        ["Day", *(line.name for line in lines_), *(["Expected"] if band else [])],
+        _table(axis, lines_, band),
+        _legend(axis, lines_, band, marks),
+        [note(anomaly) for anomaly in anomalies if anomaly["series"] == topic.series],
     )
 
 
 def _band(days: Sequence[date], ranges: Mapping[date, Row]) -> Band | None:
     if not any(ranges.get(day) and ranges[day]["low"] is not None for day in days):
         return None
-    known = [ranges.get(day) or {"low": None, "high": None} for day in days]
-    low = [None if one["low"] is None else max(one["low"], 0.0) for one in known]
-    return Band(low, [one["high"] for one in known])
+    expected = [ranges.get(day) or {"low": None, "high": None} for day in days]
+    low = [None if bounds["low"] is None else max(bounds["low"], 0.0) for bounds in expected]
+    return Band(low, [bounds["high"] for bounds in expected])
 
 
 def _marks(series: str, days: Sequence[date], anomalies: Sequence[Row]) -> list[Mark]:
     places = {day.isoformat(): n for n, day in enumerate(days)}
     return [
-        Mark(places[one["peak"]], one["value"], note(one).text)
-        for one in anomalies
-        if one["series"] == series and one["peak"] in places
+        Mark(places[anomaly["peak"]], anomaly["value"], note(anomaly).text)
+        for anomaly in anomalies
+        if anomaly["series"] == series and anomaly["peak"] in places
     ]
 
 
 def note(anomaly: Row) -> ChartNote:
     """An anomaly in words; for an hour with its date, which its sentence leaves out."""
-    what, _, rest = anomaly["explanation"].partition(" ")
-    text = f"{_CAPITAL.sub(_lower, what[:1].upper() + what[1:])} {rest}"
+    subject, _, rest = anomaly["explanation"].partition(" ")
+    text = f"{_CAPITAL.sub(_lower, subject[:1].upper() + subject[1:])} {rest}"
     if not anomaly["series"].startswith("day."):
         text = f"{chart_svg.day_name(anomaly['since'].date())}, UTC: {text}"
     return ChartNote(text, anomaly["severity"], anomaly["closed_at"] is None)
@@ -160,23 +160,23 @@ def _lower(capital: re.Match[str]) -> str:
     return f" {capital[0].lower()}"
 
 
-def _legend(axis: Axis, shown: Sequence[Line], band: Band | None, marks: Sequence[Mark]) -> dict[str, str]:
-    found = {f"c{line.tone}": line.name for line in shown} if len(shown) > 1 else {}
+def _legend(axis: Axis, lines_: Sequence[Line], band: Band | None, marks: Sequence[Mark]) -> dict[str, str]:
+    legend = {f"c{line.tone}": line.name for line in lines_} if len(lines_) > 1 else {}
     if band:
-        found["band"] = "expected range"
+        legend["band"] = "expected range"
     if not all(axis.final):
-        found["soon"] = "provisional"
+        legend["soon"] = "provisional"
     if marks:
-        found["mark"] = "unusual"
-    return found
+        legend["mark"] = "unusual"
+    return legend
 
 
-def _table(axis: Axis, shown: Sequence[Line], band: Band | None) -> list[list[str]]:
+def _table(axis: Axis, lines_: Sequence[Line], band: Band | None) -> list[list[str]]:
     """Newest first."""
     rows = []
     for n in reversed(range(len(axis.names))):
         cells = [axis.names[n] + ("" if axis.is_final(n) else " (provisional)")]
-        cells += [number(line.values[n]) for line in shown]
+        cells += [number(line.values[n]) for line in lines_]
         if band:
             low, high = band.low[n], band.high[n]
             cells.append("–" if low is None or high is None else f"{low:,.0f} to {high:,.0f}")
@@ -191,12 +191,12 @@ def lifecycle(weeks: Sequence[Row]) -> ChartPanel:
     """Who was new, came again or came back each week, and who stayed away, below the axis."""
     names = {"new": "New", "returning": "Returning", "resurrecting": "Resurrecting", "dormant": "Dormant"}
     axis = chart_svg.day_axis([week["period"] for week in weeks], [week["final"] for week in weeks])
-    shown = [
+    lines_ = [
         Line(name, [week["lifecycle"][figure] for week in weeks], tone)
         for tone, (figure, name) in enumerate(names.items(), 1)
     ]
-    *above, dormant = shown
-    summary = chart_svg.told("Lifecycle, weeks from Sunday", axis, shown)
+    *above, dormant = lines_
+    summary = chart_svg.summary_of("Lifecycle, weeks from Sunday", axis, lines_)
     return ChartPanel(
         "lifecycle",
         "Lifecycle",
@@ -204,8 +204,8 @@ def lifecycle(weeks: Sequence[Row]) -> ChartPanel:
         " Below the axis: active the week before, not in this one.",
         chart_svg.bars(axis, above, summary, below=dormant),
         ["Week from", *names.values()],
-        _table(axis, shown, None),
-        _legend(axis, shown, None, ()),
+        _table(axis, lines_, None),
+        _legend(axis, lines_, None, ()),
         across=True,
     )
 
@@ -252,7 +252,7 @@ def _margin(
         name,
         title,
         hint,
-        chart_svg.bars(axis, [line], chart_svg.told(title, axis, [line])),
+        chart_svg.bars(axis, [line], chart_svg.summary_of(title, axis, [line])),
         [head, "Minutes"],
         rows,
     )
@@ -261,31 +261,34 @@ def _margin(
 # ── Cohorts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def heat(found: Row) -> dict[str, Any]:
+def cohort_table(table: Row) -> dict[str, Any]:
     """A cohort table for the page: of each cohort its cells, None where immature.
 
     A cell is its per cent, the people that it rests on, and its warmth from 0 to 10.
     """
-    width = min(COLUMNS[found["kind"]], max((_ripe(one["cells"]) for one in found["cohorts"]), default=0))
+    width = min(
+        COLUMNS[table["kind"]],
+        max((_mature_cells(cohort["cells"]) for cohort in table["cohorts"]), default=0),
+    )
     name: Callable[[date], str] = (
-        (lambda day: f"{day:%b %Y}") if found["kind"] == "monthly" else (lambda day: f"{day.day} {day:%b %Y}")
+        (lambda day: f"{day:%b %Y}") if table["kind"] == "monthly" else (lambda day: f"{day.day} {day:%b %Y}")
     )
     return {
         "columns": range(width),
-        "cut": any(_ripe(one["cells"]) > width for one in found["cohorts"]),
+        "cut": any(_mature_cells(cohort["cells"]) > width for cohort in table["cohorts"]),
         "cohorts": [
             {
-                "name": name(one["cohort"]),
-                "size": one["size"],
-                "cells": [_cell(c) for c in one["cells"][:width]],
+                "name": name(cohort["cohort"]),
+                "size": cohort["size"],
+                "cells": [_cell(c) for c in cohort["cells"][:width]],
             }
-            for one in reversed(found["cohorts"])
+            for cohort in reversed(table["cohorts"])
         ],
-        "averages": [_cell(one) if one["size"] else None for one in found["averages"][:width]],
+        "averages": [_cell(cohort) if cohort["size"] else None for cohort in table["averages"][:width]],
     }
 
 
-def _ripe(cells: Sequence[Row | None]) -> int:
+def _mature_cells(cells: Sequence[Row | None]) -> int:
     return max((n for n, cell in enumerate(cells, 1) if cell), default=0)
 
 

@@ -28,8 +28,8 @@ from service.zones import zone_of
 RANGES = {"4w": "4 weeks", "3m": "3 months", "1y": "1 year"}
 KINDS = {"weekly": "Weeks", "monthly": "Months"}
 MODES = {"exact": "In that period", "unbounded": "Then or later"}
-_REACH = {"4w": 28, "3m": 91, "1y": 365}
-_LONGEST = 3 * 366
+_DAYS = {"4w": 28, "3m": 91, "1y": 365}
+_MAX_DAYS = 3 * 366
 _FILES = ("daily", "weekly", "monthly", "behaviour", "retention", "insights")
 
 routes = web.RouteTableDef()
@@ -47,18 +47,18 @@ class ChartQuery:
 
     def query(self, **changes: str) -> str:
         """The query of an address that shows this, but for ``changes``; a named range replaces own dates."""
-        wanted = replace(self, **changes)  # type: ignore[arg-type]
+        changed = replace(self, **changes)  # type: ignore[arg-type]
         if "range" in changes:
-            wanted = replace(wanted, since=None, until=None)
-        told = {
-            "range": "" if wanted.range == "3m" else wanted.range,
-            "from": wanted.since.isoformat() if wanted.since else "",
-            "to": wanted.until.isoformat() if wanted.until else "",
-            "kind": "" if wanted.kind == "weekly" else wanted.kind,
-            "mode": "" if wanted.mode == "exact" else wanted.mode,
+            changed = replace(changed, since=None, until=None)
+        parameters = {
+            "range": "" if changed.range == "3m" else changed.range,
+            "from": changed.since.isoformat() if changed.since else "",
+            "to": changed.until.isoformat() if changed.until else "",
+            "kind": "" if changed.kind == "weekly" else changed.kind,
+            "mode": "" if changed.mode == "exact" else changed.mode,
         }
-        known = {name: value for name, value in told.items() if value}
-        return f"?{urlencode(known)}" if known else ""
+        given_ = {name: value for name, value in parameters.items() if value}
+        return f"?{urlencode(given_)}" if given_ else ""
 
     @property
     def own(self) -> bool:
@@ -66,7 +66,7 @@ class ChartQuery:
         return self.since is not None or self.until is not None
 
 
-def look_of(request: web.Request) -> ChartQuery:
+def chart_query(request: web.Request) -> ChartQuery:
     """What the query asks for. Raises BadRequest."""
     since, until = _date(request, "from"), _date(request, "to")
     if since and until and since > until:
@@ -85,29 +85,31 @@ def _date(request: web.Request, name: str) -> date | None:
     return params.parse_date(name, text) if text else None
 
 
-def span_of(look: ChartQuery, reach: DateRange) -> DateRange:
+def dates_of(query: ChartQuery, available: DateRange) -> DateRange:
     """The dates to draw, none of them before or after all figures (``reach``). Raises BadRequest."""
-    until = min(look.until or reach.until, reach.until)
-    since = look.since or until - timedelta(days=_REACH[look.range] - 1)
-    if (until - max(since, reach.since)).days > _LONGEST:
+    until = min(query.until or available.until, available.until)
+    since = query.since or until - timedelta(days=_DAYS[query.range] - 1)
+    if (until - max(since, available.since)).days > _MAX_DAYS:
         raise BadRequest("Charts hold three years at most; the files at the end of the page hold any range")
-    return DateRange(max(since, reach.since), until)
+    return DateRange(max(since, available.since), until)
 
 
 @routes.get("/console/analytics")
 async def overview(request: web.Request) -> web.Response:
     """Everything of a range on one page."""
-    deps, look = request.app[DEPS], look_of(request)
-    reach = await figures.reach(deps.pool, Statistic.DAILY)
-    facts: dict[str, Any] = {"look": look, "ranges": RANGES, "kinds": KINDS, "modes": MODES, **WORDS}
-    if reach is None:
-        return page(request, "analytics.html", **facts, span=None, waits=await _waits(deps))
-    span = span_of(look, reach)
-    if span.since > span.until:
-        facts["problem"] = f"There are figures from {reach.since} to {reach.until}; choose dates among them."
-        return page(request, "analytics.html", **facts, span=None, waits=await _waits(deps))
-    shown = await _shown(deps, look, span)
-    return page(request, "analytics.html", **facts, span=span, **shown)
+    deps, query = request.app[DEPS], chart_query(request)
+    available = await figures.reach(deps.pool, Statistic.DAILY)
+    facts: dict[str, Any] = {"query": query, "ranges": RANGES, "kinds": KINDS, "modes": MODES, **WORDS}
+    if available is None:
+        return page(request, "analytics.html", **facts, span=None, next_runs=await _next_runs(deps))
+    dates = dates_of(query, available)
+    if dates.since > dates.until:
+        facts["problem"] = (
+            f"There are figures from {available.since} to {available.until}; choose dates among them."
+        )
+        return page(request, "analytics.html", **facts, span=None, next_runs=await _next_runs(deps))
+    content = await _charts(deps, query, dates)
+    return page(request, "analytics.html", **facts, span=dates, **content)
 
 
 @routes.get("/console/analytics/files/{name}")
@@ -115,43 +117,47 @@ async def file(request: web.Request) -> web.StreamResponse:
     """The figures of a range as a file, as the API exports them."""
     params.check_parameters(request, analytics.RANGE | {"kind", "mode"})
     pool, name = request.app[DEPS].pool, request.match_info["name"]
-    form, span = analytics.format_of(request), analytics.date_range(request)
+    file_format, dates = analytics.format_of(request), analytics.date_range(request)
     if name not in _FILES:
         raise HttpRefusal(404, f"There is no file {name}; use one of {', '.join(_FILES)}")
     if name == "retention":
-        look = look_of(request)
-        found = await figures.cohorts(pool, Statistic(look.kind), span, unbounded=look.mode == "unbounded")
-        return await analytics.send_file(request, export.cohorts(found), form)
-    return await analytics.send_file(request, export.statistic(pool, name, span), form)
+        query = chart_query(request)
+        cohorts = await figures.cohorts(
+            pool, Statistic(query.kind), dates, unbounded=query.mode == "unbounded"
+        )
+        return await analytics.send_file(request, export.cohorts(cohorts), file_format)
+    return await analytics.send_file(request, export.statistic(pool, name, dates), file_format)
 
 
 # ── What is shown ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _shown(deps: AdminDeps, look: ChartQuery, span: DateRange) -> dict[str, Any]:
+async def _charts(deps: AdminDeps, query: ChartQuery, dates: DateRange) -> dict[str, Any]:
     pool = deps.pool
-    rows = await _rows(pool, Statistic.DAILY, span)
-    weeks = await _rows(pool, Statistic.WEEKLY, span)
-    cohorts = await figures.cohorts(pool, Statistic(look.kind), span, unbounded=look.mode == "unbounded")
+    rows = await _rows(pool, Statistic.DAILY, dates)
+    weeks = await _rows(pool, Statistic.WEEKLY, dates)
+    cohorts = await figures.cohorts(pool, Statistic(query.kind), dates, unbounded=query.mode == "unbounded")
     ranges = await series.ranges(
-        pool, [topic.series for topic in charts.TOPICS if topic.series], span.since, span.until
+        pool, [topic.series for topic in charts.TOPICS if topic.series], dates.since, dates.until
     )
-    unusual = await series.marks(pool, span.since, span.until)
-    days, by_day = charts.days_between(span.since, span.until), {row["period"]: row for row in rows}
+    anomalies = await series.marks(pool, dates.since, dates.until)
+    days, by_day = charts.days_between(dates.since, dates.until), {row["period"]: row for row in rows}
     return {
         "charts": [
-            charts.daily(topic, days, by_day, ranges.get(topic.series, {}), unusual)
+            charts.daily(topic, days, by_day, ranges.get(topic.series, {}), anomalies)
             for topic in charts.TOPICS
         ],
         "weeks": [charts.lifecycle(weeks), charts.hours(weeks), charts.weekdays(weeks)] if weeks else [],
-        "heat": charts.heat(cohorts),
-        "other_notes": [charts.note(one) for one in unusual if not one["series"].startswith("day.")],
-        "insights": await _insights(pool, span),
+        "retention": charts.cohort_table(cohorts),
+        "other_notes": [
+            charts.note(anomaly) for anomaly in anomalies if not anomaly["series"].startswith("day.")
+        ],
+        "insights": await _insights(pool, dates),
         "final": max((row["period"] for row in rows if row["final"]), default=None),
         "computed": max((row["computedAt"] for row in rows), default=None),
-        "files": {name: _address(name, look, span) for name in _FILES},
+        "files": {name: _address(name, query, dates) for name in _FILES},
         "formats": list(Format),
-        "waits": await _waits(deps),
+        "next_runs": await _next_runs(deps),
     }
 
 
@@ -165,23 +171,24 @@ async def _insights(pool: asyncpg.Pool, span: DateRange) -> Row | None:
     return rows[-1] if rows else None
 
 
-def _address(name: str, look: ChartQuery, span: DateRange) -> str:
-    more = {"kind": look.kind, "mode": look.mode} if name == "retention" else {}
-    dates = {"from": span.since.isoformat(), "to": span.until.isoformat()}
-    return f"/console/analytics/files/{name}?{urlencode(dates | more)}"
+def _address(name: str, query: ChartQuery, dates_: DateRange) -> str:
+    extra = {"kind": query.kind, "mode": query.mode} if name == "retention" else {}
+    range_ = {"from": dates_.since.isoformat(), "to": dates_.until.isoformat()}
+    return f"/console/analytics/files/{name}?{urlencode(range_ | extra)}"
 
 
-async def _waits(deps: AdminDeps) -> dict[str, str]:
+async def _next_runs(deps: AdminDeps) -> dict[str, str]:
     """When each statistics job is next due, by the clock that it keeps: job to words."""
     await deps.manager.refresh()
     jobs = deps.manager.get_status()["jobs"]["analytics"]["jobs"]
     now = deps.clock.now()
     return {
-        name: due(job, str(deps.settings.get("service_timezone", "UTC")), now) for name, job in jobs.items()
+        name: next_run(job, str(deps.settings.get("service_timezone", "UTC")), now)
+        for name, job in jobs.items()
     }
 
 
-def due(job: Mapping[str, Any], service_zone: str, now: datetime) -> str:
+def next_run(job: Mapping[str, Any], service_zone: str, now: datetime) -> str:
     """When a job of the status runs next, in words, by the clock that it keeps."""
     if job["paused"]:
         return "paused"

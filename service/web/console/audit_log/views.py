@@ -19,11 +19,11 @@ routes = web.RouteTableDef()
 @routes.get("/console/acts")
 async def acts(request: web.Request) -> web.Response:
     """Who did what. ``who`` and ``act``: only theirs, as they are written down."""
-    asked = {name: request.query.get(name, "").strip()[:200] for name in ("who", "act")}
+    filters = {name: request.query.get(name, "").strip()[:200] for name in ("who", "act")}
     rows = await audit.history(
         request.app[DEPS].pool,
-        actor=asked["who"] or None,
-        act=asked["act"] or None,
+        actor=filters["who"] or None,
+        act=filters["act"] or None,
         before=params.before(request),
         limit=_PAGE,
     )
@@ -31,16 +31,16 @@ async def acts(request: web.Request) -> web.Response:
     return page(
         request,
         "acts.html",
-        asked=asked,
-        rows=[{**row, "what": told(row["what"])} for row in rows],
-        more=f"?{urlencode({**asked, 'before': older})}" if older else "",
+        filters=filters,
+        rows=[{**row, "what": detail_texts(row["what"])} for row in rows],
+        more=f"?{urlencode({**filters, 'before': older})}" if older else "",
     )
 
 
-def told(what: Mapping[str, Any]) -> dict[str, str]:
+def detail_texts(details: Mapping[str, Any]) -> dict[str, str]:
     """What an act was about, each part as text; what is empty or false is left out."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in what.items()
+        for name, value in details.items()
         if value is not False and value not in ("", None, {}, [])
     }

@@ -19,7 +19,7 @@ from service.jobs import all_jobs
 DUE = "due"
 PAUSED = "paused"
 """The states of a slot that is to come; PAUSED: it will be skipped."""
-_WORST = (
+_BY_SEVERITY = (
     "failed",
     "dead",
     "missed",
@@ -44,7 +44,7 @@ class JobClock:
     service_zone: ZoneInfo
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The schedule in English, with the clock that it is read on."""
         whose = {
             TimeMode.USER: "by each user's clock",
@@ -72,13 +72,13 @@ def clock_of(
 ) -> JobClock:
     """The clocks of a job as the ledger holds it. ``places``: see ``Ledger.places``."""
     schedule = Schedule.parse(cron)
-    timing = Timing(schedule, TimeMode(mode), _choosable(own_hours, schedule))
-    one = service_zone if timing.mode is TimeMode.SERVICE else _UTC
-    groups = slot_groups(places, own_hours) if timing.mode is TimeMode.USER else [str(one)]
+    timing = Timing(schedule, TimeMode(mode), _hours_to_choose(own_hours, schedule))
+    zone = service_zone if timing.mode is TimeMode.SERVICE else _UTC
+    groups = slot_groups(places, own_hours) if timing.mode is TimeMode.USER else [str(zone)]
     return JobClock(timing, tuple(groups), service_zone)
 
 
-def _choosable(own_hours: str | None, schedule: Schedule) -> frozenset[int]:
+def _hours_to_choose(own_hours: str | None, schedule: Schedule) -> frozenset[int]:
     """The hours that people may choose for a kind of message."""
     job = next((job for job in all_jobs().values() if own_hours and job.own_hours == own_hours), None)
     return useful_hours(job, schedule) if job else frozenset()
@@ -86,15 +86,15 @@ def _choosable(own_hours: str | None, schedule: Schedule) -> frozenset[int]:
 
 def next_slot(clock: JobClock, after: datetime) -> NextSlot | None:
     """The first slot of any group; None: there is nobody yet."""
-    found = []
+    slots = []
     for group in clock.groups:
         schedule, zone = clock.timing.of(group, clock.service_zone)
         slot = schedule.next(zone, after)
-        found.append(NextSlot(slot.at, slot.local, str(zone)))
-    return min(found, key=lambda one: (one.at, one.zone), default=None)
+        slots.append(NextSlot(slot.at, slot.local, str(zone)))
+    return min(slots, key=lambda next_: (next_.at, next_.zone), default=None)
 
 
-def coming(clock: JobClock, after: datetime, until: datetime) -> list[datetime]:
+def upcoming(clock: JobClock, after: datetime, until: datetime) -> list[datetime]:
     """The instants in (after, until] at which a run is due, ascending: one for all groups that share it."""
     instants: set[datetime] = set()
     for group in clock.groups:
@@ -118,16 +118,16 @@ class ClockChangeWarning:
 
 def warnings(clock: JobClock, after: datetime, until: datetime) -> list[ClockChangeWarning]:
     """What changes of the clocks do to the slots in (after, until], the soonest first."""
-    found: dict[tuple[ClockChange, datetime], list[tuple[datetime, str]]] = defaultdict(list)
+    changes: dict[tuple[ClockChange, datetime], list[tuple[datetime, str]]] = defaultdict(list)
     for group in clock.groups:
         schedule, zone = clock.timing.of(group, clock.service_zone)
         for odd in oddities(schedule, zone, after, until):
-            found[odd.change, odd.slot.local].append((odd.slot.at, group))
-    warned = [
-        ClockChangeWarning(change, local, tuple(sorted({group for _, group in those})), min(those)[0])
-        for (change, local), those in found.items()
+            changes[odd.change, odd.slot.local].append((odd.slot.at, group))
+    warnings_ = [
+        ClockChangeWarning(change, local, tuple(sorted({group for _, group in slots})), min(slots)[0])
+        for (change, local), slots in changes.items()
     ]
-    return sorted(warned, key=lambda one: (one.at, one.local))
+    return sorted(warnings_, key=lambda warning: (warning.at, warning.local))
 
 
 # ── The weeks around now ────────────────────────────────────────────────────────────────────────────────────
@@ -142,10 +142,10 @@ class CalendarCell:
     counts: Mapping[str, int]
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """``09:00: 2 succeeded, 1 missed``."""
-        told = ", ".join(f"{n} {state}" for state, n in sorted(self.counts.items()))
-        return f"{self.hour:02}:00: {told}"
+        counts = ", ".join(f"{n} {state}" for state, n in sorted(self.counts.items()))
+        return f"{self.hour:02}:00: {counts}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,21 +168,21 @@ def days_around(
     for at, state in slots:
         local = at.astimezone(zone)
         counts[local.date(), local.hour][state] += 1
-    here = now.astimezone(zone)
-    found = []
+    local_now = now.astimezone(zone)
+    days_ = []
     for n in range(-days, days + 1):
-        day = here.date() + timedelta(days=n)
+        day = local_now.date() + timedelta(days=n)
         cells = tuple(
-            CalendarCell(hour, min(those, key=_rank), dict(those))
+            CalendarCell(hour, min(states, key=_rank), dict(states))
             for hour in range(24)
-            if (those := counts.get((day, hour)))
+            if (states := counts.get((day, hour)))
         )
-        found.append(CalendarDay(day, cells, (here.hour + here.minute / 60) if n == 0 else None))
-    return found
+        days_.append(CalendarDay(day, cells, (local_now.hour + local_now.minute / 60) if n == 0 else None))
+    return days_
 
 
 def _rank(state: str) -> int:
-    return _WORST.index(state) if state in _WORST else len(_WORST)
+    return _BY_SEVERITY.index(state) if state in _BY_SEVERITY else len(_BY_SEVERITY)
 
 
 def span_of(now: datetime, zone: ZoneInfo, days: int) -> tuple[datetime, datetime]:

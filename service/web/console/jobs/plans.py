@@ -9,12 +9,12 @@ from service.engine import queries
 from service.errors import BadRequest
 from service.web import audit, params
 from service.web.auth import HttpRefusal
-from service.web.console.jobs.views import found_job, job_page, moment_of
+from service.web.console.jobs.views import find_job, job_page, moment_of
 from service.web.console.pages import see_other
 from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
-_LONGEST = timedelta(days=30)
+_MAX_DELAY = timedelta(days=30)
 
 routes = web.RouteTableDef()
 
@@ -25,22 +25,22 @@ routes = web.RouteTableDef()
 @routes.post("/console/jobs/{type}/{name}/schedule")
 async def schedule(request: web.Request) -> web.Response:
     """Plan one run: so many minutes from now, or at a moment."""
-    typed, (row, _) = await _typed(request, "minutes", "moment"), await found_job(request)
-    deps, where = request.app[DEPS], request.match_info
+    fields, (row, _) = await _form_fields(request, "minutes", "moment"), await find_job(request)
+    deps, path = request.app[DEPS], request.match_info
     try:
-        delay = delay_of(typed, await deps.pool.fetchval(_SQL["now"]))
+        delay = delay_of(fields, await deps.pool.fetchval(_SQL["now"]))
         async with audit.transaction(request) as connection:
-            run = await deps.manager.schedule_once(where["type"], where["name"], delay, connection)
-            what = {"job": row["job"], "run": run.id, "at": params.iso(run.not_before)}
-            await audit.record(request, "schedule", connection, **what)
+            run = await deps.manager.schedule_once(path["type"], path["name"], delay, connection)
+            details = {"job": row["job"], "run": run.id, "at": params.iso(run.not_before)}
+            await audit.record(request, "schedule", connection, **details)
     except BadRequest as problem:
-        return await job_page(request, problem=problem, typed=typed)
+        return await job_page(request, problem=problem, fields=fields)
     return see_other(f"{_page(request)}#once")
 
 
-def delay_of(typed: Mapping[str, str], now: datetime) -> timedelta:
+def delay_of(fields: Mapping[str, str], now: datetime) -> timedelta:
     """How long from now. Pure; raises BadRequest."""
-    minutes, at = typed["minutes"], moment_of("The moment of the run", typed["moment"])
+    minutes, at = fields["minutes"], moment_of("The moment of the run", fields["moment"])
     if bool(minutes) == (at is not None):
         raise BadRequest("Say in how many minutes, or at which moment; one of them")
     if at is not None:
@@ -51,18 +51,18 @@ def delay_of(typed: Mapping[str, str], now: datetime) -> timedelta:
         raise BadRequest("Minutes are a whole number")
     if delay < timedelta(0):
         raise BadRequest("The moment of the run lies in the past; choose a later one, or run it now")
-    if delay > _LONGEST:
-        raise BadRequest(f"A run can be planned {_LONGEST.days} days ahead at most")
+    if delay > _MAX_DELAY:
+        raise BadRequest(f"A run can be planned {_MAX_DELAY.days} days ahead at most")
     return delay
 
 
 @routes.post("/console/jobs/{type}/{name}/unschedule")
 async def unschedule(request: web.Request) -> web.Response:
     """Take a planned run back before it begins."""
-    run, (row, _) = (await _typed(request, "run"))["run"], await found_job(request)
+    run, (row, _) = (await _form_fields(request, "run"))["run"], await find_job(request)
     deps = request.app[DEPS]
-    known = run.isascii() and run.isdigit() and len(run) < 19
-    if not known or await deps.pool.fetchval(_SQL["once"], int(run), row["job"]) is None:
+    valid = run.isascii() and run.isdigit() and len(run) < 19
+    if not valid or await deps.pool.fetchval(_SQL["once"], int(run), row["job"]) is None:
         raise HttpRefusal(404, "This job has no planned run of this number")
     async with audit.transaction(request) as connection:
         if not await deps.manager.unschedule(int(run), connection):
@@ -77,40 +77,40 @@ async def unschedule(request: web.Request) -> web.Response:
 @routes.post("/console/jobs/{type}/{name}/backfill")
 async def backfill(request: web.Request) -> web.Response:
     """Tell which periods a range holds; with ``confirm`` mark them and go on to the run that derives them."""
-    typed, (row, _) = await _typed(request, "from", "to", "confirm"), await found_job(request)
+    fields, (row, _) = await _form_fields(request, "from", "to", "confirm"), await find_job(request)
     deps, job = request.app[DEPS], (request.match_info["type"], request.match_info["name"])
     try:
-        since, until = dates_of(typed)
-        if typed["confirm"] != "on":
-            again = await deps.manager.backfill(*job, since, until, None)
-            return await job_page(request, again=again, typed=typed)
+        since, until = dates_of(fields)
+        if fields["confirm"] != "on":
+            periods = await deps.manager.backfill(*job, since, until, None)
+            return await job_page(request, backfill=periods, fields=fields)
         async with audit.transaction(request) as connection:
-            done = await deps.manager.backfill(*job, since, until, connection)
-            what = {"job": row["job"], "from": str(since), "to": str(until), "run": done["runId"]}
-            await audit.record(request, "backfill", connection, **what)
+            result = await deps.manager.backfill(*job, since, until, connection)
+            details = {"job": row["job"], "from": str(since), "to": str(until), "run": result["runId"]}
+            await audit.record(request, "backfill", connection, **details)
     except BadRequest as problem:
-        return await job_page(request, problem=problem, typed=typed)
-    return see_other(f"/console/runs/{done['runId']}")
+        return await job_page(request, problem=problem, fields=fields)
+    return see_other(f"/console/runs/{result['runId']}")
 
 
-def dates_of(typed: Mapping[str, str]) -> tuple[date, date]:
+def dates_of(fields: Mapping[str, str]) -> tuple[date, date]:
     """The first and the last date, both included. Pure; raises BadRequest."""
-    if not typed["from"] or not typed["to"]:
+    if not fields["from"] or not fields["to"]:
         raise BadRequest("Say the first and the last date")
     since, until = (
-        params.parse_date("The first date", typed["from"]),
-        params.parse_date("The last date", typed["to"]),
+        params.parse_date("The first date", fields["from"]),
+        params.parse_date("The last date", fields["to"]),
     )
     if since > until:
         raise BadRequest(f"The first date ({since}) lies after the last ({until}); exchange them")
     return since, until
 
 
-async def _typed(request: web.Request, *names: str) -> dict[str, str]:
+async def _form_fields(request: web.Request, *names: str) -> dict[str, str]:
     form = await params.form(request)
     return {name: form.get(name, "").strip()[:100] for name in names}
 
 
 def _page(request: web.Request) -> str:
-    where = request.match_info
-    return f"/console/jobs/{where['type']}/{where['name']}"
+    path = request.match_info
+    return f"/console/jobs/{path['type']}/{path['name']}"

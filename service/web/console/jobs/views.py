@@ -23,10 +23,10 @@ from service.web.console.jobs.calendar import (
     PAUSED,
     JobClock,
     clock_of,
-    coming,
     days_around,
     next_slot,
     span_of,
+    upcoming,
     warnings,
 )
 from service.web.console.pages import fetch, page, see_other
@@ -35,10 +35,10 @@ from service.web.deps import DEPS, AdminDeps, Manager
 _SQL = queries.load(__file__)
 _DAYS = 7
 _MONTH = timedelta(days=31)
-_LISTED = 30
+_MAX_RUNS = 30
 _ORDER = ("reminder", "analytics")
 _HERE = "/console/jobs"
-_REMOVES = "analytics.dataCleanup"
+_REMOVES_SESSIONS = "analytics.dataCleanup"
 """The job that takes rows from the dashboard: of many only after somebody confirmed it."""
 
 routes = web.RouteTableDef()
@@ -46,19 +46,19 @@ routes = web.RouteTableDef()
 
 def job_ids(manager: Manager) -> Iterator[str]:
     """The jobs of this service: reminders first."""
-    found = manager.get_status()["jobs"]
+    types = manager.get_status()["jobs"]
     for job_type in _ORDER:
-        yield from (f"{job_type}.{name}" for name in found.get(job_type, {}).get("activeJobs", ()))
+        yield from (f"{job_type}.{name}" for name in types.get(job_type, {}).get("activeJobs", ()))
 
 
 async def clocks(deps: AdminDeps, rows: Sequence[Mapping[str, Any]]) -> dict[str, JobClock]:
     """On which clocks jobs are due. ``rows``: job, cron and mode each."""
-    places, known = await deps.manager.places(), all_jobs()
+    places, registered = await deps.manager.places(), all_jobs()
     return {
         row["job"]: clock_of(
             row["cron"],
             row["mode"],
-            known[row["job"]].own_hours if row["job"] in known else None,
+            registered[row["job"]].own_hours if row["job"] in registered else None,
             places,
             deps.service_zone,
         )
@@ -76,16 +76,20 @@ async def jobs(request: web.Request) -> web.Response:
     now = await deps.pool.fetchval(_SQL["now"])
     ids = list(job_ids(deps.manager))
     rows = {row["job"]: row for row in await fetch(request, _SQL["definitions"], ids)}
-    known = await clocks(deps, list(rows.values()))
-    due = await asyncio.to_thread(lambda: {job: next_slot(clock, now) for job, clock in known.items()})
+    clocks_ = await clocks(deps, list(rows.values()))
+    next_slots = await asyncio.to_thread(
+        lambda: {job: next_slot(clock, now) for job, clock in clocks_.items()}
+    )
     return page(
         request,
         "jobs.html",
         now=now,
         jobs=[
-            {**rows[job], **_named(job), "clock": known[job], "next": due[job]} for job in ids if job in rows
+            {**rows[job], **_description(job), "clock": clocks_[job], "next": next_slots[job]}
+            for job in ids
+            if job in rows
         ],
-        runs=await fetch(request, _SQL["newest"], ids, _LISTED),
+        runs=await fetch(request, _SQL["newest"], ids, _MAX_RUNS),
     )
 
 
@@ -100,63 +104,63 @@ async def job_page(
     form: "RunForm | None" = None,
     *,
     dry: Mapping[str, Any] | None = None,
-    again: Mapping[str, Any] | None = None,
+    backfill: Mapping[str, Any] | None = None,
     problem: Exception | None = None,
-    typed: Mapping[str, str] | None = None,
+    fields: Mapping[str, str] | None = None,
 ) -> web.Response:
     """The page of a job. ``again``: the periods that a back-fill would derive; ``typed``: as it was sent."""
-    deps, (row, about_it) = request.app[DEPS], await found_job(request)
+    deps, (row, about_it) = request.app[DEPS], await find_job(request)
     now, zone = await deps.pool.fetchval(_SQL["now"]), deps.service_zone
     clock = (await clocks(deps, [row]))[row["job"]]
     since, until = span_of(now, zone, _DAYS)
     decided = await fetch(request, _SQL["slots"], row["job"], since)
-    due, warned, following = await asyncio.to_thread(
-        lambda: (coming(clock, now, until), warnings(clock, now, now + _MONTH), next_slot(clock, now))
+    due, clock_changes, following = await asyncio.to_thread(
+        lambda: (upcoming(clock, now, until), warnings(clock, now, now + _MONTH), next_slot(clock, now))
     )
     pause = Pause(row["paused_at"], row["paused_until"])
-    told = [(one["nominal_at"], one["state"]) for one in decided]
-    told += [(at, PAUSED if pause.covers(at) else DUE) for at in due]
+    slots = [(slot["nominal_at"], slot["state"]) for slot in decided]
+    slots += [(at, PAUSED if pause.covers(at) else DUE) for at in due]
     status, text = failure(request, problem) if problem else (200, "")
     return page(
         request,
         "job.html",
         status=status,
-        here=_HERE + "/",
+        path=_HERE + "/",
         job={**row, **about_it},
         address=f"{_HERE}/{about_it['type']}/{about_it['name']}",
         now=now,
         clock=clock,
-        days=days_around(told, now, zone, _DAYS),
+        days=days_around(slots, now, zone, _DAYS),
         due=due[:6],
         next=following,
-        warned=warned,
-        exceptions=[one for one in decided if one["state"] in {"skipped", "missed", "failed", "dead"}],
-        runs=await fetch(request, _SQL["newest"], [row["job"]], _LISTED),
+        clock_changes=clock_changes,
+        exceptions=[slot for slot in decided if slot["state"] in {"skipped", "missed", "failed", "dead"}],
+        runs=await fetch(request, _SQL["newest"], [row["job"]], _MAX_RUNS),
         planned=await fetch(request, _SQL["planned"], row["job"]),
         derives=row["job"] in DERIVED,
-        confirms=row["job"] == _REMOVES,
+        confirms=row["job"] == _REMOVES_SESSIONS,
         form=form or RunForm(),
         dry=dry,
-        again=again,
+        backfill=backfill,
         problem=text,
-        typed=typed or {},
+        fields=fields or {},
     )
 
 
-async def found_job(request: web.Request) -> tuple[Mapping[str, Any], dict[str, str]]:
+async def find_job(request: web.Request) -> tuple[Mapping[str, Any], dict[str, str]]:
     """The job of the address as it is registered, and what it is about. Raises Refused."""
-    where, deps = request.match_info, request.app[DEPS]
-    job_id = f"{where['type']}.{where['name']}"
+    path, deps = request.match_info, request.app[DEPS]
+    job_id = f"{path['type']}.{path['name']}"
     rows = await fetch(request, _SQL["definitions"], [job_id])
     if not rows or job_id not in set(job_ids(deps.manager)):
         raise HttpRefusal(404, "There is no job of this name")
-    return rows[0], _named(job_id)
+    return rows[0], _description(job_id)
 
 
-def _named(job_id: str) -> dict[str, str]:
+def _description(job_id: str) -> dict[str, str]:
     job_type, _, name = job_id.partition(".")
-    known = all_jobs().get(job_id)
-    return {"type": job_type, "name": name, "about": known.about if known else ""}
+    job = all_jobs().get(job_id)
+    return {"type": job_type, "name": name, "about": job.about if job else ""}
 
 
 # ── Running ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -203,35 +207,35 @@ _REFUSALS = (BadRequest, AlreadyRunning, ReleaseTooOld, SourceUnavailable)
 @routes.post("/console/jobs/{type}/{name}/dry-run")
 async def dry_run(request: web.Request) -> web.Response:
     """Decide without writing: counts, a sample, and a form that runs it for real."""
-    form, where = _form(await params.form(request)), request.match_info
-    await found_job(request)
+    form, path = _form(await params.form(request)), request.match_info
+    await find_job(request)
     try:
         result = await request.app[DEPS].manager.run_job(
-            where["type"], where["name"], _request(form, dry_run=True)
+            path["type"], path["name"], _request(form, dry_run=True)
         )
     except _REFUSALS as problem:
         return await job_page(request, form, problem=problem)
-    await audit.record(request, "dry-run", **_asked(request, form))
-    told = {
+    await audit.record(request, "dry-run", **_run_details(request, form))
+    outcome = {
         "state": str(result.state),
         "counts": dict(result.counts),
         "sample": result.sample,
         "error": result.error,
     }
-    return await job_page(request, form, dry=told)
+    return await job_page(request, form, dry=outcome)
 
 
 @routes.post("/console/jobs/{type}/{name}/run")
 async def run(request: web.Request) -> web.Response:
     """Run it now, and go on to the run's page."""
-    form, where = _form(await params.form(request)), request.match_info
-    manager, _ = request.app[DEPS].manager, await found_job(request)
+    form, path = _form(await params.form(request)), request.match_info
+    manager, _ = request.app[DEPS].manager, await find_job(request)
     try:
         async with audit.transaction(request) as connection:
             run = await manager.request_run(
-                connection, where["type"], where["name"], _request(form, wait=False)
+                connection, path["type"], path["name"], _request(form, wait=False)
             )
-            await audit.record(request, "run", connection, **_asked(request, form), run=run.id)
+            await audit.record(request, "run", connection, **_run_details(request, form), run=run.id)
     except _REFUSALS as problem:
         return await job_page(request, form, problem=problem)
     await manager.carry_out(run)
@@ -245,11 +249,11 @@ def _request(form: RunForm, *, dry_run: bool = False, wait: bool = True) -> RunR
     )  # fmt: skip
 
 
-def _asked(request: web.Request, form: RunForm) -> dict[str, Any]:
-    where = request.match_info
-    job_id = f"{where['type']}.{where['name']}"
-    told = {"job": job_id, "userId": form.user or None, "asOf": form.at or None, "force": form.force}
-    return told | ({"confirm": True} if form.confirm else {})
+def _run_details(request: web.Request, form: RunForm) -> dict[str, Any]:
+    path = request.match_info
+    job_id = f"{path['type']}.{path['name']}"
+    details = {"job": job_id, "userId": form.user or None, "asOf": form.at or None, "force": form.force}
+    return details | ({"confirm": True} if form.confirm else {})
 
 
 # ── Pausing ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -258,23 +262,23 @@ def _asked(request: web.Request, form: RunForm) -> dict[str, Any]:
 @routes.post("/console/jobs/{type}/{name}/pause")
 async def pause(request: web.Request) -> web.Response:
     """Let its slots pass, until a moment or until somebody resumes it."""
-    form, where = await params.form(request), request.match_info
-    typed = {name: form.get(name, "").strip()[:500] for name in ("who", "reason", "until")}
-    await found_job(request)
+    form, path = await params.form(request), request.match_info
+    fields = {name: form.get(name, "").strip()[:500] for name in ("who", "reason", "until")}
+    await find_job(request)
     try:
-        until = _pause_end(typed, await request.app[DEPS].pool.fetchval(_SQL["now"]))
+        until = _pause_end(fields, await request.app[DEPS].pool.fetchval(_SQL["now"]))
     except BadRequest as problem:
-        return await job_page(request, problem=problem, typed=typed)
-    who = audit.actor(request, typed["who"][:100])
-    await request.app[DEPS].manager.pause(where["type"], where["name"], who, typed["reason"], until)
-    return see_other(f"{_HERE}/{where['type']}/{where['name']}#pause")
+        return await job_page(request, problem=problem, fields=fields)
+    actor = audit.actor(request, fields["who"][:100])
+    await request.app[DEPS].manager.pause(path["type"], path["name"], actor, fields["reason"], until)
+    return see_other(f"{_HERE}/{path['type']}/{path['name']}#pause")
 
 
-def _pause_end(typed: Mapping[str, str], now: datetime) -> datetime | None:
+def _pause_end(fields: Mapping[str, str], now: datetime) -> datetime | None:
     """Until when; None: until it is resumed. Raises BadRequest."""
-    if not typed["who"] or not typed["reason"]:
+    if not fields["who"] or not fields["reason"]:
         raise BadRequest("Say who pauses it and why: others will ask")
-    until = moment_of("Until", typed["until"])
+    until = moment_of("Until", fields["until"])
     if until and until <= now:
         raise BadRequest("Until lies in the past; choose a later moment, or leave it empty")
     return until
@@ -283,7 +287,7 @@ def _pause_end(typed: Mapping[str, str], now: datetime) -> datetime | None:
 @routes.post("/console/jobs/{type}/{name}/resume")
 async def resume(request: web.Request) -> web.Response:
     """End a pause."""
-    where = request.match_info
-    await found_job(request)
-    await request.app[DEPS].manager.resume(where["type"], where["name"], audit.actor(request))
-    return see_other(f"{_HERE}/{where['type']}/{where['name']}#pause")
+    path = request.match_info
+    await find_job(request)
+    await request.app[DEPS].manager.resume(path["type"], path["name"], audit.actor(request))
+    return see_other(f"{_HERE}/{path['type']}/{path['name']}#pause")

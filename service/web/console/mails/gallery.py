@@ -40,9 +40,9 @@ class GalleryQuery:
 
     def query(self, **changes: str) -> str:
         """The query of an address that shows this, but for ``changes``; begins with ``?`` or is empty."""
-        wanted, usual = asdict(replace(self, **changes)), asdict(GalleryQuery())
-        told = {name: value for name, value in wanted.items() if value != usual[name]}
-        return f"?{urlencode(told)}" if told else ""
+        parameters, defaults = asdict(replace(self, **changes)), asdict(GalleryQuery())
+        changed = {name: value for name, value in parameters.items() if value != defaults[name]}
+        return f"?{urlencode(changed)}" if changed else ""
 
     def fields(self, *without: str) -> dict[str, str]:
         """The same for the hidden fields of a form."""
@@ -77,27 +77,27 @@ class GalleryQuery:
 
 def view_of(query: Mapping[str, object]) -> GalleryQuery:
     """The view that a query or a form asks for; other names are left alone. Raises BadRequest."""
-    told = {
+    fields_ = {
         field.name: str(query[field.name]).strip()[:200]
         for field in fields(GalleryQuery)
         if field.name in query
     }
     for name, choices in _CHOICES.items():
-        if name in told and told[name] not in choices:
+        if name in fields_ and fields_[name] not in choices:
             raise BadRequest(f"{name} must be one of {', '.join(filter(None, choices))}")
-    return GalleryQuery(**told)
+    return GalleryQuery(**fields_)
 
 
 def samples_by_template() -> dict[str, list[Sample]]:
     """Every mail with its samples, in the order in which they are shown."""
-    found: dict[str, list[Sample]] = {}
+    samples: dict[str, list[Sample]] = {}
     for sample in SAMPLES:
-        found.setdefault(sample.template, []).append(sample)
-    return found
+        samples.setdefault(sample.template, []).append(sample)
+    return samples
 
 
 def in_scheme(html: str, scheme: str) -> str:
     """The HTML of a mail as a reader in light or in dark mode sees it, whatever this browser prefers."""
-    holds = "all" if scheme == "dark" else "not all"
-    html = html.replace("@media (prefers-color-scheme: dark)", f"@media {holds}")
+    condition = "all" if scheme == "dark" else "not all"
+    html = html.replace("@media (prefers-color-scheme: dark)", f"@media {condition}")
     return re.sub(r'(color-schemes?: |content=")light dark', rf"\g<1>{scheme}", html)

@@ -43,7 +43,7 @@ routes = web.RouteTableDef()
 @routes.get("/console/mails")
 async def gallery(request: web.Request) -> web.Response:
     """All mails in all variants, small."""
-    mails = [_told(samples) for samples in samples_by_template().values()]
+    mails = [_mail_fields(samples) for samples in samples_by_template().values()]
     return page(request, "mails.html", mails=mails, view=view_of(request.query), **_choices())
 
 
@@ -51,17 +51,19 @@ async def gallery(request: web.Request) -> web.Response:
 async def mail(request: web.Request) -> web.Response:
     """One mail: a sample, or that of a user at a moment; as HTML, text or source."""
     samples, view = _samples(request), view_of(request.query)
-    sent = request.query.get("sent", "")
-    return await _mail_page(request, samples, view, sent=sent if _MESSAGE_ID.fullmatch(sent) else "")
+    message_id = request.query.get("sent", "")
+    return await _mail_page(
+        request, samples, view, message_id=message_id if _MESSAGE_ID.fullmatch(message_id) else ""
+    )
 
 
 @routes.get("/console/mails/{template}/html")
 async def html(request: web.Request) -> web.Response:
     """The HTML alone, for the frame: no script runs, no request leaves it."""
     samples, view = _samples(request), view_of(request.query)
-    found = await request.app[DEPS].previewer.preview(view.ask(samples[0].job))
+    preview = await request.app[DEPS].previewer.preview(view.ask(samples[0].job))
     return web.Response(
-        text=in_scheme(found.html, view.scheme),
+        text=in_scheme(preview.html, view.scheme),
         content_type="text/html",
         headers=MAIL_HEADERS,
     )
@@ -73,11 +75,13 @@ async def test_send(request: web.Request) -> web.Response:
     samples, form = _samples(request), await params.form(request)
     view, to = view_of(form), form.get("to", "").strip()
     try:
-        sent = await request.app[DEPS].previewer.send_test(view.ask(samples[0].job), to, audit.actor(request))
+        message_id = await request.app[DEPS].previewer.send_test(
+            view.ask(samples[0].job), to, audit.actor(request)
+        )
     except (*_REFUSALS, MailRefused) as problem:
         return await _mail_page(request, samples, view, to=to, problem=problem)
     query = view.query()
-    return see_other(f"/console/mails/{samples[0].template}{query}{'&' if query else '?'}sent={sent}")
+    return see_other(f"/console/mails/{samples[0].template}{query}{'&' if query else '?'}sent={message_id}")
 
 
 async def _mail_page(
@@ -85,13 +89,13 @@ async def _mail_page(
     samples: Sequence[Sample],
     view: GalleryQuery,
     *,
-    sent: str = "",
+    message_id: str = "",
     to: str = "",
     problem: Exception | None = None,
 ) -> web.Response:
-    found: Preview | None = None
+    preview: Preview | None = None
     try:
-        found = await request.app[DEPS].previewer.preview(view.ask(samples[0].job))
+        preview = await request.app[DEPS].previewer.preview(view.ask(samples[0].job))
     except _REFUSALS as refusal:
         problem = problem or refusal
     status, text = failure(request, problem) if problem else (200, "")
@@ -99,12 +103,12 @@ async def _mail_page(
         request,
         "mail.html",
         status=status,
-        mail=_told(samples),
+        mail=_mail_fields(samples),
         view=view,
-        found=found,
-        sizes={"HTML": _kilobytes(found.html), "message": _kilobytes(found.source)} if found else {},
+        preview=preview,
+        sizes={"HTML": _kilobytes(preview.html), "message": _kilobytes(preview.source)} if preview else {},
         problem=text,
-        sent=sent,
+        message_id=message_id,
         to=to,
         may_send=request[SESSION].role is Role.ADMIN,
         **_choices(),
@@ -112,13 +116,13 @@ async def _mail_page(
 
 
 def _samples(request: web.Request) -> list[Sample]:
-    found = samples_by_template().get(request.match_info["template"])
-    if found is None:
+    samples = samples_by_template().get(request.match_info["template"])
+    if samples is None:
         raise HttpRefusal(404, f"There is no mail of this name; there are {', '.join(samples_by_template())}")
-    return found
+    return samples
 
 
-def _told(samples: Sequence[Sample]) -> dict[str, Any]:
+def _mail_fields(samples: Sequence[Sample]) -> dict[str, Any]:
     """A mail as the pages name it."""
     first = samples[0]
     return {

@@ -34,7 +34,7 @@ _BLANK_TOKEN = "no-link-from-the-console"  # noqa: S105 - stands where a token w
 STATES = tuple(map(str, DeliveryState))
 """Of a message, in the order of its life."""
 _CHANNELS = {"email": "Mail", "in_app": "Notification"}
-_MOST_RETRIED = 1000
+_MAX_RETRIED = 1000
 """At once."""
 _RESENDABLE = frozenset(
     {DeliveryState.UNCONFIRMED, DeliveryState.FAILED, DeliveryState.EXPIRED, DeliveryState.CANCELLED}
@@ -58,13 +58,13 @@ class MessageQuery:
     run: str = ""
 
     @property
-    def told(self) -> dict[str, str]:
+    def filters(self) -> dict[str, str]:
         """What was said, by name."""
         return {name: getattr(self, name) for name in self.__slots__ if getattr(self, name)}
 
-    def query(self, **more: object) -> str:
+    def query(self, **extra: object) -> str:
         """The query of an address that shows this and ``more``."""
-        return "?" + urlencode(self.told | {name: str(value) for name, value in more.items()})
+        return "?" + urlencode(self.filters | {name: str(value) for name, value in extra.items()})
 
     @property
     def narrow(self) -> bool:
@@ -72,63 +72,65 @@ class MessageQuery:
         return bool(self.person or self.job or self.reason or self.run)
 
 
-def _wanted(query: Mapping[str, Any]) -> MessageQuery:
+def _query_of(query: Mapping[str, Any]) -> MessageQuery:
     """Raises Refused for words that no message knows."""
-    found = MessageQuery(**{name: str(query.get(name, "")).strip()[:320] for name in MessageQuery.__slots__})
-    for name, value, known in (
-        ("job", found.job, all_jobs()),
-        ("channel", found.channel, tuple(Channel)),
-        ("state", found.state, STATES),
+    filters = MessageQuery(
+        **{name: str(query.get(name, "")).strip()[:320] for name in MessageQuery.__slots__}
+    )
+    for name, value, allowed in (
+        ("job", filters.job, all_jobs()),
+        ("channel", filters.channel, tuple(Channel)),
+        ("state", filters.state, STATES),
     ):
-        if value and value not in known:
+        if value and value not in allowed:
             raise HttpRefusal(400, f"There is no {name} {value!r}; choose one of the form")
-    if found.run and not (found.run.isascii() and found.run.isdigit() and len(found.run) < 19):
+    if filters.run and not (filters.run.isascii() and filters.run.isdigit() and len(filters.run) < 19):
         raise HttpRefusal(400, "run is the number of a run; leave it out, or follow the link of a run's page")
-    return found
+    return filters
 
 
 @routes.get("/console/messages")
 async def messages(request: web.Request) -> web.Response:
     """Messages, newest first."""
-    return await _list(request, _wanted(request.query))
+    return await _list(request, _query_of(request.query))
 
 
 async def _list(
-    request: web.Request, wanted: MessageQuery, *, counts: Mapping[str, int] | None = None, problem: str = ""
+    request: web.Request, filters: MessageQuery, *, counts: Mapping[str, int] | None = None, problem: str = ""
 ) -> web.Response:
     """``counts``: what trying the failed ones again would come to."""
     rows = await fetch(
         request,
         _SQL["find"],
-        await _meant(request, wanted.person),
-        wanted.job or None,
-        wanted.channel or None,
-        wanted.state or None,
-        wanted.reason or None,
-        int(wanted.run) if wanted.run else None,
+        await _user_ids(request, filters.person),
+        filters.job or None,
+        filters.channel or None,
+        filters.state or None,
+        filters.reason or None,
+        int(filters.run) if filters.run else None,
         params.before(request),
         _SIZE + 1,
     )
-    shown = rows[:_SIZE]
+    visible = rows[:_SIZE]
     return page(
         request,
         "messages.html",
         status=400 if problem else 200,
-        wanted=wanted,
-        rows=shown,
-        more=wanted.query(before=shown[-1]["id"]) if len(rows) > _SIZE else "",
+        filters=filters,
+        rows=visible,
+        more=filters.query(before=visible[-1]["id"]) if len(rows) > _SIZE else "",
         jobs=list(reminders(all_jobs())),
         channels=_CHANNELS,
         states=STATES,
         reasons=list(Reason),
         counts=counts,
-        most=_MOST_RETRIED,
-        retried=params.number(request, "retried", None, minimum=0, maximum=_MOST_RETRIED),
+        max_retried=_MAX_RETRIED,
+        retried=params.number(request, "retried", None, minimum=0, maximum=_MAX_RETRIED),
         problem=problem,
     )
 
 
-async def _meant(request: web.Request, person: str) -> list[str] | None:
+async def _user_ids(request: web.Request, person: str) -> list[str] | None:
     """The ids behind an id or an address; None: anybody."""
     if not person:
         return None
@@ -142,36 +144,36 @@ async def _meant(request: web.Request, person: str) -> list[str] | None:
 async def retry(request: web.Request) -> web.Response:
     """Count the failed mails that fit the filter; with ``confirm`` plan those that are useful again."""
     form, outbox = await params.form(request), request.app[DEPS].outbox
-    wanted = replace(_wanted(form), state=str(DeliveryState.FAILED), channel=str(Channel.EMAIL))
-    if not wanted.narrow:
+    filters = replace(_query_of(form), state=str(DeliveryState.FAILED), channel=str(Channel.EMAIL))
+    if not filters.narrow:
         return await _list(
-            request, wanted, problem="Not all at once: narrow it by person, job, reason or run"
+            request, filters, problem="Not all at once: narrow it by person, job, reason or run"
         )
     try:
-        which = await _selection(request, wanted)
+        selection = await _selection(request, filters)
     except BadRequest as problem:
-        return await _list(request, wanted, problem=str(problem))
+        return await _list(request, filters, problem=str(problem))
     if form.get("confirm") != "on":
         return await _list(
-            request, wanted, counts=await outbox.retry_failed(which, _MOST_RETRIED, dry_run=True)
+            request, filters, counts=await outbox.retry_failed(selection, _MAX_RETRIED, dry_run=True)
         )
-    narrowed = {**wanted.told, **({"person": which.user} if which.user else {})}
+    recorded = {**filters.filters, **({"person": selection.user} if selection.user else {})}
     async with audit.transaction(request) as connection:
-        counts = await outbox.retry_failed(which, _MOST_RETRIED, connection=connection)
-        await audit.record(request, "retry-failed", connection, filter=narrowed, **counts)
+        counts = await outbox.retry_failed(selection, _MAX_RETRIED, connection=connection)
+        await audit.record(request, "retry-failed", connection, filter=recorded, **counts)
     return see_other(
-        f"/console/messages{replace(wanted, state='', reason='').query(retried=counts['retried'])}"
+        f"/console/messages{replace(filters, state='', reason='').query(retried=counts['retried'])}"
     )
 
 
-async def _selection(request: web.Request, wanted: MessageQuery) -> DeliveryFilter:
+async def _selection(request: web.Request, filters: MessageQuery) -> DeliveryFilter:
     """The filter as the outbox takes it. Raises BadRequest where an address is that of several people."""
-    ids = [one for one in await _meant(request, wanted.person) or () if one != wanted.person]
+    ids = [user_id for user_id in await _user_ids(request, filters.person) or () if user_id != filters.person]
     if len(ids) > 1:
         raise BadRequest(f"Several people have this address; choose one by id: {', '.join(sorted(ids)[:5])}")
-    user = ids[0] if ids else wanted.person or None
-    run = int(wanted.run) if wanted.run else None
-    return DeliveryFilter(user, wanted.job or None, wanted.reason or None, run=run)
+    user = ids[0] if ids else filters.person or None
+    run = int(filters.run) if filters.run else None
+    return DeliveryFilter(user, filters.job or None, filters.reason or None, run=run)
 
 
 # ── One message ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -196,12 +198,12 @@ async def message(request: web.Request) -> web.Response:
     return page(
         request,
         "message.html",
-        here="/console/messages/",
+        path="/console/messages/",
         address=f"/console/messages/{row['id']}",
         message=row,
         now=row["now"],
         steps=_steps(row),
-        shown=_shown(request, row) if mail else None,
+        mail=_mail_forms(request, row) if mail else None,
         view=view,
         parts=PARTS,
         widths=WIDTHS,
@@ -217,11 +219,11 @@ async def html(request: web.Request) -> web.Response:
     row, view = await _row(request), view_of(request.query)
     if row["channel"] != Channel.EMAIL:
         raise HttpRefusal(404, "This message is a notification, not a mail")
-    shown = _shown(request, row)
-    if shown.problem:
-        raise HttpRefusal(409, shown.problem)
+    mail = _mail_forms(request, row)
+    if mail.problem:
+        raise HttpRefusal(409, mail.problem)
     return web.Response(
-        text=in_scheme(shown.html, view.scheme), content_type="text/html", headers=MAIL_HEADERS
+        text=in_scheme(mail.html, view.scheme), content_type="text/html", headers=MAIL_HEADERS
     )
 
 
@@ -232,14 +234,14 @@ async def _row(request: web.Request) -> Mapping[str, Any]:
     return rows[0]
 
 
-def _shown(request: web.Request, row: Mapping[str, Any]) -> MessageForms:
+def _mail_forms(request: web.Request, row: Mapping[str, Any]) -> MessageForms:
     try:
         raw = request.app[DEPS].compose(_email(row))
     except Exception as error:  # noqa: BLE001 - facts of an earlier version may fit no template of today
         return MessageForms(problem=f"The mail cannot be made again: {type(error).__name__}: {error}")
-    made = message_from_bytes(raw, policy=policy.default)
-    parts = {part.get_content_subtype(): part.get_content() for part in made.iter_parts()}
-    return MessageForms(str(made["Subject"]), parts["plain"], parts["html"], raw.decode("ascii"))
+    message_ = message_from_bytes(raw, policy=policy.default)
+    parts = {part.get_content_subtype(): part.get_content() for part in message_.iter_parts()}
+    return MessageForms(str(message_["Subject"]), parts["plain"], parts["html"], raw.decode("ascii"))
 
 
 def _email(row: Mapping[str, Any]) -> Email:
@@ -249,14 +251,14 @@ def _email(row: Mapping[str, Any]) -> Email:
 
 def _steps(row: Mapping[str, Any]) -> list[tuple[datetime, str]]:
     """What happened to a message and what is to come, in the order of time. Pure."""
-    said = f": {row['smtp_code']} {row['smtp_reply'] or ''}".rstrip() if row["smtp_code"] else ""
-    why = f" ({row['reason']})" if row["reason"] else ""
+    reply = f": {row['smtp_code']} {row['smtp_reply'] or ''}".rstrip() if row["smtp_code"] else ""
+    reason = f" ({row['reason']})" if row["reason"] else ""
     steps = [
         (row["nominal_at"], "The moment that it is about"),
         (row["planned_at"], "Decided, and put into the outbox"),
         (row["not_before"], "To leave no earlier"),
         (row["dot_at"], "About to hand over the last byte"),
-        (row["settled_at"], f"{row['state'].capitalize()}{why}{said}"),
+        (row["settled_at"], f"{row['state'].capitalize()}{reason}{reply}"),
         (row["read_at"], "Read"),
         (row["expires_at"], "Useless from here on"),
     ]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.web.console.formatting import lasting, plural
+from service.web.console.formatting import duration, plural
 
 SPARKS = 24
 """Runs in a sparkline."""
@@ -22,88 +22,88 @@ _REMEDIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Problem:
     """One thing that is wrong, what to do, and the page where that begins."""
 
-    what: str
+    description: str
     remedy: str
     link: str = ""
 
 
-def troubles(
+def problems_of(
     health: Mapping[str, Any],
     replicas: Sequence[Mapping[str, Any]],
     alerts: Sequence[Mapping[str, Any]],
     anomalies: Sequence[Mapping[str, Any]],
     unconfirmed: int,
-) -> list[Trouble]:
+) -> list[Problem]:
     """Everything that somebody should look at, the gravest first; empty: all is well."""
-    found = list(_of_health(health["checks"]))
+    problems = list(_of_health(health["checks"]))
     if not replicas:
-        found.append(
-            Trouble("No process has shown a sign of life for five minutes.", "Start one: nothing runs now.")
+        problems.append(
+            Problem("No process has shown a sign of life for five minutes.", "Start one: nothing runs now.")
         )
-    found += [
-        Trouble(f"{row['name']}: {row['detail']}", "It clears by itself once that is over.") for row in alerts
+    problems += [
+        Problem(f"{row['name']}: {row['detail']}", "It clears by itself once that is over.") for row in alerts
     ]
     if unconfirmed:
-        found.append(
-            Trouble(
+        problems.append(
+            Problem(
                 f"Nobody knows whether {plural(unconfirmed, 'mail')} arrived.",
                 "Look at each, and resend it or leave it.",
                 "/console/messages?state=unconfirmed",
             )
         )
-    found += [
-        Trouble(f"{row['series']}: {row['explanation']}", "Compare it with what changed then.")
+    problems += [
+        Problem(f"{row['series']}: {row['explanation']}", "Compare it with what changed then.")
         for row in anomalies
         if row["severity"] != "minor"
     ]
-    found += _of_replicas(replicas)
-    return found
+    problems += _of_replicas(replicas)
+    return problems
 
 
-def _of_health(checks: Mapping[str, Any]) -> Iterable[Trouble]:
+def _of_health(checks: Mapping[str, Any]) -> Iterable[Problem]:
     for name, check in checks.items():
         details = check.get("details") or {}
         if name in _JOB_TYPES and details.get("problems"):
             for job, sentences in details["problems"].items():
                 failed = details.get("unsettled", {}).get(job, [])
                 yield from (_of_slot(job, slot) for slot in failed)
-                told = {slot["problem"] for slot in failed}
-                if rest := [one for one in sentences if one not in told]:
+                described = {slot["problem"] for slot in failed}
+                if rest := [sentence for sentence in sentences if sentence not in described]:
                     link = f"/console/jobs/{name}/{job}"
-                    yield Trouble(f"{job}: {'; '.join(rest)}.", "Its page shows the last runs and why.", link)
+                    yield Problem(f"{job}: {'; '.join(rest)}.", "Its page shows the last runs and why.", link)
         elif name in _JOB_TYPES and check["status"] == "stopped" and check.get("activeJobs"):
-            yield Trouble(f"The {name} jobs are stopped in this process.", "Restart it.")
+            yield Problem(f"The {name} jobs are stopped in this process.", "Restart it.")
         elif check["status"] in _WRONG and name not in _JOB_TYPES:
-            yield Trouble(f"{name.capitalize()}: {_why(name, details)}.", _REMEDIES.get(name, "See the log."))
+            yield Problem(f"{name.capitalize()}: {_why(name, details)}.", _REMEDIES.get(name, "See the log."))
 
 
-def _of_slot(job: str, slot: Mapping[str, Any]) -> Trouble:
+def _of_slot(job: str, slot: Mapping[str, Any]) -> Problem:
     remedy = "Retry it or waive it." if slot["retryable"] else "It is too late to retry it: waive it."
-    return Trouble(f"{job}: {slot['what']}.", remedy, f"/console/runs/{slot['runId']}")
+    return Problem(f"{job}: {slot['what']}.", remedy, f"/console/runs/{slot['runId']}")
 
 
 def _why(name: str, details: Mapping[str, Any]) -> str:
     if name == "loops":
-        ill = [loop for loop, told in details.items() if told.get("state") != "running"]
-        return f"{', '.join(ill)} restarting" if ill else "one is restarting"
+        restarting = [loop for loop, status in details.items() if status.get("state") != "running"]
+        return f"{', '.join(restarting)} restarting" if restarting else "one is restarting"
     return str(details.get("problem") or details.get("error") or "not working").rstrip(".")
 
 
-def _of_replicas(replicas: Sequence[Mapping[str, Any]]) -> Iterable[Trouble]:
+def _of_replicas(replicas: Sequence[Mapping[str, Any]]) -> Iterable[Problem]:
     versions = sorted({row["version"] for row in replicas})
     if len(versions) > 1:
-        yield Trouble(
+        yield Problem(
             f"Processes of different versions run: {', '.join(versions)}.",
             "Finish the roll-out, or take it back.",
         )
     for row in replicas:
         lag = (row["vitals"].get("loopLagMs") or {}).get("p99")
         if lag is not None and lag > _LAG_MS:
-            yield Trouble(
-                f"{row['name']} is overloaded: its loop lags by {lasting(lag / 1000)}.", "Give it more CPU."
+            yield Problem(
+                f"{row['name']} is overloaded: its loop lags by {duration(lag / 1000)}.", "Give it more CPU."
             )
 
 
@@ -129,21 +129,21 @@ class Sparkline:
     """Durations of the last runs as bars, the newest last; ``words`` say the same."""
 
     bars: tuple[SparkBar, ...]
-    words: str
+    summary: str
 
 
 def spark(seconds: Sequence[float], width: float = 120, height: float = 28) -> Sparkline | None:
     """A sparkline of durations in seconds, newest first; None where there are none."""
-    shown = list(seconds[:SPARKS])[::-1]
-    if not shown:
+    newest = list(seconds[:SPARKS])[::-1]
+    if not newest:
         return None
-    top, step = max(shown) or 1.0, width / SPARKS
+    top, step = max(newest) or 1.0, width / SPARKS
     bars = []
-    for n, value in enumerate(shown):
+    for n, value in enumerate(newest):
         high = max(1.5, height * value / top)
         bars.append(SparkBar(round(n * step, 2), round(height - high, 2), round(high, 2)))
     words = (
-        f"Took {lasting(shown[-1])} last; {lasting(min(shown))} to {lasting(max(shown))}"
-        f" in {plural(len(shown), 'run')}"
+        f"Took {duration(newest[-1])} last; {duration(min(newest))} to {duration(max(newest))}"
+        f" in {plural(len(newest), 'run')}"
     )
     return Sparkline(tuple(bars), words)

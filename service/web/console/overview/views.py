@@ -10,14 +10,14 @@ from aiohttp import web
 from service.engine import queries
 from service.web.console.jobs.calendar import JobClock, NextSlot, next_slot
 from service.web.console.jobs.views import clocks, job_ids
-from service.web.console.overview.troubles import spark, streak, troubles
+from service.web.console.overview.troubles import problems_of, spark, streak
 from service.web.console.pages import fetch, page
 from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
-_EVERY = 15
+_REFRESH = 15
 """Seconds after which it looks again."""
-_WATCH = 60
+_REFRESH_WITHOUT_SCRIPT = 60
 """The same without scripts: then the whole page comes anew."""
 
 routes = web.RouteTableDef()
@@ -29,19 +29,22 @@ async def overview(request: web.Request) -> web.Response:
     deps = request.app[DEPS]
     now, health = await deps.pool.fetchval(_SQL["now"]), await deps.manager.health_check()
     rows = await fetch(request, _SQL["jobs"], list(job_ids(deps.manager)))
-    known = await clocks(deps, rows)
-    coming = await asyncio.to_thread(_next_slots, known, now)
+    clocks_ = await clocks(deps, rows)
+    next_slots = await asyncio.to_thread(_next_slots, clocks_, now)
     replicas = await deps.manager.replicas()
     alerts, anomalies = await fetch(request, _SQL["alerts"]), await fetch(request, _SQL["anomalies"])
     unconfirmed = await deps.pool.fetchval(_SQL["unconfirmed"])
     return page(
         request,
         "overview.html",
-        watch=_WATCH,
-        every=_EVERY,
+        watch=_REFRESH_WITHOUT_SCRIPT,
+        every=_REFRESH,
         now=now,
-        troubles=troubles(health, replicas, alerts, anomalies, unconfirmed),
-        jobs=[_told(row, known[row["job"]], coming[row["job"]]) for row in _ordered(deps.manager, rows)],
+        problems=problems_of(health, replicas, alerts, anomalies, unconfirmed),
+        jobs=[
+            _job_card(row, clocks_[row["job"]], next_slots[row["job"]])
+            for row in _ordered(deps.manager, rows)
+        ],
         channels=_by_channel(await fetch(request, _SQL["today"], str(deps.service_zone))),
         oldest=min((row["oldest"] for row in rows if row["oldest"]), default=None),
         through=min((row["materialized_through"] for row in rows), default=None),
@@ -52,8 +55,8 @@ async def overview(request: web.Request) -> web.Response:
     )
 
 
-def _next_slots(known: Mapping[str, JobClock], now: datetime) -> dict[str, NextSlot | None]:
-    return {job: next_slot(clock, now) for job, clock in known.items()}
+def _next_slots(clocks_: Mapping[str, JobClock], now: datetime) -> dict[str, NextSlot | None]:
+    return {job: next_slot(clock, now) for job, clock in clocks_.items()}
 
 
 def _ordered(manager: Any, rows: Sequence[Any]) -> list[Any]:
@@ -61,21 +64,21 @@ def _ordered(manager: Any, rows: Sequence[Any]) -> list[Any]:
     return sorted(rows, key=lambda row: order.index(row["job"]))
 
 
-def _told(row: Mapping[str, Any], clock: JobClock, coming: NextSlot | None) -> dict[str, Any]:
+def _job_card(row: Mapping[str, Any], clock: JobClock, next_slot_: NextSlot | None) -> dict[str, Any]:
     job_type, _, name = row["job"].partition(".")
     return {
         **row,
         "type": job_type,
         "name": name,
-        "schedule": clock.words,
-        "next": coming,
+        "schedule": clock.description,
+        "next": next_slot_,
         "streak": streak(row["states"]),
         "spark": spark(row["seconds"]),
     }
 
 
 def _by_channel(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {"email": {}, "in_app": {}}
+    counts: dict[str, dict[str, int]] = {"email": {}, "in_app": {}}
     for row in rows:
-        found[row["channel"]][row["state"]] = row["n"]
-    return found
+        counts[row["channel"]][row["state"]] = row["n"]
+    return counts

@@ -28,7 +28,7 @@ from service.web.recipients.views import effective
 from service.zones import zone_of
 
 _SQL = queries.load(__file__)
-_FOUND = 50
+_MAX_RESULTS = 50
 _PAGE = 40
 _ERASED = frozenset({"done", "pending"})
 
@@ -38,13 +38,13 @@ routes = web.RouteTableDef()
 @routes.get("/console/people")
 async def people(request: web.Request) -> web.Response:
     """Find somebody by id or e-mail; the one who is meant is shown at once."""
-    wanted = request.query.get("person", "").strip()[:320]
-    rows = await fetch(request, _SQL["find"], wanted, _FOUND) if wanted else []
-    exact = [row for row in rows if wanted == row["id"] or wanted.lower() == (row["email"] or "").lower()]
+    query = request.query.get("person", "").strip()[:320]
+    rows = await fetch(request, _SQL["find"], query, _MAX_RESULTS) if query else []
+    exact = [row for row in rows if query == row["id"] or query.lower() == (row["email"] or "").lower()]
     if len(exact) == 1:
         return see_other(f"/console/people/{segment(exact[0]['id'])}")
     erased = params.one_of(request, "erased", _ERASED)
-    return page(request, "people.html", wanted=wanted, rows=rows, most=_FOUND, erased=erased)
+    return page(request, "people.html", query=query, rows=rows, max_rows=_MAX_RESULTS, erased=erased)
 
 
 @routes.get("/console/people/{id}")
@@ -55,13 +55,13 @@ async def person(request: web.Request) -> web.Response:
 
 async def _person(request: web.Request, problem: str = "") -> web.Response:
     deps, user_id = request.app[DEPS], request.match_info["id"]
-    found = await fetch(request, _SQL["person"], user_id) if "\0" not in user_id else []
-    if not found:
+    people_ = await fetch(request, _SQL["person"], user_id) if "\0" not in user_id else []
+    if not people_:
         raise UnknownUser(user_id)
-    row = found[0]
+    row = people_[0]
     zone, job = zone_of(row["timezone"]), request.query.get("job", "").strip()
     at = request.query.get("at", "").strip()
-    explained = await _explained(deps, job, user_id, _noon(at, row["timezone"])) if job else None
+    explanation = await _explanation(deps, job, user_id, _noon(at, row["timezone"])) if job else None
     before = _before(request.query.get("before", ""))
     history = await fetch(request, _SQL["history"], user_id, before, _PAGE + 1)
     rows = await fetch(request, _SQL["jobs"], user_id)
@@ -70,19 +70,19 @@ async def _person(request: web.Request, problem: str = "") -> web.Response:
         "person.html",
         status=400 if problem else 200,
         problem=problem,
-        here="/console/people/",
+        path="/console/people/",
         person=row,
         address=f"/console/people/{segment(user_id)}",
         now=row["now"],
         own=zone,
-        jobs=await asyncio.to_thread(_due, rows, row, deps),
+        jobs=await asyncio.to_thread(_next_reminders, rows, row, deps),
         job=job,
         at=at,
-        explained=explained,
+        explanation=explanation,
         planned=await fetch(request, _SQL["planned"], user_id),
         history=history[:_PAGE],
         older=history[_PAGE - 1]["at"] if len(history) > _PAGE else None,
-        wishes=_wishes(row, deps.hours),
+        preferences=_preferences(row, deps.hours),
         profile=row["figures"],
     )
 
@@ -98,10 +98,10 @@ async def data(request: web.Request) -> web.Response:
             403, f"The role {request[SESSION].role} may look, but not take somebody's data along"
         )
     user_id = _id(request)
-    found = await request.app[DEPS].people.export(user_id)
+    data_ = await request.app[DEPS].people.export(user_id)
     await audit.record(request, "export", userId=user_id)
     return web.Response(
-        text=json.dumps(found, ensure_ascii=False, indent=1),
+        text=json.dumps(data_, ensure_ascii=False, indent=1),
         content_type="application/json",
         headers={"Content-Disposition": 'attachment; filename="person.json"'},
     )
@@ -110,13 +110,13 @@ async def data(request: web.Request) -> web.Response:
 @routes.post("/console/people/{id}/erase")
 async def erase(request: web.Request) -> web.Response:
     """Erase somebody for good, where their id was typed once more."""
-    user_id, typed = _id(request), (await params.form(request)).get("typed", "").strip()
-    if typed != user_id:
+    user_id, confirmation = _id(request), (await params.form(request)).get("typed", "").strip()
+    if confirmation != user_id:
         return await _person(request, "Nothing was erased: type the id exactly as it stands above")
-    keeper = request.app[DEPS].people
+    people_ = request.app[DEPS].people
     async with audit.transaction(request) as connection:
-        await keeper.forget(connection, user_id, audit.actor(request))
-    pending = await keeper.clear_archive(user_id)
+        await people_.forget(connection, user_id, audit.actor(request))
+    pending = await people_.clear_archive(user_id)
     return see_other(f"/console/people?erased={'pending' if pending else 'done'}")
 
 
@@ -150,36 +150,36 @@ def _before(text: str) -> datetime | None:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-async def _explained(deps: AdminDeps, job: str, user_id: str, at: datetime | None) -> dict[str, Any]:
+async def _explanation(deps: AdminDeps, job: str, user_id: str, at: datetime | None) -> dict[str, Any]:
     return await deps.explainer.explain(job, user_id, at)
 
 
-def _due(
+def _next_reminders(
     rows: Sequence[Mapping[str, Any]], person: Mapping[str, Any], deps: AdminDeps
 ) -> list[tuple[Mapping[str, Any], NextSlot | None]]:
     """When each reminder looks at this person next, with what it last came to. Pure."""
-    known = all_jobs()
-    found: list[tuple[Mapping[str, Any], NextSlot | None]] = []
+    registered = all_jobs()
+    reminders: list[tuple[Mapping[str, Any], NextSlot | None]] = []
     for row in rows:
-        job = known.get(row["job"])
+        job = registered.get(row["job"])
         if not isinstance(job, Reminder):
             continue
         place = [(person["timezone"], person["hours"])]
         clock = clock_of(row["cron"], row["mode"], job.own_hours, place, deps.service_zone)
-        told = {**row, "name": job.name, "label": words_for("en").list_name(job.kind)}
-        found.append((told, next_slot(clock, person["now"])))
-    return found
+        fields = {**row, "name": job.name, "label": words_for("en").list_name(job.kind)}
+        reminders.append((fields, next_slot(clock, person["now"])))
+    return reminders
 
 
-def _wishes(row: Mapping[str, Any], offered: Hours) -> dict[str, Any]:
+def _preferences(row: Mapping[str, Any], offered: Hours) -> dict[str, Any]:
     """What somebody gets on which channel, at which hour, and by whose word. Pure."""
     overrides = {(kind, channel): on for kind, channel, on in row["overrides"] or ()}
     switches = effective(row["preferences"], overrides)
     words = words_for("en")
-    wishes = preferences_from_json(row["preferences"])
+    preferences = preferences_from_json(row["preferences"])
     hours = choosable(row["hours"], offered)
     return {
-        "quiet": wishes.quiet,
+        "quiet": preferences.quiet,
         "kinds": [
             {
                 "name": words.list_name(kind),

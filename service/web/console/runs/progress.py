@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from service.web.console.formatting import lasting
+from service.web.console.formatting import duration
 
 ACTIVE = frozenset({"pending", "running"})
-_LEAST = 1.0
+_MIN_SECONDS = 1.0
 """Seconds after which a rate means something."""
 
 
@@ -19,7 +19,7 @@ class RunProgress:
     done: int
     expected: int | None
     rate: float | None
-    left: timedelta | None
+    remaining: timedelta | None
 
     @property
     def percent(self) -> int | None:
@@ -34,7 +34,7 @@ class RunProgress:
         if not self.rate:
             return "none yet"
         if self.rate < 1:
-            return f"one in {lasting(1 / self.rate)}"
+            return f"one in {duration(1 / self.rate)}"
         return f"{self.rate:,.0f} a second"
 
 
@@ -42,8 +42,8 @@ def progress(run: Mapping[str, Any], expected: int | None, now: datetime) -> Run
     """Of a row of the ledger. ``expected``: how many are to be looked at, about."""
     done, started = run["done"], run["started_at"]
     seconds = ((run["finished_at"] or now) - started).total_seconds() if started else 0.0
-    rate = done / seconds if seconds >= _LEAST else None
-    left = None
+    rate = done / seconds if seconds >= _MIN_SECONDS else None
+    remaining = None
     if run["state"] == "running" and rate and expected and expected > done:
-        left = timedelta(seconds=(expected - done) / rate)
-    return RunProgress(done, expected, rate, left)
+        remaining = timedelta(seconds=(expected - done) / rate)
+    return RunProgress(done, expected, rate, remaining)

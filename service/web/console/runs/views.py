@@ -10,15 +10,15 @@ from service.engine.unsettled import FAILED
 from service.web import audit, params
 from service.web.api.run_events import follow
 from service.web.auth import HttpRefusal
-from service.web.console.pages import fetch, page, rendered, see_other
+from service.web.console.pages import fetch, page, render, see_other
 from service.web.console.runs.progress import ACTIVE, progress
 from service.web.deps import DEPS, AdminDeps
 from service.zones import used_groups
 
 _SQL = queries.load(__file__)
-_WATCH = 5
-_PEOPLE = 50
-_REASON = 500
+_REFRESH_WITHOUT_SCRIPT = 5
+_MAX_PEOPLE = 50
+_MAX_REASON = 500
 _UNKNOWN = "There is no run of this number; runs are kept for 400 days at least"
 
 routes = web.RouteTableDef()
@@ -27,29 +27,35 @@ routes = web.RouteTableDef()
 @routes.get("/console/runs/{id}")
 async def run(request: web.Request) -> web.Response:
     """One run. While it lasts the page watches it."""
-    told = await _told(request)
-    return page(request, "run.html", watch=_WATCH if told["active"] else 0, here="/console/jobs/", **told)
+    content = await _run_content(request)
+    return page(
+        request,
+        "run.html",
+        watch=_REFRESH_WITHOUT_SCRIPT if content["active"] else 0,
+        path="/console/jobs/",
+        **content,
+    )
 
 
 @routes.get("/console/runs/{id}/events")
 async def events(request: web.Request) -> web.StreamResponse:
     """The run to its end, as server-sent events: each brings what the page tells of it."""
 
-    async def html(_found: Mapping[str, Any]) -> str:
-        return rendered(request, "run_told.html", **await _told(request))
+    async def html(_run: Mapping[str, Any]) -> str:
+        return render(request, "run_content.html", **await _run_content(request))
 
     return await follow(request, params.path_id(request), html)
 
 
-async def _told(request: web.Request) -> dict[str, Any]:
+async def _run_content(request: web.Request) -> dict[str, Any]:
     deps, run_id = request.app[DEPS], params.path_id(request)
     rows = await fetch(request, _SQL["run"], run_id)
     if not rows:
         raise HttpRefusal(404, _UNKNOWN)
     row = rows[0]
     reason = request.query.get("reason", "")[:100]
-    found = await deps.manager.run(run_id) or {"reasons": {}, "deliveries": {}}
-    people = await fetch(request, _SQL["people"], run_id, reason, _PEOPLE) if reason else []
+    details = await deps.manager.run(run_id) or {"reasons": {}, "deliveries": {}}
+    people = await fetch(request, _SQL["people"], run_id, reason, _MAX_PEOPLE) if reason else []
     job_type, _, name = row["job"].partition(".")
     return {
         "run": row,
@@ -57,8 +63,8 @@ async def _told(request: web.Request) -> dict[str, Any]:
         "now": row["now"],
         "active": row["state"] in ACTIVE,
         "progress": progress(row, await _expected(deps, row), row["now"]),
-        "reasons": found["reasons"],
-        "messages": found["deliveries"],
+        "reasons": details["reasons"],
+        "messages": details["deliveries"],
         "attempts": await fetch(request, _SQL["attempts"], run_id),
         "reason": reason,
         "people": people,
@@ -97,7 +103,7 @@ async def cancel(request: web.Request) -> web.Response:
     return see_other(f"/console/runs/{run_id}")
 
 
-async def _known(request: web.Request) -> int:
+async def _run_id(request: web.Request) -> int:
     run_id = params.path_id(request)
     if await request.app[DEPS].manager.progress(run_id) is None:
         raise HttpRefusal(404, _UNKNOWN)
@@ -107,10 +113,10 @@ async def _known(request: web.Request) -> int:
 @routes.post("/console/runs/{id}/retry")
 async def retry(request: web.Request) -> web.Response:
     """Let a run that failed go on where it stopped."""
-    run_id = await _known(request)
+    run_id = await _run_id(request)
     async with audit.transaction(request) as connection:
-        if why_not := await request.app[DEPS].manager.retry(run_id, connection):
-            raise HttpRefusal(409, why_not)
+        if problem := await request.app[DEPS].manager.retry(run_id, connection):
+            raise HttpRefusal(409, problem)
         await audit.record(request, "retry-run", connection, run=run_id)
     return see_other(f"/console/runs/{run_id}")
 
@@ -118,13 +124,13 @@ async def retry(request: web.Request) -> web.Response:
 @routes.post("/console/runs/{id}/waive")
 async def waive(request: web.Request) -> web.Response:
     """Leave a run that failed as it is, and say why."""
-    run_id, form = await _known(request), await params.form(request)
-    who, reason = form.get("who", "").strip()[:100], form.get("reason", "").strip()[:_REASON]
-    if not who or not reason:
+    run_id, form = await _run_id(request), await params.form(request)
+    name, reason = form.get("who", "").strip()[:100], form.get("reason", "").strip()[:_MAX_REASON]
+    if not name or not reason:
         raise HttpRefusal(400, "Say who waives it and why: others will ask")
     async with audit.transaction(request) as connection:
-        if why_not := await request.app[DEPS].manager.waive(
-            run_id, audit.actor(request, who), reason, connection
+        if problem := await request.app[DEPS].manager.waive(
+            run_id, audit.actor(request, name), reason, connection
         ):
-            raise HttpRefusal(409, why_not)
+            raise HttpRefusal(409, problem)
     return see_other(f"/console/runs/{run_id}")

@@ -15,7 +15,7 @@ from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
 
-NOTHING = dict.fromkeys(
+NO_VITALS = dict.fromkeys(
     (
         *("rssBytes", "cpuPercent", "loopLagMs", "poolBusy", "poolSize", "postgresPingMs", "dashboardPingMs"),
         *("requests", "errors"),
@@ -33,7 +33,7 @@ async def system(request: web.Request) -> web.Response:
     health = await deps.manager.health_check()
     rows: dict[str, Any] = {name: await deps.pool.fetch(_SQL[name]) for name in _SQL}
     [versions] = rows.pop("versions")
-    rows["replicas"] = [dict(row) | {"vitals": NOTHING | row["vitals"]} for row in rows["replicas"]]
+    rows["replicas"] = [dict(row) | {"vitals": NO_VITALS | row["vitals"]} for row in rows["replicas"]]
     checks = health["checks"]
     return page(
         request,
@@ -44,7 +44,7 @@ async def system(request: web.Request) -> web.Response:
         dashboard=_details(checks, "dashboard"),
         loops=_details(checks, "loops") or {},
         watermarks=await figures.watermarks(deps.pool),
-        settings={name.upper(): shown(value) for name, value in deps.settings.items()},
+        settings={name.upper(): setting_text(value) for name, value in deps.settings.items()},
         versions={
             "Service": deps.version,
             "Python": platform.python_version(),
@@ -59,14 +59,14 @@ async def system(request: web.Request) -> web.Response:
 
 def _details(checks: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
     """What a check tells; None: it is not among those of this process."""
-    found: Mapping[str, Any] | None = checks.get(name, {}).get("details")
-    return found
+    details: Mapping[str, Any] | None = checks.get(name, {}).get("details")
+    return details
 
 
-def shown(value: Any) -> str:
+def setting_text(value: Any) -> str:
     """A setting as people read it; what is empty, and a secret's value, is only said to be (not) set."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} = {one}" for name, one in value.items()) or "not set"
+        return ", ".join(f"{name} = {item}" for name, item in value.items()) or "not set"
     if value in ("", None):
         return "not set"
     return "set" if value == "(set)" else str(value)

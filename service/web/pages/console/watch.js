@@ -1,8 +1,8 @@
-// Says so while what a page watches cannot be reached: else it would look calm although nobody knows.
+// Shows a notice while the service cannot be reached: without it an outdated page would look current.
 "use strict";
 
-const tell = (away) => document.querySelectorAll(".away").forEach((one) => { one.hidden = !away; });
+const showNotice = (away) => document.querySelectorAll(".away").forEach((notice) => { notice.hidden = !away; });
 
-document.addEventListener("htmx:afterRequest", (event) => tell(!event.detail.successful));
-document.addEventListener("htmx:sseError", () => tell(true));
-document.addEventListener("htmx:sseOpen", () => tell(false));
+document.addEventListener("htmx:afterRequest", (event) => showNotice(!event.detail.successful));
+document.addEventListener("htmx:sseError", () => showNotice(true));
+document.addEventListener("htmx:sseOpen", () => showNotice(false));
