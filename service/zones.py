@@ -100,6 +100,11 @@ def iso(at: datetime) -> str:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def iso_or_none(at: datetime | None) -> str | None:
+    """The same; None where there is no instant."""
+    return iso(at) if at else None
+
+
 def version() -> str:
     """Of the zone data in use, like 2026f."""
     return _version(_data())

@@ -10,8 +10,8 @@ import asyncpg
 from service.engine.job import Job, JobType, TimeMode
 from service.engine.schedule import Schedule
 from service.engine.unsettled import FAILED, UnsettledSlot
-from service.manager.run_json import iso_or_none
 from service.manager.status import StatusSnapshot
+from service.zones import iso_or_none
 
 _UTC = ZoneInfo("UTC")
 _LAG = timedelta(minutes=5)

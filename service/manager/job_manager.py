@@ -26,9 +26,10 @@ from service.engine.unsettled import UnsettledSlot, not_retried, not_waived, uns
 from service.errors import BadRequest, UnknownJobType
 from service.manager.backfill import period_name, periods_to_derive
 from service.manager.health import Check, Checks, broken_check, database_check, type_check
-from service.manager.run_json import iso_or_none, run_json
+from service.manager.run_json import run_json
 from service.manager.runs import newest_runs, run_details, run_row
 from service.manager.status import StatusSnapshot
+from service.zones import iso_or_none
 
 _SQL = queries.load(__file__)
 _UTC = ZoneInfo("UTC")

@@ -1,13 +1,12 @@
 """Runs as the API shows them. Pure."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import asyncpg
 
 from service.engine.run import last_line
-from service.zones import iso
+from service.zones import iso_or_none
 
 
 def run_json(row: Mapping[str, Any] | asyncpg.Record) -> dict[str, Any]:
@@ -66,8 +65,3 @@ def attempt_json(row: asyncpg.Record, *, traceback: bool) -> dict[str, Any]:
         "error": last_line(row["error"]),
         "traceback": row["error"] if traceback else None,
     }
-
-
-def iso_or_none(at: datetime | None) -> str | None:
-    """ISO 8601 in UTC."""
-    return iso(at) if at else None

@@ -8,7 +8,8 @@ from typing import Any
 import asyncpg
 
 from service.engine.job import Job, JobType
-from service.manager.run_json import iso_or_none, last_run_json
+from service.manager.run_json import last_run_json
+from service.zones import iso_or_none
 
 
 @dataclass(frozen=True, slots=True)

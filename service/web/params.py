@@ -1,7 +1,7 @@
 """Reading what callers send: strictly, and with a sentence for what is wrong."""
 
 from collections.abc import Sequence
-from datetime import MAXYEAR, date, datetime
+from datetime import MAXYEAR, UTC, date, datetime
 from typing import Annotated, Any, TypeVar
 
 import asyncpg
@@ -21,6 +21,7 @@ from pydantic.alias_generators import to_camel
 from service.engine.run import RunRequest
 from service.errors import BadRequest
 from service.web.auth import HttpRefusal
+from service.zones import iso_or_none
 
 MAX_BODY = 64 * 1024
 """Bytes; more is answered with 413."""
@@ -212,9 +213,18 @@ def one_of(request: web.Request, name: str, allowed: frozenset[str]) -> str | No
     return word
 
 
-def parse_instant(text: str) -> datetime:
-    """A time. Raises ValueError for what is none, or has no place in some zone."""
-    return _in_every_zone(datetime.fromisoformat(text))
+def optional_instant(name: str, text: str, hint: str = "use one like 2026-03-10T09:00") -> datetime | None:
+    """The instant in a form field, in UTC unless it names a zone; None if it is empty.
+
+    Raises BadRequest with the field's ``name`` and the ``hint``.
+    """
+    if not text:
+        return None
+    try:
+        at = _in_every_zone(datetime.fromisoformat(text))
+    except ValueError:
+        raise BadRequest(f"{name} is not a time; {hint}") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def parse_date(name: str, text: str) -> date:
@@ -223,11 +233,6 @@ def parse_date(name: str, text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise BadRequest(f"{name} {text!r} is not a date; use one like 2026-03-01") from None
-
-
-def iso(at: datetime | None) -> str | None:
-    """An instant as the API writes it: ISO 8601, UTC, ``Z``."""
-    return at.isoformat().replace("+00:00", "Z") if at else None
 
 
 def check_parameters(request: web.Request, names: frozenset[str]) -> None:
@@ -260,4 +265,4 @@ def next_before(rows: Sequence[asyncpg.Record] | Sequence[dict[str, Any]], size:
 
 def times(row: asyncpg.Record, *names: str) -> dict[str, str | None]:
     """Columns of instants under their camelCase names."""
-    return {to_camel(name): iso(row[name]) for name in names}
+    return {to_camel(name): iso_or_none(row[name]) for name in names}

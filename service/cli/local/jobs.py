@@ -19,7 +19,7 @@ from service.jobs import all_jobs
 from service.messages.preview import PreviewRequest
 from service.settings import Settings
 from service.setup.timings import timings_of
-from service.zones import zone_of
+from service.zones import iso, zone_of
 
 
 async def list_jobs(settings: Settings, options: argparse.Namespace) -> Exit:
@@ -39,7 +39,7 @@ async def list_jobs(settings: Settings, options: argparse.Namespace) -> Exit:
                 "schedule": timing.schedule.expression,
                 "clock": "each user's" if timing.mode is TimeMode.USER else str(zone),
                 "nextLocal": f"{slot.local:%a %d %b %H:%M} {zone}",
-                "nextUtc": slot.at.isoformat().replace("+00:00", "Z"),
+                "nextUtc": iso(slot.at),
             }
         )
     print_rows(rows, options, title="Jobs")

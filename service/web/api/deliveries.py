@@ -14,6 +14,7 @@ from service.web import audit, params
 from service.web.auth import HttpRefusal
 from service.web.deps import DEPS, ROLE, Role
 from service.web.idempotency import Answer, once
+from service.zones import iso_or_none
 
 _SQL = queries.load(__file__)
 _STATES = frozenset(map(str, DeliveryState))
@@ -154,7 +155,7 @@ def retry_problem(row: asyncpg.Record | dict[str, Any]) -> str | None:
     if row["channel"] != "email":
         return "Only mails can be tried again, not notifications"
     if row["over"]:
-        return f"The message was useful until {params.iso(row['expires_at'])}: it is too late for it"
+        return f"The message was useful until {iso_or_none(row['expires_at'])}: it is too late for it"
     if row["suppressed"]:
         return f"The address is suppressed ({row['suppressed']}): the mail would be skipped"
     return None

@@ -12,6 +12,7 @@ from service.web import audit, params
 from service.web.auth import HttpRefusal
 from service.web.deps import DEPS, ROLE, Manager, Role
 from service.web.idempotency import Answer, RunOutcome, once, once_with_lock, run_once
+from service.zones import iso_or_none
 
 _STATES = frozenset(RunState)
 _FAILED = {"failed", "dead"}
@@ -146,7 +147,7 @@ async def schedule(request: web.Request) -> web.Response:
         fields = {
             "id": scheduled.id,
             "state": str(scheduled.state),
-            "runAt": params.iso(scheduled.not_before),
+            "runAt": iso_or_none(scheduled.not_before),
         }
         return 201, {"success": True, **fields}
 

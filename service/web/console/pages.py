@@ -9,14 +9,16 @@ import hmac
 import json
 import re
 import secrets
+from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
 import structlog
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from service.engine import queries
 from service.web import params
 from service.web.auth import Handler, HttpRefusal, failure, role_of, tokenless_role
 from service.web.console import formatting as words
@@ -25,6 +27,8 @@ from service.web.deps import DEPS, ROLE, Role
 from service.web.static import PAGES, style
 
 log = structlog.get_logger()
+
+_SQL = queries.load(__file__)
 
 HOME = "/console"
 NAVIGATION = (
@@ -176,6 +180,11 @@ def render(request: web.Request, template: str, **context: Any) -> str:
 async def fetch(request: web.Request, sql: str, *values: Any) -> list[dict[str, Any]]:
     """Rows of our database, as pages take them."""
     return [dict(row) for row in await request.app[DEPS].pool.fetch(sql, *values)]
+
+
+async def database_now(request: web.Request) -> datetime:
+    """The time of our database, which decides what is due."""
+    return cast("datetime", await request.app[DEPS].pool.fetchval(_SQL["now"]))
 
 
 def see_other(address: str) -> web.Response:

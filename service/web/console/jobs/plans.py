@@ -9,9 +9,10 @@ from service.engine import queries
 from service.errors import BadRequest
 from service.web import audit, params
 from service.web.auth import HttpRefusal
-from service.web.console.jobs.views import find_job, job_page, moment_of
-from service.web.console.pages import see_other
+from service.web.console.jobs.views import find_job, job_page
+from service.web.console.pages import database_now, see_other
 from service.web.deps import DEPS
+from service.zones import iso_or_none
 
 _SQL = queries.load(__file__)
 _MAX_DELAY = timedelta(days=30)
@@ -28,10 +29,10 @@ async def schedule(request: web.Request) -> web.Response:
     fields, (row, _) = await _form_fields(request, "minutes", "moment"), await find_job(request)
     deps, path = request.app[DEPS], request.match_info
     try:
-        delay = delay_of(fields, await deps.pool.fetchval(_SQL["now"]))
+        delay = delay_of(fields, await database_now(request))
         async with audit.transaction(request) as connection:
             run = await deps.manager.schedule_once(path["type"], path["name"], delay, connection)
-            details = {"job": row["job"], "run": run.id, "at": params.iso(run.not_before)}
+            details = {"job": row["job"], "run": run.id, "at": iso_or_none(run.not_before)}
             await audit.record(request, "schedule", connection, **details)
     except BadRequest as problem:
         return await job_page(request, problem=problem, fields=fields)
@@ -40,7 +41,7 @@ async def schedule(request: web.Request) -> web.Response:
 
 def delay_of(fields: Mapping[str, str], now: datetime) -> timedelta:
     """How long from now. Pure; raises BadRequest."""
-    minutes, at = fields["minutes"], moment_of("The moment of the run", fields["moment"])
+    minutes, at = fields["minutes"], params.optional_instant("The moment of the run", fields["moment"])
     if bool(minutes) == (at is not None):
         raise BadRequest("Say in how many minutes, or at which moment; one of them")
     if at is not None:

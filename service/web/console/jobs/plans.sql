@@ -1,7 +1,3 @@
--- name: now
--- The clock that decides.
-SELECT service.now()
-
 -- name: once
 -- A single run of a job. $1 its id, $2 job.
 SELECT id FROM service.job_run WHERE id = $1 AND job = $2 AND trigger = 'once'

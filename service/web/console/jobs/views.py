@@ -6,7 +6,7 @@ What is planned for one time, and deriving past periods again, is in ``console_p
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -29,7 +29,7 @@ from service.web.console.jobs.calendar import (
     upcoming,
     warnings,
 )
-from service.web.console.pages import fetch, page, see_other
+from service.web.console.pages import database_now, fetch, page, see_other
 from service.web.deps import DEPS, AdminDeps, Manager
 
 _SQL = queries.load(__file__)
@@ -73,7 +73,7 @@ async def clocks(deps: AdminDeps, rows: Sequence[Mapping[str, Any]]) -> dict[str
 async def jobs(request: web.Request) -> web.Response:
     """Every job with its schedule, and the newest runs of all."""
     deps = request.app[DEPS]
-    now = await deps.pool.fetchval(_SQL["now"])
+    now = await database_now(request)
     ids = list(job_ids(deps.manager))
     rows = {row["job"]: row for row in await fetch(request, _SQL["definitions"], ids)}
     clocks_ = await clocks(deps, list(rows.values()))
@@ -109,12 +109,12 @@ async def job_page(
     fields: Mapping[str, str] | None = None,
 ) -> web.Response:
     """The page of a job. ``again``: the periods that a back-fill would derive; ``typed``: as it was sent."""
-    deps, (row, about_it) = request.app[DEPS], await find_job(request)
-    now, zone = await deps.pool.fetchval(_SQL["now"]), deps.service_zone
+    deps, (row, description) = request.app[DEPS], await find_job(request)
+    now, zone = await database_now(request), deps.service_zone
     clock = (await clocks(deps, [row]))[row["job"]]
     since, until = span_of(now, zone, _DAYS)
     decided = await fetch(request, _SQL["slots"], row["job"], since)
-    due, clock_changes, following = await asyncio.to_thread(
+    due, clock_changes, upcoming_slot = await asyncio.to_thread(
         lambda: (upcoming(clock, now, until), warnings(clock, now, now + _MONTH), next_slot(clock, now))
     )
     pause = Pause(row["paused_at"], row["paused_until"])
@@ -126,13 +126,13 @@ async def job_page(
         "job.html",
         status=status,
         path=_HERE + "/",
-        job={**row, **about_it},
-        address=f"{_HERE}/{about_it['type']}/{about_it['name']}",
+        job={**row, **description},
+        address=f"{_HERE}/{description['type']}/{description['name']}",
         now=now,
         clock=clock,
         days=days_around(slots, now, zone, _DAYS),
         due=due[:6],
-        next=following,
+        next=upcoming_slot,
         clock_changes=clock_changes,
         exceptions=[slot for slot in decided if slot["state"] in {"skipped", "missed", "failed", "dead"}],
         runs=await fetch(request, _SQL["newest"], [row["job"]], _MAX_RUNS),
@@ -178,7 +178,7 @@ class RunForm:
     @property
     def moment(self) -> datetime | None:
         """The chosen moment. Raises BadRequest."""
-        return moment_of("The moment", self.at)
+        return params.optional_instant("The moment", self.at)
 
 
 def _form(query: Mapping[str, object]) -> RunForm:
@@ -188,17 +188,6 @@ def _form(query: Mapping[str, object]) -> RunForm:
         force=query.get("force") == "on",
         confirm=query.get("confirm") == "on",
     )
-
-
-def moment_of(what: str, text: str) -> datetime | None:
-    """What was typed, UTC where no zone is said; None: nothing was. Raises BadRequest."""
-    if not text:
-        return None
-    try:
-        at = params.parse_instant(text)
-    except ValueError:
-        raise BadRequest(f"{what} is not a time; use one like 2026-03-10T09:00") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 _REFUSALS = (BadRequest, AlreadyRunning, ReleaseTooOld, SourceUnavailable)
@@ -266,7 +255,7 @@ async def pause(request: web.Request) -> web.Response:
     fields = {name: form.get(name, "").strip()[:500] for name in ("who", "reason", "until")}
     await find_job(request)
     try:
-        until = _pause_end(fields, await request.app[DEPS].pool.fetchval(_SQL["now"]))
+        until = _pause_end(fields, await database_now(request))
     except BadRequest as problem:
         return await job_page(request, problem=problem, fields=fields)
     actor = audit.actor(request, fields["who"][:100])
@@ -278,7 +267,7 @@ def _pause_end(fields: Mapping[str, str], now: datetime) -> datetime | None:
     """Until when; None: until it is resumed. Raises BadRequest."""
     if not fields["who"] or not fields["reason"]:
         raise BadRequest("Say who pauses it and why: others will ask")
-    until = moment_of("Until", fields["until"])
+    until = params.optional_instant("Until", fields["until"])
     if until and until <= now:
         raise BadRequest("Until lies in the past; choose a later moment, or leave it empty")
     return until

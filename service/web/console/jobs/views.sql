@@ -1,7 +1,3 @@
--- name: now
--- The clock that decides.
-SELECT service.now()
-
 -- name: definitions
 -- Jobs as they are registered. $1: job ids.
 SELECT *, paused_at IS NOT NULL AND coalesce(paused_until > service.now(), true) AS paused

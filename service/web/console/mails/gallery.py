@@ -51,13 +51,7 @@ class GalleryQuery:
     @property
     def moment(self) -> datetime | None:
         """The chosen moment; None: now. Raises BadRequest."""
-        if not self.at:
-            return None
-        try:
-            at = params.parse_instant(self.at)
-        except ValueError:
-            raise BadRequest("The moment is not a time; use 2026-03-10T09:00") from None
-        return at if at.tzinfo else at.replace(tzinfo=UTC)
+        return params.optional_instant("The moment", self.at, hint="use 2026-03-10T09:00")
 
     @property
     def moment_typed(self) -> str:

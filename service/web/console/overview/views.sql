@@ -1,7 +1,3 @@
--- name: now
--- The clock that decides.
-SELECT service.now()
-
 -- name: jobs
 -- How each job's last runs went. $1: job ids.
 SELECT d.job, d.cron, d.mode, d.materialized_through, d.paused_by, d.paused_reason, d.paused_until,

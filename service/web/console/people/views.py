@@ -62,7 +62,9 @@ async def _person(request: web.Request, problem: str = "") -> web.Response:
     zone, job = zone_of(row["timezone"]), request.query.get("job", "").strip()
     at = request.query.get("at", "").strip()
     explanation = await _explanation(deps, job, user_id, _noon(at, row["timezone"])) if job else None
-    before = _before(request.query.get("before", ""))
+    before = params.optional_instant(
+        "before", request.query.get("before", ""), hint="follow the link to older entries"
+    )
     history = await fetch(request, _SQL["history"], user_id, before, _PAGE + 1)
     rows = await fetch(request, _SQL["jobs"], user_id)
     return page(
@@ -138,16 +140,6 @@ def _noon(text: str, timezone: str) -> datetime | None:
         return datetime.combine(date.fromisoformat(text), time(12), zone_of(timezone)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise BadRequest("at is not a date; use one like 2026-03-10") from None
-
-
-def _before(text: str) -> datetime | None:
-    if not text:
-        return None
-    try:
-        at = params.parse_instant(text)
-    except ValueError:
-        raise BadRequest("before is not a time; follow the link to older entries") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 async def _explanation(deps: AdminDeps, job: str, user_id: str, at: datetime | None) -> dict[str, Any]:
