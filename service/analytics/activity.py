@@ -1,4 +1,4 @@
-"""What somebody did in a period, from sessions with their local dates.
+"""A user's figures of a period, from sessions with their local dates.
 
 Focus time is the credited focus of the focus sessions *started* on a date, completed or abandoned (an
 abandoned session is credited with what was planned). Sessions counted are completed focus sessions.
@@ -36,14 +36,14 @@ class LocalSession:
 
 @dataclass(frozen=True, slots=True)
 class PeriodFigures:
-    """A period in numbers. ``by_day``: focus seconds of each of its dates, ascending."""
+    """The figures of a period. ``by_day``: focus seconds of each of its dates, ascending."""
 
     focus_seconds: int
     sessions: int
     active_days: int
     by_day: tuple[int, ...]
     best_day: date | None
-    """The date with the most focus; the earliest of equals; None without any focus."""
+    """The date with the most focus, the earliest of equal ones; None without any focus."""
     categories: tuple[tuple[str, int], ...]
     """(category, focus seconds), most first; sessions without one are not listed."""
 
@@ -54,20 +54,20 @@ class PeriodFigures:
 
 
 def figures(sessions: Iterable[LocalSession], period: Period) -> PeriodFigures:
-    """Count a period. An active day has a session *started*, of any kind."""
-    inside = [one for one in sessions if one.day in period]
+    """The figures of a period. An active day is one on which a session of any kind *started*."""
+    in_period = [session for session in sessions if session.day in period]
     per_day: Counter[date] = Counter()
     categories: Counter[str] = Counter()
-    for one in inside:
-        per_day[one.day] += one.credited
-        if one.category and one.credited:
-            categories[one.category] += one.credited
+    for session in in_period:
+        per_day[session.day] += session.credited
+        if session.category and session.credited:
+            categories[session.category] += session.credited
     by_day = tuple(per_day[day] for day in period.days)
     best = max(period.days, key=lambda day: (per_day[day], -day.toordinal()))
     return PeriodFigures(
         focus_seconds=sum(by_day),
-        sessions=sum(one.done for one in inside),
-        active_days=len({one.day for one in inside}),
+        sessions=sum(session.done for session in in_period),
+        active_days=len({session.day for session in in_period}),
         by_day=by_day,
         best_day=best if per_day[best] else None,
         categories=tuple(sorted(categories.items(), key=lambda item: (-item[1], item[0]))),
@@ -75,11 +75,11 @@ def figures(sessions: Iterable[LocalSession], period: Period) -> PeriodFigures:
 
 
 def focus_by_period(by_day: Sequence[int], whole: Period, parts: Iterable[Period]) -> list[int]:
-    """Focus seconds of each part of a period whose dates are in ``by_day``."""
+    """Focus seconds of each part of the period ``whole``, whose dates are in ``by_day``."""
     first = whole.start
     return [sum(by_day[(part.start - first).days : (part.end - first).days]) for part in parts]
 
 
-def local_sessions(found: Sequence[Sequence[Any]] | None) -> tuple[LocalSession, ...]:
-    """Sessions that a query gathered as JSON: [local date, focus, status, focus seconds, category] each."""
-    return tuple(LocalSession(date.fromisoformat(day), *rest) for day, *rest in found or ())
+def local_sessions(rows: Sequence[Sequence[Any]] | None) -> tuple[LocalSession, ...]:
+    """Sessions from JSON of a query: each is [local date, focus, status, focus seconds, category]."""
+    return tuple(LocalSession(date.fromisoformat(day), *rest) for day, *rest in rows or ())

@@ -1,9 +1,9 @@
-"""Churn risk: the probability that somebody has no session in the coming 28 days.
+"""Churn risk: the probability that a user has no session in the next 28 days.
 
-A logistic regression on log recency, log active days in 28 and in 180 days, and log tenure, refitted on the
-dashboard's own people: their figures as they stood 28 days ago, and whether they came back since. Fitted by
+A logistic regression on log recency, log active days in 28 and in 180 days, and log tenure, fitted on the
+dashboard's own users: their figures of 28 days ago, and whether they have been active since. Fitted by
 Newton's method (iteratively reweighted least squares: McCullagh and Nelder, 1989, §4.4) with a ridge penalty,
-on standardised columns, so that it also ends where the groups do not overlap.
+on standardised columns, so that it converges even if the groups do not overlap.
 """
 
 import math
@@ -11,18 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_ACTIVE_DAYS = 3
+_MIN_ACTIVE_DAYS = 3
 _RIDGE = 1.0
-_ROWS = 5_000
-_MOST_STEPS = 25
-_CLOSE = 1e-8
-_OF_EACH = 20
+_MAX_ROWS = 5_000
+_MAX_STEPS = 25
+_TOLERANCE = 1e-8
+_MIN_PER_CLASS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class ChurnFeatures:
-    """Somebody as of a date. ``recency``: days since the last active day. ``active_28``, ``active_180``:
-    active days in the last 28 and 180. ``tenure``: days since the first activity."""
+    """A user's features as of a date. ``recency``: days since the last active day. ``active_28``,
+    ``active_180``: active days in the last 28 and 180. ``tenure``: days since the first activity."""
 
     recency: int
     active_28: int
@@ -31,8 +31,8 @@ class ChurnFeatures:
 
     @property
     def sufficient(self) -> bool:
-        """Whether enough is known to say anything: 3 active days in 180."""
-        return self.active_180 >= _ACTIVE_DAYS
+        """Whether there is enough data: 3 active days in 180."""
+        return self.active_180 >= _MIN_ACTIVE_DAYS
 
     @property
     def row(self) -> tuple[float, ...]:
@@ -54,12 +54,12 @@ class ChurnModel:
     skill: float
 
     def risk(self, habits: ChurnFeatures) -> float | None:
-        """P(no session in the coming 28 days), between 0 and 1. None, "insufficient": under 3 active days in
+        """P(no session in the next 28 days), between 0 and 1. None, "insufficient": under 3 active days in
         180."""
         return self._probability(habits.row) if habits.sufficient else None
 
     def _probability(self, row: Sequence[float]) -> float:
-        return _logistic(_dot(self.coefficients, _standard(row, self.means, self.scales)))
+        return _logistic(_dot(self.coefficients, _standardised(row, self.means, self.scales)))
 
     def to_json(self) -> dict[str, Any]:
         """What ``from_json`` restores exactly."""
@@ -79,51 +79,57 @@ class ChurnModel:
 
 
 def fit(people: Sequence[tuple[ChurnFeatures, bool]]) -> ChurnModel | None:
-    """From (habits 28 days ago, no session since). None, "insufficient": fewer than 20 who left, or 20 who
-    stayed.
+    """Fit a model on (features 28 days ago, no session since). None, "insufficient": fewer than 20 users who
+    left, or fewer than 20 who stayed.
 
-    People with under 3 active days in 180 are left out. Of more than 5,000, evenly spaced ones are used: give
-    them in a fixed order (by id) and the result is the same each time. At most 25 steps: about half a second
-    of CPU: not for the event loop.
+    Users with under 3 active days in 180 are left out. Of more than 5,000, evenly spaced ones are used; in a
+    fixed order (by id) the result is always the same. At most 25 steps take about half a second of CPU: run
+    it in a thread.
     """
-    known = [(habits.row, left) for habits, left in people if habits.sufficient]
-    known = [known[n * len(known) // _ROWS] for n in range(_ROWS)] if len(known) > _ROWS else known
-    gone = sum(left for _, left in known)
-    if min(gone, len(known) - gone) < _OF_EACH:
+    samples = [(habits.row, has_left) for habits, has_left in people if habits.sufficient]
+    samples = (
+        [samples[n * len(samples) // _MAX_ROWS] for n in range(_MAX_ROWS)]
+        if len(samples) > _MAX_ROWS
+        else samples
+    )
+    churned = sum(has_left for _, has_left in samples)
+    if min(churned, len(samples) - churned) < _MIN_PER_CLASS:
         return None
-    columns = list(zip(*(row for row, _ in known), strict=True))
+    columns = list(zip(*(row for row, _ in samples), strict=True))
     means = tuple(math.fsum(column) / len(column) for column in columns)
     scales = tuple(_deviation(column, mean) for column, mean in zip(columns, means, strict=True))
-    rows = [_standard(row, means, scales) for row, _ in known]
-    labels = [float(left) for _, left in known]
+    rows = [_standardised(row, means, scales) for row, _ in samples]
+    labels = [float(has_left) for _, has_left in samples]
     coefficients = newton(rows, labels, _RIDGE)
-    model = ChurnModel(tuple(coefficients), means, scales, len(known), gone, 0.0)
-    return ChurnModel(model.coefficients, means, scales, len(known), gone, _skill(coefficients, rows, labels))
+    model = ChurnModel(tuple(coefficients), means, scales, len(samples), churned, 0.0)
+    return ChurnModel(
+        model.coefficients, means, scales, len(samples), churned, _skill(coefficients, rows, labels)
+    )
 
 
 def newton(rows: Sequence[Sequence[float]], labels: Sequence[float], ridge: float) -> list[float]:
     """The coefficients that minimise -Σ log likelihood + ridge/2 · Σ β² (the first column, the intercept, is
     free).
 
-    Steps that would make it worse are halved, so that it ends; at most 25 steps.
+    Steps that would increase the loss are halved, so that it converges; at most 25 steps.
     """
     width = len(rows[0])
     beta = [0.0] * width
     loss = _loss(beta, rows, labels, ridge)
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MAX_STEPS):
         step = _newton_step(beta, rows, labels, ridge)
-        share = 1.0
-        while share > 1e-6:
-            tried = [b + share * s for b, s in zip(beta, step, strict=True)]
-            reached = _loss(tried, rows, labels, ridge)
-            if reached <= loss:
+        fraction = 1.0
+        while fraction > 1e-6:
+            candidate = [b + fraction * s for b, s in zip(beta, step, strict=True)]
+            candidate_loss = _loss(candidate, rows, labels, ridge)
+            if candidate_loss <= loss:
                 break
-            share /= 2
+            fraction /= 2
         else:
             return beta
-        done = loss - reached <= _CLOSE * (1 + abs(loss))
-        beta, loss = tried, reached
-        if done:
+        converged = loss - candidate_loss <= _TOLERANCE * (1 + abs(loss))
+        beta, loss = candidate, candidate_loss
+        if converged:
             break
     return beta
 
@@ -149,9 +155,9 @@ def _newton_step(
     return solve(hessian, gradient)
 
 
-def solve(matrix: Sequence[Sequence[float]], right: Sequence[float]) -> list[float]:
-    """x of matrix · x = right, by elimination with partial pivoting. ValueError: a singular matrix."""
-    lines = [[*line, value] for line, value in zip(matrix, right, strict=True)]
+def solve(matrix: Sequence[Sequence[float]], constants: Sequence[float]) -> list[float]:
+    """x of matrix · x = constants, by elimination with partial pivoting. ValueError: a singular matrix."""
+    lines = [[*line, value] for line, value in zip(matrix, constants, strict=True)]
     size = len(lines)
     for column in range(size):
         pivot = max(range(column, size), key=lambda n: abs(lines[n][column]))
@@ -159,14 +165,14 @@ def solve(matrix: Sequence[Sequence[float]], right: Sequence[float]) -> list[flo
             raise ValueError("these equations have no single solution")
         lines[column], lines[pivot] = lines[pivot], lines[column]
         for n in range(column + 1, size):
-            share = lines[n][column] / lines[column][column]
+            factor = lines[n][column] / lines[column][column]
             for m in range(column, size + 1):
-                lines[n][m] -= share * lines[column][m]
-    found = [0.0] * size
+                lines[n][m] -= factor * lines[column][m]
+    solution = [0.0] * size
     for n in reversed(range(size)):
-        rest = sum(lines[n][m] * found[m] for m in range(n + 1, size))
-        found[n] = (lines[n][size] - rest) / lines[n][n]
-    return found
+        solved = sum(lines[n][m] * solution[m] for m in range(n + 1, size))
+        solution[n] = (lines[n][size] - solved) / lines[n][n]
+    return solution
 
 
 def _loss(
@@ -182,23 +188,25 @@ def _loss(
 
 def _skill(beta: Sequence[float], rows: Sequence[Sequence[float]], labels: Sequence[float]) -> float:
     base = sum(labels) / len(labels)
-    missed = sum((_logistic(_dot(beta, row)) - label) ** 2 for row, label in zip(rows, labels, strict=True))
-    return 1 - missed / sum((base - label) ** 2 for label in labels)
+    squared_error = sum(
+        (_logistic(_dot(beta, row)) - label) ** 2 for row, label in zip(rows, labels, strict=True)
+    )
+    return 1 - squared_error / sum((base - label) ** 2 for label in labels)
 
 
 def _logistic(eta: float) -> float:
     if eta >= 0:
         return 1 / (1 + math.exp(-eta))
-    grown = math.exp(eta)
-    return grown / (1 + grown)
+    exponential = math.exp(eta)
+    return exponential / (1 + exponential)
 
 
-def _dot(one: Sequence[float], other: Sequence[float]) -> float:
-    return sum(a * b for a, b in zip(one, other, strict=True))
+def _dot(first: Sequence[float], second: Sequence[float]) -> float:
+    return sum(a * b for a, b in zip(first, second, strict=True))
 
 
-def _standard(row: Sequence[float], means: Sequence[float], scales: Sequence[float]) -> tuple[float, ...]:
-    """A leading 1 for the intercept, then each column in its standard deviations."""
+def _standardised(row: Sequence[float], means: Sequence[float], scales: Sequence[float]) -> tuple[float, ...]:
+    """A leading 1 for the intercept, then each column in standard deviations from its mean."""
     return (1.0, *((x - m) / s for x, m, s in zip(row, means, scales, strict=True)))
 
 

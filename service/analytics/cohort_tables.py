@@ -1,6 +1,6 @@
-"""Cohort tables: of those whose first active date lies in one period, how many came back n periods later.
+"""Cohort tables: of the users first active in one period, how many were active n periods later.
 
-Exact: active in the n-th period after. Unbounded: active in the n-th or any later one, as far as is known.
+Exact: active in the n-th period after. Unbounded: active in the n-th or any later period so far.
 The denominator is the whole cohort; a cell whose period is not over in every zone is empty, never 0.
 """
 
@@ -15,7 +15,7 @@ from service.analytics.statistic import Statistic
 
 @dataclass(frozen=True, slots=True)
 class CohortCell:
-    """``active`` of the ``size`` people of a cohort (its first date), n periods on.
+    """``active`` of the ``size`` users of a ``cohort`` (its first date), n periods later.
 
     ``mature``: that period is over in every zone.
     """
@@ -28,10 +28,10 @@ class CohortCell:
 
 
 def table(cells: Iterable[CohortCell]) -> dict[str, Any]:
-    """``{cohorts: [{cohort, size, cells}], averages}``; ``cells`` has its n as index, null where immature.
+    """``{cohorts: [{cohort, size, cells}], averages}``; ``cells`` are indexed by n, null where immature.
 
     A cohort's size is that of its newest cell. ``averages`` per n: Σ active / Σ size over the cohorts whose
-    cell is mature, so that large cohorts weigh more.
+    cell is mature, so that large cohorts have more weight.
     """
     rows: dict[date, dict[int, CohortCell]] = defaultdict(dict)
     for cell in cells:
@@ -42,7 +42,7 @@ def table(cells: Iterable[CohortCell]) -> dict[str, Any]:
             {
                 "cohort": cohort,
                 "size": row[max(row)].size,
-                "cells": [_shown(row.get(n)) for n in range(width)],
+                "cells": [_cell_json(row.get(n)) for n in range(width)],
             }
             for cohort, row in sorted(rows.items())
         ],
@@ -50,16 +50,16 @@ def table(cells: Iterable[CohortCell]) -> dict[str, Any]:
     }
 
 
-def _shown(cell: CohortCell | None) -> dict[str, Any] | None:
+def _cell_json(cell: CohortCell | None) -> dict[str, Any] | None:
     if cell is None or not cell.mature:
         return None
     return {"n": cell.n, "size": cell.size, "active": cell.active, "rate": _rate(cell.active, cell.size)}
 
 
 def _average(n: int, cells: Sequence[CohortCell]) -> dict[str, Any]:
-    ripe = [cell for cell in cells if cell.mature]
-    size, active = sum(cell.size for cell in ripe), sum(cell.active for cell in ripe)
-    return {"n": n, "cohorts": len(ripe), "size": size, "active": active, "rate": _rate(active, size)}
+    mature = [cell for cell in cells if cell.mature]
+    size, active = sum(cell.size for cell in mature), sum(cell.active for cell in mature)
+    return {"n": n, "cohorts": len(mature), "size": size, "active": active, "rate": _rate(active, size)}
 
 
 def _rate(active: int, size: int) -> float | None:
@@ -69,29 +69,29 @@ def _rate(active: int, size: int) -> float | None:
 def unbounded(
     statistic: Statistic, last_seen: Iterable[tuple[date, date, int]], periods: Mapping[date, bool]
 ) -> list[CohortCell]:
-    """Cells "n or later" from (cohort, period of the last active date, people).
+    """Cells "n or later" from (cohort, period of the last active date, number of users).
 
-    ``periods``: those that have their figures, and whether each is final, which makes its cells mature.
+    ``periods``: those with figures, and whether they are final, which makes their cells mature.
     """
     people: dict[date, dict[date, int]] = defaultdict(dict)
-    for cohort, last, count in last_seen:
-        people[cohort][last] = people[cohort].get(last, 0) + count
+    for cohort, last_period, count in last_seen:
+        people[cohort][last_period] = people[cohort].get(last_period, 0) + count
     return [
         CohortCell(
             cohort,
             distance(statistic, cohort, period),
-            sum(ends.values()),
-            sum(count for last, count in ends.items() if last >= period),
+            sum(counts.values()),
+            sum(count for last_period, count in counts.items() if last_period >= period),
             mature,
         )
-        for cohort, ends in people.items()
+        for cohort, counts in people.items()
         for period, mature in periods.items()
         if period >= cohort
     ]
 
 
 def distance(statistic: Statistic, cohort: date, period: date) -> int:
-    """How many weeks or months ``period`` lies after ``cohort``, both starts of a period."""
+    """How many weeks or months ``period`` is after ``cohort``; both are starts of periods."""
     if statistic is Statistic.MONTHLY:
         return (period.year - cohort.year) * 12 + period.month - cohort.month
     return (period - cohort).days // 7

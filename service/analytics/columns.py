@@ -1,4 +1,4 @@
-"""Rows of nested figures as flat columns: what CSV and Parquet need."""
+"""Flattens rows of nested figures into columns, for CSV and Parquet."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class ColumnType(StrEnum):
-    """What a column holds. ``UNKNOWN``: nothing was there to tell."""
+    """The type of a column. ``UNKNOWN``: it has no values."""
 
     BOOLEAN = "boolean"
     INTEGER = "integer"
@@ -27,58 +27,59 @@ class ColumnType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column by its flat name."""
+    """A column, with its flat name."""
 
     name: str
     kind: ColumnType
 
 
 def flatten(row: Row) -> dict[str, Scalar]:
-    """Nested keys joined by ``.``, lists of plain values by their index; a list of objects is JSON text, and
-    so is ``WholeColumn``.
+    """Join nested keys by ``.``, and name the plain values of a list by their index.
+
+    A list of objects becomes JSON text, and so does a ``WholeColumn``.
 
     A dot inside a key is written ``\\.``.
     """
     flat: dict[str, Scalar] = {}
-    _spread(row, "", flat)
+    _flatten_into(row, "", flat)
     return flat
 
 
 class WholeColumn(dict[str, Any]):
-    """An object that stays in one column, because its keys are not those of its neighbours."""
+    """An object that stays in one column, because other rows have other keys."""
 
 
-def _spread(row: Row, prefix: str, flat: dict[str, Scalar]) -> None:
+def _flatten_into(row: Row, prefix: str, flat: dict[str, Scalar]) -> None:
     for key, value in row.items():
         name = prefix + (key.replace(".", "\\.") if "." in key else key)
         if not isinstance(value, dict | list):
             flat[name] = value
-        elif isinstance(value, WholeColumn) or _holds_objects(value):
+        elif isinstance(value, WholeColumn) or _contains_objects(value):
             flat[name] = json.dumps(value, default=text, ensure_ascii=False, separators=(",", ":"))
         elif isinstance(value, dict):
-            _spread(value, f"{name}.", flat)
+            _flatten_into(value, f"{name}.", flat)
         else:
-            flat.update({f"{name}.{place}": one for place, one in enumerate(value)})
+            flat.update({f"{name}.{index}": item for index, item in enumerate(value)})
 
 
-def _holds_objects(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(one, dict | list) for one in value)
+def _contains_objects(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict | list) for item in value)
 
 
 class Columns:
-    """Collects the columns of rows in the order in which they turn up, after those that are known."""
+    """Collects the columns of rows, in order of appearance, after the initial ones."""
 
-    def __init__(self, *known: Column) -> None:
-        self._kinds = {column.name: column.kind for column in known}
+    def __init__(self, *initial: Column) -> None:
+        self._kinds = {column.name: column.kind for column in initial}
 
     def add(self, rows: Iterable[Row]) -> None:
         """Take these rows into account."""
         for row in rows:
             for name, value in flatten(row).items():
-                self._kinds[name] = _both(self._kinds.get(name, ColumnType.UNKNOWN), kind_of(value))
+                self._kinds[name] = _common_type(self._kinds.get(name, ColumnType.UNKNOWN), kind_of(value))
 
-    def found(self) -> list[Column]:
-        """What was found. An object that is null in some rows is told by its keys alone."""
+    def as_list(self) -> list[Column]:
+        """The columns. For an object that is null in some rows, only the columns of its keys."""
         parents = {name[:at] for name in self._kinds for at in range(len(name)) if name[at] == "."}
         return [
             Column(name, kind)
@@ -88,7 +89,7 @@ class Columns:
 
 
 def kind_of(value: Scalar) -> ColumnType:
-    """The kind of column that a value needs."""
+    """The type of column for a value."""
     kinds = {
         bool: ColumnType.BOOLEAN,
         int: ColumnType.INTEGER,
@@ -100,22 +101,22 @@ def kind_of(value: Scalar) -> ColumnType:
     return kinds.get(type(value), ColumnType.UNKNOWN)
 
 
-def _both(one: ColumnType, other: ColumnType) -> ColumnType:
-    kinds = {one, other} - {ColumnType.UNKNOWN}
+def _common_type(first: ColumnType, second: ColumnType) -> ColumnType:
+    kinds = {first, second} - {ColumnType.UNKNOWN}
     if len(kinds) < 2:
         return kinds.pop() if kinds else ColumnType.UNKNOWN
     return ColumnType.NUMBER if kinds == {ColumnType.INTEGER, ColumnType.NUMBER} else ColumnType.TEXT
 
 
 def text(value: Any) -> str:
-    """A date or an instant (aware) as JSON and CSV write it."""
+    """A date or an aware datetime as text, for JSON and CSV."""
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     return str(value.isoformat()) if isinstance(value, date) else str(value)
 
 
-def cell(value: Scalar) -> str:
-    """A value in CSV; null is empty. Text that a spreadsheet takes for a formula gets a leading ``'``."""
+def csv_cell(value: Scalar) -> str:
+    """A value as CSV; null is empty. Text that a spreadsheet may take for a formula gets a leading ``'``."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -127,14 +128,14 @@ def cell(value: Scalar) -> str:
     return f"'{value}" if value.startswith(_FORMULA) else value
 
 
-def lay(columns: Sequence[Column], rows: Iterable[Row]) -> list[list[Scalar]]:
+def arrange(columns: Sequence[Column], rows: Iterable[Row]) -> list[list[Scalar]]:
     """The values of rows in the order of the columns. ValueError: a value has no column."""
     names = [column.name for column in columns]
-    known = frozenset(names)
-    laid = []
+    existing = frozenset(names)
+    arranged = []
     for row in rows:
         flat = flatten(row)
-        if lost := [name for name in flat.keys() - known if flat[name] is not None]:
-            raise ValueError(f"no column for {', '.join(sorted(lost))}: found only while reading")
-        laid.append([flat.get(name) for name in names])
-    return laid
+        if unmapped := [name for name in flat.keys() - existing if flat[name] is not None]:
+            raise ValueError(f"no column for {', '.join(sorted(unmapped))}: found only while reading")
+        arranged.append([flat.get(name) for name in names])
+    return arranged

@@ -1,4 +1,4 @@
-"""Analytics as files: JSON, CSV, Parquet, page by page, so that memory does not grow with the range."""
+"""Exports analytics as JSON, CSV or Parquet, page by page, so that memory does not grow with the range."""
 
 import asyncio
 import csv
@@ -12,13 +12,13 @@ from typing import Any
 import asyncpg
 
 from service.analytics import figures
-from service.analytics.columns import Column, Columns, ColumnType, cell, lay, text
+from service.analytics.columns import Column, Columns, ColumnType, arrange, csv_cell, text
 from service.analytics.figures import DateRange, Row
 from service.errors import BadRequest
 
 
 class Format(StrEnum):
-    """How rows are written."""
+    """The format of an export."""
 
     JSON = "json"
     CSV = "csv"
@@ -27,7 +27,7 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A file's name (without its ending), its pages, and its columns, which JSON does without."""
+    """The file's name (without extension), its pages, and its columns, which JSON does not need."""
 
     name: str
     pages: Callable[[], AsyncIterator[list[Row]]]
@@ -35,11 +35,11 @@ class Export:
 
 
 TABLES = ("user_day", "user_span", "user_profile", *figures.STATISTICS, "revisions")
-"""What can be exported whole, by name."""
+"""The names of tables that can be exported."""
 
 
 def table(pool: asyncpg.Pool, name: str, span: DateRange) -> Export:
-    """A whole table, as stored. BadRequest: there is none of this name."""
+    """A complete table, as stored. Raises BadRequest when there is no table of this name."""
     if name == "user_day":
         return Export(name, lambda: figures.all_days(pool, span), lambda: day_columns(pool, span))
     if name == "user_span":
@@ -54,8 +54,8 @@ def table(pool: asyncpg.Pool, name: str, span: DateRange) -> Export:
 
 
 def statistic(pool: asyncpg.Pool, name: str, span: DateRange, *, whole: bool = False) -> Export:
-    """Figures per period; ``whole``: with the cells of the cohorts, else as shown."""
-    return _read_twice(name, lambda: figures.all_rollups(pool, name, span, whole=whole))
+    """Figures per period. ``whole``: as stored, with the cells of the cohorts."""
+    return _with_figure_columns(name, lambda: figures.all_rollups(pool, name, span, whole=whole))
 
 
 def days_of_user(pool: asyncpg.Pool, user: str, span: DateRange) -> Export:
@@ -65,10 +65,12 @@ def days_of_user(pool: asyncpg.Pool, user: str, span: DateRange) -> Export:
     )
 
 
-def cohorts(found: Row) -> Export:
+def cohorts(table: Row) -> Export:
     """A cohort table, one row per cell."""
     return Export(
-        f"retention_{found['kind']}_{found['mode']}", lambda: _once(figures.cells_of(found)), _fixed(_CELL)
+        f"retention_{table['kind']}_{table['mode']}",
+        lambda: _single_page(figures.cells_of(table)),
+        _fixed(_CELL),
     )
 
 
@@ -110,35 +112,35 @@ _COUNTS = {
 
 
 async def day_columns(pool: asyncpg.Pool, span: DateRange, user: str | None = None) -> list[Column]:
-    """The columns of days: those that every day has, and three per kind of session that there is."""
+    """The columns of days: those of every day, and three for each kind of session that occurs."""
     kinds = {kind: [0, 0, 0] for kind in await figures.kinds(pool, span, user)}
     counts = dict.fromkeys(_COUNTS, 0)
     sample = {"user_id": "", "local_date": span.since, "kinds": kinds, "hours": {}, **counts}
     columns = Columns()
     columns.add([figures.day(sample)])
-    return columns.found()
+    return columns.as_list()
 
 
 def _fixed(columns: list[Column]) -> Callable[[], Awaitable[list[Column]]]:
-    async def told() -> list[Column]:
+    async def get_columns() -> list[Column]:
         return columns
 
-    return told
+    return get_columns
 
 
-async def _once(rows: list[Row]) -> AsyncIterator[list[Row]]:
+async def _single_page(rows: list[Row]) -> AsyncIterator[list[Row]]:
     yield rows
 
 
-def _read_twice(name: str, pages: Callable[[], AsyncIterator[list[Row]]]) -> Export:
-    """Figures name their columns themselves, so they are read once for those: there are few."""
-    period = ColumnType.INSTANT if name in figures.BY_THE_CLOCK else ColumnType.DATE
+def _with_figure_columns(name: str, pages: Callable[[], AsyncIterator[list[Row]]]) -> Export:
+    """Figures have no fixed columns, so they are read once to collect these, which is cheap: they are few."""
+    period = ColumnType.INSTANT if name in figures.HOURLY_STATISTICS else ColumnType.DATE
 
     async def columns() -> list[Column]:
-        found = Columns(Column("period", period), *_STATE)
+        collected = Columns(Column("period", period), *_STATE)
         async for rows in pages():
-            await asyncio.to_thread(found.add, rows)
-        return found.found()
+            await asyncio.to_thread(collected.add, rows)
+        return collected.as_list()
 
     return Export(name, pages, columns)
 
@@ -147,12 +149,12 @@ def _read_twice(name: str, pages: Callable[[], AsyncIterator[list[Row]]]) -> Exp
 
 
 def written(export: Export, form: Format) -> AsyncIterator[bytes]:
-    """The bytes of the file, piece by piece; encoded in a thread, beside the loop."""
+    """The bytes of the file, piece by piece; encoded in a thread, not in the event loop."""
     return {Format.JSON: _json, Format.CSV: _csv, Format.PARQUET: _parquet}[form](export)
 
 
 def dumps(value: Any) -> str:
-    """JSON as the API writes it: dates and instants as text."""
+    """JSON as the API writes it: dates and times as text."""
     return json.dumps(value, default=text, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -166,19 +168,20 @@ async def _json(export: Export) -> AsyncIterator[bytes]:
 
 async def _csv(export: Export) -> AsyncIterator[bytes]:
     columns = await export.columns()
-    head = _lines([[cell(column.name) for column in columns]])  # not before the first page: there may be none
+    # Sent with the first page, if there is one.
+    head = _csv_lines([[csv_cell(column.name) for column in columns]])
     async for rows in export.pages():
-        yield head + await asyncio.to_thread(_encoded, columns, rows)
+        yield head + await asyncio.to_thread(_csv_page, columns, rows)
         head = b""
     if head:
         yield head
 
 
-def _encoded(columns: list[Column], rows: list[Row]) -> bytes:
-    return _lines([[cell(value) for value in values] for values in lay(columns, rows)])
+def _csv_page(columns: list[Column], rows: list[Row]) -> bytes:
+    return _csv_lines([[csv_cell(value) for value in values] for values in arrange(columns, rows)])
 
 
-def _lines(rows: list[list[str]]) -> bytes:
+def _csv_lines(rows: list[list[str]]) -> bytes:
     text_ = io.StringIO()
     csv.writer(text_).writerows(rows)
     return text_.getvalue().encode()
@@ -188,13 +191,13 @@ async def _parquet(export: Export) -> AsyncIterator[bytes]:
     columns = await export.columns()
     writer = await asyncio.to_thread(_writer, columns)
     async for rows in export.pages():
-        laid = await asyncio.to_thread(lay, columns, rows)
-        if piece := await asyncio.to_thread(writer.write, laid):
+        arranged = await asyncio.to_thread(arrange, columns, rows)
+        if piece := await asyncio.to_thread(writer.write, arranged):
             yield piece
     yield await asyncio.to_thread(writer.close)
 
 
 def _writer(columns: list[Column]) -> Any:
-    from service.analytics.export_parquet import ExportWriter  # noqa: PLC0415 — half a second that few runs need
+    from service.analytics.export_parquet import ExportWriter  # noqa: PLC0415 — importing it takes half a second
 
     return ExportWriter(columns)

@@ -1,4 +1,4 @@
-"""Rows as Parquet for exports, written page by page; ``parquet`` writes the archive."""
+"""Writes exports as Parquet, page by page. (``archive.archive_parquet`` writes the archive.)"""
 
 from collections.abc import Sequence
 from io import RawIOBase
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from service.analytics.columns import Column, ColumnType, Scalar, text
 
 _ROW_GROUP = 20_000
-"""Rows that are held until they are written: small groups make large files."""
+"""Rows per row group: smaller groups make larger files."""
 _TYPES = {
     ColumnType.BOOLEAN: pa.bool_(),
     ColumnType.INTEGER: pa.int64(),
@@ -23,40 +23,43 @@ _TYPES = {
 
 
 class ExportWriter:
-    """Takes rows and gives bytes. A column without a value anywhere is a number that is null."""
+    """Encodes rows as the bytes of a Parquet file. A column without any value is a null number."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
         self._schema = pa.schema([(column.name, _TYPES[column.kind]) for column in columns])
         self._sink = _Sink()
         self._file = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
-        self._held: list[Any] = []
+        self._buffered: list[Any] = []
 
     def write(self, rows: Sequence[Sequence[Scalar]]) -> bytes:
-        """Take rows, their values in the order of the columns; what is ready of the file, often nothing."""
+        """Add rows, with their values in the order of the columns; returns the next bytes, often none."""
         values = [
-            [_as(column.kind, row[place]) for row in rows] for place, column in enumerate(self._columns)
+            [_convert(column.kind, row[index]) for row in rows] for index, column in enumerate(self._columns)
         ]
-        arrays = [pa.array(v, type=t) for v, t in zip(values, self._schema.types, strict=True)]
-        self._held.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-        if sum(batch.num_rows for batch in self._held) >= _ROW_GROUP:
+        arrays = [
+            pa.array(column_values, type=type_)
+            for column_values, type_ in zip(values, self._schema.types, strict=True)
+        ]
+        self._buffered.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        if sum(batch.num_rows for batch in self._buffered) >= _ROW_GROUP:
             self._flush()
-        return self._sink.taken()
+        return self._sink.take()
 
     def close(self) -> bytes:
-        """The end of the file."""
+        """Finish the file; returns its last bytes."""
         self._flush()
         self._file.close()
-        return self._sink.taken()
+        return self._sink.take()
 
     def _flush(self) -> None:
-        if self._held:
-            self._file.write_table(pa.Table.from_batches(self._held, schema=self._schema))
-            self._held = []
+        if self._buffered:
+            self._file.write_table(pa.Table.from_batches(self._buffered, schema=self._schema))
+            self._buffered = []
 
 
 class _Sink(RawIOBase):
-    """Where a file is written that is only ever appended to: knows its length, keeps what nobody took."""
+    """A file that can only be appended to: knows its length, and holds bytes until they are taken."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -74,10 +77,10 @@ class _Sink(RawIOBase):
     def tell(self) -> int:
         return self._length
 
-    def taken(self) -> bytes:
+    def take(self) -> bytes:
         parts, self._parts = self._parts, []
         return b"".join(parts)
 
 
-def _as(kind: ColumnType, value: Scalar) -> Scalar:
+def _convert(kind: ColumnType, value: Scalar) -> Scalar:
     return text(value) if kind is ColumnType.TEXT and value is not None else value

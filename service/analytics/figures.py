@@ -1,7 +1,7 @@
-"""Reading the analytics: rows as every face shows them, in pages, holding no connection between two pages.
+"""Reads the analytics as rows for the API, the console and exports, in pages.
 
-Names are camelCase. Dates are ``date``, instants aware ``datetime``; a period is a date, or for
-``behaviour`` and ``performance`` the instant at which its hours begin. Ranges are dates, both included.
+No connection is held between two pages. Names are camelCase. A period is a date, or for ``behaviour`` and
+``performance`` the aware ``datetime`` at which its hours begin. Ranges are dates, both included.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -21,28 +21,31 @@ from service.errors import BadRequest, UnknownUser
 
 _SQL = queries.load(__file__)
 CHUNK = 1_000
-"""Rows that are read at once, whatever the range."""
+"""Rows per query, whatever the range."""
 _CHUNK_OF_COHORTS = 50
-"""The same where a row holds the cells of every cohort."""
+"""The same if a row has the cells of every cohort."""
 INSIGHTS = "insights"
-"""Sentences, stored per period like figures."""
+"""Monthly insights: sentences that are stored like figures."""
 PERFORMANCE = "performance"
-"""What was measured of the service, per hour."""
+"""Measured figures of the service, per hour."""
 STATISTICS = (*Statistic, PERFORMANCE, INSIGHTS)
-BY_THE_CLOCK = frozenset({Statistic.BEHAVIOUR, PERFORMANCE})
+HOURLY_STATISTICS = frozenset({Statistic.BEHAVIOUR, PERFORMANCE})
 """Statistics whose periods are hours in UTC, not dates."""
 KINDS = (Statistic.WEEKLY, Statistic.MONTHLY)
 """Statistics that have cohorts."""
-_SHOWN = {Statistic.DAILY: 30, Statistic.WEEKLY: 12, Statistic.MONTHLY: 12, Statistic.BEHAVIOUR: 28}
-"""How many periods a range that nobody named has."""
-_COHORTS = 12
+_DEFAULT_PERIODS = {Statistic.DAILY: 30, Statistic.WEEKLY: 12, Statistic.MONTHLY: 12, Statistic.BEHAVIOUR: 28}
+"""The number of periods without a given range."""
+_DEFAULT_COHORTS = 12
 TRENDS = ("activeUsers", "newUsers", "totalSessions", "totalFocusTime", "goalsCreated", "goalsCompleted")
 """Daily figures that are compared with the same weekday before."""
 
 Row = dict[str, Any]
 _EVER = datetime.min  # noqa: DTZ901 — naive on purpose: wall-clock time
 _EARLIEST = datetime(2, 1, 1)  # noqa: DTZ001 — naive too; leaves room to step back from
-_BEGINS = {Statistic.WEEKLY: "a week begins on a Sunday", Statistic.MONTHLY: "a month begins on its first"}
+_START_RULES = {
+    Statistic.WEEKLY: "a week begins on a Sunday",
+    Statistic.MONTHLY: "a month begins on its first",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class DateRange:
 
 @dataclass(frozen=True, slots=True)
 class FiguresPage:
-    """Rows, and what to go on after; None: these were the last."""
+    """Rows, and the position after which the next page begins; None: this is the last page."""
 
     rows: list[Row]
     after: Any
@@ -64,28 +67,28 @@ class FiguresPage:
 # ── Periods ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def period_shown(statistic: str, period: datetime) -> date | datetime:
-    """A period as it is shown."""
-    return period.replace(tzinfo=UTC) if statistic in BY_THE_CLOCK else period.date()
+def period_json(statistic: str, period: datetime) -> date | datetime:
+    """A period as the API shows it."""
+    return period.replace(tzinfo=UTC) if statistic in HOURLY_STATISTICS else period.date()
 
 
-def period_of(statistic: Statistic, named: str) -> datetime:
-    """The period that somebody named by its start. BadRequest: no date, or nothing begins then."""
+def period_of(statistic: Statistic, text_: str) -> datetime:
+    """The period that starts at this text. Raises BadRequest: not a date, or no period starts then."""
     remedy = "2026-03-08T06:00Z" if statistic is Statistic.BEHAVIOUR else "2026-03-01"
     try:
-        at = datetime.fromisoformat(named)
+        at = datetime.fromisoformat(text_)
         at = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
     except (ValueError, OverflowError):
-        raise BadRequest(f"period {named!r} is not a time; use one like {remedy}") from None
+        raise BadRequest(f"period {text_!r} is not a time; use one like {remedy}") from None
     begin = CALENDARS[statistic].begin(at)
     if begin != at:
-        why = _BEGINS.get(statistic, "it begins earlier")
-        raise BadRequest(f"no {statistic} period begins at {named!r}: {why}; use {begin.isoformat()}")
+        hint = _START_RULES.get(statistic, "it begins earlier")
+        raise BadRequest(f"no {statistic} period begins at {text_!r}: {hint}; use {begin.isoformat()}")
     return begin
 
 
 async def recent(pool: asyncpg.Pool, statistic: str, span: DateRange) -> DateRange:
-    """``span``; where it has no beginning, that of the last periods up to its end or the newest period."""
+    """``span``; without a beginning, the latest periods up to its end or up to the newest period."""
     if span.since != date.min or statistic == INSIGHTS:
         return span
     newest: datetime | None = await pool.fetchval(_SQL["newest"], statistic)
@@ -94,17 +97,17 @@ async def recent(pool: asyncpg.Pool, statistic: str, span: DateRange) -> DateRan
     last = min(newest.date(), span.until)
     if statistic == PERFORMANCE:
         return DateRange(max(last, _EARLIEST.date()) - timedelta(days=1), span.until)
-    return DateRange(_back(Statistic(statistic), last, _SHOWN[Statistic(statistic)]), span.until)
+    return DateRange(_back(Statistic(statistic), last, _DEFAULT_PERIODS[Statistic(statistic)]), span.until)
 
 
 async def reach(pool: asyncpg.Pool, statistic: Statistic) -> DateRange | None:
-    """From the first to the last period of a statistic that have their figures; None: none has."""
-    row = await pool.fetchrow(_SQL["reach"], statistic)
+    """From the first to the last period of a statistic that has figures; None: none has."""
+    row = await pool.fetchrow(_SQL["first_and_last"], statistic)
     return DateRange(row["first"].date(), row["last"].date()) if row and row["first"] else None
 
 
 def _back(statistic: Statistic, last: date, count: int) -> date:
-    """Where ``count`` periods begin, the last of which holds ``last``; never before year 2."""
+    """The start of ``count`` periods, the last of which contains ``last``; never before year 2."""
     period = CALENDARS[statistic].begin(max(datetime.combine(last, time()), _EARLIEST))
     for _ in range(count - 1):
         period = CALENDARS[statistic].before(max(period, _EARLIEST))
@@ -123,55 +126,57 @@ async def rollups(
     *,
     whole: bool = False,
 ) -> FiguresPage:
-    """Figures per period, oldest first. ``whole``: as stored, with the cohorts' cells; else as shown, a day
-    with its trends."""
+    """Figures per period, oldest first. ``whole``: as stored, with the cohorts' cells; otherwise without
+    them, and each day with its trends."""
     rows = await pool.fetch(
         _SQL["rollups"], statistic, span.since, span.until, after or _EVER, limit + 1, whole
     )
-    shown = [_rollup(statistic, row) for row in rows[:limit]]
+    page_rows = [_rollup(statistic, row) for row in rows[:limit]]
     if statistic == Statistic.DAILY and rows and not whole:
-        await _compare(pool, rows[:limit], shown)
-    return FiguresPage(shown, rows[limit - 1]["period"] if len(rows) > limit else None)
+        await _add_trends(pool, rows[:limit], page_rows)
+    return FiguresPage(page_rows, rows[limit - 1]["period"] if len(rows) > limit else None)
 
 
 def _rollup(statistic: str, row: asyncpg.Record) -> Row:
     return {
-        "period": period_shown(statistic, row["period"]),
+        "period": period_json(statistic, row["period"]),
         "revision": row["revision"],
         "final": row["final"],
         "computedAt": row["computed_at"],
-        **_kept(row["figures"]),
+        **_keep_processes_together(row["figures"]),
     }
 
 
-def _kept(figures: Row) -> Row:
-    """Figures of processes stay together: each process would bring columns of its own."""
+def _keep_processes_together(figures: Row) -> Row:
+    """Keep the figures of processes in one column: each process would add columns of its own."""
     return {name: WholeColumn(value) if name == "processes" else value for name, value in figures.items()}
 
 
-async def _compare(pool: asyncpg.Pool, rows: Sequence[asyncpg.Record], shown: list[Row]) -> None:
-    former = await pool.fetch(_SQL["former_days"], rows[0]["period"], rows[-1]["period"])
-    days = {row["period"]: row["figures"] for row in former}
-    for row, one in zip(rows, shown, strict=True):
+async def _add_trends(pool: asyncpg.Pool, rows: Sequence[asyncpg.Record], page_rows: list[Row]) -> None:
+    earlier = await pool.fetch(_SQL["earlier_days"], rows[0]["period"], rows[-1]["period"])
+    days = {row["period"]: row["figures"] for row in earlier}
+    for row, shown_row in zip(rows, page_rows, strict=True):
         before = [days.get(row["period"] - timedelta(days=7 * week), {}) for week in range(1, 5)]
-        one["trends"] = {name: _trend(one[name], [b.get(name) for b in before]) for name in TRENDS}
+        shown_row["trends"] = {
+            name: _trend(shown_row[name], [b.get(name) for b in before]) for name in TRENDS
+        }
 
 
 def _trend(current: float, same_weekdays: Sequence[float | None]) -> Row:
-    found = day_trend(current, same_weekdays)
-    percent = None if found.percent is None else round(found.percent, 1)
-    return {"verdict": str(found.verdict), "baseline": found.baseline, "percent": percent}
+    trend = day_trend(current, same_weekdays)
+    percent = None if trend.percent is None else round(trend.percent, 1)
+    return {"verdict": str(trend.verdict), "baseline": trend.baseline, "percent": percent}
 
 
 async def revisions(pool: asyncpg.Pool, statistic: Statistic, period: datetime) -> list[Row] | None:
-    """The figures of a period and what they were before, newest first; None: it has none.
+    """The figures of a period and their earlier revisions, newest first; None: it has none.
 
-    ``changed`` names what differs from the revision before.
+    ``changed``: the names of the figures that differ from the previous revision.
     """
-    now = await pool.fetchrow(_SQL["one"], statistic, period)
-    if now is None:
+    current = await pool.fetchrow(_SQL["figures_of_period"], statistic, period)
+    if current is None:
         return None
-    former = await pool.fetch(_SQL["replaced"], statistic, period)
+    earlier = await pool.fetch(_SQL["earlier_figures"], statistic, period)
     rows = [
         {
             "revision": row["revision"],
@@ -180,7 +185,7 @@ async def revisions(pool: asyncpg.Pool, statistic: Statistic, period: datetime) 
             "figures": row["figures"],
             "changed": [],
         }
-        for row in [now, *former]
+        for row in [current, *earlier]
     ]
     for row, before in pairwise(rows):
         row["changed"] = _changed(flatten(row["figures"]), flatten(before["figures"]))
@@ -199,7 +204,7 @@ async def cohorts(pool: asyncpg.Pool, kind: Statistic, span: DateRange, *, unbou
     if span.since == date.min:
         newest: datetime | None = await pool.fetchval(_SQL["newest"], kind)
         if newest:
-            span = DateRange(_back(kind, min(newest.date(), span.until), _COHORTS), span.until)
+            span = DateRange(_back(kind, min(newest.date(), span.until), _DEFAULT_COHORTS), span.until)
     cells = await (_later_cells if unbounded else _exact_cells)(pool, kind, span)
     return {
         "kind": str(kind),
@@ -227,12 +232,12 @@ async def _later_cells(
     )
 
 
-def cells_of(found: Row) -> list[Row]:
-    """A cohort table as one row per cell; what is immature is null."""
+def cells_of(table: Row) -> list[Row]:
+    """A cohort table as one row per cell; immature cells are null."""
     return [
-        {"cohort": one["cohort"], "n": n, "size": one["size"], "active": None, "rate": None} | (cell or {})
-        for one in found["cohorts"]
-        for n, cell in enumerate(one["cells"])
+        {"cohort": row["cohort"], "n": n, "size": row["size"], "active": None, "rate": None} | (cell or {})
+        for row in table["cohorts"]
+        for n, cell in enumerate(row["cells"])
     ]
 
 
@@ -242,8 +247,8 @@ def cells_of(found: Row) -> list[Row]:
 async def days_of_user(
     pool: asyncpg.Pool, user: str, span: DateRange, after: date | None, limit: int
 ) -> FiguresPage:
-    """One user's days, oldest first; a date without anything has no row. Raises UnknownUser."""
-    if not await pool.fetchval(_SQL["known_user"], user):
+    """One user's days, oldest first; dates without any activity have no row. Raises UnknownUser."""
+    if not await pool.fetchval(_SQL["user_exists"], user):
         raise UnknownUser(user)
     rows = await pool.fetch(_SQL["days_of_user"], user, span.since, span.until, after or date.min, limit + 1)
     return FiguresPage(
@@ -288,7 +293,7 @@ _Fetch = Callable[[Any], Awaitable[FiguresPage]]
 
 
 async def pages(fetch: _Fetch) -> AsyncIterator[list[Row]]:
-    """Page after page: ``fetch`` gets what to go on after, None at first."""
+    """All pages: ``fetch`` gets the position after which the page begins, None at first."""
     after = None
     while True:
         page = await fetch(after)
@@ -318,7 +323,7 @@ def all_days(pool: asyncpg.Pool, span: DateRange) -> AsyncIterator[list[Row]]:
     async def fetch(after: tuple[date, str] | None) -> FiguresPage:
         at, user = after or (date.min, "")
         rows = await pool.fetch(_SQL["days"], span.since, span.until, at, user, CHUNK)
-        return _full(rows, [day(row) for row in rows], CHUNK, "local_date", "user_id")
+        return _page(rows, [day(row) for row in rows], CHUNK, "local_date", "user_id")
 
     return pages(fetch)
 
@@ -328,20 +333,20 @@ def all_spans(pool: asyncpg.Pool, span: DateRange) -> AsyncIterator[list[Row]]:
 
     async def fetch(after: tuple[str] | None) -> FiguresPage:
         rows = await pool.fetch(_SQL["spans"], span.since, span.until, (after or ("",))[0], CHUNK)
-        shown = [
+        page_rows = [
             {"userId": r["user_id"], "firstDate": r["first_date"], "lastDate": r["last_date"]} for r in rows
         ]
-        return _full(rows, shown, CHUNK, "user_id")
+        return _page(rows, page_rows, CHUNK, "user_id")
 
     return pages(fetch)
 
 
 def all_profiles(pool: asyncpg.Pool, span: DateRange) -> AsyncIterator[list[Row]]:
-    """What is known of everybody's habits, by user; whole below ``figures``."""
+    """All profiles, by user, as one object in ``figures``."""
 
     async def fetch(after: tuple[str] | None) -> FiguresPage:
         rows = await pool.fetch(_SQL["profiles"], span.since, span.until, (after or ("",))[0], CHUNK)
-        shown = [
+        page_rows = [
             {
                 "userId": row["user_id"],
                 "asOf": row["as_of"],
@@ -350,21 +355,21 @@ def all_profiles(pool: asyncpg.Pool, span: DateRange) -> AsyncIterator[list[Row]
             }
             for row in rows
         ]
-        return _full(rows, shown, CHUNK, "user_id")
+        return _page(rows, page_rows, CHUNK, "user_id")
 
     return pages(fetch)
 
 
 def all_revisions(pool: asyncpg.Pool, span: DateRange) -> AsyncIterator[list[Row]]:
-    """All former figures. They keep the shape of their statistic, so they stay whole below ``figures``."""
+    """All earlier revisions, each as one object in ``figures``: every statistic has columns of its own."""
 
     async def fetch(after: tuple[str, datetime, int] | None) -> FiguresPage:
         at = after or ("", _EVER, 0)
         rows = await pool.fetch(_SQL["revisions"], span.since, span.until, *at, _CHUNK_OF_COHORTS)
-        shown = [
+        page_rows = [
             {
                 "statistic": row["statistic"],
-                "period": text(period_shown(row["statistic"], row["period"])),
+                "period": text(period_json(row["statistic"], row["period"])),
                 "revision": row["revision"],
                 "computedAt": row["computed_at"],
                 "replacedAt": row["replaced_at"],
@@ -372,40 +377,44 @@ def all_revisions(pool: asyncpg.Pool, span: DateRange) -> AsyncIterator[list[Row
             }
             for row in rows
         ]
-        return _full(rows, shown, _CHUNK_OF_COHORTS, "statistic", "period", "revision")
+        return _page(rows, page_rows, _CHUNK_OF_COHORTS, "statistic", "period", "revision")
 
     return pages(fetch)
 
 
-def _full(rows: Sequence[asyncpg.Record], shown: list[Row], size: int, *key: str) -> FiguresPage:
-    return FiguresPage(shown, tuple(rows[-1][name] for name in key) if len(rows) == size else None)
+def _page(rows: Sequence[asyncpg.Record], page_rows: list[Row], size: int, *key: str) -> FiguresPage:
+    return FiguresPage(page_rows, tuple(rows[-1][name] for name in key) if len(rows) == size else None)
 
 
-# ── How far ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Progress ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def watermarks(pool: asyncpg.Pool) -> Row:
-    """Per statistic: the last period that has its row, and the last final one; what must be derived again."""
-    rows = await pool.fetch(_SQL["watermarks"], [str(one) for one in Statistic])
-    waiting = await pool.fetchrow(_SQL["stale_days"])
-    assert waiting
+    """Per statistic: the last derived and the last final period, and how much must be derived again."""
+    rows = await pool.fetch(_SQL["watermarks"], [str(statistic) for statistic in Statistic])
+    stale_days = await pool.fetchrow(_SQL["stale_days"])
+    assert stale_days
     return {
         "statistics": [
             {
                 "statistic": row["statistic"],
-                "through": _maybe(row["statistic"], row["through"]),
-                "finalThrough": _maybe(row["statistic"], row["final_through"]),
-                "working": _maybe(row["statistic"], row["working"]),
+                "through": _optional_period(row["statistic"], row["through"]),
+                "finalThrough": _optional_period(row["statistic"], row["final_through"]),
+                "working": _optional_period(row["statistic"], row["working"]),
                 "provisionalPeriods": row["provisional"],
                 "stalePeriods": row["stale"],
-                "oldestStale": _maybe(row["statistic"], row["oldest_stale"]),
+                "oldestStale": _optional_period(row["statistic"], row["oldest_stale"]),
                 "updatedAt": row["updated_at"],
             }
             for row in rows
         ],
-        "staleDays": {"days": waiting["days"], "users": waiting["users"], "oldest": waiting["oldest"]},
+        "staleDays": {
+            "days": stale_days["days"],
+            "users": stale_days["users"],
+            "oldest": stale_days["oldest"],
+        },
     }
 
 
-def _maybe(statistic: str, period: datetime | None) -> date | datetime | None:
-    return None if period is None else period_shown(statistic, period)
+def _optional_period(statistic: str, period: datetime | None) -> date | datetime | None:
+    return None if period is None else period_json(statistic, period)

@@ -7,24 +7,24 @@ WHERE statistic = $1 AND period >= $2::date AND period < $3::date + 1 AND period
 ORDER BY period LIMIT $5
 
 -- name: newest
--- The last period of a statistic that has its row.
+-- The last period of a statistic that has been derived.
 SELECT max(period) FROM service.rollup WHERE statistic = $1
 
--- name: reach
--- The first and the last period of a statistic that have their rows; NULLs: none has.
+-- name: first_and_last
+-- The first and the last derived period of a statistic; NULLs: there are none.
 SELECT min(period) AS first, max(period) AS last FROM service.rollup WHERE statistic = $1
 
--- name: former_days
--- Daily figures from four weeks before $1 up to $2: what these days are compared with.
+-- name: earlier_days
+-- Daily figures from four weeks before $1 up to $2, with which these days are compared.
 SELECT period, figures FROM service.rollup
 WHERE statistic = 'daily' AND period >= $1::timestamp - interval '28 days' AND period < $2
 
--- name: one
+-- name: figures_of_period
 -- The figures of one period.
 SELECT period, figures, revision, final, computed_at FROM service.rollup WHERE statistic = $1 AND period = $2
 
--- name: replaced
--- What the figures of one period were before, newest first.
+-- name: earlier_figures
+-- The earlier revisions of one period's figures, newest first.
 SELECT revision, figures, computed_at, replaced_at FROM service.rollup_revision
 WHERE statistic = $1 AND period = $2 ORDER BY revision DESC
 
@@ -49,7 +49,7 @@ WHERE cohort BETWEEN $2 AND $3
 GROUP BY cohort, last ORDER BY cohort, last
 
 -- name: periods
--- Which periods from date $2 on have their figures, and whether those are final.
+-- The derived periods from date $2 on, and whether they are final.
 SELECT period::date AS period, final FROM service.rollup WHERE statistic = $1 AND period >= $2::date ORDER BY period
 
 -- name: days_of_user
@@ -57,8 +57,8 @@ SELECT period::date AS period, final FROM service.rollup WHERE statistic = $1 AN
 SELECT * FROM service.user_day
 WHERE user_id = $1 AND local_date BETWEEN $2 AND $3 AND local_date > $4 ORDER BY local_date LIMIT $5
 
--- name: known_user
--- Whether there is, or was, such a user.
+-- name: user_exists
+-- Whether there is or was such a user.
 SELECT EXISTS (SELECT FROM service.users WHERE id = $1) OR EXISTS (SELECT FROM service.user_day WHERE user_id = $1)
 
 -- name: days
@@ -76,18 +76,18 @@ WHERE local_date BETWEEN $1 AND $2 AND ($3::text IS NULL OR user_id = $3) ORDER 
 SELECT * FROM service.user_span WHERE first_date BETWEEN $1 AND $2 AND user_id > $3 ORDER BY user_id LIMIT $4
 
 -- name: profiles
--- What is known of people's habits, as of the dates $1 to $2, after user $3, at most $4.
+-- Profiles of users, as of the dates $1 to $2, after user $3, at most $4.
 SELECT * FROM service.user_profile WHERE as_of BETWEEN $1 AND $2 AND user_id > $3 ORDER BY user_id LIMIT $4
 
 -- name: revisions
--- Former figures of every statistic, of periods that begin on the dates $1 to $2, after (statistic $3, period $4,
+-- Earlier figures of every statistic, of periods that begin on the dates $1 to $2, after (statistic $3, period $4,
 -- revision $5), at most $6.
 SELECT * FROM service.rollup_revision
 WHERE period >= $1::date AND period < $2::date + 1 AND (statistic, period, revision) > ($3::text, $4, $5)
 ORDER BY statistic, period, revision LIMIT $6
 
 -- name: watermarks
--- How far each statistic ($1) has come, and what of it must be derived again.
+-- How far each statistic ($1) has been derived, and how much must be derived again.
 SELECT s AS statistic, w.through, w.working, w.updated_at,
        (SELECT max(period) FROM service.rollup AS r WHERE r.statistic = s AND r.final) AS final_through,
        (SELECT count(*) FROM service.rollup AS r WHERE r.statistic = s AND NOT r.final) AS provisional,
@@ -98,5 +98,5 @@ LEFT JOIN service.watermark AS w ON w.statistic = s
 ORDER BY place
 
 -- name: stale_days
--- Days of people that wait to be rebuilt.
+-- Days of users that wait to be rebuilt.
 SELECT count(*) AS days, count(DISTINCT user_id) AS users, min(local_day) AS oldest FROM service.stale_day

@@ -1,4 +1,4 @@
-"""What somebody's last 90 days say of them, and everybody's: facts in, figures and insights out. Pure."""
+"""Computes habits and insights from the last 90 days, of one user or of everybody. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from service.analytics.significance import design_effect
 from service.analytics.streak import current_streak, longest_streak
 
 WINDOW = 90
-"""Days of sessions that habits are read from."""
+"""Days of sessions from which habits are computed."""
 _HOUR = 60
 _WEEKDAY_NAMES = (
     "on Sundays", "on Mondays", "on Tuesdays", "on Wednesdays", "on Thursdays", "on Fridays", "on Saturdays",
@@ -23,11 +23,11 @@ Tally = Sequence[int]
 
 @dataclass(frozen=True, slots=True)
 class SessionCounts:
-    """Counts of focus sessions that ended, by local clock, up to and including a local date.
+    """Counts of ended focus sessions, by local time, up to and including a local date.
 
     ``splits``: ``before noon``, ``after noon``, ``weekday``, ``weekend``, ``linked``, ``free`` to a tally.
     ``lengths``: planned minutes, rounded to 5, to a tally. ``by_day``: local date to a tally.
-    ``weekdays``: dates with a completed session of dates, from Sunday on (of everybody: of people-days).
+    ``weekdays``: dates with a completed session, of all dates, from Sunday on (for everybody: of user days).
     ``weeks``: focus minutes of the last complete weeks, oldest first.
     """
 
@@ -40,7 +40,7 @@ class SessionCounts:
 
 @dataclass(frozen=True, slots=True)
 class PersonActivity:
-    """Beside the facts: ``active`` and ``done`` dates (a session started, one completed) of 180 days,
+    """The counts, and: ``active`` and ``done`` dates (a session was started, completed) of 180 days,
     ``minutes`` of completed sessions, local minutes of their ``starts``, focus seconds ``by_hour`` (0–23),
     the ``first`` active date."""
 
@@ -53,10 +53,10 @@ class PersonActivity:
     first: date
 
 
-def counts(facts: SessionCounts, whose: Subject, streak: StreakFacts | None = None) -> Counts:
-    """The questions that insights ask, from the facts."""
+def counts(facts: SessionCounts, subject: Subject, streak: StreakFacts | None = None) -> Counts:
+    """The counts that the rules of insights need."""
     return Counts(
-        whose=whose,
+        subject=subject,
         noon=_pair(facts.splits, "before noon", "after noon"),
         weekend=(
             _split("on weekdays", facts.splits.get("weekday")),
@@ -76,44 +76,46 @@ def counts(facts: SessionCounts, whose: Subject, streak: StreakFacts | None = No
     )
 
 
-def told(asked: Counts) -> list[dict[str, Any]]:
+def insights_to_json(evidence: Counts) -> list[dict[str, Any]]:
     """The insights as they are stored: rule, text, evidence, p, strength."""
     return [
-        asdict(one) | {"p": float(f"{one.p:.3g}"), "strength": round(one.strength, 2)}
-        for one in insights(asked)
+        asdict(insight) | {"p": float(f"{insight.p:.3g}"), "strength": round(insight.strength, 2)}
+        for insight in insights(evidence)
     ]
 
 
 def profile(person: PersonActivity, as_of: date, model: ChurnModel | None) -> dict[str, Any]:
     """Peak hours, chronotype, preferred length, consistency, churn risk and insights, as of a local date.
 
-    Whatever lacks its minimum support is null; ``support`` says how much there was.
+    Figures without their minimum of data are null; ``support`` says how much data there was.
     """
-    recent = [day for day in person.active if day > as_of - timedelta(days=WINDOW)]
+    recent_days = [day for day in person.active if day > as_of - timedelta(days=WINDOW)]
     focus = [(_HOUR * hour + _HOUR / 2, seconds) for hour, seconds in enumerate(person.by_hour)]
     mean = working_hours.clock_mean(focus)
-    kind = working_hours.chronotype(focus, len(recent))
-    length = working_hours.preferred_length(person.minutes)
-    steady = working_hours.consistency(person.active, person.starts, as_of, person.first)
+    type_ = working_hours.chronotype(focus, len(recent_days))
+    preferred = working_hours.preferred_length(person.minutes)
+    regularity = working_hours.consistency(person.active, person.starts, as_of, person.first)
     habits = _habits(person, as_of)
     risk = model.risk(habits) if model else None
     return {
-        "peakHours": working_hours.peak_hours(list(person.by_hour), len(recent)),
-        "chronotype": str(kind) if kind else None,
+        "peakHours": working_hours.peak_hours(list(person.by_hour), len(recent_days)),
+        "chronotype": str(type_) if type_ else None,
         "focusClock": {"minute": round(mean.minute), "r": round(mean.r, 3)} if mean else None,
-        "preferredLength": {"minutes": length.minutes, "share": round(length.share, 3)} if length else None,
+        "preferredLength": {"minutes": preferred.minutes, "share": round(preferred.share, 3)}
+        if preferred
+        else None,
         "consistency": {
-            "activeShare": round(steady.active_share, 4),
-            "startR": None if steady.start_r is None else round(steady.start_r, 3),
+            "activeShare": round(regularity.active_share, 4),
+            "startR": None if regularity.start_r is None else round(regularity.start_r, 3),
         }
-        if steady
+        if regularity
         else None,
         "churnRisk": {
             "probability": None if risk is None else round(risk, 4),
             "reason": None if risk is not None else "insufficient",
         },
-        "insights": told(counts(person.facts, Subject.YOURS, _streak(person, as_of))),
-        "support": {"activeDays": len(recent), "sessions": len(person.minutes)},
+        "insights": insights_to_json(counts(person.facts, Subject.YOURS, _streak(person, as_of))),
+        "support": {"activeDays": len(recent_days), "sessions": len(person.minutes)},
     }
 
 
@@ -126,13 +128,13 @@ def _habits(person: PersonActivity, as_of: date) -> ChurnFeatures:
 
 
 def _streak(person: PersonActivity, as_of: date) -> StreakFacts:
-    """The current streak beside the longest that ended before it began."""
-    done = set(person.done)
-    current = current_streak(done, as_of)
+    """The current streak, and the longest one that ended before it began."""
+    completed_days = set(person.done)
+    current = current_streak(completed_days, as_of)
     start = as_of - timedelta(days=current)
-    before = longest_streak({day for day in done if day < start})
+    previous = longest_streak({day for day in completed_days if day < start})
     days = min(180, (as_of - person.first).days + 1)
-    return StreakFacts(current, before, len(done), max(days, len(done)))
+    return StreakFacts(current, previous, len(completed_days), max(days, len(completed_days)))
 
 
 def _pair(splits: Mapping[str, Tally], first: str, second: str) -> tuple[Proportion, Proportion]:

@@ -1,6 +1,6 @@
-"""How the statistics are kept: take in what changed, fill what is missing, derive again what is stale.
+"""Keeps the statistics up to date: rebuilds stale days, derives missing periods and stale ones.
 
-Every loop is a row of short steps under the run's fence; stopped between any two, it goes on where it was.
+Every loop consists of short steps under the run's fence; if it is stopped between two, it continues there.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -15,14 +15,13 @@ from service.analytics.statistic import CALENDARS, Statistic
 from service.engine.context import RunContext
 from service.errors import NotYet
 
-_PEOPLE = 250
+_PROFILES_PER_STEP = 250
 
 
 @dataclass(frozen=True, slots=True)
 class AnalyticsSettings:
-    """``service_zone``: the IANA zone of service days. ``dashboard_metrics``: the counters of the dashboard's
-    own answers (requests, seconds, errors), or the ``reason`` why there are none; None: it was not said where
-    they are.
+    """``service_zone``: the IANA zone of service days. ``dashboard_metrics``: reads the dashboard's counters
+    (requests, seconds, errors), or the ``reason`` for having none; None: no URL is configured.
     """
 
     service_zone: str = "UTC"
@@ -34,102 +33,106 @@ def _service_zone(context: RunContext) -> str:
 
 
 def last_period(context: RunContext, statistic: Statistic) -> datetime:
-    """The last period that is over at the tick, by the statistic's clock."""
+    """The last period that is over at the tick, in the statistic's zone."""
     zone = UTC if statistic is Statistic.BEHAVIOUR else context.tick.zone_of(_service_zone(context))
     return CALENDARS[statistic].before(context.tick.as_of.astimezone(zone).replace(tzinfo=None))
 
 
-async def absorb(context: RunContext) -> None:
+async def rebuild_stale_days(context: RunContext) -> None:
     """Rebuild every stale (user, local day)."""
-    days = rollups.STALE_DAYS_A_STEP
-    while days == rollups.STALE_DAYS_A_STEP:
+    days = rollups.STALE_DAYS_PER_STEP
+    while days == rollups.STALE_DAYS_PER_STEP:
         async with context.step() as connection:
-            found = await rollups.absorb(connection)
-            counts = {"staleDays": found.days, "changedDays": found.changed}
-            await context.advance(connection, context.cursor, found.days, counts)
-        days = found.days
+            rebuilt = await rollups.rebuild_stale_days(connection)
+            counts = {"staleDays": rebuilt.days, "changedDays": rebuilt.changed}
+            await context.advance(connection, context.cursor, rebuilt.days, counts)
+        days = rebuilt.days
 
 
-async def fill(context: RunContext, statistic: Statistic) -> None:
-    """Derive every missing period up to the last that is over, oldest first; one that is there, again."""
+async def derive_missing(context: RunContext, statistic: Statistic) -> None:
+    """Derive all missing periods up to the last one that is over, oldest first, and that one in any case."""
     target = last_period(context, statistic)
     async with context.step() as connection:
-        await rollups.again(connection, statistic, target)
-        missing = await rollups.begin(connection, statistic, target)
+        await rollups.mark_stale(connection, statistic, target)
+        missing = await rollups.begin_batch(connection, statistic, target)
     while missing:
         async with context.step() as connection:
-            found = await rollups.fill(connection, statistic, target, _service_zone(context))
-            await context.advance(connection, context.cursor, found.periods, {f"{statistic}New": found.new})
+            derived = await rollups.derive_missing(connection, statistic, target, _service_zone(context))
+            await context.advance(
+                connection, context.cursor, derived.periods, {f"{statistic}New": derived.new}
+            )
         async with context.step() as connection:
-            missing = await rollups.begin(connection, statistic, target)
+            missing = await rollups.begin_batch(connection, statistic, target)
 
 
-async def revise(context: RunContext, statistics: Iterable[Statistic] = Statistic) -> None:
-    """Derive again what late, edited or deleted data touched, and what was provisional until now."""
+async def derive_stale(context: RunContext, statistics: Iterable[Statistic] = Statistic) -> None:
+    """Derive again the periods with late, edited or deleted data, and those that have become final."""
     for statistic in statistics:
         periods = 1
         while periods:
             async with context.step() as connection:
-                found = await rollups.revise(connection, statistic, _service_zone(context))
+                derived = await rollups.derive_stale(connection, statistic, _service_zone(context))
                 await context.advance(
-                    connection, context.cursor, found.periods, {f"{statistic}Revised": found.revised}
+                    connection, context.cursor, derived.periods, {f"{statistic}Revised": derived.revised}
                 )
-            periods = found.periods
+            periods = derived.periods
 
 
 async def require_daily(context: RunContext, last: datetime) -> None:
-    """Raise NotYet unless dailyAnalytics has been through the date of ``last`` (naive)."""
+    """Raise NotYet unless dailyAnalytics has derived the date of ``last`` (naive)."""
     async with context.step() as connection:
         through = await rollups.watermark(connection, Statistic.DAILY)
-    wanted = datetime.combine(last.date(), time())
-    if through is None or through < wanted:
-        raise NotYet(f"waits for dailyAnalytics of {wanted.date().isoformat()}")
+    required = datetime.combine(last.date(), time())
+    if through is None or through < required:
+        raise NotYet(f"waits for dailyAnalytics of {required.date().isoformat()}")
 
 
-async def watch(context: RunContext, family: SeriesFamily, until: datetime) -> None:
-    """Let the detector judge what came to each series of a family, up to ``until`` (aware, exclusive)."""
+async def detect_anomalies(context: RunContext, family: SeriesFamily, until: datetime) -> None:
+    """Detect anomalies in the new points of each series of a family, up to ``until`` (aware, exclusive)."""
     for column in family.measures:
         async with context.step() as connection:
-            found = await series.watch(connection, family, column, until)
-            counts = {"points": found.points, "anomalies": found.opened}
-            await context.advance(connection, context.cursor, found.points, counts)
+            judged = await series.detect(connection, family, column, until)
+            counts = {"points": judged.points, "anomalies": judged.opened}
+            await context.advance(connection, context.cursor, judged.points, counts)
 
 
-async def profiles(context: RunContext) -> None:
-    """Make the profiles of whoever was active lately, in user order; the cursor is the last of them."""
+async def update_profiles(context: RunContext) -> None:
+    """Compute the profiles of recently active users, in order of id; the cursor is the last id."""
     as_of = context.tick.as_of.astimezone(UTC).date()
     while True:
         async with context.step() as connection:
-            users = await user_profiles.due(connection, as_of, context.cursor, _PEOPLE)
+            users = await user_profiles.users_due(connection, as_of, context.cursor, _PROFILES_PER_STEP)
             if not users:
                 return
             changed = await user_profiles.make_profiles(connection, users, as_of)
             await context.advance(connection, users[-1], len(users), {"profiles": changed})
 
 
-async def portraits(context: RunContext, month: date) -> None:
-    """Everybody's insights of a local month and of those before that have none, and the churn models."""
+async def update_insights(context: RunContext, month: date) -> None:
+    """Compute insights and the churn model of a local month, and of earlier months that have none."""
     async with context.step() as connection:
-        months = await user_profiles.months_to_portray(connection, month)
-    for one in months:
-        await _portrait(context, one)
+        months = await user_profiles.months_without_insights(connection, month)
+    for missing_month in months:
+        await _update_month(context, missing_month)
 
 
-async def _portrait(context: RunContext, month: date) -> None:
+async def _update_month(context: RunContext, month: date) -> None:
     period = datetime.combine(month, time())
     last = CALENDARS[Statistic.MONTHLY].following(period).date() - timedelta(days=1)
     async with context.step() as connection:
-        found = await user_profiles.everybodys_insights(connection, month)
-        await rollups.put(connection, "insights", {period: found})
-        await rollups.put(connection, "churnModel", {period: await user_profiles.fit_churn(connection, last)})
-        await context.advance(connection, context.cursor, 1, {"insights": len(found["insights"])})
+        insights = await user_profiles.insights_of_month(connection, month)
+        await rollups.store(connection, "insights", {period: insights})
+        await rollups.store(
+            connection, "churnModel", {period: await user_profiles.fit_churn(connection, last)}
+        )
+        await context.advance(connection, context.cursor, 1, {"insights": len(insights["insights"])})
 
 
-async def keep(context: RunContext, statistic: Statistic) -> None:
-    """The whole turn of a weekly or monthly statistic."""
+async def update_statistic(context: RunContext, statistic: Statistic) -> None:
+    """Bring a weekly or monthly statistic up to date. Raises NotYet while dailyAnalytics is behind."""
     await require_daily(
         context, CALENDARS[statistic].following(last_period(context, statistic)) - timedelta(days=1)
     )
-    await absorb(context)
-    await fill(context, statistic)
-    await revise(context, [statistic])
+    await rebuild_stale_days(context)
+    await derive_missing(context, statistic)
+    await derive_stale(context, [statistic])

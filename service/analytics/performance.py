@@ -1,27 +1,27 @@
-"""What is measured of the service per hour, and when it is wrong long enough to tell somebody."""
+"""The service's measured figures per hour, and the alerts about them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MOST_ERRORS = 0.03
-"""Share of answers that may be errors (5xx)."""
-SLOWEST = 250.0
-"""Mean response time that may be, in ms."""
-FEWEST = 50
-"""Requests in an hour below which nothing is judged."""
+MAX_ERROR_RATE = 0.03
+"""The highest acceptable share of responses with errors (5xx)."""
+MAX_RESPONSE_MS = 250.0
+"""The highest acceptable mean response time, in ms."""
+MIN_REQUESTS = 50
+"""An hour with fewer requests is not judged."""
 
 
 def rounded(value: Any) -> float | None:
-    """A measured number (a Decimal too) to three digits; None where it was not measured."""
+    """A measured number (or Decimal) to three digits; None if it was not measured."""
     return None if value is None else round(float(value), 3)
 
 
 def responses(processes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The admin API of all processes together, in the original's names.
+    """The responses of the admin API of all processes together.
 
-    averageResponseTime in ms, errorRate 0–1, throughput in requests per second; null where nobody asked.
+    averageResponseTime in ms, errorRate 0–1, throughput in requests per second; null without requests.
     """
-    requests = sum(one["requests"] for one in processes)
+    requests = sum(process["requests"] for process in processes)
     if not requests:
         reason = "no request in this hour" if processes else "no process has told its vitals"
         return {
@@ -33,27 +33,27 @@ def responses(processes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         }
     return {
         "requests": requests,
-        "averageResponseTime": round(sum(one["responseMs"] for one in processes) / requests, 3),
-        "errorRate": round(sum(one["errors"] for one in processes) / requests, 4),
+        "averageResponseTime": round(sum(process["responseMs"] for process in processes) / requests, 3),
+        "errorRate": round(sum(process["errors"] for process in processes) / requests, 4),
         "throughput": round(requests / 3600, 4),
     }
 
 
-def complaints(source: str, hours: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What is wrong in each of these hours (oldest first): alert name to a sentence.
+def performance_alerts(source: str, hours: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What is wrong in every one of these hours (oldest first): alert name → sentence.
 
-    An hour with fewer than 50 requests says nothing, so it neither raises nor keeps an alert.
+    Any hour with fewer than ``MIN_REQUESTS`` means no alert.
     """
-    if not hours or any(hour.get("requests", 0) < FEWEST for hour in hours):
+    if not hours or any(hour.get("requests", 0) < MIN_REQUESTS for hour in hours):
         return {}
-    found: dict[str, str] = {}
+    alerts: dict[str, str] = {}
     last = hours[-1]
-    if all((hour["errorRate"] or 0) > MOST_ERRORS for hour in hours):
-        found[f"{source}.errorRate"] = (
+    if all((hour["errorRate"] or 0) > MAX_ERROR_RATE for hour in hours):
+        alerts[f"{source}.errorRate"] = (
             f"{last['errorRate']:.1%} of {last['requests']} requests failed, for {len(hours)} hours"
         )
-    if all((hour["averageResponseTime"] or 0) > SLOWEST for hour in hours):
-        found[f"{source}.averageResponseTime"] = (
+    if all((hour["averageResponseTime"] or 0) > MAX_RESPONSE_MS for hour in hours):
+        alerts[f"{source}.averageResponseTime"] = (
             f"{last['averageResponseTime']:.0f} ms on average, for {len(hours)} hours"
         )
-    return found
+    return alerts

@@ -1,4 +1,4 @@
-"""Weeks and months of somebody's calendar, as ranges of local dates. Half-open: ``end`` is not part of it."""
+"""Weeks and months of a user's calendar, as half-open ranges of local dates: ``end`` is excluded."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -37,7 +37,7 @@ def week_ending_by(day: date, week_start: int) -> Period:
 
 
 def week_before(week: Period) -> Period:
-    """The seven dates before."""
+    """The week before."""
     return Period(week.start - 7 * _DAY, week.start)
 
 
@@ -48,7 +48,7 @@ def month_before(day: date) -> Period:
 
 
 def weeks_of(month: Period, week_start: int) -> list[Period]:
-    """The month cut at the user's weeks; the first and the last may be shorter."""
+    """The month split into the user's weeks; the first and the last may be shorter."""
     cuts = [d for d in month.days if d.isoweekday() % 7 == week_start and d != month.start]
     edges = [month.start, *cuts, month.end]
     return [Period(a, b) for a, b in pairwise(edges)]

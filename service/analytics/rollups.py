@@ -1,9 +1,10 @@
-"""Rollups: what people did per local day, and everybody's figures per period. Rebuilt, never added to.
+"""Rollups: each user's activity per local day, and everybody's figures per period.
 
-    changed rows ─trigger─► stale days ─absorb─► user_day ─► stale periods ─derive─► rollup (+ revisions)
+    changed rows ─trigger─► stale days ─rebuild─► user_day ─► stale periods ─derive─► rollup (+ revisions)
 
-``absorb`` and ``derive`` are steps of one transaction each, one writer at a time; whatever way they are
-interleaved with inserts, edits, deletions and crashes, the rows end up as if computed from scratch.
+Rollups are computed anew, never incremented. ``rebuild_stale_days`` and the two ``derive_…`` run in one
+transaction each, one writer at a time; however they interleave with inserts, edits, deletions and crashes,
+the result is the same as if computed from scratch.
 """
 
 import json
@@ -20,9 +21,9 @@ from service.engine.database import Connection
 
 _SQL = queries.load(__file__)
 _FOREVER = datetime(9999, 1, 1)  # noqa: DTZ001 — naive on purpose: wall-clock time
-_CLOSE = timedelta(days=62)
-"""Stale periods further apart are derived in different steps."""
-STALE_DAYS_A_STEP = 10_000
+_MAX_DISTANCE = timedelta(days=62)
+"""Stale periods that are further apart are derived in different steps."""
+STALE_DAYS_PER_STEP = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,64 +36,70 @@ class RebuiltDays:
 
 @dataclass(frozen=True, slots=True)
 class DerivedPeriods:
-    """One step: how many periods were looked at, written new, and revised."""
+    """One step: how many periods were derived, how many of them are new, and how many changed."""
 
     periods: int
     new: int
     revised: int
 
 
-async def absorb(connection: Connection, limit: int = STALE_DAYS_A_STEP) -> RebuiltDays:
-    """Rebuild up to ``limit`` stale days and mark the periods that rest on what changed."""
+async def rebuild_stale_days(connection: Connection, limit: int = STALE_DAYS_PER_STEP) -> RebuiltDays:
+    """Rebuild up to ``limit`` stale days, and mark the periods that depend on the changed ones as stale."""
     await connection.execute(_SQL["lock"])
-    taken = await connection.fetch(_SQL["take_stale_days"], limit)
-    if not taken:
+    stale = await connection.fetch(_SQL["take_stale_days"], limit)
+    if not stale:
         return RebuiltDays(0, 0)
-    users, days = [row["user_id"] for row in taken], [row["local_day"] for row in taken]
+    users, days = [row["user_id"] for row in stale], [row["local_day"] for row in stale]
     changed = await connection.fetch(_SQL["rebuild_days"], users, days)
-    moved = await connection.fetch(_SQL["refresh_spans"], sorted({row["user_id"] for row in changed}))
-    since = [row["since"] for row in moved] + [row["local_day"] for row in taken if row["onward"]]
-    await _mark(connection, {row["local_date"] for row in changed}, set(days), min(since, default=None))
-    return RebuiltDays(len(taken), len(changed))
+    moved_spans = await connection.fetch(_SQL["refresh_spans"], sorted({row["user_id"] for row in changed}))
+    since = [row["since"] for row in moved_spans] + [row["local_day"] for row in stale if row["onward"]]
+    await _mark_periods(
+        connection, {row["local_date"] for row in changed}, set(days), min(since, default=None)
+    )
+    return RebuiltDays(len(stale), len(changed))
 
 
-async def _mark(connection: Connection, changed: set[date], touched: set[date], since: date | None) -> None:
-    """``touched``: also those whose rollup is what it was; ``since``: when an account or a cohort moved."""
+async def _mark_periods(
+    connection: Connection, changed: set[date], touched: set[date], since: date | None
+) -> None:
+    """``touched``: all rebuilt days. ``since``: the first date with a changed account or cohort."""
     for statistic, calendar in CALENDARS.items():
         spans = [calendar.reach(day) for day in changed]
-        if calendar.beside:
-            spans += map(calendar.beside, touched)
+        if calendar.reach_by_clock:
+            spans += map(calendar.reach_by_clock, touched)
         if since and calendar.onward:
             spans.append((calendar.reach(since)[0], _FOREVER))
         await connection.execute(
             _SQL["mark_periods"],
             statistic,
-            [lo for lo, _ in spans],
-            [hi for _, hi in spans],
+            [first for first, _ in spans],
+            [last for _, last in spans],
             calendar.step,
         )
 
 
-async def fill(connection: Connection, statistic: Statistic, target: datetime, zone: str) -> DerivedPeriods:
+async def derive_missing(
+    connection: Connection, statistic: Statistic, target: datetime, zone: str
+) -> DerivedPeriods:
     """Derive the next missing periods up to ``target`` (a period), oldest first; 0 periods: none is missing.
 
-    The watermark moves in the same transaction. Call ``begin`` in a transaction of its own before.
+    The watermark moves in the same transaction. Call ``begin_batch`` in a transaction of its own before.
     """
     await connection.execute(_SQL["lock"])
     periods = await _missing(connection, statistic, target)
     if not periods:
         return DerivedPeriods(0, 0, 0)
-    await connection.execute(_SQL["undo_periods"], statistic)
+    await connection.execute(_SQL["undo_batch"], statistic)
     derived = await _derive(connection, statistic, periods, zone)
-    await connection.execute(_SQL["end_periods"], statistic, periods[-1])
+    await connection.execute(_SQL["end_batch"], statistic, periods[-1])
     return derived
 
 
-async def begin(connection: Connection, statistic: Statistic, target: datetime) -> bool:
-    """Note that the next batch is STARTED. False: nothing is missing."""
+async def begin_batch(connection: Connection, statistic: Statistic, target: datetime) -> bool:
+    """Record that the next batch has started. False: nothing is missing."""
     periods = await _missing(connection, statistic, target)
     if periods:
-        await connection.execute(_SQL["begin_periods"], statistic, periods[-1])
+        await connection.execute(_SQL["begin_batch"], statistic, periods[-1])
     return bool(periods)
 
 
@@ -106,43 +113,43 @@ async def _missing(connection: Connection, statistic: Statistic, target: datetim
     return calendar.batch_after(through, target)
 
 
-async def again(connection: Connection, statistic: Statistic, period: datetime) -> None:
-    """Let a period that has its row be derived again."""
-    await connection.execute(_SQL["mark_period"], statistic, period)
+async def mark_stale(connection: Connection, statistic: Statistic, period: datetime) -> None:
+    """Mark a period as stale if it has been derived before."""
+    await connection.execute(_SQL["mark_stale"], statistic, period)
 
 
-async def there(
+async def existing_periods(
     connection: Connection | asyncpg.Pool, statistic: Statistic, first: datetime, last: datetime
 ) -> set[datetime]:
-    """Which periods from ``first`` to ``last`` (both included) have their row."""
-    return {row["period"] for row in await connection.fetch(_SQL["rows"], statistic, first, last)}
+    """The periods from ``first`` to ``last`` (both included) that have been derived."""
+    return {row["period"] for row in await connection.fetch(_SQL["existing_periods"], statistic, first, last)}
 
 
-async def mark(connection: Connection, statistic: Statistic, periods: Sequence[datetime]) -> None:
-    """Let these periods be derived again by the next run, also those before the first that has a row."""
-    await connection.execute(_SQL["mark_all"], statistic, list(periods))
+async def mark_all_stale(connection: Connection, statistic: Statistic, periods: Sequence[datetime]) -> None:
+    """Mark these periods as stale, even those before the first one that has been derived."""
+    await connection.execute(_SQL["mark_all_stale"], statistic, list(periods))
 
 
 async def watermark(connection: Connection, statistic: Statistic) -> datetime | None:
-    """The last period of a statistic that has its row, with all before it; None: none has."""
+    """The period up to which a statistic has been derived; None: it has no periods yet."""
     row = await connection.fetchrow(_SQL["watermark"], statistic)
     return row["through"] if row else None
 
 
-async def revise(connection: Connection, statistic: Statistic, zone: str) -> DerivedPeriods:
-    """Derive the oldest stale periods again, also those that are final by now; 0 periods: none is stale."""
+async def derive_stale(connection: Connection, statistic: Statistic, zone: str) -> DerivedPeriods:
+    """Derive the oldest stale periods again, and those that have become final; 0 periods: none is left."""
     await connection.execute(_SQL["lock"])
     now = await connection.fetchval(_SQL["now"])
     calendar = CALENDARS[statistic]
-    ripe = calendar.before(over_everywhere(now))
-    await connection.execute(_SQL["ripe"], statistic, ripe)
-    await connection.execute(_SQL["leave_frozen"], statistic)
+    last_over = calendar.before(over_everywhere(now))
+    await connection.execute(_SQL["mark_provisional"], statistic, last_over)
+    await connection.execute(_SQL["unmark_frozen"], statistic)
     rows = await connection.fetch(_SQL["stale_periods"], statistic, calendar.batch)
-    periods = [row["period"] for row in rows if row["period"] - rows[0]["period"] < _CLOSE]
+    periods = [row["period"] for row in rows if row["period"] - rows[0]["period"] < _MAX_DISTANCE]
     if not periods:
         return DerivedPeriods(0, 0, 0)
     derived = await _derive(connection, statistic, periods, zone)
-    await connection.execute(_SQL["settled_periods"], statistic, periods)
+    await connection.execute(_SQL["delete_stale_periods"], statistic, periods)
     return derived
 
 
@@ -155,22 +162,23 @@ async def _derive(
     values = [keys, zone] if statistic is Statistic.DAILY else [keys]
     rows = await connection.fetch(_SQL[statistic], *values)
     figures = {row["period"]: row["figures"] for row in rows}
-    new, revised = await put(connection, statistic, figures)
+    new, revised = await store(connection, statistic, figures)
     return DerivedPeriods(len(periods), new, revised)
 
 
-async def put(
+async def store(
     connection: Connection, statistic: str, figures: dict[datetime, dict[str, Any]]
 ) -> tuple[int, int]:
-    """Store figures by period; what a changed figure was is kept as a revision. Returns (new, revised)."""
+    """Store figures by period; changed ones keep the old figures as a revision. Returns (new, revised)."""
     now: datetime = await connection.fetchval(_SQL["now"])
-    over = over_everywhere(now)
+    local_time_over = over_everywhere(now)
     final = [
-        statistic not in set(Statistic) or CALENDARS[Statistic(statistic)].following(period) <= over
+        statistic not in set(Statistic)
+        or CALENDARS[Statistic(statistic)].following(period) <= local_time_over
         for period in figures
     ]
     row = await connection.fetchrow(
-        _SQL["put"], statistic, list(figures), [json.dumps(one) for one in figures.values()], final
+        _SQL["store"], statistic, list(figures), [json.dumps(values) for values in figures.values()], final
     )
     assert row
     return row["new"], row["revised"]

@@ -1,19 +1,19 @@
 -- name: lock
--- One writer of rollups at a time: what one derives rests on what the other rebuilds.
+-- One writer of rollups at a time, because derived periods depend on rebuilt days.
 SELECT pg_advisory_xact_lock(hashtext('service.rollups'))
 
 -- name: take_stale_days
--- The next stale days in key order; those that a sync is marking at this moment are left for the next turn.
+-- The next stale days in key order; those that a sync is marking right now are left for the next step.
 DELETE FROM service.stale_day WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM service.stale_day ORDER BY user_id, local_day LIMIT $1 FOR UPDATE SKIP LOCKED))
 RETURNING user_id, local_day, onward
 
 -- name: rebuild_days
--- The rollups of the days ($1 users, $2 local dates), whole, from sessions and goals. Returns the days that changed.
+-- Rebuild the rollups of the days ($1 users, $2 local dates) from sessions and goals. Returns the days that changed.
 -- A session belongs to the date of its start in the zone that was valid then. Its focus is spread evenly over the
 -- time it ran (an abandoned one: over the time it is credited), split at the local hour; a local hour begins on a
 -- quarter of an hour in every zone. Cumulated seconds are rounded, so that the hours add up to the day exactly.
--- Everything is looked up by index from the keys (OFFSET 0 pins it): their number is known, what lies behind is not.
+-- OFFSET 0 forces index lookups by key: the planner knows the number of keys, but not how many rows they have.
 WITH keys AS MATERIALIZED (
     SELECT DISTINCT u AS user_id, d AS local_date FROM unnest($1::text[], $2::date[]) AS k (u, d)
 ), sessions AS MATERIALIZED (
@@ -49,7 +49,7 @@ WITH keys AS MATERIALIZED (
     SELECT user_id, local_date, jsonb_object_agg(kind, jsonb_build_array(started, completed, seconds)) AS kinds
     FROM (SELECT user_id, local_date, kind, count(*) AS started, count(*) FILTER (WHERE status = 'completed') AS completed,
                  sum(credited) AS seconds
-          FROM sessions GROUP BY user_id, local_date, kind) AS one
+          FROM sessions GROUP BY user_id, local_date, kind) AS totals
     GROUP BY user_id, local_date
 ), pieces AS (
     SELECT s.user_id, s.local_date, extract(hour FROM p.lo AT TIME ZONE s.timezone)::int AS hour,
@@ -74,7 +74,7 @@ WITH keys AS MATERIALIZED (
 ), hours AS (
     SELECT user_id, local_date, jsonb_object_agg(hour, seconds) AS hours
     FROM (SELECT user_id, local_date, hour, sum(seconds)::int AS seconds FROM pieces
-          GROUP BY user_id, local_date, hour HAVING sum(seconds) > 0) AS one
+          GROUP BY user_id, local_date, hour HAVING sum(seconds) > 0) AS totals
     GROUP BY user_id, local_date
 ), goals AS (
     SELECT g.user_id, (t.at AT TIME ZONE z.timezone)::date AS local_date, (count(*) FILTER (WHERE t.created))::int AS created,
@@ -118,18 +118,18 @@ WITH keys AS MATERIALIZED (
 SELECT user_id, local_date FROM emptied UNION ALL SELECT user_id, local_date FROM written
 
 -- name: refresh_spans
--- First and last active dates of these users, from their days. Returns those whose first date moved, and from when on
--- that is felt: the earlier of the old and the new one.
-WITH wanted AS (
+-- First and last active dates of these users, from their days. Returns the users whose first date changed, and the
+-- earlier of the old and the new one.
+WITH requested AS (
     SELECT DISTINCT unnest($1::text[]) AS user_id
 ), fresh AS (
     SELECT w.user_id, min(d.local_date) AS first_date, max(d.local_date) AS last_date
-    FROM wanted AS w JOIN service.user_day AS d ON d.user_id = w.user_id AND d.started > 0
+    FROM requested AS w JOIN service.user_day AS d ON d.user_id = w.user_id AND d.started > 0
     GROUP BY w.user_id
 ), former AS (
-    SELECT s.* FROM service.user_span AS s JOIN wanted USING (user_id)
-), gone AS (
-    DELETE FROM service.user_span AS s USING wanted AS w
+    SELECT s.* FROM service.user_span AS s JOIN requested USING (user_id)
+), deleted AS (
+    DELETE FROM service.user_span AS s USING requested AS w
     WHERE s.user_id = w.user_id AND w.user_id NOT IN (SELECT user_id FROM fresh)
 ), written AS (
     INSERT INTO service.user_span AS t SELECT * FROM fresh
@@ -140,9 +140,9 @@ SELECT user_id, least(o.first_date, n.first_date) AS since FROM former AS o FULL
 WHERE o.first_date IS DISTINCT FROM n.first_date
 
 -- name: mark_periods
--- What must be derived again, up to each watermark: $1 a statistic, $2 and $3 the first and last period of each span
--- (wall-clock starts), $4 the step between periods. A span that begins before the first period that has a row reaches
--- up to it: no period between lacks its row.
+-- Mark periods as stale, up to the watermark: $1 a statistic, $2 and $3 the first and last period of each span
+-- (wall-clock starts), $4 the interval between periods. A span that begins before the first derived period is extended
+-- up to it, so that no period between is missing.
 WITH oldest AS (
     SELECT min(period) AS period FROM service.rollup WHERE statistic = $1
 )
@@ -153,19 +153,19 @@ JOIN service.watermark AS w ON w.statistic = $1 AND w.through IS NOT NULL
 CROSS JOIN LATERAL generate_series(s.lo, least(greatest(s.hi, oldest.period), w.through), $4::text::interval) AS p (period)
 ON CONFLICT DO NOTHING
 
--- name: mark_period
--- Derive one period again; before the first period that has a row there is nothing to derive.
+-- name: mark_stale
+-- Mark one period as stale, unless it is before the first derived one.
 INSERT INTO service.stale_period (statistic, period)
 SELECT $1, $2 FROM service.watermark
 WHERE statistic = $1 AND through >= $2 AND $2 >= (SELECT min(period) FROM service.rollup WHERE statistic = $1)
 ON CONFLICT DO NOTHING
 
--- name: rows
--- Which periods from $2 to $3 of a statistic have their row.
+-- name: existing_periods
+-- The derived periods of a statistic from $2 to $3.
 SELECT period FROM service.rollup WHERE statistic = $1 AND period BETWEEN $2 AND $3 ORDER BY period
 
--- name: mark_all
--- Derive these periods again; those after the watermark are derived anyway.
+-- name: mark_all_stale
+-- Mark these periods as stale; those after the watermark will be derived anyway.
 INSERT INTO service.stale_period (statistic, period)
 SELECT $1, p FROM unnest($2::timestamp[]) AS p JOIN service.watermark AS w ON w.statistic = $1 AND w.through >= p
 ON CONFLICT DO NOTHING
@@ -174,45 +174,45 @@ ON CONFLICT DO NOTHING
 -- The oldest stale periods of a statistic.
 SELECT period FROM service.stale_period WHERE statistic = $1 ORDER BY period LIMIT $2
 
--- name: settled_periods
--- These have been derived again.
+-- name: delete_stale_periods
+-- These periods have been derived again.
 DELETE FROM service.stale_period WHERE statistic = $1 AND period = ANY ($2::timestamp[])
 
--- name: ripe
--- Provisional periods that begin no later than $2: their last date is over everywhere now.
+-- name: mark_provisional
+-- Mark provisional periods that begin no later than $2: their last date is over in every zone now.
 INSERT INTO service.stale_period (statistic, period)
 SELECT statistic, period FROM service.rollup WHERE statistic = $1 AND NOT final AND NOT frozen AND period <= $2
 ON CONFLICT DO NOTHING
 
--- name: leave_frozen
--- What is frozen is not derived again.
+-- name: unmark_frozen
+-- Frozen periods are not derived again.
 DELETE FROM service.stale_period AS s USING service.rollup AS r
 WHERE s.statistic = $1 AND r.statistic = $1 AND r.period = s.period AND r.frozen
 
 -- name: watermark
--- How far a statistic has come.
+-- How far a statistic has been derived.
 SELECT through, working FROM service.watermark WHERE statistic = $1
 
--- name: begin_periods
--- STARTED: a batch up to $2 is being derived.
+-- name: begin_batch
+-- A batch up to $2 has started.
 INSERT INTO service.watermark (statistic, working) VALUES ($1, $2)
 ON CONFLICT (statistic) DO UPDATE SET working = excluded.working, updated_at = service.now()
 
--- name: undo_periods
--- Whatever lies beyond the watermark came from a batch that did not end.
+-- name: undo_batch
+-- Delete periods after the watermark: they are of a batch that did not finish.
 DELETE FROM service.rollup AS r USING service.watermark AS w
 WHERE r.statistic = $1 AND w.statistic = $1 AND r.period > coalesce(w.through, '-infinity')
 
--- name: end_periods
--- DONE, in the transaction of the rows.
+-- name: end_batch
+-- The batch is finished, in the same transaction as its rows.
 UPDATE service.watermark SET through = $2, working = NULL, updated_at = service.now() WHERE statistic = $1
 
--- name: put
--- Store figures of periods; a figure that changed gets a new revision, and what it was is kept. Returns what was
--- written new and what was revised.
+-- name: store
+-- Store figures of periods; changed ones get a new revision, and the old figures are kept. Returns how many are new and
+-- how many were revised.
 WITH fresh AS (
     SELECT * FROM unnest($2::timestamp[], $3::text[], $4::boolean[]) AS f (period, figures, final)
-), kept AS (
+), archived AS (
     INSERT INTO service.rollup_revision (statistic, period, revision, figures, computed_at)
     SELECT r.statistic, r.period, r.revision, r.figures, r.computed_at
     FROM service.rollup AS r JOIN fresh AS f ON r.statistic = $1 AND r.period = f.period
@@ -253,7 +253,7 @@ WITH days AS MATERIALIZED (
     WHERE g.user_id IN (SELECT user_id FROM service.user_zone)
 ), active AS (
     SELECT day, count(DISTINCT user_id) AS users
-    FROM (SELECT day, user_id FROM sessions UNION ALL SELECT day, user_id FROM goals) AS acts GROUP BY day
+    FROM (SELECT day, user_id FROM sessions UNION ALL SELECT day, user_id FROM goals) AS activities GROUP BY day
 ), timer AS (
     SELECT day, count(*) FILTER (WHERE focus AND status = 'completed') AS completed,
            count(*) FILTER (WHERE focus AND status IN ('cancelled', 'abandoned')) AS stopped,
@@ -346,20 +346,20 @@ WITH weeks AS MATERIALIZED (
     SELECT week, jsonb_object_agg(kind, jsonb_build_object('started', started, 'completed', completed, 'focusSeconds', seconds)) AS stats
     FROM (SELECT week, k.key AS kind, sum((k.value ->> 0)::int) AS started, sum((k.value ->> 1)::int) AS completed,
                  sum((k.value ->> 2)::int) AS seconds
-          FROM days CROSS JOIN LATERAL jsonb_each(kinds) AS k GROUP BY week, k.key) AS one
+          FROM days CROSS JOIN LATERAL jsonb_each(kinds) AS k GROUP BY week, k.key) AS totals
     GROUP BY week
 ), hours AS (
     SELECT week, jsonb_agg(coalesce(seconds, 0) ORDER BY hour) AS seconds,
            (array_agg(hour ORDER BY seconds DESC, hour) FILTER (WHERE seconds > 0))[1:3] AS peaks
     FROM weeks CROSS JOIN generate_series(0, 23) AS hour
     LEFT JOIN (SELECT week, h.key::int AS hour, sum(h.value::int) AS seconds
-               FROM days CROSS JOIN LATERAL jsonb_each_text(hours) AS h GROUP BY 1, 2) AS one USING (week, hour)
+               FROM days CROSS JOIN LATERAL jsonb_each_text(hours) AS h GROUP BY 1, 2) AS totals USING (week, hour)
     GROUP BY week
 ), weekdays AS (
     SELECT week, jsonb_agg(coalesce(seconds, 0) ORDER BY dow) AS seconds,
            (array_agg(dow ORDER BY seconds DESC, dow) FILTER (WHERE seconds > 0))[1:3] AS peaks
     FROM weeks CROSS JOIN generate_series(0, 6) AS dow
-    LEFT JOIN (SELECT week, local_date - week AS dow, sum(focus_seconds) AS seconds FROM days GROUP BY 1, 2) AS one
+    LEFT JOIN (SELECT week, local_date - week AS dow, sum(focus_seconds) AS seconds FROM days GROUP BY 1, 2) AS totals
         USING (week, dow)
     GROUP BY week
 ), returns AS (
@@ -456,7 +456,7 @@ WITH months AS MATERIALIZED (
                                WHEN p.completed > 20 THEN 'power' ELSE 'active' END AS segment
           FROM months AS m JOIN accounts AS a ON coalesce(a.signup, '-infinity') <= m.last
           LEFT JOIN recent AS r ON r.month = m.month AND r.user_id = a.user_id
-          LEFT JOIN people AS p ON p.month = m.month AND p.user_id = a.user_id) AS one
+          LEFT JOIN people AS p ON p.month = m.month AND p.user_id = a.user_id) AS totals
     GROUP BY month
 ), read AS (
     SELECT m.month, count(*) AS uses, count(DISTINCT n.user_id) AS users
@@ -508,8 +508,8 @@ ORDER BY m.month
 
 -- name: behaviour
 -- Six-hour windows in UTC ($1 their starts, as wall-clock time): sessions that started in them, breaks and goal
--- completions by the hour of their users. Hours of fewer than five users are not told. Each window is looked up by
--- index (OFFSET 0 pins it): joined, all windows would be compared with all sessions that there ever were.
+-- completions by the hour of their users. Hours of fewer than five users are not shown. OFFSET 0 forces an index
+-- lookup per window: a join would compare all windows with all sessions.
 WITH windows AS MATERIALIZED (
     SELECT w AS period, w AT TIME ZONE 'UTC' AS since, w AT TIME ZONE 'UTC' + interval '6 hours' AS until
     FROM unnest($1::timestamp[]) AS w
@@ -529,10 +529,10 @@ WITH windows AS MATERIALIZED (
     FROM sessions GROUP BY period
 ), kinds AS (
     SELECT period, jsonb_object_agg(kind, n) AS types
-    FROM (SELECT period, kind, count(*) AS n FROM sessions GROUP BY period, kind) AS one GROUP BY period
+    FROM (SELECT period, kind, count(*) AS n FROM sessions GROUP BY period, kind) AS totals GROUP BY period
 ), breaks AS (
     SELECT period, jsonb_object_agg(hour, n) AS hours
-    FROM (SELECT period, hour, count(*) AS n FROM sessions WHERE NOT focus GROUP BY period, hour) AS one
+    FROM (SELECT period, hour, count(*) AS n FROM sessions WHERE NOT focus GROUP BY period, hour) AS totals
     JOIN (SELECT period FROM sessions WHERE NOT focus GROUP BY period HAVING count(DISTINCT user_id) >= 5) AS enough
         USING (period)
     GROUP BY period
@@ -546,7 +546,7 @@ WITH windows AS MATERIALIZED (
     WHERE z.timezone IS NOT NULL
 ), aims AS (
     SELECT period, jsonb_object_agg(hour, n) AS hours
-    FROM (SELECT period, hour, count(*) AS n FROM completions GROUP BY period, hour) AS one
+    FROM (SELECT period, hour, count(*) AS n FROM completions GROUP BY period, hour) AS totals
     JOIN (SELECT period FROM completions GROUP BY period HAVING count(DISTINCT user_id) >= 5) AS enough USING (period)
     GROUP BY period
 )
@@ -568,11 +568,11 @@ LEFT JOIN breaks AS b USING (period) LEFT JOIN aims AS a USING (period)
 ORDER BY w.period
 
 -- name: first_date
--- No clock showed an earlier date when anything happened: an account, a goal, a session. (A local date may begin two
--- dates earlier elsewhere: 00:00 at +14 is 23:00 at -11.)
+-- The earliest date of any account, goal or session, in any zone. (A local date may begin two dates earlier elsewhere:
+-- 00:00 at +14 is 23:00 at -11.)
 SELECT least((SELECT min(local_date) FROM service.user_day),
              (SELECT min(created_at AT TIME ZONE 'UTC')::date FROM service.users)) - 2
 
 -- name: now
--- The clock that decides.
+-- The database's clock.
 SELECT service.now()

@@ -1,8 +1,7 @@
-"""Is it a change, or noise? The few tests that the analytics rest on, in plain Python.
+"""The statistical tests of the analytics, in plain Python: is it a change, or noise?
 
-Everything here takes figures that the metric itself showed earlier: a week is compared with the metric's own
-weeks, never with a textbook's noise (a Poisson test called 20.6 % of real weeks significant, the one below
-6.5 %).
+Each test uses earlier figures of the same metric: a week is compared with the metric's own weeks, not with a
+theoretical distribution (a Poisson test found 20.6 % of real weeks significant, ``week_change`` 6.5 %).
 """
 
 import math
@@ -13,17 +12,17 @@ from enum import StrEnum
 from itertools import pairwise
 
 NORMAL_MAD = 1.4826
-_SAME_WEEKDAYS = 3
-_BASELINE = 20
+_MIN_WEEKDAYS = 3
+_MIN_BASELINE = 20
 _TREND = 20
-_STRONG = 50
-_WEEKS = 8
+_SIGNIFICANT = 50
+_MIN_WEEKS = 8
 _DIFFERENCES = 12
-_EXPECTED = 5
+_MIN_EXPECTED = 5
 
 
 class Trend(StrEnum):
-    """What may be said about a day against the same weekday before."""
+    """How a day compares with the same weekday of earlier weeks."""
 
     INSUFFICIENT = "insufficient"
     NONE = "none"
@@ -33,7 +32,7 @@ class Trend(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DayTrend:
-    """A day's figure against ``baseline``. ``percent``: None when the baseline is 0 or unknown."""
+    """A day's figure compared with ``baseline``. ``percent``: None when the baseline is 0 or unknown."""
 
     verdict: Trend
     baseline: float | None
@@ -42,7 +41,7 @@ class DayTrend:
 
 @dataclass(frozen=True, slots=True)
 class WeekChange:
-    """A week's figure against the week before it: Student's t, its degrees of freedom, the two-sided p."""
+    """A week's figure compared with the week before: Student's t, degrees of freedom, two-sided p."""
 
     t: float
     freedom: int
@@ -66,7 +65,7 @@ def quantile(values: Iterable[float], share: float) -> float:
 
 
 def quantile_of_sorted(ordered: Sequence[float], share: float) -> float:
-    """The same, of values that are ascending already."""
+    """The same for values that are already ascending."""
     if not ordered:
         raise ValueError("a quantile needs at least one value")
     if not 0 <= share <= 1:
@@ -83,45 +82,45 @@ def median(values: Iterable[float]) -> float:
 
 
 def day_trend(current: float, same_weekdays: Sequence[float | None]) -> DayTrend:
-    """A day against the median of the same weekday in the last four weeks (None: that day is missing).
+    """Compare a day with the median of the same weekday in the last four weeks (None: that day is missing).
 
     100 · (current - median) / median. At least 3 days present and a median of at least 20, or the verdict is
-    ``insufficient``; more than 20 % either way is a trend, more than 50 % significant (spec §4).
+    ``insufficient``. More than 20 % either way is a trend, more than 50 % is significant.
     """
     present = [value for value in same_weekdays if value is not None]
-    if len(present) < _SAME_WEEKDAYS:
+    if len(present) < _MIN_WEEKDAYS:
         return DayTrend(Trend.INSUFFICIENT, None, None)
     baseline = median(present)
     if baseline <= 0:
         return DayTrend(Trend.INSUFFICIENT, baseline, None)
     percent = 100 * (current - baseline) / baseline
-    return DayTrend(_named(abs(percent), baseline), baseline, percent)
+    return DayTrend(_classify(abs(percent), baseline), baseline, percent)
 
 
-def _named(size: float, baseline: float) -> Trend:
-    if baseline < _BASELINE:
+def _classify(size: float, baseline: float) -> Trend:
+    if baseline < _MIN_BASELINE:
         return Trend.INSUFFICIENT
-    if size > _STRONG:
+    if size > _SIGNIFICANT:
         return Trend.SIGNIFICANT
     return Trend.TREND if size > _TREND else Trend.NONE
 
 
 def week_change(history: Sequence[float], current: float) -> WeekChange | None:
-    """The current week against the one before it, judged by the metric's own history.
+    """Compare the current week with the one before, based on the metric's own history.
 
     t = (√current - √last) / sd of the last 12 differences of √value between the weeks of ``history`` (oldest
     first, without the current one); degrees of freedom: differences - 1, so t(11) for 13 weeks and more.
-    None, no verdict: under 8 earlier weeks, or a history whose steps are all equal, which tells nothing of
-    noise.
+    None, no verdict: under 8 earlier weeks, or a history whose steps are all equal, so that its noise is
+    unknown.
     """
-    if len(history) < _WEEKS:
+    if len(history) < _MIN_WEEKS:
         return None
     roots = [math.sqrt(value) for value in history[-_DIFFERENCES - 1 :]]
     steps = [later - earlier for earlier, later in pairwise(roots)]
-    spread = statistics.stdev(steps)
-    if spread < 1e-9:
+    deviation = statistics.stdev(steps)
+    if deviation < 1e-9:
         return None
-    t = (math.sqrt(current) - roots[-1]) / spread
+    t = (math.sqrt(current) - roots[-1]) / deviation
     freedom = len(steps) - 1
     return WeekChange(t, freedom, t_tail(t, freedom))
 
@@ -171,18 +170,18 @@ def _beta_fraction(a: float, b: float, x: float) -> float:
 
 
 def compare(first: tuple[int, int], second: tuple[int, int], *, support: int = 20) -> Comparison | None:
-    """Two proportions, each (successes, trials), by the pooled z test (Fleiss, 1981, ch. 2).
+    """Compare two proportions, each (successes, trials), by the pooled z test (Fleiss, 1981, ch. 2).
 
     z = (p₁ - p₂) / √(p(1-p)(1/n₁ + 1/n₂)), p of both together. None: fewer than ``support`` trials on a side,
-    or a table in which a cell's expected count is below 5 (Cochran's rule), where the test promises nothing.
+    or a table in which a cell's expected count is below 5 (Cochran's rule), where the test is not reliable.
     """
     (hits, trials), (other_hits, other_trials) = first, second
-    _check(hits, trials)
-    _check(other_hits, other_trials)
+    _require_proportion(hits, trials)
+    _require_proportion(other_hits, other_trials)
     if min(trials, other_trials) < support:
         return None
     pooled = (hits + other_hits) / (trials + other_trials)
-    if min(pooled, 1 - pooled) * min(trials, other_trials) < _EXPECTED:
+    if min(pooled, 1 - pooled) * min(trials, other_trials) < _MIN_EXPECTED:
         return None
     rate, other_rate = hits / trials, other_hits / other_trials
     z = (rate - other_rate) / math.sqrt(pooled * (1 - pooled) * (1 / trials + 1 / other_trials))
@@ -190,18 +189,18 @@ def compare(first: tuple[int, int], second: tuple[int, int], *, support: int = 2
 
 
 def design_effect(days: Iterable[tuple[int, int]]) -> float:
-    """By how much (successes, trials) of days vary more than independent trials of one rate would: Pearson's
+    """How much more (successes, trials) of days vary than independent trials of one rate would: Pearson's
     Σ (y - pn)² / (np(1-p)) over the days, divided by days - 1 (McCullagh and Nelder, 1989, §4.5); at least
     1."""
-    known = [(hits, trials) for hits, trials in days if trials]
-    total = sum(trials for _, trials in known)
-    rate = sum(hits for hits, _ in known) / total if total else 0.0
-    if len(known) < 2 or not 0 < rate < 1:
+    nonempty = [(hits, trials) for hits, trials in days if trials]
+    total = sum(trials for _, trials in nonempty)
+    rate = sum(hits for hits, _ in nonempty) / total if total else 0.0
+    if len(nonempty) < 2 or not 0 < rate < 1:
         return 1.0
-    pearson = sum((hits - rate * trials) ** 2 / (trials * rate * (1 - rate)) for hits, trials in known)
-    return max(1.0, pearson / (len(known) - 1))
+    pearson = sum((hits - rate * trials) ** 2 / (trials * rate * (1 - rate)) for hits, trials in nonempty)
+    return max(1.0, pearson / (len(nonempty) - 1))
 
 
-def _check(successes: int, trials: int) -> None:
+def _require_proportion(successes: int, trials: int) -> None:
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} of {trials} is no proportion: count successes among the trials")

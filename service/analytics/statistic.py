@@ -1,7 +1,7 @@
-"""Statistics and their periods: which calendar they keep, and how far a date reaches.
+"""Statistics and their calendars: their periods, and which periods a date affects.
 
-A period is named by its start as naive wall-clock time: of the service zone (daily), of every user's own
-calendar (weekly, monthly), or of UTC (behaviour).
+A period is identified by its start as naive wall-clock time: in the service zone (daily), in every user's own
+zone (weekly, monthly), or in UTC (behaviour).
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from enum import StrEnum
 _DAY = timedelta(days=1)
 _HOURS = timedelta(hours=6)
 _FURTHEST_ZONE = timedelta(hours=18)
-"""No local date begins this much before its date in UTC, or ends so much after it; zones reach 14 hours."""
+"""No local date begins earlier before its date in UTC, or ends later after it; zones differ by 14 hours."""
 EVERYWHERE_OVER = timedelta(hours=12)
 """A date has ended in every zone twelve hours after it ended in UTC (Etc/GMT+12)."""
 
@@ -21,7 +21,7 @@ Span = tuple[datetime, datetime]
 
 
 class Statistic(StrEnum):
-    """What is kept per period, for everybody together."""
+    """Figures that are stored per period, for all users together."""
 
     DAILY = "daily"
     WEEKLY = "weekly"
@@ -33,22 +33,22 @@ class Statistic(StrEnum):
 class Calendar:
     """The periods of a statistic. All arithmetic is on naive wall-clock time.
 
-    ``begin(at)``: the start of the period in which ``at`` lies. ``following(period)``: the next start.
-    ``reach(day)``: the periods whose figures rest on the rollup of a user's local date.
-    ``beside(day)``: the periods that count sessions and goals of a local date themselves, by another clock:
-    they may change although the rollup of the date does not. None: there are none.
-    ``onward``: whether a first active date or an account changes every later period too.
+    ``begin(at)``: the start of the period that contains ``at``. ``following(period)``: the next start.
+    ``reach(day)``: the periods whose figures depend on the rollup of a user's local date.
+    ``reach_by_clock(day)``: the periods that count sessions and goals of a local date directly, in another
+    zone: they may change even if the rollup of the date does not. None: there are none.
+    ``onward``: whether a first active date or a new account also changes every later period.
     ``batch``: how many periods are derived in one step.
     """
 
     begin: Callable[[datetime], datetime]
     following: Callable[[datetime], datetime]
     reach: Callable[[date], Span]
-    beside: Callable[[date], Span] | None
+    reach_by_clock: Callable[[date], Span] | None
     onward: bool
     batch: int
     step: str
-    """The distance of periods as PostgreSQL writes it."""
+    """The length of a period as an interval of PostgreSQL."""
 
     def before(self, at: datetime) -> datetime:
         """The last period that is over at ``at``."""
@@ -56,23 +56,23 @@ class Calendar:
 
     def batch_after(self, through: datetime, target: datetime) -> list[datetime]:
         """The next periods after ``through`` (a period, exclusive) up to ``target``, at most ``batch``."""
-        found: list[datetime] = []
+        periods: list[datetime] = []
         period = self.following(through)
-        while period <= target and len(found) < self.batch:
-            found.append(period)
+        while period <= target and len(periods) < self.batch:
+            periods.append(period)
             period = self.following(period)
-        return found
+        return periods
 
-    def between(self, first: date, last: date, over: datetime, most: int) -> list[datetime]:
+    def between(self, first: date, last: date, over: datetime, limit: int) -> list[datetime]:
         """The periods that begin from ``first`` to ``last``, no later than ``over``, and that of ``first``.
 
-        At most ``most`` + 1, so that too many can be told.
+        At most ``limit`` + 1, so that the caller can see that there are too many.
         """
         end = min(datetime.combine(last, time.max), over)
-        found = [self.begin(_midnight(first))]
-        while len(found) <= most and (following := self.following(found[-1])) <= end:
-            found.append(following)
-        return [period for period in found if period <= over]
+        periods = [self.begin(_midnight(first))]
+        while len(periods) <= limit and (following := self.following(periods[-1])) <= end:
+            periods.append(following)
+        return [period for period in periods if period <= over]
 
 
 def _midnight(day: date) -> datetime:
@@ -104,8 +104,8 @@ def _windows_of(day: date) -> Span:
 
 
 CALENDARS: dict[Statistic, Calendar] = {
-    # MAU looks 30 days back. A local date may begin two service days before (00:00 at +14 is 23:00 at -11)
-    # and end two after.
+    # MAU counts 30 days back. A local date may begin two service days earlier (00:00 at +14 is 23:00 at -11)
+    # and end two later.
     Statistic.DAILY: Calendar(
         _day,
         lambda p: p + _DAY,
@@ -115,7 +115,7 @@ CALENDARS: dict[Statistic, Calendar] = {
         batch=31,
         step="1 day",
     ),
-    # The lifecycle of a week looks at the week before.
+    # The lifecycle of a week depends on the week before.
     Statistic.WEEKLY: Calendar(
         _sunday,
         lambda p: p + 7 * _DAY,
@@ -152,7 +152,7 @@ DERIVED = {
     "analytics.monthlyInsights": Statistic.MONTHLY,
     "analytics.userBehavior": Statistic.BEHAVIOUR,
 }
-"""Jobs whose figures follow from stored days, and can be derived again; what was measured cannot."""
+"""Jobs whose figures can be derived again from stored days; measured ones cannot."""
 
 
 def over_everywhere(now: datetime) -> datetime:

@@ -1,4 +1,4 @@
-"""Habits: profiles of people, insights of everybody, and the churn model; figures come from ``domain``."""
+"""Stores profiles of users, monthly insights of everybody, and the churn model."""
 
 import asyncio
 import json
@@ -10,36 +10,38 @@ import asyncpg
 
 from service.analytics import churn
 from service.analytics.churn import ChurnFeatures, ChurnModel
-from service.analytics.habits import PersonActivity, SessionCounts, Tally, counts, profile, told
+from service.analytics.habits import PersonActivity, SessionCounts, Tally, counts, insights_to_json, profile
 from service.analytics.insight import Subject
 from service.engine import queries
 from service.engine.database import Connection
 
 _SQL = queries.load(__file__)
 _WEEKS = 13
-_SLICE = 50
+_BATCH = 50
 
 
-async def due(connection: Connection, as_of: date, after: str, limit: int) -> list[str]:
-    """Whose profiles are to be made, in user order after ``after``."""
-    return [row["user_id"] for row in await connection.fetch(_SQL["due"], as_of, after, limit)]
+async def users_due(connection: Connection, as_of: date, after: str, limit: int) -> list[str]:
+    """The ids of users whose profile must be computed, in order of id, after ``after``."""
+    return [row["user_id"] for row in await connection.fetch(_SQL["users_due"], as_of, after, limit)]
 
 
 async def make_profiles(connection: Connection, users: Sequence[str], as_of: date) -> int:
     """Store the profiles of these users as of a date; returns how many changed."""
-    stored = await connection.fetchval(_SQL["model"])
+    stored = await connection.fetchval(_SQL["churn_model"])
     model = ChurnModel.from_json(stored) if stored and stored.get("coefficients") else None
-    rows = await connection.fetch(_SQL["people"], list(users), as_of)
+    rows = await connection.fetch(_SQL["profile_facts"], list(users), as_of)
     figures: list[str] = []
-    for start in range(0, len(rows), _SLICE):  # the loop is shared
-        part = rows[start : start + _SLICE]
-        figures += await asyncio.to_thread(_profiles, part, as_of, model)
-    tag: str = await connection.execute(_SQL["put"], [row["user_id"] for row in rows], figures, as_of)
-    return int(tag.rpartition(" ")[2])
+    for start in range(0, len(rows), _BATCH):  # in small batches, for the event loop
+        batch = rows[start : start + _BATCH]
+        figures += await asyncio.to_thread(_profiles, batch, as_of, model)
+    status: str = await connection.execute(
+        _SQL["store_profiles"], [row["user_id"] for row in rows], figures, as_of
+    )
+    return int(status.rpartition(" ")[2])
 
 
 async def stored(pool: asyncpg.Pool, user: str) -> dict[str, Any] | None:
-    """The profile of a user as it was last made; None: there is none."""
+    """The stored profile of a user; None: there is none."""
     row = await pool.fetchrow(_SQL["stored"], user)
     if row is None:
         return None
@@ -55,24 +57,24 @@ def _profiles(rows: Sequence[asyncpg.Record], as_of: date, model: ChurnModel | N
     return [json.dumps(profile(_person(row, as_of), as_of, model)) for row in rows]
 
 
-async def months_to_portray(connection: Connection, last: date) -> list[date]:
-    """Of the months (first dates) up to ``last`` with figures: the last, and those without insights."""
-    return [row["month"] for row in await connection.fetch(_SQL["unportrayed"], last)]
+async def months_without_insights(connection: Connection, last: date) -> list[date]:
+    """The months (first dates) with figures up to ``last`` that lack insights, and ``last`` itself."""
+    return [row["month"] for row in await connection.fetch(_SQL["months_without_insights"], last)]
 
 
-async def everybodys_insights(connection: Connection, month: date) -> dict[str, Any]:
-    """What everybody's sessions of a local month say, ranked, each with its evidence."""
-    row = await connection.fetchrow(_SQL["everybody"], month)
+async def insights_of_month(connection: Connection, month: date) -> dict[str, Any]:
+    """Insights from everybody's sessions of a local month, strongest first."""
+    row = await connection.fetchrow(_SQL["month_counts"], month)
     assert row
     weekdays = row["weekdays"] or {}
     facts = _facts(row, [weekdays.get(str(dow), (0, 0)) for dow in range(7)])
-    found = await asyncio.to_thread(lambda: told(counts(facts, Subject.EVERYBODYS)))
-    return {"month": f"{month:%Y-%m}", "insights": found}
+    insights = await asyncio.to_thread(lambda: insights_to_json(counts(facts, Subject.EVERYBODYS)))
+    return {"month": f"{month:%Y-%m}", "insights": insights}
 
 
 async def fit_churn(connection: Connection, as_of: date) -> dict[str, Any]:
-    """The churn model fitted on people as they stood 28 days ago; ``reason`` where there are too few."""
-    rows = await connection.fetch(_SQL["churn"], as_of)
+    """The churn model as of a date, as JSON; with a ``reason`` instead if there are too few users."""
+    rows = await connection.fetch(_SQL["churn_samples"], as_of)
     people = [
         (ChurnFeatures(row["recency"], row["active_28"], row["active_180"], row["tenure"]), row["left"])
         for row in rows
@@ -86,7 +88,7 @@ def _person(row: Mapping[str, Any] | asyncpg.Record, as_of: date) -> PersonActiv
     done = [date.fromisoformat(day) for day in row["done"] or ()]
     first = row["first_date"]
     return PersonActivity(
-        facts=_facts(row, _own_weekdays(done, first, as_of)),
+        facts=_facts(row, _weekday_tallies(done, first, as_of)),
         active=active,
         done=done,
         minutes=row["minutes"] or (),
@@ -96,12 +98,12 @@ def _person(row: Mapping[str, Any] | asyncpg.Record, as_of: date) -> PersonActiv
     )
 
 
-def _own_weekdays(done: Sequence[date], first: date, as_of: date) -> list[Tally]:
-    """Dates with a completed session, of all dates, by weekday from Sunday; 180 days, or since the first."""
+def _weekday_tallies(done: Sequence[date], first: date, as_of: date) -> list[Tally]:
+    """By weekday from Sunday: dates with a completed session, and all dates; 180 days or since the first."""
     since = max(first.toordinal(), as_of.toordinal() - 179)
-    dates = [n % 7 for n in range(since, as_of.toordinal() + 1)]
-    hits = [day.toordinal() % 7 for day in done]
-    return [(hits.count(dow), dates.count(dow)) for dow in range(7)]
+    weekdays = [n % 7 for n in range(since, as_of.toordinal() + 1)]
+    completed_weekdays = [day.toordinal() % 7 for day in done]
+    return [(completed_weekdays.count(weekday), weekdays.count(weekday)) for weekday in range(7)]
 
 
 def _facts(row: Mapping[str, Any] | asyncpg.Record, weekdays: Sequence[Tally]) -> SessionCounts:
@@ -116,8 +118,8 @@ def _facts(row: Mapping[str, Any] | asyncpg.Record, weekdays: Sequence[Tally]) -
 
 
 def _whole_weeks(minutes: Mapping[str, float]) -> list[float]:
-    """Oldest first; the weeks before the first one with anything are no history."""
-    found = [float(minutes.get(str(week), 0)) for week in reversed(range(_WEEKS))]
-    while found and not found[0]:
-        found = found[1:]
-    return found
+    """Minutes by week, oldest first, without leading weeks that have none."""
+    history = [float(minutes.get(str(week), 0)) for week in reversed(range(_WEEKS))]
+    while history and not history[0]:
+        history = history[1:]
+    return history

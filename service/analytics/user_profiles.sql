@@ -1,13 +1,13 @@
--- name: due
--- Who was active since the day before $1, and whose profile is a week old though they were active in 90 days; after $2.
--- A run for a day in the past leaves newer profiles alone.
+-- name: users_due
+-- Users active since the day before $1, and those active in 90 days whose profile is a week old; after $2, at most $3.
+-- A run for a day in the past does not overwrite newer profiles.
 SELECT s.user_id FROM service.user_span AS s LEFT JOIN service.user_profile AS p USING (user_id)
 WHERE s.user_id > $2 AND s.last_date >= $1::date - 90
   AND (s.last_date >= $1::date - 1 OR p.as_of IS NULL OR p.as_of < $1::date - 7) AND coalesce(p.as_of <= $1::date, true)
 ORDER BY s.user_id LIMIT $3
 
--- name: people
--- What profiles are made of, for users $1, up to the local date $2. Tallies are [completed, ended] focus sessions.
+-- name: profile_facts
+-- The data of profiles, for users $1, up to the local date $2. Tallies are [completed, ended] focus sessions.
 WITH sessions AS MATERIALIZED (
     SELECT l.user_id, l.local_day, l.local_start, l.status = 'completed' AS done, l.focus_seconds, l.planned_seconds, l.goal_id
     FROM unnest($1::text[]) AS u JOIN service.local_session AS l
@@ -20,14 +20,14 @@ WITH sessions AS MATERIALIZED (
               CASE WHEN extract(hour FROM local_start) < 12 THEN 'before noon' ELSE 'after noon' END,
               CASE WHEN extract(isodow FROM local_day) < 6 THEN 'weekday' ELSE 'weekend' END,
               CASE WHEN goal_id IS NULL THEN 'free' ELSE 'linked' END]) AS part
-          GROUP BY user_id, part) AS one GROUP BY user_id
+          GROUP BY user_id, part) AS totals GROUP BY user_id
 ), lengths AS (
     SELECT user_id, jsonb_object_agg(minutes, jsonb_build_array(done, started)) AS tallies
     FROM (SELECT user_id, 5 * round(planned_seconds / 300.0)::int AS minutes, count(*) FILTER (WHERE done) AS done, count(*) AS started
-          FROM sessions WHERE planned_seconds > 0 GROUP BY 1, 2) AS one GROUP BY user_id
+          FROM sessions WHERE planned_seconds > 0 GROUP BY 1, 2) AS totals GROUP BY user_id
 ), days AS (
     SELECT user_id, jsonb_object_agg(local_day, jsonb_build_array(done, started)) AS tallies
-    FROM (SELECT user_id, local_day, count(*) FILTER (WHERE done) AS done, count(*) AS started FROM sessions GROUP BY 1, 2) AS one
+    FROM (SELECT user_id, local_day, count(*) FILTER (WHERE done) AS done, count(*) AS started FROM sessions GROUP BY 1, 2) AS totals
     GROUP BY user_id
 ), lists AS (
     SELECT user_id, jsonb_agg(round(focus_seconds / 60.0, 1) ORDER BY local_start) FILTER (WHERE done) AS minutes,
@@ -42,12 +42,12 @@ WITH sessions AS MATERIALIZED (
     SELECT user_id, jsonb_object_agg(hour, seconds) AS seconds
     FROM (SELECT d.user_id, h.key AS hour, sum(h.value::int) AS seconds
           FROM unnest($1::text[]) AS u JOIN service.user_day AS d ON d.user_id = u AND d.local_date BETWEEN $2::date - 89 AND $2::date
-          CROSS JOIN LATERAL jsonb_each_text(d.hours) AS h GROUP BY 1, 2) AS one GROUP BY user_id
+          CROSS JOIN LATERAL jsonb_each_text(d.hours) AS h GROUP BY 1, 2) AS totals GROUP BY user_id
 ), weeks AS (
     SELECT user_id, jsonb_object_agg(week, minutes) AS minutes
     FROM (SELECT d.user_id, ($2::date - d.local_date) / 7 AS week, sum(d.focus_seconds) / 60.0 AS minutes
           FROM unnest($1::text[]) AS u JOIN service.user_day AS d ON d.user_id = u AND d.local_date BETWEEN $2::date - 97 AND $2::date
-          GROUP BY 1, 2) AS one GROUP BY user_id
+          GROUP BY 1, 2) AS totals GROUP BY user_id
 )
 SELECT p.user_id, p.first_date, s.tallies AS splits, l.tallies AS lengths, d.tallies AS days, i.minutes, i.starts,
        a.active, a.done, h.seconds AS hours, w.minutes AS weeks
@@ -57,14 +57,14 @@ LEFT JOIN lists AS i USING (user_id) LEFT JOIN dates AS a USING (user_id) LEFT J
 LEFT JOIN weeks AS w USING (user_id)
 WHERE p.user_id = ANY ($1::text[]) ORDER BY p.user_id
 
--- name: put
--- Profiles as of a date; an unchanged one is not written.
+-- name: store_profiles
+-- Store profiles as of a date; unchanged ones are not written.
 INSERT INTO service.user_profile AS t (user_id, figures, as_of)
 SELECT user_id, figures::jsonb, $3 FROM unnest($1::text[], $2::text[]) AS f (user_id, figures)
 ON CONFLICT (user_id) DO UPDATE SET figures = excluded.figures, as_of = excluded.as_of, computed_at = excluded.computed_at
 WHERE (t.figures, t.as_of) IS DISTINCT FROM (excluded.figures, excluded.as_of)
 
--- name: everybody
+-- name: month_counts
 -- Everybody's tallies for the local month that begins on $1.
 WITH sessions AS MATERIALIZED (
     SELECT l.local_day, l.local_start, l.status = 'completed' AS done, l.planned_seconds, l.goal_id
@@ -86,12 +86,12 @@ SELECT (SELECT jsonb_object_agg(part, jsonb_build_array(done, started))
                   CASE WHEN extract(hour FROM local_start) < 12 THEN 'before noon' ELSE 'after noon' END,
                   CASE WHEN extract(isodow FROM local_day) < 6 THEN 'weekday' ELSE 'weekend' END,
                   CASE WHEN goal_id IS NULL THEN 'free' ELSE 'linked' END]) AS part
-              GROUP BY part) AS one) AS splits,
+              GROUP BY part) AS totals) AS splits,
        (SELECT jsonb_object_agg(minutes, jsonb_build_array(done, started))
         FROM (SELECT 5 * round(planned_seconds / 300.0)::int AS minutes, count(*) FILTER (WHERE done) AS done, count(*) AS started
-              FROM sessions WHERE planned_seconds > 0 GROUP BY 1) AS one) AS lengths,
+              FROM sessions WHERE planned_seconds > 0 GROUP BY 1) AS totals) AS lengths,
        (SELECT jsonb_object_agg(local_day, jsonb_build_array(done, started))
-        FROM (SELECT local_day, count(*) FILTER (WHERE done) AS done, count(*) AS started FROM sessions GROUP BY 1) AS one) AS days,
+        FROM (SELECT local_day, count(*) FILTER (WHERE done) AS done, count(*) AS started FROM sessions GROUP BY 1) AS totals) AS days,
        (SELECT jsonb_object_agg(dow, jsonb_build_array(done, people * dates))
         FROM (SELECT extract(dow FROM day)::int AS dow, count(*) AS dates
               FROM generate_series($1::date, ($1::date + interval '1 month')::date - 1, interval '1 day') AS day GROUP BY 1) AS c
@@ -100,19 +100,19 @@ SELECT (SELECT jsonb_object_agg(part, jsonb_build_array(done, started))
         FROM (SELECT (($1::date + interval '1 month')::date - 1 - local_date) / 7 AS week, sum(focus_seconds) / 60.0 AS minutes
               FROM service.user_day
               WHERE local_date BETWEEN ($1::date + interval '1 month')::date - 98 AND ($1::date + interval '1 month')::date - 1
-              GROUP BY 1) AS one) AS weeks
+              GROUP BY 1) AS totals) AS weeks
 
--- name: unportrayed
--- Of the months up to $1 that have their figures: the last, and those without insights.
+-- name: months_without_insights
+-- The months up to $1 that have figures but no insights, and $1 itself.
 SELECT period::date AS month FROM service.rollup AS m
 WHERE statistic = 'monthly' AND period <= $1::date
   AND (period = $1::date
        OR NOT EXISTS (SELECT FROM service.rollup AS i WHERE i.statistic = 'insights' AND i.period = m.period))
 ORDER BY period
 
--- name: churn
--- People as they stood 28 days before $1, and whether they have had no session since: recency, active days in 28 and in
--- 180 days, tenure. In user order, so that the model is the same each time.
+-- name: churn_samples
+-- Users as of 28 days before $1, and whether they have had no session since: recency, active days in 28 and in 180
+-- days, tenure. In a fixed order, so that the model is always the same.
 SELECT d.user_id, ($1::date - 28) - max(d.local_date) FILTER (WHERE d.local_date <= $1::date - 28) AS recency,
        count(*) FILTER (WHERE d.local_date BETWEEN $1::date - 55 AND $1::date - 28) AS active_28,
        count(*) FILTER (WHERE d.local_date BETWEEN $1::date - 207 AND $1::date - 28) AS active_180,
@@ -124,10 +124,10 @@ GROUP BY d.user_id, s.first_date
 HAVING count(*) FILTER (WHERE d.local_date BETWEEN $1::date - 207 AND $1::date - 28) >= 3
 ORDER BY hashtext(d.user_id), d.user_id LIMIT 5000
 
--- name: model
+-- name: churn_model
 -- The latest churn model.
 SELECT figures FROM service.rollup WHERE statistic = 'churnModel' ORDER BY period DESC LIMIT 1
 
 -- name: stored
--- Somebody's profile. $1 user.
+-- The profile of user $1.
 SELECT user_id, figures, as_of, computed_at FROM service.user_profile WHERE user_id = $1

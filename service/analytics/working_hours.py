@@ -1,6 +1,6 @@
-"""When and how somebody works: chronotype, peak hours, consistency, preferred session length.
+"""When and how a user works: chronotype, peak hours, consistency, preferred session length.
 
-Local clock throughout, in minutes after midnight; every figure has its minimum support, and None below it.
+All times are local, in minutes after midnight. Every figure needs a minimum of data, and is None below it.
 """
 
 import cmath
@@ -12,17 +12,17 @@ from datetime import date
 from enum import StrEnum
 
 _DAY_MINUTES = 1440
-_ACTIVE_DAYS = 5
-_CONCENTRATED = 0.3
+_MIN_ACTIVE_DAYS = 5
+_MIN_R = 0.3
 _WINDOW = 28
-_SESSIONS = 10
+_MIN_SESSIONS = 10
 _STEP = 5
 _PREFERRED_SHARE = 0.25
 
 
 class Chronotype(StrEnum):
-    """By the circular mean of the focused clock: a morning lark from 4:00, afternoon from 12:00, evening from
-    17:00, a night owl from 22:00 until 4:00. NONE: spread over the day (R below 0.3)."""
+    """By the circular mean of the times of focus: morning lark from 4:00, afternoon from 12:00, evening from
+    17:00, night owl from 22:00 until 4:00. NONE: spread over the day (R below 0.3)."""
 
     MORNING = "morning lark"
     AFTERNOON = "afternoon"
@@ -42,7 +42,7 @@ class ClockMean:
 
 @dataclass(frozen=True, slots=True)
 class Consistency:
-    """Two numbers: the share of days that were active, and R of the start times (None without sessions)."""
+    """The share of active days, and R of the start times (None without sessions)."""
 
     active_share: float
     start_r: float | None
@@ -50,7 +50,7 @@ class Consistency:
 
 @dataclass(frozen=True, slots=True)
 class PreferredLength:
-    """``minutes``: a multiple of 5. ``share`` of the ``sessions`` that last so long."""
+    """``minutes``: a multiple of 5. ``share``: of the ``sessions`` that have this length."""
 
     minutes: int
     share: float
@@ -59,7 +59,7 @@ class PreferredLength:
 
 def clock_mean(weighted: Iterable[tuple[float, float]]) -> ClockMean | None:
     """The circular mean of (minute, weight): the angle and length of Σ w·exp(2πi·minute/1440) / Σ w (Mardia
-    and Jupp, 2000, §2.2). None without any weight. Where R is 0 the minute means nothing. ValueError: a
+    and Jupp, 2000, §2.2). None without any weight. If R is 0, the minute has no meaning. ValueError: a
     negative weight."""
     resultant, total = 0j, 0.0
     for minute, weight in weighted:
@@ -75,14 +75,14 @@ def clock_mean(weighted: Iterable[tuple[float, float]]) -> ClockMean | None:
 
 
 def chronotype(focus: Iterable[tuple[float, float]], active_days: int) -> Chronotype | None:
-    """From (local minute, focus seconds); None under 5 active days or without focus."""
+    """The chronotype from (local minute, focus seconds); None under 5 active days or without focus."""
     mean = clock_mean(focus)
-    if mean is None or active_days < _ACTIVE_DAYS:
+    if mean is None or active_days < _MIN_ACTIVE_DAYS:
         return None
-    return Chronotype.NONE if mean.r < _CONCENTRATED else _named(mean.minute / 60)
+    return Chronotype.NONE if mean.r < _MIN_R else _chronotype_at(mean.minute / 60)
 
 
-def _named(hour: float) -> Chronotype:
+def _chronotype_at(hour: float) -> Chronotype:
     if hour < 4 or hour >= 22:
         return Chronotype.NIGHT
     if hour < 12:
@@ -90,25 +90,24 @@ def _named(hour: float) -> Chronotype:
     return Chronotype.AFTERNOON if hour < 17 else Chronotype.EVENING
 
 
-def peak_hours(by_hour: Sequence[float], active_days: int, most: int = 3) -> list[int]:
-    """The local hours with the most focus, most first, the earlier of equals; never an hour without any.
+def peak_hours(by_hour: Sequence[float], active_days: int, limit: int = 3) -> list[int]:
+    """The local hours with the most focus, in descending order, the earlier of equal ones first.
 
     ``by_hour``: focus seconds of the hours 0–23. Empty under 5 active days.
     """
     if len(by_hour) != 24:
         raise ValueError(f"focus by hour has 24 figures, not {len(by_hour)}")
-    if active_days < _ACTIVE_DAYS:
+    if active_days < _MIN_ACTIVE_DAYS:
         return []
     ranked = sorted(range(24), key=lambda hour: (-by_hour[hour], hour))
-    return [hour for hour in ranked[:most] if by_hour[hour] > 0]
+    return [hour for hour in ranked[:limit] if by_hour[hour] > 0]
 
 
 def consistency(
     active_days: Iterable[date], starts: Iterable[float], today: date, signed_up: date
 ) -> Consistency | None:
-    """Active days among the last 28 that end with ``today``, or among those since sign-up (that day
-    included); and how alike the start minutes are: R, each start with the same weight. None for somebody who
-    comes only tomorrow."""
+    """The share of active days among the last 28 up to ``today``, or since sign-up (included); and R of the
+    start minutes, each start with the same weight. None if the sign-up is after ``today``."""
     days = min(_WINDOW, (today - signed_up).days + 1)
     if days <= 0:
         return None
@@ -118,13 +117,12 @@ def consistency(
 
 
 def preferred_length(minutes: Iterable[float]) -> PreferredLength | None:
-    """The length to which most completed sessions come, taken to the nearest 5 minutes (at least 5; halves
-    up); the shorter of equals. None under 10 sessions, or where it makes up less than a quarter: no
-    preference."""
-    lengths = Counter(max(_STEP, math.floor(one / _STEP + 0.5) * _STEP) for one in minutes)
+    """The most frequent length of completed sessions, rounded to 5 minutes (at least 5; halves up); the
+    shorter of equal ones. None under 10 sessions, or if fewer than a quarter have that length."""
+    lengths = Counter(max(_STEP, math.floor(value / _STEP + 0.5) * _STEP) for value in minutes)
     sessions = lengths.total()
-    if sessions < _SESSIONS:
+    if sessions < _MIN_SESSIONS:
         return None
-    length, times = min(lengths.items(), key=lambda item: (-item[1], item[0]))
-    share = times / sessions
+    length, count = min(lengths.items(), key=lambda item: (-item[1], item[0]))
+    share = count / sessions
     return PreferredLength(length, share, sessions) if share >= _PREFERRED_SHARE else None

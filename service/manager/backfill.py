@@ -44,7 +44,7 @@ async def periods_to_derive(
         raise BadRequest(f"no {statistic} period from {since} to {until} is over yet")
     if len(periods) > _MOST_PERIODS:
         raise BadRequest(f"from and to hold more than {_MOST_PERIODS} periods; choose a shorter range")
-    there = await rollups.there(reading, statistic, periods[0], periods[-1])
+    there = await rollups.existing_periods(reading, statistic, periods[0], periods[-1])
     return Backfill([p for p in periods if p not in there], [p for p in periods if p in there])
 
 

@@ -211,7 +211,7 @@ class JobManager:
         now = await self._ledger.now(connection)
         told = await periods_to_derive(connection or self._pool, statistic, since, until, now, self._zone)
         if connection is not None:
-            await rollups.mark(connection, statistic, [*told.missing, *told.again])
+            await rollups.mark_all_stale(connection, statistic, [*told.missing, *told.again])
             options = {"from": since.isoformat(), "to": until.isoformat()}
             run = await self._ledger.request(job.id, Trigger.BACKFILL, options=options, connection=connection)
         return {

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from service.analytics.columns import Column, Columns, ColumnType, WholeColumn, cell, flatten, lay
+from service.analytics.columns import Column, Columns, ColumnType, WholeColumn, arrange, csv_cell, flatten
 
 
 def test_nesting_becomes_names() -> None:
@@ -32,7 +32,7 @@ def test_columns_take_the_kind_that_holds_every_value() -> None:
     columns = Columns(Column("known", ColumnType.DATE))
     columns.add([{"a": 1, "b": None, "c": None, "d": True}, {"a": 1.5, "b": {"x": 2}, "e": "t", "d": None}])
 
-    assert columns.found() == [
+    assert columns.as_list() == [
         Column("known", ColumnType.DATE),
         Column("a", ColumnType.NUMBER),
         Column("c", ColumnType.UNKNOWN),
@@ -45,9 +45,9 @@ def test_columns_take_the_kind_that_holds_every_value() -> None:
 def test_no_value_is_lost_quietly() -> None:
     columns = [Column("a", ColumnType.INTEGER), Column("b.x", ColumnType.INTEGER)]
 
-    assert lay(columns, [{"b": {"x": 2}, "a": 1}, {"b": None}]) == [[1, 2], [None, None]]
+    assert arrange(columns, [{"b": {"x": 2}, "a": 1}, {"b": None}]) == [[1, 2], [None, None]]
     with pytest.raises(ValueError, match=r"no column for c"):
-        lay(columns, [{"c": 3}])
+        arrange(columns, [{"c": 3}])
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_no_value_is_lost_quietly() -> None:
     ],
 )
 def test_cells(value: object, written: str) -> None:
-    assert cell(value) == written  # type: ignore[arg-type]
+    assert csv_cell(value) == written  # type: ignore[arg-type]

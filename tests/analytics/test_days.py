@@ -61,7 +61,7 @@ async def test_every_second_of_focus_lies_in_its_local_hour(lab: Lab, zone: str)
         days = 1
         while days:
             async with connection.transaction():
-                days = (await rollups.absorb(connection, limit=1)).days
+                days = (await rollups.rebuild_stale_days(connection, limit=1)).days
     await lab.run(BEHAVIOUR)
     await lab.check()
     for row in await lab.pool.fetch("SELECT focus_seconds, hours FROM service.user_day"):

@@ -44,7 +44,7 @@ async def live(world: World, *people: list[TimerSession]) -> None:
     async with world.pool.acquire() as connection:
         for made in people:
             await replica.upsert_timer_sessions(connection, made)
-        while (await rollups.absorb(connection)).days:
+        while (await rollups.rebuild_stale_days(connection)).days:
             continue
 
 
@@ -129,7 +129,7 @@ async def test_the_churn_model_is_fitted_on_who_left_and_who_stayed(world: World
     await live(world, *stayed, *left)
     async with world.pool.acquire() as connection:
         model = await user_profiles.fit_churn(connection, AS_OF)
-        await rollups.put(connection, "churnModel", {datetime(2026, 3, 1): model})
+        await rollups.store(connection, "churnModel", {datetime(2026, 3, 1): model})
 
     found = await profiles(world)
 

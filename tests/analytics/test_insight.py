@@ -17,8 +17,8 @@ from service.analytics.insight import (
     Proportion,
     StreakFacts,
     Subject,
+    benjamini_hochberg,
     insights,
-    passed,
     run_tail,
 )
 from service.analytics.significance import compare
@@ -52,7 +52,7 @@ def test_before_noon() -> None:
 
 
 def test_the_better_half_comes_first_and_the_subject_is_named() -> None:
-    (found,) = texts(Counts(whose=Subject.EVERYBODYS, noon=(NOON[1], NOON[0])))
+    (found,) = texts(Counts(subject=Subject.EVERYBODYS, noon=(NOON[1], NOON[0])))
     assert found.startswith("People finish sessions before noon more often than after noon")
 
 
@@ -102,7 +102,7 @@ def test_a_record_streak_is_told_when_the_usual_days_do_not_make_it() -> None:
     ]
     assert rules(Counts(streak=replace(rare, active=110))) == [], "who comes daily has long streaks"
     assert rules(Counts(streak=replace(rare, before=14))) == [], "no record"
-    assert rules(Counts(whose=Subject.EVERYBODYS, streak=rare)) == []
+    assert rules(Counts(subject=Subject.EVERYBODYS, streak=rare)) == []
 
 
 def test_the_last_week() -> None:
@@ -140,7 +140,7 @@ def test_benjamini_and_hochberg(ps: Sequence[float], share: float) -> None:
     sizes = [k for k in range(1, len(ps) + 1) if sorted(ps)[k - 1] <= k / len(ps) * share]
     most = max(sizes, default=0)
     limit = sorted(ps)[most - 1] if most else -1
-    assert passed(ps, share) == [p <= limit for p in ps]
+    assert benjamini_hochberg(ps, share) == [p <= limit for p in ps]
 
 
 @pytest.mark.parametrize(("days", "a_day"), [(28, 2.0), (90, 2.0), (120, 4.0)])

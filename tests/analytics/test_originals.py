@@ -86,7 +86,7 @@ async def test_every_kind_of_column_comes_back(
         UPDATE timer_sessions SET any_json = 'null' WHERE id = 1000;
         """
     )
-    case.dashboard.source._known.clear()  # type: ignore[attr-defined]
+    case.dashboard.source._column_types.clear()  # type: ignore[attr-defined]
     before = await case.stored()
 
     result = await case.clean()

@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from service.analytics.maintenance import AnalyticsSettings
-from service.analytics.performance import complaints, responses
+from service.analytics.performance import performance_alerts, responses
 from service.analytics.runtime_metrics import RuntimeMetrics, rss
 from service.clock import SystemClock
 from service.dashboard.server_metrics import counters, dashboard_counters
@@ -146,7 +146,7 @@ def test_text_that_says_nothing_gives_a_reason(text: str) -> None:
 )
 def test_what_is_wrong_long_enough(hours: list[tuple[int, float, float]], names: set[str]) -> None:
     told_of = [{"requests": n, "averageResponseTime": ms, "errorRate": rate} for n, ms, rate in hours]
-    assert set(complaints("api", told_of)) == names
+    assert set(performance_alerts("api", told_of)) == names
 
 
 def test_processes_are_added_up_by_their_requests() -> None:

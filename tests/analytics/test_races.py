@@ -18,7 +18,7 @@ _SECOND = session("s2", "ann", at("2026-03-10 11:00"))
 
 async def _absorb(pool: asyncpg.Pool) -> RebuiltDays:
     async with pool.acquire() as connection, connection.transaction(), asyncio.timeout(60):
-        return await rollups.absorb(connection)
+        return await rollups.rebuild_stale_days(connection)
 
 
 async def _started(pool: asyncpg.Pool) -> int | None:
@@ -66,7 +66,7 @@ async def test_a_sync_that_meets_an_open_rebuild_waits_and_marks_anew(lab: Lab) 
     async with lab.pool.acquire() as rebuilding:
         transaction = rebuilding.transaction()
         await transaction.start()
-        await rollups.absorb(rebuilding)
+        await rollups.rebuild_stale_days(rebuilding)
         writing = asyncio.create_task(lab.put(_SECOND))
         async with asyncio.timeout(60):
             while not await lab.pool.fetchval(

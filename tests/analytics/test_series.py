@@ -21,13 +21,13 @@ async def days_of(world: World, values: list[float]) -> None:
         for n, value in enumerate(values)
     }  # fmt: skip
     async with world.pool.acquire() as connection:
-        await rollups.put(connection, "daily", figures)
+        await rollups.store(connection, "daily", figures)
 
 
 async def watched(world: World, days: int, column: str = "sessions") -> series.JudgedSeries:
     until = (FIRST + days * DAY).replace(tzinfo=UTC)
     async with world.pool.acquire() as connection, connection.transaction():
-        return await series.watch(connection, DAYS, column, until)
+        return await series.detect(connection, DAYS, column, until)
 
 
 def usual(days: int) -> list[float]:
@@ -111,7 +111,7 @@ async def test_hours_without_sessions_are_zero(world: World) -> None:
     await world.at("2026-03-10T08:00:00Z")
     until = datetime(2026, 3, 10, 8, tzinfo=UTC)
     async with world.pool.acquire() as connection, connection.transaction():
-        found = await series.watch(connection, ACTIVITY, "sessions", until)
+        found = await series.detect(connection, ACTIVITY, "sessions", until)
 
     assert found.points == 28 * 24
     assert await world.pool.fetchval("SELECT sum(value) FROM service.series_point") == 0

@@ -1,23 +1,24 @@
-"""The anomaly detector: one series, one point after the other (spec §5).
+"""The anomaly detector: judges the points of a series one after the other.
 
 **Model.** Additive Holt-Winters with a damped slope (Holt, 1957; Winters, 1960; Gardner and McKenzie, 1985)
 in its error-correction form (Hyndman et al., 2008): period 24 for hours, 7 for days. The hours of the weekend
-have a season of their own, or each Saturday is an anomaly and no weekday's drop is one. Robust: an error
-teaches at most two scales (Huber's ψ with k = 2: Gelper, Fried and Croux, 2010), so that a fault is not
-learnt as the new normal at once. Counts are taken as 2·√(x + 3/8) first, which makes their noise as large at
+have a season of their own; otherwise each Saturday would be an anomaly. Robust: an error counts for at most
+two scales when the model learns (Huber's ψ with k = 2: Gelper, Fried and Croux, 2010), so that a fault does
+not become the new normal at once. Counts are transformed by 2·√(x + 3/8), which makes their noise as large at
 night as at noon (Anscombe, 1948).
 
 **Score.** -log₁₀ of the error's tail probability among *this series' own* errors of the last 28 days (12
-weeks): see ``tail``. An error like those of three or more of the past seasons is a habit: it scores at most
--log₁₀ of the share of such seasons.
+weeks): see ``tails``. If three or more of the past seasons had an error like it, the score is at most -log₁₀
+of the share of such seasons.
 
-**Cool-down.** A score counts from 3.5 (days: 2.75), and only above every score counted within one period.
+**Cool-down.** A score counts from 3.5 (days: 2.75), and only if it is higher than all that counted within one
+period.
 
-**What pages somebody.** The value is also compared with the same hour (weekday) of the days before: their
-median and MAD, the same tail. The sum of both tails is ``agreed``; severity rests on it.
+**Severity.** The value is also compared with those of the same hour (weekday) of earlier days, by their
+median and MAD and the same tails. The severity depends on the sum of both scores.
 
-No verdict under 48 hours or 14 days. A missing point is simply not handed in: the next one moves the state
-over the gap without learning from it. A gap longer than the window starts the series again.
+No verdict under 48 hours or 14 days. A missing point is skipped: the next one moves the state over the gap
+without learning from it. A gap longer than the window restarts the series.
 """
 
 import math
@@ -32,7 +33,7 @@ from service.analytics.anomaly.verdict import WEEKDAYS, Cadence, Direction, Judg
 from service.analytics.significance import median
 
 _VERSION = 1
-_CLIP = 2.0
+_MAX_ERROR_SCALES = 2.0
 _RANGE = 2.0
 _MAJOR = 2
 _CRITICAL = 3
@@ -40,37 +41,55 @@ _CRITICAL = 3
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """``period``: points to a season. ``warm``: points before the first verdict. ``kept``: seasons
-    remembered. ``same``: values of the same hour or weekday that a second opinion needs. ``calm``: ordinary
-    points that end an anomaly. Weights of level, slope and season; ``damp``: what is left of the slope after
-    one point."""
+    """``period``: points per season. ``warmup``: points before the first verdict. ``min_peers``: values of
+    the same hour or weekday that a second opinion needs. ``calm_points``: normal points that close an
+    anomaly. ``min_score``: from which a score counts. ``level``, ``slope``, ``season``: their weights.
+    ``damping``: the share of the slope that is left after one point."""
 
     period: int
     phases: int
-    warm: int
-    kept: int
-    same: int
-    calm: int
-    counts: float
+    warmup: int
+    seasons_kept: int
+    min_peers: int
+    calm_points: int
+    min_score: float
     level: float
     slope: float
     season: float
-    damp: float = 0.98
+    damping: float = 0.98
 
 
 _RULES = {
     Cadence.HOUR: _Rules(
-        period=24, phases=48, warm=48, kept=28, same=5, calm=3, counts=3.5, level=0.1, slope=0.01, season=0.1
+        period=24,
+        phases=48,
+        warmup=48,
+        seasons_kept=28,
+        min_peers=5,
+        calm_points=3,
+        min_score=3.5,
+        level=0.1,
+        slope=0.01,
+        season=0.1,
     ),
     Cadence.DAY: _Rules(
-        period=7, phases=7, warm=14, kept=12, same=4, calm=1, counts=2.75, level=0.15, slope=0.02, season=0.1
+        period=7,
+        phases=7,
+        warmup=14,
+        seasons_kept=12,
+        min_peers=4,
+        calm_points=1,
+        min_score=2.75,
+        level=0.15,
+        slope=0.02,
+        season=0.1,
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedRange:
-    """What is expected at ``at``: the middle, and the bounds that 1 point in 100 crosses on either side."""
+    """The expected value at ``at``, and the bounds that 1 point in 100 crosses on either side."""
 
     at: date
     expected: float
@@ -80,7 +99,7 @@ class ExpectedRange:
 
 @dataclass(frozen=True, slots=True)
 class SeriesState:
-    """All that is remembered of a series; bounded (28 days of hours, 12 weeks of days) and JSON-serialisable.
+    """The state of a series; of bounded size (28 days of hours, 12 weeks of days) and JSON-serialisable.
 
     ``last``: the latest point, in hours since 1970 UTC or as a date's ordinal. ``seen``: points learnt.
     ``season`` and ``visits`` (how often it was learnt): for each hour of the day or weekday. ``peers``: for
@@ -106,7 +125,7 @@ class SeriesState:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "SeriesState":
-        """ValueError for a state of another version: build it again from the series' points."""
+        """Raises ValueError for a state of another version: rebuild it from the points of the series."""
         if stored.get("version") != _VERSION:
             raise ValueError(
                 f"a detector's state of version {stored.get('version')} cannot be read (here: {_VERSION}): "
@@ -128,62 +147,61 @@ class SeriesState:
 
 
 def start(cadence: Cadence, measure: Measure) -> SeriesState:
-    """A series of which nothing is known yet."""
+    """The state of a series without points."""
     phases = _RULES[cadence].phases
     return SeriesState(cadence, measure, season=(0.0,) * phases, visits=(0,) * phases, peers=((),) * phases)
 
 
 def update(state: SeriesState, at: date, value: float | None) -> tuple[SeriesState, JudgedPoint | None]:
-    """Judge a point, then learn from it. The verdict is None while too little is known.
+    """Judge a point, then learn from it. The verdict is None while there is too little data.
 
-    ``at``: the beginning of the hour, aware, on the clock whose hours of the day repeat; or a date. ``value``
-    None: the point is missing, and nothing changes. ValueError: a point that is not after the last one (a
-    detector knows no past: build it again from the points), a value that is no finite number, or a negative
-    count.
+    ``at``: the start of the hour, aware, in the zone whose hours of the day repeat; or a date. ``value``
+    None: the point is missing, and nothing changes. ValueError: a point that is not after the last one
+    (rebuild the state from the points), a value that is not finite, or a negative count.
     """
-    index, phase = _place(state.cadence, at)
+    index, phase = _position(state.cadence, at)
     if state.last is not None and index <= state.last:
         raise ValueError(f"the point {at} is not after the last one: build the state again from the points")
     if value is None:
         return state, None
-    known = _short(_model_scale(value, state.measure))
+    scaled = _round(_model_scale(value, state.measure))
     rules = _RULES[state.cadence]
-    if state.last is not None and index - state.last > rules.period * rules.kept:
+    if state.last is not None and index - state.last > rules.period * rules.seasons_kept:
         state = start(state.cadence, state.measure)
     if state.seen < rules.period:
-        return _gathered(state, index, phase, known), None
+        return _collect_first_season(state, index, phase, scaled), None
     past = tails(state.errors, _floor(state)) if len(state.errors) >= rules.period // 2 else None
-    verdict = _judge(state, at, value, past) if past and state.seen >= rules.warm else None
-    return _learnt(state, index, phase, known, past, verdict), verdict
+    verdict = _judge(state, at, value, past) if past and state.seen >= rules.warmup else None
+    return _learn(state, index, phase, scaled, past, verdict), verdict
 
 
 def forecast(state: SeriesState, hours_or_days: Iterable[date]) -> list[ExpectedRange]:
-    """What is expected at coming points (hours or dates after the last one); nothing while too little is
-    known.
+    """The expected ranges of future points (hours or dates after the last one); none while there is too
+    little data.
 
     The range widens with the distance h: √(1 + (h-1)·α² + seasons·γ²) (Hyndman et al., 2008, class 1).
     """
     rules = _RULES[state.cadence]
-    if state.seen < rules.warm or state.last is None or not state.errors:
+    if state.seen < rules.warmup or state.last is None or not state.errors:
         return []
     past = tails(state.errors, _floor(state))
     ranges = []
     for at in hours_or_days:
-        index, phase = _place(state.cadence, at)
+        index, phase = _position(state.cadence, at)
         ahead = index - state.last - 1
         if ahead < 0:
             raise ValueError(f"{at} is not after the last point: a forecast tells what is to come")
         if state.visits[phase]:
             wider = math.sqrt(1 + ahead * rules.level**2 + ahead // rules.period * rules.season**2)
-            ranges.append(_range(state.measure, at, _predicted(state, index, phase), past, wider))
+            ranges.append(_range(state.measure, at, _predict(state, index, phase), past, wider))
     return ranges
 
 
 # ── One point ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _place(cadence: Cadence, at: date) -> tuple[int, int]:
-    """The point's place in time, and in its season."""
+def _position(cadence: Cadence, at: date) -> tuple[int, int]:
+    """The point's index in time, and its phase in the season."""
     if cadence is Cadence.DAY:
         return at.toordinal(), at.weekday()
     if not isinstance(at, datetime) or at.tzinfo is None:
@@ -210,77 +228,77 @@ def _original_scale(value: float, measure: Measure) -> float:
 
 
 def _floor(state: SeriesState) -> float:
-    """The least scale of an error. A count cannot be less noisy than Poisson's, whose scale is 1 here;
-    anything else may move by 2 % of its level."""
+    """The smallest scale of an error. Counts have at least Poisson noise, whose scale is 1 here; other
+    measures at least 2 % of their level."""
     return 1.0 if state.measure is Measure.COUNT else max(0.02 * abs(state.level), 1e-9)
 
 
-def _gathered(state: SeriesState, index: int, phase: int, known: float) -> SeriesState:
-    """The first season is only kept; at its end the model starts from its median."""
-    peers = _remember(state.peers, phase, known, state.cadence)
-    gathered = replace(state, last=index, seen=state.seen + 1, peers=peers)
-    if gathered.seen < _RULES[state.cadence].period:
-        return gathered
+def _collect_first_season(state: SeriesState, index: int, phase: int, scaled: float) -> SeriesState:
+    """Only store the points of the first season; at its end the model starts from their median."""
+    peers = _remember(state.peers, phase, scaled, state.cadence)
+    collected = replace(state, last=index, seen=state.seen + 1, peers=peers)
+    if collected.seen < _RULES[state.cadence].period:
+        return collected
     level = median(value for values in peers for value in values)
-    season = tuple(_short(median(values) - level) if values else 0.0 for values in peers)
-    return replace(gathered, level=_short(level), season=season, visits=tuple(int(bool(v)) for v in peers))
+    season = tuple(_round(median(values) - level) if values else 0.0 for values in peers)
+    return replace(collected, level=_round(level), season=season, visits=tuple(int(bool(v)) for v in peers))
 
 
 def _remember(
-    peers: tuple[tuple[float, ...], ...], phase: int, known: float, cadence: Cadence
+    peers: tuple[tuple[float, ...], ...], phase: int, scaled: float, cadence: Cadence
 ) -> tuple[tuple[float, ...], ...]:
-    kept = _RULES[cadence].kept
+    limit = _RULES[cadence].seasons_kept
     if cadence is Cadence.HOUR:
-        kept = kept * (5 if phase < 24 else 2) // 7
-    mine = (*peers[phase], known)[-kept:]
-    return (*peers[:phase], mine, *peers[phase + 1 :])
+        limit = limit * (5 if phase < 24 else 2) // 7
+    values = (*peers[phase], scaled)[-limit:]
+    return (*peers[:phase], values, *peers[phase + 1 :])
 
 
 def _slope_over(state: SeriesState, steps: int) -> float:
-    """What the damped slope adds over so many points: slope · (d + d² + … + dⁿ)."""
-    damp = _RULES[state.cadence].damp
+    """The sum of the damped slope over so many points: slope · (d + d² + … + dⁿ)."""
+    damp = _RULES[state.cadence].damping
     return state.slope * damp * (1 - damp**steps) / (1 - damp)
 
 
-def _predicted(state: SeriesState, index: int, phase: int) -> float:
+def _predict(state: SeriesState, index: int, phase: int) -> float:
     steps = index - (state.last or 0)
     return state.level + _slope_over(state, steps) + state.season[phase]
 
 
-def _learnt(
+def _learn(
     state: SeriesState,
     index: int,
     phase: int,
-    known: float,
+    scaled: float,
     past: ErrorTails | None,
     verdict: JudgedPoint | None,
 ) -> SeriesState:
     """The state after a point: Holt-Winters with the error clipped at two scales, once scales are known."""
     rules = _RULES[state.cadence]
-    error = known - _predicted(state, index, phase)
+    error = scaled - _predict(state, index, phase)
     steps = index - (state.last or 0)
-    most = _CLIP * past.scale if past else math.inf
-    clipped = min(max(error, -most), most)
-    first = not state.visits[phase]  # all of it is then the season's
-    share = 0.0 if first else rules.level
+    max_error = _MAX_ERROR_SCALES * past.scale if past else math.inf
+    clipped = min(max(error, -max_error), max_error)
+    first_visit = not state.visits[phase]  # all of it is then the season's
+    level_weight = 0.0 if first_visit else rules.level
     visits = state.visits[phase] + 1
     weight = max(rules.season, 1 / visits)
-    season = _short(state.season[phase] + weight * (1 - share) * (error if first else clipped))
+    season = _round(state.season[phase] + weight * (1 - level_weight) * (error if first_visit else clipped))
     errors = state.errors
-    if not first:
-        errors = (*errors, _short(error))[-rules.period * rules.kept :]
-    counted = [one for one in state.counted if index - one[0] < rules.period]
+    if not first_visit:
+        errors = (*errors, _round(error))[-rules.period * rules.seasons_kept :]
+    counted = [entry for entry in state.counted if index - entry[0] < rules.period]
     if verdict is not None and verdict.anomalous:
         counted.append((index, verdict.score))
     return replace(
         state,
         last=index,
         seen=state.seen + 1,
-        level=_short(state.level + _slope_over(state, steps) + share * clipped),
-        slope=_short(state.slope * rules.damp**steps + share * rules.slope * clipped),
+        level=_round(state.level + _slope_over(state, steps) + level_weight * clipped),
+        slope=_round(state.slope * rules.damping**steps + level_weight * rules.slope * clipped),
         season=(*state.season[:phase], season, *state.season[phase + 1 :]),
         visits=(*state.visits[:phase], visits, *state.visits[phase + 1 :]),
-        peers=_remember(state.peers, phase, known, state.cadence),
+        peers=_remember(state.peers, phase, scaled, state.cadence),
         errors=errors,
         counted=tuple(counted),
     )
@@ -290,77 +308,79 @@ def _learnt(
 
 
 def _judge(state: SeriesState, at: date, value: float, past: ErrorTails) -> JudgedPoint | None:
-    """None at an hour or weekday that was never seen, and for a PLAIN series that never moved."""
-    index, phase = _place(state.cadence, at)
+    """None for an hour or weekday without earlier points, and for a PLAIN series that never changed."""
+    index, phase = _position(state.cadence, at)
     if not state.visits[phase] or (state.measure is Measure.PLAIN and len(set(state.errors)) == 1):
         return None
     rules = _RULES[state.cadence]
-    known = _short(_model_scale(value, state.measure))
-    predicted = _predicted(state, index, phase)
-    error = known - predicted
-    side = Direction.HIGH if error >= past.centre else Direction.LOW
+    scaled = _round(_model_scale(value, state.measure))
+    predicted = _predict(state, index, phase)
+    error = scaled - predicted
+    direction = Direction.HIGH if error >= past.centre else Direction.LOW
     score = past.score(error)
-    if score >= rules.counts:
+    if score >= rules.min_score:
         score = min(score, habit(state.errors, error, rules.period))
-    agreed = score + _second_opinion(state, phase, known, side)
-    fit = _range(state.measure, at, predicted, past, 1.0)
-    counts = score >= rules.counts and all(
+    combined_score = score + _second_opinion(state, phase, scaled, direction)
+    expected_range = _range(state.measure, at, predicted, past, 1.0)
+    is_counted = score >= rules.min_score and all(
         score > earlier for point, earlier in state.counted if index - point < rules.period
     )
-    peers, among = _peers(state, phase, at, known)
+    peers, among = _peers(state, phase, at, scaled)
     return JudgedPoint(
         cadence=state.cadence,
         measure=state.measure,
         at=at,
         value=value,
-        expected=fit.expected,
-        low=fit.low,
-        high=fit.high,
+        expected=expected_range.expected,
+        low=expected_range.low,
+        high=expected_range.high,
         score=score,
-        direction=side,
-        severity=_severity(agreed, rules.counts, value, fit.expected) if counts else None,
+        direction=direction,
+        severity=_severity(combined_score, rules.min_score, value, expected_range.expected)
+        if is_counted
+        else None,
         peers=len(peers),
-        beyond=sum(peer >= known if side is Direction.HIGH else peer <= known for peer in peers),
+        beyond=sum(peer >= scaled if direction is Direction.HIGH else peer <= scaled for peer in peers),
         among=among,
     )
 
 
-def _peers(state: SeriesState, phase: int, at: date, known: float) -> tuple[tuple[float, ...], str]:
-    """With what a value is compared in words: all days, where it lies beyond all of them; else its own
-    kind."""
-    own = state.peers[phase]
+def _peers(state: SeriesState, phase: int, at: date, scaled: float) -> tuple[tuple[float, ...], str]:
+    """The values with which the sentence compares a value: all days if it is beyond all of them, otherwise
+    the same kind of day."""
+    same_phase = state.peers[phase]
     if state.cadence is Cadence.DAY:
-        return own, f"{WEEKDAYS[at.weekday()]}s"
-    every = own + state.peers[(phase + 24) % 48]
-    if not min(every) <= known <= max(every):
-        return every, "days"
-    return own, "weekend days" if _weekend(at) else "weekdays"
+        return same_phase, f"{WEEKDAYS[at.weekday()]}s"
+    all_days = same_phase + state.peers[(phase + 24) % 48]
+    if not min(all_days) <= scaled <= max(all_days):
+        return all_days, "days"
+    return same_phase, "weekend days" if _weekend(at) else "weekdays"
 
 
-def _second_opinion(state: SeriesState, phase: int, known: float, side: Direction) -> float:
-    """The tail of the value among those of the same hour or weekday; 0 if too few, or on the other side."""
+def _second_opinion(state: SeriesState, phase: int, scaled: float, direction: Direction) -> float:
+    """The score of the value among those of the same hour or weekday; 0 if too few, or on the other side."""
     peers = state.peers[phase]
-    if len(peers) < _RULES[state.cadence].same:
+    if len(peers) < _RULES[state.cadence].min_peers:
         return 0.0
     past = tails(peers, _floor(state))
-    mine = Direction.HIGH if known >= past.centre else Direction.LOW
-    return past.score(known) if mine is side else 0.0
+    own_direction = Direction.HIGH if scaled >= past.centre else Direction.LOW
+    return past.score(scaled) if own_direction is direction else 0.0
 
 
-def _severity(agreed: float, counts: float, value: float, expected: float) -> Severity:
-    if agreed >= _CRITICAL * counts and abs(value - expected) >= abs(expected) / 2:
+def _severity(combined_score: float, threshold: float, value: float, expected: float) -> Severity:
+    if combined_score >= _CRITICAL * threshold and abs(value - expected) >= abs(expected) / 2:
         return Severity.CRITICAL
-    return Severity.MAJOR if agreed >= _MAJOR * counts else Severity.MINOR
+    return Severity.MAJOR if combined_score >= _MAJOR * threshold else Severity.MINOR
 
 
 def _range(measure: Measure, at: date, predicted: float, past: ErrorTails, wider: float) -> ExpectedRange:
     low, high = past.bounds(_RANGE, wider)
-    bounds = [_original_scale(predicted + one, measure) for one in (past.centre, low, high)]
+    bounds = [_original_scale(predicted + offset, measure) for offset in (past.centre, low, high)]
     return ExpectedRange(at, *bounds)
 
 
-def _short(value: float) -> float:
-    """Six digits: enough for a state, and small as text."""
+def _round(value: float) -> float:
+    """Round to six digits: enough for a state, and short as text."""
     return float(f"{value:.6g}")
 
 
@@ -368,7 +388,7 @@ def _short(value: float) -> float:
 
 
 class AnomalyChange(StrEnum):
-    """What a verdict did to the open anomaly of its series."""
+    """How a verdict changed the open anomaly of its series."""
 
     NOTHING = "nothing"
     OPENED = "opened"
@@ -378,8 +398,9 @@ class AnomalyChange(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """From its first point that counted to its latest point outside the expected range. ``peak``: the verdict
-    with the highest score; the severity is the highest so far. ``calm``: ordinary points since ``until``."""
+    """From the first point whose score counted to the latest one outside the expected range. ``peak``: the
+    verdict with the highest score; ``severity``: the highest so far. ``calm``: normal points since
+    ``until``."""
 
     since: date
     until: date
@@ -388,23 +409,23 @@ class Anomaly:
     calm: int = 0
 
 
-def follow(known: Anomaly | None, verdict: JudgedPoint | None) -> tuple[AnomalyChange, Anomaly | None]:
-    """Open, update or close the one anomaly of a series. With CLOSED comes the anomaly as it ended.
+def follow(anomaly: Anomaly | None, verdict: JudgedPoint | None) -> tuple[AnomalyChange, Anomaly | None]:
+    """Open, update or close the anomaly of a series. With CLOSED, returns its final state.
 
-    A score that counts opens one, or raises the open one's peak and severity, whichever its direction. A
-    point outside the expected range keeps it open. Three ordinary hours in a row, or one ordinary day, close
-    it. No verdict: no change.
+    A score that counts opens an anomaly, or raises the peak and severity of the open one, in whichever
+    direction. A point outside the expected range keeps it open. Three normal hours in a row, or one normal
+    day, close it. Without a verdict nothing changes.
     """
     if verdict is None:
-        return AnomalyChange.NOTHING, known
-    if known is None:
+        return AnomalyChange.NOTHING, anomaly
+    if anomaly is None:
         if verdict.severity is None:
             return AnomalyChange.NOTHING, None
         return AnomalyChange.OPENED, Anomaly(verdict.at, verdict.at, verdict, verdict.severity)
     if verdict.severity is not None or verdict.outside:
-        peak = verdict if verdict.score > known.peak.score else known.peak
-        severity = max(known.severity, verdict.severity or known.severity, key=list(Severity).index)
-        return AnomalyChange.UPDATED, replace(known, until=verdict.at, peak=peak, severity=severity, calm=0)
-    calm = replace(known, calm=known.calm + 1)
-    over = calm.calm >= _RULES[verdict.cadence].calm
+        peak = verdict if verdict.score > anomaly.peak.score else anomaly.peak
+        severity = max(anomaly.severity, verdict.severity or anomaly.severity, key=list(Severity).index)
+        return AnomalyChange.UPDATED, replace(anomaly, until=verdict.at, peak=peak, severity=severity, calm=0)
+    calm = replace(anomaly, calm=anomaly.calm + 1)
+    over = calm.calm >= _RULES[verdict.cadence].calm_points
     return (AnomalyChange.CLOSED if over else AnomalyChange.NOTHING), calm

@@ -1,4 +1,4 @@
-"""Series that the detector watches: read points, judge them, keep state, points and anomalies in one step."""
+"""The series that the detector watches: reads points, judges them, and stores the result in one step."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from service.engine import queries
 from service.engine.database import Connection
 
 _SQL = queries.load(__file__)
-_STEP = {Cadence.HOUR: timedelta(hours=1), Cadence.DAY: timedelta(days=1)}
+_STEPS = {Cadence.HOUR: timedelta(hours=1), Cadence.DAY: timedelta(days=1)}
 _HISTORY = {Cadence.HOUR: timedelta(days=28), Cadence.DAY: timedelta(weeks=12)}
-"""How far back a new series begins."""
+"""How far back a new series starts."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesFamily:
-    """Series that one query reads. ``measures``: column to how it is measured."""
+    """Series that are read by one query. ``measures``: column → measure."""
 
     query: str
     cadence: Cadence
@@ -53,40 +53,40 @@ DAYS = SeriesFamily(
 
 @dataclass(frozen=True, slots=True)
 class JudgedSeries:
-    """What one step did: points judged, anomalies opened."""
+    """The result of one step: points judged, anomalies opened."""
 
     points: int
     opened: int
 
 
 @dataclass(slots=True)
-class _Turn:
-    """A series on its way through its points."""
+class _SeriesProgress:
+    """A series while its new points are judged."""
 
     state: SeriesState
-    open: Anomaly | None
+    anomaly: Anomaly | None
     points: list[tuple[datetime, float, JudgedPoint | None]]
-    changes: list[tuple[Anomaly, bool]]
+    changed_anomalies: list[tuple[Anomaly, bool]]
 
 
-async def watch(connection: Connection, family: SeriesFamily, column: str, until: datetime) -> JudgedSeries:
-    """Judge the points of one series that came since, up to ``until`` (aware, exclusive).
+async def detect(connection: Connection, family: SeriesFamily, column: str, until: datetime) -> JudgedSeries:
+    """Judge the new points of one series, up to ``until`` (aware, exclusive).
 
-    A new series begins 28 days (12 weeks) back. A state of another version is built again from there.
+    A new series starts 28 days (12 weeks) back. A state of another version is rebuilt from there.
     """
     name = family.name(column)
     state, through = await _state(connection, family, column)
-    step = _STEP[family.cadence]
+    step = _STEPS[family.cadence]
     since = through + step if through else until - _HISTORY[family.cadence]
     if since >= until:
         return JudgedSeries(0, 0)
     rows = await connection.fetch(_SQL[family.query], since, until)
     values = [(row["at"], row[column]) for row in rows if row[column] is not None]
-    turn = _Turn(state, await _open(connection, name), [], [])
-    await asyncio.to_thread(_judge, turn, values)
-    await _keep(connection, name, turn)
-    await connection.execute(_SQL["save"], name, turn.state.to_json(), until - step)
-    return JudgedSeries(len(values), sum(not closed for _, closed in turn.changes))
+    progress = _SeriesProgress(state, await _open_anomaly(connection, name), [], [])
+    await asyncio.to_thread(_judge, progress, values)
+    await _store(connection, name, progress)
+    await connection.execute(_SQL["save"], name, progress.state.to_json(), until - step)
+    return JudgedSeries(len(values), sum(not closed for _, closed in progress.changed_anomalies))
 
 
 async def _state(
@@ -102,19 +102,21 @@ async def _state(
         return fresh, None
 
 
-def _judge(turn: _Turn, values: Sequence[tuple[datetime, float]]) -> None:
+def _judge(progress: _SeriesProgress, values: Sequence[tuple[datetime, float]]) -> None:
     for at, value in values:
-        point: date = at.astimezone(UTC) if turn.state.cadence is Cadence.HOUR else at.astimezone(UTC).date()
-        turn.state, verdict = detector.update(turn.state, point, float(value))
-        turn.points.append((at, float(value), verdict))
-        change, known = detector.follow(turn.open, verdict)
-        if known is not None and (change is not AnomalyChange.NOTHING or known != turn.open):
-            turn.changes.append((known, change is AnomalyChange.CLOSED))
-        turn.open = None if change is AnomalyChange.CLOSED else known
+        point: date = (
+            at.astimezone(UTC) if progress.state.cadence is Cadence.HOUR else at.astimezone(UTC).date()
+        )
+        progress.state, verdict = detector.update(progress.state, point, float(value))
+        progress.points.append((at, float(value), verdict))
+        change, anomaly = detector.follow(progress.anomaly, verdict)
+        if anomaly is not None and (change is not AnomalyChange.NOTHING or anomaly != progress.anomaly):
+            progress.changed_anomalies.append((anomaly, change is AnomalyChange.CLOSED))
+        progress.anomaly = None if change is AnomalyChange.CLOSED else anomaly
 
 
-async def _keep(connection: Connection, name: str, turn: _Turn) -> None:
-    judged = turn.points
+async def _store(connection: Connection, name: str, progress: _SeriesProgress) -> None:
+    judged = progress.points
     columns = ("expected", "low", "high", "score")
     await connection.execute(
         _SQL["points"],
@@ -123,14 +125,14 @@ async def _keep(connection: Connection, name: str, turn: _Turn) -> None:
         [value for _, value, _ in judged],
         *([getattr(verdict, column) if verdict else None for _, _, verdict in judged] for column in columns),
     )
-    for known, closed in turn.changes:
-        peak = known.peak
+    for anomaly, closed in progress.changed_anomalies:
+        peak = anomaly.peak
         await connection.execute(
             _SQL["anomaly"],
             name,
-            _instant(known.since),
-            _instant(known.until),
-            str(known.severity),
+            _instant(anomaly.since),
+            _instant(anomaly.until),
+            str(anomaly.severity),
             str(peak.direction),
             peak.value,
             peak.expected,
@@ -138,7 +140,7 @@ async def _keep(connection: Connection, name: str, turn: _Turn) -> None:
             peak.high,
             peak.score,
             peak.in_words(name.partition(".")[2]),
-            known.calm,
+            anomaly.calm,
             _verdict_to_json(peak),
             closed,
         )
@@ -148,7 +150,7 @@ def _instant(at: date) -> datetime:
     return at if isinstance(at, datetime) else datetime(at.year, at.month, at.day, tzinfo=UTC)
 
 
-async def _open(connection: Connection, name: str) -> Anomaly | None:
+async def _open_anomaly(connection: Connection, name: str) -> Anomaly | None:
     row = await connection.fetchrow(_SQL["open"], name)
     if row is None:
         return None
@@ -178,17 +180,17 @@ def _verdict_from_json(stored: Mapping[str, Any]) -> JudgedPoint:
 # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 SHOWN = {Cadence.HOUR: 7, Cadence.DAY: 84}
-"""How many dates are shown of a series where nobody named a range."""
+"""The number of dates that are shown of a series by default."""
 MOST = 10_000
-"""Points that are read at once."""
+"""The most points that are read at once."""
 _AHEAD = {Cadence.HOUR: 24, Cadence.DAY: 7}
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesForecast:
-    """A series as far as it has come (``through``: its last point), and its next 24 hours or 7 days.
+    """A series up to its last point (``through``), and the forecast of its next 24 hours or 7 days.
 
-    ``forecast`` is empty while too little is known, or where the state is of another version.
+    ``forecast`` is empty while there is too little data, or if the state has another version.
     """
 
     cadence: Cadence
@@ -212,22 +214,22 @@ async def watched(pool: asyncpg.Pool) -> list[dict[str, Any]]:
 
 
 async def outlook(pool: asyncpg.Pool, name: str) -> SeriesForecast | None:
-    """How a series stands and what is expected of it next, from the stored state. None: there is none."""
+    """The state of a series and its forecast, from the stored state. None: there is no such series."""
     row = await pool.fetchrow(_SQL["stored"], name)
     if row is None:
         return None
     cadence, through = Cadence(row["state"]["cadence"]), row["through"]
-    coming = [through + (n + 1) * _STEP[cadence] for n in range(_AHEAD[cadence])]
-    forecast = await asyncio.to_thread(_forecast, row["state"], [_point(at, cadence) for at in coming])
+    upcoming = [through + (n + 1) * _STEPS[cadence] for n in range(_AHEAD[cadence])]
+    forecast = await asyncio.to_thread(_forecast, row["state"], [_point(at, cadence) for at in upcoming])
     return SeriesForecast(cadence, row["state"]["measure"], through, forecast)
 
 
-def _forecast(stored: Mapping[str, Any], coming: Sequence[date]) -> list[dict[str, Any]]:
+def _forecast(stored: Mapping[str, Any], upcoming: Sequence[date]) -> list[dict[str, Any]]:
     try:
-        ranges = detector.forecast(SeriesState.from_json(stored), coming)
+        ranges = detector.forecast(SeriesState.from_json(stored), upcoming)
     except ValueError:
         return []
-    return [_rounded(asdict(one)) for one in ranges]
+    return [_rounded(asdict(range_)) for range_ in ranges]
 
 
 async def points(
@@ -235,7 +237,7 @@ async def points(
 ) -> list[dict[str, Any]] | None:
     """Points on dates in UTC, both included, oldest first; None: there are more than ``MOST``.
 
-    ``expected``, ``low``, ``high`` and ``score`` are None where too little was known for a verdict.
+    ``expected``, ``low``, ``high`` and ``score`` are None where there was too little data for a verdict.
     """
     rows = await pool.fetch(_SQL["chart"], name, since, until, MOST + 1)
     if len(rows) > MOST:
@@ -253,7 +255,7 @@ async def anomalies(
     before: int | None,
     limit: int,
 ) -> list[dict[str, Any]]:
-    """Anomalies, newest first, that touch the dates of ``span`` (UTC, both included)."""
+    """Anomalies that overlap the dates of ``span`` (UTC, both included), newest first."""
     rows = await pool.fetch(_SQL["anomalies"], name, severity, *span, is_open, before, limit)
     return [_anomaly(row) for row in rows]
 
@@ -279,14 +281,14 @@ async def ranges(
 ) -> dict[str, dict[date, dict[str, Any]]]:
     """Judged days of series (``value``, ``low``, ``high``) from ``since`` to ``until``, both included."""
     rows = await pool.fetch(_SQL["points_of"], list(names), *_within(since, until))
-    found: dict[str, dict[date, dict[str, Any]]] = {name: {} for name in names}
+    by_series: dict[str, dict[date, dict[str, Any]]] = {name: {} for name in names}
     for row in rows:
-        found[row["series"]][row["at"].date()] = dict(row)
-    return found
+        by_series[row["series"]][row["at"].date()] = dict(row)
+    return by_series
 
 
 async def marks(pool: asyncpg.Pool, since: date, until: date, limit: int = 200) -> list[dict[str, Any]]:
-    """Anomalies of all series that touch these dates (UTC, both included), newest first."""
+    """Anomalies of all series that overlap these dates (UTC, both included), newest first."""
     rows = await pool.fetch(_SQL["anomalies_of"], *_within(since, until), limit)
     return [dict(row) for row in rows]
 

@@ -1,14 +1,14 @@
 -- name: state
--- What the detector remembers of a series; the row is ours until the end of the step.
+-- The detector's state of a series, locked until the end of the step.
 SELECT state, through FROM service.series WHERE name = $1 FOR UPDATE
 
 -- name: save
--- What it remembers now.
+-- Store the detector's state of a series.
 INSERT INTO service.series (name, state, through) VALUES ($1, $2, $3)
 ON CONFLICT (name) DO UPDATE SET state = excluded.state, through = excluded.through
 
 -- name: points
--- Judged points.
+-- Store judged points.
 INSERT INTO service.series_point (series, at, value, expected, low, high, score)
 SELECT $1, * FROM unnest($2::timestamptz[], $3::float8[], $4::float8[], $5::float8[], $6::float8[], $7::float8[])
 ON CONFLICT (series, at) DO UPDATE SET value = excluded.value, expected = excluded.expected, low = excluded.low,
@@ -19,7 +19,7 @@ ON CONFLICT (series, at) DO UPDATE SET value = excluded.value, expected = exclud
 SELECT * FROM service.anomaly WHERE series = $1 AND closed_at IS NULL
 
 -- name: anomaly
--- Write how the open anomaly of a series stands ($14: it is over), or open one.
+-- Update the open anomaly of a series ($14: it is over), or open one.
 WITH open AS (
     UPDATE service.anomaly SET until = $3, severity = $4, direction = $5, value = $6, expected = $7, low = $8, high = $9,
         score = $10, explanation = $11, calm = $12, detail = $13, closed_at = CASE WHEN $14 THEN service.now() END
@@ -66,18 +66,18 @@ SELECT series, at, value, low, high FROM service.series_point
 WHERE series = ANY ($1::text[]) AND at >= $2 AND at < $3 ORDER BY series, at
 
 -- name: anomalies_of
--- Anomalies that touch [$1, $2), newest first, at most $3; peak: where it was furthest away.
+-- Anomalies that overlap [$1, $2), newest first, at most $3; peak: the time of the highest score.
 SELECT series, since, until, severity, direction, value, explanation, closed_at, detail ->> 'at' AS peak
 FROM service.anomaly WHERE since < $2 AND until >= $1 ORDER BY since DESC, series LIMIT $3
 
 -- name: watched
--- Every series, and whether something is out of the ordinary in it now.
+-- Every series, and whether it has an open anomaly.
 SELECT s.name, s.state ->> 'cadence' AS cadence, s.state ->> 'measure' AS measure, s.through,
        EXISTS (SELECT FROM service.anomaly AS a WHERE a.series = s.name AND a.closed_at IS NULL) AS open
 FROM service.series AS s ORDER BY s.name
 
 -- name: stored
--- What the detector remembers of a series. $1 name.
+-- The detector's state of the series $1.
 SELECT state, through FROM service.series WHERE name = $1
 
 -- name: chart
@@ -87,7 +87,7 @@ WHERE series = $1 AND at >= $2::date::timestamp AT TIME ZONE 'UTC' AND at < ($3:
 ORDER BY at LIMIT $4
 
 -- name: anomalies
--- Newest first. NULL means any: $1 series, $2 severity, $3 and $4 the dates in UTC that it touches, $5 open or over,
+-- Newest first. NULL means any: $1 series, $2 severity, $3 and $4 the dates in UTC that it overlaps, $5 open or over,
 -- $6 before id; $7 limit.
 SELECT id, series, since, until, severity, direction, value, expected, low, high, score, explanation, opened_at, closed_at,
        detail ->> 'cadence' AS cadence

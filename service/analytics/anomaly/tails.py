@@ -1,8 +1,8 @@
-"""How rare an error is in a series' own past: scale and tails of its earlier errors.
+"""How rare an error is in the past of its series: the scale and tails of earlier errors.
 
 The scale is the median absolute deviation. Beyond the 90 % quantile u each side is exponential, P =
 0.1·exp(-(z - u)/m) with m the median excess / ln 2 (peaks over threshold: Pickands, 1975; the median, so that
-a few wild errors do not blind it), and never lighter than the normal tail.
+a few large errors have little effect), and never lighter than the normal tail.
 """
 
 import math
@@ -13,32 +13,32 @@ from dataclasses import dataclass
 from service.analytics.significance import NORMAL_MAD, median, quantile_of_sorted
 
 _LN10 = math.log(10)
-# Where the normal tail of 10 % starts, and its mean excess: no series is trusted to be quieter than that.
+# The start of the normal tail of 10 %, and its mean excess: the minimum for every series.
 _NORMAL_START = 1.2816
 _NORMAL_EXCESS = 0.4734
-_FEW = 4
-_LIKE = 0.8
+_FEW_ERRORS = 4
+_SIMILAR = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorTail:
-    """One side, in scales: from ``start`` on exponential with mean ``excess``."""
+    """The tail on one side, in units of the scale: from ``start`` on exponential with mean ``excess``."""
 
     start: float
     excess: float
 
     def score(self, z: float) -> float:
-        """-log₁₀ P of at least z: 1 where the tail starts, in proportion below it."""
+        """-log₁₀ P of at least z: 1 at the start of the tail, proportional below it."""
         return z / self.start if z < self.start else 1 + (z - self.start) / (self.excess * _LN10)
 
-    def reach(self, score: float) -> float:
+    def value_at(self, score: float) -> float:
         """The z that has this score (at least 1)."""
         return self.start + (score - 1) * self.excess * _LN10
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorTails:
-    """What errors were like: their median, their scale, and both sides."""
+    """The distribution of errors: their median, their scale, and both tails."""
 
     centre: float
     scale: float
@@ -53,18 +53,18 @@ class ErrorTails:
     def bounds(self, score: float, wider: float = 1.0) -> tuple[float, float]:
         """The errors, low and high, that have this score; ``wider`` times as far from the centre."""
         unit = self.scale * wider
-        return self.centre - unit * self.down.reach(score), self.centre + unit * self.up.reach(score)
+        return self.centre - unit * self.down.value_at(score), self.centre + unit * self.up.value_at(score)
 
 
 def tails(errors: Sequence[float], floor: float) -> ErrorTails:
-    """From earlier errors, at least one. ``floor``: the least scale that is believed.
+    """The tails of earlier errors, of which there must be one. ``floor``: the smallest plausible scale.
 
-    Few errors (n) know their scale badly: it is taken 1 + 4/n times as large.
+    With few errors (n) the scale is uncertain, so it is enlarged by 1 + 4/n.
     """
     ordered = sorted(errors)
     centre = quantile_of_sorted(ordered, 0.5)
     spread = NORMAL_MAD * median([abs(error - centre) for error in ordered])
-    scale = max(spread, floor) * (1 + _FEW / len(ordered))
+    scale = max(spread, floor) * (1 + _FEW_ERRORS / len(ordered))
     high = max(quantile_of_sorted(ordered, 0.9), centre + _NORMAL_START * scale)
     low = min(quantile_of_sorted(ordered, 0.1), centre - _NORMAL_START * scale)
     return ErrorTails(
@@ -75,17 +75,17 @@ def tails(errors: Sequence[float], floor: float) -> ErrorTails:
     )
 
 
-def habit(errors: Sequence[float], size: float, period: int, times: int = 3) -> float:
-    """The most that may be said of an error that was met before: -log₁₀ of the share of past seasons
-    (``period`` errors each) that had one of at least 80 % of its size on its side; infinity under ``times``
+def habit(errors: Sequence[float], size: float, period: int, least: int = 3) -> float:
+    """The highest score of an error that occurs regularly: -log₁₀ of the share of past seasons
+    (``period`` errors each) that had one of at least 80 % of its size on its side; infinity under ``least``
     of them."""
     seasons = [errors[at : at + period] for at in range(len(errors) % period, len(errors), period)]
-    like = _LIKE * size
-    met = sum(max(season) >= like if size > 0 else min(season) <= like for season in seasons)
-    return -math.log10(met / len(seasons)) if met >= times else math.inf
+    threshold = _SIMILAR * size
+    similar = sum(max(season) >= threshold if size > 0 else min(season) <= threshold for season in seasons)
+    return -math.log10(similar / len(seasons)) if similar >= least else math.inf
 
 
 def _tail(limit: float, beyond: Sequence[float], centre: float, scale: float) -> ErrorTail:
-    """From where the tail starts, and the errors beyond, ascending."""
+    """The tail that starts at ``limit``, from the errors beyond it, ascending."""
     typical = abs(quantile_of_sorted(beyond, 0.5) - limit) / math.log(2) if beyond else 0.0
     return ErrorTail(abs(limit - centre) / scale, max(typical / scale, _NORMAL_EXCESS))

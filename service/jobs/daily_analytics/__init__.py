@@ -11,11 +11,11 @@ from service.engine.job import CatchUp, Job, JobType, TimeMode
 
 async def work(context: RunContext) -> None:
     """Rebuild stale days, fill missing service days, revise what rests on them, and look for anomalies."""
-    await maintenance.absorb(context)
-    await maintenance.fill(context, Statistic.DAILY)
-    await maintenance.revise(context)
+    await maintenance.rebuild_stale_days(context)
+    await maintenance.derive_missing(context, Statistic.DAILY)
+    await maintenance.derive_stale(context)
     last = maintenance.last_period(context, Statistic.DAILY).replace(tzinfo=UTC)
-    await maintenance.watch(context, DAYS, last + timedelta(days=1))
+    await maintenance.detect_anomalies(context, DAYS, last + timedelta(days=1))
 
 
 JOB = Job(

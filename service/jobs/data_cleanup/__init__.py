@@ -41,7 +41,7 @@ async def work(context: RunContext) -> None:
         turn = _Turn(context, archive)
         await turn.finish_started()
         await archive.rewrite()
-        await maintenance.absorb(context)
+        await maintenance.rebuild_stale_days(context)
         await _allow(context, archive, await _count(context, archive))
         await turn.archive_all()
         await archive.rewrite()
@@ -142,7 +142,7 @@ class _Turn:
             edits = 0
             while edits < _ATTEMPTS and not self._late() and (file := await self._archive_some(month)):
                 edits += bool(file.leftovers)
-                await maintenance.absorb(self._context)
+                await maintenance.rebuild_stale_days(self._context)
 
     async def _archive_some(self, month: date) -> ArchiveFile | None:
         """Write, verify, remove what may go of a month; None: nothing may."""

@@ -10,8 +10,8 @@ from service.engine.job import CatchUp, Job, JobType, TimeMode
 
 async def work(context: RunContext) -> None:
     """Fill missing months once dailyAnalytics has been through their last date."""
-    await maintenance.keep(context, Statistic.MONTHLY)
-    await maintenance.portraits(context, maintenance.last_period(context, Statistic.MONTHLY).date())
+    await maintenance.update_statistic(context, Statistic.MONTHLY)
+    await maintenance.update_insights(context, maintenance.last_period(context, Statistic.MONTHLY).date())
 
 
 JOB = Job(

@@ -12,7 +12,7 @@ import asyncpg
 from service.analytics import maintenance, rollups
 from service.analytics.anomaly.series import ACTIVITY, SERVICE
 from service.analytics.maintenance import AnalyticsSettings
-from service.analytics.performance import complaints, responses, rounded
+from service.analytics.performance import performance_alerts, responses, rounded
 from service.engine import queries
 from service.engine.context import RunContext
 from service.engine.job import CatchUp, Job, JobType, TimeMode
@@ -31,7 +31,7 @@ async def work(context: RunContext) -> None:
     dashboard = await measured() if measured else None
     await _measure(context, period, until, dashboard)
     for family in (ACTIVITY, SERVICE):
-        await maintenance.watch(context, family, until)
+        await maintenance.detect_anomalies(context, family, until)
 
 
 async def _measure(
@@ -43,7 +43,7 @@ async def _measure(
         figures = await _figures(connection, until) | {"since": f"{period.isoformat()}Z"}
         before: dict[str, Any] | None = await connection.fetchval(_SQL["before"], period)
         figures["dashboard"] = _dashboard(dashboard, before)
-        await rollups.put(connection, NAME, {period: figures})
+        await rollups.store(connection, NAME, {period: figures})
         raised = await _alert(connection, [before, figures] if before else [figures])
         await context.advance(connection, "done", 1, {"measured": 1, "alerts": raised})
 
@@ -118,7 +118,9 @@ async def _alert(connection: asyncpg.Connection, hours: list[dict[str, Any]]) ->
 
 
 def _complaints(hours: list[dict[str, Any]]) -> dict[str, str]:
-    return complaints("api", hours) | complaints("dashboard", [hour["dashboard"] for hour in hours])
+    return performance_alerts("api", hours) | performance_alerts(
+        "dashboard", [hour["dashboard"] for hour in hours]
+    )
 
 
 JOB = Job(

@@ -10,10 +10,10 @@ from service.engine.job import CatchUp, Job, JobType, TimeMode
 
 async def work(context: RunContext) -> None:
     """Fill missing windows, revise those that late data touched, and renew the profiles of the active."""
-    await maintenance.absorb(context)
-    await maintenance.fill(context, Statistic.BEHAVIOUR)
-    await maintenance.revise(context, [Statistic.BEHAVIOUR])
-    await maintenance.profiles(context)
+    await maintenance.rebuild_stale_days(context)
+    await maintenance.derive_missing(context, Statistic.BEHAVIOUR)
+    await maintenance.derive_stale(context, [Statistic.BEHAVIOUR])
+    await maintenance.update_profiles(context)
 
 
 JOB = Job(

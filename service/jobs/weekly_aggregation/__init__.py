@@ -10,7 +10,7 @@ from service.engine.job import CatchUp, Job, JobType, TimeMode
 
 async def work(context: RunContext) -> None:
     """Fill missing weeks once dailyAnalytics has been through them; provisional until they are over."""
-    await maintenance.keep(context, Statistic.WEEKLY)
+    await maintenance.update_statistic(context, Statistic.WEEKLY)
 
 
 JOB = Job(

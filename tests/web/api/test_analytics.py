@@ -22,7 +22,7 @@ from rich.console import Console
 
 from service import cli
 from service.analytics import figures
-from service.analytics.columns import cell, flatten
+from service.analytics.columns import csv_cell, flatten
 from service.cli import reports
 from service.engine.database import open_pool
 from service.settings import Settings
@@ -212,7 +212,7 @@ async def test_all_formats_hold_the_same(given: Admin, path: str) -> None:
     for row, line, typed in zip(rows, by_csv, by_parquet, strict=True):
         known = {name: value for name, value in row.items() if value is not None}
         assert {name: value for name, value in line.items() if value} == {
-            name: cell(value) for name, value in known.items() if value != ""
+            name: csv_cell(value) for name, value in known.items() if value != ""
         }
         assert {name: plain(value) for name, value in typed.items() if value is not None} == known
 

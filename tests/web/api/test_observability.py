@@ -37,7 +37,7 @@ async def watch(pool: asyncpg.Pool, values: list[float]) -> None:
     await days_of(World(pool), values)
     async with pool.acquire() as connection, connection.transaction():
         until = (FIRST + len(values) * DAY).replace(tzinfo=UTC)
-        await series.watch(connection, DAYS, "sessions", until)
+        await series.detect(connection, DAYS, "sessions", until)
 
 
 async def test_acts_are_listed_by_who_what_and_when_in_pages(given: Admin) -> None:
@@ -141,7 +141,7 @@ async def test_hours_are_forecast_for_a_day_and_an_old_state_forecasts_nothing(g
     )
     async with given.pool.acquire() as lent, lent.transaction():
         connection = cast("asyncpg.Connection", lent)
-        await series.watch(connection, series.ACTIVITY, "sessions", until)
+        await series.detect(connection, series.ACTIVITY, "sessions", until)
 
     shown = (await ask(given, one, name="hour.sessions"))["data"]
     assert (len(shown["points"]), len(shown["forecast"])) == (7 * 24, 24)
