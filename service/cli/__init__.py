@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _runs_locally(arguments: list[str], requested: TargetOptions) -> bool:
-    """Whether the words mean this machine. Raises Stopped where they cannot be meant for a service."""
+    """Whether the words mean this machine. Raises CommandError where they cannot be meant for a service."""
     words = list(takewhile(lambda word: not word.startswith("-"), arguments))
     if not words:
         return False

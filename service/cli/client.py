@@ -59,7 +59,7 @@ class Client:
         self._session = session
 
     async def send(self, request: Request) -> bytes:
-        """The whole answer, asked for again where the connection is lost on the way. Raises Stopped."""
+        """The whole answer, asked for again where the connection is lost on the way. Raises CommandError."""
         failures, clock = 0, asyncio.get_running_loop().time
         deadline = clock() + request.timeout
         while True:
@@ -79,7 +79,7 @@ class Client:
             await asyncio.sleep(_RETRY_DELAY * failures)
 
     async def stream(self, request: Request) -> AsyncIterator[bytes]:
-        """The answer as it comes. Raises Stopped, also where it breaks off: what came is not all."""
+        """The answer as it comes. Raises CommandError, also where it breaks off: what came is not all."""
         try:
             async with self._answer(request) as response:
                 async for chunk in response.content.iter_any():

@@ -28,7 +28,7 @@ _RECONNECT_DELAY = 2.0
 
 
 async def run_command(target: Target, command: Command, options: Namespace) -> Exit:
-    """Ask, and print what is answered. Raises Stopped."""
+    """Ask, and print what is answered. Raises CommandError."""
     request = request_of(command, options)
     async with connected(target, f"dashboard-jobs/{__version__}") as client:
         with open_output(options.out) as file:

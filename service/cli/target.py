@@ -32,12 +32,12 @@ class TargetOptions:
     token_file: Path | None
 
     def resolve(self) -> Target:
-        """The service with its token. Raises Stopped."""
+        """The service with its token. Raises CommandError."""
         return Target(base_url(self.url, self.source), *_token(self.token_file, os.environ))
 
 
 def parse_target(arguments: Sequence[str]) -> tuple[TargetOptions, list[str]]:
-    """The service that is named, and the other words. Raises Stopped."""
+    """The service that is named, and the other words. Raises CommandError."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--url", default=None)
     parser.add_argument("--token-file", type=Path, default=None)
@@ -56,7 +56,7 @@ def parse_target(arguments: Sequence[str]) -> tuple[TargetOptions, list[str]]:
 
 
 def base_url(url: str, source: str) -> str:
-    """The base of the service's addresses. Raises Stopped for what cannot be one."""
+    """The base of the service's addresses. Raises CommandError for what cannot be one."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise CommandError(

@@ -1,4 +1,4 @@
-"""The HTTP face of the service: admin API, in-app inbox, probes, and the pages behind the links in mails."""
+"""HTTP: the admin API, the in-app inbox, the console, probes, metrics, and the pages that mails link to."""
 
 from service.web.app import build_app
 from service.web.deps import AdminDeps, Role

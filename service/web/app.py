@@ -1,4 +1,4 @@
-"""The HTTP face: one application from its parts."""
+"""Builds the aiohttp application: middlewares, routes and what the handlers share."""
 
 import asyncio
 
@@ -52,7 +52,7 @@ _MAX_LOCKED = 2
 
 
 def build_app(deps: AdminDeps) -> web.Application:
-    """An application with every route of openapi.yaml, the pages of the recipients and the console."""
+    """The application with all routes: openapi.yaml's, the recipients' pages and the console."""
     app = web.Application(
         middlewares=[timing, headers, errors, body_timeout, auth, pages.guard], client_max_size=MAX_BODY
     )

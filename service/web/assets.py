@@ -1,4 +1,4 @@
-"""/assets: the scripts of others that the pages use, shipped with the service (see vendor/README.md)."""
+"""/assets: third-party scripts that the pages use, shipped with the service (see vendor/README.md)."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from service.web.auth import HttpRefusal
 
 _FOLDER = Path(__file__).parent / "vendor"
 _FILES = {file.name for file in _FOLDER.glob("*.js")}
-"""Only these names are served: nothing else of this machine, however it is asked for."""
+"""Only these names are served, so no other file can be reached."""
 
 routes = web.RouteTableDef()
 
 
 @routes.get("/assets/{name}")
 async def asset(request: web.Request) -> web.StreamResponse:
-    """One file, the same for everybody; with an ETag, and without a look at the session."""
+    """One script, with an ETag; public, so no session is needed."""
     name = request.match_info["name"]
     if name not in _FILES:
         raise HttpRefusal(404, "There is no such asset")

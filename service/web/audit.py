@@ -1,4 +1,4 @@
-"""Every act leaves one trace, whether it came by the API or by the console."""
+"""The audit log: one entry for each change that the API or the console made."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,14 +15,14 @@ _SQL = queries.load(__file__)
 
 
 def actor(request: web.Request, name: str = "") -> str:
-    """Who acts, as it is written down: the role, and the name that somebody gave."""
+    """The actor as the audit log names it: the role, after the name if the caller gave one."""
     role = str(request[ROLE])
     return f"{name} ({role})" if name else role
 
 
 @asynccontextmanager
 async def transaction(request: web.Request) -> AsyncIterator[asyncpg.Connection]:
-    """A transaction for an act and its trace: both hold, or neither."""
+    """A transaction for a change and its audit entry."""
     async with request.app[DEPS].pool.acquire() as connection, connection.transaction():
         yield cast("asyncpg.Connection", connection)
 
@@ -30,7 +30,7 @@ async def transaction(request: web.Request) -> AsyncIterator[asyncpg.Connection]
 async def record(
     request: web.Request, act: str, connection: asyncpg.Connection | None = None, /, **details: Any
 ) -> None:
-    """Write down that somebody did something, in the transaction of the act where it is one."""
+    """Write an audit entry, in the transaction of the change if a ``connection`` is given."""
     await (connection or request.app[DEPS].pool).execute(_SQL["record"], actor(request), act, details)
 
 
@@ -43,6 +43,6 @@ async def history(
     before: int | None,
     limit: int,
 ) -> list[asyncpg.Record]:
-    """Acts, newest first; None: any. ``dates``: first and last, in UTC; ``before``: only older ids."""
+    """Audit entries, newest first. None: any. ``dates``: first and last, UTC; ``before``: only lower ids."""
     rows: list[asyncpg.Record] = await pool.fetch(_SQL["history"], actor, act, *dates, before, limit)
     return rows

@@ -1,4 +1,4 @@
-"""Who may do what, one shape for every error, and the headers that every answer carries."""
+"""Authentication and roles, JSON errors, and security headers."""
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
@@ -48,9 +48,9 @@ _INVALID_TEXT = (
     asyncpg.exceptions.CharacterNotInRepertoireError,
     asyncpg.exceptions.UntranslatableCharacterError,
 )
-"""PostgreSQL holds every character but NUL."""
+"""PostgreSQL stores every character except NUL."""
 _READ_ONLY_POSTS = {"/api/admin/preview"}
-"""Asked by POST, because the question does not fit into an address; nothing is changed by them."""
+"""POST routes that change nothing; they use POST because the request does not fit into a query string."""
 _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -62,7 +62,7 @@ _HEADERS = {
 
 
 class HttpRefusal(Exception):
-    """An answer of 4xx or 503 with a sentence for the caller."""
+    """A 4xx or 503 response with a message for the caller."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -70,13 +70,13 @@ class HttpRefusal(Exception):
 
 
 def error(status: int, text: str, **fields: Any) -> web.Response:
-    """The one shape of all errors."""
+    """The JSON body of every error."""
     return web.json_response({"success": False, "error": text} | fields, status=status)
 
 
 @web.middleware
 async def headers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Strict headers on everything; a page brings its own Content-Security-Policy."""
+    """Add the security headers to every response; a page sets its own Content-Security-Policy."""
     response = await handler(request)
     if not response.prepared:
         add_security_headers(response)
@@ -84,14 +84,14 @@ async def headers(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def add_security_headers(response: web.StreamResponse) -> None:
-    """The headers of every answer; one that is streamed asks for them before it begins."""
+    """Set the headers that are missing; call it before a streamed response is prepared."""
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
 
 
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every failure into ``{success: false, error}``."""
+    """Turn every exception into ``{success: false, error}``."""
     try:
         return await handler(request)
     except Exception as problem:  # noqa: BLE001 - whatever it is, the caller gets an answer
@@ -102,7 +102,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def failure(request: web.Request, problem: Exception) -> tuple[int, str]:
-    """The status and the sentence for what went wrong; details of the unexpected stay in the log."""
+    """The status and message for an exception; details of unexpected ones go to the log only."""
     if answer := _client_failure(request, problem) or _database_failure(request, problem):
         return answer
     if status := next((_STATUS[kind] for kind in type(problem).__mro__ if kind in _STATUS), None):
@@ -120,13 +120,13 @@ def _client_failure(request: web.Request, problem: Exception) -> tuple[int, str]
         case web.RequestPayloadError():
             return 400, "The body cannot be read: it is not what its headers say"
         case ConnectionError() if request.transport is None:
-            return 400, "The connection was lost"  # nobody hears it
+            return 400, "The connection was lost"  # nobody receives it
     return None
 
 
 def _database_failure(request: web.Request, problem: Exception) -> tuple[int, str] | None:
     if isinstance(problem, _INVALID_TEXT):
-        # Nobody's id holds one; anywhere else it is a mistake.
+        # No id contains NUL, so there is no such resource; elsewhere the input is invalid.
         return (404, "Not Found") if "\0" in request.path else (400, "A text must not hold a NUL character")
     if passing(problem):
         log.warning("admin_unavailable", path=route_of(request), error=type(problem).__name__)
@@ -135,13 +135,13 @@ def _database_failure(request: web.Request, problem: Exception) -> tuple[int, st
 
 
 def route_of(request: web.Request) -> str:
-    """The pattern of the request's path: the path itself holds tokens and user ids."""
+    """The route's pattern, for logs and metrics: the path itself holds tokens and user ids."""
     resource = request.match_info.route.resource
     return resource.canonical if resource else "unknown"
 
 
 def role_of(tokens: Mapping[str, str], presented: str) -> Role | None:
-    """The role of a bearer token. Every known token is compared, each in constant time."""
+    """The role of a bearer token. Compares with every configured token, in constant time."""
     match: Role | None = None
     for token, role in tokens.items():
         if hmac.compare_digest(_bytes(token), _bytes(presented)):
@@ -154,13 +154,13 @@ def _bytes(token: str) -> bytes:
 
 
 def allowed(role: Role, method: str, path: str) -> bool:
-    """What a role may do: pure."""
+    """Whether a role may send this request. Pure."""
     if role is Role.ADMIN:
         return True
     if role is Role.DASHBOARD:
         return path.startswith("/api/users/")
     if path.startswith("/api/admin/users/") and path.endswith("/data"):
-        return False  # all about one person is more than a viewer needs
+        return False  # a person's whole data is more than a viewer needs
     return path in _READ_ONLY_POSTS or (path.startswith("/api/admin/") and method in {"GET", "HEAD"})
 
 
@@ -190,10 +190,10 @@ def _token_role(request: web.Request, deps: AdminDeps) -> Role:
 
 
 def tokenless_role(request: web.Request, deps: AdminDeps) -> Role:
-    """The role of whoever asks where no token is configured. Raises Refused."""
+    """The role while no token is configured: admin, from this machine only. Raises HttpRefusal."""
     if not deps.loopback:
         raise HttpRefusal(503, "ADMIN_TOKEN is not configured")
-    # Without tokens only this machine's own tools may in: no web page, not even by DNS rebinding.
+    # Only tools on this machine are let in: no web page, not even one that uses DNS rebinding.
     host = urlsplit(f"//{request.host}").hostname
     origin = request.headers.get("Origin")
     foreign = origin is not None and urlsplit(origin).netloc != request.host

@@ -1,4 +1,4 @@
-"""Timeouts for what clients send: the head of a request, and its body."""
+"""Timeouts for receiving a request: its head and its body."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,16 +9,16 @@ from aiohttp import web
 log = structlog.get_logger()
 
 HEAD = 75.0
-"""Seconds for the whole head of a request, and for a line without one: longer than proxies keep theirs."""
+"""Seconds to receive a request's head, and to keep an idle connection: longer than proxies keep theirs."""
 BODY = 30.0
-"""Seconds for the whole body."""
+"""Seconds to receive the whole body."""
 
 
 @web.middleware
 async def body_timeout(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Hang up on a client whose body does not come to its end: a byte a minute would hold a line for ever."""
+    """Drop a client that sends its body too slowly: it could hold a connection for ever."""
     if request.content.is_eof():
         return await handler(request)
     timer = asyncio.get_running_loop().call_later(BODY, _hang_up, request)

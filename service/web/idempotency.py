@@ -1,11 +1,11 @@
-"""Acts that are carried out once, however often a client sends them.
+"""Idempotency keys: a request is carried out once, however often a client sends it.
 
-With an ``Idempotency-Key`` header the same request sent again gets the same answer, and nothing happens a
-second time. Keys are kept for a day. An act is one of three kinds:
+With an ``Idempotency-Key`` header, a retry of the same request gets the same answer and changes nothing.
+Keys are kept for 24 hours. There are three ways to carry out a request:
 
-- ``once``: one transaction. Key, act, trace in the audit log and answer are there together or not at all.
-- ``run_once``: a run. Key, trace and run are one transaction; the ledger brings it to its end, whoever dies.
-- ``in_steps``: what is done elsewhere. The key is taken first; a lock tells whether anybody is at it.
+- ``once``: in one transaction, which writes key, effect, audit entry and answer together or not at all.
+- ``run_once``: starts a run. Key, audit entry and run are one transaction; the ledger finishes the run.
+- ``once_with_lock``: for effects outside the database. The key is stored first; a lock is held meanwhile.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _ABANDONED = (
 )
 
 GATE: web.AppKey[asyncio.Semaphore] = web.AppKey("gate", asyncio.Semaphore)
-"""Acts in steps hold a connection while they need another: together they must not hold all there are."""
+"""Limits ``once_with_lock``, which holds a connection while the action needs another from the same pool."""
 
 Answer = tuple[int, dict[str, Any]]
 """Status and body."""
@@ -42,14 +42,14 @@ Act = Callable[[asyncpg.Connection], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """What a client made up for one request, and the hash of that request."""
+    """The key that a client chose for a request, and the hash of that request."""
 
     text: str
     request: str
 
 
 class StartedRun(Protocol):
-    """A run that was asked for."""
+    """A run that was requested."""
 
     @property
     def id(self) -> int: ...
@@ -57,7 +57,7 @@ class StartedRun(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How far a run has come. ``answer``: as its caller is told; ``over``: and it stays like that."""
+    """The state of a run: the ``answer`` to its caller, and whether the run has ``ended``."""
 
     answer: Answer
     ended: bool
@@ -70,11 +70,12 @@ async def once(
     content: bytes | None = None,
     after_commit: Callable[[Answer], Awaitable[Answer]] | None = None,
 ) -> web.Response:
-    """Carry out ``act`` in a transaction, once per key; Refused takes back what it did and is remembered too.
+    """Carry out ``act`` in a transaction, once per key. If it raises HttpRefusal, its effects are rolled back
+    and the refusal is stored as the answer.
 
-    ``content``: the body, where the handler has read it itself. ``then``: after the transaction, what may
-    also be left to later; it amends the answer.
-    Raises Refused: 400 for an unusable key, 409 for a key that was used for another request.
+    ``content``: the body, if the handler has read it already. ``after_commit``: work that may also be done
+    later; it returns the amended answer.
+    Raises HttpRefusal: 400 for an invalid key, 409 for a key that was used for another request.
     """
     key, pool = await _key(request, content), request.app[DEPS].pool
     async with transaction(request) as connection:
@@ -88,7 +89,7 @@ async def once(
     if after_commit is not None and answer[0] < 400:
         try:
             answer = await after_commit(answer)
-        except Exception as problem:  # noqa: BLE001 - the act holds: what is kept tells how the rest ended
+        except Exception as problem:  # noqa: BLE001 - the act is committed: store how the rest ended
             answer = _failure_answer(request, problem)
         await _store_answer(pool, key, answer)
     return _response(answer)
@@ -100,11 +101,11 @@ async def run_once(
     carry_out: Callable[[Any], Awaitable[RunOutcome]],
     outcome_of: Callable[[int], Awaitable[RunOutcome]],
 ) -> web.Response:
-    """Ask for a run and see it through, once per key.
+    """Request a run and wait for its end, once per key.
 
-    ``begin`` asks for it in a transaction, ``carry_out`` waits for its end, ``told`` looks how far it is. Who
-    repeats the request is told its end, or 409 and its state for now. Raises Refused as ``once`` does; what
-    ``begin`` raises leaves the key free.
+    ``begin`` requests it in a transaction, ``carry_out`` waits for its end, ``outcome_of`` reads its state. A
+    repeated request gets the result, or 409 with the current state. Raises HttpRefusal as ``once`` does; an
+    exception from ``begin`` leaves the key unused.
     """
     key, pool = await _key(request), request.app[DEPS].pool
     async with transaction(request) as connection:
@@ -125,10 +126,10 @@ async def run_once(
 async def once_with_lock(
     request: web.Request, act: Callable[[], Awaitable[Answer]], *, repeatable: bool
 ) -> web.Response:
-    """Carry out what is no transaction, once per key; meanwhile the same key gets 409.
+    """Carry out an action with effects outside the database, once per key; meanwhile the same key gets 409.
 
-    ``repeatable``: where whoever was at it is gone, doing it again does no harm; otherwise the key gets 409
-    until it is forgotten. A refusal (4xx, 503) did nothing and leaves the key free.
+    ``repeatable``: the action is safe to repeat if the process died during it; if it is not, the key gets 409
+    until it expires. An action that refuses (4xx, 503) did nothing, and leaves the key unused.
     """
     key = await _key(request)
     if key is None:
@@ -178,7 +179,7 @@ async def _in_savepoint(connection: asyncpg.Connection, act: Act) -> Answer:
 
 
 async def _claim_key(connection: asyncpg.Connection, key: IdempotencyKey) -> asyncpg.Record | None:
-    """What is known of a key. None: it was new, and is ours now. Raises Refused."""
+    """Store a new key and return None, or return its stored row. Raises HttpRefusal."""
     await connection.execute(_SQL["forget"])
     if await connection.fetchval(_SQL["claim"], key.text, key.request) is not None:
         return None

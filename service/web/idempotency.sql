@@ -1,32 +1,32 @@
 -- name: forget
--- Keys are kept for a day.
+-- Delete keys that are older than 24 hours.
 DELETE FROM service.idempotency WHERE key = ANY (ARRAY(
     SELECT key FROM service.idempotency WHERE created_at < service.now() - interval '24 hours' FOR UPDATE SKIP LOCKED))
 
 -- name: claim
--- Ours if the key is new; waits for whoever is acting with the same key now. $1 key, $2 hash of the request.
+-- Insert a key; returns nothing if it exists. Waits for a transaction that is inserting it. $1 key, $2 hash of the request.
 INSERT INTO service.idempotency (key, request) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING RETURNING key
 
 -- name: find
--- What was asked and answered with a key.
+-- The request and the answer of a key. $1 key.
 SELECT request, status, answer, run_id FROM service.idempotency WHERE key = $1
 
 -- name: set_run
--- The run that answers, in the transaction that asks for it. $1 key, $2 run.
+-- Record the run that a key started, in the transaction that requests the run. $1 key, $2 run.
 UPDATE service.idempotency SET run_id = $2 WHERE key = $1
 
 -- name: store_answer
--- The answer. $1 key, $2 status, $3 body.
+-- Store the answer. $1 key, $2 status, $3 body.
 UPDATE service.idempotency SET status = $2, answer = $3 WHERE key = $1
 
 -- name: release
--- Nothing was done: the key may be used again. $1 key.
+-- Delete a key whose request changed nothing, so that it can be used again. $1 key.
 DELETE FROM service.idempotency WHERE key = $1
 
 -- name: lock
--- Held as long as somebody carries out the act of a key; PostgreSQL lets go of it when that process dies. $1 key.
+-- Held while the action of a key is carried out; PostgreSQL releases it when the process dies. $1 key.
 SELECT pg_try_advisory_lock(hashtextextended($1, 1868784741))
 
 -- name: unlock
--- The act is over, or nobody is at it any more. $1 key.
+-- Release the lock of a key. $1 key.
 SELECT pg_advisory_unlock(hashtextextended($1, 1868784741))

@@ -1,4 +1,4 @@
-"""Reading what callers send: strictly, and with a sentence for what is wrong."""
+"""Strict parsing of query strings, bodies and forms; every error says what is wrong."""
 
 from collections.abc import Sequence
 from datetime import MAXYEAR, UTC, date, datetime
@@ -35,17 +35,17 @@ def _in_every_zone(at: datetime) -> datetime:
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(_in_every_zone)]
-"""An instant that has a place in every zone."""
+"""An instant whose local time exists in every time zone."""
 
 
 class Body(BaseModel):
-    """Names are camelCase. Unknown names are refused: a misspelt ``dryRun`` would send real mail."""
+    """Field names are camelCase. Unknown ones are refused: a misspelt ``dryRun`` would send real mail."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel, frozen=True)
 
 
 class JobRef(Body):
-    """Which job."""
+    """A job by type and name."""
 
     job_type: str = Field(min_length=1, max_length=100, strict=True)
     job_name: str = Field(min_length=1, max_length=100, strict=True)
@@ -63,7 +63,7 @@ class RunBody(JobRef):
 
     @property
     def request(self) -> RunRequest:
-        """What is asked for. Raises BadRequest."""
+        """The run that the body describes. Raises BadRequest."""
         names = ("dry_run", "as_of", "user_id", "force", "confirm", "wait")
         return RunRequest(**{name: getattr(self, name) for name in names})
 
@@ -119,7 +119,7 @@ class BackfillBody(Body):
 
 
 StoredId = Annotated[int, Field(ge=-_LARGEST_ID - 1, le=_LARGEST_ID)]
-"""What the database can hold."""
+"""An id that fits PostgreSQL's bigint."""
 
 
 class ReadBody(Body):
@@ -161,7 +161,7 @@ async def read(request: web.Request, model: type[_B]) -> _B:
 
 
 async def form(request: web.Request) -> dict[str, str]:
-    """The fields of a form, the first of each name; 400 for a body that is none. Files are left aside."""
+    """The fields of a form, the first of each name; 400 if the body cannot be parsed. Files are ignored."""
     try:
         fields = await request.post()
     except (ValueError, LookupError, RuntimeError, HttpProcessingError) as problem:
@@ -188,17 +188,17 @@ def number(request: web.Request, name: str, default: int | None, *, minimum: int
 
 
 def before(request: web.Request) -> int | None:
-    """The id to page on from."""
+    """The id below which the next page starts."""
     return number(request, "before", None, minimum=1, maximum=_LARGEST_ID)
 
 
 def limit(request: web.Request) -> int:
-    """How many rows, 1 to 500."""
+    """The page size, 1 to 500."""
     return number(request, "limit", 50, minimum=1, maximum=500) or 50
 
 
 def path_id(request: web.Request) -> int:
-    """The id in the path; 404 for what cannot be one."""
+    """The id in the path; 404 if it is not a number."""
     text = request.match_info["id"]
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _LARGEST_ID):
         raise HttpRefusal(404, "Not Found")
@@ -206,7 +206,7 @@ def path_id(request: web.Request) -> int:
 
 
 def one_of(request: web.Request, name: str, allowed: frozenset[str]) -> str | None:
-    """A word of the query string from a fixed set; 400 otherwise."""
+    """A query parameter with a fixed set of values; 400 for any other."""
     word = request.query.get(name)
     if word is not None and word not in allowed:
         raise HttpRefusal(400, f"{name} must be one of {', '.join(sorted(allowed))}")
@@ -228,7 +228,7 @@ def optional_instant(name: str, text: str, hint: str = "use one like 2026-03-10T
 
 
 def parse_date(name: str, text: str) -> date:
-    """A calendar date; BadRequest names the parameter otherwise."""
+    """A calendar date; a BadRequest names the parameter."""
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -236,14 +236,14 @@ def parse_date(name: str, text: str) -> date:
 
 
 def check_parameters(request: web.Request, names: frozenset[str]) -> None:
-    """A misspelt name in the query would answer another question: BadRequest."""
+    """BadRequest for an unknown query parameter: ignoring a misspelt filter would return wrong rows."""
     if unknown := sorted(set(request.query) - names):
         allowed = ", ".join(sorted(names)) or "none"
         raise BadRequest(f"unknown parameter {unknown[0]}; known here: {allowed}")
 
 
 def date_range(request: web.Request) -> tuple[date | None, date | None]:
-    """``from`` and ``to`` of the query: dates, both included."""
+    """The query's ``from`` and ``to``, both included. Raises BadRequest."""
     since, until = (
         None if (text := request.query.get(name)) is None else parse_date(name, text)
         for name in ("from", "to")
@@ -253,16 +253,16 @@ def date_range(request: web.Request) -> tuple[date | None, date | None]:
 
 
 def check_order(since: date | None, until: date | None) -> None:
-    """BadRequest where a range ends before it begins."""
+    """BadRequest if a range ends before it begins."""
     if since and until and since > until:
         raise BadRequest(f"from ({since}) lies after to ({until}); exchange them")
 
 
 def next_before(rows: Sequence[asyncpg.Record] | Sequence[dict[str, Any]], size: int) -> int | None:
-    """Where the next page begins: the last id of a full one."""
+    """The ``before`` of the next page: the last id of a full page, else None."""
     return rows[-1]["id"] if len(rows) == size else None
 
 
 def times(row: asyncpg.Record, *names: str) -> dict[str, str | None]:
-    """Columns of instants under their camelCase names."""
+    """Timestamp columns as ISO 8601 under their camelCase names."""
     return {to_camel(name): iso_or_none(row[name]) for name in names}

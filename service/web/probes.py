@@ -1,4 +1,4 @@
-"""/livez, /readyz, /startupz and the contract: for machines, without authentication."""
+"""/livez, /readyz, /startupz and /api/openapi.yaml, without authentication."""
 
 from pathlib import Path
 
@@ -23,19 +23,19 @@ routes = web.RouteTableDef()
 
 @routes.get("/livez")
 async def livez(_request: web.Request) -> web.Response:
-    """The event loop turns. Asks nobody, so that a slow database does not get the process killed."""
+    """Whether the event loop runs. No query: a slow database must not get the process killed."""
     return web.json_response({"success": True})
 
 
 @routes.get("/startupz")
 async def startupz(request: web.Request) -> web.Response:
-    """The start is over."""
+    """Whether the service has started."""
     return web.json_response({"success": True}) if request.app[DEPS].started() else error(503, "starting")
 
 
 @routes.get("/readyz")
 async def readyz(request: web.Request) -> web.Response:
-    """Work can be done now. Answers in time, also while the database hangs."""
+    """Whether the service can work now. Answers within a timeout even if the database hangs."""
     if not request.app[DEPS].started():
         return error(503, "starting")
     try:
@@ -46,7 +46,7 @@ async def readyz(request: web.Request) -> web.Response:
 
 
 def readiness_of(deps: AdminDeps) -> SingleFlight[str | None]:
-    """Asks whether work can be done now: within 2 seconds, and at most once a second however many ask."""
+    """The readiness check: it takes at most 2 seconds, and runs at most once a second for all callers."""
 
     async def question() -> str | None:
         await deps.pool.fetchval("SELECT 1", timeout=_DEADLINE)
@@ -57,5 +57,5 @@ def readiness_of(deps: AdminDeps) -> SingleFlight[str | None]:
 
 @routes.get("/api/openapi.yaml")
 async def openapi(request: web.Request) -> web.Response:
-    """The contract that a test holds against the routes, both ways."""
+    """The OpenAPI description; a test compares it with the routes."""
     return etag.answer(request, CONTRACT.read_text("utf-8"), "application/yaml", cached="no-cache")

@@ -1,4 +1,4 @@
-"""One question at a time, shared by whoever asks meanwhile, answered in time or not at all."""
+"""One call at a time, shared by all concurrent callers, with a timeout and a short cache."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,14 +7,14 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _ABANDON_AFTER = 30.0
-"""Seconds after which a question is asked anew although nobody answered it."""
+"""Seconds after which a call that has not returned is cancelled and made again."""
 
 
 class SingleFlight(Generic[T]):
-    """One question at a time, shared by whoever asks meanwhile.
+    """Runs ``question`` once for all concurrent callers.
 
-    ``deadline``: seconds that a question may take; ``fresh``: seconds for which its answer is good. A driver
-    may not let go of a connection that hangs, so the question goes on by itself and nobody waits for it.
+    ``deadline``: seconds that a caller waits; ``fresh``: seconds for which a result is reused. A driver may
+    not give up a connection that hangs, so a late call is not cancelled at the deadline.
     """
 
     def __init__(self, question: Callable[[], Awaitable[T]], *, deadline: float, fresh: float = 0.0) -> None:
@@ -26,7 +26,7 @@ class SingleFlight(Generic[T]):
         self._answered = 0.0
 
     async def ask(self) -> T:
-        """The answer. TimeoutError: none within the deadline, or still none since; raises what it raised."""
+        """The result. Raises what the question raised, or TimeoutError if none came within the deadline."""
         loop = asyncio.get_running_loop()
         future = self._future
         if future is None or self._needs_new(future, loop.time()):
@@ -51,4 +51,4 @@ class SingleFlight(Generic[T]):
     def _on_done(self, future: "asyncio.Future[T]") -> None:
         self._answered = asyncio.get_running_loop().time()
         if not future.cancelled():
-            future.exception()  # whoever asked in time has heard of it
+            future.exception()  # mark it as retrieved: callers within the deadline have raised it

@@ -1,4 +1,4 @@
-"""The files that all pages for people share: templates and stylesheets, with the same colours."""
+"""Templates and stylesheets of all HTML pages."""
 
 from pathlib import Path
 
@@ -8,6 +8,6 @@ PAGES = Path(__file__).parent / "pages"
 
 
 def style(name: str) -> web.Response:
-    """A stylesheet of ``pages``, after the colours that all of them use."""
+    """A stylesheet from ``pages``, preceded by the shared colours."""
     text = "".join((PAGES / part).read_text("utf-8") for part in ("tokens.css", name))
     return web.Response(text=text, content_type="text/css", headers={"Cache-Control": "public, max-age=3600"})

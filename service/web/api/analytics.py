@@ -1,4 +1,4 @@
-"""/api/admin/analytics: figures per period, cohorts, people's days, revisions, and whole tables as files."""
+"""/api/admin/analytics: figures by period, cohorts, users' days, revisions, and exports of whole tables."""
 
 from collections.abc import AsyncIterator
 from datetime import date, datetime
@@ -33,37 +33,37 @@ routes = web.RouteTableDef()
 
 @routes.get("/api/admin/analytics/daily")
 async def daily(request: web.Request) -> web.StreamResponse:
-    """Service days, each with its trends."""
+    """Figures of days in the service's zone, with trends."""
     return await _rollups(request, Statistic.DAILY)
 
 
 @routes.get("/api/admin/analytics/weekly")
 async def weekly(request: web.Request) -> web.StreamResponse:
-    """Weeks from Sunday."""
+    """Figures of weeks, which begin on Sunday."""
     return await _rollups(request, Statistic.WEEKLY)
 
 
 @routes.get("/api/admin/analytics/monthly")
 async def monthly(request: web.Request) -> web.StreamResponse:
-    """Calendar months."""
+    """Figures of calendar months."""
     return await _rollups(request, Statistic.MONTHLY)
 
 
 @routes.get("/api/admin/analytics/behaviour")
 async def behaviour(request: web.Request) -> web.StreamResponse:
-    """Windows of six hours, UTC."""
+    """Figures of windows of six hours, UTC."""
     return await _rollups(request, Statistic.BEHAVIOUR)
 
 
 @routes.get("/api/admin/analytics/performance")
 async def performance(request: web.Request) -> web.StreamResponse:
-    """Hours of the service itself, UTC."""
+    """The service's own performance by hour, UTC."""
     return await _rollups(request, figures.PERFORMANCE)
 
 
 @routes.get("/api/admin/analytics/insights")
 async def insights(request: web.Request) -> web.StreamResponse:
-    """Sentences per period; none where nothing wrote any."""
+    """Insights in words, by period."""
     return await _rollups(request, figures.INSIGHTS)
 
 
@@ -95,7 +95,7 @@ async def retention(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/api/admin/analytics/users/{id}/days")
 async def days(request: web.Request) -> web.StreamResponse:
-    """One user's local days."""
+    """One user's days, by the user's local date."""
     params.check_parameters(request, RANGE | _PAGE)
     pool, user = request.app[DEPS].pool, request.match_info["id"]
     file_format, dates = format_of(request), date_range(request)
@@ -109,7 +109,7 @@ async def days(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/api/admin/analytics/{statistic}/{period}/revisions")
 async def revisions(request: web.Request) -> web.StreamResponse:
-    """What the figures of one period were, newest first."""
+    """Earlier figures of one period, newest first."""
     params.check_parameters(request, frozenset())
     name = request.match_info["statistic"]
     if name not in set(Statistic):
@@ -125,14 +125,14 @@ async def revisions(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/api/admin/analytics/watermarks")
 async def watermarks(request: web.Request) -> web.StreamResponse:
-    """How far each statistic has come, and what is stale."""
+    """How far each statistic is computed, and what is stale."""
     params.check_parameters(request, frozenset())
     return _answer(request, {"data": await figures.watermarks(request.app[DEPS].pool)})
 
 
 @routes.get("/api/admin/analytics/export/{table}")
 async def export_table(request: web.Request) -> web.StreamResponse:
-    """A whole table as a file."""
+    """Export a whole table."""
     params.check_parameters(request, RANGE)
     name = request.match_info["table"]
     if name not in export.TABLES:
@@ -142,16 +142,16 @@ async def export_table(request: web.Request) -> web.StreamResponse:
     )
 
 
-# ── Asking ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Request ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def format_of(request: web.Request) -> Format:
-    """The file format that the query names; JSON by default. Raises BadRequest."""
+    """The query's export format; JSON by default. Raises BadRequest."""
     return Format(params.one_of(request, "format", frozenset(Format)) or Format.JSON)
 
 
 def date_range(request: web.Request) -> DateRange:
-    """The dates ``from`` and ``to`` of the query, both included. Raises BadRequest."""
+    """The query's ``from`` and ``to``, both included; without them, any date. Raises BadRequest."""
     since, until = params.date_range(request)
     return DateRange(since or date.min, until or date.max)
 
@@ -177,7 +177,7 @@ def _refuse_paging(request: web.Request, file_format: Format) -> None:
         )
 
 
-# ── Answering ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Response ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _range_fields(dates: DateRange) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def _answer(request: web.Request, fields: dict[str, Any]) -> web.Response:
 
 
 async def send_file(request: web.Request, data: Export, file_format: Format) -> web.StreamResponse:
-    """A file in pieces. What goes wrong before the first one is an error as always."""
+    """Stream an export. An error before the first chunk is answered as any other."""
     chunks = export.written(data, file_format)
     first = await anext(chunks)
     response = web.StreamResponse(
@@ -215,7 +215,7 @@ async def send_file(request: web.Request, data: Export, file_format: Format) -> 
 async def _send(
     request: web.Request, response: web.StreamResponse, first: bytes, rest: AsyncIterator[bytes]
 ) -> None:
-    """After the first byte a failure can only be told by breaking off: the file must not look complete."""
+    """Send the chunks; on an error abort the connection, so that the file does not look complete."""
     try:
         await response.write(first)
         async for chunk in rest:

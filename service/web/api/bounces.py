@@ -1,4 +1,4 @@
-"""Where a mail server hands over what came back: one report per request."""
+"""/api/admin/bounces: bounces and complaints from a mail server, one report per request."""
 
 import asyncpg
 from aiohttp import web
@@ -16,9 +16,9 @@ routes = web.RouteTableDef()
 
 @routes.post("/api/admin/bounces")
 async def take(request: web.Request) -> web.Response:
-    """Take in a bounce or a complaint; ``recipient`` is the envelope's. Repeating it changes nothing.
+    """Process a bounce or complaint; ``recipient`` is the envelope's. Repeating it changes nothing.
 
-    Only what was news is in the audit log.
+    The audit log has an entry for new reports only.
     """
     intake = request.app[DEPS].bounces
     if intake is None:

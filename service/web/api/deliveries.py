@@ -1,4 +1,4 @@
-"""/api/admin/deliveries: find messages, read them as they were sent, take them back, send them again."""
+"""/api/admin/deliveries: search messages, show, cancel, resend and retry them."""
 
 from dataclasses import asdict
 from typing import Any
@@ -30,14 +30,14 @@ routes = web.RouteTableDef()
 
 @routes.get("/api/admin/deliveries")
 async def deliveries(request: web.Request) -> web.Response:
-    """Messages, newest first. No addresses: the user's id leads to them for those who may know."""
+    """Messages, newest first, without e-mail addresses."""
     params.check_parameters(request, _FILTERS | _PAGE | {"state"})
     return await _search(request, params.one_of(request, "state", _STATES))
 
 
 @routes.get("/api/admin/deliveries/unconfirmed")
 async def unconfirmed(request: web.Request) -> web.Response:
-    """Messages of which nobody knows whether the mail server took them: for a person to decide."""
+    """Messages for which it is unknown whether the mail server accepted them; an operator decides."""
     params.check_parameters(request, _FILTERS | _PAGE)
     return await _search(request, DeliveryState.UNCONFIRMED)
 
@@ -62,7 +62,7 @@ async def _search(request: web.Request, state: str | None) -> web.Response:
 
 @routes.get("/api/admin/deliveries/{id}/message")
 async def message(request: web.Request) -> web.Response:
-    """The message as it was, or would be, sent. A viewer sees no links into somebody's preferences."""
+    """The message as it was, or would be, sent. Links to preferences are hidden from viewers."""
     params.check_parameters(request, frozenset())
     links = request[ROLE] is Role.ADMIN
     content = await request.app[DEPS].previewer.delivered(params.path_id(request), links=links)
@@ -71,7 +71,7 @@ async def message(request: web.Request) -> web.Response:
     return web.json_response({"success": True, "data": asdict(content) | {"linksHidden": not links}})
 
 
-# ── Acting ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Changing ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.post("/api/admin/deliveries/{id}/resend")
@@ -90,7 +90,7 @@ async def resend(request: web.Request) -> web.Response:
 
 @routes.post("/api/admin/deliveries/{id}/cancel")
 async def cancel(request: web.Request) -> web.Response:
-    """Take back a message that is planned."""
+    """Cancel a planned message."""
     outbox, delivery = request.app[DEPS].outbox, params.path_id(request)
 
     async def act(connection: asyncpg.Connection) -> Answer:
@@ -106,7 +106,7 @@ async def cancel(request: web.Request) -> web.Response:
 
 @routes.post("/api/admin/deliveries/{id}/retry")
 async def retry(request: web.Request) -> web.Response:
-    """Plan a failed mail again, within its usefulness."""
+    """Plan a failed mail again, unless it has expired."""
     outbox, delivery = request.app[DEPS].outbox, params.path_id(request)
 
     async def act(connection: asyncpg.Connection) -> Answer:
@@ -121,7 +121,7 @@ async def retry(request: web.Request) -> web.Response:
 
 @routes.post("/api/admin/deliveries/retry")
 async def retry_failed(request: web.Request) -> web.Response:
-    """Plan all failed mails again that fit a filter, or only count them."""
+    """Plan all failed mails that match a filter again; with ``dryRun`` only count them."""
     outbox, body = request.app[DEPS].outbox, await params.read(request, params.RetryBody)
     selection = _selection(body)
 
@@ -149,7 +149,7 @@ def _selection(body: params.FilterBody) -> DeliveryFilter:
 
 
 def retry_problem(row: asyncpg.Record | dict[str, Any]) -> str | None:
-    """Why a message cannot be sent again, in a sentence; None: it can. Pure; ``row``: of query ``state``."""
+    """Why a message cannot be retried; None: it can. ``row``: of the query ``state``. Pure."""
     if row["state"] != DeliveryState.FAILED:
         return f"The message is {row['state']}: only a failed one can be tried again"
     if row["channel"] != "email":

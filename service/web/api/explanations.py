@@ -1,4 +1,4 @@
-"""/api/admin/users/{id}/explain: why somebody did, did not, or will (not) get a message."""
+"""/api/admin/users/{id}/explain: why a user did or did not get a message, or will."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ routes = web.RouteTableDef()
 
 @routes.get("/api/admin/users/{id}/explain")
 async def explain(request: web.Request) -> web.Response:
-    """What is recorded, every rule with its verdict, and all of it in words. ``at``: default now."""
+    """What is recorded, the verdict of every rule, and a conclusion in words. ``at``: default now."""
     explainer = request.app[DEPS].explainer
     name = request.query.get("job", "")
     if not name:

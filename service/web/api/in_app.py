@@ -1,4 +1,4 @@
-"""The in-app inbox, for dashboards that have none."""
+"""/api/users/{id}/notifications: the in-app inbox, for dashboards that have none."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ routes = web.RouteTableDef()
 
 @routes.get("/api/users/{id}/notifications")
 async def inbox(request: web.Request) -> web.Response:
-    """What a person would see in the dashboard now."""
+    """A user's notifications that are visible now."""
     pool, user, size = request.app[DEPS].pool, request.match_info["id"], params.limit(request)
     unread_only = params.one_of(request, "unread", frozenset({"true", "false"})) == "true"
     rows = await pool.fetch(_SQL["inbox"], user, unread_only, params.before(request), size)
@@ -32,7 +32,7 @@ async def inbox(request: web.Request) -> web.Response:
 
 @routes.post("/api/users/{id}/notifications/read")
 async def mark_read(request: web.Request) -> web.Response:
-    """Mark some or all as read; doing it twice changes nothing, and leaves no second trace."""
+    """Mark some or all notifications as read; repeating it changes nothing."""
     body, user = await params.read(request, params.ReadBody), request.match_info["id"]
 
     async def act(connection: asyncpg.Connection) -> Answer:

@@ -1,4 +1,4 @@
-"""/api/admin/jobs and /api/admin/runs: what the jobs do, and telling them what to do."""
+"""/api/admin/jobs and /api/admin/runs: status, history, and control of jobs and runs."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -26,13 +26,13 @@ def _manager(request: web.Request) -> Manager:
 
 
 def _bare_and_nested(fields: dict[str, Any], *, success: bool = True, status: int = 200) -> web.Response:
-    # Some clients read the fields bare, some below data: both are in use.
+    # Clients read the fields at the top level or below data: both are in use.
     return web.json_response({**fields, "success": success, "data": fields}, status=status)
 
 
 @routes.get("/api/admin/jobs/status")
 async def status(request: web.Request) -> web.Response:
-    """The jobs now."""
+    """The current status of all jobs."""
     manager = _manager(request)
     await manager.refresh()
     return _bare_and_nested(manager.get_status())
@@ -40,7 +40,7 @@ async def status(request: web.Request) -> web.Response:
 
 @routes.get("/api/admin/jobs/health")
 async def health(request: web.Request) -> web.Response:
-    """200 healthy, 503 not, with the reasons."""
+    """The health check: 200 if healthy, else 503 with the reasons."""
     report = await _manager(request).health_check()
     healthy = report["status"] == "healthy"
     error = {} if healthy else {"error": "unhealthy"}
@@ -55,7 +55,7 @@ async def statistics(request: web.Request) -> web.Response:
 
 @routes.post("/api/admin/jobs/run")
 async def run(request: web.Request) -> web.Response:
-    """Run a job now; waits for its end unless told not to."""
+    """Run a job now; waits for its end unless ``wait`` is false."""
     body = await params.read(request, params.RunBody)
     if body.dry_run:
         return await _dry_run(request, body)
@@ -156,7 +156,7 @@ async def schedule(request: web.Request) -> web.Response:
 
 @routes.delete("/api/admin/jobs/schedule/{id}")
 async def unschedule(request: web.Request) -> web.Response:
-    """Take back a scheduled single run."""
+    """Cancel a run that was scheduled once."""
     run_id = params.path_id(request)
 
     async def act(connection: asyncpg.Connection) -> Answer:
@@ -170,7 +170,7 @@ async def unschedule(request: web.Request) -> web.Response:
 
 @routes.post("/api/admin/jobs/{type}/{name}/pause")
 async def pause(request: web.Request) -> web.Response:
-    """Let a job's slots pass."""
+    """Pause a job: its slots are skipped."""
     body, path = await params.read(request, params.PauseBody), request.match_info
     job, actor = (path["type"], path["name"]), audit.actor(request)
 
@@ -183,7 +183,7 @@ async def pause(request: web.Request) -> web.Response:
 
 @routes.post("/api/admin/jobs/{type}/{name}/resume")
 async def resume(request: web.Request) -> web.Response:
-    """End a pause."""
+    """Resume a paused job."""
     path = request.match_info
 
     async def act(connection: asyncpg.Connection) -> Answer:
@@ -200,7 +200,7 @@ async def _refreshed(request: web.Request, answer: web.Response) -> web.Response
 
 @routes.post("/api/admin/jobs/{type}/{name}/backfill")
 async def backfill(request: web.Request) -> web.Response:
-    """Derive the periods of a range again; with ``preview`` only tell which they are."""
+    """Recompute the figures of a range; with ``preview`` only list its periods."""
     body, path = await params.read(request, params.BackfillBody), request.match_info
     params.check_order(body.since, body.until)
     job = (path["type"], path["name"])
@@ -224,7 +224,7 @@ async def backfill(request: web.Request) -> web.Response:
 
 @routes.get("/api/admin/jobs/history")
 async def history(request: web.Request) -> web.Response:
-    """Runs, newest first; page on with ``before``."""
+    """Runs, newest first; ``before`` gets the next page."""
     name = request.query.get("jobName")
     if name and "jobType" not in request.query:
         raise HttpRefusal(400, "jobName needs jobType")
@@ -238,7 +238,7 @@ async def history(request: web.Request) -> web.Response:
 
 @routes.get("/api/admin/runs/{id}")
 async def show_run(request: web.Request) -> web.Response:
-    """One run with its attempts, reasons and messages. Tracebacks may hold people's data: for admins only."""
+    """A run with attempts, reasons and messages. Only admins see tracebacks: they may hold personal data."""
     data = await _manager(request).run(params.path_id(request), tracebacks=request[ROLE] is Role.ADMIN)
     if data is None:
         raise HttpRefusal(404, "Unknown run")
@@ -247,7 +247,7 @@ async def show_run(request: web.Request) -> web.Response:
 
 @routes.post("/api/admin/runs/{id}/cancel")
 async def cancel(request: web.Request) -> web.Response:
-    """Ask a run to stop."""
+    """Request that a run stops."""
     manager, run_id = _manager(request), params.path_id(request)
     if await manager.progress(run_id) is None:
         raise HttpRefusal(404, "Unknown run")
@@ -263,7 +263,7 @@ async def cancel(request: web.Request) -> web.Response:
 
 @routes.post("/api/admin/runs/{id}/retry")
 async def retry(request: web.Request) -> web.Response:
-    """Put a run that failed back to where it stopped."""
+    """Retry a failed run from where it stopped."""
     manager, run_id = _manager(request), params.path_id(request)
     if await manager.progress(run_id) is None:
         raise HttpRefusal(404, "Unknown run")
@@ -279,7 +279,7 @@ async def retry(request: web.Request) -> web.Response:
 
 @routes.post("/api/admin/runs/{id}/waive")
 async def waive(request: web.Request) -> web.Response:
-    """Leave a run that failed as it is."""
+    """Waive a failed run: it stays failed, and health no longer reports it."""
     manager, run_id = _manager(request), params.path_id(request)
     body = await params.read(request, params.WaiveBody)
     if await manager.progress(run_id) is None:

@@ -1,4 +1,4 @@
-"""What happened and what is out of the ordinary: audit log, alerts, anomalies, series, people's profiles."""
+"""The audit log, alerts, anomalies, watched series and user profiles."""
 
 from datetime import timedelta
 from typing import Any
@@ -25,7 +25,7 @@ routes = web.RouteTableDef()
 
 @routes.get("/api/admin/audit")
 async def audit(request: web.Request) -> web.Response:
-    """Who did what, newest first."""
+    """The audit log, newest first."""
     params.check_parameters(request, _PAGE | {"who", "act", "from", "to"})
     query, size = request.query, params.limit(request)
     rows = await history(
@@ -42,7 +42,7 @@ async def audit(request: web.Request) -> web.Response:
 
 @routes.get("/api/admin/alerts")
 async def alerts(request: web.Request) -> web.Response:
-    """What is, or was, wrong for hours; newest first."""
+    """Alerts, newest first: open ones have no ``clearedAt``."""
     params.check_parameters(request, _PAGE | {"open"})
     size = params.limit(request)
     rows = await request.app[DEPS].pool.fetch(
@@ -75,14 +75,14 @@ async def anomalies(request: web.Request) -> web.Response:
 
 @routes.get("/api/admin/analytics/series")
 async def all_series(request: web.Request) -> web.Response:
-    """The series that the detector watches."""
+    """The series that the anomaly detector watches."""
     params.check_parameters(request, frozenset())
     return _answer_with_etag(request, {"data": await series.watched(request.app[DEPS].pool)})
 
 
 @routes.get("/api/admin/analytics/series/{name}")
 async def show_series(request: web.Request) -> web.Response:
-    """Points with their expected ranges, and a forecast of what is to come."""
+    """A series' points with their expected ranges, and a forecast."""
     params.check_parameters(request, frozenset({"from", "to"}))
     pool, name = request.app[DEPS].pool, request.match_info["name"]
     outlook = await series.outlook(pool, name)
@@ -107,7 +107,7 @@ async def show_series(request: web.Request) -> web.Response:
 
 @routes.get("/api/admin/users/{id}/profile")
 async def profile(request: web.Request) -> web.Response:
-    """What is known of somebody's habits."""
+    """A user's profile: habits and risk of leaving."""
     params.check_parameters(request, frozenset())
     user = request.match_info["id"]
     data = await user_profiles.stored(request.app[DEPS].pool, user)

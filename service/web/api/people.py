@@ -1,4 +1,4 @@
-"""/api/admin/users/{id}/data: everything about one person, and its erasure."""
+"""/api/admin/users/{id}/data: export and erasure of one person's data."""
 
 import asyncpg
 from aiohttp import web
@@ -12,7 +12,7 @@ routes = web.RouteTableDef()
 
 @routes.get("/api/admin/users/{id}/data")
 async def export(request: web.Request) -> web.Response:
-    """Everything that is stored, by table."""
+    """Export everything that is stored about a person, by table."""
     data = await request.app[DEPS].people.export(request.match_info["id"])
     await audit.record(request, "export", userId=request.match_info["id"])
     return web.json_response({"success": True, "data": data})
@@ -20,9 +20,10 @@ async def export(request: web.Request) -> web.Response:
 
 @routes.delete("/api/admin/users/{id}/data")
 async def erase(request: web.Request) -> web.Response:
-    """Erase a person for good.
+    """Erase a person's data for good.
 
-    Whoever repeats it after a death in between is told that the archive is to follow, as it is then.
+    If the process dies before the archive is cleared, a retry is answered with ``archivePending``: the
+    archive is cleared later.
     """
     people, user_id = request.app[DEPS].people, request.match_info["id"]
 

@@ -1,4 +1,4 @@
-"""/api/admin/preview and /api/admin/test-send: what a job would write, before anybody gets it."""
+"""/api/admin/preview and /api/admin/test-send: a job's mail before anybody gets it."""
 
 from dataclasses import asdict
 
@@ -18,7 +18,7 @@ def _preview_request(body: params.PreviewBody) -> PreviewRequest:
 
 @routes.post("/api/admin/preview")
 async def preview(request: web.Request) -> web.Response:
-    """The mail that a job would write to somebody, or a sample of it."""
+    """The mail that a job would send to a user, or a sample of it."""
     body = await params.read(request, params.PreviewBody)
     mail = await request.app[DEPS].previewer.preview(_preview_request(body))
     return web.json_response({"success": True, "data": asdict(mail)})
@@ -26,7 +26,7 @@ async def preview(request: web.Request) -> web.Response:
 
 @routes.post("/api/admin/test-send")
 async def test_send(request: web.Request) -> web.Response:
-    """The same, sent once to an address, marked as a test."""
+    """Send that mail once to an address, marked as a test."""
     body = await params.read(request, params.TestSendBody)
     previewer = request.app[DEPS].previewer
 

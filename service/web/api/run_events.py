@@ -1,7 +1,7 @@
 """/api/admin/runs/{id}/events: a run's progress to its end, as server-sent events.
 
-However many clients watch a run, it is looked at once per beat: one poller per run, which ends with its last
-client. A client that is slow misses intermediate steps, never the end.
+All clients of a run share one poller, which stops when the last of them leaves. A slow client may miss
+intermediate states, but never the final one.
 """
 
 import asyncio
@@ -21,21 +21,21 @@ from service.web.auth import HttpRefusal, add_security_headers
 log = structlog.get_logger()
 
 _POLL_INTERVAL = 0.7
-"""Seconds between two looks at a run."""
+"""Seconds between two reads of a run."""
 _KEEPALIVE = 15.0
-"""Seconds after which a comment tells a client that the connection lives."""
+"""Seconds without a change after which a comment keeps the connection alive."""
 _ENDED = frozenset(RunState) - {RunState.PENDING, RunState.RUNNING}
 
 ReadRun = Callable[[int], Awaitable[dict[str, Any] | None]]
 RenderRun = Callable[[Mapping[str, Any]], Awaitable[str]]
-"""A step in words for the client."""
+"""Renders a run as the data of an event."""
 
 routes = web.RouteTableDef()
 
 
 @dataclass(slots=True)
 class WatchedRun:
-    """A run that somebody watches. ``version`` counts its changes; ``changed`` is set by the next one."""
+    """A run with clients. ``version`` counts its changes; ``changed`` is set at the next one."""
 
     latest: dict[str, Any]
     version: int = 1
@@ -45,24 +45,24 @@ class WatchedRun:
 
     @property
     def ended(self) -> bool:
-        """The run has ended: nothing more will change."""
+        """Whether the run has ended, so that nothing more will change."""
         return self.latest["state"] in _ENDED
 
     def update(self, run: dict[str, Any]) -> None:
-        """Note how the run stands now, and wake whoever watches if that is news."""
+        """Store the current state, and wake the clients if it changed."""
         if run != self.latest:
             self.latest = run
             self.version += 1
             self.wake()
 
     def wake(self) -> None:
-        """Let everybody look again."""
+        """Wake all clients."""
         previous, self.changed = self.changed, asyncio.Event()
         previous.set()
 
 
 class RunFeed:
-    """The runs that are being watched. ``look`` reads one run, None: there is none."""
+    """The watched runs. ``read_run`` reads a run by id; None: there is none."""
 
     def __init__(
         self, read_run: ReadRun, *, interval: float = _POLL_INTERVAL, keepalive: float = _KEEPALIVE
@@ -75,7 +75,7 @@ class RunFeed:
         self.closing = False
 
     async def join(self, run_id: int) -> WatchedRun | None:
-        """Watch a run; ``leave`` it afterwards. None: there is no such run."""
+        """Start watching a run; call ``leave`` afterwards. None: there is no such run."""
         async with self._lock:
             topic = self.topics.get(run_id)
             if topic is None:
@@ -89,7 +89,7 @@ class RunFeed:
         return topic
 
     def leave(self, run_id: int, topic: WatchedRun) -> None:
-        """The last one ends the poller."""
+        """Stop watching; the last client stops the poller."""
         topic.readers -= 1
         if topic.readers == 0:
             self.topics.pop(run_id, None)
@@ -97,7 +97,7 @@ class RunFeed:
                 topic.poller.cancel()
 
     async def close(self, _app: web.Application | None = None) -> None:
-        """End every stream: the service stops."""
+        """End every stream, because the service stops."""
         self.closing = True
         for topic in self.topics.values():
             topic.wake()
@@ -118,7 +118,7 @@ FEED: web.AppKey[RunFeed] = web.AppKey("feed", RunFeed)
 
 @routes.get("/api/admin/runs/{id}/events")
 async def events(request: web.Request) -> web.StreamResponse:
-    """The progress of a run until its end."""
+    """A run's progress as server-sent events, until its end."""
     return await follow(request, params.path_id(request), _json)
 
 
@@ -127,7 +127,7 @@ async def _json(run: Mapping[str, Any]) -> str:
 
 
 async def follow(request: web.Request, run_id: int, render: RenderRun) -> web.StreamResponse:
-    """A run to its end, each step in the words of ``tell``. Raises Refused."""
+    """Stream a run until its end, each state as ``render`` writes it. Raises HttpRefusal."""
     feed = request.app[FEED]
     topic = await feed.join(run_id)
     if topic is None:
@@ -149,7 +149,7 @@ async def _stream(response: web.StreamResponse, feed: RunFeed, topic: WatchedRun
         await response.write(b"retry: 2000\n\n")
         sent_version = 0
         while not feed.closing:
-            changed = topic.changed  # before the look: what comes after it is not missed
+            changed = topic.changed  # taken before the check, so that no later change is missed
             if topic.version != sent_version:
                 sent_version, ended = topic.version, topic.ended
                 await response.write(_event(await render(topic.latest), sent_version, ended=ended))
@@ -158,7 +158,7 @@ async def _stream(response: web.StreamResponse, feed: RunFeed, topic: WatchedRun
                 continue
             await _wait_for_change(changed, feed.keepalive, response)
     except FAILURES as error:
-        # The client has left, or comes again by itself.
+        # The client has left; a browser reconnects by itself.
         log.debug("events_left", error=type(error).__name__)
 
 

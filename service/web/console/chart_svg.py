@@ -1,7 +1,7 @@
 """Charts as SVG text, drawn by the server: scales, ticks, lines with gaps, ranges, bars. Pure.
 
-Across, positions are per cent of the width, so that a chart fits any window and its text keeps its size;
-down, they are pixels. Colours are classes of the console's stylesheet.
+Horizontal positions are per cent of the width, so that a chart fits any window and its text keeps its size;
+vertical ones are pixels. Colours are classes of the console's stylesheet.
 """
 
 import math
@@ -14,9 +14,9 @@ from markupsafe import Markup, escape
 
 HEIGHT = 220
 TOP, BASE = 12, 192
-"""The frame, from its upper to its lower edge; below it stand the labels of the axis."""
+"""Top and bottom of the plot area in pixels; the axis labels are below it."""
 GUTTER = 46
-"""Width of the column in which the numbers stand."""
+"""Width in pixels of the column with the numbers of the scale."""
 _WIDE = 1000.0
 _STEPS = (1.0, 2.0, 5.0, 10.0)
 _TICKS_ACROSS = 8
@@ -27,7 +27,7 @@ Value = float | None
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One figure along the axis; None: there is none. ``tone``: which colour, from 1."""
+    """One figure along the axis; None: no value. ``tone``: number of the colour, from 1."""
 
     name: str
     values: Sequence[Value]
@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """The range that was expected at each place; None: too little was known."""
+    """The expected range at each position; None: not enough data."""
 
     low: Sequence[Value]
     high: Sequence[Value]
@@ -44,7 +44,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A value that stands out, and why."""
+    """A highlighted value, and why it is unusual."""
 
     index: int
     value: float
@@ -53,7 +53,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class AxisLabel:
-    """A label of the axis. ``minor``: it gives way in a narrow window."""
+    """A label of the axis. ``minor``: hidden in a narrow window."""
 
     index: int
     text: str
@@ -62,7 +62,7 @@ class AxisLabel:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The places of a chart, from left to right: names, labels, and whether what is told of each is final."""
+    """The positions of a chart from left to right: names, labels, and whether their figures are final."""
 
     names: Sequence[str]
     ticks: Sequence[AxisLabel]
@@ -72,35 +72,35 @@ class Axis:
         return not self.final or self.final[index]
 
     def middle(self, index: int) -> float:
-        """Where a place lies, in per cent."""
+        """The middle of a position, in per cent of the width."""
         return 100 * (index + 0.5) / len(self.names)
 
 
 @dataclass(frozen=True, slots=True)
 class AxisScale:
-    """Values from ``low`` to ``high`` on pixels from the frame's lower to its upper edge."""
+    """Maps values from ``low`` to ``high`` to pixels from the bottom to the top of the plot area."""
 
     low: float
     high: float
 
     def __call__(self, value: float) -> float:
-        """The height of a value; beyond the scale, its nearer edge."""
+        """The y coordinate of a value, clamped to the scale."""
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return BASE - share * (BASE - TOP)
 
     def ticks(self) -> list[float]:
-        """Round values on the scale, ascending, its ends among them."""
+        """Round values on the scale, ascending, including both ends."""
         step = _step(self.high - self.low)
         first, last = round(self.low / step), round(self.high / step)
         return [round(n * step, 9) for n in range(first, last + 1)]
 
 
 _NEARLY = 1 - 1e-12
-"""What dividing floats may be off by, and no more: a small value beside a large one has its place, too."""
+"""Tolerance for rounding errors of float division; small, so that small values are not cut off."""
 
 
 def scale_of(values: Iterable[Value]) -> AxisScale:
-    """A scale that holds zero and all values and ends at round ones; nothing at all: from 0 to 1."""
+    """A scale with round ends that includes zero and all values; from 0 to 1 if there are none."""
     present = [value for value in values if value is not None]
     low, high = min([0.0, *present]), max([0.0, *present])
     if low == high:
@@ -112,9 +112,9 @@ def scale_of(values: Iterable[Value]) -> AxisScale:
 
 
 def _scale_values(values: Sequence[Value], band: Band | None) -> list[Value]:
-    """The values, and of the range what reaches at most half as high again; it goes on beyond the frame.
+    """The values that the scale must include; the band counts up to 1.5 times the largest value only.
 
-    A range that is wide because little was known would press everything else flat.
+    Otherwise a band that is wide for lack of data would flatten everything else.
     """
     limit = 1.5 * max((v for v in values if v is not None), default=0.0)
     highest = max((v for v in band.high if v is not None), default=0.0) if band else 0.0
@@ -122,13 +122,13 @@ def _scale_values(values: Sequence[Value], band: Band | None) -> list[Value]:
 
 
 def _step(reach: float) -> float:
-    """The round distance at which a scale of this reach has two to five lines."""
+    """The round step that divides a scale of this extent into two to five parts."""
     size = 10.0 ** math.floor(math.log10(reach / 4))
     return next(size * step for step in _STEPS if size * step * 4.999 >= reach)
 
 
 def number(value: Value) -> str:
-    """A figure for people; a dash where there is none."""
+    """A figure with thousands separators; a dash for None."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
@@ -140,7 +140,7 @@ def day_name(day: date) -> str:
 
 
 def day_ticks(days: Sequence[date]) -> list[AxisLabel]:
-    """Labels for ascending dates: the first of months where there are many, else some of the dates."""
+    """Labels for ascending dates: months for a long range, else some of the dates."""
     if not days:
         return []
     if days[-1] - days[0] > timedelta(days=_LONG):
@@ -168,7 +168,7 @@ def day_axis(days: Sequence[date], final: Sequence[bool]) -> Axis:
 def lines(
     axis: Axis, figures: Sequence[Line], summary: str, band: Band | None = None, marks: Sequence[Mark] = ()
 ) -> Markup:
-    """Lines over a range. What is not final is dashed, a missing value leaves a gap."""
+    """A line chart, with an expected range. Provisional values are dashed, a missing value leaves a gap."""
     values = [*(value for line in figures for value in line.values), *(mark.value for mark in marks)]
     scale = scale_of(_scale_values(values, band))
     shapes = _band_path(axis, band, scale) if band else ""
@@ -186,7 +186,7 @@ def bars(
     band: Band | None = None,
     marks: Sequence[Mark] = (),
 ) -> Markup:
-    """Bars, one figure on another; ``below`` hangs under the axis. What is not final has a dashed edge."""
+    """A stacked bar chart; ``below`` is drawn under the axis. Provisional bars have a dashed edge."""
     sums = [sum(v or 0 for v in column) for column in zip(*(b.values for b in stacked), strict=True)]
     below_axis = [-(v or 0) for v in below.values] if below else []
     scale = scale_of(_scale_values([*sums, *below_axis], band))
@@ -204,7 +204,7 @@ def bars(
 
 
 def summary_of(title: str, axis: Axis, figures: Sequence[Line], marks: Sequence[Mark] = ()) -> str:
-    """What a chart shows, in words, for those who do not see it."""
+    """A chart in words, for screen readers."""
     if not axis.names:
         return f"{title}: nothing yet."
     parts = [f"{title}, {axis.names[0]} to {axis.names[-1]}."]
@@ -232,7 +232,7 @@ def summary_of(title: str, axis: Axis, figures: Sequence[Line], marks: Sequence[
 
 
 def gapless_runs(values: Sequence[Value]) -> list[range]:
-    """The stretches of places that have a value."""
+    """The ranges of consecutive positions that have a value."""
     ranges, start = [], None
     for index, value in enumerate([*values, None]):
         if value is not None:
@@ -259,7 +259,7 @@ def _line(axis: Axis, line: Line, scale: AxisScale) -> str:
 
 
 def _isolated_points(axis: Axis, line: Line, scale: AxisScale) -> str:
-    """Values without neighbours, which no line reaches."""
+    """Dots for values without neighbours, which no line connects."""
     return "".join(
         f'<circle class="dot c{line.tone}" cx="{axis.middle(run[0]):.3f}%"'
         f' cy="{scale(line.values[run[0]] or 0):.1f}" r="3"/>'
@@ -282,7 +282,7 @@ def _band_path(axis: Axis, band: Band, scale: AxisScale) -> str:
 
 
 def _edges(points: Sequence[tuple[int, float]], half: float) -> list[tuple[int, float, float]]:
-    """A range at a single place gets a width."""
+    """The points of an edge; an edge at a single position gets a width."""
     if not half:
         return [(index, value, 0.0) for index, value in points]
     [(index, value)] = points
@@ -306,7 +306,7 @@ def _bar(axis: Axis, index: int, tone: int, top: float, bottom: float) -> str:
 
 
 def _tooltips(axis: Axis, figures: Sequence[Line], band: Band | None) -> str:
-    """What the pointer finds at each place."""
+    """Tooltips: an invisible rectangle for each position."""
     slot, tooltips = 100 / max(len(axis.names), 1), []
     for index, name in enumerate(axis.names):
         facts = [f"{line.name} {number(line.values[index])}" for line in figures]
@@ -332,7 +332,7 @@ def _flags(axis: Axis, marks: Sequence[Mark], scale: AxisScale) -> str:
 
 
 def _stretch(shapes: str) -> str:
-    """Paths know no per cent, so they are drawn on a canvas that stretches across."""
+    """SVG paths have no percentages, so they are drawn in a nested SVG that is stretched."""
     return (
         f'<svg viewBox="0 0 {_WIDE:.0f} {HEIGHT}" preserveAspectRatio="none" width="100%"'
         f' height="{HEIGHT}" aria-hidden="true">{shapes}</svg>'
@@ -355,7 +355,7 @@ def _frame(axis: Axis, scale: AxisScale, shapes: str, summary: str) -> Markup:
         f' y="{BASE + 20}" text-anchor="{_anchor(axis.middle(tick.index))}">{escape(tick.text)}</text>'
         for tick in axis.ticks
     )
-    return Markup(  # noqa: S704 - every text in it went through escape()
+    return Markup(  # noqa: S704 - every text in it is escaped
         f'<div class="plot"><svg width="{GUTTER}" height="{HEIGHT}" aria-hidden="true">{numbers}</svg>'
         f'<svg class="chart" role="img" aria-label="{escape(summary)}" width="100%" height="{HEIGHT}">'
         f"{grid}{names}{shapes}</svg></div>"
@@ -363,7 +363,7 @@ def _frame(axis: Axis, scale: AxisScale, shapes: str, summary: str) -> Markup:
 
 
 def _short(value: float, largest: float) -> str:
-    """A number that fits into the gutter; below an axis figures are counted, not negative."""
+    """A short number for the scale. Without a sign: figures below the axis are counts, too."""
     size = abs(value)
     if largest >= 1e6:
         return f"{size / 1e6:g}M" if size else "0"

@@ -1,4 +1,4 @@
-"""How the console says things: moments, durations, numbers, states. Pure."""
+"""How the console formats instants, durations, numbers and states. Pure."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ _TONES = {
 
 
 def when(at: datetime | None, zone: ZoneInfo) -> str:
-    """An instant by a clock: ``Tue 10 Mar 09:00``; a dash where there is none."""
+    """An instant in a zone: ``Tue 10 Mar 09:00``; a dash for None."""
     if at is None:
         return "–"
     local = at.astimezone(zone)
@@ -26,12 +26,12 @@ def when(at: datetime | None, zone: ZoneInfo) -> str:
 
 
 def utc(at: datetime | None) -> str:
-    """The same in UTC, to the second."""
+    """An instant in UTC, to the second."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at else ""
 
 
 def iso(at: datetime) -> str:
-    """For machines."""
+    """ISO 8601 in UTC, to the second, for ``<time datetime>``."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -66,7 +66,7 @@ def _two(seconds: int, large: int, name: str, small: int, name_small: str) -> st
 
 
 def ago(at: datetime | None, now: datetime) -> str:
-    """How far an instant lies from now: ``3 min ago``, ``in 2 h``."""
+    """An instant relative to now: ``3 min ago``, ``in 2 h``."""
     if at is None:
         return "never"
     seconds = (now - at).total_seconds()
@@ -84,7 +84,7 @@ def _coarse(seconds: float) -> str:
 
 
 def number(n: float | None) -> str:
-    """With thousands: ``12,345``; a dash where there is none."""
+    """With thousands separators: ``12,345``; a dash for None."""
     return "–" if n is None else f"{n:,.0f}"
 
 
@@ -94,12 +94,12 @@ def megabytes(n: float | None) -> str:
 
 
 def spaced(word: object) -> str:
-    """A name of the ledger, to read: ``pref_email_off`` is "pref email off"."""
+    """A stored name without underscores: ``pref_email_off`` becomes "pref email off"."""
     return str(word).replace("_", " ")
 
 
 def tone(word: object) -> str:
-    """How a state is coloured: good, busy, warn, bad or idle."""
+    """The colour class of a state: good, busy, warn, bad or idle."""
     return next((tone for tone, words in _TONES.items() if str(word) in words), "idle")
 
 
@@ -130,4 +130,4 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
         last_line,
     )
 }
-"""For the templates."""
+"""Jinja filters by name."""

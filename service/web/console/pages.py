@@ -1,8 +1,8 @@
-"""/console: the pages of operators. Who may in, how a page is made, and how a refusal looks.
+"""/console: the operators' pages. Access, sign-in, rendering and error pages.
 
-Nothing from elsewhere, and scripts only where something is watched; every page works without them. Whoever
-signs in with the admin or the viewer token gets a cookie that holds a session (see
-``service.web.console.session``); without tokens the pages answer this machine only, as the API does.
+Everything is served from here. Only pages that refresh themselves have scripts, and they work without them.
+Signing in with the admin or the viewer token sets a session cookie (see ``service.web.console.session``);
+without tokens the pages answer this machine only, as the API does.
 """
 
 import hmac
@@ -40,7 +40,7 @@ NAVIGATION = (
     ("/console/analytics", "Analytics"),
     ("/console/system", "System"),
 )
-"""The areas of the console: address and name."""
+"""The sections of the console: path and name."""
 
 SESSION: web.RequestKey[OperatorSession] = web.RequestKey("session", OperatorSession)
 
@@ -62,9 +62,9 @@ HTMX = {
     "historyEnabled": False,
     "selfRequestsOnly": True,
 }
-"""How htmx keeps within the policy of the pages."""
+"""htmx settings that comply with the pages' Content-Security-Policy."""
 _HEADERS = {
-    # With no-referrer a browser says "Origin: null" even to ourselves.
+    # With no-referrer a browser sends "Origin: null" even to the same origin.
     "Referrer-Policy": "same-origin",
     "X-Robots-Tag": "noindex",
 }
@@ -72,12 +72,12 @@ _HEADERS = {
 routes = web.RouteTableDef()
 
 
-# ── Who may in ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── Access ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let operators in, refuse forms of other sites, and tell every failure on a page."""
+    """Check the session, refuse forms of other sites, and show every error as a page."""
     if request.path != "/console" and not request.path.startswith("/console/"):
         return await handler(request)
     try:
@@ -89,7 +89,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.method not in {"GET", "HEAD"}:
             await _check_form(request)
         return await handler(request)
-    except Exception as problem:  # noqa: BLE001 - whatever it is, the operator gets a page
+    except Exception as problem:  # noqa: BLE001 - every exception becomes a page
         status, text = failure(request, problem)
         return page(request, "problem.html", status=status, text=text)
 
@@ -107,12 +107,12 @@ def _to_sign_in(request: web.Request) -> web.Response:
 
 
 def _reload() -> web.Response:
-    """A script asked after the session had ended: the page is loaded anew, and leads to signing in."""
+    """The answer to a script whose session has ended: reload the page, which leads to the sign-in."""
     return web.Response(status=204, headers={"HX-Refresh": "true"})
 
 
 async def _check_form(request: web.Request) -> None:
-    """A form that acts: from our own page, by somebody who may."""
+    """Check that a form comes from our own page and from a role that may change things."""
     origin = urlsplit(request.headers.get("Origin", "")).netloc
     own = {request.host, urlsplit(request.app[DEPS].public_url).netloc}
     if not origin or origin not in own or request.headers.get("Sec-Fetch-Site") == "cross-site":
@@ -151,10 +151,10 @@ def page(
     watch: int = 0,
     **context: Any,
 ) -> web.Response:
-    """A page of the console; ``template`` extends ``layout.html``.
+    """Render a page of the console; ``template`` extends ``layout.html``.
 
-    ``watch``: the page renews parts of itself; without scripts it is loaded anew after so many seconds. 0: it
-    stays as it is.
+    ``watch``: the page refreshes itself; without scripts it is reloaded after this many seconds. 0: it does
+    not refresh.
     """
     text = render(request, template, watch=watch, **context)
     headers = _HEADERS | {"Content-Security-Policy": _SCRIPTED if watch else _POLICY}
@@ -162,7 +162,7 @@ def page(
 
 
 def render(request: web.Request, template: str, **context: Any) -> str:
-    """A page, or a part of one, as HTML."""
+    """Render a page, or a part of one, as HTML."""
     deps, session = request.app[DEPS], request.get(SESSION)
     common = {
         "session": session,
@@ -178,7 +178,7 @@ def render(request: web.Request, template: str, **context: Any) -> str:
 
 
 async def fetch(request: web.Request, sql: str, *values: Any) -> list[dict[str, Any]]:
-    """Rows of our database, as pages take them."""
+    """The rows of a query as dictionaries."""
     return [dict(row) for row in await request.app[DEPS].pool.fetch(sql, *values)]
 
 
@@ -188,25 +188,25 @@ async def database_now(request: web.Request) -> datetime:
 
 
 def see_other(address: str) -> web.Response:
-    """On to another page, by GET."""
+    """Redirect to another page, by GET."""
     return web.Response(status=303, headers={"Location": address})
 
 
 @routes.get("/")
 async def front_door(_request: web.Request) -> web.Response:
-    """Whoever types the bare address means the console."""
+    """Redirect / to the console."""
     return see_other(HOME)
 
 
 @routes.get(_STYLE)
 async def stylesheet(_request: web.Request) -> web.Response:
-    """The look of the console, the same for everybody."""
+    """The console's stylesheet."""
     return style("console/console.css")
 
 
 @routes.get(_WATCH)
 async def watch_script(_request: web.Request) -> web.Response:
-    """Says so while what is watched cannot be reached; the same for everybody."""
+    """The script that shows a notice while the service cannot be reached."""
     return web.Response(
         text=(PAGES / "console/watch.js").read_text("utf-8"),
         content_type="text/javascript",
@@ -219,7 +219,7 @@ async def watch_script(_request: web.Request) -> web.Response:
 
 @routes.get(_SIGN_IN)
 async def sign_in_form(request: web.Request) -> web.Response:
-    """Ask for a token."""
+    """The sign-in form."""
     back = _next_page(request.query.get("next", ""))
     if not request.app[DEPS].tokens:
         return see_other(back)
@@ -228,7 +228,7 @@ async def sign_in_form(request: web.Request) -> web.Response:
 
 @routes.post(_SIGN_IN)
 async def sign_in(request: web.Request) -> web.Response:
-    """Open a session for the holder of the admin or the viewer token."""
+    """Start a session with the admin or the viewer token."""
     form, deps = await params.form(request), request.app[DEPS]
     token, back = form.get("token", "").strip(), _next_page(form.get("next", ""))
     role = role_of(deps.tokens, token)
@@ -243,7 +243,7 @@ async def sign_in(request: web.Request) -> web.Response:
         path="/console",
         httponly=True,
         samesite="Strict",
-        # What the browser sees counts: behind a proxy this process is spoken to without TLS.
+        # Judged by what the browser sees: behind a proxy this process is reached without TLS.
         secure=request.headers.get("Origin", "").startswith("https:"),
     )
     log.info("console_sign_in", role=str(role), remote=request.remote)
@@ -252,12 +252,12 @@ async def sign_in(request: web.Request) -> web.Response:
 
 @routes.post(_SIGN_OUT)
 async def sign_out(_request: web.Request) -> web.Response:
-    """Forget the session."""
+    """Delete the session cookie."""
     response = see_other(_SIGN_IN)
     response.del_cookie(_COOKIE, path="/console", httponly=True, samesite="Strict")
     return response
 
 
 def _next_page(address: str) -> str:
-    """Where to go after signing in: a page of the console, whatever the address says."""
+    """Where to go after signing in: a page of the console only, to prevent open redirects."""
     return address if _BACK.fullmatch(address) and not address.startswith(_SIGN_IN) else HOME

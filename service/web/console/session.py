@@ -1,7 +1,7 @@
 """The sessions of operators in a browser; pure.
 
-A session is a cookie that is signed with the token that opened it. Every replica can read it, nothing is
-stored, and another token in the configuration ends it. Signing out removes the cookie from the browser.
+A session is a cookie signed with the token that was used to sign in. Every replica can verify it, nothing is
+stored, and changing the token ends it. Signing out deletes the cookie.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ OPERATORS = frozenset({Role.ADMIN, Role.VIEWER})
 
 @dataclass(frozen=True, slots=True)
 class OperatorSession:
-    """Who looks. Each form that acts must carry ``form_token``, which no other site can know."""
+    """The role of a signed-in operator. Every form carries ``form_token``, against cross-site requests."""
 
     role: Role
     form_token: str

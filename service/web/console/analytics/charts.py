@@ -1,4 +1,4 @@
-"""What /console/analytics shows of figures: their charts, tables and notes; pure."""
+"""Charts, tables and notes of /console/analytics; pure."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +16,12 @@ Row = Mapping[str, Any]
 WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _CAPITAL = re.compile("(?<!^)[A-Z]")
 COLUMNS = {"weekly": 16, "monthly": 12}
-"""So many periods of a cohort are shown; the file has all."""
+"""How many periods of a cohort are shown; the export has all."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChartNote:
-    """Something unusual, in words. ``severity``: minor, major or critical."""
+    """An anomaly in words. ``severity``: minor, major or critical."""
 
     text: str
     severity: str
@@ -30,7 +30,7 @@ class ChartNote:
 
 @dataclass(frozen=True, slots=True)
 class ChartPanel:
-    """One chart with the same figures as a table. ``legend``: class of the stylesheet to its meaning."""
+    """A chart and its figures as a table. ``legend``: CSS class to its meaning."""
 
     name: str
     title: str
@@ -41,12 +41,12 @@ class ChartPanel:
     legend: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[ChartNote] = ()
     across: bool = False
-    """As wide as the page."""
+    """Whether it is as wide as the page."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChartTopic:
-    """A chart of daily figures. ``shown``: figure to its name; ``series``: whose range is drawn."""
+    """A chart of daily figures. ``figures``: figure to its name; ``series``: whose range is drawn."""
 
     name: str
     title: str
@@ -148,7 +148,7 @@ def _marks(series: str, days: Sequence[date], anomalies: Sequence[Row]) -> list[
 
 
 def note(anomaly: Row) -> ChartNote:
-    """An anomaly in words; for an hour with its date, which its sentence leaves out."""
+    """An anomaly in words; hourly ones get their date, which the explanation omits."""
     subject, _, rest = anomaly["explanation"].partition(" ")
     text = f"{_CAPITAL.sub(_lower, subject[:1].upper() + subject[1:])} {rest}"
     if not anomaly["series"].startswith("day."):
@@ -172,7 +172,7 @@ def _legend(axis: Axis, lines_: Sequence[Line], band: Band | None, marks: Sequen
 
 
 def _table(axis: Axis, lines_: Sequence[Line], band: Band | None) -> list[list[str]]:
-    """Newest first."""
+    """The figures as rows of a table, newest first."""
     rows = []
     for n in reversed(range(len(axis.names))):
         cells = [axis.names[n] + ("" if axis.is_final(n) else " (provisional)")]
@@ -188,7 +188,7 @@ def _table(axis: Axis, lines_: Sequence[Line], band: Band | None) -> list[list[s
 
 
 def lifecycle(weeks: Sequence[Row]) -> ChartPanel:
-    """Who was new, came again or came back each week, and who stayed away, below the axis."""
+    """New, returning and resurrecting people of each week; dormant ones below the axis."""
     names = {"new": "New", "returning": "Returning", "resurrecting": "Resurrecting", "dormant": "Dormant"}
     axis = chart_svg.day_axis([week["period"] for week in weeks], [week["final"] for week in weeks])
     lines_ = [
@@ -211,7 +211,7 @@ def lifecycle(weeks: Sequence[Row]) -> ChartPanel:
 
 
 def hours(weeks: Sequence[Row]) -> ChartPanel:
-    """Focus minutes of each local hour of the day, over the weeks."""
+    """Focus minutes by local hour of the day, summed over the weeks."""
     return _margin(
         "hours",
         "Hours of the day",
@@ -224,7 +224,7 @@ def hours(weeks: Sequence[Row]) -> ChartPanel:
 
 
 def weekdays(weeks: Sequence[Row]) -> ChartPanel:
-    """Focus minutes of each weekday, over the weeks."""
+    """Focus minutes by weekday, summed over the weeks."""
     return _margin(
         "weekdays",
         "Weekdays",
@@ -262,9 +262,9 @@ def _margin(
 
 
 def cohort_table(table: Row) -> dict[str, Any]:
-    """A cohort table for the page: of each cohort its cells, None where immature.
+    """The retention table: the cells of each cohort, None for periods that are not over.
 
-    A cell is its per cent, the people that it rests on, and its warmth from 0 to 10.
+    A cell is its per cent, its counts in words, and the level of its colour from 0 to 10.
     """
     width = min(
         COLUMNS[table["kind"]],
@@ -303,7 +303,7 @@ def _cell(cell: Row | None) -> tuple[str, str, int] | None:
     )
 
 
-# ── Which dates ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── Dates ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def days_between(since: date, until: date) -> list[date]:

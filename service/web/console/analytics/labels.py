@@ -1,4 +1,4 @@
-"""How the pages with figures write dates and instants; pure."""
+"""How the pages with figures format dates and instants; pure."""
 
 from datetime import date, datetime
 
@@ -24,4 +24,4 @@ def moment(at: date | None) -> str:
 
 
 WORDS = {"day": day, "month": month, "moment": moment, "megabytes": megabytes, "number": number}
-"""For templates, by name."""
+"""Functions for templates, by name."""

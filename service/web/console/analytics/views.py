@@ -1,4 +1,4 @@
-"""/console/analytics: the figures of the statistics as charts, cohorts, words and files."""
+"""/console/analytics: figures as charts, cohorts, insights and files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ routes = web.RouteTableDef()
 
 @dataclass(frozen=True, slots=True)
 class ChartQuery:
-    """What an operator looks at: a named range to the newest day, or own dates; and which cohorts."""
+    """What the page shows: a named range up to the newest day, or chosen dates; and the kind of cohorts."""
 
     range: str = "3m"
     since: date | None = None
@@ -46,7 +46,7 @@ class ChartQuery:
     mode: str = "exact"
 
     def query(self, **changes: str) -> str:
-        """The query of an address that shows this, but for ``changes``; a named range replaces own dates."""
+        """The query string for this view with ``changes``; a named range replaces chosen dates."""
         changed = replace(self, **changes)  # type: ignore[arg-type]
         if "range" in changes:
             changed = replace(changed, since=None, until=None)
@@ -67,7 +67,7 @@ class ChartQuery:
 
 
 def chart_query(request: web.Request) -> ChartQuery:
-    """What the query asks for. Raises BadRequest."""
+    """The view that the query string describes. Raises BadRequest."""
     since, until = _date(request, "from"), _date(request, "to")
     if since and until and since > until:
         raise BadRequest(f"The first date ({since}) lies after the last ({until}); exchange them")
@@ -86,7 +86,7 @@ def _date(request: web.Request, name: str) -> date | None:
 
 
 def dates_of(query: ChartQuery, available: DateRange) -> DateRange:
-    """The dates to draw, none of them before or after all figures (``reach``). Raises BadRequest."""
+    """The dates to draw, within those that have figures (``available``). Raises BadRequest."""
     until = min(query.until or available.until, available.until)
     since = query.since or until - timedelta(days=_DAYS[query.range] - 1)
     if (until - max(since, available.since)).days > _MAX_DAYS:
@@ -96,7 +96,7 @@ def dates_of(query: ChartQuery, available: DateRange) -> DateRange:
 
 @routes.get("/console/analytics")
 async def overview(request: web.Request) -> web.Response:
-    """Everything of a range on one page."""
+    """The page with all charts of a range."""
     deps, query = request.app[DEPS], chart_query(request)
     available = await figures.reach(deps.pool, Statistic.DAILY)
     facts: dict[str, Any] = {"query": query, "ranges": RANGES, "kinds": KINDS, "modes": MODES, **WORDS}
@@ -114,7 +114,7 @@ async def overview(request: web.Request) -> web.Response:
 
 @routes.get("/console/analytics/files/{name}")
 async def file(request: web.Request) -> web.StreamResponse:
-    """The figures of a range as a file, as the API exports them."""
+    """Export the figures of a range, as the API does."""
     params.check_parameters(request, analytics.RANGE | {"kind", "mode"})
     pool, name = request.app[DEPS].pool, request.match_info["name"]
     file_format, dates = analytics.format_of(request), analytics.date_range(request)
@@ -129,7 +129,7 @@ async def file(request: web.Request) -> web.StreamResponse:
     return await analytics.send_file(request, export.statistic(pool, name, dates), file_format)
 
 
-# ── What is shown ───────────────────────────────────────────────────────────────────────────────────────────
+# ── Content ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _charts(deps: AdminDeps, query: ChartQuery, dates: DateRange) -> dict[str, Any]:
@@ -166,7 +166,7 @@ async def _rows(pool: asyncpg.Pool, statistic: str, span: DateRange) -> list[Row
 
 
 async def _insights(pool: asyncpg.Pool, span: DateRange) -> Row | None:
-    """The newest insights up to the end of the range: written once a month, about the month before."""
+    """The newest insights up to the end of the range; they are written monthly about the previous month."""
     rows = await _rows(pool, figures.INSIGHTS, DateRange(until=span.until))
     return rows[-1] if rows else None
 
@@ -178,7 +178,7 @@ def _address(name: str, query: ChartQuery, dates_: DateRange) -> str:
 
 
 async def _next_runs(deps: AdminDeps) -> dict[str, str]:
-    """When each statistics job is next due, by the clock that it keeps: job to words."""
+    """The next run of each statistics job, in words."""
     await deps.manager.refresh()
     jobs = deps.manager.get_status()["jobs"]["analytics"]["jobs"]
     now = deps.clock.now()
@@ -189,7 +189,7 @@ async def _next_runs(deps: AdminDeps) -> dict[str, str]:
 
 
 def next_run(job: Mapping[str, Any], service_zone: str, now: datetime) -> str:
-    """When a job of the status runs next, in words, by the clock that it keeps."""
+    """When a job runs next, in words, in the zone of its schedule."""
     if job["paused"]:
         return "paused"
     zone = "UTC" if job["mode"] == "utc" else service_zone

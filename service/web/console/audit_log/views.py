@@ -18,7 +18,7 @@ routes = web.RouteTableDef()
 
 @routes.get("/console/acts")
 async def acts(request: web.Request) -> web.Response:
-    """Who did what. ``who`` and ``act``: only theirs, as they are written down."""
+    """The audit log. ``who`` and ``act``: only entries with exactly these values."""
     filters = {name: request.query.get(name, "").strip()[:200] for name in ("who", "act")}
     rows = await audit.history(
         request.app[DEPS].pool,
@@ -38,7 +38,7 @@ async def acts(request: web.Request) -> web.Response:
 
 
 def detail_texts(details: Mapping[str, Any]) -> dict[str, str]:
-    """What an act was about, each part as text; what is empty or false is left out."""
+    """The details of an entry as text; empty and false ones are left out."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in details.items()

@@ -1,6 +1,6 @@
-"""When jobs are due, as the console shows it: the next slot, the weeks around now, clock changes. Pure.
+"""When jobs are due, for the console: next slots, the calendar of two weeks, clock changes. Pure.
 
-A job on the users' clocks is due at as many instants as there are slot groups (see ``slot_groups``).
+A job in the users' time zones is due once for each slot group (see ``slot_groups``).
 """
 
 from collections import Counter, defaultdict
@@ -18,7 +18,7 @@ from service.jobs import all_jobs
 
 DUE = "due"
 PAUSED = "paused"
-"""The states of a slot that is to come; PAUSED: it will be skipped."""
+"""The states of a future slot; PAUSED: it will be skipped."""
 _BY_SEVERITY = (
     "failed",
     "dead",
@@ -37,7 +37,7 @@ _UTC = ZoneInfo("UTC")
 
 @dataclass(frozen=True, slots=True)
 class JobClock:
-    """On which clocks a job is due: its timing, and its slot groups (the one zone, where it has one)."""
+    """A job's timing and slot groups; a job with a single zone has that zone as its only group."""
 
     timing: Timing
     groups: tuple[str, ...]
@@ -45,7 +45,7 @@ class JobClock:
 
     @property
     def description(self) -> str:
-        """The schedule in English, with the clock that it is read on."""
+        """The schedule in English, with its time zone."""
         whose = {
             TimeMode.USER: "by each user's clock",
             TimeMode.SERVICE: f"in {self.service_zone}",
@@ -56,7 +56,7 @@ class JobClock:
 
 @dataclass(frozen=True, slots=True)
 class NextSlot:
-    """The first slot to come: instant, the wall-clock time that is meant, and whose it is."""
+    """The next slot: its instant, its local time, and its zone."""
 
     at: datetime
     local: datetime
@@ -70,7 +70,7 @@ def clock_of(
     places: Iterable[tuple[str, Mapping[str, int]]],
     service_zone: ZoneInfo,
 ) -> JobClock:
-    """The clocks of a job as the ledger holds it. ``places``: see ``Ledger.places``."""
+    """The clock of a job from its row in the ledger. ``places``: see ``Ledger.places``."""
     schedule = Schedule.parse(cron)
     timing = Timing(schedule, TimeMode(mode), _hours_to_choose(own_hours, schedule))
     zone = service_zone if timing.mode is TimeMode.SERVICE else _UTC
@@ -79,13 +79,13 @@ def clock_of(
 
 
 def _hours_to_choose(own_hours: str | None, schedule: Schedule) -> frozenset[int]:
-    """The hours that people may choose for a kind of message."""
+    """The hours that recipients may choose for a kind of message."""
     job = next((job for job in all_jobs().values() if own_hours and job.own_hours == own_hours), None)
     return useful_hours(job, schedule) if job else frozenset()
 
 
 def next_slot(clock: JobClock, after: datetime) -> NextSlot | None:
-    """The first slot of any group; None: there is nobody yet."""
+    """The first slot of any group; None: there are no users yet."""
     slots = []
     for group in clock.groups:
         schedule, zone = clock.timing.of(group, clock.service_zone)
@@ -95,7 +95,7 @@ def next_slot(clock: JobClock, after: datetime) -> NextSlot | None:
 
 
 def upcoming(clock: JobClock, after: datetime, until: datetime) -> list[datetime]:
-    """The instants in (after, until] at which a run is due, ascending: one for all groups that share it."""
+    """The instants in (after, until] at which a run is due, ascending and without duplicates."""
     instants: set[datetime] = set()
     for group in clock.groups:
         schedule, zone = clock.timing.of(group, clock.service_zone)
@@ -103,12 +103,12 @@ def upcoming(clock: JobClock, after: datetime, until: datetime) -> list[datetime
     return sorted(instants)
 
 
-# ── Changes of the clocks ───────────────────────────────────────────────────────────────────────────────────
+# ── Clock changes ───────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
 class ClockChangeWarning:
-    """Slots of one wall-clock time that meet the same kind of change, in these slot groups."""
+    """Slots of one local time that the same kind of clock change affects, with their slot groups."""
 
     change: ClockChange
     local: datetime
@@ -117,7 +117,7 @@ class ClockChangeWarning:
 
 
 def warnings(clock: JobClock, after: datetime, until: datetime) -> list[ClockChangeWarning]:
-    """What changes of the clocks do to the slots in (after, until], the soonest first."""
+    """The clock changes that affect slots in (after, until], the soonest first."""
     changes: dict[tuple[ClockChange, datetime], list[tuple[datetime, str]]] = defaultdict(list)
     for group in clock.groups:
         schedule, zone = clock.timing.of(group, clock.service_zone)
@@ -130,12 +130,12 @@ def warnings(clock: JobClock, after: datetime, until: datetime) -> list[ClockCha
     return sorted(warnings_, key=lambda warning: (warning.at, warning.local))
 
 
-# ── The weeks around now ────────────────────────────────────────────────────────────────────────────────────
+# ── Calendar ────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
 class CalendarCell:
-    """The slots of one hour: how many are in which state; ``state``: the one that asks for attention most."""
+    """The slots of one hour: how many are in each state; ``state``: the most severe one."""
 
     hour: int
     state: str
@@ -150,7 +150,7 @@ class CalendarCell:
 
 @dataclass(frozen=True, slots=True)
 class CalendarDay:
-    """One date by the service's clock. ``now``: the part of it that is over, where it is today."""
+    """One date in the service's zone. ``now``: the hours of it that are over if it is today, else None."""
 
     day: date
     cells: tuple[CalendarCell, ...]
@@ -160,9 +160,9 @@ class CalendarDay:
 def days_around(
     slots: Iterable[tuple[datetime, str]], now: datetime, zone: ZoneInfo, days: int
 ) -> list[CalendarDay]:
-    """The dates from ``days`` before today to as many after, each with the hours that hold a slot.
+    """The dates from ``days`` before to ``days`` after today, each with the hours that have slots.
 
-    ``slots``: instant and state, of the ledger or to come.
+    ``slots``: instant and state of past and future slots.
     """
     counts: dict[tuple[date, int], Counter[str]] = defaultdict(Counter)
     for at, state in slots:
@@ -186,7 +186,7 @@ def _rank(state: str) -> int:
 
 
 def span_of(now: datetime, zone: ZoneInfo, days: int) -> tuple[datetime, datetime]:
-    """From the beginning of the first to the end of the last of these dates."""
+    """The start of the first and the end of the last date of ``days_around``, in UTC."""
     today = now.astimezone(zone).date()
     first, last = (datetime.combine(today + timedelta(days=n), time(0), zone) for n in (-days, days + 1))
     return first.astimezone(UTC), last.astimezone(UTC)

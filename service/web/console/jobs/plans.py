@@ -1,4 +1,4 @@
-"""/console/jobs/…: a single run to come, taking it back, and deriving past periods again."""
+"""/console/jobs/…: schedule a single run, cancel it, and backfill past periods."""
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
@@ -20,12 +20,12 @@ _MAX_DELAY = timedelta(days=30)
 routes = web.RouteTableDef()
 
 
-# ── A single run to come ────────────────────────────────────────────────────────────────────────────────────
+# ── Single runs ────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.post("/console/jobs/{type}/{name}/schedule")
 async def schedule(request: web.Request) -> web.Response:
-    """Plan one run: so many minutes from now, or at a moment."""
+    """Schedule a single run, in some minutes or at a time."""
     fields, (row, _) = await _form_fields(request, "minutes", "moment"), await find_job(request)
     deps, path = request.app[DEPS], request.match_info
     try:
@@ -40,7 +40,7 @@ async def schedule(request: web.Request) -> web.Response:
 
 
 def delay_of(fields: Mapping[str, str], now: datetime) -> timedelta:
-    """How long from now. Pure; raises BadRequest."""
+    """The delay from now until the run. Pure; raises BadRequest."""
     minutes, at = fields["minutes"], params.optional_instant("The moment of the run", fields["moment"])
     if bool(minutes) == (at is not None):
         raise BadRequest("Say in how many minutes, or at which moment; one of them")
@@ -59,7 +59,7 @@ def delay_of(fields: Mapping[str, str], now: datetime) -> timedelta:
 
 @routes.post("/console/jobs/{type}/{name}/unschedule")
 async def unschedule(request: web.Request) -> web.Response:
-    """Take a planned run back before it begins."""
+    """Cancel a scheduled run before it begins."""
     run, (row, _) = (await _form_fields(request, "run"))["run"], await find_job(request)
     deps = request.app[DEPS]
     valid = run.isascii() and run.isdigit() and len(run) < 19
@@ -72,12 +72,12 @@ async def unschedule(request: web.Request) -> web.Response:
     return see_other(f"{_page(request)}#once")
 
 
-# ── Deriving again ──────────────────────────────────────────────────────────────────────────────────────────
+# ── Backfill ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.post("/console/jobs/{type}/{name}/backfill")
 async def backfill(request: web.Request) -> web.Response:
-    """Tell which periods a range holds; with ``confirm`` mark them and go on to the run that derives them."""
+    """Show the periods of a range; with ``confirm`` start the run that recomputes them, and show it."""
     fields, (row, _) = await _form_fields(request, "from", "to", "confirm"), await find_job(request)
     deps, job = request.app[DEPS], (request.match_info["type"], request.match_info["name"])
     try:
@@ -95,7 +95,7 @@ async def backfill(request: web.Request) -> web.Response:
 
 
 def dates_of(fields: Mapping[str, str]) -> tuple[date, date]:
-    """The first and the last date, both included. Pure; raises BadRequest."""
+    """The first and last date of the form, both included. Pure; raises BadRequest."""
     if not fields["from"] or not fields["to"]:
         raise BadRequest("Say the first and the last date")
     since, until = (

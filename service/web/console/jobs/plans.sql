@@ -1,3 +1,3 @@
 -- name: once
--- A single run of a job. $1 its id, $2 job.
+-- A run that was scheduled once. $1 its id, $2 job.
 SELECT id FROM service.job_run WHERE id = $1 AND job = $2 AND trigger = 'once'

@@ -1,6 +1,6 @@
-"""/console/jobs: when each job is due, how its slots went, and running, pausing and resuming it.
+"""/console/jobs: schedules and past slots of each job; run, pause and resume it.
 
-What is planned for one time, and deriving past periods again, is in ``console_plans``.
+Single runs and backfills are in ``plans``.
 """
 
 import asyncio
@@ -39,20 +39,20 @@ _MAX_RUNS = 30
 _ORDER = ("reminder", "analytics")
 _HERE = "/console/jobs"
 _REMOVES_SESSIONS = "analytics.dataCleanup"
-"""The job that takes rows from the dashboard: of many only after somebody confirmed it."""
+"""The job that removes sessions from the dashboard; removing many of them needs a confirmation."""
 
 routes = web.RouteTableDef()
 
 
 def job_ids(manager: Manager) -> Iterator[str]:
-    """The jobs of this service: reminders first."""
+    """The ids of this service's jobs, reminders first."""
     types = manager.get_status()["jobs"]
     for job_type in _ORDER:
         yield from (f"{job_type}.{name}" for name in types.get(job_type, {}).get("activeJobs", ()))
 
 
 async def clocks(deps: AdminDeps, rows: Sequence[Mapping[str, Any]]) -> dict[str, JobClock]:
-    """On which clocks jobs are due. ``rows``: job, cron and mode each."""
+    """The clock of each job by its id. ``rows``: with job, cron and mode."""
     places, registered = await deps.manager.places(), all_jobs()
     return {
         row["job"]: clock_of(
@@ -66,7 +66,7 @@ async def clocks(deps: AdminDeps, rows: Sequence[Mapping[str, Any]]) -> dict[str
     }
 
 
-# ── Looking ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Showing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.get("/console/jobs")
@@ -108,7 +108,7 @@ async def job_page(
     problem: Exception | None = None,
     fields: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """The page of a job. ``again``: the periods that a back-fill would derive; ``typed``: as it was sent."""
+    """The page of a job. ``backfill``: the periods that a backfill would recompute; ``fields``: the form as sent."""
     deps, (row, description) = request.app[DEPS], await find_job(request)
     now, zone = await database_now(request), deps.service_zone
     clock = (await clocks(deps, [row]))[row["job"]]
@@ -148,7 +148,7 @@ async def job_page(
 
 
 async def find_job(request: web.Request) -> tuple[Mapping[str, Any], dict[str, str]]:
-    """The job of the address as it is registered, and what it is about. Raises Refused."""
+    """The registered job of the path, and its description. Raises HttpRefusal."""
     path, deps = request.match_info, request.app[DEPS]
     job_id = f"{path['type']}.{path['name']}"
     rows = await fetch(request, _SQL["definitions"], [job_id])
@@ -168,7 +168,7 @@ def _description(job_id: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class RunForm:
-    """How a run is asked for. ``at``: as typed, UTC; empty for now. ``confirm``: much may be removed."""
+    """The form of a manual run. ``at``: as typed, UTC; empty for now. ``confirm``: many rows may be removed."""
 
     user: str = ""
     at: str = ""
@@ -177,7 +177,7 @@ class RunForm:
 
     @property
     def moment(self) -> datetime | None:
-        """The chosen moment. Raises BadRequest."""
+        """The chosen time; None: now. Raises BadRequest."""
         return params.optional_instant("The moment", self.at)
 
 
@@ -195,7 +195,7 @@ _REFUSALS = (BadRequest, AlreadyRunning, ReleaseTooOld, SourceUnavailable)
 
 @routes.post("/console/jobs/{type}/{name}/dry-run")
 async def dry_run(request: web.Request) -> web.Response:
-    """Decide without writing: counts, a sample, and a form that runs it for real."""
+    """Dry run: show counts and a sample, and a form to run it for real."""
     form, path = _form(await params.form(request)), request.match_info
     await find_job(request)
     try:
@@ -216,7 +216,7 @@ async def dry_run(request: web.Request) -> web.Response:
 
 @routes.post("/console/jobs/{type}/{name}/run")
 async def run(request: web.Request) -> web.Response:
-    """Run it now, and go on to the run's page."""
+    """Run it now, and show the run's page."""
     form, path = _form(await params.form(request)), request.match_info
     manager, _ = request.app[DEPS].manager, await find_job(request)
     try:
@@ -250,7 +250,7 @@ def _run_details(request: web.Request, form: RunForm) -> dict[str, Any]:
 
 @routes.post("/console/jobs/{type}/{name}/pause")
 async def pause(request: web.Request) -> web.Response:
-    """Let its slots pass, until a moment or until somebody resumes it."""
+    """Pause a job until a time, or until it is resumed."""
     form, path = await params.form(request), request.match_info
     fields = {name: form.get(name, "").strip()[:500] for name in ("who", "reason", "until")}
     await find_job(request)
@@ -264,7 +264,7 @@ async def pause(request: web.Request) -> web.Response:
 
 
 def _pause_end(fields: Mapping[str, str], now: datetime) -> datetime | None:
-    """Until when; None: until it is resumed. Raises BadRequest."""
+    """When the pause ends; None: when the job is resumed. Raises BadRequest."""
     if not fields["who"] or not fields["reason"]:
         raise BadRequest("Say who pauses it and why: others will ask")
     until = params.optional_instant("Until", fields["until"])
@@ -275,7 +275,7 @@ def _pause_end(fields: Mapping[str, str], now: datetime) -> datetime | None:
 
 @routes.post("/console/jobs/{type}/{name}/resume")
 async def resume(request: web.Request) -> web.Response:
-    """End a pause."""
+    """Resume a paused job."""
     path = request.match_info
     await find_job(request)
     await request.app[DEPS].manager.resume(path["type"], path["name"], audit.actor(request))

@@ -10,11 +10,11 @@ SELECT id, job, trigger, state, reason, nominal_at, attempt, done, counts, start
 FROM service.job_run WHERE job = ANY ($1::text[]) ORDER BY id DESC LIMIT $2
 
 -- name: slots
--- What became of a job's slots, the newest first. $1 job, $2 since.
+-- The states of a job's slots, the newest first. $1 job, $2 since.
 SELECT id, state, reason, nominal_at, nominal_local, zones FROM service.job_run
 WHERE job = $1 AND nominal_at >= $2 AND trigger IN ('cron', 'catchup') ORDER BY nominal_at DESC
 
 -- name: planned
--- Single runs that wait for their moment. $1: job.
+-- Runs that are scheduled once and wait for their time. $1: job.
 SELECT id, not_before, created_at FROM service.job_run
 WHERE job = $1 AND trigger = 'once' AND state = 'pending' ORDER BY not_before, id

@@ -1,4 +1,4 @@
-"""What an operator looks at in the gallery of mails: the query of its pages; pure."""
+"""The query string of the mail gallery's pages; pure."""
 
 import re
 from collections.abc import Mapping
@@ -25,9 +25,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class GalleryQuery:
-    """One way to look at a mail. ``user``: a user's own mail at ``at`` instead of the sample ``variant``.
+    """How a mail is shown. ``user``: this user's own mail at ``at`` instead of the sample ``variant``.
 
-    ``language``: empty for the recipient's own. ``at``: ISO 8601, UTC where no zone is said; empty for now.
+    ``language``: empty for the recipient's own. ``at``: ISO 8601, UTC unless it names a zone; empty for now.
     """
 
     variant: str = ""
@@ -39,30 +39,30 @@ class GalleryQuery:
     scheme: str = "light"
 
     def query(self, **changes: str) -> str:
-        """The query of an address that shows this, but for ``changes``; begins with ``?`` or is empty."""
+        """The query string for this view with ``changes``; begins with ``?`` or is empty."""
         parameters, defaults = asdict(replace(self, **changes)), asdict(GalleryQuery())
         changed = {name: value for name, value in parameters.items() if value != defaults[name]}
         return f"?{urlencode(changed)}" if changed else ""
 
     def fields(self, *without: str) -> dict[str, str]:
-        """The same for the hidden fields of a form."""
+        """The view as hidden fields of a form."""
         return {name: value for name, value in asdict(self).items() if value and name not in without}
 
     @property
     def moment(self) -> datetime | None:
-        """The chosen moment; None: now. Raises BadRequest."""
+        """The chosen time; None: now. Raises BadRequest."""
         return params.optional_instant("The moment", self.at, hint="use 2026-03-10T09:00")
 
     @property
     def moment_typed(self) -> str:
-        """The moment as a date field of the browser wants it; empty where there is none."""
+        """The chosen time as the value of a ``datetime-local`` field; empty for now."""
         try:
             return f"{self.moment.astimezone(UTC):%Y-%m-%dT%H:%M}" if self.moment else ""
         except BadRequest:
             return ""
 
     def ask(self, job: str) -> PreviewRequest:
-        """The question behind it, for a job (ledger's name). Raises BadRequest."""
+        """The preview to request for a job (``reminder.<name>``). Raises BadRequest."""
         job_type, _, name = job.partition(".")
         return PreviewRequest(
             job_type, name, self.user or None, self.moment, self.variant or None, self.language or None
@@ -70,7 +70,7 @@ class GalleryQuery:
 
 
 def view_of(query: Mapping[str, object]) -> GalleryQuery:
-    """The view that a query or a form asks for; other names are left alone. Raises BadRequest."""
+    """The view that a query string or form describes; other fields are ignored. Raises BadRequest."""
     fields_ = {
         field.name: str(query[field.name]).strip()[:200]
         for field in fields(GalleryQuery)
@@ -83,7 +83,7 @@ def view_of(query: Mapping[str, object]) -> GalleryQuery:
 
 
 def samples_by_template() -> dict[str, list[Sample]]:
-    """Every mail with its samples, in the order in which they are shown."""
+    """The samples of each mail template, in the order in which they are shown."""
     samples: dict[str, list[Sample]] = {}
     for sample in SAMPLES:
         samples.setdefault(sample.template, []).append(sample)
@@ -91,7 +91,7 @@ def samples_by_template() -> dict[str, list[Sample]]:
 
 
 def in_scheme(html: str, scheme: str) -> str:
-    """The HTML of a mail as a reader in light or in dark mode sees it, whatever this browser prefers."""
+    """The HTML of a mail forced into light or dark mode, whatever the browser prefers."""
     condition = "all" if scheme == "dark" else "not all"
     html = html.replace("@media (prefers-color-scheme: dark)", f"@media {condition}")
     return re.sub(r'(color-schemes?: |content=")light dark', rf"\g<1>{scheme}", html)

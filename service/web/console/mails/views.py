@@ -1,6 +1,6 @@
-"""/console/mails: every mail that the service can write, seen before anybody gets it, and sent as a test.
+"""/console/mails: previews of every mail that the service can send, and test mails.
 
-The HTML of a mail is shown in a sandboxed frame, by an address and a policy of its own.
+The HTML of a mail is shown in a sandboxed frame, from a URL with its own Content-Security-Policy.
 """
 
 import re
@@ -32,7 +32,7 @@ _MAIL_POLICY = (
     " frame-ancestors 'self'"
 )
 MAIL_HEADERS = {"Content-Security-Policy": _MAIL_POLICY, "X-Frame-Options": "SAMEORIGIN"}
-"""Of a mail in its frame."""
+"""Headers of a mail's HTML in its frame."""
 _MESSAGE_ID = re.compile(r"test\.[0-9a-f]{32}@[A-Za-z0-9.-]{1,253}")
 _ENGLISH = words_for("en")
 _REFUSALS = (BadRequest, UnknownUser, NothingToSay)
@@ -42,14 +42,14 @@ routes = web.RouteTableDef()
 
 @routes.get("/console/mails")
 async def gallery(request: web.Request) -> web.Response:
-    """All mails in all variants, small."""
+    """The gallery: all mails in all variants, small."""
     mails = [_mail_fields(samples) for samples in samples_by_template().values()]
     return page(request, "mails.html", mails=mails, view=view_of(request.query), **_choices())
 
 
 @routes.get("/console/mails/{template}")
 async def mail(request: web.Request) -> web.Response:
-    """One mail: a sample, or that of a user at a moment; as HTML, text or source."""
+    """One mail: a sample, or a user's own at a time; as HTML, text or source."""
     samples, view = _samples(request), view_of(request.query)
     message_id = request.query.get("sent", "")
     return await _mail_page(
@@ -59,7 +59,7 @@ async def mail(request: web.Request) -> web.Response:
 
 @routes.get("/console/mails/{template}/html")
 async def html(request: web.Request) -> web.Response:
-    """The HTML alone, for the frame: no script runs, no request leaves it."""
+    """The HTML alone, for the frame; its policy allows no scripts and no requests."""
     samples, view = _samples(request), view_of(request.query)
     preview = await request.app[DEPS].previewer.preview(view.ask(samples[0].job))
     return web.Response(
@@ -71,7 +71,7 @@ async def html(request: web.Request) -> web.Response:
 
 @routes.post("/console/mails/{template}/test-send")
 async def test_send(request: web.Request) -> web.Response:
-    """Send what is shown to an address, once, marked as a test."""
+    """Send the shown mail once to an address, marked as a test."""
     samples, form = _samples(request), await params.form(request)
     view, to = view_of(form), form.get("to", "").strip()
     try:
@@ -123,7 +123,7 @@ def _samples(request: web.Request) -> list[Sample]:
 
 
 def _mail_fields(samples: Sequence[Sample]) -> dict[str, Any]:
-    """A mail as the pages name it."""
+    """A mail's name, hint, job and variants for the pages."""
     first = samples[0]
     return {
         "template": first.template,

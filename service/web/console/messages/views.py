@@ -1,6 +1,6 @@
-"""/console/messages: finding messages; one message, how it was decided and sent, and what it says.
+"""/console/messages: search messages; one message: how it was decided and sent, and its content.
 
-The mail is made again from what is stored, with links that lead nowhere: whoever looks cannot act for others.
+The mail is composed again from what is stored, with blank links, so that operators cannot act for recipients.
 """
 
 from collections.abc import Mapping
@@ -30,12 +30,12 @@ from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
 _SIZE = 50
-_BLANK_TOKEN = "no-link-from-the-console"  # noqa: S105 - stands where a token would
+_BLANK_TOKEN = "no-link-from-the-console"  # noqa: S105 - a placeholder, not a token
 STATES = tuple(map(str, DeliveryState))
-"""Of a message, in the order of its life."""
+"""The states of a message, in the order of its life cycle."""
 _CHANNELS = {"email": "Mail", "in_app": "Notification"}
 _MAX_RETRIED = 1000
-"""At once."""
+"""How many mails are retried at once."""
 _RESENDABLE = frozenset(
     {DeliveryState.UNCONFIRMED, DeliveryState.FAILED, DeliveryState.EXPIRED, DeliveryState.CANCELLED}
 )
@@ -43,12 +43,12 @@ _RESENDABLE = frozenset(
 routes = web.RouteTableDef()
 
 
-# ── Finding ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Searching ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
 class MessageQuery:
-    """What is looked for; empty: any. ``person``: an id or an e-mail address."""
+    """The filters of the search; empty: any. ``person``: an id or an e-mail address."""
 
     person: str = ""
     job: str = ""
@@ -59,21 +59,21 @@ class MessageQuery:
 
     @property
     def filters(self) -> dict[str, str]:
-        """What was said, by name."""
+        """The filters that are set, by name."""
         return {name: getattr(self, name) for name in self.__slots__ if getattr(self, name)}
 
     def query(self, **extra: object) -> str:
-        """The query of an address that shows this and ``more``."""
+        """The query string for these filters and ``extra`` parameters."""
         return "?" + urlencode(self.filters | {name: str(value) for name, value in extra.items()})
 
     @property
     def narrow(self) -> bool:
-        """Whether it is about some failed mails, not about all that there are."""
+        """Whether it selects some failed mails, not all."""
         return bool(self.person or self.job or self.reason or self.run)
 
 
 def _query_of(query: Mapping[str, Any]) -> MessageQuery:
-    """Raises Refused for words that no message knows."""
+    """The filters of a query string or form. Raises HttpRefusal for values that do not exist."""
     filters = MessageQuery(
         **{name: str(query.get(name, "")).strip()[:320] for name in MessageQuery.__slots__}
     )
@@ -98,7 +98,7 @@ async def messages(request: web.Request) -> web.Response:
 async def _list(
     request: web.Request, filters: MessageQuery, *, counts: Mapping[str, int] | None = None, problem: str = ""
 ) -> web.Response:
-    """``counts``: what trying the failed ones again would come to."""
+    """The page of the search. ``counts``: how many failed mails a retry would affect."""
     rows = await fetch(
         request,
         _SQL["find"],
@@ -131,18 +131,18 @@ async def _list(
 
 
 async def _user_ids(request: web.Request, person: str) -> list[str] | None:
-    """The ids behind an id or an address; None: anybody."""
+    """The user ids that an id or an e-mail address matches; None: any."""
     if not person:
         return None
     return [row["id"] for row in await fetch(request, _SQL["people"], person)]
 
 
-# ── Trying failed ones again ────────────────────────────────────────────────────────────────────────────────
+# ── Retrying ────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.post("/console/messages/retry")
 async def retry(request: web.Request) -> web.Response:
-    """Count the failed mails that fit the filter; with ``confirm`` plan those that are useful again."""
+    """Count the failed mails that match the filters; with ``confirm`` plan those again that have not expired."""
     form, outbox = await params.form(request), request.app[DEPS].outbox
     filters = replace(_query_of(form), state=str(DeliveryState.FAILED), channel=str(Channel.EMAIL))
     if not filters.narrow:
@@ -167,7 +167,7 @@ async def retry(request: web.Request) -> web.Response:
 
 
 async def _selection(request: web.Request, filters: MessageQuery) -> DeliveryFilter:
-    """The filter as the outbox takes it. Raises BadRequest where an address is that of several people."""
+    """The filter for the outbox. Raises BadRequest if several people have the address."""
     ids = [user_id for user_id in await _user_ids(request, filters.person) or () if user_id != filters.person]
     if len(ids) > 1:
         raise BadRequest(f"Several people have this address; choose one by id: {', '.join(sorted(ids)[:5])}")
@@ -181,7 +181,7 @@ async def _selection(request: web.Request, filters: MessageQuery) -> DeliveryFil
 
 @dataclass(frozen=True, slots=True)
 class MessageForms:
-    """A mail in its forms; ``problem``: why it cannot be made."""
+    """The parts of a mail; ``problem``: why it cannot be composed."""
 
     subject: str = ""
     text: str = ""
@@ -192,7 +192,7 @@ class MessageForms:
 
 @routes.get("/console/messages/{id}")
 async def message(request: web.Request) -> web.Response:
-    """How it was decided, how it was sent, what it says."""
+    """The page of one message."""
     row, view = await _row(request), view_of(request.query)
     mail = row["channel"] == Channel.EMAIL
     return page(
@@ -215,7 +215,7 @@ async def message(request: web.Request) -> web.Response:
 
 @routes.get("/console/messages/{id}/html")
 async def html(request: web.Request) -> web.Response:
-    """The HTML alone, for the frame: no script runs, no request leaves it."""
+    """The HTML alone, for the frame; its policy allows no scripts and no requests."""
     row, view = await _row(request), view_of(request.query)
     if row["channel"] != Channel.EMAIL:
         raise HttpRefusal(404, "This message is a notification, not a mail")
@@ -237,7 +237,7 @@ async def _row(request: web.Request) -> Mapping[str, Any]:
 def _mail_forms(request: web.Request, row: Mapping[str, Any]) -> MessageForms:
     try:
         raw = request.app[DEPS].compose(_email(row))
-    except Exception as error:  # noqa: BLE001 - facts of an earlier version may fit no template of today
+    except Exception as error:  # noqa: BLE001 - facts of an earlier version may not fit today's template
         return MessageForms(problem=f"The mail cannot be made again: {type(error).__name__}: {error}")
     message_ = message_from_bytes(raw, policy=policy.default)
     parts = {part.get_content_subtype(): part.get_content() for part in message_.iter_parts()}
@@ -245,12 +245,12 @@ def _mail_forms(request: web.Request, row: Mapping[str, Any]) -> MessageForms:
 
 
 def _email(row: Mapping[str, Any]) -> Email:
-    """The letter as it is stored, but for the token of its links."""
+    """The stored email, without the token of its links."""
     return email_of(row.__getitem__, token=_BLANK_TOKEN, address=row["address"] or "nobody@example.org")
 
 
 def _steps(row: Mapping[str, Any]) -> list[tuple[datetime, str]]:
-    """What happened to a message and what is to come, in the order of time. Pure."""
+    """Past and future events of a message, in order of time. Pure."""
     reply = f": {row['smtp_code']} {row['smtp_reply'] or ''}".rstrip() if row["smtp_code"] else ""
     reason = f" ({row['reason']})" if row["reason"] else ""
     steps = [
@@ -266,12 +266,12 @@ def _steps(row: Mapping[str, Any]) -> list[tuple[datetime, str]]:
     return sorted(((at, words) for at, words in steps if at), key=lambda step: (step[0], order[step[1]]))
 
 
-# ── Acting ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Changing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.post("/console/messages/{id}/resend")
 async def resend(request: web.Request) -> web.Response:
-    """Send it once more: the same bytes, the same Message-ID."""
+    """Resend a message: the same bytes, the same Message-ID."""
     message_id = params.path_id(request)
     async with audit.transaction(request) as connection:
         if not await request.app[DEPS].outbox.resend(message_id, connection):
@@ -284,7 +284,7 @@ async def resend(request: web.Request) -> web.Response:
 
 @routes.post("/console/messages/{id}/cancel")
 async def cancel(request: web.Request) -> web.Response:
-    """Take it back before it leaves."""
+    """Cancel a planned message."""
     message_id = params.path_id(request)
     async with audit.transaction(request) as connection:
         if not await request.app[DEPS].outbox.cancel(message_id, connection):

@@ -1,5 +1,5 @@
 -- name: people
--- Whom an id or an e-mail address means. $1.
+-- The users with this id or e-mail address. $1.
 SELECT $1::text AS id
 UNION
 SELECT id FROM service.users WHERE position('@' IN $1::text) > 0 AND lower(email) = lower($1::text)
@@ -17,7 +17,7 @@ WHERE ($1::text[] IS NULL OR d.user_id = ANY ($1)) AND ($2::text IS NULL OR d.jo
 ORDER BY d.id DESC LIMIT $8
 
 -- name: message
--- One message with the run that decided it, what it announces, and its notification. $1: id.
+-- One message with its run, its stages and its notification. $1: id.
 SELECT d.*, r.nominal_at, r.trigger, r.nominal_local, service.now() AS now,
        n.title, n.message, n.action, n.priority, n.read_at, n.delivered_at, n.withdrawn_at,
        (SELECT array_agg(s.stage_key ORDER BY s.stage_key) FROM service.delivery_stage AS s WHERE s.delivery_id = d.id)
