@@ -1,7 +1,7 @@
-"""The command line. Exit codes: 0 done, 1 failed, 2 wrong use, 3 not available, 4 not allowed.
+"""The command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 unavailable, 4 not allowed.
 
-A command either asks a running service (``--url``; see ``commands``) or works on this machine (``local``).
-What opens databases is imported only for the latter.
+A command either calls a running service (``--url``; see ``commands``) or works on this machine (``local``).
+Modules that open databases are imported only for the latter.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ _PIPE_CLOSED = 141
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, carry out, and turn every expected error into one clear line."""
+    """Run a command line, and print every expected error as one line. Returns the exit code."""
     try:
         requested, rest = parse_target(sys.argv[1:] if arguments is None else arguments)
         if _runs_locally(rest, requested):
-            from service.cli import local  # noqa: PLC0415 — opens the whole house
+            from service.cli import local  # noqa: PLC0415 — imports the whole service
 
             return local.main(rest)
         return _remote(requested, rest)
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _runs_locally(arguments: list[str], requested: TargetOptions) -> bool:
-    """Whether the words mean this machine. Raises CommandError where they cannot be meant for a service."""
+    """Whether the command runs on this machine. Raises CommandError if it must, and ``--url`` is given."""
     words = list(takewhile(lambda word: not word.startswith("-"), arguments))
     if not words:
         return False
@@ -51,7 +51,7 @@ def _runs_locally(arguments: list[str], requested: TargetOptions) -> bool:
 
 
 def _remote(requested: TargetOptions, arguments: list[str]) -> int:
-    from service.cli.parser import build_parser  # noqa: PLC0415 — the other half does not need it
+    from service.cli.parser import build_parser  # noqa: PLC0415 — not needed by local commands
 
     options = build_parser().parse_args(_as_test_send(arguments))
     if not requested.url:
@@ -60,12 +60,12 @@ def _remote(requested: TargetOptions, arguments: list[str]) -> int:
             Exit.WRONG_USE,
         )
     target = requested.resolve()
-    from service.cli.remote import run_command  # noqa: PLC0415 — not for a wrong word
+    from service.cli.remote import run_command  # noqa: PLC0415 — not needed for a usage error
 
     return int(asyncio.run(run_command(target, options.command, options)))
 
 
 def _as_test_send(arguments: list[str]) -> list[str]:
-    """``preview … --to ADDRESS`` sends, as it does on this machine."""
+    """``preview … --to ADDRESS`` sends a test mail, as the local command does."""
     sends = any(word == "--to" or word.startswith("--to=") for word in arguments)
     return ["test-send", *arguments[1:]] if arguments[:1] == ["preview"] and sends else arguments

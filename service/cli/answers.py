@@ -1,4 +1,4 @@
-"""What an answer of the API says, as blocks to print. Pure."""
+"""Renders answers of the API as blocks to print. Pure."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -30,44 +30,44 @@ _SUCCESSFUL = {"succeeded", "pending", "running"}
 
 
 def always_succeeds(_answer: Any) -> bool:
-    """What is answered is a success."""
+    """Every answer is a success."""
     return True
 
 
 def is_healthy(answer: Any) -> bool:
-    """Whether health says so."""
+    """Whether the service is healthy."""
     return bool(answer.get("status") == "healthy")
 
 
 def run_succeeded(answer: Any) -> bool:
-    """Whether a run succeeded, or may still."""
+    """Whether a run succeeded or is still active."""
     return answer.get("state") in _SUCCESSFUL
 
 
-# ── Makers ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Renderers for several commands ─────────────────────────────────────────────────────────────────────────
 
 
 def table(*columns: TableColumn, empty: str = "nothing yet; see analytics watermarks") -> Render:
-    """The rows of ``data``."""
+    """A renderer of ``data`` as a table."""
     return lambda answer: [TextTable(columns, answer["data"], empty=empty)]
 
 
 def fields(*columns: TableColumn) -> Render:
-    """The answer's own fields."""
+    """A renderer of the answer's own fields."""
     return lambda answer: [FieldList(columns, answer)]
 
 
 def sentence(text_: str) -> Render:
-    """An act that has no more to tell."""
+    """A renderer of a fixed sentence."""
     return lambda _answer: [TextBlock(text_)]
 
 
 def as_json(answer: Any) -> list[Block]:
-    """JSON, to be read by programs."""
+    """The answer as JSON."""
     return [TextBlock(json.dumps(answer.get("data", answer), ensure_ascii=False, indent=2))]
 
 
-# ── Values ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Values ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def short_job(row: Row) -> str:
@@ -76,23 +76,23 @@ def short_job(row: Row) -> str:
 
 
 def focus_minutes(row: Row) -> float:
-    """Focus of a day."""
+    """Minutes of focus of a day."""
     return float(row["focusSeconds"]) / 60
 
 
 def finality(row: Row) -> str:
-    """Whether figures may still change, and how often they did."""
+    """Whether figures are final or provisional, and how often they were revised."""
     state = "final" if row["final"] else "provisional"
     return f"{state}, revised {row['revision'] - 1}×" if row["revision"] > 1 else state
 
 
 def anomaly_state(row: Row) -> str:
-    """Whether an anomaly still holds."""
+    """Whether an anomaly is open."""
     return "over" if row["closedAt"] else "open"
 
 
 def trends(row: Row) -> str:
-    """The trends that are worth a word."""
+    """The trends that are significant enough to be shown."""
     signs = {"trend": "", "significant": "!"}
     return ", ".join(
         f"{_FIGURES.get(figure, figure)} {trend['percent']:+.0f} %{signs[trend['verdict']]}"
@@ -112,7 +112,7 @@ _FIGURES = {
 
 
 def run_duration(row: Row) -> str | None:
-    """How long a run took, from its start to its end."""
+    """The duration of a run; None if it has not ended."""
     if not row.get("startedAt") or not row.get("finishedAt"):
         return None
     seconds = (_parse_time(row["finishedAt"]) - _parse_time(row["startedAt"])).total_seconds()
@@ -132,7 +132,7 @@ def _parse_time(time_text: str) -> datetime:
     return datetime.fromisoformat(time_text)
 
 
-# ── Jobs ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Jobs ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def jobs(answer: Any) -> list[Block]:
@@ -157,7 +157,7 @@ def _paused(row: Row) -> str:
 
 
 def health(answer: Any) -> list[Block]:
-    """One verdict, and each check with what it knows."""
+    """The overall status, and each check with its details."""
     rows = [
         {"check": check_name, "status": check["status"], "details": check.get("details") or None}
         for check_name, check in answer["checks"].items()
@@ -186,7 +186,7 @@ def restart(answer: Any) -> list[Block]:
 
 
 def run_result(answer: Any) -> list[Block]:
-    """A run that was asked for, and what it decided."""
+    """A requested run and its counts."""
     head = FieldList((ident("run", "runId"), text("state")), answer)
     counts = _counts(answer["counts"])
     sample = answer.get("sample")
@@ -216,7 +216,7 @@ def backfill(answer: Any) -> list[Block]:
 
 
 def run(answer: Any) -> list[Block]:
-    """One run with all that is known of it."""
+    """One run with attempts, counts, reasons and messages."""
     row = answer["data"]
     facts = FieldList(
         (
@@ -261,7 +261,7 @@ def _done(row: Row) -> str:
 
 
 def progress(answer: Any) -> list[Block]:
-    """How a watched run stands, in one line; at its end also what it decided."""
+    """The progress of a watched run in one line; at its end also its counts."""
     part = f" ({100 * answer['done'] // answer['total']} %)" if answer.get("total") else ""
     reason = f" ({answer['reason']})" if answer.get("reason") else ""
     line = TextBlock(f"{answer['state']}{reason}: {_done(answer)} done{part}")
@@ -269,22 +269,22 @@ def progress(answer: Any) -> list[Block]:
     return [line, _counts(answer["counts"])] if over else [line]
 
 
-# ── Messages ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Messages ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def message_state(answer: Any) -> list[Block]:
-    """What a message is now."""
+    """The new state of a message."""
     return [TextBlock(f"The message is {answer['state']}.")]
 
 
 def mail(answer: Any, part: str = "text") -> list[Block]:
-    """One part of a mail, as it is."""
+    """One part of a mail, unchanged."""
     data = answer["data"]
     return [TextBlock(f"{data['subject']}\n\n{data['text']}" if part == "text" else data[part])]
 
 
 def message(answer: Any, part: str = "text") -> list[Block]:
-    """A mail, or the words of a notification."""
+    """A mail, or the text of a notification."""
     data = answer["data"]
     if data["mail"]:
         return mail({"data": data["mail"]}, part)
@@ -292,7 +292,7 @@ def message(answer: Any, part: str = "text") -> list[Block]:
 
 
 def forecast(answer: Any) -> list[Block]:
-    """Per job and local day an upper bound; or one job's next slot exactly."""
+    """An upper bound for each job and hour, or the exact numbers of one job's next slot."""
     data = answer["data"]
     if not data["upperBound"]:
         columns = (text("job"), time("slot", "at"), text("where", "groups"), number("mails", "email"),
@@ -311,7 +311,7 @@ def forecast(answer: Any) -> list[Block]:
 
 
 def _by_the_hour(forecasts: Iterable[Row]) -> list[Row]:
-    """The hours in which something is sent, all jobs together."""
+    """The hours in which something is sent, summed over all jobs."""
     hours: dict[str, Row] = {}
     for job in forecasts:
         for hour in job["hours"]:
@@ -356,14 +356,14 @@ def _verdict(rule: Row) -> str:
 
 
 def profile(answer: Any) -> list[Block]:
-    """What is known of somebody."""
+    """A user's profile."""
     row = answer["data"]
     head = FieldList((text("user", "userId"), text("as of", "asOf"), time("computed", "computedAt")), row)
     figures = [{"figure": figure, "value": value} for figure, value in row["figures"].items()]
     return [head, TextTable((name("figure"), prose("value")), figures, "Figures")]
 
 
-# ── Analytics ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Analytics ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def insights(answer: Any) -> list[Block]:
@@ -378,7 +378,7 @@ def insights(answer: Any) -> list[Block]:
 
 
 def retention(answer: Any) -> list[Block]:
-    """Cohorts in lines, periods since in columns."""
+    """Cohorts as rows, periods since the first as columns."""
     data = answer["data"]
     width = len(data["averages"])
     rows = [_cohort(cohort["cohort"], cohort["size"], cohort["cells"]) for cohort in data["cohorts"]]
@@ -396,7 +396,7 @@ def _cohort(cohort: str, size: int | None, cells: Iterable[Row | None]) -> Row:
 
 
 def watermarks(answer: Any) -> list[Block]:
-    """How far each statistic has come."""
+    """How far each statistic is computed."""
     data = answer["data"]
     columns = (
         name("statistic"), period("through"), period("final through", "finalThrough"),
@@ -408,7 +408,7 @@ def watermarks(answer: Any) -> list[Block]:
 
 
 def points(answer: Any) -> list[Block]:
-    """A series with what was expected, and its forecast."""
+    """A series with its expected ranges, and its forecast."""
     data = answer["data"]
     expected = (number("expected"), number("low"), number("high"))
     points_table = TextTable(

@@ -1,4 +1,4 @@
-"""What a command takes, and where in the request it goes."""
+"""The arguments of commands, and which part of the request each becomes."""
 
 import argparse
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Location(StrEnum):
-    """The part of the request."""
+    """The part of the request that an argument becomes."""
 
     PATH = "path"
     QUERY = "query"
@@ -18,12 +18,12 @@ class Location(StrEnum):
     RAW = "raw"
     """The body itself, from a file."""
     CLIENT = "client"
-    """For the client only: how the answer is shown."""
+    """Not sent: it says how the client prints the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One word or option. ``field`` is the API's name for it; ``sent`` is what a bare switch sends."""
+    """An argument or option. ``field``: its name in the API; ``const``: the value of a bare switch."""
 
     flag: str
     field: str
@@ -39,11 +39,11 @@ class Argument:
 
     @property
     def dest(self) -> str:
-        """Its name in the parsed options."""
+        """Its attribute in the parsed options."""
         return f"{self.location}_{self.field}"
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Teach a parser."""
+        """Add it to a parser."""
         if not self.flag.startswith("-"):
             parser.add_argument(self.dest, metavar=self.flag.upper(), type=self.parse, help=self.text)
         elif self.const is not None:
@@ -65,26 +65,26 @@ class Argument:
 
 
 def path(name: str, text: str, parse: Callable[[str], Any] = str, *, field: str = "") -> Argument:
-    """A word that becomes part of the address."""
+    """A positional argument that becomes part of the path."""
     return Argument(name, field or name, Location.PATH, text, parse)
 
 
 def positional(name: str, field: str, text: str) -> Argument:
-    """A word that goes into the body."""
+    """A positional argument that becomes a field of the JSON body."""
     return Argument(name, field, Location.BODY, text)
 
 
 def query(
     flag: str, text: str, parse: Callable[[str], Any] = str, *, field: str = "", **options: Any
 ) -> Argument:
-    """An option of the address's query."""
+    """An option that becomes a query parameter."""
     return Argument(flag, field or flag.removeprefix("--"), Location.QUERY, text, parse, **options)
 
 
 def body(
     flag: str, text: str, parse: Callable[[str], Any] = str, *, field: str = "", **options: Any
 ) -> Argument:
-    """An option that goes into the JSON body."""
+    """An option that becomes a field of the JSON body."""
     return Argument(flag, field or flag.removeprefix("--"), Location.BODY, text, parse, **options)
 
 
@@ -93,7 +93,7 @@ def client_option(flag: str, text: str, **options: Any) -> Argument:
     return Argument(flag, flag.removeprefix("--"), Location.CLIENT, text, **options)
 
 
-# ── Kinds of values ─────────────────────────────────────────────────────────────────────────────────────────
+# ── Types of values ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def positive_integer(text: str) -> int:
@@ -112,12 +112,12 @@ def day(text: str) -> str:
 
 
 def instant(text: str) -> str:
-    """A moment with its zone, as it is sent."""
+    """An instant with its zone, as ISO 8601."""
     return parse_instant(text).isoformat()
 
 
 def parse_instant(text: str) -> datetime:
-    """A moment with its zone."""
+    """An instant; its zone is required."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -131,7 +131,7 @@ _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def delay(text: str) -> int:
-    """A while, in milliseconds."""
+    """A duration like ``90s`` or ``2h``, in milliseconds."""
     match = re.fullmatch(r"(\d{1,9})([smhd])", text, re.ASCII)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a while; use 90s, 30m, 2h or 7d")

@@ -1,4 +1,4 @@
-"""Asks a running service: bounded in time, again only where that is safe, every failure in one sentence."""
+"""The HTTP client: timeouts, retries where they are safe, and one sentence for every error."""
 
 import asyncio
 import json
@@ -28,16 +28,16 @@ _CONNECTION_LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aioh
 
 
 IN_PROGRESS = "still being carried out"
-"""How the service says that it is at an act with this key."""
+"""The part of the service's 409 message for an Idempotency-Key whose request is in progress."""
 
 
 class _Busy(Exception):
-    """The act with this key has begun and is not over."""
+    """The request with this Idempotency-Key is still in progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked."""
+    """A request to the service."""
 
     method: str
     path: str
@@ -45,21 +45,21 @@ class Request:
     body: bytes | None = None
     content: str = "application/json"
     key: str = ""
-    """The Idempotency-Key of an act: it makes sending it again safe. Empty: nothing is changed by asking."""
+    """The Idempotency-Key, which makes retries safe. Empty: the request changes nothing."""
     timeout: float = 60.0
-    """Seconds that the service may keep silent."""
+    """Seconds without data after which the request fails."""
     ok_statuses: tuple[int, ...] = (200, 201, 202)
 
 
 class Client:
-    """One running service."""
+    """A client of one running service."""
 
     def __init__(self, target: Target, session: aiohttp.ClientSession) -> None:
         self._target = target
         self._session = session
 
     async def send(self, request: Request) -> bytes:
-        """The whole answer, asked for again where the connection is lost on the way. Raises CommandError."""
+        """The body of the answer; retries if the connection is lost. Raises CommandError."""
         failures, clock = 0, asyncio.get_running_loop().time
         deadline = clock() + request.timeout
         while True:
@@ -69,7 +69,7 @@ class Client:
                     if response.status >= 400 and "data" not in _object(body):
                         raise self._refusal(response.status, body, response)
                     return body
-            except _Busy as busy:  # with what was sent before the connection was lost
+            except _Busy as busy:  # the first attempt, whose connection was lost, is in progress
                 if not failures or clock() > deadline:
                     raise CommandError(str(busy), Exit.FAILED) from None
             except (aiohttp.ClientError, TimeoutError) as error:
@@ -79,7 +79,7 @@ class Client:
             await asyncio.sleep(_RETRY_DELAY * failures)
 
     async def stream(self, request: Request) -> AsyncIterator[bytes]:
-        """The answer as it comes. Raises CommandError, also where it breaks off: what came is not all."""
+        """The answer in chunks. Raises CommandError, also if the connection is lost in between."""
         try:
             async with self._answer(request) as response:
                 async for chunk in response.content.iter_any():
@@ -115,7 +115,7 @@ class Client:
         return CommandError(sentence, _EXIT_CODES.get(status, Exit.FAILED))
 
     def _unexpected_answer(self, response: aiohttp.ClientResponse) -> str:
-        """An answer that does not come from this service."""
+        """The error for an answer that is not from this service."""
         if 300 <= response.status < 400:
             location = clean(response.headers.get("Location", "elsewhere"))
             return f"{self._target.url} leads to {location}; name that address in --url"
@@ -155,7 +155,7 @@ class Client:
 
 
 def how_to_retry(request: Request) -> str:
-    """How an act of which nobody knows whether it happened is asked for again."""
+    """How to retry a request whose result is unknown."""
     return f"whether it was done is not known: ask again with --key {shlex.quote(request.key)}"
 
 
@@ -165,7 +165,7 @@ def _certificate(error: aiohttp.ClientConnectorCertificateError) -> str:
 
 
 def _worth_retrying(error: Exception, failures: int) -> bool:
-    """Lost on the way. A door that was shut from the beginning is told at once."""
+    """Whether to retry: the connection was lost, or was refused after a loss. A first refusal is final."""
     return isinstance(error, _CONNECTION_LOST) and (
         failures > 1 or not isinstance(error, aiohttp.ClientConnectorError)
     )
@@ -185,7 +185,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 @asynccontextmanager
 async def connected(target: Target, user_agent: str) -> AsyncIterator[Client]:
-    """A client that closes what it opened."""
+    """A client, whose session is closed at the end."""
     headers = {"User-Agent": user_agent}
     if target.token:
         headers["Authorization"] = f"Bearer {target.token}"

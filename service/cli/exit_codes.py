@@ -1,10 +1,10 @@
-"""What the shell is told, and the one error of the client."""
+"""Exit codes, and the error that ends a command."""
 
 from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """0 done, 1 failed or refused, 2 wrong configuration or usage, 3 not available, 4 not allowed."""
+    """0 done, 1 failed or refused, 2 wrong configuration or usage, 3 unavailable, 4 not allowed."""
 
     DONE = 0
     FAILED = 1
@@ -14,11 +14,11 @@ class Exit(IntEnum):
 
 
 INTERRUPTED = 130
-"""Ctrl-C, as shells tell it."""
+"""The exit code of shells for Ctrl-C."""
 
 
 class CommandError(Exception):
-    """A command ends here: one sentence for a person, one number for the shell."""
+    """Ends a command with a message and an exit code."""
 
     def __init__(self, sentence: str, code: Exit) -> None:
         super().__init__(sentence)

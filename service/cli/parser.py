@@ -1,4 +1,4 @@
-"""The commands of a running service for argparse, each with its help and an example."""
+"""The argparse parser of the commands for a running service, with help and examples."""
 
 import argparse
 from pathlib import Path
@@ -23,7 +23,7 @@ exit codes: 0 done, 1 failed or refused, 2 wrong usage or configuration, 3 not a
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """All commands; those of this machine alone are only named."""
+    """The parser of all commands; local ones are only listed."""
     parser = _new_parser(argparse.ArgumentParser, prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=__version__)
     _add_target_options(parser)
@@ -80,7 +80,7 @@ def _timeout_help(command: Command) -> str:
 
 
 def _add_target_options(parser: argparse.ArgumentParser) -> None:
-    """Read before everything else (see ``place``); here for the help."""
+    """Listed for the help only: ``target`` reads these options before the others."""
     group = parser.add_argument_group("a running service")
     group.add_argument("--url", metavar="URL", help="its address; default JOBS_URL")
     group.add_argument(

@@ -1,4 +1,4 @@
-"""Words that both sides of the command line use."""
+"""Texts that both local and remote commands use."""
 
 LOCAL = {
     "serve": "run the service until SIGTERM or Ctrl-C",
@@ -17,7 +17,7 @@ LOCAL = {
     "migrate": "bring our database's schema up to date",
     "check-config": "check the configuration and name every problem",
 }
-"""The first words of this machine's own commands."""
+"""The local commands with their help."""
 
 EXAMPLES = {
     "serve": "serve",
@@ -36,7 +36,7 @@ EXAMPLES = {
     "migrate": "migrate",
     "check-config": "check-config",
 }
-"""How each is typed."""
+"""An example of each local command."""
 
 SHARED = {"jobs", "run", "preview", "explain", "forecast", "export", "user export", "user erase"} | {
     f"analytics {view}"
@@ -45,10 +45,10 @@ SHARED = {"jobs", "run", "preview", "explain", "forecast", "export", "user expor
         *("retention", "watermarks"),
     )
 }
-"""Commands of a running service that this machine can carry out by itself, too."""
+"""Commands of a running service that also exist as local ones."""
 
 LOCAL_ONLY = frozenset(LOCAL) - {words.partition(" ")[0] for words in SHARED}
-"""First words that no running service can be asked for."""
+"""Commands that exist as local ones only."""
 
 REASONS = {
     "planned": "mails planned",
@@ -63,4 +63,4 @@ REASONS = {
     "quiet_hours": "in their quiet hours",
     "user_error": "could not be decided (see the run)",
 }
-"""What a run counts, in words."""
+"""The counts of a run in words."""

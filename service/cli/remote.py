@@ -1,4 +1,4 @@
-"""Carries out a command of the table against a running service."""
+"""Runs a command against a running service."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ _RECONNECT_DELAY = 2.0
 
 
 async def run_command(target: Target, command: Command, options: Namespace) -> Exit:
-    """Ask, and print what is answered. Raises CommandError."""
+    """Send the request and print the answer. Raises CommandError."""
     request = request_of(command, options)
     async with connected(target, f"dashboard-jobs/{__version__}") as client:
         with open_output(options.out) as file:
@@ -47,14 +47,14 @@ async def run_command(target: Target, command: Command, options: Namespace) -> E
 
 
 def request_of(command: Command, options: Namespace) -> Request:
-    """The request that the options mean. Reads the body from a file where the command takes one."""
+    """The request for the parsed options; reads the body from a file if the command takes one."""
     parts: dict[Location, dict[str, Any]] = {location: {} for location in Location}
     for argument in command.arguments:
         value = getattr(options, argument.dest, None)
         if value is not None and value != _DEFAULT_FORMAT:
             parts[argument.location][argument.field] = value
     if options.json:
-        parts[Location.QUERY].pop("format", None)  # the API's own is JSON
+        parts[Location.QUERY].pop("format", None)  # the API's default is JSON
     body = json.dumps(parts[Location.BODY]).encode() if parts[Location.BODY] else None
     if parts[Location.RAW]:
         body = _read_body(parts[Location.RAW]["file"])
@@ -89,11 +89,11 @@ def _read_body(name: str) -> bytes:
         raise CommandError(f"{name}: {error.strerror}", Exit.WRONG_USE) from None
 
 
-# ── Pages ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Pages ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _fetch(client: Client, command: Command, request: Request, options: Namespace) -> tuple[Any, bytes]:
-    """The answer, whole: with ``--all``, or a ``--limit`` beyond one page, the pages one after another."""
+    """The whole answer; with ``--all``, or a ``--limit`` above the page size, all pages combined."""
     raw = await client.send(request)
     answer = _parse(raw)
     if not command.pages:
@@ -123,7 +123,7 @@ def _parse(raw: bytes) -> Any:
 
 @contextlib.contextmanager
 def _explain_interruption(request: Request) -> Iterator[None]:
-    """Who breaks off an act is told how to learn what became of it."""
+    """On Ctrl-C, print how to retry a request whose result is unknown."""
     try:
         yield
     except asyncio.CancelledError:
@@ -134,7 +134,7 @@ def _explain_interruption(request: Request) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _explain_unexpected_answer() -> Iterator[None]:
-    """An answer of something else, or of another version, is told as that."""
+    """Turn errors about an unexpected answer into a CommandError."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -149,11 +149,11 @@ def _json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-# ── Showing ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Printing ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def is_streamed(command: Command, options: Namespace) -> bool:
-    """Whether the answer goes through as it comes."""
+    """Whether the answer is written as it arrives, without rendering."""
     output_format = getattr(options, "query_format", None)
     return "*" in command.files or (output_format in command.files and not options.json)
 
@@ -177,7 +177,7 @@ def _render(command: Command, options: Namespace, answer: Any, raw: bytes, file:
 
 @contextlib.contextmanager
 def open_output(target: Path | None) -> Iterator[BinaryIO]:
-    """Where the answer goes: standard output, or a file that has a passing name until it is whole."""
+    """Standard output, or a file that gets its name when it is complete."""
     if target is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -197,13 +197,13 @@ def _write(file: BinaryIO, chunk: bytes) -> None:
     file.write(chunk)
 
 
-# ── Watching ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Watching ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _watch(
     client: Client, command: Command, request: Request, options: Namespace, file: BinaryIO
 ) -> Exit:
-    """A line for each change until the end; a stream that breaks off before is joined again."""
+    """Print a line for each change until the run ends; reconnect if the stream breaks."""
     received = False
     for _ in range(_MAX_RECONNECTS):
         try:
@@ -222,7 +222,7 @@ async def _watch(
 
 
 async def _events(client: Client, request: Request) -> AsyncIterator[tuple[str, Any]]:
-    """The events of a stream: pairs of name and data."""
+    """The server-sent events: name and data."""
     name = "message"
     async for line in _lines(client.stream(request)):
         field, _, value = line.partition(":")

@@ -1,4 +1,4 @@
-"""The analytics on the command line: tables for people, files for programs."""
+"""Local analytics commands: tables for people, files for programs."""
 
 import asyncio
 import sys
@@ -26,7 +26,7 @@ from service.setup.databases import find_databases
 
 TABLE_FORMAT = "table"
 VIEWS = (*figures.STATISTICS, "retention", "watermarks")
-"""What ``analytics`` shows."""
+"""The views of ``analytics``."""
 
 _Column = tuple[str, str]
 _PERIOD: list[_Column] = [("period", "period"), ("state", "state")]
@@ -77,7 +77,7 @@ _FIGURE_NAMES = {
 
 
 def day(word: str) -> date:
-    """A date of the command line."""
+    """A date argument."""
     try:
         return date.fromisoformat(word)
     except ValueError:
@@ -85,7 +85,7 @@ def day(word: str) -> date:
 
 
 async def show(settings: Settings, options: Namespace, out: Console) -> None:
-    """``analytics VIEW``: a table for people, or what the API would answer."""
+    """``analytics VIEW``: print a table, or the same data as the API."""
     span = _span(options)
     form = "json" if options.json else options.format
     async with _readable_pool(settings) as pool:
@@ -103,7 +103,7 @@ async def show(settings: Settings, options: Namespace, out: Console) -> None:
 
 
 async def write_table(settings: Settings, options: Namespace) -> None:
-    """``export TABLE``: a whole table as a file."""
+    """``export TABLE``: write a whole table as a file."""
     async with _readable_pool(settings) as pool:
         data = export.table(pool, options.table, _span(options))
         await _write(data, Format.JSON if options.json else Format(options.format), options.out)
@@ -118,7 +118,7 @@ def _span(options: Namespace) -> DateRange:
 
 @asynccontextmanager
 async def _readable_pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
-    """A small pool on our database; nothing else is opened."""
+    """A small connection pool on our database. Raises ConfigurationError if there is no schema."""
     databases = await find_databases(settings)
     pool = await open_pool(databases.ours, max_size=2)
     try:
@@ -132,11 +132,11 @@ async def _readable_pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
         await pool.close()
 
 
-# ── Files ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Files ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _write(data: Export, form: Format, target: Path | None) -> None:
-    """Into a file, under a passing name until it is whole; or to where the output goes."""
+    """Write to standard output, or to a file that gets its name when it is complete."""
     if target is None:
         if form is Format.PARQUET and sys.stdout.isatty():
             raise BadRequest("parquet is not for a terminal; name a file with --out")
@@ -159,7 +159,7 @@ async def _write_chunks(data: Export, form: Format, file: BinaryIO) -> None:
     file.flush()
 
 
-# ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Tables ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _show_periods(data: Export, view: str, out: Console) -> None:
@@ -168,7 +168,7 @@ async def _show_periods(data: Export, view: str, out: Console) -> None:
 
 
 def _table_rows(row: Row) -> list[Row]:
-    """A row of figures as one line of a table, one of insights as a line for each sentence."""
+    """A row of figures as one row of a table; insights as one row for each sentence."""
     state = "final" if row["final"] else "provisional"
     trends = ", ".join(
         _trend_text(name, one) for name, one in row.get("trends", {}).items() if _is_notable(one)

@@ -1,4 +1,4 @@
-"""How answers look: aligned tables for people, tab-separated lines for programs. Pure."""
+"""Formats answers: aligned tables for people, tab-separated lines for programs. Pure."""
 
 import json
 import unicodedata
@@ -10,12 +10,12 @@ from typing import Any
 _GAP = "  "
 _MISSING = "–"
 _MIN_TEXT = 8
-"""Columns to which words may be cut."""
+"""The width to which a text column may be cut."""
 _MIN_PROSE = 22
-"""Columns below which sentences stand under their row instead of beside it."""
+"""The width below which sentences are printed under their row instead of in a column."""
 _INDENT = "    "
 _JOINERS = "\u200c\u200d"
-"""Parts of words and of emoji, though they count as controls."""
+"""Control characters that are kept: words and emoji contain them."""
 
 Row = dict[str, Any]
 Getter = str | Callable[[Row], Any]
@@ -23,11 +23,11 @@ Getter = str | Callable[[Row], Any]
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """A heading, where its value is, and how it is written.
+    """A heading, where to get the value, and how to format it.
 
-    Kinds: ``text`` may be cut, ``name`` never is (it is to be copied), ``prose`` is wrapped; ``ident``,
-    ``number``, ``share`` and ``percent`` stand to the right; ``time`` and ``period``. ``extra`` ones are for
-    whoever has room, and for programs.
+    Kinds: ``text`` may be cut, ``name`` never is, so that it can be copied, ``prose`` is wrapped; ``ident``,
+    ``number``, ``share`` and ``percent`` are aligned to the right; ``time`` and ``period``. ``extra`` columns
+    are dropped first if there is no room; programs get them always.
     """
 
     heading: str
@@ -36,7 +36,7 @@ class TableColumn:
     extra: bool = False
 
     def value(self, row: Row) -> Any:
-        """The value; a dotted name leads into nested objects."""
+        """The value in a row; a dotted name addresses nested objects."""
         if callable(self.get):
             return self.get(row)
         value: Any = row
@@ -46,13 +46,13 @@ class TableColumn:
 
     @property
     def right(self) -> bool:
-        """Whether its values stand to the right."""
+        """Whether its values are aligned to the right."""
         return self.kind in {"ident", "number", "share", "percent"}
 
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """Rows under headings. ``empty`` is said where there are none."""
+    """Rows under headings. ``empty`` is printed if there are none."""
 
     columns: Sequence[TableColumn]
     rows: Sequence[Row]
@@ -62,7 +62,7 @@ class TextTable:
 
 @dataclass(frozen=True, slots=True)
 class FieldList:
-    """One thing, a line for each of its sides; those without a value are left out for people."""
+    """A line for each field of one row; for people, fields without a value are left out."""
 
     columns: Sequence[TableColumn]
     row: Row
@@ -71,7 +71,7 @@ class FieldList:
 
 @dataclass(frozen=True, slots=True)
 class TextBlock:
-    """Text as it is: a mail; or sentences, which are wrapped."""
+    """Text as it is, like a mail; or ``sentences``, which are wrapped."""
 
     text: str
     sentences: bool = False
@@ -93,15 +93,15 @@ time, period = _column("time"), _column("period")
 
 
 def sentences(content: str) -> TextBlock:
-    """Words that are wrapped."""
+    """A block of sentences, which are wrapped."""
     return TextBlock(content, sentences=True)
 
 
-# ── For people ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── For people ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def for_people(blocks: Sequence[Block], max_width: int, zone: tzinfo | None = None) -> str:
-    """Aligned, within ``room`` columns, times in the reader's zone."""
+    """Aligned text within ``max_width`` columns, with times in ``zone`` (None: the local one)."""
     parts = [*(_block(block, max_width, zone) for block in blocks), _zone_note(blocks, zone)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -127,7 +127,7 @@ def _with_title(title: str, lines: list[str]) -> str:
 
 
 def _zone_note(blocks: Sequence[Block], zone: tzinfo | None) -> str:
-    """Which zone the times of tables are in; nothing where there are none, or all is UTC."""
+    """A note on the zone of the times in tables; empty if there are none, or the zone is UTC."""
     values = [
         column.value(row)
         for block in blocks
@@ -165,7 +165,7 @@ def _field_text(column: TableColumn, row: Row, zone: tzinfo | None) -> str:
 
 
 def _wrap(value: str, max_width: int) -> list[str]:
-    """At blanks; what has none is left as it is, to be copied."""
+    """Wrap at spaces; long words are never broken, so that they can be copied."""
     lines = [""]
     for word in value.split(" "):
         if lines[-1] and width(lines[-1]) + 1 + width(word) > max_width:
@@ -202,9 +202,9 @@ def _table_lines(block: TextTable, max_width: int, zone: tzinfo | None) -> list[
 def choose_columns(
     columns: Sequence[TableColumn], natural: Sequence[int], max_width: int
 ) -> tuple[list[int], list[int]]:
-    """Which columns stand beside each other, and which sentences below their row.
+    """The columns to show side by side, and those to print below their row.
 
-    What is extra goes first, then sentences move below, then whatever stands last.
+    If there is no room, extra columns are dropped first, then sentences move below, then the last columns go.
     """
     visible, below = list(range(len(columns))), list[int]()
 
@@ -223,13 +223,13 @@ def choose_columns(
 
 
 def _min_width(column: TableColumn, natural: int) -> int:
-    """How narrow a column may be."""
+    """The least width of a column."""
     limit = {"text": max(_MIN_TEXT, width(column.heading)), "prose": _MIN_PROSE}.get(column.kind, natural)
     return min(natural, limit)
 
 
 def fit_widths(columns: Sequence[TableColumn], natural: Sequence[int], max_width: int) -> list[int]:
-    """Widths that fit into ``room``: sentences give way first, then the widest words."""
+    """Column widths that fit into ``max_width``: sentences are narrowed first, then the widest text."""
     widths = list(natural)
     while sum(widths) + len(_GAP) * (len(widths) - 1) > max_width:
         shrinkable = [n for n, column in enumerate(columns) if widths[n] > _min_width(column, natural[n])]
@@ -240,7 +240,7 @@ def fit_widths(columns: Sequence[TableColumn], natural: Sequence[int], max_width
 
 
 def _row_lines(cells: Sequence[str], columns: Sequence[TableColumn], widths: Sequence[int]) -> list[str]:
-    """One row: a line, or more where sentences are wrapped."""
+    """The lines of one row: several if sentences are wrapped."""
     parts = [
         _wrap(text_, column_width) if column.kind == "prose" else [cut(text_, column_width)]
         for text_, column, column_width in zip(cells, columns, widths, strict=True)
@@ -255,7 +255,7 @@ def _row_lines(cells: Sequence[str], columns: Sequence[TableColumn], widths: Seq
 
 
 def cell(kind: str, value: Any, zone: tzinfo | None = None) -> str:
-    """One value for a person."""
+    """A value as text for people."""
     match kind, value:
         case "time", str() if at := _instant(value):
             return f"{at.astimezone(zone):%Y-%m-%d %H:%M}"
@@ -302,7 +302,7 @@ def _instant(value: str) -> datetime | None:
 
 
 def clean(value: str) -> str:
-    """One line that cannot steer a terminal: people's words are in many answers."""
+    """Replace control characters, because answers contain text that users wrote."""
     return value if value.isprintable() else "".join(" " if _is_control(char) else char for char in value)
 
 
@@ -311,7 +311,7 @@ def _is_control(char: str) -> bool:
 
 
 def width(value: str) -> int:
-    """The columns that a terminal needs for it."""
+    """The number of columns that a terminal needs for a text."""
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
         for char in value
@@ -319,7 +319,7 @@ def width(value: str) -> int:
 
 
 def cut(value: str, max_width: int) -> str:
-    """The beginning that fits, with a sign that there is more."""
+    """The text, cut to ``max_width`` columns with an ellipsis."""
     if width(value) <= max_width:
         return value
     beginning = ""
@@ -335,11 +335,11 @@ def _pad(value: str, column_width: int, *, right: bool = False) -> str:
     return blanks + value if right else value + blanks
 
 
-# ── For programs ────────────────────────────────────────────────────────────────────────────────────────────
+# ── For programs ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def for_programs(blocks: Sequence[Block]) -> str:
-    """Tab-separated lines under a line of headings: whole values, times as they were answered (UTC)."""
+    """Tab-separated lines under a line of headings: complete values, times in UTC as the API sent them."""
     return "\n".join(_for_programs(block, titled=len(blocks) > 1) for block in blocks)
 
 
@@ -357,7 +357,7 @@ def _for_programs(block: Block, *, titled: bool) -> str:
 
 
 def raw_value(value: Any) -> str:
-    """One value for a program: empty where there is none."""
+    """A value as text for programs; empty for None."""
     match value:
         case None:
             return ""

@@ -1,4 +1,4 @@
-"""Which running service is meant, and with which token: ``--url``, the environment, or a file."""
+"""The address and token of the service to call: from ``--url``, the environment, or a file."""
 
 import argparse
 import os
@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 from service.cli.exit_codes import CommandError, Exit
 
 TOKENS = ("JOBS_TOKEN", "ADMIN_TOKEN")
-"""Variables that may hold the token, the first that is set wins; each may name a file instead (``_FILE``)."""
+"""Environment variables for the token, the first that is set wins; with ``_FILE`` they name a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running service. The token is never shown, not even by ``repr``."""
+    """A running service. ``repr`` does not show the token."""
 
     url: str
     token: str = field(default="", repr=False)
@@ -24,7 +24,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class TargetOptions:
-    """Which service was named, not yet looked at. ``url`` is empty where this machine is meant."""
+    """The options as given, not validated. ``url`` is empty for a local command."""
 
     url: str
     source: str
@@ -32,12 +32,12 @@ class TargetOptions:
     token_file: Path | None
 
     def resolve(self) -> Target:
-        """The service with its token. Raises CommandError."""
+        """Validate the URL and read the token. Raises CommandError."""
         return Target(base_url(self.url, self.source), *_token(self.token_file, os.environ))
 
 
 def parse_target(arguments: Sequence[str]) -> tuple[TargetOptions, list[str]]:
-    """The service that is named, and the other words. Raises CommandError."""
+    """The target options, and the remaining arguments. Raises CommandError."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--url", default=None)
     parser.add_argument("--token-file", type=Path, default=None)
@@ -56,7 +56,7 @@ def parse_target(arguments: Sequence[str]) -> tuple[TargetOptions, list[str]]:
 
 
 def base_url(url: str, source: str) -> str:
-    """The base of the service's addresses. Raises CommandError for what cannot be one."""
+    """The URL without a trailing slash. Raises CommandError if it is invalid."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise CommandError(

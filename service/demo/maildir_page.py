@@ -1,4 +1,4 @@
-"""The local inbox: a page on the mails of the Maildir. No script, nothing from elsewhere."""
+"""The local inbox: pages that show the mails in the Maildir, without scripts."""
 
 import asyncio
 import re
@@ -56,7 +56,7 @@ pre { background:var(--card); border-radius:14px; padding:20px; overflow:auto; w
 
 @dataclass(frozen=True, slots=True)
 class ListedMail:
-    """One line of the list."""
+    """A row of the list."""
 
     key: str
     to: str
@@ -64,7 +64,7 @@ class ListedMail:
 
 
 def routes(folder: Path) -> list[web.RouteDef]:
-    """GET /inbox and the pages of each mail."""
+    """The routes of the inbox and its mails."""
     box = _Inbox(folder)
     return [
         web.get("/inbox", box.listing),
@@ -84,13 +84,13 @@ class _Inbox:
         return _page("Inbox", _listing(total, mails, query))
 
     async def mail(self, request: web.Request) -> web.Response:
-        """One mail: as a reader shows it, its text part, or its source."""
+        """One mail: its HTML, its text, or its source."""
         raw = await self._raw(request)
         view = request.query.get("view", "html")
         return _page(_subject(_parsed(raw)), _mail(request.match_info["key"], raw, view))
 
     async def html(self, request: web.Request) -> web.Response:
-        """The HTML part alone, for the frame: no script, no request leaves it."""
+        """The HTML part alone, for the frame; its policy allows no scripts and no requests."""
         part = _parsed(await self._raw(request)).get_body(("html",))
         text = part.get_content() if part else "<p>This mail has no HTML part.</p>"
         headers = {"Content-Security-Policy": _MAIL_POLICY, "X-Frame-Options": "SAMEORIGIN"}

@@ -1,4 +1,4 @@
-"""The sample dashboard: a few hundred people in many time zones, with the oddities of real data."""
+"""The sample dashboard: a few hundred users in many time zones, with the irregularities of real data."""
 
 import json
 import random
@@ -65,9 +65,9 @@ class SampleDashboard:
 
 
 def people(seed: int, today: date, count: int = 300, days: int = 0) -> SampleDashboard:
-    """``count`` people, the same for the same seed; dates lie round ``today`` (UTC).
+    """A dashboard with ``count`` users, reproducible by ``seed``; its dates are around ``today`` (UTC).
 
-    ``days``: how far back their habits reach, beside the few sessions of the last two weeks.
+    ``days``: how many days of regular sessions to add to the few of the last two weeks.
     """
     rng = random.Random(seed)  # noqa: S311 — a sample, not a secret
     users, goals, sessions = [], [], []
@@ -157,10 +157,9 @@ def _session(rng: random.Random, user: Row, n: int, k: int, today: date) -> Row:
 
 
 def history(seed: int, user: Row, today: date, days: int) -> list[Row]:
-    """What somebody's habit made of the ``days`` before ``today``: on some days more, at weekends less.
+    """A user's sessions of the ``days`` before ``today``, in their own zone: fewer at weekends.
 
-    By the clock of their zone. Some come late and some stay away for ever. On one Wednesday, two weeks ago or
-    a little more, nearly nobody came: see ``collapse``.
+    Some users join late, some stop for good. On one Wednesday hardly anybody has sessions: see ``quiet_day``.
     """
     rng = random.Random(f"{seed} {user['id']}")  # noqa: S311 - the same for the same person
     probability, hour = (
@@ -183,7 +182,7 @@ def history(seed: int, user: Row, today: date, days: int) -> list[Row]:
 
 
 def quiet_day(today: date) -> date:
-    """The day on which nearly nobody came: a Wednesday 14 to 20 days before ``today``."""
+    """The day with hardly any sessions, an anomaly: a Wednesday 14 to 20 days before ``today``."""
     return today - timedelta(days=14 + (today.weekday() - 2) % 7)
 
 
@@ -213,7 +212,7 @@ def _instant(day: date, hour: int) -> datetime:
     return datetime.combine(day, time(hour), UTC)
 
 
-# ── Into a database ─────────────────────────────────────────────────────────────────────────────────────────
+# ── Into a database ────────────────────────────────────────────────────────────────────────────────────────
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS users (
@@ -234,7 +233,7 @@ CREATE INDEX IF NOT EXISTS timer_sessions_updated ON timer_sessions (updated_at)
 
 
 async def write(dsn: str, dashboard: SampleDashboard) -> None:
-    """Replace the sample dashboard in a PostgreSQL database, in one transaction, marked as written now."""
+    """Replace the sample dashboard in a PostgreSQL database in one transaction; ``updated_at`` is now."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.set_type_codec(
@@ -253,7 +252,7 @@ async def write(dsn: str, dashboard: SampleDashboard) -> None:
 
 
 def _jsonb(value: Row) -> bytes:
-    """PostgreSQL's binary form: a version byte, then the text. COPY takes no other."""
+    """PostgreSQL's binary jsonb: a version byte, then the text. COPY needs this format."""
     return b"\x01" + json.dumps(value).encode()
 
 

@@ -1,7 +1,7 @@
-"""Every operation of the API as a command: one line of this table each.
+"""One command for each operation of the API.
 
-A test holds the table against openapi.yaml: every operation under /api has exactly one command, and every
-parameter and field of a body has its word or option.
+A test compares the commands with openapi.yaml: every operation under /api has exactly one command, and every
+parameter and body field has an argument or option.
 """
 
 from service.cli.commands import analytics, jobs, messages, records
@@ -10,7 +10,7 @@ from service.cli.commands.command import Command
 __all__ = ["COMMANDS", "GROUPS", "Command"]
 
 COMMANDS = (*jobs.COMMANDS, *messages.COMMANDS, *records.COMMANDS, *analytics.COMMANDS)
-"""All of them, in the order of their help."""
+"""All commands, in the order of the help."""
 
 GROUPS = {
     "runs": "runs of the jobs",
@@ -18,4 +18,4 @@ GROUPS = {
     "user": "one person",
     "analytics": "figures, cohorts, anomalies",
 }
-"""First words that several commands share."""
+"""Groups of commands with the same first word."""

@@ -1,4 +1,4 @@
-"""Commands about figures, and those whose answer is a file."""
+"""Commands for analytics, and for exports."""
 
 from service.cli import answers
 from service.cli.arguments import path, query

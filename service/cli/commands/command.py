@@ -1,4 +1,4 @@
-"""What a command of a running service is, and the options that many of them take."""
+"""The ``Command`` type, and options that several commands share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from service.cli.arguments import Argument, day, positive_integer, query
 from service.cli.tables import Block
 
 Render = Callable[..., list[Block]]
-"""From an answer to what is printed; mails are asked for one part of them."""
+"""Renders an answer; for mails it takes the part as a second argument."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command of a running service."""
+    """A command that calls one operation of the API."""
 
     words: str
     operation: str
@@ -26,23 +26,23 @@ class Command:
     render: Render
     arguments: tuple[Argument, ...] = ()
     pages: str = ""
-    """The parameter that asks for the next page; empty: the answer is whole."""
+    """The query parameter for the next page; empty: there are no pages."""
     max_rows: int = 500
-    """Rows that one page may hold."""
+    """The largest page size."""
     content: str = "application/json"
-    """The type of what is sent."""
+    """The Content-Type of the body."""
     files: tuple[str, ...] = ()
-    """Values of --format that are streamed as they come; ``*``: always."""
+    """Values of --format whose answer is streamed; ``*``: always."""
     succeeded: Callable[[Any], bool] = answers.always_succeeds
-    """Whether the answer is a success; where not, the exit code is 1."""
+    """Whether the answer is a success; if not, the exit code is 1."""
     ok_statuses: tuple[int, ...] = (200, 201, 202)
-    """Statuses that are answers, not errors."""
+    """HTTP statuses that are not errors."""
     timeout: float = 60
-    """Seconds that the service may keep silent."""
+    """Seconds without data after which the request fails."""
 
     @property
     def mutates(self) -> bool:
-        """Whether it changes something: then the service takes an Idempotency-Key, and acts once for it."""
+        """Whether it changes something; then it is sent with an Idempotency-Key."""
         return self.method != "GET" and self.operation != "preview"
 
 

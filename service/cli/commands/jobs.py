@@ -1,4 +1,4 @@
-"""Commands about jobs and their runs."""
+"""Commands for jobs and runs."""
 
 from service.cli import answers
 from service.cli.arguments import body, day, delay, instant, path, positional, positive_integer, query
@@ -86,7 +86,7 @@ COMMANDS = (
             body("--preview", "only tell which periods", const=True),
         ),
     ),
-    # ── Runs ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Runs ───────────────────────────────────────────────────────────────────────────────────────────────
     Command(
         "runs list", "getHistory", "GET", "/api/admin/jobs/history",
         "runs, newest first", "runs list --type reminder --state failed",

@@ -1,4 +1,4 @@
-"""Commands about what is recorded: acts, alerts, and what is known of one person."""
+"""Commands for the audit log, alerts, and one person's data."""
 
 from service.cli import answers
 from service.cli.arguments import body, path, positive_integer, query
@@ -29,7 +29,7 @@ COMMANDS = (
         ),
         (*OPEN, *BEFORE), pages="before",
     ),
-    # ── People ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── People ─────────────────────────────────────────────────────────────────────────────────────────────
     Command(
         "user export", "exportUser", "GET", "/api/admin/users/{id}/data",
         "everything that is stored about one person, as JSON", "user export 64f0c0ffee --out person.json",

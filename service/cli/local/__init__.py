@@ -1,4 +1,4 @@
-"""The commands that work on this machine: they read the configuration and open the database themselves."""
+"""Local commands: they read the configuration and open the database themselves."""
 
 import argparse
 import asyncio
@@ -38,7 +38,7 @@ _UNAVAILABLE = (SourceUnavailable, asyncpg.PostgresConnectionError, ConnectionEr
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse, run, and turn every expected error into one clear line."""
+    """Run a command line, and print every expected error as one line. Returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.load(also=parts.problems_of)
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(work: Coroutine[Any, Any, Exit]) -> Exit:
-    """On uvloop where there is one."""
+    """Run on uvloop if it is installed."""
     try:
         import uvloop  # noqa: PLC0415 — not on every platform
     except ImportError:

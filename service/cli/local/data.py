@@ -1,4 +1,4 @@
-"""What is stored, on this machine: figures, the archive, one person's data, the copy and the schema."""
+"""Local commands for stored data: figures, archive, one person's data, the copy and the schema."""
 
 import argparse
 from dataclasses import asdict
@@ -14,19 +14,19 @@ from service.setup.databases import find_databases
 
 
 async def analytics(settings: Settings, options: argparse.Namespace) -> Exit:
-    """Figures of a range, as a table or a file."""
+    """Print figures of a range, or write them to a file."""
     await reports.show(settings, options, out)
     return Exit.DONE
 
 
 async def export(settings: Settings, options: argparse.Namespace) -> Exit:
-    """A whole table of the analytics as a file."""
+    """Export a whole analytics table."""
     await reports.write_table(settings, options)
     return Exit.DONE
 
 
 async def archive(settings: Settings, options: argparse.Namespace) -> Exit:
-    """List the archived months; ``verify`` reads every file, and fails where one is damaged or lost."""
+    """List the archived months; ``verify`` reads every file, and fails if one is damaged or missing."""
     async with app.open_service(settings) as service:
         files = await service.archive.files(service.pool)
         states = {file.name: file.state for file in files}
@@ -69,7 +69,7 @@ async def restore(settings: Settings, options: argparse.Namespace) -> Exit:
 
 
 async def user(settings: Settings, options: argparse.Namespace) -> Exit:
-    """Everything that is stored about one person, or its erasure; JSON in either case."""
+    """Export or erase everything that is stored about one person; prints JSON."""
     async with app.open_service(settings) as service:
         if options.what == "export":
             data = await service.people.export(options.id)
@@ -80,7 +80,7 @@ async def user(settings: Settings, options: argparse.Namespace) -> Exit:
 
 
 async def sync(settings: Settings, options: argparse.Namespace) -> Exit:
-    """Copy what changed at the dashboard; ``--confirm`` first accepts that rows of a table are gone."""
+    """Copy what changed at the dashboard; ``--confirm`` first accepts that rows of a table were deleted."""
     accepted = None
     with progress_bar(options) as progress:
         async with app.open_service(settings, progress=reporter(progress)) as service:
@@ -90,7 +90,7 @@ async def sync(settings: Settings, options: argparse.Namespace) -> Exit:
                 await service.sync.run_once(sweep=True)
             except DashboardBusy:
                 if accepted is None:
-                    raise  # else the process that is at it deletes them
+                    raise  # otherwise the process that holds the lock deletes them
             health = service.sync.health()
     rows = [{"what": name, "value": str(value)} for name, value in health.items()]
     if accepted is not None:

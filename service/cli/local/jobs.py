@@ -1,4 +1,4 @@
-"""Jobs on this machine: list and run them, show what they would send, and say why."""
+"""Local commands for jobs: list, run, preview, explain, forecast."""
 
 import argparse
 import sys
@@ -23,9 +23,9 @@ from service.zones import iso, zone_of
 
 
 async def list_jobs(settings: Settings, options: argparse.Namespace) -> Exit:
-    """Every job with its next slot, local and UTC."""
+    """List every job with its next slot, local and UTC."""
     jobs = all_jobs()
-    now = datetime.now(UTC)  # noqa: TID251 — a listing for a person, nothing is decided by it
+    now = datetime.now(UTC)  # noqa: TID251 — for display only
     rows = []
     for id_, timing in timings_of(jobs, settings).items():
         zone = zone_of(
@@ -66,7 +66,7 @@ async def run_job(settings: Settings, options: argparse.Namespace) -> Exit:
 
 
 async def send_due(service: app.Service) -> None:
-    """Send what was planned, as far as it is due now."""
+    """Send all planned messages that are due now."""
     while await service.delivery.run_once():
         continue
     while service.inbox and await service.inbox.run_once():
@@ -74,7 +74,7 @@ async def send_due(service: app.Service) -> None:
 
 
 def print_run(name: str, result: RunResult) -> None:
-    """What a run did, counted by reason."""
+    """Print the counts of a run by reason."""
     table = Table(title=f"{name}: {result.state}", title_justify="left", box=None, show_header=False)
     for reason, n in sorted(result.counts.items(), key=lambda pair: -pair[1]):
         table.add_row(f"{n:,}", REASONS.get(reason, reason), f"[dim]{reason}[/]")
@@ -84,7 +84,7 @@ def print_run(name: str, result: RunResult) -> None:
 
 
 async def preview(settings: Settings, options: argparse.Namespace) -> Exit:
-    """Show the mail that a job would write; ``--to`` sends it, marked as a test."""
+    """Show the mail that a job would send; ``--to`` sends it, marked as a test."""
     request = PreviewRequest(
         JobType.REMINDER, options.name, options.user, options.at, options.variant, options.locale
     )
@@ -104,7 +104,7 @@ async def preview(settings: Settings, options: argparse.Namespace) -> Exit:
 
 
 async def explain(settings: Settings, options: argparse.Namespace) -> Exit:
-    """Why somebody did, did not, or will (not) get a message."""
+    """Explain why a user did or did not get a message, or will."""
     async with app.open_service(settings) as service:
         explanation = await service.explainer.explain(options.name, options.user, options.at)
     if options.json:
@@ -149,7 +149,7 @@ _RECORD_COLUMNS = {
 
 
 async def forecast(settings: Settings, options: argparse.Namespace) -> Exit:
-    """How many messages each reminder will send."""
+    """Forecast how many messages each reminder will send."""
     if options.exact and not options.job:
         raise BadRequest("--exact needs --job: asking everybody is for one job and its next slot")
     async with app.open_service(settings) as service:

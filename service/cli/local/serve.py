@@ -1,4 +1,4 @@
-"""The service itself, on this machine: run it, show it with sample data, check its configuration."""
+"""Local commands for the service: serve, demo, check-config."""
 
 import argparse
 import asyncio
@@ -25,7 +25,7 @@ async def serve(settings: Settings, _options: argparse.Namespace) -> Exit:
 
 
 async def check_config(settings: Settings, options: argparse.Namespace) -> Exit:
-    """Show the settings. What is wrong with them was told when they were read."""
+    """Print the settings. Invalid ones have been reported when they were loaded."""
     warnings = [*parts.composer_of(settings).warnings, *unread()]
     await parts.tracing_for(settings, "check-config").close()
     rows = [{"setting": name.upper(), "value": str(value)} for name, value in settings.described().items()]
@@ -38,7 +38,7 @@ async def check_config(settings: Settings, options: argparse.Namespace) -> Exit:
 
 
 async def demo(settings: Settings, options: argparse.Namespace) -> Exit:
-    """Everything for real, on this machine: people, PostgreSQL, mails, and the pages to look at them."""
+    """Run the service with sample data, an embedded PostgreSQL and a local inbox."""
     token = settings.admin_token or secrets.token_urlsafe(16)
     settings = settings.model_copy(update={"admin_token": token})
     stop = asyncio.Event()
@@ -67,11 +67,11 @@ _STATISTICS = ("dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBe
 
 
 async def _run_statistics(service: app.Service, stop: asyncio.Event) -> None:
-    """Count what the sample's people did, so that the console has something to show at once."""
+    """Compute the statistics of the sample data, so that the console shows figures at once."""
     for name in _STATISTICS:
         if stop.is_set():
             return
-        with suppress(AlreadyRunning):  # its slot is just now: that will do
+        with suppress(AlreadyRunning):  # the same job runs already
             await service.runner.run_manual(f"analytics.{name}")
 
 

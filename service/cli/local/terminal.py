@@ -1,4 +1,4 @@
-"""What the commands of this machine print: tables, bars of progress, and complaints."""
+"""Output of local commands: tables, progress bars and errors."""
 
 import argparse
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def print_rows(
 
 
 def progress_bar(options: argparse.Namespace) -> Progress:
-    """A bar for long work, on a terminal only."""
+    """A progress bar, shown on a terminal only."""
     visible = err.is_terminal and not options.json
     columns = (
         TextColumn("{task.description}"),
@@ -44,7 +44,7 @@ def progress_bar(options: argparse.Namespace) -> Progress:
 
 
 def reporter(progress: Progress) -> Callable[[str, int], None]:
-    """Takes how many rows of a collection were read, and moves its bar."""
+    """A callback that updates a collection's progress bar with the number of rows read."""
     tasks: dict[str, Any] = {}
 
     def report(collection: str, done: int) -> None:

@@ -1,4 +1,4 @@
-// The colours of the other pages, light or dark as the browser prefers.
+// Gives RapiDoc the colours of the other pages, light or dark as the browser prefers.
 const page = document.querySelector("rapi-doc");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 

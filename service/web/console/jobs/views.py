@@ -66,7 +66,7 @@ async def clocks(deps: AdminDeps, rows: Sequence[Mapping[str, Any]]) -> dict[str
     }
 
 
-# ── Showing ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Showing ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.get("/console/jobs")
@@ -108,7 +108,7 @@ async def job_page(
     problem: Exception | None = None,
     fields: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """The page of a job. ``backfill``: the periods that a backfill would recompute; ``fields``: the form as sent."""
+    """The page of a job. ``backfill``: the periods it would recompute; ``fields``: the form as sent."""
     deps, (row, description) = request.app[DEPS], await find_job(request)
     now, zone = await database_now(request), deps.service_zone
     clock = (await clocks(deps, [row]))[row["job"]]
@@ -163,12 +163,12 @@ def _description(job_id: str) -> dict[str, str]:
     return {"type": job_type, "name": name, "about": job.about if job else ""}
 
 
-# ── Running ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Running ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
 class RunForm:
-    """The form of a manual run. ``at``: as typed, UTC; empty for now. ``confirm``: many rows may be removed."""
+    """The form of a manual run. ``at``: as typed, UTC; empty: now. ``confirm``: many rows may be removed."""
 
     user: str = ""
     at: str = ""
@@ -245,7 +245,7 @@ def _run_details(request: web.Request, form: RunForm) -> dict[str, Any]:
     return details | ({"confirm": True} if form.confirm else {})
 
 
-# ── Pausing ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Pausing ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.post("/console/jobs/{type}/{name}/pause")

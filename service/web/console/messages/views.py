@@ -30,7 +30,7 @@ from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
 _SIZE = 50
-_BLANK_TOKEN = "no-link-from-the-console"  # noqa: S105 - a placeholder, not a token
+_BLANK_TOKEN = "no-link-from-the-console"  # noqa: S105 - no token
 STATES = tuple(map(str, DeliveryState))
 """The states of a message, in the order of its life cycle."""
 _CHANNELS = {"email": "Mail", "in_app": "Notification"}
@@ -43,7 +43,7 @@ _RESENDABLE = frozenset(
 routes = web.RouteTableDef()
 
 
-# ── Searching ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Searching ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +137,12 @@ async def _user_ids(request: web.Request, person: str) -> list[str] | None:
     return [row["id"] for row in await fetch(request, _SQL["people"], person)]
 
 
-# ── Retrying ────────────────────────────────────────────────────────────────────────────────
+# ── Retrying ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.post("/console/messages/retry")
 async def retry(request: web.Request) -> web.Response:
-    """Count the failed mails that match the filters; with ``confirm`` plan those again that have not expired."""
+    """Count the failed mails that match the filters; with ``confirm`` plan the useful ones again."""
     form, outbox = await params.form(request), request.app[DEPS].outbox
     filters = replace(_query_of(form), state=str(DeliveryState.FAILED), channel=str(Channel.EMAIL))
     if not filters.narrow:
@@ -176,7 +176,7 @@ async def _selection(request: web.Request, filters: MessageQuery) -> DeliveryFil
     return DeliveryFilter(user, filters.job or None, filters.reason or None, run=run)
 
 
-# ── One message ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── One message ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,7 @@ async def _row(request: web.Request) -> Mapping[str, Any]:
 def _mail_forms(request: web.Request, row: Mapping[str, Any]) -> MessageForms:
     try:
         raw = request.app[DEPS].compose(_email(row))
-    except Exception as error:  # noqa: BLE001 - facts of an earlier version may not fit today's template
+    except Exception as error:  # noqa: BLE001 - old facts may not fit the template
         return MessageForms(problem=f"The mail cannot be made again: {type(error).__name__}: {error}")
     message_ = message_from_bytes(raw, policy=policy.default)
     parts = {part.get_content_subtype(): part.get_content() for part in message_.iter_parts()}
@@ -266,7 +266,7 @@ def _steps(row: Mapping[str, Any]) -> list[tuple[datetime, str]]:
     return sorted(((at, words) for at, words in steps if at), key=lambda step: (step[0], order[step[1]]))
 
 
-# ── Changing ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Changing ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.post("/console/messages/{id}/resend")

@@ -1,4 +1,4 @@
-"""What the overview says of the figures that it was given: what is wrong, and what to do about it. Pure."""
+"""The problems, remedies and sparklines of the overview. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from service.web.console.formatting import duration, plural
 
 SPARKS = 24
-"""Runs in a sparkline."""
+"""How many runs a sparkline shows."""
 _GOOD = ("succeeded", "partial")
 _LAG_MS = 250.0
 _JOB_TYPES = ("reminder", "analytics")
@@ -23,7 +23,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, what to do, and the page where that begins."""
+    """A problem, its remedy, and a link to the page for it."""
 
     description: str
     remedy: str
@@ -37,7 +37,7 @@ def problems_of(
     anomalies: Sequence[Mapping[str, Any]],
     unconfirmed: int,
 ) -> list[Problem]:
-    """Everything that somebody should look at, the gravest first; empty: all is well."""
+    """All current problems, the most severe first; empty: all is well."""
     problems = list(_of_health(health["checks"]))
     if not replicas:
         problems.append(
@@ -107,17 +107,17 @@ def _of_replicas(replicas: Sequence[Mapping[str, Any]]) -> Iterable[Problem]:
             )
 
 
-# ── The job grid ────────────────────────────────────────────────────────────────────────────────────────────
+# ── The job grid ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def streak(states: Sequence[str]) -> int:
-    """How many of the newest runs in a row succeeded. ``states``: newest first."""
+    """The number of consecutive successes up to the newest run. ``states``: newest first."""
     return next((n for n, state in enumerate(states) if state not in _GOOD), len(states))
 
 
 @dataclass(frozen=True, slots=True)
 class SparkBar:
-    """One bar of a sparkline, in units of its box."""
+    """A bar of a sparkline, in units of its viewBox."""
 
     x: float
     y: float
@@ -126,14 +126,14 @@ class SparkBar:
 
 @dataclass(frozen=True, slots=True)
 class Sparkline:
-    """Durations of the last runs as bars, the newest last; ``words`` say the same."""
+    """Durations of the last runs as bars, the newest last; ``summary``: the same in words."""
 
     bars: tuple[SparkBar, ...]
     summary: str
 
 
 def spark(seconds: Sequence[float], width: float = 120, height: float = 28) -> Sparkline | None:
-    """A sparkline of durations in seconds, newest first; None where there are none."""
+    """A sparkline of durations in seconds, newest first; None if there are none."""
     newest = list(seconds[:SPARKS])[::-1]
     if not newest:
         return None

@@ -1,4 +1,4 @@
-"""/console: is everything all right? One page that says so, or what is wrong and what to do."""
+"""/console: the overview: what is wrong and what to do, or that all is well."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,16 @@ from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
 _REFRESH = 15
-"""Seconds after which it looks again."""
+"""Seconds between two refreshes."""
 _REFRESH_WITHOUT_SCRIPT = 60
-"""The same without scripts: then the whole page comes anew."""
+"""Seconds between two reloads of the whole page in a browser without scripts."""
 
 routes = web.RouteTableDef()
 
 
 @routes.get("/console")
 async def overview(request: web.Request) -> web.Response:
-    """Everything in one look; it looks again by itself."""
+    """The overview, which refreshes itself."""
     deps = request.app[DEPS]
     now, health = await database_now(request), await deps.manager.health_check()
     rows = await fetch(request, _SQL["jobs"], list(job_ids(deps.manager)))

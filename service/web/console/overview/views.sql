@@ -1,5 +1,5 @@
 -- name: jobs
--- How each job's last runs went. $1: job ids.
+-- The state of each job and of its last runs. $1: job ids.
 SELECT d.job, d.cron, d.mode, d.materialized_through, d.paused_by, d.paused_reason, d.paused_until,
        d.paused_at IS NOT NULL AND coalesce(d.paused_until > service.now(), true) AS paused,
        l.id AS last_id, l.state AS last_state, l.reason AS last_reason, l.nominal_at AS last_nominal_at,
@@ -27,27 +27,27 @@ CROSS JOIN LATERAL (
 WHERE d.job = ANY ($1::text[])
 
 -- name: today
--- Messages planned since midnight, by channel and state. $1: the zone of the midnight.
+-- Messages planned since midnight, by channel and state. $1: time zone of midnight.
 SELECT channel, state, count(*) AS n FROM service.delivery
 WHERE planned_at >= (SELECT date_trunc('day', service.now(), $1))
 GROUP BY channel, state ORDER BY channel, state
 
 -- name: unconfirmed
--- Mails of the last 60 days of which nobody knows whether they arrived.
+-- Unconfirmed mails of the last 60 days.
 SELECT count(*) FROM service.delivery
 WHERE state = 'unconfirmed' AND planned_at > (SELECT service.now() - interval '60 days')
 
 -- name: alerts
--- What is wrong for hours, the newest first.
+-- Open alerts, the newest first.
 SELECT name, raised_at, detail FROM service.alert WHERE cleared_at IS NULL ORDER BY raised_at DESC
 
 -- name: anomalies
--- Series that are out of their range now, the gravest first.
+-- Open anomalies, the most severe first.
 SELECT series, since, until, severity, direction, value, low, high, explanation FROM service.anomaly
 WHERE closed_at IS NULL ORDER BY array_position(ARRAY['critical', 'major', 'minor'], severity), since DESC
 
 -- name: leases
--- How much each process holds now: runs and messages.
+-- The number of leases of each process: runs and messages.
 SELECT owner, count(*) AS n FROM (
     SELECT owner FROM service.job_run WHERE state = 'running' AND lease_until >= (SELECT service.now())
     UNION ALL

@@ -1,5 +1,5 @@
-"""/console/people: what one person got and did not get, and why; what comes next, and what they wish for;
-taking their data along, and erasing it.
+"""/console/people: search people; one person's messages, next reminders and preferences, with reasons; export
+and erasure of their data.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ routes = web.RouteTableDef()
 
 @routes.get("/console/people")
 async def people(request: web.Request) -> web.Response:
-    """Find somebody by id or e-mail; the one who is meant is shown at once."""
+    """Search by id, e-mail or name; an exact match redirects to that person."""
     query = request.query.get("person", "").strip()[:320]
     rows = await fetch(request, _SQL["find"], query, _MAX_RESULTS) if query else []
     exact = [row for row in rows if query == row["id"] or query.lower() == (row["email"] or "").lower()]
@@ -49,7 +49,7 @@ async def people(request: web.Request) -> web.Response:
 
 @routes.get("/console/people/{id}")
 async def person(request: web.Request) -> web.Response:
-    """Somebody. ``job``: why they get or do not get its message, on the local date ``at`` (today)."""
+    """One person. ``job``: explain why they get its message or not, on the local date ``at`` (today)."""
     return await _person(request)
 
 
@@ -89,12 +89,12 @@ async def _person(request: web.Request, problem: str = "") -> web.Response:
     )
 
 
-# ── Their data ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── Export and erasure ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.get("/console/people/{id}/data")
 async def data(request: web.Request) -> web.Response:
-    """Everything that is stored about somebody, as a file. For admins: it is more than a viewer needs."""
+    """Export everything that is stored about a person, as JSON. For admins only."""
     if request[SESSION].role is not Role.ADMIN:
         raise HttpRefusal(
             403, f"The role {request[SESSION].role} may look, but not take somebody's data along"
@@ -111,7 +111,7 @@ async def data(request: web.Request) -> web.Response:
 
 @routes.post("/console/people/{id}/erase")
 async def erase(request: web.Request) -> web.Response:
-    """Erase somebody for good, where their id was typed once more."""
+    """Erase a person's data for good, if the id was typed to confirm it."""
     user_id, confirmation = _id(request), (await params.form(request)).get("typed", "").strip()
     if confirmation != user_id:
         return await _person(request, "Nothing was erased: type the id exactly as it stands above")
@@ -129,11 +129,11 @@ def _id(request: web.Request) -> str:
     return user_id
 
 
-# ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Reading ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _noon(text: str, timezone: str) -> datetime | None:
-    """Noon of a date by the person's clock; None: now."""
+    """Noon of a date in the person's zone; None if the text is empty. Raises BadRequest."""
     if not text:
         return None
     try:
@@ -149,7 +149,7 @@ async def _explanation(deps: AdminDeps, job: str, user_id: str, at: datetime | N
 def _next_reminders(
     rows: Sequence[Mapping[str, Any]], person: Mapping[str, Any], deps: AdminDeps
 ) -> list[tuple[Mapping[str, Any], NextSlot | None]]:
-    """When each reminder looks at this person next, with what it last came to. Pure."""
+    """The next slot of each reminder for this person, with its last result. Pure."""
     registered = all_jobs()
     reminders: list[tuple[Mapping[str, Any], NextSlot | None]] = []
     for row in rows:
@@ -164,7 +164,7 @@ def _next_reminders(
 
 
 def _preferences(row: Mapping[str, Any], offered: Hours) -> dict[str, Any]:
-    """What somebody gets on which channel, at which hour, and by whose word. Pure."""
+    """Preferences by kind and channel: on or off, the hour, and whether they were chosen here. Pure."""
     overrides = {(kind, channel): on for kind, channel, on in row["overrides"] or ()}
     switches = effective(row["preferences"], overrides)
     words = words_for("en")

@@ -1,12 +1,12 @@
 -- name: find
--- People of an id, an e-mail address, or a beginning of either or of the name. $1 text, $2 how many.
+-- People whose id or e-mail address is this, or whose id, address or name begins with it. $1 text, $2 limit.
 SELECT id, name, email, timezone, active FROM service.users
 WHERE id = $1 OR lower(email) = lower($1) OR starts_with(id, $1) OR starts_with(lower(email), lower($1))
    OR starts_with(lower(name), lower($1))
 ORDER BY id = $1 DESC, lower(email) = lower($1) DESC NULLS LAST, id LIMIT $2
 
 -- name: person
--- Somebody as jobs see them, with what they told us and what is known of their habits. $1: id.
+-- A person as jobs see them, with preference overrides, suppression and profile. $1: id.
 SELECT r.*, service.now() AS now, coalesce(z.used, service.default_zone()) AS dashboard_timezone,
        p.figures, p.as_of AS profile_as_of,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
@@ -19,7 +19,7 @@ LEFT JOIN service.user_profile AS p ON p.user_id = r.id
 WHERE r.id = $1
 
 -- name: jobs
--- The reminders as they are registered, and what each last came to for somebody. $1: their id.
+-- The registered reminders, and the last result of each for a person. $1: their id.
 SELECT d.job, d.cron, d.mode, d.paused_at IS NOT NULL AND coalesce(d.paused_until > service.now(), true) AS paused,
        last.what, last.reason, last.local_date
 FROM service.job_def AS d
@@ -33,12 +33,12 @@ LEFT JOIN LATERAL (
 WHERE d.job LIKE 'reminder.%' ORDER BY d.job
 
 -- name: planned
--- What is on its way to somebody. $1: their id.
+-- Messages that are planned or being sent to a person. $1: their id.
 SELECT id, job, channel, state, not_before FROM service.delivery
 WHERE user_id = $1 AND state IN ('planned', 'claimed', 'sending') ORDER BY not_before, id LIMIT 20
 
 -- name: history
--- What somebody got and did not get, the newest first. $1 their id, $2 before (NULL: from now), $3 how many.
+-- What a person got and did not get, the newest first. $1 their id, $2 before (NULL: any), $3 limit.
 SELECT * FROM (
     (SELECT planned_at AS at, id AS message, run_id, job, channel, state AS what, reason, detail, local_date
      FROM service.delivery WHERE user_id = $1 AND ($2::timestamptz IS NULL OR planned_at < $2)

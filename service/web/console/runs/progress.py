@@ -1,4 +1,4 @@
-"""How far a run has come, and when it will end if it goes on like this. Pure."""
+"""The progress of a run, its rate, and its estimated time to the end. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from service.web.console.formatting import duration
 
 ACTIVE = frozenset({"pending", "running"})
 _MIN_SECONDS = 1.0
-"""Seconds after which a rate means something."""
+"""Seconds after which a rate is meaningful."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """``done`` of about ``expected`` (None: nobody knows), at ``rate`` a second; ``left`` until the end."""
+    """``done`` of about ``expected`` (None: unknown), ``rate`` per second, ``remaining`` time."""
 
     done: int
     expected: int | None
@@ -23,7 +23,7 @@ class RunProgress:
 
     @property
     def percent(self) -> int | None:
-        """At most 99 before the end: what is expected is a guess."""
+        """At most 99 before the end, because ``expected`` is an estimate."""
         if not self.expected:
             return None
         return min(99, 100 * self.done // self.expected)
@@ -39,7 +39,7 @@ class RunProgress:
 
 
 def progress(run: Mapping[str, Any], expected: int | None, now: datetime) -> RunProgress:
-    """Of a row of the ledger. ``expected``: how many are to be looked at, about."""
+    """The progress of a run's row. ``expected``: roughly how many people or rows it will process."""
     done, started = run["done"], run["started_at"]
     seconds = ((run["finished_at"] or now) - started).total_seconds() if started else 0.0
     rate = done / seconds if seconds >= _MIN_SECONDS else None

@@ -1,4 +1,4 @@
-"""/console/runs/{id}: how far a run has come, what it decided, stopping it, and settling one that failed."""
+"""/console/runs/{id}: a run's progress and results; cancel it, or retry or waive a failed one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +26,7 @@ routes = web.RouteTableDef()
 
 @routes.get("/console/runs/{id}")
 async def run(request: web.Request) -> web.Response:
-    """One run. While it lasts the page watches it."""
+    """One run. The page updates itself until the run ends."""
     content = await _run_content(request)
     return page(
         request,
@@ -39,7 +39,7 @@ async def run(request: web.Request) -> web.Response:
 
 @routes.get("/console/runs/{id}/events")
 async def events(request: web.Request) -> web.StreamResponse:
-    """The run to its end, as server-sent events: each brings what the page tells of it."""
+    """Server-sent events until the run ends; each has the updated part of the page."""
 
     async def html(_run: Mapping[str, Any]) -> str:
         return render(request, "run_content.html", **await _run_content(request))
@@ -74,13 +74,13 @@ async def _run_content(request: web.Request) -> dict[str, Any]:
 
 
 def _too_late(row: Mapping[str, Any]) -> bool:
-    """Whether it would say by now what is not so any more."""
+    """Whether a reminder's deadline has passed, so that its messages would be stale."""
     late = row["deadline_at"] is not None and row["deadline_at"] < row["now"]
     return late and row["job"].startswith("reminder.")
 
 
 async def _expected(deps: AdminDeps, row: Mapping[str, Any]) -> int | None:
-    """How many will be looked at, about: of a reminder all people of its zones, else as many as last time."""
+    """An estimate of the total: for a reminder all people of its zones, else as many as last time."""
     if row["total"] is not None:
         return int(row["total"])
     if row["options"].get("userId"):
@@ -94,7 +94,7 @@ async def _expected(deps: AdminDeps, row: Mapping[str, Any]) -> int | None:
 
 @routes.post("/console/runs/{id}/cancel")
 async def cancel(request: web.Request) -> web.Response:
-    """Ask it to stop: what it has planned stays, the rest is left."""
+    """Cancel a run: what it has planned stays, the rest is not done."""
     run_id = params.path_id(request)
     async with audit.transaction(request) as connection:
         if not await request.app[DEPS].manager.cancel(run_id, connection):
@@ -112,7 +112,7 @@ async def _run_id(request: web.Request) -> int:
 
 @routes.post("/console/runs/{id}/retry")
 async def retry(request: web.Request) -> web.Response:
-    """Let a run that failed go on where it stopped."""
+    """Retry a failed run from where it stopped."""
     run_id = await _run_id(request)
     async with audit.transaction(request) as connection:
         if problem := await request.app[DEPS].manager.retry(run_id, connection):
@@ -123,7 +123,7 @@ async def retry(request: web.Request) -> web.Response:
 
 @routes.post("/console/runs/{id}/waive")
 async def waive(request: web.Request) -> web.Response:
-    """Leave a run that failed as it is, and say why."""
+    """Waive a failed run, with a reason."""
     run_id, form = await _run_id(request), await params.form(request)
     name, reason = form.get("who", "").strip()[:100], form.get("reason", "").strip()[:_MAX_REASON]
     if not name or not reason:

@@ -1,5 +1,5 @@
 -- name: run
--- One run with its job's patience, and how many its job looked at the last time. $1: its id.
+-- One run with its job's attempts and timeout, and how many the job's last run processed. $1: its id.
 SELECT r.*, d.max_attempts, d.timeout, service.now() AS now, r.finished_at - r.started_at AS took,
        (SELECT p.done FROM service.job_run AS p
         WHERE p.job = r.job AND p.id <> r.id AND p.state IN ('succeeded', 'partial') AND p.done > 0
@@ -7,11 +7,11 @@ SELECT r.*, d.max_attempts, d.timeout, service.now() AS now, r.finished_at - r.s
 FROM service.job_run AS r JOIN service.job_def AS d USING (job) WHERE r.id = $1
 
 -- name: population
--- How many people live in these zones. $1: zones; NULL: everywhere.
+-- The number of people in these zones. $1: zones; NULL: all.
 SELECT count(*) FROM service.users WHERE $1::text[] IS NULL OR timezone = ANY ($1)
 
 -- name: people
--- Some whom a run left out for a reason. $1 run, $2 reason, $3 how many.
+-- People who were skipped by a run for a reason. $1 run, $2 reason, $3 limit.
 SELECT user_id, detail FROM service.decision WHERE run_id = $1 AND reason = $2 ORDER BY user_id LIMIT $3
 
 -- name: attempts

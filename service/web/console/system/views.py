@@ -1,4 +1,4 @@
-"""/console/system: the processes, what they rest on, how far they have come, and how they are configured."""
+"""/console/system: processes, mail, dashboard, statistics, versions, migrations and settings."""
 
 import platform
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ NO_VITALS = dict.fromkeys(
         *("requests", "errors"),
     )
 )
-"""Vital signs of a process that told none yet."""
+"""The vitals of a process that has not reported any yet."""
 
 routes = web.RouteTableDef()
 
 
 @routes.get("/console/system")
 async def system(request: web.Request) -> web.Response:
-    """Everything on one page. What one process alone knows (mail, loops, schema) is told by the one asked."""
+    """The system page. Mail, loops and schema are those of the process that answers the request."""
     deps = request.app[DEPS]
     health = await deps.manager.health_check()
     rows: dict[str, Any] = {name: await deps.pool.fetch(_SQL[name]) for name in _SQL}
@@ -58,13 +58,13 @@ async def system(request: web.Request) -> web.Response:
 
 
 def _details(checks: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    """What a check tells; None: it is not among those of this process."""
+    """The details of a health check; None: this process does not have it."""
     details: Mapping[str, Any] | None = checks.get(name, {}).get("details")
     return details
 
 
 def setting_text(value: Any) -> str:
-    """A setting as people read it; what is empty, and a secret's value, is only said to be (not) set."""
+    """A setting as text; of a secret only whether it is set."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} = {item}" for name, item in value.items()) or "not set"
     if value in ("", None):

@@ -1,27 +1,27 @@
 -- name: replicas
--- The processes, the newest first; here: heard of within ninety seconds.
+-- The processes, the newest first; here: with a heartbeat within ninety seconds.
 SELECT name, version, schema, started_at, seen_at, vitals, seen_at > service.now() - interval '90 seconds' AS here
 FROM service.replica ORDER BY seen_at > service.now() - interval '90 seconds' DESC, started_at DESC LIMIT 50
 
 -- name: pauses
--- Domains that asked us to wait, and those that took nothing since their last pause.
+-- Paused domains, and those that have accepted no mail since their last pause.
 SELECT domain, failures, until, reply, until > service.now() AS paused FROM service.domain_pause ORDER BY until DESC, domain
 
 -- name: collections
--- How far the copy of the dashboard has come, and about how many rows it holds.
+-- The state of the copy of the dashboard, and roughly how many rows each collection has.
 SELECT s.collection, s.phase, s.rows_read, s.rejected, s.synced_at, s.swept_at, s.error,
        (SELECT n_live_tup FROM pg_stat_user_tables AS t WHERE t.schemaname = 'service' AND t.relname = s.collection) AS held
 FROM service.sync_state AS s ORDER BY s.collection
 
 -- name: migrations
--- What was applied, the newest first.
+-- Applied migrations, the newest first.
 SELECT name, applied_at FROM public.service_migration ORDER BY name DESC
 
 -- name: versions
--- Our PostgreSQL, and the clock that decides what is due.
+-- The version, time and size of our database.
 SELECT current_setting('server_version') AS postgres, service.now() AS now,
        pg_size_pretty(pg_database_size(current_database())) AS size
 
 -- name: alerts
--- What is wrong for hours.
+-- Open alerts.
 SELECT name, raised_at, detail FROM service.alert WHERE cleared_at IS NULL ORDER BY raised_at
