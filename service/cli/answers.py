@@ -44,7 +44,7 @@ def run_succeeded(answer: Any) -> bool:
     return answer.get("state") in _SUCCESSFUL
 
 
-# ── Renderers for several commands ─────────────────────────────────────────────────────────────────────────
+# ── Renderers for several commands ──────────────────────────────────────────────────────────────────────────
 
 
 def table(*columns: TableColumn, empty: str = "nothing yet; see analytics watermarks") -> Render:
@@ -67,7 +67,7 @@ def as_json(answer: Any) -> list[Block]:
     return [TextBlock(json.dumps(answer.get("data", answer), ensure_ascii=False, indent=2))]
 
 
-# ── Values ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Values ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def short_job(row: Row) -> str:
@@ -132,7 +132,7 @@ def _parse_time(time_text: str) -> datetime:
     return datetime.fromisoformat(time_text)
 
 
-# ── Jobs ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Jobs ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def jobs(answer: Any) -> list[Block]:
@@ -269,7 +269,7 @@ def progress(answer: Any) -> list[Block]:
     return [line, _counts(answer["counts"])] if over else [line]
 
 
-# ── Messages ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Messages ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def message_state(answer: Any) -> list[Block]:
@@ -363,7 +363,7 @@ def profile(answer: Any) -> list[Block]:
     return [head, TextTable((name("figure"), prose("value")), figures, "Figures")]
 
 
-# ── Analytics ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── Analytics ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def insights(answer: Any) -> list[Block]:

@@ -93,7 +93,7 @@ def client_option(flag: str, text: str, **options: Any) -> Argument:
     return Argument(flag, flag.removeprefix("--"), Location.CLIENT, text, **options)
 
 
-# ── Types of values ────────────────────────────────────────────────────────────────────────────────────────
+# ── Types of values ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def positive_integer(text: str) -> int:

@@ -89,7 +89,7 @@ def _read_body(name: str) -> bytes:
         raise CommandError(f"{name}: {error.strerror}", Exit.WRONG_USE) from None
 
 
-# ── Pages ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Pages ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _fetch(client: Client, command: Command, request: Request, options: Namespace) -> tuple[Any, bytes]:
@@ -149,7 +149,7 @@ def _json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-# ── Printing ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Printing ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def is_streamed(command: Command, options: Namespace) -> bool:
@@ -197,7 +197,7 @@ def _write(file: BinaryIO, chunk: bytes) -> None:
     file.write(chunk)
 
 
-# ── Watching ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Watching ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _watch(

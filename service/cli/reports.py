@@ -132,7 +132,7 @@ async def _readable_pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
         await pool.close()
 
 
-# ── Files ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Files ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _write(data: Export, form: Format, target: Path | None) -> None:
@@ -159,7 +159,7 @@ async def _write_chunks(data: Export, form: Format, file: BinaryIO) -> None:
     file.flush()
 
 
-# ── Tables ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _show_periods(data: Export, view: str, out: Console) -> None:

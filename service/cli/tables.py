@@ -97,7 +97,7 @@ def sentences(content: str) -> TextBlock:
     return TextBlock(content, sentences=True)
 
 
-# ── For people ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── For people ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def for_people(blocks: Sequence[Block], max_width: int, zone: tzinfo | None = None) -> str:
@@ -335,7 +335,7 @@ def _pad(value: str, column_width: int, *, right: bool = False) -> str:
     return blanks + value if right else value + blanks
 
 
-# ── For programs ───────────────────────────────────────────────────────────────────────────────────────────
+# ── For programs ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def for_programs(blocks: Sequence[Block]) -> str:

@@ -212,7 +212,7 @@ def _instant(day: date, hour: int) -> datetime:
     return datetime.combine(day, time(hour), UTC)
 
 
-# ── Into a database ────────────────────────────────────────────────────────────────────────────────────────
+# ── Into a database ─────────────────────────────────────────────────────────────────────────────────────────
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS users (

@@ -92,7 +92,7 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-# ── This process ───────────────────────────────────────────────────────────────────────────────────────────
+# ── This process ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _process(deps: AdminDeps) -> CollectorRegistry:
@@ -125,7 +125,7 @@ class _Mails(Collector):
         return [family]
 
 
-# ── The ledger ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── The ledger ──────────────────────────────────────────────────────────────────────────────────────────────
 
 _UP = ("jobs_database_up", "Whether the database answered this scrape")
 _PER_JOB = {

@@ -86,7 +86,7 @@ COMMANDS = (
             body("--preview", "only tell which periods", const=True),
         ),
     ),
-    # ── Runs ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Runs ────────────────────────────────────────────────────────────────────────────────────────────────
     Command(
         "runs list", "getHistory", "GET", "/api/admin/jobs/history",
         "runs, newest first", "runs list --type reminder --state failed",

@@ -55,7 +55,7 @@ COMMANDS = (
         answers.fields(text("message id", "messageId")),
         (*_MAIL, body("--to", "where it goes", required=True, metavar="ADDRESS")),
     ),
-    # ── Messages ───────────────────────────────────────────────────────────────────────────────────────────
+    # ── Messages ────────────────────────────────────────────────────────────────────────────────────────────
     Command(
         "messages list", "getDeliveries", "GET", "/api/admin/deliveries",
         "messages, newest first", "messages list --user 64f0c0ffee --state failed", _MESSAGES,

@@ -29,7 +29,7 @@ COMMANDS = (
         ),
         (*OPEN, *BEFORE), pages="before",
     ),
-    # ── People ─────────────────────────────────────────────────────────────────────────────────────────────
+    # ── People ──────────────────────────────────────────────────────────────────────────────────────────────
     Command(
         "user export", "exportUser", "GET", "/api/admin/users/{id}/data",
         "everything that is stored about one person, as JSON", "user export 64f0c0ffee --out person.json",

@@ -142,7 +142,7 @@ async def export_table(request: web.Request) -> web.StreamResponse:
     )
 
 
-# ── Request ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Request ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def format_of(request: web.Request) -> Format:
@@ -177,7 +177,7 @@ def _refuse_paging(request: web.Request, file_format: Format) -> None:
         )
 
 
-# ── Response ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Response ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _range_fields(dates: DateRange) -> dict[str, Any]:

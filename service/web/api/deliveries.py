@@ -25,7 +25,7 @@ _FILTERS = frozenset({"user", "job", "reason", "channel", "from", "to", "address
 routes = web.RouteTableDef()
 
 
-# ── Reading ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.get("/api/admin/deliveries")
@@ -71,7 +71,7 @@ async def message(request: web.Request) -> web.Response:
     return web.json_response({"success": True, "data": asdict(content) | {"linksHidden": not links}})
 
 
-# ── Changing ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Changing ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.post("/api/admin/deliveries/{id}/resend")

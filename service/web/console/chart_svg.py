@@ -162,7 +162,7 @@ def day_axis(days: Sequence[date], final: Sequence[bool]) -> Axis:
     return Axis([day_name(day) for day in days], day_ticks(days), final)
 
 
-# ── Whole charts ───────────────────────────────────────────────────────────────────────────────────────────
+# ── Whole charts ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def lines(
@@ -228,7 +228,7 @@ def summary_of(title: str, axis: Axis, figures: Sequence[Line], marks: Sequence[
     return " ".join(parts)
 
 
-# ── Parts of charts ────────────────────────────────────────────────────────────────────────────────────────
+# ── Parts of charts ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def gapless_runs(values: Sequence[Value]) -> list[range]:

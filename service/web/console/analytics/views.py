@@ -129,7 +129,7 @@ async def file(request: web.Request) -> web.StreamResponse:
     return await analytics.send_file(request, export.statistic(pool, name, dates), file_format)
 
 
-# ── Content ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Content ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _charts(deps: AdminDeps, query: ChartQuery, dates: DateRange) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def upcoming(clock: JobClock, after: datetime, until: datetime) -> list[datetime
     return sorted(instants)
 
 
-# ── Clock changes ──────────────────────────────────────────────────────────────────────────────────────────
+# ── Clock changes ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def warnings(clock: JobClock, after: datetime, until: datetime) -> list[ClockCha
     return sorted(warnings_, key=lambda warning: (warning.at, warning.local))
 
 
-# ── Calendar ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Calendar ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)

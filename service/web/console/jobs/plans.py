@@ -20,7 +20,7 @@ _MAX_DELAY = timedelta(days=30)
 routes = web.RouteTableDef()
 
 
-# ── Single runs ────────────────────────────────────────────────────────────────────────────────────────────
+# ── Single runs ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.post("/console/jobs/{type}/{name}/schedule")
@@ -72,7 +72,7 @@ async def unschedule(request: web.Request) -> web.Response:
     return see_other(f"{_page(request)}#once")
 
 
-# ── Backfill ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Backfill ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.post("/console/jobs/{type}/{name}/backfill")

@@ -66,7 +66,7 @@ async def clocks(deps: AdminDeps, rows: Sequence[Mapping[str, Any]]) -> dict[str
     }
 
 
-# ── Showing ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Showing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.get("/console/jobs")
@@ -163,7 +163,7 @@ def _description(job_id: str) -> dict[str, str]:
     return {"type": job_type, "name": name, "about": job.about if job else ""}
 
 
-# ── Running ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Running ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ def _run_details(request: web.Request, form: RunForm) -> dict[str, Any]:
     return details | ({"confirm": True} if form.confirm else {})
 
 
-# ── Pausing ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Pausing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.post("/console/jobs/{type}/{name}/pause")

@@ -43,7 +43,7 @@ _RESENDABLE = frozenset(
 routes = web.RouteTableDef()
 
 
-# ── Searching ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── Searching ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ async def _user_ids(request: web.Request, person: str) -> list[str] | None:
     return [row["id"] for row in await fetch(request, _SQL["people"], person)]
 
 
-# ── Retrying ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Retrying ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.post("/console/messages/retry")
@@ -176,7 +176,7 @@ async def _selection(request: web.Request, filters: MessageQuery) -> DeliveryFil
     return DeliveryFilter(user, filters.job or None, filters.reason or None, run=run)
 
 
-# ── One message ────────────────────────────────────────────────────────────────────────────────────────────
+# ── One message ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +266,7 @@ def _steps(row: Mapping[str, Any]) -> list[tuple[datetime, str]]:
     return sorted(((at, words) for at, words in steps if at), key=lambda step: (step[0], order[step[1]]))
 
 
-# ── Changing ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Changing ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.post("/console/messages/{id}/resend")

@@ -22,7 +22,7 @@ _REMEDIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class OverviewProblem:
     """A problem, its remedy, and a link to the page for it."""
 
     description: str
@@ -36,26 +36,29 @@ def problems_of(
     alerts: Sequence[Mapping[str, Any]],
     anomalies: Sequence[Mapping[str, Any]],
     unconfirmed: int,
-) -> list[Problem]:
+) -> list[OverviewProblem]:
     """All current problems, the most severe first; empty: all is well."""
     problems = list(_of_health(health["checks"]))
     if not replicas:
         problems.append(
-            Problem("No process has shown a sign of life for five minutes.", "Start one: nothing runs now.")
+            OverviewProblem(
+                "No process has shown a sign of life for five minutes.", "Start one: nothing runs now."
+            )
         )
     problems += [
-        Problem(f"{row['name']}: {row['detail']}", "It clears by itself once that is over.") for row in alerts
+        OverviewProblem(f"{row['name']}: {row['detail']}", "It clears by itself once that is over.")
+        for row in alerts
     ]
     if unconfirmed:
         problems.append(
-            Problem(
+            OverviewProblem(
                 f"Nobody knows whether {plural(unconfirmed, 'mail')} arrived.",
                 "Look at each, and resend it or leave it.",
                 "/console/messages?state=unconfirmed",
             )
         )
     problems += [
-        Problem(f"{row['series']}: {row['explanation']}", "Compare it with what changed then.")
+        OverviewProblem(f"{row['series']}: {row['explanation']}", "Compare it with what changed then.")
         for row in anomalies
         if row["severity"] != "minor"
     ]
@@ -63,7 +66,7 @@ def problems_of(
     return problems
 
 
-def _of_health(checks: Mapping[str, Any]) -> Iterable[Problem]:
+def _of_health(checks: Mapping[str, Any]) -> Iterable[OverviewProblem]:
     for name, check in checks.items():
         details = check.get("details") or {}
         if name in _JOB_TYPES and details.get("problems"):
@@ -73,16 +76,20 @@ def _of_health(checks: Mapping[str, Any]) -> Iterable[Problem]:
                 described = {slot["problem"] for slot in failed}
                 if rest := [sentence for sentence in sentences if sentence not in described]:
                     link = f"/console/jobs/{name}/{job}"
-                    yield Problem(f"{job}: {'; '.join(rest)}.", "Its page shows the last runs and why.", link)
+                    yield OverviewProblem(
+                        f"{job}: {'; '.join(rest)}.", "Its page shows the last runs and why.", link
+                    )
         elif name in _JOB_TYPES and check["status"] == "stopped" and check.get("activeJobs"):
-            yield Problem(f"The {name} jobs are stopped in this process.", "Restart it.")
+            yield OverviewProblem(f"The {name} jobs are stopped in this process.", "Restart it.")
         elif check["status"] in _WRONG and name not in _JOB_TYPES:
-            yield Problem(f"{name.capitalize()}: {_why(name, details)}.", _REMEDIES.get(name, "See the log."))
+            yield OverviewProblem(
+                f"{name.capitalize()}: {_why(name, details)}.", _REMEDIES.get(name, "See the log.")
+            )
 
 
-def _of_slot(job: str, slot: Mapping[str, Any]) -> Problem:
+def _of_slot(job: str, slot: Mapping[str, Any]) -> OverviewProblem:
     remedy = "Retry it or waive it." if slot["retryable"] else "It is too late to retry it: waive it."
-    return Problem(f"{job}: {slot['what']}.", remedy, f"/console/runs/{slot['runId']}")
+    return OverviewProblem(f"{job}: {slot['what']}.", remedy, f"/console/runs/{slot['runId']}")
 
 
 def _why(name: str, details: Mapping[str, Any]) -> str:
@@ -92,22 +99,22 @@ def _why(name: str, details: Mapping[str, Any]) -> str:
     return str(details.get("problem") or details.get("error") or "not working").rstrip(".")
 
 
-def _of_replicas(replicas: Sequence[Mapping[str, Any]]) -> Iterable[Problem]:
+def _of_replicas(replicas: Sequence[Mapping[str, Any]]) -> Iterable[OverviewProblem]:
     versions = sorted({row["version"] for row in replicas})
     if len(versions) > 1:
-        yield Problem(
+        yield OverviewProblem(
             f"Processes of different versions run: {', '.join(versions)}.",
             "Finish the roll-out, or take it back.",
         )
     for row in replicas:
         lag = (row["vitals"].get("loopLagMs") or {}).get("p99")
         if lag is not None and lag > _LAG_MS:
-            yield Problem(
+            yield OverviewProblem(
                 f"{row['name']} is overloaded: its loop lags by {duration(lag / 1000)}.", "Give it more CPU."
             )
 
 
-# ── The job grid ───────────────────────────────────────────────────────────────────────────────────────────
+# ── The job grid ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def streak(states: Sequence[str]) -> int:

@@ -89,7 +89,7 @@ async def _person(request: web.Request, problem: str = "") -> web.Response:
     )
 
 
-# ── Export and erasure ─────────────────────────────────────────────────────────────────────────────────────
+# ── Export and erasure ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @routes.get("/console/people/{id}/data")
@@ -129,7 +129,7 @@ def _id(request: web.Request) -> str:
     return user_id
 
 
-# ── Reading ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _noon(text: str, timezone: str) -> datetime | None:
