@@ -88,7 +88,7 @@ def truncate(text: str, limit: int) -> str:
     return text
 
 
-def navigate_action(url: str, button: str) -> dict[str, Any]:
+def navigate(url: str, button: str) -> dict[str, Any]:
     """The action of a notification that opens a page of the dashboard."""
     return {"type": "navigate", "url": url, "buttonText": button}
 

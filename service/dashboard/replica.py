@@ -39,20 +39,20 @@ _Record = TypeVar("_Record", User, Goal, TimerSession)
 
 def preferences_to_json(preferences: Preferences) -> dict[str, Any]:
     """The stored form: only what is set; times as local ``HH:MM``."""
-    stored: dict[str, Any] = {
+    found: dict[str, Any] = {
         name: value for name in _OPTIONAL_FLAGS if (value := getattr(preferences, name)) is not None
     }
     if preferences.kinds:
-        stored["kinds"] = {str(kind): on for kind, on in preferences.kinds.items()}
+        found["kinds"] = {str(kind): on for kind, on in preferences.kinds.items()}
     if preferences.quiet:
-        stored["quiet"] = [_clock(preferences.quiet.start), _clock(preferences.quiet.end)]
+        found["quiet"] = [_clock(preferences.quiet.start), _clock(preferences.quiet.end)]
     for name in ("work_start", "work_end"):
         if (at := getattr(preferences, name)) is not None:
-            stored[name] = _clock(at)
+            found[name] = _clock(at)
     for name in ("work_minutes", "short_break_minutes", "week_start"):
         if (value := getattr(preferences, name)) != getattr(_DEFAULTS, name):
-            stored[name] = value
-    return stored
+            found[name] = value
+    return found
 
 
 def preferences_from_json(stored: Mapping[str, Any]) -> Preferences:

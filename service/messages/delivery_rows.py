@@ -11,7 +11,7 @@ from zlib import crc32
 import asyncpg
 
 from service.dashboard.model import Channel, QuietHours, User
-from service.dashboard.notification import navigate_action
+from service.dashboard.notification import navigate
 from service.engine import queries
 from service.messages.decision import Message
 from service.messages.eligibility import ContactHistory, PastMessage
@@ -188,7 +188,7 @@ def _in_app(planned: PlannedMessage, *, to_dashboard: bool) -> dict[str, Any]:
         **{key: message.in_app.get(key) for key in ("type", "priority", "data")},
         "title": words.title,
         "message": words.message,
-        "action": navigate_action(message.in_app["url"], words.button),
+        "action": navigate(message.in_app["url"], words.button),
         "life": f"{int(message.in_app_life.total_seconds())} seconds",
         "to_dashboard": to_dashboard,
     }

@@ -37,7 +37,7 @@ from service.errors import ConfigurationError
 _UNITS = {"milliseconds": 0.001, "seconds": 1.0, "minutes": 60.0}
 _STATES = {"open_states": "goals", "focus_kinds": "timer_sessions", "running_states": "timer_sessions"}
 _UNIT_KEYS = ("planned_unit", "focus_unit")
-_FIELDS = {
+_KNOWN = {
     "users": {field for p in PROFILES.values() for field in p.users.fields},
     "goals": {field for p in PROFILES.values() for field in p.goals.fields},
     "timer_sessions": {field for p in PROFILES.values() for field in p.sessions.fields},
@@ -54,21 +54,21 @@ def profile_from_setting(schema: str, read: Callable[[str], str]) -> Profile | N
 def parse_mapping(text: str) -> Profile:
     """A profile from the text of a mapping file. Raises ConfigurationError naming every problem."""
     try:
-        mapping = tomllib.loads(text)
+        given = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError([f"DASHBOARD_SCHEMA: the mapping file is not TOML: {error}"]) from None
-    problems = _mapping_problems(mapping)
+    problems = _mapping_problems(given)
     if problems:
         raise ConfigurationError([f"DASHBOARD_SCHEMA: {problem}" for problem in problems])
-    base = PROFILES[mapping.get("extends", "A")]
-    sessions = mapping.get("timer_sessions", {})
+    base = PROFILES[given.get("extends", "A")]
+    sessions = given.get("timer_sessions", {})
     return replace(
         base,
-        name=mapping.get("name", "mapping"),
-        users=_overlay(base.users, mapping, "users"),
-        goals=_overlay(base.goals, mapping, "goals"),
-        sessions=_overlay(base.sessions, mapping, "timer_sessions"),
-        open_states=frozenset(mapping.get("goals", {}).get("open_states", base.open_states)),
+        name=given.get("name", "mapping"),
+        users=_overlay(base.users, given, "users"),
+        goals=_overlay(base.goals, given, "goals"),
+        sessions=_overlay(base.sessions, given, "timer_sessions"),
+        open_states=frozenset(given.get("goals", {}).get("open_states", base.open_states)),
         focus_kinds=frozenset(sessions.get("focus_kinds", base.focus_kinds)),
         running_states=frozenset(sessions.get("running_states", base.running_states)),
         planned_unit=_UNITS.get(sessions.get("planned_unit", ""), base.planned_unit),
@@ -90,34 +90,34 @@ def _overlay(base: Table, mapping: Mapping[str, Any], section: str) -> Table:
     return Table(mapping.get("tables", {}).get(section, base.name), fields)
 
 
-def _mapping_problems(mapping: Mapping[str, Any]) -> list[str]:
+def _mapping_problems(given: Mapping[str, Any]) -> list[str]:
     problems = []
-    if mapping.get("extends", "A") not in PROFILES:
+    if given.get("extends", "A") not in PROFILES:
         problems.append(f"extends must be one of {', '.join(PROFILES)}")
-    unknown = set(mapping) - {"name", "extends", "tables", *_FIELDS}
-    problems += [f"unknown section or key {section!r}" for section in sorted(unknown)]
-    for section in {"tables", *_FIELDS} & set(mapping):
-        if not isinstance(mapping[section], dict):
+    strange = set(given) - {"name", "extends", "tables", *_KNOWN}
+    problems += [f"unknown section or key {section!r}" for section in sorted(strange)]
+    for section in {"tables", *_KNOWN} & set(given):
+        if not isinstance(given[section], dict):
             problems.append(f"[{section}] must be a table")
             continue
-        for key, value in mapping[section].items():
+        for key, value in given[section].items():
             problems += _entry_problems(section, key, value)
     return problems
 
 
 def _entry_problems(section: str, key: str, value: Any) -> list[str]:
-    is_list = isinstance(value, list) and all(isinstance(part, str) for part in value)
+    listed = isinstance(value, list) and all(isinstance(part, str) for part in value)
     if section == "tables":
         if key == "users" and value == "":
             return ["[tables] users: there must be people; name where they are"]
-        valid = key in _FIELDS and isinstance(value, str)
-        return [] if valid else [f"[tables] {key}: name one of {', '.join(_FIELDS)}"]
+        fine = key in _KNOWN and isinstance(value, str)
+        return [] if fine else [f"[tables] {key}: name one of {', '.join(_KNOWN)}"]
     if section == "timer_sessions" and key in _UNIT_KEYS:
         return [] if value in _UNITS else [f"[{section}] {key} must be one of {', '.join(_UNITS)}"]
     if _STATES.get(key) == section:
-        return [] if is_list else [f"[{section}] {key} must be a list of strings"]
-    if key not in _FIELDS[section]:
-        return [f"[{section}] unknown field {key!r}; known are {', '.join(sorted(_FIELDS[section]))}"]
+        return [] if listed else [f"[{section}] {key} must be a list of strings"]
+    if key not in _KNOWN[section]:
+        return [f"[{section}] unknown field {key!r}; known are {', '.join(sorted(_KNOWN[section]))}"]
     return (
-        [] if is_list or isinstance(value, str) else [f"[{section}] {key} must be a path or a list of paths"]
+        [] if listed or isinstance(value, str) else [f"[{section}] {key} must be a path or a list of paths"]
     )

@@ -146,14 +146,14 @@ class Reader:
 
     def _preferences(self, document: Document, reasons: list[str]) -> Preferences:
         get = self._get[Collection.USERS]
-        allowed = {field: self._is_allowed(field, document) for field in self._preference_getters}
+        said = {field: self._is_allowed(field, document) for field in self._preference_getters}
         quiet = _quiet(get["quiet"](document), reasons)
         week_start = number(get["week_start"](document))
         return Preferences(
-            email=allowed.get("pref_email"),
-            reminders=allowed.get("pref_reminders"),
-            in_app=allowed.get("pref_in_app"),
-            kinds={kind: on for field, kind in _PREF_KINDS.items() if (on := allowed.get(field)) is not None},
+            email=said.get("pref_email"),
+            reminders=said.get("pref_reminders"),
+            in_app=said.get("pref_in_app"),
+            kinds={kind: on for field, kind in _PREF_KINDS.items() if (on := said.get(field)) is not None},
             quiet=quiet,
             work_start=clock_time(get["work_start"](document)),
             work_end=clock_time(get["work_end"](document)),

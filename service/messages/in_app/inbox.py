@@ -16,7 +16,7 @@ import structlog
 
 from service.dashboard.dashboard_state import DashboardState
 from service.dashboard.model import Channel, MessageKind
-from service.dashboard.notification import Notification, navigate_action
+from service.dashboard.notification import Notification, navigate
 from service.engine import queries
 from service.engine.job import Job
 from service.engine.loops import first_of
@@ -256,7 +256,7 @@ def _worded_again(
         message=notice.message,
         data=told["data"],
         priority=told["priority"],
-        action=navigate_action(told["url"], notice.button),
+        action=navigate(told["url"], notice.button),
     )
 
 
