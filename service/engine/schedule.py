@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -85,6 +85,24 @@ class Schedule:
         """Its times of day, ascending."""
         minute, hour, _ = self.expression.split(maxsplit=2)
         return [local.time() for local in _until(f"{minute} {hour} * * *", _EPOCH + _DAY)]
+
+    def longest_gap(self) -> timedelta:
+        """The longest wall-clock time from a slot to the next, in a leap year and up to the next year."""
+        times = [datetime.combine(_EPOCH, at) for at in self.times()]
+        overnight = _DAY - (times[-1] - times[0])
+        gaps = [later - earlier for earlier, later in pairwise(times)]
+        gaps += [later - earlier - _DAY + overnight for earlier, later in pairwise(self._days_and_next())]
+        return max(gaps)
+
+    def _days_and_next(self) -> list[date]:
+        """Its dates from 2024 up to the first after that year, at least two."""
+        _, _, rest = self.expression.split(maxsplit=2)
+        days: list[date] = []
+        for local in CronSim(f"0 0 {rest}", _EPOCH - timedelta(minutes=1)):
+            days.append(local.date())
+            if len(days) > 1 and local.year > _EPOCH.year:
+                break
+        return days
 
     def slots(self, zone: ZoneInfo, after: datetime, until: datetime) -> Iterator[Slot]:
         """The slots with after < at <= until, ascending, each wall-clock slot once.

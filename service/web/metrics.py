@@ -19,6 +19,8 @@ from prometheus_client.registry import Collector
 from service.analytics.anomaly.verdict import Severity
 from service.engine import queries
 from service.engine.database_errors import FAILURES
+from service.engine.schedule import Schedule
+from service.engine.staleness import frequency, stale_after
 from service.web.auth import Handler, route_of
 from service.web.deps import DEPS, AdminDeps
 from service.web.single_flight import SingleFlight
@@ -76,7 +78,7 @@ async def timing(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def ledger_of(deps: AdminDeps) -> SingleFlight[CollectorRegistry]:
     """Reads the ledger for a scrape; scrapes at the same time share one reading."""
-    return SingleFlight(lambda: _ledger(deps.pool), deadline=_DEADLINE)
+    return SingleFlight(lambda: _ledger(deps.pool, _job_ids(deps)), deadline=_DEADLINE)
 
 
 @routes.get("/metrics")
@@ -130,15 +132,17 @@ class _Mails(Collector):
 _UP = ("jobs_database_up", "Whether the database answered this scrape")
 _PER_JOB = {
     "age": ("jobs_last_success_age_seconds", "Since a job last succeeded"),
-    "undecided": (
-        "jobs_undecided_slot_age_seconds",
-        "Since the instant up to which a job's slots are decided",
-    ),
     "lateness": ("jobs_start_lateness_seconds", "How late the newest scheduled run of the last 24 h began"),
 }
 
 
-async def _ledger(pool: asyncpg.Pool) -> CollectorRegistry:
+def _job_ids(deps: AdminDeps) -> list[str]:
+    """The jobs of this process: nobody waits for those of a package that was taken away."""
+    types = deps.manager.get_status()["jobs"]
+    return [f"{type_}.{name}" for type_, status in types.items() for name in status["jobs"]]
+
+
+async def _ledger(pool: asyncpg.Pool, job_ids: list[str]) -> CollectorRegistry:
     """What stands in the ledger now, from indexes only: a scrape must stay cheap."""
     registry = CollectorRegistry()
     async with pool.acquire() as connection:
@@ -148,8 +152,7 @@ async def _ledger(pool: asyncpg.Pool) -> CollectorRegistry:
     per_job = {name: _gauge(registry, *told, "job_name") for name, told in _PER_JOB.items()}
     for row in found["successes"]:
         per_job["age"].labels(row["job"]).set(row["age"])
-    for row in found["undecided"]:
-        per_job["undecided"].labels(row["job"]).set(row["age"])
+    _schedules(registry, [row for row in found["schedules"] if row["job"] in job_ids])
     runs = _gauge(registry, "jobs_recent_runs", "Runs that were due in the last 24 h", "job_name", "state")
     for row in found["recent"]:
         if row["lateness"] is not None:
@@ -163,6 +166,17 @@ async def _ledger(pool: asyncpg.Pool) -> CollectorRegistry:
         unsettled.labels(row["job"]).set(row["n"])
     _open(registry, found["open"])
     return registry
+
+
+def _schedules(registry: CollectorRegistry, rows: list[asyncpg.Record]) -> None:
+    age = "Since the instant up to which a job's slots are decided"
+    undecided = _gauge(registry, "jobs_undecided_slot_age_seconds", age, "job_name")
+    limit = "How old a job's last success may become"
+    stale = _gauge(registry, "jobs_stale_after_seconds", limit, "job_name", "frequency")
+    for row in rows:
+        undecided.labels(row["job"]).set(row["age"])
+        schedule = Schedule(row["cron"])
+        stale.labels(row["job"], frequency(schedule)).set(stale_after(schedule).total_seconds())
 
 
 def _backlog(registry: CollectorRegistry, found: Mapping[str, list[asyncpg.Record]]) -> None:

@@ -34,9 +34,9 @@ SELECT d.job, count(r.id) AS n FROM service.job_def AS d
 LEFT JOIN service.job_run AS r ON r.job = d.job AND r.state IN ('failed', 'dead') AND r.waived_at IS NULL AND r.trigger <> 'manual'
 GROUP BY d.job
 
--- name: undecided
--- Seconds since the instant up to which each job's slots are decided.
-SELECT job, extract(epoch FROM service.now() - materialized_through)::float8 AS age FROM service.job_def
+-- name: schedules
+-- Each job's schedule, and the seconds since the instant up to which its slots are decided.
+SELECT job, cron, extract(epoch FROM service.now() - materialized_through)::float8 AS age FROM service.job_def
 
 -- name: waiting
 -- Seconds by which the oldest message that is due has been waiting, NULL: none is due.

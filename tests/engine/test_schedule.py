@@ -115,3 +115,23 @@ def test_next_finds_the_29th_of_february() -> None:
     slot = Schedule.parse("0 9 29 2 *").next(ZoneInfo("UTC"), datetime(2026, 11, 23, tzinfo=UTC))
 
     assert slot.at == datetime(2028, 2, 29, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("expression", "gap"),
+    [
+        ("* * * * *", timedelta(minutes=1)),
+        ("*/25 * * * *", timedelta(minutes=25)),
+        ("0 9 * * *", timedelta(days=1)),
+        ("0 9,21 * * *", timedelta(hours=12)),
+        ("*/25 9-17 * * 1-5", timedelta(days=2, hours=15, minutes=10)),
+        ("0 19 * * 0", timedelta(days=7)),
+        ("0 9 1 * *", timedelta(days=31)),
+        ("0 9 1,20 * *", timedelta(days=19)),
+        ("0 9 31 * *", timedelta(days=61)),
+        ("0 9 1 7 *", timedelta(days=365)),
+        ("0 9 29 2 *", timedelta(days=4 * 365 + 1)),
+    ],
+)
+def test_the_longest_gap_between_two_slots(expression: str, gap: timedelta) -> None:
+    assert Schedule.parse(expression).longest_gap() == gap

@@ -1,6 +1,6 @@
 """An admin application on a real database, and rows to look at."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -71,12 +71,17 @@ class Admin:
 
 @asynccontextmanager
 async def admin(
-    pool: asyncpg.Pool, *, tokens: Mapping[str, str] = TOKENS, loopback: bool = True, **more: Any
+    pool: asyncpg.Pool,
+    *,
+    tokens: Mapping[str, str] = TOKENS,
+    loopback: bool = True,
+    jobs: Sequence[Job] = (job(),),
+    **more: Any,
 ) -> AsyncIterator[Admin]:
     ledger = Ledger(pool, "test", timedelta(seconds=30))
-    jobs = {"reminder.goalDeadlines": job()}
-    definition = JobDefinition("reminder.goalDeadlines", "0 9 * * *", "user", "h", timedelta(minutes=30), 5)
-    await ledger.register([definition])
+    await ledger.register(
+        [JobDefinition(job.id, job.schedule, "user", "h", timedelta(minutes=30), 5) for job in jobs]
+    )
     runner, life = AskedRunner(), []
 
     async def opened() -> None:
@@ -85,7 +90,7 @@ async def admin(
     async def closed() -> None:
         life.append("close")
 
-    manager = JobManager(pool, ledger, runner, jobs, open=opened, close=closed)
+    manager = JobManager(pool, ledger, runner, {job.id: job for job in jobs}, open=opened, close=closed)
     await manager.initialize()
     parts = web_parts(pool, ledger, runner)
     app = build_app(AdminDeps(pool, manager, tokens, loopback, CollectorRegistry(), **parts | more))

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from prometheus_client import PROCESS_COLLECTOR
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.engine.run import RunState, Trigger
+from service.jobs import all_jobs
 from tests.clock import stop_clock
 from tests.given import GOALS
-from tests.web.given import ADMIN, Admin, admin, delivery
+from tests.web.given import ADMIN, Admin, admin, delivery, job
 
 RULES = Path("deploy/prometheus/rules.yaml")
 DASHBOARD = Path("deploy/grafana/dashboard.json")
+WAITING = {"jobs_undecided_slot_age_seconds", "jobs_stale_after_seconds"}
 _NAME = re.compile(r"\b(?:jobs|process)[_:][a-z0-9_:]+")
 
 
@@ -89,6 +92,32 @@ async def test_promtool_finds_nothing_to_say_about_names_and_units(pool: asyncpg
         ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_rules_and_dashboard_name_no_job() -> None:
+    text = RULES.read_text("utf-8") + DASHBOARD.read_text("utf-8")
+
+    assert [job.name for job in all_jobs().values() if job.name in text] == []
+
+
+async def test_any_job_has_a_limit_for_the_age_of_its_last_success(pool: asyncpg.Pool) -> None:
+    weekdays = replace(job("acme.stalledGoals"), schedule="0 9 * * 1-5")
+    async with admin(pool, jobs=(job(), weekdays)) as given:
+        limits = await samples(given)
+
+    name = "jobs_stale_after_seconds"
+    assert limits[name, "daily", GOALS] == 36 * 3600
+    assert limits[name, "rare", "reminder.acme.stalledGoals"] == 108 * 3600
+
+
+async def test_nobody_waits_for_a_job_that_was_taken_away(pool: asyncpg.Pool) -> None:
+    async with admin(pool, jobs=(job("acme.stalledGoals"),)):
+        pass
+    async with admin(pool) as given:
+        ages = await samples(given)
+
+    jobs_waited_for = {labels[-1] for name, *labels in ages if name in WAITING}
+    assert jobs_waited_for == {GOALS}
 
 
 async def test_the_ledger_is_told_in_gauges(pool: asyncpg.Pool) -> None:
