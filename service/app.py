@@ -164,7 +164,7 @@ async def open_service(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(tracing.close)
         databases = await find_databases(settings)
-        pool = await connect(databases.ours)
+        pool = await connect(databases.service)
         stack.push_async_callback(pool.close)
         if applied := await migrate(pool, settings.default_timezone):
             log.info("migrations applied", names=applied)
@@ -219,7 +219,7 @@ async def open_service(
         vitals = RuntimeMetrics(clock, lambda: health.gauges(pool))
         report = partial(health.heartbeat_report, ledger, vitals, sync)
         presence = Heartbeat(ledger, __version__, clock, report, register)
-        await presence.look()
+        await presence.check_schema()
         working = {
             "sync": sync.serve,
             "trigger": trigger.serve,

@@ -56,18 +56,20 @@ def _file(path: str) -> str:
 def _schedules_in(text: str, problems: list[str]) -> Any:
     """The schedules that are right, from JSON."""
     try:
-        found = json.loads(text)
+        schedules = json.loads(text)
     except ValueError as error:
         problems.append(f'JOB_SCHEDULES: not JSON ({error}); use {{"goalDeadlines": "0 9 * * *"}}')
         return {}
-    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+    if not isinstance(schedules, dict) or not all(
+        isinstance(expression, str) for expression in schedules.values()
+    ):
         problems.append(
             'JOB_SCHEDULES: must be jobs with a cron expression each, like {"goalDeadlines": "0 9 * * *"}'
         )
         return {}
-    wrong = schedule_problems(found)
-    problems += [f"JOB_SCHEDULES: {problem}" for problem in wrong.values()]
-    return {job: expression for job, expression in found.items() if job not in wrong}
+    invalid = schedule_problems(schedules)
+    problems += [f"JOB_SCHEDULES: {problem}" for problem in invalid.values()]
+    return {job: expression for job, expression in schedules.items() if job not in invalid}
 
 
 def schedule_problems(schedules: Mapping[str, str]) -> dict[str, str]:

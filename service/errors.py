@@ -115,8 +115,8 @@ class DashboardIncomplete(SourceUnavailable):
     ``names``: what is missing, canonical: ``goals``, ``users.email``.
     """
 
-    def __init__(self, said: str, names: tuple[str, ...]) -> None:
-        super().__init__(said)
+    def __init__(self, message: str, names: tuple[str, ...]) -> None:
+        super().__init__(message)
         self.names = names
 
 

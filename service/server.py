@@ -38,18 +38,18 @@ def stop_on_signals(stop: asyncio.Event) -> None:
     """The first SIGTERM or SIGINT asks for a graceful end; the second ends the process at once."""
     loop = asyncio.get_running_loop()
 
-    def asked(name: str) -> None:
+    def on_signal(name: str) -> None:
         if stop.is_set():
             log.warning("second signal: ending at once", signal=name)
             os._exit(1)
         log.info("stopping", signal=name)
         stop.set()
 
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(sign, asked, sign.name)
+    for signal_ in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_, on_signal, signal_.name)
 
 
-def keep_what_is_loaded() -> None:
+def freeze_loaded_objects() -> None:
     """Take what the start has loaded out of the garbage collector's sight.
 
     To look it all through takes 80 ms each time, in which nobody is answered, and finds nothing.
@@ -70,7 +70,7 @@ async def serve(settings: Settings) -> None:
         http = await listen(service, inbox_page=settings.loopback)
         try:
             await service.manager.initialize()
-            keep_what_is_loaded()
+            freeze_loaded_objects()
             log.info("serving", host=settings.host, port=settings.port, version=__version__)
             await stop.wait()
         finally:

@@ -150,10 +150,10 @@ class Settings(BaseModel):
     @field_validator("service_timezone", "default_timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
-        name = zones.spelled(value)
+        name = zones.canonical_name(value)
         if name is None:
             raise ValueError(f"{value!r} is not an IANA zone; use a name like Europe/Berlin")
-        return zones.used(name)
+        return zones.current_name(name)
 
     @field_validator("frontend_url", "public_url")
     @classmethod

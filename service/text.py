@@ -14,8 +14,12 @@ _EXTENDS = {"\u200d", "\ufe0e", "\ufe0f", *map(chr, range(0x1F3FB, 0x1F400))}
 def clean(text: str) -> str:
     """One printable line: no control characters, no bidirectional controls, single spaces."""
     if not text.isprintable():
-        kept = (c for c in _BREAKS.sub(" ", text) if c in _KEPT_FORMAT or not _is_dropped(c))
-        text = "".join(kept)
+        characters = (
+            character
+            for character in _BREAKS.sub(" ", text)
+            if character in _KEPT_FORMAT or not _is_dropped(character)
+        )
+        text = "".join(characters)
     return " ".join(text.split())
 
 

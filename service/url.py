@@ -66,8 +66,8 @@ class Url:
     @property
     def host(self) -> str:
         """The first host, in lower case, without brackets and port."""
-        found = _HOST.match(self.hosts)
-        name = found["name"] if found else ""
+        match = _HOST.match(self.hosts)
+        name = match["name"] if match else ""
         return unicodedata.normalize("NFKC", name).strip("[]").rstrip(".").lower()
 
     @property
@@ -82,10 +82,10 @@ class Url:
 
 def parse(text: str) -> Url | None:
     """The parts of a URL; None where they are not beyond doubt."""
-    found = _URL.fullmatch(text)
-    if found is None or not text.isprintable() or " " in text or _BAD_PERCENT.search(text):
+    match = _URL.fullmatch(text)
+    if match is None or not text.isprintable() or " " in text or _BAD_PERCENT.search(text):
         return None
-    parts = found.groupdict()
+    parts = match.groupdict()
     url = Url(**{**parts, "scheme": parts["scheme"].lower(), "path": parts["path"] or ""})
     certain = all(map(_is_host, url.hosts.split(","))) and _is_query(url) and _is_known_to_python(text)
     return url if certain else None
@@ -121,10 +121,10 @@ def web(text: str) -> Url:
 
 
 def _is_host(host: str) -> bool:
-    found = _HOST.fullmatch(host)
-    if found is None or int(found["port"] or 0) > 65535:
+    match = _HOST.fullmatch(host)
+    if match is None or int(match["port"] or 0) > 65535:
         return False
-    return not host.startswith("[") or _ip(found["name"].strip("[]").partition("%")[0]) is not None
+    return not host.startswith("[") or _ip(match["name"].strip("[]").partition("%")[0]) is not None
 
 
 def _is_web_host(url: Url) -> bool:
@@ -152,10 +152,10 @@ def _is_known_to_python(text: str) -> bool:
 
 def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        found = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host)
     except ValueError:
         return None
-    return getattr(found, "ipv4_mapped", None) or found
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 # ── Links in mails ──────────────────────────────────────────────────────────────────────────────────────────
@@ -176,8 +176,8 @@ def needs_https(text: str) -> bool:
     """Whether a link travels unprotected: http to any host but this machine's own."""
     url = web(text)
     address = _ip(url.host)
-    here = url.host == "localhost" or (address is not None and address.is_loopback)
-    return url.scheme != "https" and not here
+    local = url.host == "localhost" or (address is not None and address.is_loopback)
+    return url.scheme != "https" and not local
 
 
 # ── Showing ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,15 +208,15 @@ def _shown_parameters(url: Url) -> Iterator[str]:
         if value is None:
             yield HIDDEN
         else:
-            shown = name.lower() in _MAY_BE_SHOWN and _PLAIN_VALUE.fullmatch(value)
-            yield f"{name}={value if shown else HIDDEN}"
+            public = name.lower() in _MAY_BE_SHOWN and _PLAIN_VALUE.fullmatch(value)
+            yield f"{name}={value if public else HIDDEN}"
 
 
-def in_words(error: Exception, text: str) -> str:
+def describe_error(error: Exception, text: str) -> str:
     """What a driver says about a URL: its own words, or the error's name where they might quote a secret."""
     words = str(error)
-    told = words and not any(_quotes(words, secret) for secret in _secrets(text))
-    return f"{type(error).__name__}: {words}" if told else type(error).__name__
+    safe = words and not any(_quotes(words, secret) for secret in _secrets(text))
+    return f"{type(error).__name__}: {words}" if safe else type(error).__name__
 
 
 def _secrets(text: str) -> Iterator[str]:

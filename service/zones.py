@@ -36,14 +36,14 @@ class _Names:
     any_case: Mapping[str, str]
 
 
-def spelled(text: object) -> str | None:
+def canonical_name(text: object) -> str | None:
     """The name that is meant, in IANA's spelling; None: there is none. Case and outer blanks are ignored."""
     if not isinstance(text, str) or not text.isascii():
         return None
     return _names().any_case.get(text.strip().lower())
 
 
-def used(name: str) -> str:
+def current_name(name: str) -> str:
     """The name of the zone that is used for a name of IANA's spelling. Raises KeyError for any other."""
     names = _names()
     return name if name in names.places or name == UTC_NAME else names.zones[name]
@@ -59,40 +59,45 @@ def places() -> tuple[str, ...]:
     return tuple(sorted(_names().places))
 
 
-def all_names(theirs: Iterable[str]) -> list[str]:
+def all_names(database_names: Iterable[str]) -> list[str]:
     """Our names and those of a database, in lower case: what is none of them is no zone, and never was."""
-    own = {name for name in theirs if name not in _NO_ZONES and not name.startswith(("posix/", "right/"))}
-    return sorted(name.lower() for name in own | set(_names().zones))
+    others = set(database_names) - _NO_ZONES
+    others = {name for name in others if not name.startswith(("posix/", "right/"))}
+    return sorted(name.lower() for name in others | set(_names().zones))
 
 
-def known_to_both(theirs: Collection[str]) -> dict[str, str]:
+def usable_names(database_names: Collection[str]) -> dict[str, str]:
     """The names that can be used with a database that knows ``theirs``, and by which name it knows each.
 
     That is the used name, or one with the same clocks: databases with old data know only Europe/Kiev, some
     with new data no former names. A word without a slash is never put in place of another: it may be an
     abbreviation there, without summer time (CET).
     """
-    found = {name: _first(_equal(name), theirs) for name in _names().zones}
-    return {name: their for name, their in sorted(found.items()) if their}
+    usable = {name: _first_in(_equivalent_names(name), database_names) for name in _names().zones}
+    return {name: database_name for name, database_name in sorted(usable.items()) if database_name}
 
 
 def equal_groups(group: str) -> list[str]:
     """A slot group (``Asia/Kolkata@7``) under every name of its zone; a run may have been planned by any."""
-    zone, at, hour = group.partition("@")
-    name = spelled(zone)
-    same = [one for one in _groups()[_names().zones[name]] if used(one) == used(name)] if name else []
-    return list(dict.fromkeys([group, *(f"{one}{at}{hour}" for one in same)]))
+    zone, separator, hour = group.partition("@")
+    name = canonical_name(zone)
+    names = (
+        [alias for alias in _groups()[_names().zones[name]] if current_name(alias) == current_name(name)]
+        if name
+        else []
+    )
+    return list(dict.fromkeys([group, *(f"{alias}{separator}{hour}" for alias in names)]))
 
 
-def used_groups(groups: Iterable[str]) -> tuple[str, ...]:
+def current_groups(groups: Iterable[str]) -> tuple[str, ...]:
     """Slot groups, and the same under the names by which their zones are used now."""
-    return tuple(dict.fromkeys(one for group in groups for one in (group, _used_group(group))))
+    return tuple(dict.fromkeys(name for group in groups for name in (group, _current_group(group))))
 
 
 @cache
 def zone_of(name: str) -> ZoneInfo:
     """The clock of a zone, called by the name that was asked for; UTC for what is no name. Never raises."""
-    return _clock(spelled(name) or UTC_NAME)
+    return _clock(canonical_name(name) or UTC_NAME)
 
 
 def iso(at: datetime) -> str:
@@ -123,10 +128,10 @@ def _names() -> _Names:
                 zones.add(name)
             case ["L", target, name, *_]:
                 links[name] = target
-    known = {name: _target(name, links) for name in (zones | set(links)) - _NO_ZONES}
+    targets = {name: _target(name, links) for name in (zones | set(links)) - _NO_ZONES}
     rows = [line.split("\t") for line in _text(data, "zone.tab").splitlines() if not line.startswith("#")]
-    tabled = frozenset(row[2] for row in rows if len(row) > 2)
-    return _Names(known, tabled & set(known), {name.lower(): name for name in known})
+    places = frozenset(row[2] for row in rows if len(row) > 2)
+    return _Names(targets, places & set(targets), {name.lower(): name for name in targets})
 
 
 def _target(name: str, links: Mapping[str, str]) -> str:
@@ -145,21 +150,21 @@ def _groups() -> Mapping[str, list[str]]:
     return groups
 
 
-def _equal(name: str) -> list[str]:
+def _equivalent_names(name: str) -> list[str]:
     """The used name, and then others with the same clocks; the nearest first."""
     zone = _names().zones[name]
-    others = [one for one in _groups()[zone] if "/" in one]
-    return list(dict.fromkeys([used(name), zone, *others, *filter(None, [_LINKED_ONCE.get(zone)])]))
+    aliases = [alias for alias in _groups()[zone] if "/" in alias]
+    return list(dict.fromkeys([current_name(name), zone, *aliases, *filter(None, [_LINKED_ONCE.get(zone)])]))
 
 
-def _first(names: Iterable[str], known: Collection[str]) -> str | None:
-    return next((name for name in names if name in known), None)
+def _first_in(names: Iterable[str], available: Collection[str]) -> str | None:
+    return next((name for name in names if name in available), None)
 
 
-def _used_group(group: str) -> str:
-    zone, at, hour = group.partition("@")
-    name = spelled(zone)
-    return f"{used(name)}{at}{hour}" if name else group
+def _current_group(group: str) -> str:
+    zone, separator, hour = group.partition("@")
+    name = canonical_name(zone)
+    return f"{current_name(name)}{separator}{hour}" if name else group
 
 
 @cache
@@ -186,8 +191,8 @@ def _version(data: Traversable) -> str:
     """Like 2026f, which sorts by age; empty where a folder cannot be used."""
     if not all(data.joinpath(name).is_file() for name in ("tzdata.zi", "zone.tab")):
         return ""
-    first = _text(data, "tzdata.zi").partition("\n")[0]
-    return first.removeprefix("# version ").strip() if first.startswith("# version ") else ""
+    header = _text(data, "tzdata.zi").partition("\n")[0]
+    return header.removeprefix("# version ").strip() if header.startswith("# version ") else ""
 
 
 def _text(data: Traversable, name: str) -> str:

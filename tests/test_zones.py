@@ -21,11 +21,11 @@ def test_the_table_is_read_whole() -> None:
 
 @pytest.mark.parametrize("case", ACCEPTED, ids=str)
 def test_a_name_means_its_zone_and_its_clock(case: Case) -> None:
-    name = zones.spelled(case.name)
+    name = zones.canonical_name(case.name)
 
     assert name is not None
-    assert zones.used(name) in case.accepted
-    clocks = (zones.zone_of(case.name), zones.zone_of(name), zones.zone_of(zones.used(name)))
+    assert zones.current_name(name) in case.accepted
+    clocks = (zones.zone_of(case.name), zones.zone_of(name), zones.zone_of(zones.current_name(name)))
     assert {tuple(at.astimezone(clock).utcoffset() for at in INSTANTS) for clock in clocks} == {case.offsets}
 
 
@@ -36,20 +36,20 @@ def test_a_name_means_its_zone_and_its_clock(case: Case) -> None:
        "Europe/Berlin\0", "Europe /Berlin", "Asia/Kol\N{KELVIN SIGN}ata"],
 )  # fmt: skip
 def test_what_is_no_name_is_refused_and_read_as_utc(name: object) -> None:
-    assert zones.spelled(name) is None
+    assert zones.canonical_name(name) is None
     assert str(zones.zone_of(str(name))) == "UTC"
 
 
 def test_every_name_can_be_used_and_is_its_own_spelling() -> None:
     for name in zones.names():
-        assert zones.spelled(f"\t{name.upper()} ") == name
-        assert zones.used(zones.used(name)) == zones.used(name)
+        assert zones.canonical_name(f"\t{name.upper()} ") == name
+        assert zones.current_name(zones.current_name(name)) == zones.current_name(name)
         assert str(zones.zone_of(name)) == name
-    assert all(zones.used(place) == place for place in zones.places())
+    assert all(zones.current_name(place) == place for place in zones.places())
 
 
 def test_a_database_without_former_names_knows_them_by_the_new_ones() -> None:
-    known = zones.known_to_both(zones.names() - FORMER | {"UTC"})
+    known = zones.usable_names(zones.names() - FORMER | {"UTC"})
 
     assert {known[name] for name in ("Asia/Calcutta", "Asia/Kolkata")} == {"Asia/Kolkata"}
     assert known["US/Pacific"] == "America/Los_Angeles"
@@ -59,7 +59,7 @@ def test_a_database_without_former_names_knows_them_by_the_new_ones() -> None:
 
 
 def test_a_database_with_old_data_knows_them_by_the_former_ones() -> None:
-    known = zones.known_to_both(zones.names() - {"Europe/Kyiv", "Asia/Kolkata"})
+    known = zones.usable_names(zones.names() - {"Europe/Kyiv", "Asia/Kolkata"})
 
     assert {known[name] for name in ("Europe/Kiev", "Europe/Kyiv")} == {"Europe/Kiev"}
     assert {known[name] for name in ("Asia/Calcutta", "Asia/Kolkata")} == {"Asia/Calcutta"}
@@ -67,16 +67,14 @@ def test_a_database_with_old_data_knows_them_by_the_former_ones() -> None:
 
 def test_a_word_that_may_be_an_abbreviation_stands_for_no_zone() -> None:
     same = {"Europe/Brussels", "Europe/Amsterdam", "Europe/Luxembourg"}
-    known = zones.known_to_both(zones.names() - same)
+    known = zones.usable_names(zones.names() - same)
 
     assert "CET" in zones.names() - same
     assert zones.names() - set(known) == same | {"CET", "MET"}
 
 
 def test_what_one_side_does_not_know_cannot_be_used() -> None:
-    known = zones.known_to_both(
-        zones.names() - {"America/Coyhaique"} | {"localtime", "Factory", "posixrules"}
-    )
+    known = zones.usable_names(zones.names() - {"America/Coyhaique"} | {"localtime", "Factory", "posixrules"})
 
     assert zones.names() - set(known) == {"America/Coyhaique"}
 
@@ -84,7 +82,7 @@ def test_what_one_side_does_not_know_cannot_be_used() -> None:
 def test_a_run_that_was_planned_by_a_former_name_is_for_the_same_people() -> None:
     planned = ("Asia/Calcutta@7", "Europe/Oslo", "localtime")
 
-    assert zones.used_groups(planned) == ("Asia/Calcutta@7", "Asia/Kolkata@7", "Europe/Oslo", "localtime")
+    assert zones.current_groups(planned) == ("Asia/Calcutta@7", "Asia/Kolkata@7", "Europe/Oslo", "localtime")
     assert set(zones.equal_groups("Asia/Kolkata@7")) == {"Asia/Kolkata@7", "Asia/Calcutta@7"}
     assert "Europe/Oslo" not in zones.equal_groups("Europe/Berlin")
     assert zones.equal_groups("localtime@3") == ["localtime@3"]
@@ -112,7 +110,7 @@ def test_the_newer_data_is_used(
     monkeypatch.setattr(zones, "TZPATH", (str(tmp_path / "nowhere"), str(tmp_path)))
 
     assert (zones.version() == theirs) is newer
-    assert (zones.spelled("old/name") == "Old/Name") is newer
+    assert (zones.canonical_name("old/name") == "Old/Name") is newer
     summer = datetime.fromisoformat(
         "2026-07-15T12:00Z"
     )  # this folder has no file for it: the package's is read

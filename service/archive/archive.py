@@ -22,7 +22,7 @@ from service.archive.manifest import ArchivedSession, FileName, FileProof, Manif
 from service.dashboard.model import TimerSession
 from service.engine import queries
 from service.engine.database import long_statements
-from service.engine.database_errors import undone
+from service.engine.database_errors import undo_at_end
 from service.errors import ArchiveDamaged, BadRequest
 
 _SQL = queries.load(__file__)
@@ -103,7 +103,7 @@ class Archive:
         self.dashboard = dashboard
 
     @asynccontextmanager
-    async def alone(self, *, wait: bool = True) -> AsyncIterator[bool]:
+    async def exclusive(self, *, wait: bool = True) -> AsyncIterator[bool]:
         """Nobody else writes the archive meanwhile. Yields False when ``wait`` is off and somebody does."""
         async with self._pool.acquire() as connection:
             if wait:
@@ -112,25 +112,25 @@ class Archive:
             elif not await connection.fetchval(_SQL["try_lock"]):
                 yield False
                 return
-            async with undone(lambda: connection.execute(_SQL["unlock"])):
+            async with undo_at_end(lambda: connection.execute(_SQL["unlock"])):
                 yield True
 
     # ── What may go ─────────────────────────────────────────────────────────────────────────────────────────
 
-    async def oldest(self, connection: asyncpg.Connection) -> datetime | None:
+    async def oldest_end(self, connection: asyncpg.Connection) -> datetime | None:
         """When the oldest session that may ever go ended."""
-        found: datetime | None = await connection.fetchval(_SQL["oldest"])
-        return found
+        ended_at: datetime | None = await connection.fetchval(_SQL["oldest_end"])
+        return ended_at
 
-    async def going(self, connection: asyncpg.Connection, month: date, cutoff: datetime) -> int:
+    async def count_due(self, connection: asyncpg.Connection, month: date, cutoff: datetime) -> int:
         """How many sessions of a month may go now."""
-        found: int = await connection.fetchval(_SQL["going"], *span(month, cutoff))
-        return found
+        count: int = await connection.fetchval(_SQL["count_due"], *span(month, cutoff))
+        return count
 
-    async def total(self, connection: asyncpg.Connection) -> int:
+    async def count_sessions(self, connection: asyncpg.Connection) -> int:
         """How many sessions the dashboard has."""
-        found: int = await connection.fetchval(_SQL["total"])
-        return found
+        count: int = await connection.fetchval(_SQL["count_sessions"])
+        return count
 
     async def files(self, connection: asyncpg.Connection | asyncpg.Pool) -> list[ArchiveFile]:
         """How far each file has come, oldest month first."""
@@ -141,21 +141,21 @@ class Archive:
 
     async def plan(self, connection: asyncpg.Connection, month: date) -> FileName:
         """Begin a new generation of a month's file."""
-        known = max((name.generation for name in self._names() if name.month == month), default=0)
-        generation = await connection.fetchval(_SQL["plan"], SESSIONS, month, known)
+        newest = max((name.generation for name in self._names() if name.month == month), default=0)
+        generation = await connection.fetchval(_SQL["plan"], SESSIONS, month, newest)
         return FileName(SESSIONS, month, generation)
 
-    async def write(self, name: FileName, cutoff: datetime | None, *, anew: bool) -> WrittenFile | None:
+    async def write(self, name: FileName, cutoff: datetime | None, *, force: bool) -> WrittenFile | None:
         """Write a planned file: what may go now, and what its predecessor holds that is still archived.
 
         None: nothing may go, and nothing was written; ``anew``: even so the month must be written.
         ``cutoff`` None: nothing may go.
         """
         await asyncio.to_thread(lambda: self.folder.mkdir(parents=True, exist_ok=True))
-        await self.tidy(name.month)
+        await self.remove_old_files(name.month)
         writer = await asyncio.to_thread(archive_parquet.ArchiveWriter, self._path(name.data))
         try:
-            groups = await self._compile(writer, name, cutoff, anew=anew)
+            groups = await self._compile(writer, name, cutoff, force=force)
             if groups is None:
                 writer.abandon()
                 return None
@@ -165,11 +165,11 @@ class Archive:
             raise
 
     async def _compile(
-        self, writer: archive_parquet.ArchiveWriter, name: FileName, cutoff: datetime | None, *, anew: bool
+        self, writer: archive_parquet.ArchiveWriter, name: FileName, cutoff: datetime | None, *, force: bool
     ) -> int | None:
         """The new rows, then those of the former file; returns how many row groups are new."""
         fresh, groups = await self._fresh(writer, name, cutoff) if cutoff else (set[str](), 0)
-        if not fresh and not anew:
+        if not fresh and not force:
             return None
         former = self.current(name.month)
         if former and (problem := await self.problem(self._manifest(former), await self.files(self._pool))):
@@ -182,48 +182,50 @@ class Archive:
         self, writer: archive_parquet.ArchiveWriter, name: FileName, cutoff: datetime
     ) -> tuple[set[str], int]:
         within = span(name.month, cutoff)
-        fresh, groups, position = set[str](), 0, (_LONG_AGO, "")
-        while len(fresh) < CUT and (
-            found := await self._pool.fetch(_SQL["candidates"], *within, *position, BATCH)
+        ids, groups, position = set[str](), 0, (_LONG_AGO, "")
+        while len(ids) < CUT and (
+            candidates := await self._pool.fetch(_SQL["candidates"], *within, *position, BATCH)
         ):
-            position = (found[-1]["ended_at"], found[-1]["id"])
-            originals = await self.dashboard.original_sessions([row["id"] for row in found])
+            position = (candidates[-1]["ended_at"], candidates[-1]["id"])
+            originals = await self.dashboard.original_sessions([row["id"] for row in candidates])
             # The copy is fresh now: whoever was edited has a stale day, and waits for its rollup.
-            still = await self._pool.fetch(_SQL["still"], *within, [session.id for session, _ in originals])
-            may_go = {row["id"] for row in still}
+            eligible = await self._pool.fetch(
+                _SQL["still_eligible"], *within, [session.id for session, _ in originals]
+            )
+            may_go = {row["id"] for row in eligible}
             rows = [_row(session, body) for session, body in originals if session.id in may_go]
             if rows:
                 await asyncio.to_thread(writer.add, rows)
                 groups += 1
-                fresh |= may_go
-        return fresh, groups
+                ids |= may_go
+        return ids, groups
 
     async def _carry_over(
         self, writer: archive_parquet.ArchiveWriter, former: FileName, fresh: set[str]
     ) -> int:
         carried = 0
         async for rows in self._stream(former):
-            noted = await self._pool.fetch(_SQL["noted"], [row.id for row in rows], former.month)
-            kept = {row["id"] for row in noted} - fresh
-            if rest := [row for row in rows if row.id in kept]:
-                await asyncio.to_thread(writer.add, rest)
-                carried += len(rest)
+            archived = await self._pool.fetch(_SQL["archived_of"], [row.id for row in rows], former.month)
+            carried_ids = {row["id"] for row in archived} - fresh
+            if carried_rows := [row for row in rows if row.id in carried_ids]:
+                await asyncio.to_thread(writer.add, carried_rows)
+                carried += len(carried_rows)
         return carried
 
     async def _require_all(self, month: date, carried: int) -> None:
         """Whatever is archived of a month must be in its new file, too."""
-        noted = await self._pool.fetchval(_SQL["noted_in"], month)
-        if carried < noted:
+        archived = await self._pool.fetchval(_SQL["count_archived"], month)
+        if carried < archived:
             raise ArchiveDamaged(
-                f"the file of {month:%Y-%m} lacks {noted - carried} sessions that it should hold"
+                f"the file of {month:%Y-%m} lacks {archived - carried} sessions that it should hold"
             )
 
-    async def written(self, connection: asyncpg.Connection, name: FileName, written: WrittenFile) -> None:
+    async def record_written(self, connection: asyncpg.Connection, name: FileName, file: WrittenFile) -> None:
         """Record that the file lies in the folder."""
-        proof = written.proof
+        proof = file.proof
         await connection.execute(
-            _SQL["written"], *_key(name), proof.rows, proof.bytes, proof.row_hash, proof.file_hash,
-            written.fresh_groups,
+            _SQL["record_written"], *_key(name), proof.rows, proof.bytes, proof.row_hash, proof.file_hash,
+            file.fresh_groups,
         )  # fmt: skip
 
     async def verify(self, name: FileName, proof: FileProof) -> None:
@@ -234,21 +236,21 @@ class Archive:
         text = Manifest(name, source, table, proof).to_json()
         await asyncio.to_thread(archive_parquet.put_text, self._path(name.manifest), text)
 
-    async def verified(self, connection: asyncpg.Connection, name: FileName) -> None:
+    async def record_verified(self, connection: asyncpg.Connection, name: FileName) -> None:
         """Record that the file stands for its month."""
-        await connection.execute(_SQL["verified"], *_key(name))
+        await connection.execute(_SQL["record_verified"], *_key(name))
 
-    async def give_up(self, connection: asyncpg.Connection, name: FileName) -> None:
+    async def discard(self, connection: asyncpg.Connection, name: FileName) -> None:
         """Forget a file that was never verified."""
-        await connection.execute(_SQL["give_up"], *_key(name))
+        await connection.execute(_SQL["discard"], *_key(name))
 
-    async def tidy(self, month: date) -> None:
+    async def remove_old_files(self, month: date) -> None:
         """Remove what is left in the folder of a month but its newest file with a manifest."""
         current = self.current(month)
-        kept = {current.data, current.manifest} if current else set()
+        current_files = {current.data, current.manifest} if current else set()
         for path in self._files():
             name = name_of(path.name)
-            if name and name.month == month and path.name not in kept:
+            if name and name.month == month and path.name not in current_files:
                 await asyncio.to_thread(path.unlink, True)  # noqa: FBT003
 
     # ── Removing ────────────────────────────────────────────────────────────────────────────────────────────
@@ -257,17 +259,17 @@ class Archive:
         """One row group of a file."""
         return await asyncio.to_thread(archive_parquet.group, self._path(name.data), group)
 
-    async def note(
+    async def mark_for_removal(
         self, connection: asyncpg.Connection, name: FileName, rows: Sequence[ArchivedSession]
     ) -> list[ArchivedSession]:
         """Record that these are about to be removed: no sweep may take them for deletions.
 
         Returns those that may be: not whose owner was erased meanwhile.
         """
-        noted = await connection.fetch(
-            _SQL["note"], [row.id for row in rows], [row.user_id for row in rows], name.month
+        recorded = await connection.fetch(
+            _SQL["mark_for_removal"], [row.id for row in rows], [row.user_id for row in rows], name.month
         )
-        ids = {row["id"] for row in noted}
+        ids = {row["id"] for row in recorded}
         return [row for row in rows if row.id in ids]
 
     async def remove(self, rows: Sequence[ArchivedSession]) -> list[str]:
@@ -276,34 +278,34 @@ class Archive:
             sorted(await self.dashboard.remove_sessions({row.id: row.body for row in rows})) if rows else []
         )
 
-    async def removed(
+    async def record_removed(
         self, connection: asyncpg.Connection, name: FileName, still_there: Sequence[str]
     ) -> None:
         """Record that a row group is gone, but for those: the file holds them without right."""
-        await connection.execute(_SQL["unnote"], list(still_there))
-        await connection.execute(_SQL["removed"], *_key(name), len(still_there))
+        await connection.execute(_SQL["unmark"], list(still_there))
+        await connection.execute(_SQL["record_removed"], *_key(name), len(still_there))
 
-    async def deleted(self, connection: asyncpg.Connection, name: FileName) -> None:
+    async def record_deleted(self, connection: asyncpg.Connection, name: FileName) -> None:
         """Record that all is gone that the file added."""
-        await connection.execute(_SQL["deleted"], *_key(name))
+        await connection.execute(_SQL["record_deleted"], *_key(name))
 
     async def rewrite(self) -> None:
         """Write every month anew whose file holds rows that are not archived (any more). Be alone.
 
         Touches no dashboard. What a died process left of it is finished here as well.
         """
-        for month in sorted({file.month for file in await self.files(self._pool) if file.leftovers}):
-            async with self._pool.acquire() as lent, lent.transaction():
-                name = await self.plan(cast("asyncpg.Connection", lent), month)
-            written = await self.write(name, None, anew=True)
-            assert written is not None
-            async with self._pool.acquire() as lent, lent.transaction():
-                await self.written(cast("asyncpg.Connection", lent), name, written)
-            await self.verify(name, written.proof)
-            async with self._pool.acquire() as lent, lent.transaction():
-                await self.verified(cast("asyncpg.Connection", lent), name)
-                await self.deleted(cast("asyncpg.Connection", lent), name)
-            await self.tidy(month)
+        for month in sorted({row.month for row in await self.files(self._pool) if row.leftovers}):
+            async with self._pool.acquire() as connection, connection.transaction():
+                name = await self.plan(cast("asyncpg.Connection", connection), month)
+            file = await self.write(name, None, force=True)
+            assert file is not None
+            async with self._pool.acquire() as connection, connection.transaction():
+                await self.record_written(cast("asyncpg.Connection", connection), name, file)
+            await self.verify(name, file.proof)
+            async with self._pool.acquire() as connection, connection.transaction():
+                await self.record_verified(cast("asyncpg.Connection", connection), name)
+                await self.record_deleted(cast("asyncpg.Connection", connection), name)
+            await self.remove_old_files(month)
 
     # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -315,18 +317,18 @@ class Archive:
         """Every month's manifest, oldest first. Raises ArchiveDamaged for one that cannot be read."""
         return [self._manifest(name) for name in self._standing()]
 
-    async def problem(self, manifest: Manifest, known: Sequence[ArchiveFile]) -> str | None:
+    async def problem(self, manifest: Manifest, files: Sequence[ArchiveFile]) -> str | None:
         """What is wrong with a file: its rows, its manifest and the database must agree. None: nothing."""
         try:
-            found = await asyncio.to_thread(archive_parquet.prove, self._path(manifest.name.data))
+            proof = await asyncio.to_thread(archive_parquet.prove, self._path(manifest.name.data))
         except ArchiveDamaged as error:
             return str(error)
-        if found != manifest.proof:
+        if proof != manifest.proof:
             return f"{manifest.name.data} is not what its manifest says"
-        ours = [
-            file for file in known if file.name == manifest.name and file.state in {"verified", "deleted"}
+        recorded = [
+            file for file in files if file.name == manifest.name and file.state in {"verified", "deleted"}
         ]
-        if ours and ours[0].proof != found:
+        if recorded and recorded[0].proof != proof:
             return f"{manifest.name.data} is not what was recorded when it was written"
         return None
 
@@ -347,29 +349,29 @@ class Archive:
             lambda: [n for n in self._standing() if user_id in archive_parquet.owners(self._path(n.data))]
         )
 
-    def lost(self, known: Sequence[ArchiveFile]) -> list[FileName]:
+    def missing_files(self, files: Sequence[ArchiveFile]) -> list[FileName]:
         """Files that must be there and have no manifest here (another folder, a lost disk)."""
-        stand = {file.name for file in known if file.state in {"verified", "deleted"}}
-        return sorted(stand - set(self._names()))
+        expected = {file.name for file in files if file.state in {"verified", "deleted"}}
+        return sorted(expected - set(self._names()))
 
     async def restore(self, month: date) -> RestoreResult:
         """Put the sessions of a month back into the dashboard, as they were, where it lacks them.
 
         Raises BadRequest when there is no such month, or it is from another kind of database; ArchiveDamaged.
         """
-        async with self.alone():
+        async with self.exclusive():
             manifest = await self._restorable(month)
             rows = put_back = refused = 0
             async for batch in self._stream(manifest.name):
                 owners = await self._pool.fetch(_SQL["not_erased"], list({row.user_id for row in batch}))
-                living = {row["user_id"] for row in owners}
-                bodies = {row.id: row.body for row in batch if row.user_id in living}
-                before = await self.dashboard.existing_sessions(list(bodies))
-                missing = {id_: body for id_, body in bodies.items() if id_ not in before}
-                there = await self.dashboard.restore_sessions(missing) if missing else frozenset[str]()
-                await self._pool.execute(_SQL["unnote"], [*before, *there])
-                rows, put_back = rows + len(bodies), put_back + len(there)
-                refused += len(missing) - len(there)
+                owner_ids = {row["user_id"] for row in owners}
+                bodies = {row.id: row.body for row in batch if row.user_id in owner_ids}
+                present = await self.dashboard.existing_sessions(list(bodies))
+                missing = {id_: body for id_, body in bodies.items() if id_ not in present}
+                restored = await self.dashboard.restore_sessions(missing) if missing else frozenset[str]()
+                await self._pool.execute(_SQL["unmark"], [*present, *restored])
+                rows, put_back = rows + len(bodies), put_back + len(restored)
+                refused += len(missing) - len(restored)
             return RestoreResult(rows, put_back, rows - put_back - refused, refused)
 
     async def _restorable(self, month: date) -> Manifest:

@@ -10,16 +10,16 @@ SELECT pg_try_advisory_lock(hashtext('service.archive'))
 -- Let the next one in.
 SELECT pg_advisory_unlock(hashtext('service.archive'))
 
--- name: oldest
+-- name: oldest_end
 -- When the first session ended that may ever go.
 -- Rejected sessions are never archived: nobody knows when they ended.
 SELECT min(ended_at) FROM service.timer_sessions WHERE status IN ('completed', 'cancelled', 'abandoned')
 
--- name: going
+-- name: count_due
 -- How many sessions that ended in [$1, $2) may go now.
 SELECT count(*) FROM service.archivable WHERE ended_at >= $1 AND ended_at < $2
 
--- name: total
+-- name: count_sessions
 -- How many sessions the dashboard has, as far as we know.
 SELECT (SELECT count(*) FROM service.timer_sessions) - (SELECT count(*) FROM service.archived_session)
 
@@ -28,7 +28,7 @@ SELECT (SELECT count(*) FROM service.timer_sessions) - (SELECT count(*) FROM ser
 SELECT id, ended_at FROM service.archivable
 WHERE ended_at >= $1 AND ended_at < $2 AND (ended_at, id) > ($3, $4) ORDER BY ended_at, id LIMIT $5
 
--- name: still
+-- name: still_eligible
 -- Which of these ($3) still end in [$1, $2) and may go, now that the copy is fresh.
 SELECT id FROM service.archivable WHERE ended_at >= $1 AND ended_at < $2 AND id = ANY ($3::text[])
 
@@ -47,23 +47,23 @@ SELECT $1, $2, 1 + greatest($3::int, (SELECT max(generation) FROM given_up),
                             (SELECT max(generation) FROM service.archive_file WHERE collection = $1 AND month = $2))
 RETURNING generation
 
--- name: give_up
+-- name: discard
 -- A file that was never finished.
 DELETE FROM service.archive_file WHERE collection = $1 AND month = $2 AND generation = $3 AND state IN ('planned', 'written')
 
--- name: written
+-- name: record_written
 -- The file lies in the folder, on disk for good.
 UPDATE service.archive_file SET state = 'written', rows = $4, bytes = $5, row_hash = $6, file_hash = $7, fresh_groups = $8,
                                 changed_at = service.now()
 WHERE collection = $1 AND month = $2 AND generation = $3
 
--- name: verified
+-- name: record_verified
 -- The file was read back, its manifest lies beside it: it stands for the month, former ones do not.
 WITH former AS (DELETE FROM service.archive_file WHERE collection = $1 AND month = $2 AND generation < $3)
 UPDATE service.archive_file SET state = 'verified', changed_at = service.now()
 WHERE collection = $1 AND month = $2 AND generation = $3
 
--- name: note
+-- name: mark_for_removal
 -- About to remove these: from now on the dashboard may lack them. Not what we do not hold ourselves: its owner was erased.
 INSERT INTO service.archived_session (id, user_id, month)
 SELECT u.id, u.user_id, $3 FROM unnest($1::text[], $2::text[]) AS u (id, user_id)
@@ -71,7 +71,7 @@ WHERE EXISTS (SELECT FROM service.timer_sessions AS s WHERE s.id = u.id)
 ON CONFLICT (id) DO UPDATE SET month = excluded.month, user_id = excluded.user_id
 RETURNING id
 
--- name: unnote
+-- name: unmark
 -- The dashboard has these: they are not archived.
 DELETE FROM service.archived_session WHERE id = ANY ($1::text[])
 
@@ -80,20 +80,20 @@ DELETE FROM service.archived_session WHERE id = ANY ($1::text[])
 SELECT u.user_id FROM unnest($1::text[]) AS u (user_id)
 WHERE NOT EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(u.user_id))
 
--- name: noted
+-- name: archived_of
 -- Which of these are archived in a month.
 SELECT id FROM service.archived_session WHERE id = ANY ($1::text[]) AND month = $2
 
--- name: noted_in
+-- name: count_archived
 -- How many sessions are archived in a month.
 SELECT count(*) FROM service.archived_session WHERE month = $1
 
--- name: removed
+-- name: record_removed
 -- One more row group is gone from the dashboard, but for $4 rows that were edited meanwhile.
 UPDATE service.archive_file SET removed = removed + 1, leftovers = leftovers + $4, changed_at = service.now()
 WHERE collection = $1 AND month = $2 AND generation = $3
 
--- name: deleted
+-- name: record_deleted
 -- All is gone from the dashboard that this file added.
 UPDATE service.archive_file SET state = 'deleted', changed_at = service.now()
 WHERE collection = $1 AND month = $2 AND generation = $3

@@ -55,11 +55,11 @@ class ArchiveWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._passing = path.with_name(f"{path.name}.tmp")
+        self._temporary = path.with_name(f"{path.name}.tmp")
         self._hash = RowHash()
         self._turn = threading.Lock()
         self._file = _pyarrow().parquet.ParquetWriter(
-            self._passing, _schema(), compression="zstd", compression_level=3
+            self._temporary, _schema(), compression="zstd", compression_level=3
         )
 
     def add(self, rows: Sequence[ArchivedSession]) -> None:
@@ -75,9 +75,9 @@ class ArchiveWriter:
         """Close, make durable, give the file its name. What is proved is what was meant to be written."""
         with self._turn:
             self._file.close()
-            _fsync(self._passing)
-            file_hash, size = file_hash_of(self._passing)
-            self._passing.rename(self._path)
+            _fsync(self._temporary)
+            file_hash, size = file_hash_of(self._temporary)
+            self._temporary.rename(self._path)
             _fsync(self._path.parent)
         return FileProof(self._hash.rows, size, self._hash.hex, file_hash)
 
@@ -85,15 +85,15 @@ class ArchiveWriter:
         """Leave nothing behind."""
         with self._turn:
             self._file.close()
-            self._passing.unlink(missing_ok=True)
+            self._temporary.unlink(missing_ok=True)
 
 
 def put_text(path: Path, text: str) -> None:
     """Write a small file as a whole, on disk for good."""
-    passing = path.with_name(f"{path.name}.tmp")
-    passing.write_text(text, "utf-8")
-    _fsync(passing)
-    passing.rename(path)
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, "utf-8")
+    _fsync(temporary)
+    temporary.rename(path)
     _fsync(path.parent)
 
 
@@ -107,12 +107,12 @@ def _fsync(path: Path) -> None:
 
 def file_hash_of(path: Path) -> tuple[str, int]:
     """SHA-256 and size of a file."""
-    found, size = hashlib.sha256(), 0
+    digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
-            found.update(block)
+            digest.update(block)
             size += len(block)
-    return found.hexdigest(), size
+    return digest.hexdigest(), size
 
 
 def prove(path: Path, size: int = 5000) -> FileProof:
@@ -121,10 +121,10 @@ def prove(path: Path, size: int = 5000) -> FileProof:
         file_hash, length = file_hash_of(path)
     except OSError as error:
         raise ArchiveDamaged(f"{path.name} cannot be read: {error.strerror}") from None
-    found = RowHash()
+    row_hash = RowHash()
     for rows in read(path, size):
-        found.add(rows)
-    return FileProof(found.rows, length, found.hex, file_hash)
+        row_hash.add(rows)
+    return FileProof(row_hash.rows, length, row_hash.hex, file_hash)
 
 
 def read(path: Path, size: int = 5000) -> Iterator[list[ArchivedSession]]:
@@ -158,5 +158,5 @@ def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
         raise ArchiveDamaged(f"{path.name} cannot be read: {error}") from None
 
 
-def _rows(found: "pa.RecordBatch | pa.Table") -> list[ArchivedSession]:
-    return [ArchivedSession(**one) for one in found.to_pylist()]
+def _rows(table: "pa.RecordBatch | pa.Table") -> list[ArchivedSession]:
+    return [ArchivedSession(**row) for row in table.to_pylist()]

@@ -72,8 +72,8 @@ class RowHash:
     def add(self, rows: Iterable[ArchivedSession]) -> None:
         """Count these in."""
         for row in rows:
-            said = json.dumps([row.id, row.user_id, row.body], ensure_ascii=False).encode()
-            self._sum += int.from_bytes(hashlib.sha256(said).digest())
+            text = json.dumps([row.id, row.user_id, row.body], ensure_ascii=False).encode()
+            self._sum += int.from_bytes(hashlib.sha256(text).digest())
             self.rows += 1
 
     @property
@@ -113,10 +113,10 @@ class FileName:
 
 def name_of(file: str) -> FileName | None:
     """The name that a file of the archive has, data or manifest, finished or not; None for any other file."""
-    found = _NAME.match(file)
-    if not found:
+    match = _NAME.match(file)
+    if not match:
         return None
-    return FileName(found["collection"], date.fromisoformat(f"{found['month']}-01"), int(found["generation"]))
+    return FileName(match["collection"], date.fromisoformat(f"{match['month']}-01"), int(match["generation"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +138,15 @@ class Manifest:
     def from_json(cls, name: FileName, text: str) -> "Manifest":
         """Raises ArchiveDamaged unless the text is the manifest of ``name``."""
         try:
-            said: dict[str, Any] = json.loads(text)
-            proof = FileProof(**{field.name: said[field.name] for field in fields(FileProof)})
-            known = said["kind"] == _KIND and said["format"] == _FORMAT and said["file"] == name.data
-            found = cls(name, said["source"], said["table"], proof)
+            values: dict[str, Any] = json.loads(text)
+            proof = FileProof(**{field.name: values[field.name] for field in fields(FileProof)})
+            matches = values["kind"] == _KIND and values["format"] == _FORMAT and values["file"] == name.data
+            manifest = cls(name, values["source"], values["table"], proof)
         except (ValueError, KeyError, TypeError) as error:
             raise ArchiveDamaged(f"{name.manifest} is not a manifest: {error!r}") from None
-        if not known:
+        if not matches:
             raise ArchiveDamaged(f"{name.manifest} is not the manifest of {name.data}")
-        return found
+        return manifest
 
 
 def month_of(at: datetime) -> date:
@@ -162,13 +162,13 @@ def span(month: date, cutoff: datetime) -> tuple[datetime, datetime]:
 
 def months(first: datetime | None, cutoff: datetime) -> list[date]:
     """The months (UTC) from that of ``first`` to that of the last instant before the cutoff."""
-    found: list[date] = []
+    result: list[date] = []
     while first and first < cutoff:
-        found.append(month_of(first))
-        first = span(found[-1], datetime.max.replace(tzinfo=UTC))[1]
-    return found
+        result.append(month_of(first))
+        first = span(result[-1], datetime.max.replace(tzinfo=UTC))[1]
+    return result
 
 
-def too_much(going: int, total: int) -> bool:
+def too_much(count: int, total: int) -> bool:
     """Whether so much of a collection would go that somebody should have said so."""
-    return going > total * _TOO_MUCH
+    return count > total * _TOO_MUCH

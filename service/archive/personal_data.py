@@ -37,7 +37,7 @@ class PersonalData:
             if not await connection.fetchval(_SQL["known"], user_id):
                 raise UnknownUser(user_id)
             addresses = await _addresses(connection, user_id)
-            found = {
+            tables = {
                 "users": await _rows(connection, _SQL["profile"], user_id),
                 "delivery_stage": await _rows(connection, _SQL["stages"], user_id),
                 "suppression": await _rows(connection, _SQL["suppressions"], addresses),
@@ -46,28 +46,28 @@ class PersonalData:
             }
             for table in await _tables(connection):
                 sql = f'SELECT to_jsonb(t) AS row FROM service."{table}" AS t WHERE user_id = $1 ORDER BY 1'  # noqa: S608
-                found[table] = await _rows(connection, sql, user_id)
-        found["archive"] = [json.loads(row.body) async for row in self._archive.rows_of(user_id)]
-        return found
+                tables[table] = await _rows(connection, sql, user_id)
+        tables["archive"] = [json.loads(row.body) async for row in self._archive.rows_of(user_id)]
+        return tables
 
-    async def erase(self, user_id: str, who: str) -> dict[str, Any]:
+    async def erase(self, user_id: str, actor: str) -> dict[str, Any]:
         """Erase a user for good; doing it again does nothing. ``who``: for the audit log.
 
         Where the archive is being written at this moment its part follows with that run (``archivePending``).
         Raises UnknownUser, SourceUnavailable while the dashboard is being read for long, and ArchiveDamaged:
         then it must be repaired first, or its part of the erasure repeated.
         """
-        async with self._pool.acquire() as lent, lent.transaction():
-            deleted = await self.forget(cast("asyncpg.Connection", lent), user_id, who)
+        async with self._pool.acquire() as connection, connection.transaction():
+            deleted = await self.forget(cast("asyncpg.Connection", connection), user_id, actor)
         return {"deleted": deleted, "archivePending": await self.clear_archive(user_id)}
 
-    async def forget(self, connection: asyncpg.Connection, user_id: str, who: str) -> dict[str, int]:
+    async def forget(self, connection: asyncpg.Connection, user_id: str, actor: str) -> dict[str, int]:
         """The part of ``erase`` that is one transaction: rows by table. The archive still has to follow."""
         if not await connection.fetchval(_SQL["known"], user_id):
             raise UnknownUser(user_id)
         months = await self._archive.months_of(user_id)
         try:
-            return dict(await _erase(connection, user_id, who, months))
+            return dict(await _erase(connection, user_id, actor, months))
         except asyncpg.LockNotAvailableError:
             raise SourceUnavailable(
                 "the dashboard is being read, or figures derived; try again soon"
@@ -75,13 +75,13 @@ class PersonalData:
 
     async def clear_archive(self, user_id: str) -> bool:
         """The rest: files without them. True: they are being written, and that run takes them out."""
-        async with self._archive.alone(wait=False) as alone:
-            if alone:
+        async with self._archive.exclusive(wait=False) as locked:
+            if locked:
                 await self._archive.rewrite()
         return bool(await self._archive.months_of(user_id))
 
 
-async def _erase(connection: Any, user_id: str, who: str, months: list[date]) -> Counter[str]:
+async def _erase(connection: Any, user_id: str, actor: str, months: list[date]) -> Counter[str]:
     await connection.execute(_SQL["wait_for_locks"])
     await connection.execute(_SQL["beside_0_1_0"], replica.SYNC_LOCK)
     await lease.revoke(connection, lease.SYNC)
@@ -101,9 +101,9 @@ async def _erase(connection: Any, user_id: str, who: str, months: list[date]) ->
         deleted[table] = _count(await connection.execute(sql, user_id))
     for scrub in ("scrub_runs", "scrub_audit"):
         await connection.execute(_SQL[scrub], user_id)
-    some = Counter({name: n for name, n in deleted.items() if n})
-    await connection.execute(_SQL["audit"], who, dict(some))
-    return some
+    counts = Counter({name: n for name, n in deleted.items() if n})
+    await connection.execute(_SQL["audit"], actor, dict(counts))
+    return counts
 
 
 async def _freeze(connection: Any, user_id: str) -> int:

@@ -120,7 +120,7 @@ def _span(options: Namespace) -> DateRange:
 async def _readable_pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
     """A small connection pool on our database. Raises ConfigurationError if there is no schema."""
     databases = await find_databases(settings)
-    pool = await open_pool(databases.ours, max_size=2)
+    pool = await open_pool(databases.service, max_size=2)
     try:
         await require_readable(pool)
         yield pool

@@ -24,7 +24,7 @@ from service.dashboard.profiles.shapes import Document, Table
 from service.dashboard.profiles.values import identity, instant
 from service.dashboard.source import IN_APP_REMEDY, INBOX, IdPage, SourceDocument, SourcePage
 from service.errors import CleanupRefused, ConfigurationError, InboxClosed, SourceUnavailable
-from service.url import in_words, parameters
+from service.url import describe_error, parameters
 
 log = structlog.get_logger()
 
@@ -81,7 +81,7 @@ def check_url(url: str) -> None:
 
 
 def _refusal(error: Exception, url: str) -> ConfigurationError:
-    return ConfigurationError([f"DASHBOARD_URL: the MongoDB driver refuses it: {in_words(error, url)}"])
+    return ConfigurationError([f"DASHBOARD_URL: the MongoDB driver refuses it: {describe_error(error, url)}"])
 
 
 @contextmanager

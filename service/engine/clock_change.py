@@ -26,7 +26,7 @@ class ClockChangeSlot:
     slot: Slot
 
 
-def oddities(
+def clock_change_slots(
     schedule: Schedule, zone: ZoneInfo, after: datetime, until: datetime
 ) -> Iterator[ClockChangeSlot]:
     """The slots in (after, until] that a change of the clocks of ``zone`` touches; instants are aware."""
@@ -36,8 +36,8 @@ def oddities(
         if after.astimezone(zone).utcoffset() != (end + _STEP).astimezone(zone).utcoffset() or (
             (after - _STEP).astimezone(zone).utcoffset() != end.astimezone(zone).utcoffset()
         ):
-            found = ((change_of(slot, zone), slot) for slot in schedule.slots(zone, after, end))
-            yield from (ClockChangeSlot(change, slot) for change, slot in found if change)
+            changes = ((change_of(slot, zone), slot) for slot in schedule.slots(zone, after, end))
+            yield from (ClockChangeSlot(change, slot) for change, slot in changes if change)
         after = end
 
 
@@ -45,5 +45,5 @@ def change_of(slot: Slot, zone: ZoneInfo) -> ClockChange | None:
     """What a change of the clocks does to a slot; None: nothing."""
     if slot.at.astimezone(zone).replace(tzinfo=None) != slot.local:
         return ClockChange.GAP
-    first, second = (slot.local.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1))
-    return ClockChange.OVERLAP if first != second else None
+    before, after = (slot.local.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1))
+    return ClockChange.OVERLAP if before != after else None

@@ -25,14 +25,14 @@ class Resources:
 
     def __getitem__(self, kind: type[T]) -> T:
         """Raises KeyError, with the type's name, where there is none."""
-        found = self.get(kind)
-        if found is None:
+        resource = self.get(kind)
+        if resource is None:
             raise KeyError(f"no {kind.__name__} among the resources of jobs")
-        return found
+        return resource
 
     def get(self, kind: type[T]) -> T | None:
         """None where there is none."""
-        return next((one for one in self._objects if isinstance(one, kind)), None)
+        return next((resource for resource in self._objects if isinstance(resource, kind)), None)
 
 
 class RunContext(Protocol):
@@ -91,7 +91,7 @@ class RunContext(Protocol):
         """Tell the traces about the step at hand."""
         ...
 
-    def example(self, what: dict[str, Any]) -> None:
+    def example(self, effect: dict[str, Any]) -> None:
         """Keep an example of what a dry run would do."""
         ...
 
@@ -144,7 +144,7 @@ class LedgerContext:
     def note(self, attributes: Mapping[str, Value]) -> None:
         self._step.note(attributes)
 
-    def example(self, what: dict[str, Any]) -> None:
+    def example(self, effect: dict[str, Any]) -> None:
         return
 
 
@@ -192,5 +192,5 @@ class DryContext:
     def note(self, attributes: Mapping[str, Value]) -> None:
         return
 
-    def example(self, what: dict[str, Any]) -> None:
-        self.examples.append(what)
+    def example(self, effect: dict[str, Any]) -> None:
+        self.examples.append(effect)

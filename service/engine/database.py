@@ -17,7 +17,7 @@ from asyncpg.pool import PoolAcquireContext
 
 from service.engine import schema, zone_table
 from service.errors import ConfigurationError
-from service.url import in_words
+from service.url import describe_error
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 """A connection of our own, or one lent by the pool."""
@@ -48,13 +48,13 @@ class Timeouts:
 
     statement: float = 120.0
     """The server cancels a statement after this."""
-    answer: float = 150.0
+    command: float = 150.0
     """The client gives a connection up after this: a server that lives would have cancelled the statement."""
     lock: float = 60.0
     """A statement waits for a lock at most so long."""
     idle_transaction: float = 300.0
     """The server ends a session that does nothing for so long inside a transaction."""
-    work: float = 1800.0
+    long_statement: float = 1800.0
     """A statement of a statistic, which may rebuild a year at its first run: ``long_statements``."""
     lifetime: float = 600.0
     """No session is lent again after this, so that a server that replaced another gets all of them soon."""
@@ -98,7 +98,7 @@ class DatabaseSession(asyncpg.Connection):
         self._ends_at = loop.time() + timeouts.lifetime * random.uniform(0.8, 1.0)  # noqa: S311
 
     @property
-    def worn(self) -> bool:
+    def expired(self) -> bool:
         """Whether its lifetime is over."""
         return asyncio.get_running_loop().time() >= self._ends_at
 
@@ -107,22 +107,22 @@ class DatabaseSession(asyncpg.Connection):
         """What asyncpg does not publish; a test notices when a newer one no longer has it."""
         return self
 
-    def wait_for_answers(self, seconds: float) -> float:
+    def set_command_timeout(self, seconds: float) -> float:
         """Wait so long for an answer from now on, where no other time is named; returns how long it was."""
         config = self._private._config
         before: float = config.command_timeout
         self._private._config = config._replace(command_timeout=seconds)
         return before
 
-    def watch_the_line(self) -> None:
+    def enable_keepalive(self) -> None:
         """Let the kernel find out that the other end is gone; nothing to do for a Unix socket."""
-        line = self._private._transport.get_extra_info("socket")
-        if line is None or line.family not in (socket.AF_INET, socket.AF_INET6):
+        connection = self._private._transport.get_extra_info("socket")
+        if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
             return
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
             if option := getattr(socket, name, None):  # not every platform has them all
-                line.setsockopt(socket.IPPROTO_TCP, option, value)
+                connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def _cancel_current_command(self, *waiters: Any) -> None:
         """asyncpg waits as long for a cancellation as for a statement; a silent server is given up sooner."""
@@ -130,7 +130,7 @@ class DatabaseSession(asyncpg.Connection):
         asyncio.get_running_loop().call_later(_CANCEL, self._give_up, waiters)
 
     def _give_up(self, waiters: "tuple[asyncio.Future[None], ...]") -> None:
-        if not self.is_closed() and not all(one.done() for one in waiters):
+        if not self.is_closed() and not all(waiter.done() for waiter in waiters):
             self.terminate()
 
 
@@ -154,11 +154,11 @@ class PoolConnection(PoolAcquireContext):
     __slots__ = ()
 
     async def __aenter__(self) -> Any:
-        while (lent := cast("Any", await super().__aenter__())).worn:
+        while (connection := cast("Any", await super().__aenter__())).expired:
             self.connection = None
             with suppress(Exception):  # it is closed either way
-                await lent.close(timeout=_GIVE_BACK)
-        return lent
+                await connection.close(timeout=_GIVE_BACK)
+        return connection
 
     async def __aexit__(self, *raised: object) -> None:
         """Give the connection back; after an error that tells of a change of role none is lent again."""
@@ -170,10 +170,10 @@ class PoolConnection(PoolAcquireContext):
     async def _give_back(self, error: BaseException) -> None:
         if isinstance(error, _ROLE_CHANGED):
             await self.pool.expire_connections()
-        lent, self.connection, self.done = self.connection, None, True
-        assert lent is not None
+        connection, self.connection, self.done = self.connection, None, True
+        assert connection is not None
         with suppress(Exception):  # the first error is what matters; asyncpg has ended the connection
-            await self.pool.release(lent, timeout=_GIVE_BACK)
+            await self.pool.release(connection, timeout=_GIVE_BACK)
         if isinstance(error, asyncpg.InternalClientError):
             raise asyncpg.ConnectionDoesNotExistError(
                 str(error)
@@ -202,7 +202,7 @@ async def open_pool(
     async def begin(connection: asyncpg.Connection) -> None:
         session = cast("DatabaseSession", connection)
         session.begin(timeouts)
-        session.watch_the_line()
+        session.enable_keepalive()
         await _prepare(connection)
 
     try:
@@ -217,11 +217,13 @@ async def open_pool(
             connection_class=DatabaseSession,
             record_class=asyncpg.Record,
             timeout=_CONNECT,
-            command_timeout=timeouts.answer,
+            command_timeout=timeouts.command,
             server_settings=timeouts.server_settings(),
         )
     except (asyncpg.ClientConfigurationError, ValueError) as error:
-        raise ConfigurationError([f"DATABASE_URL: the driver refuses it: {in_words(error, dsn)}"]) from None
+        raise ConfigurationError(
+            [f"DATABASE_URL: the driver refuses it: {describe_error(error, dsn)}"]
+        ) from None
 
 
 @asynccontextmanager
@@ -231,14 +233,16 @@ async def long_statements(connection: Connection) -> AsyncIterator[None]:
     On the server that lasts until the transaction ends; outside of one, until the session is given back.
     """
     session = cast("DatabaseSession", connection)
-    seconds = session.timeouts.work
-    how = "SET LOCAL" if connection.is_in_transaction() else "SET"
-    await connection.execute(f"{how} statement_timeout = {_ms(seconds)}; {how} lock_timeout = {_ms(seconds)}")
-    before = session.wait_for_answers(seconds + _CONNECT)
+    seconds = session.timeouts.long_statement
+    command = "SET LOCAL" if connection.is_in_transaction() else "SET"
+    await connection.execute(
+        f"{command} statement_timeout = {_ms(seconds)}; {command} lock_timeout = {_ms(seconds)}"
+    )
+    before = session.set_command_timeout(seconds + _CONNECT)
     try:
         yield
     finally:
-        session.wait_for_answers(before)
+        session.set_command_timeout(before)
 
 
 # ── Migrations ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -299,19 +303,19 @@ async def _apply_missing(connection: Connection, waiting: MigrationWaits) -> lis
         " applied_at timestamptz NOT NULL DEFAULT now())"
     )
     rows = await connection.fetch("SELECT name, checksum FROM public.service_migration")
-    known = {row["name"]: row["checksum"] for row in rows}
+    checksums = {row["name"]: row["checksum"] for row in rows}
     applied: list[str] = []
     for path in schema.files():
         text = path.read_text("utf-8")
         checksum = hashlib.sha256(text.encode()).hexdigest()
-        if path.stem not in known:
+        if path.stem not in checksums:
             await _apply(connection, path.stem, text, checksum, waiting)
             applied.append(path.stem)
-        elif known[path.stem] != checksum:
+        elif checksums[path.stem] != checksum:
             raise ConfigurationError(
                 [f"migration {path.stem} was changed after it was applied; add a new one instead"]
             )
-    await schema.note_version(connection, [*known, *applied])
+    await schema.note_version(connection, [*checksums, *applied])
     return applied
 
 

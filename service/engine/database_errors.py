@@ -21,14 +21,14 @@ FAILURES = (
     asyncpg.InternalClientError,
 )
 """Every way in which the database fails to answer a question, passing or not."""
-_LASTING = ("22", "23", "42")
+_PERMANENT = ("22", "23", "42")
 """Classes of SQLSTATE that mean a mistake of ours: data and types, constraints, syntax and names."""
 _NO_GRANT = "42501"
 """Of a class with the mistakes in syntax, but somebody else's: a grant comes back."""
 _LONGEST = 500
 
 
-def passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same may succeed when it is tried again: an error of the database or of the way to it.
 
     Everything that PostgreSQL refuses is taken for passing (shutdown, cancelled statement, time limit,
@@ -36,28 +36,28 @@ def passing(error: BaseException) -> bool:
     """
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
-        return state == _NO_GRANT or not state.startswith(_LASTING)
+        return state == _NO_GRANT or not state.startswith(_PERMANENT)
     if isinstance(error, asyncpg.InterfaceError):
         return not isinstance(error, ValueError)  # a value that does not fit its column is no matter of time
     # The driver's own confusion: a connection that was terminated while it was idle, a changed type.
     return isinstance(error, (OSError, TimeoutError, asyncpg.InternalClientError))
 
 
-def first(error: BaseException) -> BaseException:
+def first_transient(error: BaseException) -> BaseException:
     """The passing error that came first: rolling back on a broken connection raises others over it."""
-    while passing(error) and error.__context__ is not None and passing(error.__context__):
+    while is_transient(error) and error.__context__ is not None and is_transient(error.__context__):
         error = error.__context__
     return error
 
 
-def brief(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """An error in one line, for the log: no DETAIL of PostgreSQL, which may hold people's data."""
     line = traceback.format_exception_only(error)[0].strip().splitlines()
     return line[0][:_LONGEST] if line else type(error).__name__
 
 
 @asynccontextmanager
-async def undone(undo: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
+async def undo_at_end(undo: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
     """Undo something at the end (unlock, roll back) without hiding the error that led there.
 
     A connection that breaks meanwhile has let go of its locks and its transaction by itself, so a passing
@@ -66,15 +66,15 @@ async def undone(undo: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
     try:
         yield
     except BaseException:
-        await _tried(undo, always=True)
+        await _try_undo(undo, always=True)
         raise
-    await _tried(undo, always=False)
+    await _try_undo(undo, always=False)
 
 
-async def _tried(undo: Callable[[], Awaitable[Any]], *, always: bool) -> None:
+async def _try_undo(undo: Callable[[], Awaitable[Any]], *, always: bool) -> None:
     try:
         await undo()
     except Exception as error:
-        if not always and not passing(error):
+        if not always and not is_transient(error):
             raise
-        log.warning("cleaning up failed", error=brief(error))
+        log.warning("cleaning up failed", error=one_line(error))

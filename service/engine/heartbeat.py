@@ -39,24 +39,24 @@ class Heartbeat:
         ledger: Ledger,
         version: str,
         clock: Clock,
-        told: Callable[[], Awaitable[Mapping[str, Any]]],
-        resumed: Callable[[], Awaitable[None]],
+        report: Callable[[], Awaitable[Mapping[str, Any]]],
+        on_resume: Callable[[], Awaitable[None]],
         *,
-        every: float = 10.0,
-        again: float = 2.0,
+        interval: float = 10.0,
+        retry_after: float = 2.0,
         stale: float = 45.0,
         timeout: float = 10.0,
     ) -> None:
         self._ledger = ledger
         self._version = version
         self._clock = clock
-        self._told = told
-        self._resumed = resumed
-        self._every = every
-        self._again = again
+        self._report = report
+        self._on_resume = on_resume
+        self._interval = interval
+        self._retry_after = retry_after
         self._stale = stale
         self._timeout = timeout
-        self._proved: float | None = None
+        self._last_success: float | None = None
         self._failure: Exception | None = None
         self._too_old: str | None = None
         self._fits = asyncio.Event()
@@ -70,12 +70,12 @@ class Heartbeat:
             return self._too_old
         if isinstance(self._failure, asyncpg.ReadOnlySQLTransactionError):
             return _READ_ONLY
-        if self._proved is None:
+        if self._last_success is None:
             return "no heartbeat has been written to our PostgreSQL yet"
-        age = self._clock.monotonic() - self._proved
+        age = self._clock.monotonic() - self._last_success
         if age <= self._stale:
             return None
-        why = _name(self._failure)
+        why = _error_name(self._failure)
         return f"no heartbeat could be written to our PostgreSQL for {age:.0f} seconds ({why})"
 
     @property
@@ -83,7 +83,7 @@ class Heartbeat:
         """Whether this release is too old for the database, so that its loops do nothing."""
         return self._too_old is not None
 
-    async def look(self) -> None:
+    async def check_schema(self) -> None:
         """Learn whether this release fits the database."""
         self._note((await self._ledger.schema_range()).problem)
 
@@ -91,45 +91,45 @@ class Heartbeat:
         if too_old and not self._too_old:
             log.warning("standing down: nothing is claimed, decided, sent or copied", problem=too_old)
         self._too_old = too_old
-        stands, goes = (self._stands_down, self._fits) if too_old else (self._fits, self._stands_down)
-        stands.set()
-        goes.clear()
+        on, off = (self._stands_down, self._fits) if too_old else (self._fits, self._stands_down)
+        on.set()
+        off.clear()
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Show that this process is alive until ``stop``."""
         while not stop.is_set():
-            beaten = await self.beat()
-            pause = self._every if beaten and not self._too_old else self._again
+            succeeded = await self.beat()
+            pause = self._interval if succeeded and not self._too_old else self._retry_after
             await first_of(pause, stop)
 
     async def beat(self) -> bool:
         """Write one heartbeat; False: it failed. One on a read-only session is tried again on a new one."""
-        told = await self._told()
-        failure = await self._try(told)
+        report = await self._report()
+        failure = await self._try(report)
         if isinstance(failure, asyncpg.ReadOnlySQLTransactionError):
-            failure = await self._try(told)
+            failure = await self._try(report)
         if failure is not None and self._failure is None:
-            log.warning("heartbeat failed", error=_name(failure))
+            log.warning("heartbeat failed", error=_error_name(failure))
         if failure is None and self._failure is not None:
             log.info("heartbeat written again")
         self._failure = failure
         return failure is None
 
-    async def _try(self, told: Mapping[str, Any]) -> Exception | None:
+    async def _try(self, report: Mapping[str, Any]) -> Exception | None:
         try:
             async with asyncio.timeout(self._timeout):
-                await self._ledger.beat_replica(self._version, told)
+                await self._ledger.beat_replica(self._version, report)
                 await self._follow(await self._ledger.schema_range())
         except FAILURES as failure:
             return failure
-        self._proved = self._clock.monotonic()
+        self._last_success = self._clock.monotonic()
         return None
 
-    async def _follow(self, found: SchemaRange) -> None:
-        if self._too_old and found.writable:
-            await self._resumed()
+    async def _follow(self, schema_range: SchemaRange) -> None:
+        if self._too_old and schema_range.writable:
+            await self._on_resume()
             log.info("this release fits the database again: going on")
-        self._note(found.problem)
+        self._note(schema_range.problem)
 
     def gated(self, loop: Loop) -> Loop:
         """The loop, stopped as at the end of the service while this release stands down."""
@@ -144,20 +144,20 @@ class Heartbeat:
 
     async def _ended(self, loop: Loop, stop: asyncio.Event) -> bool:
         """Run a loop until ``stop`` or until this release stands down; True: it ended before."""
-        told = asyncio.Event()
-        turn = asyncio.ensure_future(loop(told))
-        stopping = asyncio.ensure_future(first_of(None, stop, self._stands_down))
+        stop_loop = asyncio.Event()
+        task = asyncio.ensure_future(loop(stop_loop))
+        stop_wait = asyncio.ensure_future(first_of(None, stop, self._stands_down))
         try:
-            await asyncio.wait({turn, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            early = turn.done()
-            told.set()
-            await turn
+            await asyncio.wait({task, stop_wait}, return_when=asyncio.FIRST_COMPLETED)
+            early = task.done()
+            stop_loop.set()
+            await task
         finally:
-            for task in (turn, stopping):
-                task.cancel()
-            await asyncio.gather(turn, stopping, return_exceptions=True)
+            for pending in (task, stop_wait):
+                pending.cancel()
+            await asyncio.gather(task, stop_wait, return_exceptions=True)
         return early
 
 
-def _name(error: Exception | None) -> str:
+def _error_name(error: Exception | None) -> str:
     return type(error).__name__ if error else "the event loop was held up"

@@ -41,8 +41,8 @@ class HeldLease:
         ``connection``: the one to use; None: one of the pool.
         """
         if connection is None:
-            async with self._pool.acquire() as lent, self.step(lent) as ours:
-                yield ours
+            async with self._pool.acquire() as pooled, self.step(pooled) as fenced:
+                yield fenced
             return
         async with connection.transaction():
             milliseconds = str(int(self._length.total_seconds() * 1000))
@@ -96,42 +96,42 @@ class Lease:
         Raises LeaseLost in place of the errors that follow from a loss: the server ends the transactions of a
         process that stood still.
         """
-        held = await self._taken(max_wait)
-        if held is None:
+        lease = await self._taken(max_wait)
+        if lease is None:
             yield None
             return
-        beat = asyncio.create_task(self._beat(held))
+        beat = asyncio.create_task(self._beat(lease))
         try:
-            yield held
+            yield lease
         except _TROUBLE as error:
-            if await _is_lost(held):
-                raise held.lost() from error
+            if await _is_lost(lease):
+                raise lease.lost() from error
             raise
         finally:
             beat.cancel()
             await asyncio.gather(beat, return_exceptions=True)
-            await asyncio.shield(_let_go(held))
+            await asyncio.shield(_let_go(lease))
 
     async def _taken(self, max_wait: float) -> HeldLease | None:
         clock = asyncio.get_running_loop().time
-        given_up = clock() + max_wait
+        deadline = clock() + max_wait
         await self._pool.execute(_SQL["make"], self._name)
         while True:
             epoch = await self._pool.fetchval(_SQL["take"], self._name, self._owner, self.length)
             if epoch is not None:
                 return HeldLease(self._pool, self._name, self._owner, epoch, self.length)
-            if clock() >= given_up:
+            if clock() >= deadline:
                 return None
             await asyncio.sleep(_POLL)
 
-    async def _beat(self, held: HeldLease) -> None:
+    async def _beat(self, lease: HeldLease) -> None:
         """Until it is lost, as the next transaction finds out. An error may pass before the lease is over."""
-        every = self.length.total_seconds() / 3
+        interval = self.length.total_seconds() / 3
         while True:
-            await asyncio.sleep(every)
+            await asyncio.sleep(interval)
             try:
-                async with asyncio.timeout(every):
-                    if not await held.renew():
+                async with asyncio.timeout(interval):
+                    if not await lease.renew():
                         return
             except (*_TROUBLE, TimeoutError) as error:
                 _log.warning("lease_not_renewed", lease=self._name, error=type(error).__name__)
@@ -143,15 +143,15 @@ async def revoke(connection: Connection, name: str) -> None:
     await connection.execute(_SQL["revoke"], name)
 
 
-async def _is_lost(held: HeldLease) -> bool:
+async def _is_lost(lease: HeldLease) -> bool:
     try:
-        return not await held.ours()
+        return not await lease.ours()
     except _TROUBLE:
         return False  # nobody knows; the first error says what is wrong
 
 
-async def _let_go(held: HeldLease) -> None:
+async def _let_go(lease: HeldLease) -> None:
     try:
-        await held.release()
+        await lease.release()
     except _TROUBLE as error:  # it is over by itself soon, and what led here matters more
         _log.warning("lease_not_released", error=type(error).__name__)

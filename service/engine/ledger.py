@@ -80,19 +80,19 @@ class Ledger:
         self._pool = pool
         self.owner = owner
         self.lease = lease
-        self._defs: dict[str, JobDefinition] = {}
+        self._definitions: dict[str, JobDefinition] = {}
 
     async def now(self, connection: Connection | None = None) -> datetime:
         """The clock that decides: the database's."""
         return await (connection or self._pool).fetchval(_SQL["now"])  # type: ignore[no-any-return]
 
-    async def register(self, defs: Sequence[JobDefinition]) -> None:
+    async def register(self, definitions: Sequence[JobDefinition]) -> None:
         """Make jobs known. New jobs and changed schedules start now. Only registered jobs are claimed."""
-        for d in defs:
+        for d in definitions:
             await self._pool.execute(
                 _SQL["register"], d.job, d.cron, d.mode, d.schedule_hash, d.timeout, d.max_attempts, SCHEMA
             )
-        self._defs = {d.job: d for d in defs}
+        self._definitions = {d.job: d for d in definitions}
 
     async def materialise(self, job: str, plan: Callable[[datetime, datetime], Sequence[PlannedRun]]) -> int:
         """Decide every slot in (watermark, now]: ``plan(after, until)`` is pure. Returns the rows written.
@@ -105,9 +105,9 @@ class Ledger:
                 return 0
             planned = plan(row["materialized_through"], row["now"])
             pause = Pause(row["paused_at"], row["paused_until"])
-            written = await self._insert(connection, job, planned, pause) if planned else 0
+            count = await self._insert(connection, job, planned, pause) if planned else 0
             await connection.execute(_SQL["move_watermark"], job, row["now"])
-            return written
+            return count
 
     async def _insert(
         self,
@@ -123,7 +123,7 @@ class Ledger:
         tag = await connection.execute(
             _SQL["insert_slots"],
             job,
-            self._defs[job].exclusive,
+            self._definitions[job].exclusive,
             [str(run.trigger) for run in planned],
             [run.at for run in planned],
             [run.local for run in planned],
@@ -141,7 +141,7 @@ class Ledger:
         """
         await self._pool.execute(_SQL["miss_overdue"])
         await self._pool.execute(_SQL["bury_exhausted"])
-        jobs = list(self._defs)
+        jobs = list(self._definitions)
         try:
             row = await self._pool.fetchrow(_SQL["claim_orphan"], self.owner, self.lease, jobs, SCHEMA)
             row = row or await self._pool.fetchrow(
@@ -155,12 +155,12 @@ class Ledger:
         """Own the run that was just requested. None: a peer owns it, or another run of the job is running;
         the transaction of ``connection`` can only be rolled back then. Raises ReleaseTooOld.
         """
-        ask = connection or self._pool
+        executor = connection or self._pool
         try:
-            row = await ask.fetchrow(_SQL["claim_requested"], run.id, self.owner, self.lease, SCHEMA)
+            row = await executor.fetchrow(_SQL["claim_requested"], run.id, self.owner, self.lease, SCHEMA)
         except asyncpg.UniqueViolationError:
             return None
-        if row is None and (problem := (await schema.read_range(ask)).problem):
+        if row is None and (problem := (await schema.read_range(executor)).problem):
             raise ReleaseTooOld(problem)
         return None if row is None else _run(row)
 
@@ -247,12 +247,12 @@ class Ledger:
         ``nominal_at`` None: the moment it is due. ``connection``: in its transaction.
         Raises AlreadyRunning for a manual run of a running job.
         """
-        ask = connection or self._pool
-        if trigger is Trigger.MANUAL and await ask.fetchval(_SQL["running"], job) is not None:
+        executor = connection or self._pool
+        if trigger is Trigger.MANUAL and await executor.fetchval(_SQL["running"], job) is not None:
             raise AlreadyRunning(f"{job} is already running")
         values = (job, str(trigger), nominal_at, dict(options or {}), request_key, delay)
-        row = await ask.fetchrow(_SQL["request"], *values)
-        row = row or await ask.fetchrow(_SQL["requested"], job, request_key)
+        row = await executor.fetchrow(_SQL["request"], *values)
+        row = row or await executor.fetchrow(_SQL["requested"], job, request_key)
         assert row is not None
         return _run(row)
 
@@ -269,9 +269,9 @@ class Ledger:
         """
         return await (connection or self._pool).fetchval(_SQL["retry"], run_id, allowed) is not None
 
-    async def waive(self, run_id: int, who: str, reason: str, connection: Connection | None = None) -> bool:
+    async def waive(self, run_id: int, actor: str, reason: str, connection: Connection | None = None) -> bool:
         """Leave a run that failed, or is dead, as it is. False: it did not, or it was waived before."""
-        return await (connection or self._pool).fetchval(_SQL["waive"], run_id, who, reason) is not None
+        return await (connection or self._pool).fetchval(_SQL["waive"], run_id, actor, reason) is not None
 
     async def get(self, run_id: int) -> Run | None:
         """One run by its id."""
@@ -281,18 +281,18 @@ class Ledger:
     async def pause(
         self,
         job: str,
-        who: str,
+        actor: str,
         reason: str,
         until: datetime | None = None,
         connection: Connection | None = None,
     ) -> bool:
         """Record coming slots as skipped, for good or until an instant. False: no such job."""
-        ask = connection or self._pool
-        return await ask.fetchval(_SQL["pause"], job, who, reason, until) is not None
+        executor = connection or self._pool
+        return await executor.fetchval(_SQL["pause"], job, actor, reason, until) is not None
 
-    async def resume(self, job: str, who: str, connection: Connection | None = None) -> bool:
+    async def resume(self, job: str, actor: str, connection: Connection | None = None) -> bool:
         """End a pause; slots that passed meanwhile stay skipped. False: no such job."""
-        return await (connection or self._pool).fetchval(_SQL["resume"], job, who) is not None
+        return await (connection or self._pool).fetchval(_SQL["resume"], job, actor) is not None
 
     async def definitions(self) -> list[asyncpg.Record]:
         """Every job as registered, with ``paused``."""

@@ -178,6 +178,6 @@ class RunResult:
 
 def last_line(error: str | None) -> str | None:
     """What happened, of a traceback, which may hold people's data; so may the DETAIL that PostgreSQL adds."""
-    said = (error or "").rpartition("Traceback (most recent call last):")[2]
-    lines = _DETAIL.split(said, maxsplit=1)[0].strip().splitlines()
+    text = (error or "").rpartition("Traceback (most recent call last):")[2]
+    lines = _DETAIL.split(text, maxsplit=1)[0].strip().splitlines()
     return lines[-1][:_LONGEST_LINE] if lines else None

@@ -10,7 +10,7 @@ from itertools import count
 import structlog
 
 from service.clock import Clock
-from service.engine.database_errors import brief, first, passing
+from service.engine.database_errors import first_transient, is_transient, one_line
 from service.engine.ledger import Ledger, Run
 from service.engine.run import RunState, Trigger
 from service.errors import (
@@ -44,8 +44,8 @@ _WRITE_PAUSE = 1.0
 class StopReason(Enum):
     """Why a run is being stopped from outside."""
 
-    LEASE = auto()
-    ASKED = auto()
+    LEASE_LOST = auto()
+    CANCELLED = auto()
 
 
 class RunEnd:
@@ -65,7 +65,7 @@ class RunEnd:
         """
         lease = self._ledger.lease.total_seconds()
         until = self._clock.monotonic() + lease
-        told = {"job": run.job, "run": run.id, "ended_by": brief(error) if error else None}
+        log_fields = {"job": run.job, "run": run.id, "ended_by": one_line(error) if error else None}
         for tries in count(1):
             try:
                 async with asyncio.timeout(lease / 3):
@@ -75,14 +75,16 @@ class RunEnd:
                     raise
                 return None  # it is written: only the answer was lost; or a peer has the run
             except Exception as failed:
-                if not passing(failed):
-                    log.error("the end of a run cannot be written", **told, error=brief(failed))  # noqa: TRY400
+                if not is_transient(failed):
+                    log.error("the end of a run cannot be written", **log_fields, error=one_line(failed))  # noqa: TRY400
                     raise
                 if self._clock.monotonic() > until:
-                    log.error("the end of a run cannot be written", **told, error=brief(failed))  # noqa: TRY400
+                    log.error("the end of a run cannot be written", **log_fields, error=one_line(failed))  # noqa: TRY400
                     return None
                 if tries == 1:
-                    log.warning("the end of a run cannot be written yet", **told, error=brief(failed))
+                    log.warning(
+                        "the end of a run cannot be written yet", **log_fields, error=one_line(failed)
+                    )
             await asyncio.sleep(min(_WRITE_PAUSE, lease / 10))
         return None
 
@@ -92,7 +94,7 @@ class RunEnd:
             async with asyncio.timeout(self._ledger.lease.total_seconds() / 3):
                 await self._ledger.release(run)
         except Exception as error:  # noqa: BLE001 — the process stops: nothing may keep it
-            log.warning("run not handed over", job=run.job, run=run.id, error=brief(error))
+            log.warning("run not handed over", job=run.job, run=run.id, error=one_line(error))
 
     async def ended(self, run: Run, end: Sequence[str] | StopReason) -> None:
         if isinstance(end, StopReason):
@@ -102,7 +104,7 @@ class RunEnd:
 
     async def failed(self, run: Run, error: Exception) -> None:
         """What passes is waited for; the rest is the end of the run."""
-        if isinstance(error, (SourceUnavailable, NotYet, JobOff)) or passing(error):
+        if isinstance(error, (SourceUnavailable, NotYet, JobOff)) or is_transient(error):
             return await self._put_back(run, error)
         if isinstance(error, SchemaUnknown):
             return await self._ledger.finish(run, RunState.FAILED, reason="schema_unknown", error=str(error))
@@ -123,7 +125,7 @@ class RunEnd:
         elif isinstance(error, NotYet):
             await self._ledger.wait_for(run, _DEPENDENCY_PAUSE, str(error))
         else:
-            await self._ledger.retry_later(run, _RETRY_PAUSE, _traceback(first(error)))
+            await self._ledger.retry_later(run, _RETRY_PAUSE, _traceback(first_transient(error)))
 
     async def _hold(self, run: Run, error: DashboardIncomplete) -> None:
         """A slot waits within its lateness; whoever asked for a run is told at once."""
@@ -135,15 +137,15 @@ class RunEnd:
         )
 
     async def _succeed(self, run: Run, errors: Sequence[str]) -> None:
-        now = await self._ledger.get(run.id)
-        failed, looked = (now.counts.get(_USER_ERRORS, 0), now.done) if now else (0, 0)
+        current = await self._ledger.get(run.id)
+        failed, total = (current.counts.get(_USER_ERRORS, 0), current.done) if current else (0, 0)
         state = RunState.SUCCEEDED
         if failed:
-            state = RunState.FAILED if failed > looked * _TOO_MANY_ERRORS else RunState.PARTIAL
+            state = RunState.FAILED if failed > total * _TOO_MANY_ERRORS else RunState.PARTIAL
         await self._ledger.finish(run, state, error=errors[0] if errors else None)
 
     async def _stopped(self, run: Run, why: StopReason) -> None:
-        if why is StopReason.LEASE:
+        if why is StopReason.LEASE_LOST:
             raise LeaseLost(f"run {run.id} of {run.job}: the lease could not be kept")
         await self._ledger.finish(run, RunState.CANCELLED, reason="cancelled on request")
 

@@ -14,7 +14,7 @@ import structlog
 from service.clock import Clock
 from service.engine.context import DryContext, LedgerContext, Resources
 from service.engine.database import long_statements
-from service.engine.database_errors import passing, undone
+from service.engine.database_errors import is_transient, undo_at_end
 from service.engine.job import Job
 from service.engine.ledger import Ledger, Run
 from service.engine.loops import first_of
@@ -29,7 +29,7 @@ from service.errors import (
     SourceUnavailable,
 )
 from service.tracing import UNTRACED, Span, Tracer, Value
-from service.zones import used_groups
+from service.zones import current_groups
 
 log = structlog.get_logger()
 
@@ -120,21 +120,21 @@ class Runner:
         finally:
             stopping.cancel()
 
-    async def run_manual(self, job_id: str, asked: RunRequest = RunRequest()) -> RunResult:
+    async def run_manual(self, job_id: str, request: RunRequest = RunRequest()) -> RunResult:
         """Run a job now, for each user's local date at ``as_of`` (default: now).
 
         Raises BadRequest, AlreadyRunning, and DashboardIncomplete while the dashboard lacks some of what the
         job needs.
         """
-        if asked.dry_run:
-            tick = self.dry_tick(job_id, asked.as_of or await self._ledger.now(), asked.user_id)
-            return await self.dry_run(replace(tick, force=asked.force, confirm=asked.confirm))
-        async with self._pool.acquire() as lent, lent.transaction():
-            run = await self.request(cast("asyncpg.Connection", lent), job_id, asked)
+        if request.dry_run:
+            tick = self.dry_tick(job_id, request.as_of or await self._ledger.now(), request.user_id)
+            return await self.dry_run(replace(tick, force=request.force, confirm=request.confirm))
+        async with self._pool.acquire() as connection, connection.transaction():
+            run = await self.request(cast("asyncpg.Connection", connection), job_id, request)
         return await self.carry_out(run)
 
     async def request(
-        self, connection: asyncpg.Connection, job_id: str, asked: RunRequest = RunRequest()
+        self, connection: asyncpg.Connection, job_id: str, request: RunRequest = RunRequest()
     ) -> Run:
         """Ask for a run in a transaction: what else is written in it holds exactly when the run is there.
 
@@ -142,18 +142,18 @@ class Runner:
         """
         await self._require(self._jobs[job_id].needs)
         now = await self._ledger.now(connection)
-        asked.check_time(now)
+        request.check_time(now)
         options = {
-            "userId": asked.user_id,
-            "force": asked.force,
-            "asOf": asked.as_of.isoformat() if asked.as_of else None,
+            "userId": request.user_id,
+            "force": request.force,
+            "asOf": request.as_of.isoformat() if request.as_of else None,
         }
-        if asked.confirm:
+        if request.confirm:
             options["confirm"] = True
         run = await self._ledger.request(
-            job_id, Trigger.MANUAL, asked.as_of or now, options, connection=connection
+            job_id, Trigger.MANUAL, request.as_of or now, options, connection=connection
         )
-        if not asked.wait:
+        if not request.wait:
             return run
         claimed = await self._ledger.claim_requested(run, connection)
         if claimed is None:
@@ -166,9 +166,9 @@ class Runner:
             self._wake.set()
             return RunResult(run.id, str(run.state), {})
         await self._carry_out(run)
-        ended = await self._ledger.get(run.id)
-        assert ended is not None
-        return RunResult(run.id, str(ended.state), ended.counts, error=ended.error)
+        result = await self._ledger.get(run.id)
+        assert result is not None
+        return RunResult(run.id, str(result.state), result.counts, error=result.error)
 
     async def dry_run(self, tick: Tick) -> RunResult:
         """What a run would come to, as things stand now; nothing is written.
@@ -177,12 +177,12 @@ class Runner:
         """
         job = self._jobs[tick.job]
         await self._prepared(job)
-        async with self._pool.acquire() as lent:
-            context = DryContext(cast("asyncpg.Connection", lent), self._ledger, tick, self._resources)
-            whole = lent.transaction()
-            await whole.start()
+        async with self._pool.acquire() as connection:
+            context = DryContext(cast("asyncpg.Connection", connection), self._ledger, tick, self._resources)
+            transaction = connection.transaction()
+            await transaction.start()
             try:
-                async with undone(whole.rollback), long_statements(lent):
+                async with undo_at_end(transaction.rollback), long_statements(connection):
                     await job.work(context)
             except (NotYet, *REFUSED) as error:
                 return RunResult(None, str(RunState.FAILED), dict(context.counts), error=str(error))
@@ -262,26 +262,26 @@ class Runner:
     async def _beat(self, run: Run, work: "asyncio.Future[Sequence[str]]") -> StopReason:
         """Keep the lease on a connection of its own. Without proof for 0.8 of it, the run is not ours."""
         lease = self._ledger.lease.total_seconds()
-        proved = self._clock.monotonic()
+        last_beat = self._clock.monotonic()
         while True:
             await asyncio.sleep(lease / 3)
             try:
                 async with asyncio.timeout(lease / 3):
-                    asked = await self._ledger.heartbeat(run)
-                proved = self._clock.monotonic()
+                    cancelled_at = await self._ledger.heartbeat(run)
+                last_beat = self._clock.monotonic()
             except LeaseLost:
                 work.cancel()
-                return StopReason.LEASE
+                return StopReason.LEASE_LOST
             except Exception as error:
-                if not passing(error):
+                if not is_transient(error):
                     raise
-                asked = None
-            if asked:
+                cancelled_at = None
+            if cancelled_at:
                 work.cancel()
-                return StopReason.ASKED
-            if self._clock.monotonic() - proved > 0.8 * lease:
+                return StopReason.CANCELLED
+            if self._clock.monotonic() - last_beat > 0.8 * lease:
                 work.cancel()
-                return StopReason.LEASE
+                return StopReason.LEASE_LOST
 
     async def _work(self, run: Run, span: Span) -> Sequence[str]:
         """Tracebacks of people whose failure did not stop the run."""
@@ -300,7 +300,7 @@ class Runner:
             job=run.job,
             run_id=run.id,
             as_of=run.nominal_at,
-            zones=None if run.zones is None else used_groups(run.zones),
+            zones=None if run.zones is None else current_groups(run.zones),
             trigger=run.trigger,
             user_id=options.get("userId"),
             force=bool(options.get("force")),
@@ -311,26 +311,26 @@ class Runner:
 
     async def _tell(self, run: Run, seconds: float, span: Span) -> None:
         try:
-            ended = await self._ledger.get(run.id)
+            result = await self._ledger.get(run.id)
         except Exception as error:
             span.end("lost")
-            if not passing(error):
+            if not is_transient(error):
                 raise
             return
-        if ended:
-            span.note({"jobs.run.state": str(ended.state), "jobs.run.users": ended.done})
+        if result:
+            span.note({"jobs.run.state": str(result.state), "jobs.run.users": result.done})
             log.info(
                 "run ended",
                 job=run.job,
                 run=run.id,
                 slot=run.nominal_at.isoformat(),
                 trigger=str(run.trigger),
-                state=str(ended.state),
+                state=str(result.state),
                 seconds=round(seconds, 3),
-                users=ended.done,
-                **{f"n_{name}": n for name, n in sorted(ended.counts.items())},
+                users=result.done,
+                **{f"n_{name}": n for name, n in sorted(result.counts.items())},
             )
-        span.end(_failure(run, ended))
+        span.end(_failure(run, result))
 
 
 # ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -356,11 +356,11 @@ def _traced(run: Run) -> dict[str, Value]:
     }
 
 
-def _failure(run: Run, ended: Run | None) -> str | None:
+def _failure(run: Run, result: Run | None) -> str | None:
     """How this attempt failed, None: it did not."""
-    if ended is None or ended.epoch != run.epoch:
+    if result is None or result.epoch != run.epoch:
         return "lost"
-    return str(ended.state) if ended.state in {RunState.FAILED, RunState.DEAD} else None
+    return str(result.state) if result.state in {RunState.FAILED, RunState.DEAD} else None
 
 
 async def _result(turn: "asyncio.Future[Run | None]") -> Run | None:

@@ -73,13 +73,13 @@ class Schedule:
 
     def at_hour(self, hour: int) -> "Schedule":
         """The same days and minutes at another hour of the day (0–23)."""
-        minute, _, rest = self.expression.split(maxsplit=2)
-        return Schedule(f"{minute} {hour} {rest}")
+        minute, _, day_fields = self.expression.split(maxsplit=2)
+        return Schedule(f"{minute} {hour} {day_fields}")
 
     def days(self) -> list[date]:
         """Its dates in a leap year; on each of them it comes at all of its ``times``."""
-        _, _, rest = self.expression.split(maxsplit=2)
-        return [local.date() for local in _until(f"0 0 {rest}", datetime(2025, 1, 1))]  # noqa: DTZ001
+        _, _, day_fields = self.expression.split(maxsplit=2)
+        return [local.date() for local in _until(f"0 0 {day_fields}", datetime(2025, 1, 1))]  # noqa: DTZ001
 
     def times(self) -> list[time]:
         """Its times of day, ascending."""
@@ -96,9 +96,9 @@ class Schedule:
 
     def _days_and_next(self) -> list[date]:
         """Its dates from 2024 up to the first after that year, at least two."""
-        _, _, rest = self.expression.split(maxsplit=2)
+        _, _, day_fields = self.expression.split(maxsplit=2)
         days: list[date] = []
-        for local in CronSim(f"0 0 {rest}", _EPOCH - timedelta(minutes=1)):
+        for local in CronSim(f"0 0 {day_fields}", _EPOCH - timedelta(minutes=1)):
             days.append(local.date())
             if len(days) > 1 and local.year > _EPOCH.year:
                 break
@@ -112,25 +112,25 @@ class Schedule:
         """
         start = after.astimezone(zone).replace(tzinfo=None) - 2 * _DAY
         end = until.astimezone(zone).replace(tzinfo=None) + 2 * _DAY
-        due = []
+        slots = []
         for local in CronSim(self.expression, start):
             if local > end:
                 break
             at = to_instant(local, zone)
             if after < at <= until:
-                due.append(Slot(at, local))
-        yield from sorted(due)
+                slots.append(Slot(at, local))
+        yield from sorted(slots)
 
     def wall_clock(self, after: datetime, until: datetime) -> list[datetime]:
         """The naive times at which it comes on a clock of any zone between two instants, and a few more."""
         start = after.astimezone(UTC).replace(tzinfo=None) - 3 * _DAY
         end = until.astimezone(UTC).replace(tzinfo=None) + 3 * _DAY
-        found = []
+        times = []
         for local in CronSim(self.expression, start):
             if local > end:
                 break
-            found.append(local)
-        return found
+            times.append(local)
+        return times
 
     def on(self, zone: ZoneInfo, day: date) -> list[Slot]:
         """The slots that come on a local date, ascending, one per instant.
@@ -139,8 +139,8 @@ class Schedule:
         next day.
         """
         noon = datetime.combine(day, time(12), UTC)
-        near = self.slots(zone, noon - 2 * _DAY, noon + 2 * _DAY)
-        return list({slot.at: slot for slot in near if slot.at.astimezone(zone).date() == day}.values())
+        slots = self.slots(zone, noon - 2 * _DAY, noon + 2 * _DAY)
+        return list({slot.at: slot for slot in slots if slot.at.astimezone(zone).date() == day}.values())
 
     def next(self, zone: ZoneInfo, after: datetime) -> Slot:
         """The first slot later than ``after`` (aware)."""

@@ -63,23 +63,23 @@ class SchemaRange:
 _ANY = SchemaRange(0, 0, 0)
 
 
-async def read_range(ask: _Ask) -> SchemaRange:
+async def read_range(executor: _Ask) -> SchemaRange:
     """What the database says; one that no release since 0.1.1 has migrated bears any release."""
-    if not await ask.fetchval(_SQL["there"]):
+    if not await executor.fetchval(_SQL["there"]):
         return _ANY
-    row = await ask.fetchrow(_SQL["range"])
+    row = await executor.fetchrow(_SQL["range"])
     return SchemaRange(**row) if row else _ANY
 
 
-async def require_readable(ask: _Ask) -> SchemaRange:
+async def require_readable(executor: _Ask) -> SchemaRange:
     """The range; raises ConfigurationError for a database that this release cannot read."""
-    found = await read_range(ask)
-    if not found.readable:
-        raise ConfigurationError([str(found.problem)])
-    return found
+    schema_range = await read_range(executor)
+    if not schema_range.readable:
+        raise ConfigurationError([str(schema_range.problem)])
+    return schema_range
 
 
-async def note_version(ask: _Ask, applied: Iterable[str]) -> None:
+async def note_version(executor: _Ask, applied: Iterable[str]) -> None:
     """Write down the newest migration of those that were applied."""
-    if await ask.fetchval(_SQL["there"]):
-        await ask.execute(_SQL["version"], max(map(number, applied)))
+    if await executor.fetchval(_SQL["there"]):
+        await executor.execute(_SQL["version"], max(map(number, applied)))

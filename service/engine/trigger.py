@@ -63,16 +63,16 @@ def _by_instant(
     Zones may share an instant under different wall clocks: an hourly slot, or 09:00 on two dates where zones
     lie 24 hours apart. Zones to be run win over zones that missed a slot of the same instant.
     """
-    found: dict[datetime, list[tuple[str, Slot, str | None, datetime]]] = defaultdict(list)
+    by_instant: dict[datetime, list[tuple[str, Slot, str | None, datetime]]] = defaultdict(list)
     hours = useful_hours(job, schedule)
     for name in sorted(zones):
-        own, zone = _own(schedule, name, hours)
-        for slot, reason, deadline in _judge(list(own.slots(zone, after, until)), zone, job, until):
-            found[slot.at].append((name, slot, reason, deadline))
-    return [_shared(found[at], until) for at in sorted(found)]
+        own_schedule, zone = _schedule_of(schedule, name, hours)
+        for slot, reason, deadline in _judge(list(own_schedule.slots(zone, after, until)), zone, job, until):
+            by_instant[slot.at].append((name, slot, reason, deadline))
+    return [_shared(by_instant[at], until) for at in sorted(by_instant)]
 
 
-def _own(schedule: Schedule, group: str, hours: Collection[int]) -> tuple[Schedule, ZoneInfo]:
+def _schedule_of(schedule: Schedule, group: str, hours: Collection[int]) -> tuple[Schedule, ZoneInfo]:
     """A slot group's schedule and clock: ``Europe/Berlin@7`` is due at seven.
 
     Whoever once chose an hour at which the job is of no use any more is written to at the usual time.
@@ -81,8 +81,8 @@ def _own(schedule: Schedule, group: str, hours: Collection[int]) -> tuple[Schedu
     return schedule.at_hour(int(hour)) if hour and int(hour) in hours else schedule, zone_of(zone)
 
 
-def _shared(found: list[tuple[str, Slot, str | None, datetime]], now: datetime) -> PlannedRun:
-    chosen = [entry for entry in found if entry[2] is None] or found
+def _shared(entries: list[tuple[str, Slot, str | None, datetime]], now: datetime) -> PlannedRun:
+    chosen = [entry for entry in entries if entry[2] is None] or entries
     names = tuple(dict.fromkeys(name for name, _, _, _ in chosen))
     deadline = max(end for _, _, _, end in chosen)
     return _planned(min(slot for _, slot, _, _ in chosen), names, chosen[0][2], deadline, now)
@@ -130,7 +130,7 @@ class Timing:
     def of(self, group: str, service_zone: ZoneInfo) -> tuple[Schedule, ZoneInfo]:
         """By which schedule and clock a slot group's slots come; one clock knows neither zone nor hour."""
         if self.mode is TimeMode.USER:
-            return _own(self.schedule, group, self.hours)
+            return _schedule_of(self.schedule, group, self.hours)
         return self.schedule, service_zone if self.mode is TimeMode.SERVICE else ZoneInfo("UTC")
 
 
@@ -155,40 +155,40 @@ class TriggerLoop:
         self._wake = wake
         self._sweep = sweep
         self._use_crons = use_crons
-        self._bell = asyncio.Event()
+        self._ring = asyncio.Event()
         self._crons: list[aiocron.Cron] = []
         self._anchor = 0.0
 
     async def sweep_once(self) -> int:
         """Decide every slot that is due now, for all jobs. Returns the number of ledger rows written."""
         places = await self._ledger.places()
-        written = 0
+        count = 0
         for id_, job in self._jobs.items():
             timing = self._timings[id_]
             groups = slot_groups(places, job.own_hours)
             plan = partial(planned_runs, timing.schedule, job, timing.mode, groups, self._service_zone)
             try:
-                written += await self._ledger.materialise(id_, plan)
+                count += await self._ledger.materialise(id_, plan)
             except Exception:
                 log.exception("slots cannot be decided", job=id_)
-        if written:
-            log.info("slots decided", runs=written)
+        if count:
+            log.info("slots decided", runs=count)
         self._wake.set()
-        return written
+        return count
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Sweep at every ring and every ``sweep`` seconds until ``stop``."""
-        self._hang_bells()
+        self._start_crons()
         try:
             while not stop.is_set():
-                self._bell.clear()  # before the sweep: a ring during it asks for another
+                self._ring.clear()  # before the sweep: a ring during it asks for another
                 await self.sweep_once()
-                await first_of(self._sweep, stop, self._bell)
-                self._rehang_if_the_clock_moved()
+                await first_of(self._sweep, stop, self._ring)
+                self._restart_crons_if_the_clock_moved()
         finally:
-            self._take_bells_down()
+            self._stop_crons()
 
-    def _hang_bells(self) -> None:
+    def _start_crons(self) -> None:
         loop = asyncio.get_running_loop()
         self._anchor = time.time() - loop.time()
         if not self._use_crons:
@@ -196,19 +196,19 @@ class TriggerLoop:
         for timing in self._timings.values():
             expression = _EVERY_MINUTE if timing.mode is TimeMode.USER else timing.schedule.expression
             zone = self._service_zone if timing.mode is TimeMode.SERVICE else UTC
-            cron = aiocron.Cron(expression, self._bell.set, start=False, loop=loop, tz=zone)
+            cron = aiocron.Cron(expression, self._ring.set, start=False, loop=loop, tz=zone)
             cron.start()
             self._crons.append(cron)
 
-    def _rehang_if_the_clock_moved(self) -> None:
+    def _restart_crons_if_the_clock_moved(self) -> None:
         """aiocron computes all its rings from one reading of the wall clock; a step makes them all wrong."""
         moved = time.time() - asyncio.get_running_loop().time() - self._anchor
         if abs(moved) > _CLOCK_STEP:
             log.warning("the clock moved; bells are hung anew", seconds=round(moved, 1))
-            self._take_bells_down()
-            self._hang_bells()
+            self._stop_crons()
+            self._start_crons()
 
-    def _take_bells_down(self) -> None:
+    def _stop_crons(self) -> None:
         for cron in self._crons:
             cron.stop()
         self._crons.clear()

@@ -30,17 +30,17 @@ class UnsettledSlot:
     def what(self) -> str:
         """What happened."""
         how = "is dead" if self.state == "dead" else "failed"
-        left = f" with about {self.undecided:,} people undecided" if self.undecided else ""
-        return f"the slot {iso(self.slot)} {how}{left}"
+        people = f" with about {self.undecided:,} people undecided" if self.undecided else ""
+        return f"the slot {iso(self.slot)} {how}{people}"
 
     @property
     def remedy(self) -> str:
         """What to do, as a command."""
-        more = f" ({self.others:,} more of this job: runs list --state {self.state})" if self.others else ""
+        others = f" ({self.others:,} more of this job: runs list --state {self.state})" if self.others else ""
         if self.retryable:
-            return f"retry it or waive it: python -m service runs retry {self.run_id}{more}"
+            return f"retry it or waive it: python -m service runs retry {self.run_id}{others}"
         waive = f"python -m service runs waive {self.run_id} --reason …"
-        return f"its messages would be stale, so waive it: {waive}{more}"
+        return f"its messages would be stale, so waive it: {waive}{others}"
 
     @property
     def sentence(self) -> str:

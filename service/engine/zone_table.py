@@ -18,13 +18,13 @@ async def fill(connection: _Connection, default_zone: str | None = None) -> None
 
     ``default_zone``: of whoever has none; None, or one that PostgreSQL does not know: as it was.
     """
-    theirs = {row["name"] for row in await connection.fetch(_SQL["theirs"])}
-    known = zones.known_to_both(theirs)
+    database_names = {row["name"] for row in await connection.fetch(_SQL["theirs"])}
+    usable = zones.usable_names(database_names)
     async with connection.transaction():
-        await connection.execute(_SQL["fill"], list(known), list(known.values()))
-        if default_zone in known:
-            await connection.execute(_SQL["default"], known[default_zone])
-        healed = await _heal(connection, known, zones.all_names(theirs))
+        await connection.execute(_SQL["fill"], list(usable), list(usable.values()))
+        if default_zone in usable:
+            await connection.execute(_SQL["default"], usable[default_zone])
+        healed = await _heal(connection, usable, zones.all_names(database_names))
     if any(healed.values()):
         log.warning("unknown time zones replaced", **healed)
 
@@ -34,10 +34,10 @@ async def accepted(pool: asyncpg.Pool) -> dict[str, str]:
     return {row["name"]: row["used"] for row in await pool.fetch(_SQL["accepted"])}
 
 
-async def _heal(connection: _Connection, known: Iterable[str], names: list[str]) -> dict[str, int]:
+async def _heal(connection: _Connection, usable: Iterable[str], names: list[str]) -> dict[str, int]:
     """How many people were healed: where they lived, at the dashboard's word, by their own choice."""
-    accepted_names = list(known)
-    used = [zones.used(name) for name in accepted_names]
+    accepted_names = list(usable)
+    used = [zones.current_name(name) for name in accepted_names]
     history = [row["user_id"] for row in await connection.fetch(_SQL["heal_history"], names)]
     await connection.execute(_SQL["forget_moves"], history)
     users = await connection.fetch(_SQL["heal_users"], accepted_names, used)

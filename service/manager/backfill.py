@@ -24,7 +24,7 @@ class Backfill:
 
 
 async def periods_to_derive(
-    reading: asyncpg.Connection | asyncpg.Pool,
+    executor: asyncpg.Connection | asyncpg.Pool,
     statistic: Statistic,
     since: date,
     until: date,
@@ -37,15 +37,15 @@ async def periods_to_derive(
     """
     if since < _EARLIEST:
         raise BadRequest(f"from ({since}) is out of reach: use a date from {_EARLIEST} on")
-    calendar, clock = CALENDARS[statistic], _UTC if statistic is Statistic.BEHAVIOUR else zone
-    over = calendar.before(now.astimezone(clock).replace(tzinfo=None))
-    periods = calendar.between(since, until, over, _MOST_PERIODS)
+    calendar, calendar_zone = CALENDARS[statistic], _UTC if statistic is Statistic.BEHAVIOUR else zone
+    end = calendar.before(now.astimezone(calendar_zone).replace(tzinfo=None))
+    periods = calendar.between(since, until, end, _MOST_PERIODS)
     if not periods:
         raise BadRequest(f"no {statistic} period from {since} to {until} is over yet")
     if len(periods) > _MOST_PERIODS:
         raise BadRequest(f"from and to hold more than {_MOST_PERIODS} periods; choose a shorter range")
-    there = await rollups.existing_periods(reading, statistic, periods[0], periods[-1])
-    return Backfill([p for p in periods if p not in there], [p for p in periods if p in there])
+    existing = await rollups.existing_periods(executor, statistic, periods[0], periods[-1])
+    return Backfill([p for p in periods if p not in existing], [p for p in periods if p in existing])
 
 
 def period_name(statistic: Statistic, period: datetime) -> str:

@@ -43,9 +43,9 @@ def type_check(
     jobs = snapshot.jobs_of(kind)
     failed = {job.name: unsettled[job.id] for job in jobs if job.id in unsettled}
     problems = {
-        job.name: found
+        job.name: job_problems
         for job in jobs
-        if (found := _problems(snapshot, job, schedules.get(job.id), now, unsettled.get(job.id, ())))
+        if (job_problems := _problems(snapshot, job, schedules.get(job.id), now, unsettled.get(job.id, ())))
     }
     if not running or not jobs:
         status = "stopped"
@@ -54,7 +54,7 @@ def type_check(
     details = {
         "problems": problems,
         "jobs": [job.name for job in jobs],
-        "unsettled": {name: [one.to_json() for one in slots] for name, slots in failed.items()},
+        "unsettled": {name: [slot.to_json() for slot in slots] for name, slots in failed.items()},
     }
     return {"status": status, "activeJobs": len(jobs), "details": details}
 
@@ -77,12 +77,12 @@ def last_slots(schedule: Schedule, mode: str, now: datetime) -> list[datetime]:
     A user-local slot comes at as many instants as there are zones: it has passed with the last of them.
     """
     late, early = _ZONES if mode == TimeMode.USER else (_NOTHING, _NOTHING)
-    found: list[datetime] = []
-    for reach in _LOOKS_BACK:
-        found = [slot.at - early for slot in schedule.slots(_UTC, now - reach, now - late)][-2:]
-        if len(found) == 2:
+    slots: list[datetime] = []
+    for look_back in _LOOKS_BACK:
+        slots = [slot.at - early for slot in schedule.slots(_UTC, now - look_back, now - late)][-2:]
+        if len(slots) == 2:
             break
-    return found
+    return slots
 
 
 def problems_of(
@@ -96,17 +96,17 @@ def problems_of(
     ``slots``: see ``last_slots``. A success older than both is stale; a pause excuses that. ``unsettled``:
     slots that failed; a run that somebody asked for and was told about counts until the next one.
     """
-    found = [one.sentence for one in unsettled]
+    problems = [slot.sentence for slot in unsettled]
     if row["last_state"] in FAILED and row.get("last_trigger") in _ASKED and not row.get("last_waived_at"):
-        found.append(f"the last run {row['last_state']}")
+        problems.append(f"the last run {row['last_state']}")
     if now - row["materialized_through"] > _LAG:
-        found.append("the schedule was not looked at for more than 5 minutes")
+        problems.append("the schedule was not looked at for more than 5 minutes")
     if row["oldest_pending"] and now - row["oldest_pending"] > _PENDING_TOO_LONG:
-        found.append("a due run has been waiting for more than 15 minutes")
+        problems.append("a due run has been waiting for more than 15 minutes")
     since = row["last_success_at"] or row["first_created"]
     if since and len(slots) == 2 and since < slots[0] and not row["paused"]:
-        found.append(f"the last success is stale: none since {iso_or_none(since)}")
-    return found
+        problems.append(f"the last success is stale: none since {iso_or_none(since)}")
+    return problems
 
 
 def _problems(

@@ -42,8 +42,8 @@ _MOST_NAMED = 3
 class ManualRunner(Protocol):
     """The part of ``engine.runner.Runner`` that runs a job on demand."""
 
-    async def run_manual(self, job_id: str, asked: RunRequest, /) -> RunResult: ...
-    async def request(self, connection: asyncpg.Connection, job_id: str, asked: RunRequest, /) -> Any: ...
+    async def run_manual(self, job_id: str, request: RunRequest, /) -> RunResult: ...
+    async def request(self, connection: asyncpg.Connection, job_id: str, request: RunRequest, /) -> Any: ...
     async def carry_out(self, run: Any, /) -> RunResult: ...
 
 
@@ -140,18 +140,18 @@ class JobManager:
 
     # ── Doing ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def run_job(self, job_type: str, name: str, asked: RunRequest = RunRequest()) -> RunResult:
+    async def run_job(self, job_type: str, name: str, request: RunRequest = RunRequest()) -> RunResult:
         """Run a job now, by the same code and ledger as on schedule: the same period sends nothing twice.
 
         Raises UnknownJobType, UnknownJob, AlreadyRunning, BadRequest.
         """
-        return await self._runner.run_manual(find(self._jobs, job_type, name).id, asked)
+        return await self._runner.run_manual(find(self._jobs, job_type, name).id, request)
 
     async def request_run(
-        self, connection: asyncpg.Connection, job_type: str, name: str, asked: RunRequest = RunRequest()
+        self, connection: asyncpg.Connection, job_type: str, name: str, request: RunRequest = RunRequest()
     ) -> Any:
         """The first half of ``run_job``, in a transaction; ``carry_out`` is the second. Raises the same."""
-        return await self._runner.request(connection, find(self._jobs, job_type, name).id, asked)
+        return await self._runner.request(connection, find(self._jobs, job_type, name).id, request)
 
     async def carry_out(self, run: Any) -> RunResult:
         """Wait for the end of a run of ``request_run``; without its ``wait`` a free runner takes it."""
@@ -174,7 +174,7 @@ class JobManager:
         self,
         job_type: str,
         name: str,
-        who: str,
+        actor: str,
         reason: str,
         until: datetime | None = None,
         connection: asyncpg.Connection | None = None,
@@ -183,15 +183,15 @@ class JobManager:
 
         ``connection``: in its transaction; ``get_status`` shows it after the next ``refresh`` then.
         """
-        await self._ledger.pause(find(self._jobs, job_type, name).id, who, reason, until, connection)
+        await self._ledger.pause(find(self._jobs, job_type, name).id, actor, reason, until, connection)
         if connection is None:
             await self.refresh()
 
     async def resume(
-        self, job_type: str, name: str, who: str, connection: asyncpg.Connection | None = None
+        self, job_type: str, name: str, actor: str, connection: asyncpg.Connection | None = None
     ) -> None:
         """End a pause. What passed meanwhile is not made up for. ``connection``: as for ``pause``."""
-        await self._ledger.resume(find(self._jobs, job_type, name).id, who, connection)
+        await self._ledger.resume(find(self._jobs, job_type, name).id, actor, connection)
         if connection is None:
             await self.refresh()
 
@@ -206,18 +206,18 @@ class JobManager:
         job = find(self._jobs, job_type, name)
         statistic = DERIVED.get(job.id)
         if statistic is None:
-            known = ", ".join(sorted(id_.partition(".")[2] for id_ in DERIVED))
-            raise BadRequest(f"{job.name} derives no figures from stored days; use one of {known}")
+            names = ", ".join(sorted(id_.partition(".")[2] for id_ in DERIVED))
+            raise BadRequest(f"{job.name} derives no figures from stored days; use one of {names}")
         now = await self._ledger.now(connection)
-        told = await periods_to_derive(connection or self._pool, statistic, since, until, now, self._zone)
+        periods = await periods_to_derive(connection or self._pool, statistic, since, until, now, self._zone)
         if connection is not None:
-            await rollups.mark_all_stale(connection, statistic, [*told.missing, *told.again])
+            await rollups.mark_all_stale(connection, statistic, [*periods.missing, *periods.again])
             options = {"from": since.isoformat(), "to": until.isoformat()}
             run = await self._ledger.request(job.id, Trigger.BACKFILL, options=options, connection=connection)
         return {
             "statistic": str(statistic),
-            "missing": [period_name(statistic, one) for one in told.missing],
-            "again": [period_name(statistic, one) for one in told.again],
+            "missing": [period_name(statistic, period) for period in periods.missing],
+            "again": [period_name(statistic, period) for period in periods.again],
             "runId": run.id if connection is not None else None,
         }
 
@@ -249,11 +249,13 @@ class JobManager:
             checks = {str(kind): broken_check(len(self._snapshot.jobs_of(kind)), error) for kind in JobType}
             checks["database"] = {"status": "error", "details": {"error": type(error).__name__}}
         checks |= await self._checks()
-        bad = {"unhealthy", "error"} | ({"stopped"} if self._initialized else set())
+        failing = {"unhealthy", "error"} | ({"stopped"} if self._initialized else set())
         idle = {str(kind) for kind in JobType if not self._snapshot.jobs_of(kind)}
-        well = self._initialized and all(c["status"] not in bad or n in idle for n, c in checks.items())
+        healthy = self._initialized and all(
+            check["status"] not in failing or name in idle for name, check in checks.items()
+        )
         return {
-            "status": "healthy" if well else "unhealthy",
+            "status": "healthy" if healthy else "unhealthy",
             "timestamp": iso_or_none(self._clock.now()),
             "checks": checks,
         }
@@ -320,10 +322,10 @@ class JobManager:
         return not_retried(await self._row(run_id, connection))
 
     async def waive(
-        self, run_id: int, who: str, reason: str, connection: asyncpg.Connection | None = None
+        self, run_id: int, actor: str, reason: str, connection: asyncpg.Connection | None = None
     ) -> str | None:
         """Leave a run that failed as it is: it is red no more. Returns why not, None: it is done."""
-        if await self._ledger.waive(run_id, who, reason, connection):
+        if await self._ledger.waive(run_id, actor, reason, connection):
             return None
         return not_waived(await self._row(run_id, connection))
 
@@ -362,8 +364,8 @@ class JobManager:
 
     async def _unsettled(self, now: datetime) -> dict[str, list[UnsettledSlot]]:
         """Slots that failed, by job id, the oldest first."""
-        found: dict[str, list[UnsettledSlot]] = {}
+        unsettled: dict[str, list[UnsettledSlot]] = {}
         for row in await self._pool.fetch(_SQL["unsettled"], list(self._jobs), _MOST_NAMED):
             stale = self._jobs[row["job"]].type is JobType.REMINDER
-            found.setdefault(row["job"], []).append(unsettled_of(dict(row), now, stale=stale))
-        return found
+            unsettled.setdefault(row["job"], []).append(unsettled_of(dict(row), now, stale=stale))
+        return unsettled

@@ -35,8 +35,8 @@ async def run_details(pool: asyncpg.Pool, run_id: int, *, tracebacks: bool) -> d
         deliveries.setdefault(message["channel"], {})[message["state"]] = message["n"]
     attempts = await pool.fetch(_SQL["run_attempts"], run_id)
     return run_json(row) | {
-        "reasons": {r["reason"]: r["n"] for r in reasons},
+        "reasons": {row["reason"]: row["n"] for row in reasons},
         "deliveries": deliveries,
-        "attempts": [attempt_json(one, traceback=tracebacks) for one in attempts],
+        "attempts": [attempt_json(attempt, traceback=tracebacks) for attempt in attempts],
         "traceback": row["error"] if tracebacks else None,
     }

@@ -22,7 +22,7 @@ _START_ATTEMPTS = 30
 class Databases:
     """Our own PostgreSQL and the dashboard's database, after the embedded defaults are filled in."""
 
-    ours: str = field(repr=False)
+    service: str = field(repr=False)
     dashboard: str = field(repr=False)
     sample: bool
 
@@ -33,10 +33,10 @@ async def find_databases(settings: Settings) -> Databases:
     if settings.database_url:
         return Databases(settings.database_url, settings.dashboard_url, sample=False)
     server, _ = await asyncio.to_thread(embedded.start, settings.data_dir / "postgres")
-    ours = await ensure_database(server, "jobs")
+    service = await ensure_database(server, "jobs")
     if settings.dashboard_url:
-        return Databases(ours, settings.dashboard_url, sample=False)
-    return Databases(ours, await ensure_database(server, "sample_dashboard"), sample=True)
+        return Databases(service, settings.dashboard_url, sample=False)
+    return Databases(service, await ensure_database(server, "sample_dashboard"), sample=True)
 
 
 def require_dashboard(settings: Settings) -> None:

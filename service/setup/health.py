@@ -24,17 +24,17 @@ log = structlog.get_logger()
 
 async def heartbeat_report(ledger: Ledger, vitals: RuntimeMetrics, sync: Sync) -> dict[str, Any]:
     """What this process tells the others of itself with each heartbeat."""
-    ours, theirs = await asyncio.gather(_ping(ledger.now), _ping(sync.ping))
-    return vitals.report() | {"postgresPingMs": ours, "dashboardPingMs": theirs}
+    postgres_ms, dashboard_ms = await asyncio.gather(_ping(ledger.now), _ping(sync.ping))
+    return vitals.report() | {"postgresPingMs": postgres_ms, "dashboardPingMs": dashboard_ms}
 
 
-async def _ping(ask: Callable[[], Awaitable[Any]]) -> float | None:
+async def _ping(request: Callable[[], Awaitable[Any]]) -> float | None:
     """How long an answer takes, in ms; None: there is none within five seconds."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     try:
         async with asyncio.timeout(5):
-            await ask()
+            await request()
     except (*FAILURES, SourceUnavailable):
         return None
     return round(1000 * (loop.time() - started), 3)

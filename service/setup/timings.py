@@ -46,15 +46,17 @@ def _timing(job: Job, schedule: Schedule, mode: TimeMode) -> Timing:
 
 def _jobs_named(jobs: Mapping[str, Job], names: Iterable[str]) -> dict[str, str]:
     """Name or id to id. Raises ConfigurationError for those that do not exist."""
-    known = {job.name: id_ for id_, job in jobs.items()} | {id_: id_ for id_ in jobs}
+    ids = {job.name: id_ for id_, job in jobs.items()} | {id_: id_ for id_ in jobs}
     problems = []
-    for name in sorted(set(names) - set(known)):
-        near = get_close_matches(name, known, n=1)
-        hint = f"is {near[0]} meant?" if near else f"use one of {', '.join(j.name for j in jobs.values())}"
+    for name in sorted(set(names) - set(ids)):
+        matches = get_close_matches(name, ids, n=1)
+        hint = (
+            f"is {matches[0]} meant?" if matches else f"use one of {', '.join(j.name for j in jobs.values())}"
+        )
         problems.append(f"JOB_SCHEDULES: there is no job {name!r}; {hint}")
     if problems:
         raise ConfigurationError(problems)
-    return {name: known[name] for name in sorted(names, key=lambda name: name in jobs)}
+    return {name: ids[name] for name in sorted(names, key=lambda name: name in jobs)}
 
 
 def _too_late(name: str, job: Job, at: datetime) -> str:

@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 from aiohttp import web
 
-from service.engine.database_errors import passing
+from service.engine.database_errors import is_transient
 from service.errors import (
     AlreadyRunning,
     ArchiveDamaged,
@@ -128,7 +128,7 @@ def _database_failure(request: web.Request, problem: Exception) -> tuple[int, st
     if isinstance(problem, _INVALID_TEXT):
         # No id contains NUL, so there is no such resource; elsewhere the input is invalid.
         return (404, "Not Found") if "\0" in request.path else (400, "A text must not hold a NUL character")
-    if passing(problem):
+    if is_transient(problem):
         log.warning("admin_unavailable", path=route_of(request), error=type(problem).__name__)
         return 503, "The database cannot be reached now; try again soon"
     return None

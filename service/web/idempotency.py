@@ -19,7 +19,7 @@ import asyncpg
 from aiohttp import web
 
 from service.engine import queries
-from service.engine.database_errors import undone
+from service.engine.database_errors import undo_at_end
 from service.web.audit import transaction
 from service.web.auth import HttpRefusal, error, failure
 from service.web.deps import DEPS
@@ -138,7 +138,7 @@ async def once_with_lock(
         connection = cast("asyncpg.Connection", proxy)
         if not await connection.fetchval(_SQL["lock"], key.text):
             raise HttpRefusal(409, _IN_PROGRESS)
-        async with undone(lambda: connection.execute(_SQL["unlock"], key.text)):
+        async with undo_at_end(lambda: connection.execute(_SQL["unlock"], key.text)):
             stored = await _claim_key(connection, key)
             if stored and stored["status"] is not None:
                 return _replay(stored)
@@ -160,7 +160,7 @@ async def _attempt(
     except Exception as problem:
         answer = _failure_answer(request, problem)
         if answer[0] < 500 or answer[0] == 503:
-            async with undone(lambda: connection.execute(_SQL["release"], key.text)):
+            async with undo_at_end(lambda: connection.execute(_SQL["release"], key.text)):
                 raise
         return answer
 

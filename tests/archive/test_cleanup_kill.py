@@ -17,11 +17,23 @@ from tests.given import World
 from tests.process import spawn
 
 POINTS = [
-    "Archive.plan after", "Writer.add after", "parquet._fsync before", "Writer.finish after",
-    "Archive.written after", "Archive.verify before", "parquet.put_text before", "parquet.put_text after",
-    "Archive.verified after", "Archive.tidy before", "Archive.tidy after", "Archive.note after",
-    "Archive.remove before", "Archive.remove after", "Archive.removed after", "Archive.deleted after",
-]  # fmt: skip
+    "Archive.plan after",
+    "Writer.add after",
+    "parquet._fsync before",
+    "Writer.finish after",
+    "Archive.record_written after",
+    "Archive.verify before",
+    "parquet.put_text before",
+    "parquet.put_text after",
+    "Archive.record_verified after",
+    "Archive.remove_old_files before",
+    "Archive.remove_old_files after",
+    "Archive.mark_for_removal after",
+    "Archive.remove before",
+    "Archive.remove after",
+    "Archive.record_removed after",
+    "Archive.record_deleted after",
+]
 
 _LEASE_IS_OVER = """
 UPDATE service.job_run SET lease_until = service.now() - interval '1 second' WHERE state = 'running'

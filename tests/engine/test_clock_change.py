@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from service.engine.clock_change import oddities
+from service.engine.clock_change import clock_change_slots
 from service.engine.schedule import Schedule
 
 _FROM, _TO = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
@@ -29,12 +29,12 @@ _FROM, _TO = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
     ],
 )
 def test_what_a_year_of_clock_changes_does(cron: str, zone: str, found: list[str]) -> None:
-    odd = oddities(Schedule.parse(cron), ZoneInfo(zone), _FROM, _TO)
+    odd = clock_change_slots(Schedule.parse(cron), ZoneInfo(zone), _FROM, _TO)
     assert [f"{one.change} {one.slot.at:%Y-%m-%dT%H:%M}" for one in odd] == found
 
 
 def test_a_narrow_look_finds_the_same() -> None:
     schedule, zone = Schedule.parse("30 2 * * *"), ZoneInfo("Europe/Berlin")
     at = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
-    assert len(list(oddities(schedule, zone, at.replace(minute=29), at))) == 1
-    assert list(oddities(schedule, zone, at, at.replace(hour=3))) == []
+    assert len(list(clock_change_slots(schedule, zone, at.replace(minute=29), at))) == 1
+    assert list(clock_change_slots(schedule, zone, at, at.replace(hour=3))) == []

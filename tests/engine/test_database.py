@@ -63,7 +63,7 @@ async def test_a_migration_may_take_longer_than_other_statements(
     dsn: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _one_more(monkeypatch, tmp_path, "SELECT pg_sleep(0.8)")
-    pool = await open_pool(dsn, timeouts=Timeouts(statement=0.4, answer=0.5))
+    pool = await open_pool(dsn, timeouts=Timeouts(statement=0.4, command=0.5))
     assert await migrate(pool) == ["9999_one_more"]
     await pool.close()
 

@@ -8,7 +8,7 @@ import pytest
 from asyncpg import exceptions
 from structlog.testing import capture_logs
 
-from service.engine.database_errors import brief, first, passing, undone
+from service.engine.database_errors import first_transient, is_transient, one_line, undo_at_end
 
 MISTAKES = {"22", "23", "42"}
 PASSING = (
@@ -27,12 +27,12 @@ def _of(state: str) -> asyncpg.PostgresError:
 
 @pytest.mark.parametrize("state", PASSING)
 def test_what_postgresql_refuses_passes(state: str) -> None:
-    assert passing(_of(state))
+    assert is_transient(_of(state))
 
 
 @pytest.mark.parametrize("state", LASTING)
 def test_a_mistake_of_ours_does_not(state: str) -> None:
-    assert not passing(_of(state))
+    assert not is_transient(_of(state))
 
 
 def test_every_error_that_the_driver_knows_is_judged_by_its_class() -> None:
@@ -40,7 +40,7 @@ def test_every_error_that_the_driver_knows_is_judged_by_its_class() -> None:
         one for one in vars(exceptions).values()
         if isinstance(one, type) and issubclass(one, asyncpg.PostgresError) and one.sqlstate
     ]  # fmt: skip
-    lasting = {one for one in known if not passing(one("x"))}
+    lasting = {one for one in known if not is_transient(one("x"))}
 
     assert len(known) > 200
     assert {one.sqlstate[:2] for one in lasting} == MISTAKES
@@ -64,13 +64,13 @@ def test_every_error_that_the_driver_knows_is_judged_by_its_class() -> None:
     ],
 )
 def test_the_way_to_the_database_passes_and_the_rest_is_a_mistake(error: BaseException, passes: bool) -> None:
-    assert passing(error) == passes
+    assert is_transient(error) == passes
 
 
 async def test_a_value_that_does_not_fit_is_a_mistake_that_the_driver_finds(pool: asyncpg.Pool) -> None:
     with pytest.raises(asyncpg.DataError) as caught:
         await pool.execute("SELECT $1::int", "text")
-    assert not passing(caught.value)
+    assert not is_transient(caught.value)
 
 
 async def test_what_broke_a_connection_is_told_not_what_came_of_it(pool: asyncpg.Pool) -> None:
@@ -78,8 +78,8 @@ async def test_what_broke_a_connection_is_told_not_what_came_of_it(pool: asyncpg
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
-    assert isinstance(first(caught.value), asyncpg.ConnectionDoesNotExistError)
-    assert "administrator command" in brief(first(caught.value))
+    assert isinstance(first_transient(caught.value), asyncpg.ConnectionDoesNotExistError)
+    assert "administrator command" in one_line(first_transient(caught.value))
 
 
 def _raised(inner: Exception, outer: Exception) -> Exception:
@@ -95,13 +95,13 @@ def _raised(inner: Exception, outer: Exception) -> Exception:
 def test_what_does_not_pass_is_left_where_it_stands() -> None:
     away, mistake = asyncpg.InterfaceError("connection is closed"), TypeError("x")
 
-    assert first(_raised(away, mistake)) is mistake
-    assert first(_raised(KeyError("a"), asyncpg.InterfaceError("b"))).args == ("b",)
+    assert first_transient(_raised(away, mistake)) is mistake
+    assert first_transient(_raised(KeyError("a"), asyncpg.InterfaceError("b"))).args == ("b",)
 
 
 def test_the_log_gets_one_line_without_what_postgresql_adds() -> None:
-    assert brief(_of("23505")) == "asyncpg.exceptions.UniqueViolationError: something"
-    assert brief(ValueError()) == "ValueError"
+    assert one_line(_of("23505")) == "asyncpg.exceptions.UniqueViolationError: something"
+    assert one_line(ValueError()) == "ValueError"
 
 
 # ── Cleaning up ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -114,16 +114,16 @@ async def _fails(error: Exception) -> None:
 async def test_an_error_of_cleaning_up_does_not_hide_the_first() -> None:
     for second in (asyncpg.InterfaceError("connection is closed"), TypeError("x")):
         with capture_logs() as logs, pytest.raises(KeyError):
-            async with undone(lambda error=second: _fails(error)):  # type: ignore[misc]
+            async with undo_at_end(lambda error=second: _fails(error)):  # type: ignore[misc]
                 raise KeyError("first")
         assert [one["event"] for one in logs] == ["cleaning up failed"]
 
 
 async def test_where_nothing_went_wrong_before_only_mistakes_are_raised() -> None:
-    async with undone(lambda: _fails(asyncpg.InterfaceError("connection is closed"))):
+    async with undo_at_end(lambda: _fails(asyncpg.InterfaceError("connection is closed"))):
         pass
     with pytest.raises(TypeError):
-        async with undone(lambda: _fails(TypeError("x"))):
+        async with undo_at_end(lambda: _fails(TypeError("x"))):
             pass
 
 
@@ -133,9 +133,9 @@ async def test_it_is_undone_once_whatever_happens() -> None:
     async def undo() -> None:
         done.append(1)
 
-    async with undone(undo):
+    async with undo_at_end(undo):
         pass
     with pytest.raises(asyncio.CancelledError):
-        async with undone(undo):
+        async with undo_at_end(undo):
             raise asyncio.CancelledError
     assert done == [1, 1]

@@ -47,7 +47,7 @@ def _presence(
         return
 
     return Heartbeat(
-        ledger, "1.2.3", clock or SystemClock(), told, resumed or nothing, again=0.01, every=0.01
+        ledger, "1.2.3", clock or SystemClock(), told, resumed or nothing, retry_after=0.01, interval=0.01
     )
 
 

@@ -167,7 +167,7 @@ async def test_limits_hold_for_every_session_also_after_it_was_lent(dsn: str) ->
 
 
 async def test_the_server_ends_a_statement_but_lets_statistics_take_their_time(dsn: str) -> None:
-    pool = await open_pool(dsn, max_size=1, timeouts=Timeouts(statement=0.2, answer=0.4, work=60))
+    pool = await open_pool(dsn, max_size=1, timeouts=Timeouts(statement=0.2, command=0.4, long_statement=60))
     with pytest.raises(asyncpg.QueryCanceledError):
         await pool.execute("SELECT pg_sleep(60)")
     async with pool.acquire() as connection, connection.transaction(), long_statements(connection):
@@ -187,7 +187,7 @@ async def _stranded(line: Line, pool: asyncpg.Pool, way: Callable[[Any], Awaitab
 
 @pytest.mark.parametrize("way", ["fetch", "transaction"])
 async def test_a_silent_line_is_given_up_and_the_next_session_works(dsn: str, way: str) -> None:
-    async with line_to(dsn, timeouts=Timeouts(answer=0.5)) as (line, pool):
+    async with line_to(dsn, timeouts=Timeouts(command=0.5)) as (line, pool):
         await pool.execute(_WRITE)
         async with asyncio.timeout(60):
             with pytest.raises((TimeoutError, asyncpg.InterfaceError)):

@@ -44,7 +44,7 @@ class Tower:
         self.trigger = TriggerLoop(
             ledger, jobs, timings, ZoneInfo("Europe/Berlin"), self.wake, sweep=sweep, use_crons=True
         )
-        self.bell = self.trigger._bell = Bell()
+        self.bell = self.trigger._ring = Bell()
 
     async def __aenter__(self) -> "Tower":
         self._serving = asyncio.create_task(self.trigger.serve(self.stop))
@@ -162,7 +162,7 @@ class RungDuringTheSweep(Ledger):
 async def test_a_ring_during_a_sweep_asks_for_another_sweep(world: World) -> None:
     registered = await _night_before(world)
     ledger = RungDuringTheSweep(world.pool, "a", timedelta(seconds=60))
-    ledger._defs = registered._defs
+    ledger._definitions = registered._definitions
     tower = Tower(ledger, world.jobs, NEVER)
     tower.trigger._use_crons = False  # the next minute must not help out
     ledger.ring = tower.bell.set

@@ -45,7 +45,7 @@ async def archive(settings: Settings, options: argparse.Namespace) -> Exit:
                 problem = await service.archive.problem(manifest, files)
                 row["verdict"], bad = problem or "whole", bad or problem is not None
             rows.append(row)
-        lost = service.archive.lost(files)
+        lost = service.archive.missing_files(files)
     for name in lost:
         err.print(f"[red]✗[/] {name.data} is missing in {settings.data_dir / 'archive'}", soft_wrap=True)
     print_rows(rows, options, title="Archive", empty="nothing is archived")
@@ -102,7 +102,7 @@ async def sync(settings: Settings, options: argparse.Namespace) -> Exit:
 async def migrate_schema(settings: Settings, options: argparse.Namespace) -> Exit:
     """Bring our database's schema up to date."""
     databases = await find_databases(settings)
-    pool = await open_pool(databases.ours)
+    pool = await open_pool(databases.service)
     try:
         applied = await migrate(pool, settings.default_timezone)
     finally:

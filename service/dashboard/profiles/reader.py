@@ -122,7 +122,7 @@ class Reader:
         get = self._get[Collection.USERS]
         if not key:
             raise _Unusable("id")
-        zone = zones.spelled(get["timezone"](document))
+        zone = zones.canonical_name(get["timezone"](document))
         valid = zone in self._zones
         if not valid:
             reasons.append("timezone")
@@ -134,7 +134,7 @@ class Reader:
             id=key,
             name=" ".join(part for getter in self._user_name if (part := text(getter(document), 200))),
             email=text(get["email"](document), 320),
-            timezone=zones.used(zone) if valid and zone else self._default_timezone,
+            timezone=zones.current_name(zone) if valid and zone else self._default_timezone,
             timezone_valid=valid,
             locale=text(get["locale"](document), 35) or "en",
             active=is_active if is_active is not None else active is None,

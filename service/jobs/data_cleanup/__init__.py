@@ -37,7 +37,7 @@ async def work(context: RunContext) -> None:
         if keeping.mode == "archive":
             await _allow(context, archive, going)
         return
-    async with archive.alone():
+    async with archive.exclusive():
         turn = _Turn(context, archive)
         await turn.finish_started()
         await archive.rewrite()
@@ -49,7 +49,7 @@ async def work(context: RunContext) -> None:
 
 async def _tidy_up(archive: Archive) -> None:
     """Take out of the files what is not archived any more, above all what an erasure could not."""
-    async with archive.alone():
+    async with archive.exclusive():
         await archive.rewrite()
 
 
@@ -83,11 +83,11 @@ async def _report(context: RunContext, archive: Archive) -> dict[date, int]:
 async def _count(context: RunContext, archive: Archive) -> dict[date, int]:
     """How many sessions of each month may go now; one step for each, for a month may be long to count."""
     async with context.step() as connection:
-        oldest = await archive.oldest(connection)
+        oldest = await archive.oldest_end(connection)
     going: dict[date, int] = {}
     for month in months(oldest, _cutoff(context)):
         async with context.step() as connection:
-            if n := await archive.going(connection, month, _cutoff(context)):
+            if n := await archive.count_due(connection, month, _cutoff(context)):
                 going[month] = n
     return going
 
@@ -99,7 +99,7 @@ async def _allow(context: RunContext, archive: Archive, going: dict[date, int]) 
     if obstacle := await archive.dashboard.removal_obstacle():
         raise CleanupRefused(obstacle)
     async with context.step() as connection:
-        total = await archive.total(connection)
+        total = await archive.count_sessions(connection)
     n = sum(going.values())
     if too_much(n, total) and not context.tick.confirm:
         raise CleanupRefused(
@@ -124,7 +124,7 @@ class _Turn:
                 await self._remove(file)
             elif file.state == "planned" or (file.state == "written" and not await self._went_on(file)):
                 async with self._context.step() as connection:
-                    await self._archive.give_up(connection, file.name)
+                    await self._archive.discard(connection, file.name)
 
     async def _went_on(self, file: ArchiveFile) -> bool:
         """False: what was written did not survive; nothing was removed on its account."""
@@ -149,39 +149,39 @@ class _Turn:
         async with self._context.step() as connection:
             name = await self._archive.plan(connection, month)
             files = await self._archive.files(connection)
-        anew = any(file.leftovers for file in files if file.month == month)
-        written = await self._archive.write(name, _cutoff(self._context), anew=anew)
+        force = any(file.leftovers for file in files if file.month == month)
+        written = await self._archive.write(name, _cutoff(self._context), force=force)
         async with self._context.step() as connection:
             if written is None:
-                await self._archive.give_up(connection, name)
+                await self._archive.discard(connection, name)
                 return None
-            await self._archive.written(connection, name, written)
+            await self._archive.record_written(connection, name, written)
         return await self._verify(await self._file(name))
 
     async def _verify(self, file: ArchiveFile) -> ArchiveFile:
         await self._archive.verify(file.name, file.proof)
         async with self._context.step() as connection:
-            await self._archive.verified(connection, file.name)
+            await self._archive.record_verified(connection, file.name)
         return await self._remove(await self._file(file.name))
 
     async def _remove(self, file: ArchiveFile) -> ArchiveFile:
-        await self._archive.tidy(file.month)
+        await self._archive.remove_old_files(file.month)
         for group in range(file.removed, file.fresh_groups):
             if self._late():
                 break
             rows = await self._archive.rows(file.name, group)
             async with self._context.step() as connection:
-                noted = await self._archive.note(connection, file.name, rows)
+                noted = await self._archive.mark_for_removal(connection, file.name, rows)
             still_there = await self._archive.remove(noted)
             still_there += {row.id for row in rows} - {row.id for row in noted}
             gone = len(rows) - len(still_there)
             counts = _some({f"archived.{file.month:%Y-%m}": gone, "edited": len(still_there)})
             async with self._context.step() as connection:
-                await self._archive.removed(connection, file.name, still_there)
+                await self._archive.record_removed(connection, file.name, still_there)
                 await self._context.advance(connection, self._context.cursor, len(rows), counts)
         else:
             async with self._context.step() as connection:
-                await self._archive.deleted(connection, file.name)
+                await self._archive.record_deleted(connection, file.name)
         return await self._file(file.name)
 
     async def _files(self) -> list[ArchiveFile]:

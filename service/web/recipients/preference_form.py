@@ -118,7 +118,7 @@ def _zone(
     form: Mapping[str, Any], before: RecipientSettings, accepted: Container[str], problems: set[str]
 ) -> str | None:
     wanted = form.get("timezone")
-    name = zones.spelled(wanted)
+    name = zones.canonical_name(wanted)
     if wanted is None or name == before.zone:
         return before.timezone
     if not str(wanted).strip() or name == before.dashboard_timezone:

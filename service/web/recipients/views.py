@@ -156,7 +156,7 @@ async def _settings(
     if holder is None:
         return RecipientSettings(now=await request.app[DEPS].pool.fetchval(_SQL["now"]))
     names = ("locale", "quiet_start", "quiet_end", "paused_until")
-    chosen = zones.spelled(holder["timezone"])
+    chosen = zones.canonical_name(holder["timezone"])
     return RecipientSettings(
         **{name: holder[name] for name in names},
         timezone=chosen if chosen in known else None,  # what cannot be used does not hold

@@ -73,7 +73,7 @@ async def test_every_attempt_is_told_with_its_process_its_end_and_its_traceback(
     first = await started(given.ledger)
     await given.ledger.retry_later(first, timedelta(0), "Traceback …\nOSError: away")
     other = Ledger(given.pool, "other", timedelta(seconds=30))
-    other._defs = given.ledger._defs
+    other._definitions = given.ledger._definitions
     second = await other.claim()
     assert second is not None
     await given.pool.execute("UPDATE service.job_run SET lease_until = now() - interval '1 second'")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from service.engine.clock_change import ClockChange, oddities
+from service.engine.clock_change import ClockChange, clock_change_slots
 from service.engine.job import TimeMode
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, slot_groups
@@ -121,7 +121,7 @@ def warnings(clock: JobClock, after: datetime, until: datetime) -> list[ClockCha
     changes: dict[tuple[ClockChange, datetime], list[tuple[datetime, str]]] = defaultdict(list)
     for group in clock.groups:
         schedule, zone = clock.timing.of(group, clock.service_zone)
-        for odd in oddities(schedule, zone, after, until):
+        for odd in clock_change_slots(schedule, zone, after, until):
             changes[odd.change, odd.slot.local].append((odd.slot.at, group))
     warnings_ = [
         ClockChangeWarning(change, local, tuple(sorted({group for _, group in slots})), min(slots)[0])

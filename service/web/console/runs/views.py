@@ -13,7 +13,7 @@ from service.web.auth import HttpRefusal
 from service.web.console.pages import fetch, page, render, see_other
 from service.web.console.runs.progress import ACTIVE, progress
 from service.web.deps import DEPS, AdminDeps
-from service.zones import used_groups
+from service.zones import current_groups
 
 _SQL = queries.load(__file__)
 _REFRESH_WITHOUT_SCRIPT = 5
@@ -86,7 +86,7 @@ async def _expected(deps: AdminDeps, row: Mapping[str, Any]) -> int | None:
     if row["options"].get("userId"):
         return 1
     if row["job"].startswith("reminder."):
-        groups = None if row["zones"] is None else used_groups(row["zones"])
+        groups = None if row["zones"] is None else current_groups(row["zones"])
         zones = None if groups is None else [group.partition("@")[0] for group in groups]
         return int(await deps.pool.fetchval(_SQL["population"], zones))
     return row["usual"]  # type: ignore[no-any-return]
