@@ -1,4 +1,4 @@
-"""The only reader of the process's clocks. What is due is decided by the database's clock instead."""
+"""The process's clocks, read only here. The database's clock decides what is due."""
 
 import time
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ class Clock(Protocol):
         """The current instant, aware, in UTC."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never steps."""
+        """Seconds of a clock that never steps."""
 
 
 class SystemClock:

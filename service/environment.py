@@ -1,6 +1,6 @@
-"""The values of variables: from the environment, from files that it names (``NAME_FILE``), and from JSON.
+"""Reading settings from the environment, from files that it names (``NAME_FILE``), and from JSON.
 
-``settings`` decides which variables there are, and checks what they say.
+``settings`` defines the variables and validates their values.
 """
 
 import json
@@ -13,7 +13,7 @@ from service.errors import ScheduleError
 
 
 def read_environment(names: Iterable[str], source: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """The values of settings that are set, by their names in small letters, and what is wrong with others."""
+    """The values of the settings that are set, by lower-case name, and the problems of others."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     for name in names:
@@ -46,7 +46,7 @@ def _value_of(variable: str, source: Mapping[str, str], problems: list[str]) -> 
 
 
 def _file(path: str) -> str:
-    """The path as it may be shown: not where it could be the secret itself, written in the wrong place."""
+    """The path as it may be shown: not if it could be the secret itself, written into the wrong variable."""
     folder = Path(path).parent
     return (
         path if folder.is_absolute() and folder != folder.parent and folder.is_dir() else "the file it names"
@@ -54,7 +54,7 @@ def _file(path: str) -> str:
 
 
 def _schedules_in(text: str, problems: list[str]) -> Any:
-    """The schedules that are right, from JSON."""
+    """The valid schedules, from JSON."""
     try:
         schedules = json.loads(text)
     except ValueError as error:
@@ -73,7 +73,7 @@ def _schedules_in(text: str, problems: list[str]) -> Any:
 
 
 def schedule_problems(schedules: Mapping[str, str]) -> dict[str, str]:
-    """What is wrong with cron expressions, by job; a sentence each."""
+    """The problems of cron expressions, by job; a sentence each."""
     problems = {}
     for job, expression in schedules.items():
         try:

@@ -5,23 +5,23 @@ ServiceError
 │   └── ScheduleError      a cron expression that is malformed or never comes due
 ├── UnknownJobType         ``Unknown job type: x``
 ├── UnknownJob             ``Unknown job: x``
-├── BadRequest             the caller asked for something that cannot be meant
-│   └── JobOff             the job rests on a table of which the mapping file says that there is none
+├── BadRequest             the options of a call are invalid or contradict each other
+│   └── JobOff             the job needs a table that does not exist according to the mapping file
 ├── UnknownUser            ``Unknown user: x``
 ├── NothingToSay           the job would not write to this user; the sentence says why
-├── MailRefused            the mail server did not take a test mail
+├── MailRefused            the mail server refused a test mail
 ├── AlreadyRunning         the job runs already and does not overlap itself
 ├── CleanupRefused         the dashboard's rows may not be removed; the sentence says why
 ├── ArchiveDamaged         a file of the archive is not what its manifest says
 ├── SchemaUnknown          documents exist, but no schema profile fits them
-├── SourceUnavailable      the dashboard's database cannot be reached now
-│   ├── AnswerDoubted      it answers, but without rows that it had; the answer is not used
+├── SourceUnavailable      the dashboard's database cannot be reached
+│   ├── AnswerDoubted      it answers, but rows are missing; the answer is not used
 │   ├── DashboardBusy      another process reads the dashboard now
 │   └── DashboardIncomplete    it lacks a table or field that the job needs; the sentence names it
-├── NotYet                 a statistic rests on another one that is not there yet
+├── NotYet                 a statistic depends on another one that has not run yet
 │   └── ReleaseTooOld      the database needs a newer release; this process claims and writes nothing
-├── InboxClosed            the dashboard has no inbox that we may write to; the sentence says the remedy
-└── LeaseLost              this process no longer owns the run; whatever it meant to write is refused
+├── InboxClosed            the dashboard has no inbox that we may write to; the message says what to do
+└── LeaseLost              this process no longer owns the run; its writes are refused
 """
 
 
@@ -63,7 +63,7 @@ class BadRequest(ServiceError):
 
 
 class JobOff(BadRequest):
-    """The job rests on a table of which the mapping file says that the dashboard has none."""
+    """The job needs a table that the dashboard does not have, according to the mapping file."""
 
 
 class UnknownUser(ServiceError):
@@ -78,7 +78,7 @@ class NothingToSay(ServiceError):
 
 
 class MailRefused(ServiceError):
-    """The mail server did not take a mail that somebody waits for."""
+    """The mail server refused a test mail."""
 
 
 class AlreadyRunning(ServiceError):
@@ -86,7 +86,7 @@ class AlreadyRunning(ServiceError):
 
 
 class CleanupRefused(ServiceError):
-    """The dashboard's rows may not be removed: so many that it needs ``confirm``, or others rest on them."""
+    """The dashboard's rows may not be removed: it needs ``confirm``, or other rows depend on them."""
 
 
 class ArchiveDamaged(ServiceError):
@@ -98,7 +98,7 @@ class SchemaUnknown(ServiceError):
 
 
 class SourceUnavailable(ServiceError):
-    """The dashboard's database cannot be reached. Jobs wait within their lateness."""
+    """The dashboard's database cannot be reached. Runs wait until their deadline."""
 
 
 class DashboardBusy(SourceUnavailable):
@@ -106,11 +106,11 @@ class DashboardBusy(SourceUnavailable):
 
 
 class AnswerDoubted(SourceUnavailable):
-    """The dashboard answers without rows that it had: a table may be empty for a moment. Messages wait."""
+    """The dashboard's answer lacks rows that it had: a table may be empty for a moment. Messages wait."""
 
 
 class DashboardIncomplete(SourceUnavailable):
-    """The dashboard lacks a table or a field that a job needs. Its runs wait within their lateness.
+    """The dashboard lacks a table or a field that a job needs. Its runs wait until their deadline.
 
     ``names``: what is missing, canonical: ``goals``, ``users.email``.
     """
@@ -121,17 +121,17 @@ class DashboardIncomplete(SourceUnavailable):
 
 
 class NotYet(ServiceError):
-    """A statistic rests on another one that is not there yet. The run waits within its lateness."""
+    """A statistic depends on another one that has not run yet. The run waits until its deadline."""
 
 
 class ReleaseTooOld(NotYet):
-    """The database needs a newer release than this one; a newer process does what is due."""
+    """The database needs a newer release than this one; newer processes do the work."""
 
 
 class InboxClosed(ServiceError):
     """The dashboard has no inbox for notifications, or not one that this service may write to.
 
-    Notifications wait here until it opens; the sentence says what is missing and what to do.
+    Notifications wait until it can be written to; the message says what is missing and what to do.
     """
 
 

@@ -1,4 +1,4 @@
-"""Logs: one JSON object or one console line per event; never an address, a name or a secret at info."""
+"""Logs: one JSON object or one console line per event; never addresses, names or secrets at info."""
 
 import logging
 import sys
@@ -17,7 +17,7 @@ def configure(level: str, *, json: bool) -> None:
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if json
-        # The default shows the variables of each frame too, and passwords among them.
+        # The default formatter also shows the variables of each frame, including passwords.
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )

@@ -1,8 +1,8 @@
-"""Spans by OpenTelemetry, sent over OTLP/HTTP by a thread of their own.
+"""OpenTelemetry spans, sent over OTLP/HTTP in a background thread.
 
-Imported by ``service.tracing`` only, where an endpoint is set. What OTEL_* variables say beside the endpoint
-(headers, sampler, batches, timeouts) the library reads itself. A collector that is away costs spans, which
-are dropped when their queue is full, and a warning in the log; it costs the service nothing.
+Imported by ``service.tracing`` only, if an endpoint is set. The library itself reads the other OTEL_*
+variables (headers, sampler, batches, timeouts). While a collector is away, spans are dropped once their
+queue is full, with a warning in the log; the service is not affected.
 """
 
 from collections.abc import Mapping
@@ -39,16 +39,16 @@ class OtelSpan:
         return carrier.get("traceparent")
 
     def child(self, name: str, attributes: Attributes | None = None, kind: str = "internal") -> "OtelSpan":
-        """A part of it."""
+        """Start a child span."""
         context = trace.set_span_in_context(self._span)
         return OtelSpan(self._tracer, self._tracer.start_span(name, context, _KINDS[kind], attributes))
 
     def note(self, attributes: Attributes) -> None:
-        """What has become known."""
+        """Set attributes."""
         self._span.set_attributes(attributes)
 
     def end(self, error: str | None = None) -> None:
-        """It is over."""
+        """End the span."""
         if not self._span.is_recording():
             return  # ended before, or not sampled
         if error:
@@ -83,10 +83,10 @@ class OtelExporter:
         parent: str | None = None,
         kind: str = "internal",
     ) -> OtelSpan:
-        """A span below ``parent``, or a trace of its own."""
+        """Start a span below ``parent``, or a new trace."""
         context = _CONTEXT.extract({"traceparent": parent} if parent else {})
         return OtelSpan(self._tracer, self._tracer.start_span(name, context, _KINDS[kind], attributes))
 
     def shutdown(self) -> None:
-        """Send off what is left; blocks while the collector does."""
+        """Flush remaining spans; blocks while the collector does."""
         self._provider.shutdown()

@@ -1,4 +1,4 @@
-"""The HTTP port, signals, and serving until told to stop."""
+"""The HTTP port, signals, and serving until a signal stops the process."""
 
 import asyncio
 import gc
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 async def listen(service: Service, *, inbox_page: bool = False) -> web.AppRunner:
-    """Open the HTTP port. Raises ConfigurationError when it is taken."""
+    """Open the HTTP port. Raises ConfigurationError if it is in use."""
     settings = service.settings
     app = await service.web_app(inbox_page=inbox_page)
     http = web.AppRunner(app, access_log=None, keepalive_timeout=body_timeout.HEAD)
@@ -35,7 +35,7 @@ async def listen(service: Service, *, inbox_page: bool = False) -> web.AppRunner
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """The first SIGTERM or SIGINT asks for a graceful end; the second ends the process at once."""
+    """The first SIGTERM or SIGINT sets ``stop``, for a graceful end; the second ends the process at once."""
     loop = asyncio.get_running_loop()
 
     def on_signal(name: str) -> None:
@@ -50,16 +50,16 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
 
 def freeze_loaded_objects() -> None:
-    """Take what the start has loaded out of the garbage collector's sight.
+    """Exclude the objects that the start has loaded from garbage collection.
 
-    To look it all through takes 80 ms each time, in which nobody is answered, and finds nothing.
+    Scanning them blocks the event loop for 80 ms each time and frees nothing.
     """
     gc.collect()
     gc.freeze()
 
 
 async def serve(settings: Settings) -> None:
-    """The service, until it is told to stop."""
+    """Run the service until a signal stops it."""
     stop = asyncio.Event()
     stop_on_signals(stop)
     async with open_service(settings) as service:

@@ -1,4 +1,4 @@
-"""Text that people typed, made fit to be printed on one line of somebody's mail or notification."""
+"""Cleaning of text that people typed, for one line of a mail or notification."""
 
 import re
 import unicodedata
@@ -24,7 +24,7 @@ def clean(text: str) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """At most ``limit`` characters; an ellipsis stands for what was cut, at a word's end if one is near."""
+    """At most ``limit`` characters; longer text is cut, if possible at a word's end, with an ellipsis."""
     if len(text) <= limit:
         return text
     end = limit - 1

@@ -1,8 +1,8 @@
-"""Traces: run → step → message, for an OpenTelemetry collector; without an endpoint nothing of it is loaded.
+"""Traces: run → step → message, for an OpenTelemetry collector; not loaded without an endpoint.
 
-Parents are handed on, never ambient: many messages are under way at once on one event loop, and the step that
-planned a message may have been another process's. A trace names jobs, runs, deliveries and counts: nobody's
-address, name or id.
+Parents are passed explicitly: many messages are in progress at once on one event loop, and another process
+may have planned a message. A trace names jobs, runs, deliveries and counts, never anybody's address, name or
+id.
 """
 
 import asyncio
@@ -16,28 +16,28 @@ from service.errors import ConfigurationError
 
 Value = str | int | float | bool
 Kind = Literal["internal", "consumer", "client"]
-"""Of a span: work of our own, something taken from a queue, a request to another server."""
+"""The kind of a span: internal work, an item taken from a queue, a request to another server."""
 
 _FLUSH_SECONDS = 3.0
 
 
 class Span(Protocol):
-    """Something that takes time. As a context it ends with it, failed by what was raised in it."""
+    """A span. As a context manager it ends with its block, as failed if that raised."""
 
     @property
     def traceparent(self) -> str | None:
-        """W3C trace context, for whoever goes on elsewhere; None: it is not traced."""
+        """W3C trace context, for child spans in other processes; None: it is not traced."""
 
     def child(
         self, name: str, attributes: Mapping[str, Value] | None = None, kind: Kind = "internal"
     ) -> "Span":
-        """A part of it, begun now."""
+        """Start a child span."""
 
     def note(self, attributes: Mapping[str, Value]) -> None:
-        """What has become known of it."""
+        """Set attributes."""
 
     def end(self, error: str | None = None) -> None:
-        """It is over; ``error``: the kind of its failure. The first end counts."""
+        """End the span; ``error``: the type of its failure. Only the first call counts."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -46,7 +46,7 @@ class Span(Protocol):
 
 
 class Tracer(Protocol):
-    """Begins traces."""
+    """Starts traces."""
 
     def start(
         self,
@@ -56,7 +56,7 @@ class Tracer(Protocol):
         parent: str | None = None,
         kind: Kind = "internal",
     ) -> Span:
-        """A span below ``parent`` (W3C trace context), or a trace of its own."""
+        """Start a span below ``parent`` (W3C trace context), or a new trace."""
 
 
 class _Nothing:
@@ -87,7 +87,7 @@ UNTRACED = _Nothing()
 
 
 class Exporter(Tracer, Protocol):
-    """Makes spans and sends them off; see ``service.otel``."""
+    """Creates and exports spans; see ``service.otel``."""
 
     def shutdown(self) -> None: ...
 
@@ -100,10 +100,10 @@ class Tracing:
     exporter: Exporter | None = None
 
     async def close(self) -> None:
-        """Send off what is left, for a few seconds at most: nobody waits for a collector that is away."""
+        """Flush remaining spans, for a few seconds at most: a lost collector must not delay the stop."""
         if self.exporter is None:
             return
-        # A daemon: a thread of the loop's own would be waited for at the end of the process.
+        # A daemon thread: the end of the process would wait for one of the loop's executor.
         flushing = Thread(target=self.exporter.shutdown, name="traces", daemon=True)
         flushing.start()
         await asyncio.to_thread(flushing.join, _FLUSH_SECONDS)
@@ -112,7 +112,7 @@ class Tracing:
 def tracing_of(endpoint: str, service: str, version: str, instance: str) -> Tracing:
     """Traces to the OTLP/HTTP collector at ``endpoint``; empty: none.
 
-    Raises ConfigurationError when the ``tracing`` extra is not installed.
+    Raises ConfigurationError if the ``tracing`` extra is not installed.
     """
     if not endpoint:
         return Tracing()

@@ -1,7 +1,7 @@
-"""URLs of the configuration: read strictly, and shown without what they keep secret.
+"""URLs of the configuration: parsed strictly, and shown without their secrets.
 
-Libraries disagree about a password that holds ``/``, ``#``, ``?`` or ``@``: some take a part of it for the
-host or the path, and quote it. Here such a URL cannot be read at all, and what cannot be read is never shown.
+Libraries disagree about a password that contains ``/``, ``#``, ``?`` or ``@``: some take a part of it for the
+host or the path, and quote it. Here such a URL cannot be parsed, and what cannot be parsed is never shown.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 
 HIDDEN = "***"
 UNREADABLE = "(set)"
-"""Stands for a URL that cannot be read."""
+"""Shown for a URL that cannot be parsed."""
 MONGODB = ("mongodb", "mongodb+srv")
 POSTGRESQL = ("postgresql", "postgres")
 WEB = ("https", "http")
@@ -34,7 +34,7 @@ _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _OLD_NUMBER = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+))*", re.IGNORECASE)
 _PLAIN_VALUE = re.compile(r"[\w.,:/+-]*")
 _MAY_HOLD_AT = {"appname", "application_name", "authmechanismproperties"}
-"""Parameters (lower case) that services write with a bare ``@``, as in ``appName=@account@``."""
+"""Parameters (lower case) that may contain an unencoded ``@``, as in ``appName=@account@``."""
 _MAY_BE_SHOWN = frozenset((
     "appname", "authmechanism", "authsource", "compressors", "connecttimeoutms", "directconnection",
     "heartbeatfrequencyms", "journal", "loadbalanced", "localthresholdms", "maxconnecting",
@@ -47,12 +47,12 @@ _MAY_BE_SHOWN = frozenset((
     "host", "port", "search_path", "sslmode", "sslrootcert", "ssl_min_protocol_version",
     "target_session_attrs", "timezone", "user",
 ))  # fmt: skip
-"""Parameters (lower case) known to hold no secret; the value of every other one is hidden."""
+"""Parameters (lower case) that hold no secret; the value of every other one is hidden."""
 
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """The parts of a URL as they are written, still percent-encoded; None: not there at all."""
+    """The parts of a URL, still percent-encoded; None: absent."""
 
     scheme: str
     user: str | None = field(repr=False)
@@ -72,7 +72,7 @@ class Url:
 
     @property
     def parameters(self) -> list[tuple[str, str | None]]:
-        """The query's parts: name and value; None: it has none."""
+        """The query's parameters: name and value; None: it has none."""
         parts = (part.partition("=") for part in re.split("[&;]", self.query or "") if part)
         return [(name, value if equals else None) for name, equals, value in parts]
 
@@ -81,7 +81,7 @@ class Url:
 
 
 def parse(text: str) -> Url | None:
-    """The parts of a URL; None where they are not beyond doubt."""
+    """The parts of a URL; None if they are ambiguous."""
     match = _URL.fullmatch(text)
     if match is None or not text.isprintable() or " " in text or _BAD_PERCENT.search(text):
         return None
@@ -92,15 +92,15 @@ def parse(text: str) -> Url | None:
 
 
 def parameters(text: str) -> list[tuple[str, str | None]]:
-    """The parameters of a URL, none of one that cannot be read."""
+    """The parameters of a URL; empty if it cannot be parsed."""
     url = parse(text)
     return url.parameters if url else []
 
 
 def database(text: str, schemes: Collection[str], otherwise: str) -> Url:
-    """A database's URL. ``otherwise``: what to say of another scheme.
+    """A database's URL. ``otherwise``: the error for another scheme.
 
-    Raises ValueError with a sentence that quotes nothing of the URL.
+    Raises ValueError with a message that quotes nothing of the URL.
     """
     if not text.lower().startswith(tuple(f"{scheme}://" for scheme in schemes)):
         raise ValueError(otherwise)
@@ -113,7 +113,7 @@ def database(text: str, schemes: Collection[str], otherwise: str) -> Url:
 
 
 def web(text: str) -> Url:
-    """A web address. Raises ValueError with a sentence that quotes nothing of it."""
+    """A web address. Raises ValueError with a message that quotes nothing of it."""
     url = parse(text)
     if url is None or url.scheme not in WEB or not _is_web_host(url):
         raise ValueError(f"is not a web address; use one like https://dashboard.example, and {ENCODE}")
@@ -136,13 +136,13 @@ def _is_web_host(url: Url) -> bool:
 
 
 def _is_query(url: Url) -> bool:
-    """A bare ``@`` may be the end of a password that was cut at its question mark."""
+    """An unencoded ``@`` may be the end of a password that was cut at its question mark."""
     with_at = [name.lower() for name, value in url.parameters if "@" in f"{name}{value}"]
     return not with_at or (url.user is not None and _MAY_HOLD_AT.issuperset(with_at))
 
 
 def _is_known_to_python(text: str) -> bool:
-    """Drivers read URLs by Python's parser, whose errors quote."""
+    """Drivers use Python's parser, whose errors quote the URL."""
     try:
         urlsplit(text)
     except ValueError:
@@ -184,9 +184,9 @@ def needs_https(text: str) -> bool:
 
 
 def without_password(text: str) -> str:
-    """A URL that may be shown: neither its password nor the parameters that may be secret.
+    """A URL without its password and the parameters that may be secret.
 
-    What cannot be read is not shown at all.
+    One that cannot be parsed is not shown at all.
     """
     url = parse(text)
     if url is None:
@@ -213,7 +213,7 @@ def _shown_parameters(url: Url) -> Iterator[str]:
 
 
 def describe_error(error: Exception, text: str) -> str:
-    """What a driver says about a URL: its own words, or the error's name where they might quote a secret."""
+    """A driver's error about a URL: its message, or only its type if the message might quote a secret."""
     words = str(error)
     safe = words and not any(_quotes(words, secret) for secret in _secrets(text))
     return f"{type(error).__name__}: {words}" if safe else type(error).__name__
@@ -230,6 +230,6 @@ def _secrets(text: str) -> Iterator[str]:
 
 
 def _quotes(words: str, secret: str) -> bool:
-    """Whether four characters in a row are the secret's."""
+    """Whether the message contains four consecutive characters of the secret."""
     size = min(4, len(secret))
     return any(secret[n : n + size] in words for n in range(len(secret) - size + 1))

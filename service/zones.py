@@ -1,9 +1,9 @@
-"""Time zones by IANA's names: which names there are, which zone each of them means, and its clock.
+"""Time zones by IANA's names: the valid names, the zone of each, and its ``ZoneInfo``.
 
-The data is the ``tzdata`` package's, or this machine's where that is newer. A name of ``zone.tab`` is a place
-that people know (``Europe/Oslo``) and is used as it is; any other link is replaced by its target where it is
-used (``Asia/Calcutta``: ``Asia/Kolkata``). What a machine has beside the data (``localtime``, ``posixrules``,
-``right/…``) and ``Factory``, which means that nobody has set a zone, are no names.
+The data is the ``tzdata`` package's, or this machine's if that is newer. A name of ``zone.tab`` is a
+place that people know (``Europe/Oslo``) and is used as it is; any other link is replaced by its target
+(``Asia/Calcutta``: ``Asia/Kolkata``). Other files of a machine's data (``localtime``, ``posixrules``,
+``right/…``) and ``Factory``, which means that no zone is set, are no names.
 """
 
 from collections import defaultdict
@@ -37,14 +37,14 @@ class _Names:
 
 
 def canonical_name(text: object) -> str | None:
-    """The name that is meant, in IANA's spelling; None: there is none. Case and outer blanks are ignored."""
+    """The name in IANA's spelling; None: there is no such name. Ignores case and surrounding whitespace."""
     if not isinstance(text, str) or not text.isascii():
         return None
     return _names().any_case.get(text.strip().lower())
 
 
 def current_name(name: str) -> str:
-    """The name of the zone that is used for a name of IANA's spelling. Raises KeyError for any other."""
+    """The current name of the zone of a name in IANA's spelling. Raises KeyError for any other."""
     names = _names()
     return name if name in names.places or name == UTC_NAME else names.zones[name]
 
@@ -60,16 +60,16 @@ def places() -> tuple[str, ...]:
 
 
 def all_names(database_names: Iterable[str]) -> list[str]:
-    """Our names and those of a database, in lower case: what is none of them is no zone, and never was."""
+    """Our names and those of a database, in lower case: anything else is no zone, and never was."""
     others = set(database_names) - _NO_ZONES
     others = {name for name in others if not name.startswith(("posix/", "right/"))}
     return sorted(name.lower() for name in others | set(_names().zones))
 
 
 def usable_names(database_names: Collection[str]) -> dict[str, str]:
-    """The names that can be used with a database that knows ``theirs``, and by which name it knows each.
+    """The names that can be used with a database that knows ``database_names``, each with its name there.
 
-    That is the used name, or one with the same clocks: databases with old data know only Europe/Kiev, some
+    That is the current name, or one with the same clocks: databases with old data know only Europe/Kiev, some
     with new data no former names. A word without a slash is never put in place of another: it may be an
     abbreviation there, without summer time (CET).
     """
@@ -90,13 +90,13 @@ def equal_groups(group: str) -> list[str]:
 
 
 def current_groups(groups: Iterable[str]) -> tuple[str, ...]:
-    """Slot groups, and the same under the names by which their zones are used now."""
+    """Slot groups, and the same under the current names of their zones."""
     return tuple(dict.fromkeys(name for group in groups for name in (group, _current_group(group))))
 
 
 @cache
 def zone_of(name: str) -> ZoneInfo:
-    """The clock of a zone, called by the name that was asked for; UTC for what is no name. Never raises."""
+    """The ``ZoneInfo`` of a name, with that name as its key; UTC if it is no name. Never raises."""
     return _clock(canonical_name(name) or UTC_NAME)
 
 
@@ -111,7 +111,7 @@ def iso_or_none(at: datetime | None) -> str | None:
 
 
 def version() -> str:
-    """Of the zone data in use, like 2026f."""
+    """The version of the zone data in use, like 2026f."""
     return _version(_data())
 
 
@@ -151,7 +151,7 @@ def _groups() -> Mapping[str, list[str]]:
 
 
 def _equivalent_names(name: str) -> list[str]:
-    """The used name, and then others with the same clocks; the nearest first."""
+    """The current name, then others with the same clocks; the closest first."""
     zone = _names().zones[name]
     aliases = [alias for alias in _groups()[zone] if "/" in alias]
     return list(dict.fromkeys([current_name(name), zone, *aliases, *filter(None, [_LINKED_ONCE.get(zone)])]))
@@ -179,7 +179,7 @@ def _clock(name: str) -> ZoneInfo:
 
 @cache
 def _data() -> Traversable:
-    """The package's folder of zones, or this machine's where it is newer."""
+    """The package's folder of zones, or this machine's if it is newer."""
     return max([_package(), *map(Path, TZPATH)], key=_version)
 
 
@@ -188,7 +188,7 @@ def _package() -> Traversable:
 
 
 def _version(data: Traversable) -> str:
-    """Like 2026f, which sorts by age; empty where a folder cannot be used."""
+    """Like 2026f, which sorts by age; empty if the folder cannot be used."""
     if not all(data.joinpath(name).is_file() for name in ("tzdata.zi", "zone.tab")):
         return ""
     header = _text(data, "tzdata.zi").partition("\n")[0]

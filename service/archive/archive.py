@@ -1,10 +1,10 @@
-"""The archive: old sessions of the dashboard in files, and how far each file has come.
+"""The archive: old sessions of the dashboard in files, and the state of each file.
 
     planned ─► written ─► verified ─► deleted
 
-Whatever the moment of a death: until a file has been read back and has its manifest, nothing is removed; what
-is about to be removed is noted before; removing again what is gone does nothing. Nothing is lost or doubled.
-Methods that take a connection belong into a step of a run; files are written and read in threads, outside.
+A crash at any moment loses and duplicates nothing: no session is removed from the dashboard before its file
+has been read back and has its manifest; a removal is recorded before it is done; removing twice does nothing.
+Methods that take a connection are called in a step of a run; files are written and read in threads, outside.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SESSIONS = "timer_sessions"
 BATCH = 5000
 """Sessions per transaction at the dashboard, and per row group."""
 CUT = 100_000
-"""Sessions that one generation of a file adds at most: their ids are held in memory."""
+"""The most sessions that one generation of a file adds: their ids are held in memory."""
 _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -63,12 +63,12 @@ class ArchiveFile:
 
     @property
     def name(self) -> FileName:
-        """Its name in the folder."""
+        """Its file name."""
         return FileName(self.collection, self.month, self.generation)
 
     @property
     def proof(self) -> FileProof:
-        """What it must hold."""
+        """What it must contain."""
         return FileProof(self.rows, self.bytes, self.row_hash or "", self.file_hash or "")
 
 
@@ -88,7 +88,7 @@ class RestoreResult:
     put_back: int
     already_there: int
     refused: int
-    """The dashboard did not take them, e.g. because their user is gone."""
+    """The dashboard rejected them, e.g. because their user is gone."""
 
 
 _COLUMNS = tuple(field.name for field in fields(ArchiveFile))
@@ -104,7 +104,7 @@ class Archive:
 
     @asynccontextmanager
     async def exclusive(self, *, wait: bool = True) -> AsyncIterator[bool]:
-        """Nobody else writes the archive meanwhile. Yields False when ``wait`` is off and somebody does."""
+        """Lock the archive for writing. Yields False if another process holds it and ``wait`` is off."""
         async with self._pool.acquire() as connection:
             if wait:
                 async with long_statements(connection):
@@ -115,15 +115,15 @@ class Archive:
             async with undo_at_end(lambda: connection.execute(_SQL["unlock"])):
                 yield True
 
-    # ── What may go ─────────────────────────────────────────────────────────────────────────────────────────
+    # ── What can be archived ────────────────────────────────────────────────────────────────────────────────
 
     async def oldest_end(self, connection: asyncpg.Connection) -> datetime | None:
-        """When the oldest session that may ever go ended."""
+        """When the oldest session that can ever be archived ended."""
         ended_at: datetime | None = await connection.fetchval(_SQL["oldest_end"])
         return ended_at
 
     async def count_due(self, connection: asyncpg.Connection, month: date, cutoff: datetime) -> int:
-        """How many sessions of a month may go now."""
+        """How many sessions of a month can be archived now."""
         count: int = await connection.fetchval(_SQL["count_due"], *span(month, cutoff))
         return count
 
@@ -133,23 +133,23 @@ class Archive:
         return count
 
     async def files(self, connection: asyncpg.Connection | asyncpg.Pool) -> list[ArchiveFile]:
-        """How far each file has come, oldest month first."""
+        """All files with their states, oldest month first."""
         rows = await connection.fetch(_SQL["files"], SESSIONS)
         return [ArchiveFile(**{column: row[column] for column in _COLUMNS}) for row in rows]
 
     # ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def plan(self, connection: asyncpg.Connection, month: date) -> FileName:
-        """Begin a new generation of a month's file."""
+        """Start a new generation of a month's file."""
         newest = max((name.generation for name in self._names() if name.month == month), default=0)
         generation = await connection.fetchval(_SQL["plan"], SESSIONS, month, newest)
         return FileName(SESSIONS, month, generation)
 
     async def write(self, name: FileName, cutoff: datetime | None, *, force: bool) -> WrittenFile | None:
-        """Write a planned file: what may go now, and what its predecessor holds that is still archived.
+        """Write a planned file: new sessions, and those of its predecessor that are still archived.
 
-        None: nothing may go, and nothing was written; ``anew``: even so the month must be written.
-        ``cutoff`` None: nothing may go.
+        None: there are no new sessions and nothing was written; ``force``: write the file even so.
+        ``cutoff`` None: add no new sessions.
         """
         await asyncio.to_thread(lambda: self.folder.mkdir(parents=True, exist_ok=True))
         await self.remove_old_files(name.month)
@@ -167,7 +167,7 @@ class Archive:
     async def _compile(
         self, writer: archive_parquet.ArchiveWriter, name: FileName, cutoff: datetime | None, *, force: bool
     ) -> int | None:
-        """The new rows, then those of the former file; returns how many row groups are new."""
+        """Write the new rows, then those of the former file; returns how many row groups are new."""
         fresh, groups = await self._fresh(writer, name, cutoff) if cutoff else (set[str](), 0)
         if not fresh and not force:
             return None
@@ -188,7 +188,7 @@ class Archive:
         ):
             position = (candidates[-1]["ended_at"], candidates[-1]["id"])
             originals = await self.dashboard.original_sessions([row["id"] for row in candidates])
-            # The copy is fresh now: whoever was edited has a stale day, and waits for its rollup.
+            # The copy is fresh now: an edited session has a stale day and waits for its rollup.
             eligible = await self._pool.fetch(
                 _SQL["still_eligible"], *within, [session.id for session, _ in originals]
             )
@@ -213,7 +213,7 @@ class Archive:
         return carried
 
     async def _require_all(self, month: date, carried: int) -> None:
-        """Whatever is archived of a month must be in its new file, too."""
+        """Check that the new file holds every archived session of the month."""
         archived = await self._pool.fetchval(_SQL["count_archived"], month)
         if carried < archived:
             raise ArchiveDamaged(
@@ -221,7 +221,7 @@ class Archive:
             )
 
     async def record_written(self, connection: asyncpg.Connection, name: FileName, file: WrittenFile) -> None:
-        """Record that the file lies in the folder."""
+        """Record that the file was written."""
         proof = file.proof
         await connection.execute(
             _SQL["record_written"], *_key(name), proof.rows, proof.bytes, proof.row_hash, proof.file_hash,
@@ -229,7 +229,7 @@ class Archive:
         )  # fmt: skip
 
     async def verify(self, name: FileName, proof: FileProof) -> None:
-        """Read a file back and lay its manifest beside it. Raises ArchiveDamaged."""
+        """Read a file back and write its manifest. Raises ArchiveDamaged."""
         if await asyncio.to_thread(archive_parquet.prove, self._path(name.data)) != proof:
             raise ArchiveDamaged(f"{name.data} does not hold what was written into it")
         source, table = await self.dashboard.sessions_table()
@@ -237,7 +237,7 @@ class Archive:
         await asyncio.to_thread(archive_parquet.put_text, self._path(name.manifest), text)
 
     async def record_verified(self, connection: asyncpg.Connection, name: FileName) -> None:
-        """Record that the file stands for its month."""
+        """Record that the file is its month's current one."""
         await connection.execute(_SQL["record_verified"], *_key(name))
 
     async def discard(self, connection: asyncpg.Connection, name: FileName) -> None:
@@ -245,7 +245,7 @@ class Archive:
         await connection.execute(_SQL["discard"], *_key(name))
 
     async def remove_old_files(self, month: date) -> None:
-        """Remove what is left in the folder of a month but its newest file with a manifest."""
+        """Remove all files of a month but the newest one with a manifest."""
         current = self.current(month)
         current_files = {current.data, current.manifest} if current else set()
         for path in self._files():
@@ -262,9 +262,9 @@ class Archive:
     async def mark_for_removal(
         self, connection: asyncpg.Connection, name: FileName, rows: Sequence[ArchivedSession]
     ) -> list[ArchivedSession]:
-        """Record that these are about to be removed: no sweep may take them for deletions.
+        """Record that these are about to be removed, so that no sync takes them for deletions.
 
-        Returns those that may be: not whose owner was erased meanwhile.
+        Returns those that can be removed: not those whose owner was erased meanwhile.
         """
         recorded = await connection.fetch(
             _SQL["mark_for_removal"], [row.id for row in rows], [row.user_id for row in rows], name.month
@@ -273,7 +273,7 @@ class Archive:
         return [row for row in rows if row.id in ids]
 
     async def remove(self, rows: Sequence[ArchivedSession]) -> list[str]:
-        """Remove these at the dashboard where they are unchanged; returns the ids that are still there."""
+        """Remove these from the dashboard if they are unchanged; returns the ids that remain."""
         return (
             sorted(await self.dashboard.remove_sessions({row.id: row.body for row in rows})) if rows else []
         )
@@ -281,18 +281,18 @@ class Archive:
     async def record_removed(
         self, connection: asyncpg.Connection, name: FileName, still_there: Sequence[str]
     ) -> None:
-        """Record that a row group is gone, but for those: the file holds them without right."""
+        """Record that a row group was removed, except for these rows: the file must lose them."""
         await connection.execute(_SQL["unmark"], list(still_there))
         await connection.execute(_SQL["record_removed"], *_key(name), len(still_there))
 
     async def record_deleted(self, connection: asyncpg.Connection, name: FileName) -> None:
-        """Record that all is gone that the file added."""
+        """Record that everything that the file added was removed."""
         await connection.execute(_SQL["record_deleted"], *_key(name))
 
     async def rewrite(self) -> None:
-        """Write every month anew whose file holds rows that are not archived (any more). Be alone.
+        """Rewrite every month whose file holds rows that are not archived (any more). Needs ``exclusive``.
 
-        Touches no dashboard. What a died process left of it is finished here as well.
+        Does not touch the dashboard. Also finishes what a crashed process began.
         """
         for month in sorted({row.month for row in await self.files(self._pool) if row.leftovers}):
             async with self._pool.acquire() as connection, connection.transaction():
@@ -310,7 +310,7 @@ class Archive:
     # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def current(self, month: date) -> FileName | None:
-        """The file that stands for a month: the newest with a manifest."""
+        """The current file of a month: the newest with a manifest."""
         return max((name for name in self._names() if name.month == month), default=None)
 
     def manifests(self) -> list[Manifest]:
@@ -318,7 +318,7 @@ class Archive:
         return [self._manifest(name) for name in self._standing()]
 
     async def problem(self, manifest: Manifest, files: Sequence[ArchiveFile]) -> str | None:
-        """What is wrong with a file: its rows, its manifest and the database must agree. None: nothing."""
+        """The problem of a file, whose rows, manifest and database row must agree; None: there is none."""
         try:
             proof = await asyncio.to_thread(archive_parquet.prove, self._path(manifest.name.data))
         except ArchiveDamaged as error:
@@ -333,7 +333,7 @@ class Archive:
         return None
 
     async def months_of(self, user_id: str) -> list[date]:
-        """The months whose files hold rows of a user, whether they are noted or not."""
+        """The months whose files hold rows of a user, recorded as archived or not."""
         return [name.month for name in await self._files_of(user_id)]
 
     async def rows_of(self, user_id: str) -> AsyncIterator[ArchivedSession]:
@@ -350,14 +350,14 @@ class Archive:
         )
 
     def missing_files(self, files: Sequence[ArchiveFile]) -> list[FileName]:
-        """Files that must be there and have no manifest here (another folder, a lost disk)."""
+        """Files that should exist but have no manifest here (another folder, a lost disk)."""
         expected = {file.name for file in files if file.state in {"verified", "deleted"}}
         return sorted(expected - set(self._names()))
 
     async def restore(self, month: date) -> RestoreResult:
-        """Put the sessions of a month back into the dashboard, as they were, where it lacks them.
+        """Restore the sessions of a month that the dashboard lacks, unchanged.
 
-        Raises BadRequest when there is no such month, or it is from another kind of database; ArchiveDamaged.
+        Raises BadRequest if there is no such month, or it is from another kind of database; ArchiveDamaged.
         """
         async with self.exclusive():
             manifest = await self._restorable(month)
@@ -400,7 +400,7 @@ class Archive:
             yield rows
 
     def _standing(self) -> list[FileName]:
-        """The file that stands for each month, oldest first."""
+        """The current file of each month, oldest first."""
         return list({(name.collection, name.month): name for name in sorted(self._names())}.values())
 
     def _names(self) -> list[FileName]:

@@ -7,16 +7,16 @@ SELECT pg_advisory_lock(hashtext('service.archive'))
 SELECT pg_try_advisory_lock(hashtext('service.archive'))
 
 -- name: unlock
--- Let the next one in.
+-- Release the lock.
 SELECT pg_advisory_unlock(hashtext('service.archive'))
 
 -- name: oldest_end
--- When the first session ended that may ever go.
--- Rejected sessions are never archived: nobody knows when they ended.
+-- When the oldest session that can ever be archived ended.
+-- Rejected sessions are never archived: their end is unknown.
 SELECT min(ended_at) FROM service.timer_sessions WHERE status IN ('completed', 'cancelled', 'abandoned')
 
 -- name: count_due
--- How many sessions that ended in [$1, $2) may go now.
+-- How many sessions that ended in [$1, $2) can be archived now.
 SELECT count(*) FROM service.archivable WHERE ended_at >= $1 AND ended_at < $2
 
 -- name: count_sessions
@@ -24,12 +24,12 @@ SELECT count(*) FROM service.archivable WHERE ended_at >= $1 AND ended_at < $2
 SELECT (SELECT count(*) FROM service.timer_sessions) - (SELECT count(*) FROM service.archived_session)
 
 -- name: candidates
--- Some of the sessions that ended in [$1, $2) and may go, after a position ($3, $4), in order.
+-- A page of the sessions that ended in [$1, $2) and can be archived, after a position ($3, $4), in order.
 SELECT id, ended_at FROM service.archivable
 WHERE ended_at >= $1 AND ended_at < $2 AND (ended_at, id) > ($3, $4) ORDER BY ended_at, id LIMIT $5
 
 -- name: still_eligible
--- Which of these ($3) still end in [$1, $2) and may go, now that the copy is fresh.
+-- Which of these ($3) still end in [$1, $2) and can be archived, now that the copy is fresh.
 SELECT id FROM service.archivable WHERE ended_at >= $1 AND ended_at < $2 AND id = ANY ($3::text[])
 
 -- name: files
@@ -37,7 +37,7 @@ SELECT id FROM service.archivable WHERE ended_at >= $1 AND ended_at < $2 AND id 
 SELECT * FROM service.archive_file WHERE collection = $1 ORDER BY month, generation
 
 -- name: plan
--- A month is to be written anew. What was not verified before is forgotten: nothing was removed on its account.
+-- Start a new generation of a month. Unverified ones are dropped: nothing was removed because of them.
 WITH given_up AS (
     DELETE FROM service.archive_file WHERE collection = $1 AND month = $2 AND state IN ('planned', 'written')
     RETURNING generation
@@ -52,19 +52,19 @@ RETURNING generation
 DELETE FROM service.archive_file WHERE collection = $1 AND month = $2 AND generation = $3 AND state IN ('planned', 'written')
 
 -- name: record_written
--- The file lies in the folder, on disk for good.
+-- The file was written and flushed to disk.
 UPDATE service.archive_file SET state = 'written', rows = $4, bytes = $5, row_hash = $6, file_hash = $7, fresh_groups = $8,
                                 changed_at = service.now()
 WHERE collection = $1 AND month = $2 AND generation = $3
 
 -- name: record_verified
--- The file was read back, its manifest lies beside it: it stands for the month, former ones do not.
+-- The file was read back and has its manifest: it is the month's current one and replaces former ones.
 WITH former AS (DELETE FROM service.archive_file WHERE collection = $1 AND month = $2 AND generation < $3)
 UPDATE service.archive_file SET state = 'verified', changed_at = service.now()
 WHERE collection = $1 AND month = $2 AND generation = $3
 
 -- name: mark_for_removal
--- About to remove these: from now on the dashboard may lack them. Not what we do not hold ourselves: its owner was erased.
+-- These are about to be removed: from now on the dashboard may lack them. Skips rows that the copy lacks: their owner was erased.
 INSERT INTO service.archived_session (id, user_id, month)
 SELECT u.id, u.user_id, $3 FROM unnest($1::text[], $2::text[]) AS u (id, user_id)
 WHERE EXISTS (SELECT FROM service.timer_sessions AS s WHERE s.id = u.id)
@@ -89,11 +89,11 @@ SELECT id FROM service.archived_session WHERE id = ANY ($1::text[]) AND month = 
 SELECT count(*) FROM service.archived_session WHERE month = $1
 
 -- name: record_removed
--- One more row group is gone from the dashboard, but for $4 rows that were edited meanwhile.
+-- One more row group was removed from the dashboard, except for $4 rows that were edited meanwhile.
 UPDATE service.archive_file SET removed = removed + 1, leftovers = leftovers + $4, changed_at = service.now()
 WHERE collection = $1 AND month = $2 AND generation = $3
 
 -- name: record_deleted
--- All is gone from the dashboard that this file added.
+-- Everything that this file added was removed from the dashboard.
 UPDATE service.archive_file SET state = 'deleted', changed_at = service.now()
 WHERE collection = $1 AND month = $2 AND generation = $3

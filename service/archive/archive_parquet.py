@@ -1,4 +1,4 @@
-"""The archive's Parquet files. All of it blocks: call it in a thread."""
+"""The archive's Parquet files. Everything here blocks: call it in a thread."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ _BLOCK = 1 << 20
 
 
 def _pyarrow() -> Any:
-    """Imported with the first file: it takes 30 MB, and most processes never archive."""
+    """Imported with the first file: it takes 30 MB, and most processes never archive anything."""
     import pyarrow.parquet  # noqa: PLC0415
 
     return pyarrow
@@ -48,9 +48,9 @@ def _schema() -> "pa.Schema":
 
 
 class ArchiveWriter:
-    """Writes a file under a passing name; ``finish`` gives it its own, on disk for good.
+    """Writes a file under a temporary name; ``finish`` flushes it to disk and renames it.
 
-    One call at a time: a run that is cancelled abandons the file while a thread may still be writing.
+    Calls are serialized: a cancelled run abandons the file while a thread may still be writing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,7 +63,7 @@ class ArchiveWriter:
         )
 
     def add(self, rows: Sequence[ArchivedSession]) -> None:
-        """One row group."""
+        """Write one row group."""
         pa, schema = _pyarrow(), _schema()
         columns = zip(*map(astuple, rows), strict=True)
         arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
@@ -72,7 +72,7 @@ class ArchiveWriter:
             self._hash.add(rows)
 
     def finish(self) -> FileProof:
-        """Close, make durable, give the file its name. What is proved is what was meant to be written."""
+        """Close, flush and rename the file. The proof is of the rows that were passed to ``add``."""
         with self._turn:
             self._file.close()
             _fsync(self._temporary)
@@ -82,14 +82,14 @@ class ArchiveWriter:
         return FileProof(self._hash.rows, size, self._hash.hex, file_hash)
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
+        """Close and remove the file."""
         with self._turn:
             self._file.close()
             self._temporary.unlink(missing_ok=True)
 
 
 def put_text(path: Path, text: str) -> None:
-    """Write a small file as a whole, on disk for good."""
+    """Write a small file atomically and flush it to disk."""
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(text, "utf-8")
     _fsync(temporary)
@@ -116,7 +116,7 @@ def file_hash_of(path: Path) -> tuple[str, int]:
 
 
 def prove(path: Path, size: int = 5000) -> FileProof:
-    """Read a file back, whole. Raises ArchiveDamaged when it is not there or cannot be read."""
+    """Read a whole file back. Raises ArchiveDamaged if it is missing or cannot be read."""
     try:
         file_hash, length = file_hash_of(path)
     except OSError as error:
@@ -149,7 +149,7 @@ def owners(path: Path) -> set[str]:
 
 @contextmanager
 def _opened(path: Path) -> "Iterator[pq.ParquetFile]":
-    """A file to read from. Raises ArchiveDamaged for whatever reading a damaged file ends in."""
+    """Open a file for reading. Raises ArchiveDamaged for any error of a damaged file."""
     pa = _pyarrow()
     try:
         with pa.parquet.ParquetFile(path) as file:

@@ -1,6 +1,6 @@
-"""What the service forgets of its own: fine-grained figures, and old runs, reasons and messages.
+"""Deletion of old rows of the service: fine-grained figures, runs, reasons and messages.
 
-Opt-outs, suppressions, the audit log, days per user and totals of days, weeks and months are kept for ever.
+Opt-outs, suppressions, the audit log, days per user and totals of days, weeks and months are kept forever.
 """
 
 from datetime import datetime
@@ -12,10 +12,10 @@ _SQL = queries.load(__file__)
 BATCH = 5000
 FIGURES = ("rollups", "revisions", "stale_periods", "points", "anomalies", "alerts")
 LEDGER = ("decisions", "deliveries", "runs")
-"""In this order: a run goes when nothing names it."""
+"""In this order: a run is deleted once nothing refers to it."""
 
 
 async def forget(connection: Connection, what: str, before: datetime) -> int:
-    """Delete a batch of what is older than ``before``; fewer than BATCH rows: there was no more."""
+    """Delete a batch of rows older than ``before``. Returns how many; fewer than BATCH: none remain."""
     tag: str = await connection.execute(_SQL[what], before, BATCH)
     return int(tag.rpartition(" ")[2])

@@ -6,7 +6,7 @@ DELETE FROM service.rollup WHERE ctid = ANY (ARRAY(
     LIMIT $2))
 
 -- name: revisions
--- What such figures were before.
+-- Earlier values of such figures.
 DELETE FROM service.rollup_revision WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM service.rollup_revision
     WHERE statistic IN ('behaviour', 'performance') AND period < $1::timestamptz AT TIME ZONE 'UTC'
@@ -32,7 +32,7 @@ DELETE FROM service.anomaly WHERE ctid = ANY (ARRAY(SELECT ctid FROM service.ano
 DELETE FROM service.alert WHERE ctid = ANY (ARRAY(SELECT ctid FROM service.alert WHERE cleared_at < $1 LIMIT $2))
 
 -- name: decisions
--- Why somebody got nothing, of runs that were due before $1.
+-- Reasons for not sending, of runs that were due before $1.
 DELETE FROM service.decision WHERE ctid = ANY (ARRAY(
     SELECT d.ctid FROM service.job_run AS r JOIN service.decision AS d ON d.run_id = r.id
     WHERE r.nominal_at < $1 AND r.state NOT IN ('pending', 'running') LIMIT $2))
@@ -44,7 +44,7 @@ DELETE FROM service.delivery WHERE id = ANY (ARRAY(
     WHERE planned_at < $1 AND state NOT IN ('planned', 'claimed', 'sending') LIMIT $2))
 
 -- name: runs
--- Runs that were due before $1 and that no message names any more.
+-- Runs that were due before $1 and that no message or reason refers to.
 DELETE FROM service.job_run WHERE id = ANY (ARRAY(
     SELECT id FROM service.job_run AS r
     WHERE nominal_at < $1 AND state NOT IN ('pending', 'running')

@@ -1,9 +1,9 @@
-"""The archive of old sessions: what may go, how its files are named, what proves that they are whole. Pure.
+"""The archive of old sessions: retention, file names, and proofs that files are complete. Pure.
 
     timer_sessions-2026-01.g3.parquet     the sessions that ended in January 2026 (UTC)
     timer_sessions-2026-01.g3.json        its manifest, written once the file has been read back
 
-A month has one file; when it is written anew its generation grows. The newest that has a manifest counts.
+A month has one file; rewriting it raises its generation. The newest one with a manifest counts.
 """
 
 import hashlib
@@ -26,11 +26,11 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """How long things are kept.
+    """How long data is kept.
 
-    ``mode``: report says what would go, archive moves it. ``interval``: the age, by end, at which the
-    dashboard's sessions go. ``retention``: of the service's own fine-grained figures. ``budget``: how long a
-    run may take.
+    ``mode``: report only counts, archive moves sessions to files. ``interval``: the age, by end, at which the
+    dashboard's sessions are archived. ``retention``: of the service's own fine-grained figures.
+    ``budget``: how long a run may take.
     """
 
     mode: Literal["report", "archive"] = "report"
@@ -63,14 +63,14 @@ class ArchivedSession:
 
 
 class RowHash:
-    """A hash of a set of rows, in whatever order they come."""
+    """A hash of a set of rows, independent of their order."""
 
     def __init__(self) -> None:
         self._sum = 0
         self.rows = 0
 
     def add(self, rows: Iterable[ArchivedSession]) -> None:
-        """Count these in."""
+        """Add rows."""
         for row in rows:
             text = json.dumps([row.id, row.user_id, row.body], ensure_ascii=False).encode()
             self._sum += int.from_bytes(hashlib.sha256(text).digest())
@@ -84,7 +84,7 @@ class RowHash:
 
 @dataclass(frozen=True, slots=True)
 class FileProof:
-    """What a file holds: how many rows and bytes, and the hashes of both."""
+    """What a file contains: how many rows and bytes, and the hashes of both."""
 
     rows: int
     bytes: int
@@ -112,7 +112,7 @@ class FileName:
 
 
 def name_of(file: str) -> FileName | None:
-    """The name that a file of the archive has, data or manifest, finished or not; None for any other file."""
+    """The name of an archive file (data or manifest); None for any other file."""
     match = _NAME.match(file)
     if not match:
         return None
@@ -121,7 +121,7 @@ def name_of(file: str) -> FileName | None:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What lies beside a file. ``source``: mongodb or postgresql; ``table``: where the rows came from."""
+    """The manifest of a file. ``source``: mongodb or postgresql; ``table``: where the rows came from."""
 
     name: FileName
     source: str
@@ -170,5 +170,5 @@ def months(first: datetime | None, cutoff: datetime) -> list[date]:
 
 
 def too_much(count: int, total: int) -> bool:
-    """Whether so much of a collection would go that somebody should have said so."""
+    """Whether so much of a collection would be removed that an operator must confirm it."""
     return count > total * _TOO_MUCH

@@ -1,10 +1,10 @@
-"""One person's data: all of it as JSON (GDPR 20), and its erasure (GDPR 17).
+"""One person's data: export as JSON (GDPR Art. 20) and erasure (GDPR Art. 17).
 
-Every table of ours with a ``user_id`` takes part, whichever module made it. Erased are the copy of the
+Both cover every table of ours with a ``user_id``, whichever module owns it. Erased are the copy of the
 dashboard, days and spans, messages, reasons, inbox and settings, and the archived sessions: their files are
-written anew. What stays holds nobody's name: a tombstone (a keyed hash of the id), so that no synchronisation
-brings the person back; a keyed hash of each suppressed address, still refused; and totals that had counted
-the person, frozen as they were. The dashboard itself is not touched.
+written anew. What remains does not identify anybody: a tombstone (a keyed hash of the id), so that no
+sync brings the person back; a keyed hash of each suppressed address, still refused; and totals that
+had counted the person, frozen as they were. The dashboard itself is not touched.
 """
 
 import json
@@ -25,7 +25,7 @@ _FOREVER = datetime(9999, 1, 1)  # noqa: DTZ001 — naive on purpose: wall-clock
 
 
 class PersonalData:
-    """Export and erasure. ``archive``: where old sessions lie."""
+    """Export and erasure. ``archive``: the archive of old sessions."""
 
     def __init__(self, pool: asyncpg.Pool, archive: Archive) -> None:
         self._pool = pool
@@ -51,18 +51,18 @@ class PersonalData:
         return tables
 
     async def erase(self, user_id: str, actor: str) -> dict[str, Any]:
-        """Erase a user for good; doing it again does nothing. ``who``: for the audit log.
+        """Erase a user for good; doing it again does nothing. ``actor``: for the audit log.
 
-        Where the archive is being written at this moment its part follows with that run (``archivePending``).
-        Raises UnknownUser, SourceUnavailable while the dashboard is being read for long, and ArchiveDamaged:
-        then it must be repaired first, or its part of the erasure repeated.
+        If the archive is being written, that run erases its part (``archivePending``).
+        Raises UnknownUser, SourceUnavailable while a sync or a statistic holds locks, and ArchiveDamaged:
+        then repair the archive and repeat the erasure.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             deleted = await self.forget(cast("asyncpg.Connection", connection), user_id, actor)
         return {"deleted": deleted, "archivePending": await self.clear_archive(user_id)}
 
     async def forget(self, connection: asyncpg.Connection, user_id: str, actor: str) -> dict[str, int]:
-        """The part of ``erase`` that is one transaction: rows by table. The archive still has to follow."""
+        """The first part of ``erase``, in one transaction: rows by table. ``clear_archive`` follows."""
         if not await connection.fetchval(_SQL["known"], user_id):
             raise UnknownUser(user_id)
         months = await self._archive.months_of(user_id)
@@ -74,7 +74,7 @@ class PersonalData:
             ) from None
 
     async def clear_archive(self, user_id: str) -> bool:
-        """The rest: files without them. True: they are being written, and that run takes them out."""
+        """The second part of ``erase``: rewrite files. True: they are being written, and that run does it."""
         async with self._archive.exclusive(wait=False) as locked:
             if locked:
                 await self._archive.rewrite()
@@ -107,7 +107,7 @@ async def _erase(connection: Any, user_id: str, actor: str, months: list[date]) 
 
 
 async def _freeze(connection: Any, user_id: str) -> int:
-    """Whatever counted this user stays as it is: every period that rests on one of their dates."""
+    """Freeze the figures that counted this user: every period that depends on one of their dates."""
     days = sorted(row["day"] for row in await connection.fetch(_SQL["days"], user_id))
     frozen = 0
     for statistic, calendar in CALENDARS.items():

@@ -1,5 +1,5 @@
 -- name: known
--- Whether there is a user of this id, or was one.
+-- Whether there is, or was, a user of this id.
 SELECT EXISTS (SELECT FROM service.users WHERE id = $1)
     OR EXISTS (SELECT FROM service.erased WHERE user_key = service.keyed_hash($1))
 
@@ -26,20 +26,20 @@ SELECT DISTINCT lower(address) AS address FROM (
 WHERE address IS NOT NULL
 
 -- name: suppressions
--- What stands against these addresses.
+-- The suppressions of these addresses.
 SELECT to_jsonb(s) AS row FROM service.suppression AS s WHERE address = ANY ($1::text[]) ORDER BY address
 
 -- name: bounces
--- What came back from these addresses.
+-- The hard bounces of these addresses.
 SELECT to_jsonb(b) AS row FROM service.hard_bounce AS b WHERE address = ANY ($1::text[]) ORDER BY address, bounced_at
 
 -- name: audited
--- What the audit log says of them.
+-- Their entries in the audit log.
 SELECT to_jsonb(a) AS row FROM service.audit AS a
 WHERE jsonb_path_exists(what, '$.** ? (@ == $id)', jsonb_build_object('id', $1::text)) ORDER BY id
 
 -- name: wait_for_locks
--- Do not wait long for whoever reads the dashboard or derives figures.
+-- Do not wait long for a sync or a statistic.
 SET LOCAL lock_timeout = '20s'
 
 -- name: beside_0_1_0
@@ -48,11 +48,11 @@ SET LOCAL lock_timeout = '20s'
 SELECT pg_advisory_xact_lock_shared($1)
 
 -- name: lock_rollups
--- Nobody derives figures meanwhile.
+-- No process derives figures meanwhile.
 SELECT pg_advisory_xact_lock(hashtext('service.rollups'))
 
 -- name: lock_erasure
--- Nobody plans messages meanwhile; see planning.
+-- No process plans messages meanwhile; see planning.
 SELECT pg_advisory_xact_lock(hashtext('service.erasure'))
 
 -- name: quietly
@@ -60,11 +60,11 @@ SELECT pg_advisory_xact_lock(hashtext('service.erasure'))
 SELECT set_config('service.loading', 'on', true)
 
 -- name: tombstone
--- Never again.
+-- The tombstone, which keeps a sync from copying the user again.
 INSERT INTO service.erased (user_key) VALUES (service.keyed_hash($1)) ON CONFLICT DO NOTHING
 
 -- name: forget_missing
--- Nobody needs to be asked whether these are gone.
+-- Their rows that are missing at the dashboard need no further checks.
 DELETE FROM service.missing_row AS m
 WHERE m.collection = 'users' AND m.id = $1
    OR m.collection = 'goals' AND EXISTS (SELECT FROM service.goals AS g WHERE g.id = m.id AND g.user_id = $1)
@@ -72,7 +72,7 @@ WHERE m.collection = 'users' AND m.id = $1
       AND EXISTS (SELECT FROM service.timer_sessions AS s WHERE s.id = m.id AND s.user_id = $1)
 
 -- name: keep_suppressions
--- An address stays suppressed, but is not told any more.
+-- An address stays suppressed, but only its keyed hash is kept.
 WITH gone AS (DELETE FROM service.suppression WHERE address = ANY ($1::text[]) RETURNING address, reason, created_at)
 INSERT INTO service.suppressed_key (address_key, reason, created_at)
 SELECT service.keyed_hash(address), reason, created_at FROM gone ON CONFLICT DO NOTHING
@@ -94,7 +94,7 @@ WHERE statistic = $1 AND NOT frozen
   AND EXISTS (SELECT FROM unnest($2::timestamp[], $3::timestamp[]) AS s (lo, hi) WHERE period BETWEEN lo AND hi)
 
 -- name: flag_archive
--- These months' files must be written anew: they hold rows that are no longer noted.
+-- These months' files must be rewritten: they hold rows that are no longer archived.
 UPDATE service.archive_file SET leftovers = leftovers + 1
 WHERE month = ANY ($2::date[]) OR month IN (SELECT month FROM service.archived_session WHERE user_id = $1)
 
@@ -110,10 +110,10 @@ UPDATE service.job_run SET options = options - 'userId',
 WHERE options ->> 'userId' = $1 OR cursor = $1 OR (counts ? 'user_error' AND position($1 IN error) > 0)
 
 -- name: scrub_audit
--- Who did what stays; whom it was about does not.
+-- Keeps who did what, but not to whom.
 UPDATE service.audit SET what = '{"erased": true}'
 WHERE jsonb_path_exists(what, '$.** ? (@ == $id)', jsonb_build_object('id', $1::text))
 
 -- name: audit
--- That somebody was erased, by whom, and how much; not who.
+-- Records that a user was erased, by whom, and how many rows; not which user.
 INSERT INTO service.audit (who, act, what) VALUES ($1, 'erase', $2)

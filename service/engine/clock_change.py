@@ -1,4 +1,4 @@
-"""Slots that meet a change of the clocks: a wall-clock time that does not exist, or exists twice. Pure."""
+"""Slots at a change of the clocks: a wall-clock time that does not exist, or exists twice. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class ClockChange(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClockChangeSlot:
-    """A slot and the change that it meets. ``slot.local`` is the wall-clock time that was meant."""
+    """A slot and the change that affects it. ``slot.local`` is the intended wall-clock time."""
 
     change: ClockChange
     slot: Slot
@@ -29,7 +29,7 @@ class ClockChangeSlot:
 def clock_change_slots(
     schedule: Schedule, zone: ZoneInfo, after: datetime, until: datetime
 ) -> Iterator[ClockChangeSlot]:
-    """The slots in (after, until] that a change of the clocks of ``zone`` touches; instants are aware."""
+    """The slots in (after, until] that a change of the clocks of ``zone`` affects; instants are aware."""
     while after < until:
         end = min(after + _STEP, until)
         # A slot that a gap moves comes after it: the day before counts too.
@@ -42,7 +42,7 @@ def clock_change_slots(
 
 
 def change_of(slot: Slot, zone: ZoneInfo) -> ClockChange | None:
-    """What a change of the clocks does to a slot; None: nothing."""
+    """How a change of the clocks affects a slot; None: not at all."""
     if slot.at.astimezone(zone).replace(tzinfo=None) != slot.local:
         return ClockChange.GAP
     before, after = (slot.local.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1))

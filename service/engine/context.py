@@ -1,4 +1,4 @@
-"""What a job is given while it runs: its tick, its cursor, fenced transactions, and what else it may use."""
+"""What a job works with: its tick, its cursor, fenced transactions, and other resources."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -18,25 +18,25 @@ _EXAMPLES = 5
 
 
 class Resources:
-    """What jobs may use besides the database: objects, each asked for by its type or a base of it."""
+    """What jobs may use besides the database: objects, looked up by their type or a base of it."""
 
     def __init__(self, *objects: object) -> None:
         self._objects = objects
 
     def __getitem__(self, kind: type[T]) -> T:
-        """Raises KeyError, with the type's name, where there is none."""
+        """Raises KeyError, with the type's name, if there is none."""
         resource = self.get(kind)
         if resource is None:
             raise KeyError(f"no {kind.__name__} among the resources of jobs")
         return resource
 
     def get(self, kind: type[T]) -> T | None:
-        """None where there is none."""
+        """None: there is none."""
         return next((resource for resource in self._objects if isinstance(resource, kind)), None)
 
 
 class RunContext(Protocol):
-    """Where a job works."""
+    """What a job works with during one run."""
 
     errors: list[str]
     """Tracebacks of people whose failure did not stop the run; each is also counted as ``user_error``."""
@@ -49,29 +49,29 @@ class RunContext(Protocol):
 
     @property
     def cursor(self) -> str:
-        """Where the run stands; empty at the start. A run that is taken over goes on here."""
+        """How far the run has come; empty at the start. A run that is taken over continues here."""
         ...
 
     @property
     def traceparent(self) -> str | None:
-        """W3C trace context of the step at hand."""
+        """W3C trace context of the current step."""
         ...
 
     @property
     def examples_wanted(self) -> int:
-        """How many more examples of what it would do a dry run has room for; else 0."""
+        """How many more examples a dry run can hold; 0 if this is none."""
         ...
 
     async def now(self) -> datetime:
-        """The clock that decides: the database's."""
+        """The database's time, which decides what is due."""
         ...
 
     def reading(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """A connection for reading beside the steps, outside of their transactions."""
+        """A connection for reading outside of the steps' transactions."""
         ...
 
     def step(self, *, long: bool = True) -> AbstractAsyncContextManager[asyncpg.Connection]:
-        """One transaction that counts only while the run is ours; keep it to a few seconds.
+        """One transaction that is committed only while the run is ours; keep it to a few seconds.
 
         ``long``: its statements may take as long as a statistic needs.
         """
@@ -84,15 +84,15 @@ class RunContext(Protocol):
         done: int = 0,
         counts: Mapping[str, int] | None = None,
     ) -> None:
-        """Record progress within a step: ``done`` more rows looked at, ``counts`` added up by name."""
+        """Record progress within a step: ``done`` more rows processed, ``counts`` added up by name."""
         ...
 
     def note(self, attributes: Mapping[str, Value]) -> None:
-        """Tell the traces about the step at hand."""
+        """Add attributes to the span of the current step."""
         ...
 
     def example(self, effect: dict[str, Any]) -> None:
-        """Keep an example of what a dry run would do."""
+        """Keep an example of what the run would do."""
         ...
 
 

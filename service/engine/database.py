@@ -20,7 +20,7 @@ from service.errors import ConfigurationError
 from service.url import describe_error
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
-"""A connection of our own, or one lent by the pool."""
+"""A connection, or one of the pool."""
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # the escape, not a backslash that somebody typed before it
 MIGRATION_LOCK = 0x6A6F6273  # "jobs": one migrator at a time
 _ROLE_CHANGED = (
@@ -31,8 +31,8 @@ _ROLE_CHANGED = (
     asyncpg.PostgresConnectionError,
     asyncpg.InternalClientError,
 )
-"""25006, 57P01, 57P02, 57P03, lost connections: what a server answers after a failover or a restart. And a
-session whose state asyncpg does not understand: a shutdown that was told to an idle one leaves it so."""
+"""Errors after a failover or a restart: 25006, 57P01, 57P02, 57P03, lost connections, and sessions in a state
+that asyncpg does not understand, as after a shutdown while they were idle."""
 _GIVE_BACK = 2.0
 _CANCEL = 5.0
 _CONNECT = 10.0
@@ -44,23 +44,23 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long sessions at our PostgreSQL may take, in seconds. No honest statement comes near them."""
+    """The timeouts of sessions at our PostgreSQL, in seconds, far above what any statement needs."""
 
     statement: float = 120.0
     """The server cancels a statement after this."""
     command: float = 150.0
-    """The client gives a connection up after this: a server that lives would have cancelled the statement."""
+    """The client closes a connection after this: a live server would have cancelled the statement."""
     lock: float = 60.0
-    """A statement waits for a lock at most so long."""
+    """The longest that a statement waits for a lock."""
     idle_transaction: float = 300.0
-    """The server ends a session that does nothing for so long inside a transaction."""
+    """The server ends a session that is idle inside a transaction for this long."""
     long_statement: float = 1800.0
-    """A statement of a statistic, which may rebuild a year at its first run: ``long_statements``."""
+    """Timeout of ``long_statements``: the first run of a statistic may rebuild a year."""
     lifetime: float = 600.0
-    """No session is lent again after this, so that a server that replaced another gets all of them soon."""
+    """Sessions are closed after this, so that all of them move to a new primary soon."""
 
     def server_settings(self) -> dict[str, str]:
-        """As PostgreSQL takes them at the start of a session."""
+        """As PostgreSQL's settings at the start of a session."""
         return {
             "timezone": "UTC",
             "statement_timeout": _ms(self.statement),
@@ -92,7 +92,7 @@ class DatabaseSession(asyncpg.Connection):
         self.begin(DEFAULT)
 
     def begin(self, timeouts: Timeouts) -> None:
-        """Its lifetime begins; sessions that were opened together do not end together."""
+        """Start its lifetime, with some jitter: sessions opened together do not end together."""
         self.timeouts = timeouts
         loop = asyncio.get_running_loop()
         self._ends_at = loop.time() + timeouts.lifetime * random.uniform(0.8, 1.0)  # noqa: S311
@@ -104,18 +104,18 @@ class DatabaseSession(asyncpg.Connection):
 
     @property
     def _private(self) -> Any:
-        """What asyncpg does not publish; a test notices when a newer one no longer has it."""
+        """asyncpg's private attributes; a test fails if a newer version lacks them."""
         return self
 
     def set_command_timeout(self, seconds: float) -> float:
-        """Wait so long for an answer from now on, where no other time is named; returns how long it was."""
+        """Set the default timeout of commands; returns the previous one."""
         config = self._private._config
         before: float = config.command_timeout
         self._private._config = config._replace(command_timeout=seconds)
         return before
 
     def enable_keepalive(self) -> None:
-        """Let the kernel find out that the other end is gone; nothing to do for a Unix socket."""
+        """Let the kernel notice a lost peer; does nothing for a Unix socket."""
         connection = self._private._transport.get_extra_info("socket")
         if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
             return
@@ -125,7 +125,7 @@ class DatabaseSession(asyncpg.Connection):
                 connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def _cancel_current_command(self, *waiters: Any) -> None:
-        """asyncpg waits as long for a cancellation as for a statement; a silent server is given up sooner."""
+        """asyncpg waits as long for a cancellation as for a statement; this closes the connection sooner."""
         cast("Any", super())._cancel_current_command(*waiters)
         asyncio.get_running_loop().call_later(_CANCEL, self._give_up, waiters)
 
@@ -149,7 +149,7 @@ def _dumps(value: Any) -> str:
 
 
 class PoolConnection(PoolAcquireContext):
-    """``async with pool.acquire()``: the one place where every statement's error passes."""
+    """``async with pool.acquire()``: sees the error of every statement."""
 
     __slots__ = ()
 
@@ -161,7 +161,7 @@ class PoolConnection(PoolAcquireContext):
         return connection
 
     async def __aexit__(self, *raised: object) -> None:
-        """Give the connection back; after an error that tells of a change of role none is lent again."""
+        """Release the connection; after one of ``_ROLE_CHANGED`` all of the pool are replaced."""
         if isinstance(error := raised[1] if raised else None, BaseException):
             await self._give_back(error)
         else:
@@ -172,7 +172,7 @@ class PoolConnection(PoolAcquireContext):
             await self.pool.expire_connections()
         connection, self.connection, self.done = self.connection, None, True
         assert connection is not None
-        with suppress(Exception):  # the first error is what matters; asyncpg has ended the connection
+        with suppress(Exception):  # the first error matters more; asyncpg has closed the connection
             await self.pool.release(connection, timeout=_GIVE_BACK)
         if isinstance(error, asyncpg.InternalClientError):
             raise asyncpg.ConnectionDoesNotExistError(
@@ -181,7 +181,7 @@ class PoolConnection(PoolAcquireContext):
 
 
 class Pool(asyncpg.Pool):
-    """Lends sessions, none of which outlives its lifetime or a change of the server's role."""
+    """A pool that replaces sessions after their lifetime and when the server's role changes."""
 
     __slots__ = ()
 
@@ -195,7 +195,7 @@ async def open_pool(
 ) -> asyncpg.Pool:
     """Open the shared pool. jsonb columns arrive and leave as Python values; times are aware UTC.
 
-    A statement that takes too long raises QueryCanceledError, or TimeoutError where the server keeps silent.
+    A statement that takes too long raises QueryCanceledError, or TimeoutError if the server does not answer.
     Raises ConfigurationError for a DSN that the driver does not understand.
     """
 
@@ -228,9 +228,9 @@ async def open_pool(
 
 @asynccontextmanager
 async def long_statements(connection: Connection) -> AsyncIterator[None]:
-    """Let statements take, and wait for locks, as long as statistics need.
+    """Raise the timeouts of statements and locks to what statistics need.
 
-    On the server that lasts until the transaction ends; outside of one, until the session is given back.
+    On the server they apply until the transaction ends; outside of one, until the session is released.
     """
     session = cast("DatabaseSession", connection)
     seconds = session.timeouts.long_statement
@@ -250,7 +250,7 @@ async def long_statements(connection: Connection) -> AsyncIterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class MigrationWaits:
-    """How a migration waits, in seconds: for another migrator, and ``attempts`` times for a table's lock."""
+    """How long a migration waits, in seconds: for another one, and ``attempts`` times for a table's lock."""
 
     turn: float = 600.0
     lock: float = 10.0
@@ -265,13 +265,13 @@ _MIGRATING = MigrationWaits()
 async def migrate(
     pool: asyncpg.Pool, default_zone: str | None = None, waiting: MigrationWaits = _MIGRATING
 ) -> list[str]:
-    """Apply what is missing, each migration in its own transaction; returns the names applied.
+    """Apply the missing migrations, each in its own transaction; returns their names.
 
-    Then the zones are brought up to date; ``default_zone``: see ``zones.fill``.
+    Then update the zones; ``default_zone``: see ``zone_table.fill``.
 
-    A release that may not write to the database applies nothing. Raises ConfigurationError when it may not
-    even read it, when a migration was edited after it ran (its checksum is kept), and when somebody holds a
-    lock for long.
+    A release that may not write to the database applies nothing. Raises ConfigurationError if it may not
+    even read it, if a migration was edited after it ran (its checksum differs), and if another session holds
+    a lock for too long.
     """
     async with pool.acquire() as connection:
         if not (await schema.require_readable(connection)).writable:
@@ -283,7 +283,7 @@ async def migrate(
 
 
 async def _take_turn(connection: Connection, waiting: MigrationWaits) -> None:
-    """Migrations may take long: only waiting for locks is limited. The pool resets the session after us."""
+    """Take the migration lock. Migrations may take long: only waiting for locks is limited."""
     await connection.execute(f"SET statement_timeout = 0; SET lock_timeout = {_ms(waiting.turn)}")
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK, timeout=_DAY)
@@ -322,7 +322,7 @@ async def _apply_missing(connection: Connection, waiting: MigrationWaits) -> lis
 async def _apply(
     connection: Connection, name: str, text: str, checksum: str, waiting: MigrationWaits
 ) -> None:
-    """One migration; it does not make others queue for long behind a lock that it waits for itself."""
+    """Apply one migration. The lock timeout keeps others from queueing behind a lock that it waits for."""
     for attempt in range(1, waiting.attempts + 1):
         try:
             async with connection.transaction():

@@ -1,6 +1,6 @@
-"""Errors of our PostgreSQL: which of them pass by themselves, and cleaning up after them.
+"""Errors of our PostgreSQL: which are transient, and cleaning up after them.
 
-The one place that judges it, for runs, heartbeats and answers of the API alike.
+Runs, heartbeats and the API all use this classification.
 """
 
 import traceback
@@ -20,31 +20,31 @@ FAILURES = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
-"""Every way in which the database fails to answer a question, passing or not."""
+"""All errors of the database, transient or not."""
 _PERMANENT = ("22", "23", "42")
 """Classes of SQLSTATE that mean a mistake of ours: data and types, constraints, syntax and names."""
 _NO_GRANT = "42501"
-"""Of a class with the mistakes in syntax, but somebody else's: a grant comes back."""
+"""Missing privilege: in the class of syntax errors, but an operator can grant it again."""
 _LONGEST = 500
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same may succeed when it is tried again: an error of the database or of the way to it.
+    """Whether a retry may succeed: an error of the database or of the connection to it.
 
-    Everything that PostgreSQL refuses is taken for passing (shutdown, cancelled statement, time limit,
-    deadlock, full disk, read only after a failover, …), except what a mistake of ours is answered with.
+    Every error of PostgreSQL counts as transient (shutdown, cancelled statement, timeout, deadlock,
+    full disk, read-only after a failover, …), except those that a bug of ours causes.
     """
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         return state == _NO_GRANT or not state.startswith(_PERMANENT)
     if isinstance(error, asyncpg.InterfaceError):
-        return not isinstance(error, ValueError)  # a value that does not fit its column is no matter of time
-    # The driver's own confusion: a connection that was terminated while it was idle, a changed type.
+        return not isinstance(error, ValueError)  # a value that does not fit its column never will
+    # InternalClientError: a connection that was terminated while it was idle, or a type that changed.
     return isinstance(error, (OSError, TimeoutError, asyncpg.InternalClientError))
 
 
 def first_transient(error: BaseException) -> BaseException:
-    """The passing error that came first: rolling back on a broken connection raises others over it."""
+    """The original transient error: rolling back on a broken connection raises others after it."""
     while is_transient(error) and error.__context__ is not None and is_transient(error.__context__):
         error = error.__context__
     return error
@@ -58,10 +58,10 @@ def one_line(error: BaseException) -> str:
 
 @asynccontextmanager
 async def undo_at_end(undo: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
-    """Undo something at the end (unlock, roll back) without hiding the error that led there.
+    """Call ``undo`` at the end (unlock, roll back) without hiding the original error.
 
-    A connection that breaks meanwhile has let go of its locks and its transaction by itself, so a passing
-    error of ``undo`` is only logged; any other one is raised where nothing else is.
+    A broken connection has released its locks and its transaction already, so a transient error of ``undo``
+    is only logged; any other is raised unless there is an original error.
     """
     try:
         yield

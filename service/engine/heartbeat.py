@@ -1,7 +1,7 @@
-"""The presence of this process in our PostgreSQL: its heartbeat, which proves that it can write, and whether
-its release still fits the database.
+"""The heartbeat of this process in our PostgreSQL, which proves that it can write, and the check that its
+release still fits the database.
 
-Readiness and health rest on it: a database that answers and refuses writes (after a failover) is no use.
+Readiness and health depend on it: a database that refuses writes (after a failover) is of no use.
 """
 
 import asyncio
@@ -27,11 +27,12 @@ _READ_ONLY = (
 
 
 class Heartbeat:
-    """Writes this process's row of ``service.replica`` every ``every`` seconds, with what ``told`` says.
+    """Writes this process's row of ``service.replica`` every ``interval`` seconds, with the values of
+    ``report``.
 
-    Without a heartbeat for ``stale`` seconds there is a ``problem``; each is tried for ``timeout`` seconds.
-    After one that failed, and while this release stands down, the next follows after ``again`` seconds.
-    ``resumed``: done when this release fits the database again.
+    Without a heartbeat for ``stale`` seconds there is a ``problem``; ``timeout`` is that of one attempt.
+    After a failure, and while this release stands down, the next attempt follows after ``retry_after``
+    seconds. ``on_resume``: called when this release fits the database again.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Heartbeat:
 
     @property
     def problem(self) -> str | None:
-        """Why this process cannot do its work in our PostgreSQL now, in a sentence; None: it can."""
+        """Why this process cannot work with our PostgreSQL now, in a sentence; None: it can."""
         if self._too_old:
             return self._too_old
         if isinstance(self._failure, asyncpg.ReadOnlySQLTransactionError):
@@ -84,7 +85,7 @@ class Heartbeat:
         return self._too_old is not None
 
     async def check_schema(self) -> None:
-        """Learn whether this release fits the database."""
+        """Check whether this release fits the database."""
         self._note((await self._ledger.schema_range()).problem)
 
     def _note(self, too_old: str | None) -> None:
@@ -96,14 +97,14 @@ class Heartbeat:
         off.clear()
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Show that this process is alive until ``stop``."""
+        """Write heartbeats until ``stop``."""
         while not stop.is_set():
             succeeded = await self.beat()
             pause = self._interval if succeeded and not self._too_old else self._retry_after
             await first_of(pause, stop)
 
     async def beat(self) -> bool:
-        """Write one heartbeat; False: it failed. One on a read-only session is tried again on a new one."""
+        """Write one heartbeat; False: it failed. Retries once on a new session if the first was read-only."""
         report = await self._report()
         failure = await self._try(report)
         if isinstance(failure, asyncpg.ReadOnlySQLTransactionError):
@@ -132,7 +133,7 @@ class Heartbeat:
         self._note(schema_range.problem)
 
     def gated(self, loop: Loop) -> Loop:
-        """The loop, stopped as at the end of the service while this release stands down."""
+        """The loop, which is stopped while this release stands down and then started again."""
 
         async def serve(stop: asyncio.Event) -> None:
             while not stop.is_set():
@@ -143,7 +144,7 @@ class Heartbeat:
         return serve
 
     async def _ended(self, loop: Loop, stop: asyncio.Event) -> bool:
-        """Run a loop until ``stop`` or until this release stands down; True: it ended before."""
+        """Run a loop until ``stop`` or until this release stands down; True: it ended by itself."""
         stop_loop = asyncio.Event()
         task = asyncio.ensure_future(loop(stop_loop))
         stop_wait = asyncio.ensure_future(first_of(None, stop, self._stands_down))

@@ -1,7 +1,7 @@
-"""A lease: the right to do what only one process may do, for as long as that process shows signs of life.
+"""A lease: the right to do what only one process may do, as long as that process sends heartbeats.
 
-It is a row, not the lock of a session: a holder that is frozen or has vanished loses it after ``length``.
-Every transaction under it asks for it again before its commit, so a holder that thaws later writes nothing.
+It is a row, not the lock of a session: a holder that hangs or is gone loses it after ``length``. Every
+transaction under it checks it again before its commit, so a holder that comes back later writes nothing.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ _TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 SYNC = "sync"
 """The name of the lease on reading the dashboard and writing the copy of it."""
 _POLL = 0.1
-"""Seconds between two looks at a lease that somebody else holds."""
+"""Seconds between two attempts to take a lease that another process holds."""
 _log = structlog.get_logger()
 
 
 class HeldLease:
-    """A lease that was taken; it is ours for as long as the row says so."""
+    """A lease that this process took; it is ours as long as the row says so."""
 
     def __init__(self, pool: asyncpg.Pool, name: str, owner: str, epoch: int, length: timedelta) -> None:
         self._pool = pool
@@ -53,7 +53,7 @@ class HeldLease:
                 raise self.lost()
 
     async def check(self) -> None:
-        """Before something that is not done in our database. Raises LeaseLost."""
+        """Check it before an effect outside of our database. Raises LeaseLost."""
         if not await self.ours():
             raise self.lost()
 
@@ -62,11 +62,11 @@ class HeldLease:
         return bool(await self._pool.fetchval(_SQL["ours"], *self._key))
 
     async def renew(self) -> bool:
-        """Prolong it; False: it is not ours any more."""
+        """Extend it; False: it is not ours any more."""
         return await self._pool.fetchval(_SQL["renew"], *self._key, self._length) is not None
 
     async def release(self) -> None:
-        """Let the next one in."""
+        """Release it to the next process."""
         await self._pool.execute(_SQL["release"], *self._key)
 
     def lost(self) -> LeaseLost:
@@ -78,7 +78,7 @@ class HeldLease:
 class Lease:
     """A lease as one process sees it.
 
-    ``owner``: a name that nobody else has. ``length``: how long a holder keeps it without a sign of life.
+    ``owner``: the process's unique name. ``length``: how long a holder keeps it without a heartbeat.
     """
 
     def __init__(
@@ -91,10 +91,9 @@ class Lease:
 
     @asynccontextmanager
     async def hold(self, max_wait: float = 0.0) -> AsyncIterator[HeldLease | None]:
-        """Hold it, with a heartbeat; yields None when somebody else still has it after ``max_wait`` seconds.
+        """Hold it, with a heartbeat; yields None if another process still has it after ``max_wait`` seconds.
 
-        Raises LeaseLost in place of the errors that follow from a loss: the server ends the transactions of a
-        process that stood still.
+        Raises LeaseLost in place of the errors that a loss causes: the server ends idle transactions.
         """
         lease = await self._taken(max_wait)
         if lease is None:
@@ -125,7 +124,7 @@ class Lease:
             await asyncio.sleep(_POLL)
 
     async def _beat(self, lease: HeldLease) -> None:
-        """Until it is lost, as the next transaction finds out. An error may pass before the lease is over."""
+        """Renew it until it is lost, which the next transaction notices. An error may be transient."""
         interval = self.length.total_seconds() / 3
         while True:
             await asyncio.sleep(interval)
@@ -138,7 +137,7 @@ class Lease:
 
 
 async def revoke(connection: Connection, name: str) -> None:
-    """Take a lease away, whoever holds it; nobody can take or use it until this transaction ends."""
+    """Revoke a lease from whichever process holds it; none can take or use it until this transaction ends."""
     await connection.execute(_SQL["close"], name)
     await connection.execute(_SQL["revoke"], name)
 
@@ -147,11 +146,11 @@ async def _is_lost(lease: HeldLease) -> bool:
     try:
         return not await lease.ours()
     except _TROUBLE:
-        return False  # nobody knows; the first error says what is wrong
+        return False  # unknown; the first error says what is wrong
 
 
 async def _let_go(lease: HeldLease) -> None:
     try:
         await lease.release()
-    except _TROUBLE as error:  # it is over by itself soon, and what led here matters more
+    except _TROUBLE as error:  # it expires by itself soon, and the original error matters more
         _log.warning("lease_not_released", error=type(error).__name__)

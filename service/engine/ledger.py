@@ -1,5 +1,6 @@
-"""The ledger: which slots were decided, which run owns which job, and how far it came. Five verbs matter:
-materialise, claim, heartbeat, step, finish."""
+"""The ledger: which slots are decided, which process owns which run, and how far each run has come.
+
+The main operations: materialise, claim, heartbeat, step, finish."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -83,11 +84,11 @@ class Ledger:
         self._definitions: dict[str, JobDefinition] = {}
 
     async def now(self, connection: Connection | None = None) -> datetime:
-        """The clock that decides: the database's."""
+        """The database's time, which decides what is due."""
         return await (connection or self._pool).fetchval(_SQL["now"])  # type: ignore[no-any-return]
 
     async def register(self, definitions: Sequence[JobDefinition]) -> None:
-        """Make jobs known. New jobs and changed schedules start now. Only registered jobs are claimed."""
+        """Register jobs. New jobs and changed schedules start now. Only registered jobs are claimed."""
         for d in definitions:
             await self._pool.execute(
                 _SQL["register"], d.job, d.cron, d.mode, d.schedule_hash, d.timeout, d.max_attempts, SCHEMA
@@ -97,7 +98,7 @@ class Ledger:
     async def materialise(self, job: str, plan: Callable[[datetime, datetime], Sequence[PlannedRun]]) -> int:
         """Decide every slot in (watermark, now]: ``plan(after, until)`` is pure. Returns the rows written.
 
-        Many replicas may call it at once: one works, the others return 0.
+        Several processes may call it at once: one does the work, the others return 0.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             row = await connection.fetchrow(_SQL["lock_definition"], job, SCHEMA)
@@ -135,9 +136,9 @@ class Ledger:
         return int(tag.rpartition(" ")[2])
 
     async def claim(self, jitter: timedelta = _NOTHING) -> Run | None:
-        """Own one run: an orphan first, else the oldest that is due since ``jitter``. None: nothing to do.
+        """Claim one run: one whose lease expired first, else the oldest that has been due for ``jitter``.
 
-        Overdue runs become ``missed`` and exhausted ones ``dead`` on the way.
+        None: nothing to do. Overdue runs become ``missed`` and exhausted ones ``dead`` first.
         """
         await self._pool.execute(_SQL["miss_overdue"])
         await self._pool.execute(_SQL["bury_exhausted"])
@@ -148,12 +149,12 @@ class Ledger:
                 _SQL["claim"], self.owner, self.lease, jobs, jitter, SCHEMA
             )
         except asyncpg.UniqueViolationError:
-            return None  # a peer claimed another run of this job in the same moment
+            return None  # another process claimed another run of this job in the same moment
         return None if row is None else _run(row)
 
     async def claim_requested(self, run: Run, connection: Connection | None = None) -> Run | None:
-        """Own the run that was just requested. None: a peer owns it, or another run of the job is running;
-        the transaction of ``connection`` can only be rolled back then. Raises ReleaseTooOld.
+        """Claim the run that was just requested. None: another process owns it, or another run of the job is
+        running; then the transaction of ``connection`` must be rolled back. Raises ReleaseTooOld.
         """
         executor = connection or self._pool
         try:
@@ -167,7 +168,7 @@ class Ledger:
     async def heartbeat(
         self, run: Run, connection: asyncpg.Connection | asyncpg.Pool | None = None
     ) -> datetime | None:
-        """Extend the lease; returns when a cancellation was requested, if it was. LeaseLost: stop at once."""
+        """Extend the lease. Returns when a cancellation was requested, if any. Raises LeaseLost: stop now."""
         row = await (connection or self._pool).fetchrow(_SQL["heartbeat"], run.id, run.epoch, self.lease)
         if row is None:
             raise LeaseLost(f"run {run.id} of {run.job} is no longer ours (epoch {run.epoch})")
@@ -209,9 +210,9 @@ class Ledger:
         await self._fenced("finish", run, str(state), reason, error, None if counts is None else dict(counts))
 
     async def retry_later(self, run: Run, pause: timedelta, error: str) -> None:
-        """Put a run back after a passing failure; ``dead`` when its attempts are used up.
+        """Put a run back after a transient failure; ``dead`` when its attempts are used up.
 
-        It waits for ``pause`` as many times as it was attempted since its cursor last moved.
+        It waits for ``pause`` times the number of attempts since its cursor last moved.
         """
         await self._fenced("retry_later", run, pause, error)
 
@@ -220,11 +221,11 @@ class Ledger:
         await self._fenced("wait_for_dashboard", run, delay, error)
 
     async def wait_for(self, run: Run, delay: timedelta, reason: str) -> None:
-        """Put a run back until what it rests on is there: no attempt is used up."""
+        """Put a run back until its dependency is available: no attempt is used up."""
         await self._fenced("wait_for", run, delay, reason)
 
     async def release(self, run: Run) -> None:
-        """Hand a run to a peer at once, at its cursor, without using up an attempt."""
+        """Release a run to another process at once, at its cursor, without using up an attempt."""
         await self._fenced("release", run)
 
     async def _fenced(self, query: str, run: Run, *values: Any) -> None:
@@ -242,9 +243,9 @@ class Ledger:
         delay: timedelta = _NOTHING,
         connection: Connection | None = None,
     ) -> Run:
-        """Ask for a run (manual, or once after ``delay``); the same request key gives the same run.
+        """Request a run (manual, or once after ``delay``); the same request key returns the same run.
 
-        ``nominal_at`` None: the moment it is due. ``connection``: in its transaction.
+        ``nominal_at`` None: the time at which it is due. ``connection``: in its transaction.
         Raises AlreadyRunning for a manual run of a running job.
         """
         executor = connection or self._pool
@@ -257,20 +258,20 @@ class Ledger:
         return _run(row)
 
     async def cancel(self, run_id: int, connection: Connection | None = None) -> bool:
-        """End a pending run, ask a running one to stop. False: it is over, or there is none."""
+        """Cancel a pending run, ask a running one to stop. False: it has ended, or there is none."""
         return await (connection or self._pool).fetchval(_SQL["cancel"], run_id) is not None
 
     async def retry(
         self, run_id: int, allowed: timedelta | None = None, connection: Connection | None = None
     ) -> bool:
-        """Put a run that failed, or is dead, back at its cursor. False: it did not, or it is too late.
+        """Put a failed or dead run back to pending at its cursor. False: it is neither, or it is too late.
 
-        ``allowed``: how long it may take from now, where its deadline does not matter; None: it does.
+        ``allowed``: a new deadline from now, for jobs that may run late; None: the old deadline applies.
         """
         return await (connection or self._pool).fetchval(_SQL["retry"], run_id, allowed) is not None
 
     async def waive(self, run_id: int, actor: str, reason: str, connection: Connection | None = None) -> bool:
-        """Leave a run that failed, or is dead, as it is. False: it did not, or it was waived before."""
+        """Accept a failed or dead run as it is. False: it is neither, or it was waived before."""
         return await (connection or self._pool).fetchval(_SQL["waive"], run_id, actor, reason) is not None
 
     async def get(self, run_id: int) -> Run | None:
@@ -286,7 +287,7 @@ class Ledger:
         until: datetime | None = None,
         connection: Connection | None = None,
     ) -> bool:
-        """Record coming slots as skipped, for good or until an instant. False: no such job."""
+        """Skip coming slots, indefinitely or until an instant. False: no such job."""
         executor = connection or self._pool
         return await executor.fetchval(_SQL["pause"], job, actor, reason, until) is not None
 
@@ -303,11 +304,11 @@ class Ledger:
         return [(row["timezone"], row["hours"]) for row in await self._pool.fetch(_SQL["places"])]
 
     async def beat_replica(self, version: str, vitals: Mapping[str, Any] | None = None) -> None:
-        """Show the other replicas that this one is alive, which schema it knows, and how it feels."""
+        """Write this process's heartbeat: its release, the schema that it knows, and its runtime metrics."""
         await self._pool.execute(_SQL["beat_replica"], self.owner, version, dict(vitals or {}), SCHEMA)
 
     async def schema_range(self) -> SchemaRange:
-        """Which releases the database bears."""
+        """Which releases may work with the database."""
         return await schema.read_range(self._pool)
 
     async def replicas(self) -> list[asyncpg.Record]:

@@ -1,5 +1,5 @@
 -- name: now
--- The clock that decides.
+-- The database's time, which decides what is due.
 SELECT service.now()
 
 -- name: register
@@ -45,7 +45,7 @@ WHERE run.state = 'running' AND run.lease_until < service.now() AND run.job = de
   AND run.attempt >= def.max_attempts
 
 -- name: claim_orphan
--- A run whose owner let its lease expire. Zero rows: all owners are alive, or a peer was faster.
+-- A run whose owner let its lease expire. Zero rows: all owners are alive, or another process was faster.
 UPDATE service.job_run SET
     owner = $1, lease_until = service.now() + $2, attempt = attempt + 1, epoch = epoch + 1
 WHERE id = ANY (ARRAY(
@@ -55,7 +55,7 @@ WHERE id = ANY (ARRAY(
 RETURNING *
 
 -- name: claim
--- One run that is due, oldest first. Zero rows: nothing to do, or a peer was faster.
+-- One run that is due, oldest first. Zero rows: nothing to do, or another process was faster.
 -- The unique index job_run_exclusive, not the NOT EXISTS, guarantees that a job does not overlap itself.
 UPDATE service.job_run SET
     state = 'running', owner = $1, lease_until = service.now() + $2, attempt = attempt + 1, epoch = epoch + 1,
@@ -70,7 +70,7 @@ WHERE id = ANY (ARRAY(
 RETURNING *
 
 -- name: heartbeat
--- Extends the lease. Zero rows: the run is somebody else's now.
+-- Extends the lease. Zero rows: another process owns the run.
 UPDATE service.job_run SET lease_until = service.now() + $3
 WHERE id = $1 AND epoch = $2 AND state = 'running'
 RETURNING cancel_requested_at
@@ -97,7 +97,7 @@ WHERE id = $1 AND epoch = $2 AND state = 'running'
 RETURNING id
 
 -- name: retry_later
--- Back to pending after a passing failure; dead when the attempts are used up. $3: the pause for each attempt so far.
+-- Back to pending after a transient failure; dead when the attempts are used up. $3: the pause for each attempt so far.
 UPDATE service.job_run AS run SET
     state = CASE WHEN run.attempt >= def.max_attempts THEN 'dead' ELSE 'pending' END,
     reason = CASE WHEN run.attempt >= def.max_attempts THEN 'attempts exhausted' ELSE 'waiting to retry' END,
@@ -115,14 +115,14 @@ WHERE id = $1 AND epoch = $2 AND state = 'running'
 RETURNING id
 
 -- name: wait_for
--- Back to pending without using up an attempt: what it rests on is not there yet.
+-- Back to pending without using up an attempt: its dependency is not available yet.
 UPDATE service.job_run SET state = 'pending', reason = $4, attempt = attempt - 1,
     not_before = service.now() + $3, lease_until = NULL, owner = NULL
 WHERE id = $1 AND epoch = $2 AND state = 'running'
 RETURNING id
 
 -- name: release
--- A graceful stop hands the run to a peer at once; the next owner goes on at the cursor.
+-- A graceful stop hands the run to another process at once; the next owner goes on at the cursor.
 UPDATE service.job_run SET state = 'pending', attempt = attempt - 1, epoch = epoch + 1, owner = NULL,
                            lease_until = NULL
 WHERE id = $1 AND epoch = $2 AND state = 'running'
@@ -144,7 +144,7 @@ RETURNING *
 SELECT * FROM service.job_run WHERE job = $1 AND request_key = $2
 
 -- name: claim_requested
--- The asker runs it in its own process. Zero rows: a peer was faster, or this release is too old.
+-- The requesting process runs it itself. Zero rows: another process was faster, or this release is too old.
 UPDATE service.job_run SET
     state = 'running', owner = $2, lease_until = service.now() + $3, attempt = attempt + 1, epoch = epoch + 1,
     started_at = coalesce(started_at, service.now())

@@ -4,7 +4,7 @@ import asyncio
 
 
 async def first_of(seconds: float | None, *events: asyncio.Event) -> None:
-    """Wait until one of the events is set, at most so long; None: for ever."""
+    """Wait until one of the events is set, at most ``seconds``; None: without a limit."""
     waiters = [asyncio.ensure_future(event.wait()) for event in events]
     try:
         await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""When to try again."""
+"""When to retry: delays and backoff."""
 
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ _DELAYS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), ti
 def delay(attempt: int, spread: float) -> timedelta:
     """The pause after the ``attempt``-th failure (from 1): 1, 5, 15, then 60 minutes.
 
-    ``spread`` in [0, 1) adds up to a fifth, so that a failed batch does not come back at one instant.
+    ``spread`` in [0, 1) adds up to a fifth, so that a failed batch is not retried at one instant.
     """
     base = _DELAYS[min(max(attempt, 1), len(_DELAYS)) - 1]
     return base * (1 + 0.2 * spread)
@@ -23,7 +23,7 @@ def pause_after_refusal(age: timedelta) -> timedelta:
 
 
 def domain_pauses(spread: float) -> list[timedelta]:
-    """How long a domain that throttles us is left alone, time after time: 30 s, doubling to 16 minutes.
+    """The pauses after each time that a domain throttles us: 30 s, doubling to 16 minutes.
 
     Each is shorter than a message's own pause after so many failures, so that it does not delay its retry.
     ``spread`` in [0, 1) adds up to a fifth.
@@ -32,5 +32,5 @@ def domain_pauses(spread: float) -> list[timedelta]:
 
 
 def backoff(failures: int, *, first: float = 1.0, most: float = 60.0) -> float:
-    """Seconds before a loop that died ``failures`` times running is started again: doubling to ``most``."""
+    """Seconds before a loop that failed ``failures`` times in a row is restarted: doubling up to ``most``."""
     return min(first * 2.0 ** max(failures - 1, 0), most)

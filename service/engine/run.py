@@ -1,4 +1,4 @@
-"""A run of a job and its states; the tick that is handed to the job."""
+"""A run of a job, its states and how it is requested; the tick that the job gets."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ _LONGEST_LINE = 500
 
 
 class Trigger(StrEnum):
-    """Who asked for a run."""
+    """What caused a run."""
 
     CRON = "cron"
     """Its slot came due."""
     CATCHUP = "catchup"
-    """Its slot came due while nobody was there."""
+    """Its slot came due while no process was running."""
     MANUAL = "manual"
     """Somebody asked for it to run now."""
     BACKFILL = "backfill"
@@ -31,7 +31,7 @@ class Trigger(StrEnum):
 
 
 class RunState(StrEnum):
-    """The life of a run: ``pending → running → succeeded | partial | failed``, or another end at once."""
+    """The states of a run: ``pending → running → succeeded | partial | failed``, or another end."""
 
     PENDING = "pending"
     """It waits for a free runner, or for what it rests on."""
@@ -61,7 +61,7 @@ class Pause:
     until: datetime | None = None
 
     def covers(self, slot: datetime) -> bool:
-        """Whether a slot falls into it, and is skipped."""
+        """Whether it skips a slot."""
         return self.since is not None and self.since <= slot and (self.until is None or slot < self.until)
 
 
@@ -79,10 +79,10 @@ class JobRules:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The moment at which a job is asked to decide. Everything is computed as of ``as_of``, never of now.
+    """The moment for which a job decides. Everything is computed as of ``as_of``, never as of now.
 
     ``zones``: the slot groups whose slot this is (``Europe/Berlin``, ``Europe/Berlin@7``); None: every user.
-    ``confirm``: somebody said that much may be removed.
+    ``confirm``: an operator confirmed a large removal.
     ``clock_zone``: when set (``REMINDER_TIME_MODE=service``), all local dates are taken in this one zone.
     """
 
@@ -100,7 +100,7 @@ class Tick:
 
     @property
     def manual(self) -> bool:
-        """Manual runs know neither lateness limits nor the default night rest."""
+        """Lateness limits and default quiet hours do not apply to manual runs."""
         return self.trigger is Trigger.MANUAL
 
     def zone_of(self, user_zone: str) -> ZoneInfo:
@@ -114,9 +114,9 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """A slot found due: one run for all ``zones`` whose wall clock showed ``local`` at ``at``.
+    """A slot that came due: one run for all ``zones`` whose wall clock showed ``local`` at ``at``.
 
-    ``missed``: found too late to be useful; recorded, never run. ``deadline_at``: useful until then.
+    ``missed``: too late to be useful; recorded, never run. ``deadline_at``: until when it is useful.
     """
 
     at: datetime
@@ -135,10 +135,10 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """How a run is asked for by hand.
+    """The options of a manual run.
 
     ``as_of``: the instant (aware) it is computed for, None: now. ``dry_run`` decides and writes nothing.
-    ``user_id``: for this person alone; ``force``: even if it was sent to them before. ``confirm``:
+    ``user_id``: for this user only; ``force``: even if it was sent to them before. ``confirm``:
     dataCleanup may remove more than 20 % of the dashboard's sessions. ``wait``: False leaves the run to the
     next free runner.
     """
@@ -151,7 +151,7 @@ class RunRequest:
     wait: bool = True
 
     def __post_init__(self) -> None:
-        """Raises BadRequest where a run cannot be asked for like this."""
+        """Raises BadRequest for options that contradict each other."""
         if self.as_of is not None:
             if self.as_of.tzinfo is None:
                 raise BadRequest("asOf needs a zone, e.g. 2026-03-10T09:00:00Z")
@@ -160,14 +160,14 @@ class RunRequest:
             raise BadRequest("force needs userId: it is for one person")
 
     def check_time(self, now: datetime) -> None:
-        """Raises BadRequest where it looks ahead of ``now`` and is no dry run."""
+        """Raises BadRequest if ``as_of`` is after ``now`` and this is no dry run."""
         if self.as_of is not None and self.as_of > now and not self.dry_run:
             raise BadRequest("asOf lies in the future: only a dry run can look there; add dryRun")
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run by hand came to. A dry run has no ``run_id``; ``sample``: examples of what it would do."""
+    """The result of a manual run. A dry run has no ``run_id``; ``sample``: examples of what it would do."""
 
     run_id: int | None
     state: str
@@ -177,7 +177,7 @@ class RunResult:
 
 
 def last_line(error: str | None) -> str | None:
-    """What happened, of a traceback, which may hold people's data; so may the DETAIL that PostgreSQL adds."""
+    """The last line of a traceback. The rest, and PostgreSQL's DETAIL, may hold people's data."""
     text = (error or "").rpartition("Traceback (most recent call last):")[2]
     lines = _DETAIL.split(text, maxsplit=1)[0].strip().splitlines()
     return lines[-1][:_LONGEST_LINE] if lines else None

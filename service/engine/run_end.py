@@ -1,4 +1,4 @@
-"""How a run ends, and how that is written: what passes by itself is waited for, the rest is its end."""
+"""How a run ends and how that is recorded: transient errors put it back, all others end it."""
 
 import asyncio
 import traceback
@@ -28,28 +28,28 @@ from service.errors import (
 log = structlog.get_logger()
 
 REFUSED = (CleanupRefused, ArchiveDamaged)
-"""What somebody must look at; its sentence is all that there is to say."""
+"""Errors for an operator: their sentence says everything, no traceback is stored."""
 _TOO_MANY_ERRORS = 0.2
 _USER_ERRORS = "user_error"
-"""The count of people whose failure did not stop a run."""
+"""The name under which people whose failure did not stop a run are counted."""
 _DASHBOARD_PAUSE = timedelta(seconds=30)
 _BUSY_PAUSE = timedelta(seconds=2)
 _DEPENDENCY_PAUSE = timedelta(minutes=1)
 _RETRY_PAUSE = timedelta(minutes=1)
 """For each attempt since the run last advanced."""
 _WRITE_PAUSE = 1.0
-"""Seconds between two tries to write how a run ended."""
+"""Seconds between two attempts to record how a run ended."""
 
 
 class StopReason(Enum):
-    """Why a run is being stopped from outside."""
+    """Why a run is stopped from outside."""
 
     LEASE_LOST = auto()
     CANCELLED = auto()
 
 
 class RunEnd:
-    """Writes how runs end."""
+    """Records how runs end."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
@@ -58,10 +58,10 @@ class RunEnd:
     async def write(
         self, run: Run, write: Callable[[], Awaitable[None]], error: Exception | None = None
     ) -> None:
-        """Write how a run ended, again and again while the database fails, as long as the lease may be ours.
+        """Record how a run ended; retry while the database fails, as long as the lease may still be ours.
 
-        ``error``: what ended it, for the log where that cannot be written; then a peer takes the run over
-        when its lease is over. Raises LeaseLost.
+        ``error``: what ended it, for the log if that cannot be recorded; then another process takes the run
+        over when its lease expires. Raises LeaseLost.
         """
         lease = self._ledger.lease.total_seconds()
         until = self._clock.monotonic() + lease
@@ -73,7 +73,7 @@ class RunEnd:
             except LeaseLost:
                 if tries == 1:
                     raise
-                return None  # it is written: only the answer was lost; or a peer has the run
+                return None  # it is recorded and only the answer was lost, or another process has the run
             except Exception as failed:
                 if not is_transient(failed):
                     log.error("the end of a run cannot be written", **log_fields, error=one_line(failed))  # noqa: TRY400
@@ -89,11 +89,11 @@ class RunEnd:
         return None
 
     async def hand_over(self, run: Run) -> None:
-        """Let a peer go on, as this process stops; where that cannot be written, when the lease is over."""
+        """Release the run as this process stops; if that fails, it can be claimed when its lease expires."""
         try:
             async with asyncio.timeout(self._ledger.lease.total_seconds() / 3):
                 await self._ledger.release(run)
-        except Exception as error:  # noqa: BLE001 — the process stops: nothing may keep it
+        except Exception as error:  # noqa: BLE001 — the process stops, whatever happens
             log.warning("run not handed over", job=run.job, run=run.id, error=one_line(error))
 
     async def ended(self, run: Run, end: Sequence[str] | StopReason) -> None:
@@ -103,7 +103,7 @@ class RunEnd:
             await self._succeed(run, end)
 
     async def failed(self, run: Run, error: Exception) -> None:
-        """What passes is waited for; the rest is the end of the run."""
+        """Put the run back after a transient error; end it after any other."""
         if isinstance(error, (SourceUnavailable, NotYet, JobOff)) or is_transient(error):
             return await self._put_back(run, error)
         if isinstance(error, SchemaUnknown):
@@ -113,7 +113,7 @@ class RunEnd:
         return await self._ledger.finish(run, RunState.FAILED, error=_traceback(error))
 
     async def _put_back(self, run: Run, error: Exception) -> None:
-        """What passes is waited for; only trouble of our own uses up an attempt."""
+        """Put the run back; only errors of our own use up an attempt."""
         if isinstance(error, JobOff):
             await self._ledger.finish(run, RunState.SKIPPED, reason=str(error))
         elif isinstance(error, DashboardIncomplete):
@@ -128,7 +128,7 @@ class RunEnd:
             await self._ledger.retry_later(run, _RETRY_PAUSE, _traceback(first_transient(error)))
 
     async def _hold(self, run: Run, error: DashboardIncomplete) -> None:
-        """A slot waits within its lateness; whoever asked for a run is told at once."""
+        """A slot waits as long as it is useful; a manual run fails at once."""
         if run.trigger is Trigger.MANUAL:
             await self._ledger.finish(run, RunState.FAILED, reason="refused", error=str(error))
             return

@@ -1,4 +1,4 @@
-"""The runner: claims a run, lets its job work in steps under a lease, and writes how it ended."""
+"""The runner: claims a run, lets its job work in steps under a lease, and records how it ended."""
 
 import asyncio
 import random
@@ -37,9 +37,9 @@ log = structlog.get_logger()
 @dataclass(frozen=True, slots=True)
 class RunnerSettings:
     """``rules``: what operators may tune in jobs. ``clock_zone``: one zone for all local dates
-    (``REMINDER_TIME_MODE=service``), else None. ``jitter``: the most that a claim waits, so that replicas
-    spread. ``grace``: how long the run at hand may go on at a stop. ``idle``: seconds between two looks for
-    work that nothing told of.
+    (``REMINDER_TIME_MODE=service``), else None. ``jitter``: the longest random delay of a claim, which
+    spreads runs over processes. ``grace``: how long the current run may continue at a stop. ``idle``: seconds
+    between two polls for work.
     """
 
     rules: JobRules = field(default_factory=JobRules)
@@ -54,15 +54,15 @@ async def _nothing_required(_needs: frozenset[str]) -> None:
 
 
 class Runner:
-    """Runs what is due. ``refresh`` brings the copy of the dashboard up to date before a tick.
+    """Runs what is due. ``refresh`` brings the copy of the dashboard up to date before a run.
 
-    It is told since when the copy must be fresh (None: as it is, it will do) and raises DashboardBusy where
-    another process is at it and the copy is older: nobody waits for that process.
+    Its argument is the instant of which the copy must not be older (None: any age will do). It raises
+    DashboardBusy, instead of waiting, while another process updates the copy and it is older.
 
-    ``require``: raises DashboardIncomplete while the dashboard lacks some of what a job needs, and JobOff
-    where it need not have it.
-    ``wake`` tells that something may be due. ``resources``: what jobs may use besides the database.
-    ``tracer``: told of every run and its steps.
+    ``require``: raises DashboardIncomplete while the dashboard lacks something that a job needs, and JobOff
+    if the mapping file says that it has none.
+    ``wake`` is set when something may be due. ``resources``: what jobs may use besides the database.
+    ``tracer``: gets a span for every run and its steps.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Runner:
     # ── Claiming ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run_one(self) -> Run | None:
-        """Claim and carry out one run. None: nothing is due."""
+        """Claim and execute one run. None: nothing is due."""
         jitter = self._settings.jitter * random.random()  # noqa: S311 — spreads replicas, hides nothing
         run = await self._ledger.claim(jitter)
         if run is None:
@@ -104,7 +104,7 @@ class Runner:
         return await self._ledger.get(run.id)
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Run what comes due until ``stop``; the run at hand gets its grace, then goes to a peer."""
+        """Run what comes due until ``stop``; the current run gets its grace, then goes to another process."""
         stopping = asyncio.ensure_future(stop.wait())
         try:
             while not stop.is_set():
@@ -123,8 +123,8 @@ class Runner:
     async def run_manual(self, job_id: str, request: RunRequest = RunRequest()) -> RunResult:
         """Run a job now, for each user's local date at ``as_of`` (default: now).
 
-        Raises BadRequest, AlreadyRunning, and DashboardIncomplete while the dashboard lacks some of what the
-        job needs.
+        Raises BadRequest, AlreadyRunning, and DashboardIncomplete while the dashboard lacks something that
+        the job needs.
         """
         if request.dry_run:
             tick = self.dry_tick(job_id, request.as_of or await self._ledger.now(), request.user_id)
@@ -136,9 +136,9 @@ class Runner:
     async def request(
         self, connection: asyncpg.Connection, job_id: str, request: RunRequest = RunRequest()
     ) -> Run:
-        """Ask for a run in a transaction: what else is written in it holds exactly when the run is there.
+        """Request a run in a transaction: it is committed together with whatever else is written there.
 
-        ``wait``: the run is this process's from the start, for ``carry_out``. Raises as ``run_manual`` does.
+        ``wait``: this process claims the run at once, for ``carry_out``. Raises as ``run_manual`` does.
         """
         await self._require(self._jobs[job_id].needs)
         now = await self._ledger.now(connection)
@@ -161,7 +161,7 @@ class Runner:
         return claimed
 
     async def carry_out(self, run: Run) -> RunResult:
-        """See a run that was asked for to its end; one that nobody waits for is left to a free runner."""
+        """Execute a requested run; one that nobody waits for is left to the next free runner."""
         if run.state is RunState.PENDING:
             self._wake.set()
             return RunResult(run.id, str(run.state), {})
@@ -171,7 +171,7 @@ class Runner:
         return RunResult(run.id, str(result.state), result.counts, error=result.error)
 
     async def dry_run(self, tick: Tick) -> RunResult:
-        """What a run would come to, as things stand now; nothing is written.
+        """The result that a run would have now; nothing is written.
 
         Raises SourceUnavailable, SchemaUnknown, JobOff.
         """
@@ -205,7 +205,7 @@ class Runner:
         )
 
     async def refreshed(self, job: Job) -> SourceUnavailable | SchemaUnknown | JobOff | None:
-        """Bring the copy of the dashboard up to date for a job; what stands against that, None: nothing."""
+        """Update the copy of the dashboard for a job. Returns why that is impossible; None: it is done."""
         try:
             await self._prepared(job)
         except (SourceUnavailable, SchemaUnknown, JobOff) as error:
@@ -213,7 +213,7 @@ class Runner:
         return None
 
     async def _prepared(self, job: Job, since: datetime | None = None) -> None:
-        """The copy holds what the job rests on, as of ``since`` (None: as new as can be had soon)."""
+        """Refresh the copy and check what the job needs. ``since``: see ``refresh``."""
         await self.refresh(since)
         await self._require(job.needs)
 
@@ -239,7 +239,7 @@ class Runner:
     async def _settle(
         self, run: Run, work: "asyncio.Future[Sequence[str]]", beat: "asyncio.Future[StopReason]"
     ) -> None:
-        """Wait for the work and write its end; every end but success has its own."""
+        """Wait for the work and record how it ended."""
         try:
             async with asyncio.timeout(self._jobs[run.job].timeout.total_seconds()):
                 await asyncio.wait(
@@ -253,14 +253,14 @@ class Runner:
             raise
         except LeaseLost:
             raise
-        except Exception as error:  # noqa: BLE001 — recorded once, here, with its traceback; other runs go on
+        except Exception as error:  # noqa: BLE001 — recorded once, here, with its traceback; other runs continue
             work.cancel()
             await self._end.write(run, partial(self._end.failed, run, error), error)
         else:
             await self._end.write(run, partial(self._end.ended, run, end))
 
     async def _beat(self, run: Run, work: "asyncio.Future[Sequence[str]]") -> StopReason:
-        """Keep the lease on a connection of its own. Without proof for 0.8 of it, the run is not ours."""
+        """Renew the lease on a connection of its own; give up after 0.8 of a lease without success."""
         lease = self._ledger.lease.total_seconds()
         last_beat = self._clock.monotonic()
         while True:
@@ -284,7 +284,7 @@ class Runner:
                 return StopReason.LEASE_LOST
 
     async def _work(self, run: Run, span: Span) -> Sequence[str]:
-        """Tracebacks of people whose failure did not stop the run."""
+        """Do the work of a run. Returns tracebacks of people whose failure did not stop it."""
         job = self._jobs[run.job]
         with span.child("refresh"):
             await self._prepared(job, run.nominal_at)
@@ -339,14 +339,14 @@ class Runner:
 def _end_of(
     work: "asyncio.Future[Sequence[str]]", beat: "asyncio.Future[StopReason]"
 ) -> Sequence[str] | StopReason:
-    """What the work came to, or why it was stopped; a stop cancels the work. Raises what the work raised."""
+    """The result of the work, or why it was stopped. Raises what the work raised."""
     if beat.done() and not (work.done() and not work.cancelled() and work.exception() is None):
         return beat.result()
     return work.result()
 
 
 def _traced(run: Run) -> dict[str, Value]:
-    """What a trace says about a run: its options may name a person."""
+    """The attributes of a run's span; not its options, which may name a person."""
     return {
         "jobs.job": run.job,
         "jobs.run.id": run.id,
@@ -357,7 +357,7 @@ def _traced(run: Run) -> dict[str, Value]:
 
 
 def _failure(run: Run, result: Run | None) -> str | None:
-    """How this attempt failed, None: it did not."""
+    """How this attempt failed; None: it did not."""
     if result is None or result.epoch != run.epoch:
         return "lost"
     return str(result.state) if result.state in {RunState.FAILED, RunState.DEAD} else None

@@ -1,4 +1,4 @@
-"""When a job is due: five-field cron expressions over naive local time, turned into instants."""
+"""When a job is due: five-field cron expressions over naive local time, and the instants of their slots."""
 
 import hashlib
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def _until(expression: str, end: datetime) -> Iterator[datetime]:
 
 
 def to_instant(local: datetime, zone: ZoneInfo) -> datetime:
-    """The instant of a wall-clock time: moved forward by a gap that swallowed it, the first of two."""
+    """The instant of a wall-clock time: after the gap if it does not exist, the first if it exists twice."""
     return local.replace(tzinfo=zone, fold=0).astimezone(UTC)
 
 
@@ -42,7 +42,7 @@ def check_instant(at: datetime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A cron expression known to come due. Made by ``parse``."""
+    """A cron expression that comes due. Made by ``parse``."""
 
     expression: str
 
@@ -77,7 +77,7 @@ class Schedule:
         return Schedule(f"{minute} {hour} {day_fields}")
 
     def days(self) -> list[date]:
-        """Its dates in a leap year; on each of them it comes at all of its ``times``."""
+        """Its dates in a leap year; on each of them it is due at all of its ``times``."""
         _, _, day_fields = self.expression.split(maxsplit=2)
         return [local.date() for local in _until(f"0 0 {day_fields}", datetime(2025, 1, 1))]  # noqa: DTZ001
 
@@ -122,7 +122,7 @@ class Schedule:
         yield from sorted(slots)
 
     def wall_clock(self, after: datetime, until: datetime) -> list[datetime]:
-        """The naive times at which it comes on a clock of any zone between two instants, and a few more."""
+        """The naive times at which it is due in any zone between two instants, and a few more."""
         start = after.astimezone(UTC).replace(tzinfo=None) - 3 * _DAY
         end = until.astimezone(UTC).replace(tzinfo=None) + 3 * _DAY
         times = []
@@ -133,10 +133,9 @@ class Schedule:
         return times
 
     def on(self, zone: ZoneInfo, day: date) -> list[Slot]:
-        """The slots that come on a local date, ascending, one per instant.
+        """The slots of a local date, ascending, one per instant.
 
-        The date is that of the instant, as jobs take it: a slot that a gap moved past midnight comes the
-        next day.
+        The date is that of the instant: a slot that a gap moved past midnight belongs to the next day.
         """
         noon = datetime.combine(day, time(12), UTC)
         slots = self.slots(zone, noon - 2 * _DAY, noon + 2 * _DAY)

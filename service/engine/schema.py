@@ -1,8 +1,8 @@
-"""Which releases may work with the database: it says so, and a process that is too old stands down.
+"""Which releases may work with the database: a process that is too old stands down.
 
 A release knows a schema by the number of its newest migration. The row of ``service.schema_range`` holds the
-numbers that a release must know to read, and to write. A migration that older releases cannot
-bear raises them.
+numbers that a release must know to read, and to write. A migration that breaks older releases
+raises them.
 """
 
 from collections.abc import Iterable
@@ -64,7 +64,7 @@ _ANY = SchemaRange(0, 0, 0)
 
 
 async def read_range(executor: _Ask) -> SchemaRange:
-    """What the database says; one that no release since 0.1.1 has migrated bears any release."""
+    """The database's range; one that no release since 0.1.1 has migrated accepts any release."""
     if not await executor.fetchval(_SQL["there"]):
         return _ANY
     row = await executor.fetchrow(_SQL["range"])
@@ -80,6 +80,6 @@ async def require_readable(executor: _Ask) -> SchemaRange:
 
 
 async def note_version(executor: _Ask, applied: Iterable[str]) -> None:
-    """Write down the newest migration of those that were applied."""
+    """Record the newest of the applied migrations."""
     if await executor.fetchval(_SQL["there"]):
         await executor.execute(_SQL["version"], max(map(number, applied)))

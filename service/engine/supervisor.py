@@ -15,7 +15,7 @@ from service.engine.retry import backoff
 log = structlog.get_logger()
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
-"""A loop runs until the event that it is given is set."""
+"""A loop runs until its event is set."""
 
 
 @dataclass
@@ -30,7 +30,7 @@ class WatchedLoop:
 
 
 class Supervisor:
-    """Runs loops side by side; one that dies is started again after a pause that grows from 1 s to 60 s."""
+    """Runs loops concurrently; restarts one that dies, with a backoff from 1 s to 60 s."""
 
     def __init__(self, clock: Clock, loops: dict[str, Loop]) -> None:
         self._clock = clock
@@ -79,7 +79,7 @@ class Supervisor:
 
 
 async def _end_of(loop: Loop, stop: asyncio.Event) -> str | None:
-    """Run a loop to its end; how it ended, if that was before its time."""
+    """Run a loop to its end. Returns how it ended, if it was not stopped; else None."""
     try:
         await loop(stop)
     except asyncio.CancelledError:
@@ -110,7 +110,7 @@ class ServiceLoops:
         self._task = asyncio.create_task(self._supervisor.serve(self._stop), name="loops")
 
     async def stop(self) -> None:
-        """Stop claiming, finish or release what is held, within the grace."""
+        """Stop claiming, and finish or release current runs, within the grace."""
         if self._task is None:
             return
         self._stop.set()

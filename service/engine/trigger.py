@@ -1,8 +1,8 @@
-"""The trigger: aiocron rings, the ledger says what is due.
+"""The trigger: decides slots as they come due.
 
-aiocron is a doorbell here and nothing more: it reads the wall clock once, rings on every replica and forgets
-what was due while the process was down. A ring only wakes the sweep, and the sweep would come by itself.
-Take every cron away, and the service is late by one sweep, never wrong.
+aiocron only wakes the sweep: it reads the wall clock once, fires in every process and forgets what was due
+while the process was down. The ledger says what is due, and the sweep also runs at a fixed interval. Without
+aiocron the service is late by up to one sweep, never wrong.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ def _by_instant(
     """One run per instant, as the ledger holds one row per (job, instant).
 
     Zones may share an instant under different wall clocks: an hourly slot, or 09:00 on two dates where zones
-    lie 24 hours apart. Zones to be run win over zones that missed a slot of the same instant.
+    lie 24 hours apart. Zones with a slot to run take precedence over those that missed it.
     """
     by_instant: dict[datetime, list[tuple[str, Slot, str | None, datetime]]] = defaultdict(list)
     hours = useful_hours(job, schedule)
@@ -75,7 +75,7 @@ def _by_instant(
 def _schedule_of(schedule: Schedule, group: str, hours: Collection[int]) -> tuple[Schedule, ZoneInfo]:
     """A slot group's schedule and clock: ``Europe/Berlin@7`` is due at seven.
 
-    Whoever once chose an hour at which the job is of no use any more is written to at the usual time.
+    People whose chosen hour is no longer useful for the job get the usual time.
     """
     zone, _, hour = group.partition("@")
     return schedule.at_hour(int(hour)) if hour and int(hour) in hours else schedule, zone_of(zone)
@@ -109,26 +109,26 @@ def _planned(
 
 
 def trigger_at(slot: datetime, now: datetime) -> Trigger:
-    """What brings about the run of a slot that is decided at ``now``: its ring, or a catch-up."""
+    """The trigger of a slot that is decided at ``now``: cron, or a catch-up if it is late."""
     return Trigger.CATCHUP if now - slot > _LATE else Trigger.CRON
 
 
 def slot_groups(places: Iterable[tuple[str, Mapping[str, int]]], own_hours: str | None) -> list[str]:
-    """Whose slots differ: ``Europe/Berlin``, and ``Europe/Berlin@7`` for those who chose seven for it."""
+    """The slot groups of a job: ``Europe/Berlin``, and ``Europe/Berlin@7`` for those who chose seven."""
     chosen = ((zone, None if own_hours is None else hours.get(own_hours)) for zone, hours in places)
     return sorted({zone if hour is None else f"{zone}@{hour}" for zone, hour in chosen})
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When a job is due and on whose clock. ``hours``: those that people may choose instead."""
+    """When a job is due and in which zone. ``hours``: those that people may choose instead."""
 
     schedule: Schedule
     mode: TimeMode
     hours: frozenset[int] = frozenset(range(24))
 
     def of(self, group: str, service_zone: ZoneInfo) -> tuple[Schedule, ZoneInfo]:
-        """By which schedule and clock a slot group's slots come; one clock knows neither zone nor hour."""
+        """The schedule and zone of a slot group. Only user-local jobs have groups."""
         if self.mode is TimeMode.USER:
             return _schedule_of(self.schedule, group, self.hours)
         return self.schedule, service_zone if self.mode is TimeMode.SERVICE else ZoneInfo("UTC")
@@ -177,11 +177,11 @@ class TriggerLoop:
         return count
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Sweep at every ring and every ``sweep`` seconds until ``stop``."""
+        """Sweep when a cron fires and every ``sweep`` seconds until ``stop``."""
         self._start_crons()
         try:
             while not stop.is_set():
-                self._ring.clear()  # before the sweep: a ring during it asks for another
+                self._ring.clear()  # before the sweep: a cron that fires during it causes another
                 await self.sweep_once()
                 await first_of(self._sweep, stop, self._ring)
                 self._restart_crons_if_the_clock_moved()
@@ -201,7 +201,7 @@ class TriggerLoop:
             self._crons.append(cron)
 
     def _restart_crons_if_the_clock_moved(self) -> None:
-        """aiocron computes all its rings from one reading of the wall clock; a step makes them all wrong."""
+        """aiocron computes its times from one reading of the wall clock; a clock step makes them wrong."""
         moved = time.time() - asyncio.get_running_loop().time() - self._anchor
         if abs(moved) > _CLOCK_STEP:
             log.warning("the clock moved; bells are hung anew", seconds=round(moved, 1))

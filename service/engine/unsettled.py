@@ -1,4 +1,4 @@
-"""Slots that failed and were neither retried nor waived: what health says of them. Pure."""
+"""Slots that failed and were neither retried nor waived, as health shows them. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from typing import Any
 from service.zones import iso
 
 FAILED = frozenset({"failed", "dead"})
-"""States of a run that somebody must settle."""
+"""States of a run that an operator must settle."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnsettledSlot:
     """A slot that failed; ``slot`` is aware.
 
-    ``undecided``: about how many people it left, None: nobody knows. ``retryable``: it is not too late.
+    ``undecided``: about how many people were not processed; None: unknown. ``retryable``: it is not too late.
     ``others``: further slots of the same job that failed.
     """
 
@@ -44,7 +44,7 @@ class UnsettledSlot:
 
     @property
     def sentence(self) -> str:
-        """Both."""
+        """What happened, and what to do."""
         return f"{self.what}; {self.remedy}"
 
     def to_json(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class UnsettledSlot:
 def unsettled_of(row: Mapping[str, Any], now: datetime, *, stale: bool) -> UnsettledSlot:
     """From a row: id, nominal_at, state, people (to look at; None: unknown), done, deadline_at, others.
 
-    ``stale``: what the job does is of no use after the deadline, as with messages.
+    ``stale``: the job is of no use after its deadline, as with messages.
     """
     late = row["deadline_at"] is not None and row["deadline_at"] < now
     undecided = None if row["people"] is None else max(0, row["people"] - row["done"])

@@ -1,4 +1,4 @@
-"""``service.zone``: the zones that Python and our PostgreSQL know; SQL reads every stored one through it."""
+"""``service.zone``: the zones that both Python and our PostgreSQL know; SQL looks stored zones up there."""
 
 from collections.abc import Iterable
 
@@ -14,9 +14,9 @@ log = structlog.get_logger()
 
 
 async def fill(connection: _Connection, default_zone: str | None = None) -> None:
-    """Bring ``service.zone`` up to date with both sides' data, and heal what was stored and is no zone.
+    """Update ``service.zone`` from both sides' data, and replace stored values that are no zones.
 
-    ``default_zone``: of whoever has none; None, or one that PostgreSQL does not know: as it was.
+    ``default_zone``: of users without a zone; None, or one that PostgreSQL does not know: unchanged.
     """
     database_names = {row["name"] for row in await connection.fetch(_SQL["theirs"])}
     usable = zones.usable_names(database_names)
@@ -30,12 +30,12 @@ async def fill(connection: _Connection, default_zone: str | None = None) -> None
 
 
 async def accepted(pool: asyncpg.Pool) -> dict[str, str]:
-    """The names that can be used, in IANA's spelling, and by which name PostgreSQL knows the zone of each."""
+    """The usable names, in IANA's spelling, each with PostgreSQL's name of its zone."""
     return {row["name"]: row["used"] for row in await pool.fetch(_SQL["accepted"])}
 
 
 async def _heal(connection: _Connection, usable: Iterable[str], names: list[str]) -> dict[str, int]:
-    """How many people were healed: where they lived, at the dashboard's word, by their own choice."""
+    """Replace unknown zones; returns how many, by where they were stored."""
     accepted_names = list(usable)
     used = [zones.current_name(name) for name in accepted_names]
     history = [row["user_id"] for row in await connection.fetch(_SQL["heal_history"], names)]

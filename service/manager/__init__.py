@@ -1,4 +1,4 @@
-"""JobManager: what those who embed the service, the API and the command line start, watch and stop."""
+"""JobManager: the interface of embedding applications, the API and the command line."""
 
 from service.manager.job_manager import JobManager
 

@@ -1,4 +1,4 @@
-"""Which periods of a statistic are to be derived, again or for the first time."""
+"""Which periods of a statistic a backfill derives, again or for the first time."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -17,7 +17,7 @@ _EARLIEST = date(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """Periods that have no row yet, and those that would be derived again."""
+    """The periods of a backfill: those without a row, and those that would be derived again."""
 
     missing: list[datetime]
     again: list[datetime]
@@ -31,7 +31,7 @@ async def periods_to_derive(
     now: datetime,
     zone: ZoneInfo,
 ) -> Backfill:
-    """The periods of these dates (both included) that are over ``now``. ``zone``: of service days.
+    """The periods of these dates (both included) that have ended by ``now``. ``zone``: of service days.
 
     Raises BadRequest: none, too many, or too long ago.
     """

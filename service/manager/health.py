@@ -1,4 +1,4 @@
-"""Whether the jobs are well: what is wrong with each, and the checks of ``health_check``. Pure."""
+"""The health of the jobs: problems of each, and the checks of ``health_check``. Pure."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -17,13 +17,13 @@ _UTC = ZoneInfo("UTC")
 _LAG = timedelta(minutes=5)
 _PENDING_TOO_LONG = timedelta(minutes=15)
 _LOOKS_BACK = tuple(timedelta(days=days) for days in (4, 20, 70))
-"""How far the last slots are looked for: what comes often is found near."""
+"""How far to look back for the last slots, the shortest first."""
 _NOTHING = timedelta(0)
 _ZONES = (timedelta(hours=12), timedelta(hours=14))
-"""A wall-clock time comes up to 12 hours later than in UTC, and up to 14 earlier."""
+"""A wall-clock time occurs up to 12 hours later than in UTC, and up to 14 earlier."""
 
 _ASKED = frozenset({"manual", None})
-"""Triggers of runs that somebody asked for and was answered; a later run is as good."""
+"""Triggers of runs whose result somebody saw; a later run settles them."""
 
 Check = dict[str, Any]
 Checks = Callable[[], Awaitable[Mapping[str, Check]]]
@@ -60,21 +60,21 @@ def type_check(
 
 
 def broken_check(active: int, error: Exception) -> Check:
-    """The check of a type of so many jobs while the ledger cannot be read."""
+    """The check of a type with ``active`` jobs while the ledger cannot be read."""
     return {"status": "error", "activeJobs": active, "details": {"error": type(error).__name__}}
 
 
 def database_check(problem: str | None) -> Check:
-    """The check of our database, which answers. ``problem``: why it is of no use all the same."""
+    """The check of our database, which answers. ``problem``: why it cannot be used nevertheless."""
     if problem:
         return {"status": "unhealthy", "details": {"problem": problem}}
     return {"status": "running", "details": {}}
 
 
 def last_slots(schedule: Schedule, mode: str, now: datetime) -> list[datetime]:
-    """Since when (UTC) the two newest slots that passed everywhere may have been run; fewer where rare.
+    """The earliest instants (UTC) of the two newest slots that have passed in every zone; fewer if rare.
 
-    A user-local slot comes at as many instants as there are zones: it has passed with the last of them.
+    A user-local slot has an instant in each zone: it has passed with the last of them.
     """
     late, early = _ZONES if mode == TimeMode.USER else (_NOTHING, _NOTHING)
     slots: list[datetime] = []
@@ -91,10 +91,10 @@ def problems_of(
     slots: list[datetime],
     unsettled: Sequence[UnsettledSlot] = (),
 ) -> list[str]:
-    """What is wrong with a job, in sentences; pure. ``row``: of the query ``overview``.
+    """The problems of a job, in sentences; pure. ``row``: of the query ``overview``.
 
     ``slots``: see ``last_slots``. A success older than both is stale; a pause excuses that. ``unsettled``:
-    slots that failed; a run that somebody asked for and was told about counts until the next one.
+    slots that failed; a failed manual run counts until the next run.
     """
     problems = [slot.sentence for slot in unsettled]
     if row["last_state"] in FAILED and row.get("last_trigger") in _ASKED and not row.get("last_waived_at"):

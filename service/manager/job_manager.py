@@ -1,7 +1,7 @@
-"""JobManager: the original's face, a thin one, over trigger, runner and ledger.
+"""JobManager: the original's interface, a thin layer over trigger, runner and ledger.
 
 Method names are Python's, result names are the original's (``isInitialized``, ``activeJobs``, …); fields may
-be added, none is renamed. The manager owns nothing but the last snapshot: what is true stands in the ledger.
+be added, none is renamed. The manager holds no state but the last snapshot: everything else is in the ledger.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ from service.zones import iso_or_none
 _SQL = queries.load(__file__)
 _UTC = ZoneInfo("UTC")
 LONGEST_DELAY = timedelta(days=30)
-"""``schedule_once`` refuses to look further ahead."""
+"""The longest delay of ``schedule_once``."""
 _MOST_NAMED = 3
-"""Failed slots of one job that health names."""
+"""How many failed slots of one job health lists."""
 
 
 class ManualRunner(Protocol):
@@ -48,7 +48,7 @@ class ManualRunner(Protocol):
 
 
 async def _nothing() -> None:
-    """What opening and closing do where the caller runs the loops alone."""
+    """The default of ``open`` and ``close``: the caller runs the loops."""
 
 
 async def _no_checks() -> Mapping[str, Check]:
@@ -63,9 +63,9 @@ class JobManager:
     """Start, stop, watch and run the jobs.
 
     ``open`` starts the loops and ``close`` stops them; the pair can be repeated.
-    ``checks`` adds health checks (loops, mail, dashboard). ``database`` says why our PostgreSQL is of no use
-    although it answers; None: it is. ``schedules`` tell when a last success is stale.
-    ``service_zone``: of service days.
+    ``checks`` adds health checks (loops, mail, dashboard). ``database`` returns why our PostgreSQL
+    cannot be used although it answers, or None. ``schedules`` decide when a last success is stale.
+    ``service_zone``: the zone of service days.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class JobManager:
         self._gate = asyncio.Lock()
         self._snapshot = StatusSnapshot(self._jobs)
 
-    # ── Life ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Start and stop ──────────────────────────────────────────────────────────────────────────────────────
 
     async def initialize(self) -> None:
         """Start the jobs. A second call does nothing; after ``shutdown`` it starts them again."""
@@ -109,7 +109,7 @@ class JobManager:
         await self.refresh()
 
     async def shutdown(self) -> None:
-        """Stop the jobs gracefully: a running one goes on elsewhere from its cursor. May be repeated."""
+        """Stop the jobs gracefully: another process continues the current run. May be repeated."""
         async with self._gate:
             if self._initialized:
                 self._initialized = False
@@ -118,7 +118,7 @@ class JobManager:
     async def restart(self, job_type: str) -> dict[str, Any]:
         """Stop and start the loops that serve a job type; raises UnknownJobType.
 
-        The loops are shared, so the other type pauses for the same moment; no run is lost or doubled.
+        The loops are shared, so the other type pauses for a moment too; no run is lost or repeated.
         """
         self._require_type(job_type)
         async with self._gate:
@@ -131,17 +131,17 @@ class JobManager:
         return self._status(JobType(job_type))
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
-        """Live as long as a foreign aiohttp application: ``app.cleanup_ctx.append(manager.cleanup_ctx)``."""
+        """Start and stop with an aiohttp application: ``app.cleanup_ctx.append(manager.cleanup_ctx)``."""
         await self.initialize()
         try:
             yield
         finally:
             await self.shutdown()
 
-    # ── Doing ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Actions ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run_job(self, job_type: str, name: str, request: RunRequest = RunRequest()) -> RunResult:
-        """Run a job now, by the same code and ledger as on schedule: the same period sends nothing twice.
+        """Run a job now, with the same code and ledger as on schedule: no message is sent twice for a period.
 
         Raises UnknownJobType, UnknownJob, AlreadyRunning, BadRequest.
         """
@@ -160,14 +160,14 @@ class JobManager:
     async def schedule_once(
         self, job_type: str, name: str, delay: timedelta, connection: asyncpg.Connection | None = None
     ) -> Run:
-        """Run a job once after ``delay`` (0 to 30 days), stored: a restart does not forget it."""
+        """Run a job once after ``delay`` (0 to 30 days); it is stored and survives a restart."""
         job = find(self._jobs, job_type, name)
         if not timedelta(0) <= delay <= LONGEST_DELAY:
             raise BadRequest("delayMs must lie between 0 and 2592000000 (30 days)")
         return await self._ledger.request(job.id, Trigger.ONCE, delay=delay, connection=connection)
 
     async def unschedule(self, run_id: int, connection: asyncpg.Connection | None = None) -> bool:
-        """Take back a run of ``schedule_once``. False: there is none, or it has begun."""
+        """Cancel a run of ``schedule_once``. False: there is none, or it has started."""
         return await (connection or self._pool).fetchval(_SQL["cancel_once"], run_id) is not None
 
     async def pause(
@@ -179,9 +179,9 @@ class JobManager:
         until: datetime | None = None,
         connection: asyncpg.Connection | None = None,
     ) -> None:
-        """Let a job's slots pass as ``skipped`` (reason ``paused``) until resumed, or until ``until``.
+        """Skip a job's slots (reason ``paused``) until resumed, or until ``until``.
 
-        ``connection``: in its transaction; ``get_status`` shows it after the next ``refresh`` then.
+        ``connection``: in its transaction; then ``get_status`` shows it after the next ``refresh``.
         """
         await self._ledger.pause(find(self._jobs, job_type, name).id, actor, reason, until, connection)
         if connection is None:
@@ -190,7 +190,7 @@ class JobManager:
     async def resume(
         self, job_type: str, name: str, actor: str, connection: asyncpg.Connection | None = None
     ) -> None:
-        """End a pause. What passed meanwhile is not made up for. ``connection``: as for ``pause``."""
+        """End a pause. Skipped slots are not caught up. ``connection``: as for ``pause``."""
         await self._ledger.resume(find(self._jobs, job_type, name).id, actor, connection)
         if connection is None:
             await self.refresh()
@@ -200,7 +200,7 @@ class JobManager:
     ) -> dict[str, Any]:
         """Derive a statistic's periods of these dates (both included) again, and those that are missing.
 
-        ``connection``: marks them in its transaction and requests a run; None: only tells which they are.
+        ``connection``: marks them in its transaction and requests a run; None: only lists them.
         Raises UnknownJobType, UnknownJob, BadRequest (nothing that can be derived, no period, too many).
         """
         job = find(self._jobs, job_type, name)
@@ -221,7 +221,7 @@ class JobManager:
             "runId": run.id if connection is not None else None,
         }
 
-    # ── Telling ─────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Status ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def refresh(self) -> None:
         """Take a new snapshot for ``get_status``."""
@@ -298,9 +298,9 @@ class JobManager:
         return None if row is None else run_json(row)
 
     async def run(self, run_id: int, *, tracebacks: bool = False) -> dict[str, Any] | None:
-        """One run with its attempts, the reasons of those left out, and the states of its messages.
+        """One run with its attempts, the reasons for not sending, and the states of its messages.
 
-        ``tracebacks``: whole ones, which may hold people's data, beside their last lines. None: unknown.
+        ``tracebacks``: include full ones, which may hold people's data. None: unknown.
         """
         return await run_details(self._pool, run_id, tracebacks=tracebacks)
 
@@ -309,9 +309,9 @@ class JobManager:
         return await self._ledger.cancel(run_id, connection)
 
     async def retry(self, run_id: int, connection: asyncpg.Connection | None = None) -> str | None:
-        """Put a run that failed back to where it stopped; a statistic also after its time.
+        """Retry a failed run from its cursor; a statistic also after its deadline.
 
-        Returns why that cannot be done, None: it is done.
+        Returns why that is impossible; None: it is done.
         """
         job = self._jobs.get((await self._row(run_id, connection))["job"])
         if job is None:
@@ -324,7 +324,7 @@ class JobManager:
     async def waive(
         self, run_id: int, actor: str, reason: str, connection: asyncpg.Connection | None = None
     ) -> str | None:
-        """Leave a run that failed as it is: it is red no more. Returns why not, None: it is done."""
+        """Accept a failed run as it is, and out of health. Returns why not; None: it is done."""
         if await self._ledger.waive(run_id, actor, reason, connection):
             return None
         return not_waived(await self._row(run_id, connection))
@@ -343,7 +343,7 @@ class JobManager:
         """Where people live, and the hours that some chose; see ``Ledger.places``."""
         return await self._ledger.places()
 
-    # ── Inside ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Internal ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _require_type(self, job_type: str) -> None:
         if job_type not in set(JobType):

@@ -22,8 +22,8 @@ WHERE d.job = ANY($1::text[])
 ORDER BY d.job
 
 -- name: unsettled
--- Slots that failed and were neither retried nor waived: the newest of each job. people: about how many had to be looked
--- at; NULL: the job is not about people. others: with the newest, how many are left out here. $1: job ids, $2: how many each.
+-- Slots that failed and were neither retried nor waived: the newest of each job. people: about how many had to be
+-- processed; NULL: the job is not about people. others: with the newest, how many are not listed here. $1: job ids, $2: how many each.
 SELECT r.id, r.job, r.state, r.nominal_at, r.deadline_at, r.done, CASE WHEN r.nth = 1 THEN greatest(0, r.n - $2) ELSE 0 END AS others,
        CASE WHEN starts_with(r.job, 'reminder.') THEN (
            SELECT count(*) FROM service.users AS u
@@ -35,6 +35,6 @@ WHERE r.nth <= $2
 ORDER BY r.job, r.nominal_at
 
 -- name: cancel_once
--- Take back a scheduled single run that has not begun. $1: run id.
+-- Cancel a run of schedule_once that has not started. $1: run id.
 UPDATE service.job_run SET state = 'cancelled', reason = 'cancelled', finished_at = service.now(), epoch = epoch + 1
 WHERE id = $1 AND trigger = 'once' AND state = 'pending' RETURNING id

@@ -55,7 +55,7 @@ def last_run_json(row: asyncpg.Record) -> dict[str, Any] | None:
 
 
 def attempt_json(row: asyncpg.Record, *, traceback: bool) -> dict[str, Any]:
-    """One attempt at a run. ``traceback``: the whole one, beside its last line."""
+    """One attempt at a run. ``traceback``: include the full one."""
     return {
         "process": row["owner"],
         "state": row["state"],

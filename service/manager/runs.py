@@ -24,7 +24,7 @@ async def run_row(reading: asyncpg.Connection | asyncpg.Pool, run_id: int) -> as
 
 
 async def run_details(pool: asyncpg.Pool, run_id: int, *, tracebacks: bool) -> dict[str, Any] | None:
-    """A run with its attempts, the reasons of those left out, and its messages by state; None: unknown."""
+    """A run with its attempts, the reasons for not sending, and its messages by state; None: unknown."""
     row = await run_row(pool, run_id)
     if row is None:
         return None

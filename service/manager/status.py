@@ -1,4 +1,4 @@
-"""The status of the jobs, from one look at the ledger. Pure; names are the original's."""
+"""The status of the jobs, from one reading of the ledger. Pure; names are the original's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

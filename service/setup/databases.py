@@ -1,4 +1,4 @@
-"""Our own PostgreSQL and the dashboard's database: where they are."""
+"""Finding and connecting to our own PostgreSQL and the dashboard's database."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _START_ATTEMPTS = 30
 
 @dataclass(frozen=True, slots=True)
 class Databases:
-    """Our own PostgreSQL and the dashboard's database, after the embedded defaults are filled in."""
+    """The URLs of our own PostgreSQL and the dashboard's database, with the embedded defaults filled in."""
 
     service: str = field(repr=False)
     dashboard: str = field(repr=False)
@@ -28,7 +28,7 @@ class Databases:
 
 
 async def find_databases(settings: Settings) -> Databases:
-    """Start the embedded PostgreSQL, and fill it with the sample dashboard, where the settings name none."""
+    """The configured databases. Starts the embedded PostgreSQL if none is configured."""
     require_dashboard(settings)
     if settings.database_url:
         return Databases(settings.database_url, settings.dashboard_url, sample=False)
@@ -50,7 +50,7 @@ def require_dashboard(settings: Settings) -> None:
 
 
 async def ensure_database(server: str, name: str) -> str:
-    """DSN of a database of the embedded server, created when it is not there."""
+    """DSN of a database of the embedded server; creates it if needed."""
     connection = await asyncpg.connect(server)
     try:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
@@ -61,7 +61,7 @@ async def ensure_database(server: str, name: str) -> str:
 
 
 async def connect(dsn: str) -> asyncpg.Pool:
-    """Our own PostgreSQL; a start beside it (compose, a restarted node) may be a little early.
+    """Connect to our own PostgreSQL; waits for one that is still starting (compose, a restarted node).
 
     Raises SourceUnavailable, and ConfigurationError for a URL that the driver does not understand.
     """

@@ -1,4 +1,4 @@
-"""What this process tells of itself: checks for health, and figures for its heartbeat."""
+"""What this process reports about itself: health checks, and metrics for its heartbeat."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,13 +23,13 @@ log = structlog.get_logger()
 
 
 async def heartbeat_report(ledger: Ledger, vitals: RuntimeMetrics, sync: Sync) -> dict[str, Any]:
-    """What this process tells the others of itself with each heartbeat."""
+    """The runtime metrics that each heartbeat stores."""
     postgres_ms, dashboard_ms = await asyncio.gather(_ping(ledger.now), _ping(sync.ping))
     return vitals.report() | {"postgresPingMs": postgres_ms, "dashboardPingMs": dashboard_ms}
 
 
 async def _ping(request: Callable[[], Awaitable[Any]]) -> float | None:
-    """How long an answer takes, in ms; None: there is none within five seconds."""
+    """How long an answer takes, in ms; None: no answer within five seconds."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     try:
@@ -76,4 +76,4 @@ async def _paused(outbox: Outbox) -> dict[str, datetime]:
     try:
         return await outbox.paused()
     except FAILURES:
-        return {}  # health has a line of its own for our database
+        return {}  # health has a check of its own for our database

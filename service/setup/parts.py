@@ -80,7 +80,7 @@ def sync_of(
 
 
 def analytics_settings(settings: Settings) -> AnalyticsSettings:
-    """What statistics need to know."""
+    """Settings of statistics."""
     url = settings.dashboard_metrics_url
     return AnalyticsSettings(settings.service_timezone, partial(dashboard_counters, url) if url else None)
 
@@ -106,7 +106,7 @@ def runner_settings(settings: Settings) -> RunnerSettings:
 
 
 def transport_of(settings: Settings, clock: Clock) -> Transport:
-    """SMTP, or the local inbox where no host is named."""
+    """SMTP, or the local inbox if no host is configured."""
     if not settings.smtp_host:
         return MaildirTransport(settings.data_dir / "inbox")
     config = SmtpConfig(
@@ -122,7 +122,7 @@ def transport_of(settings: Settings, clock: Clock) -> Transport:
 
 
 def composer_of(settings: Settings) -> Composer:
-    """Makes the mails; raises ConfigurationError where no lawful mail could be made."""
+    """The composer of mails; raises ConfigurationError if the settings allow no valid mail."""
     return Composer(
         settings.frontend_url,
         settings.public_base,
@@ -134,7 +134,7 @@ def composer_of(settings: Settings) -> Composer:
 
 
 def signer_of(settings: Settings) -> DkimSigner | None:
-    """Signs mails where a key is configured; raises ConfigurationError for an unusable one."""
+    """The DKIM signer, if a key is configured; raises ConfigurationError for an unusable one."""
     if not settings.dkim_key:
         return None
     domain = settings.dkim_domain or parseaddr(settings.mail_from)[1].rpartition("@")[2]
@@ -142,9 +142,9 @@ def signer_of(settings: Settings) -> DkimSigner | None:
 
 
 def envelope_senders(settings: Settings, sender: str) -> Callable[[int], str]:
-    """The envelope sender of a delivery: one that names it where bounces can be taken in, else ``sender``.
+    """The envelope sender of a delivery: one that names it if bounces are processed, else ``sender``.
 
-    Raises ConfigurationError for an address that cannot carry a delivery's name.
+    Raises ConfigurationError for an address that cannot hold a delivery's id.
     """
     if not settings.bounce_address:
         return lambda _delivery: sender
@@ -157,14 +157,14 @@ def envelope_senders(settings: Settings, sender: str) -> Callable[[int], str]:
 
 
 def intake_of(settings: Settings, bounces: Suppressions) -> BounceIntake | None:
-    """Takes in bounces where there is an address for them."""
+    """Processes bounces, if an address for them is configured."""
     if not settings.bounce_address:
         return None
     return BounceIntake(bounces, settings.bounce_address, settings.bounce_secret.encode())
 
 
 def bounce_box(settings: Settings, bounces: BounceIntake | None) -> Loop | None:
-    """Reads the Maildir of bounces, where there is one."""
+    """Reads the Maildir of bounces, if there is one."""
     if bounces is None or not settings.bounce_maildir:
         return None
     return BounceMaildir(settings.bounce_maildir, bounces).serve
@@ -176,7 +176,7 @@ def email_of_delivery(claimed: ClaimedDelivery) -> Email:
 
 
 def problems_of(settings: Settings) -> list[str]:
-    """What the parts have against their settings, as far as it shows without connecting to anything."""
+    """The problems of the settings that show without connecting to anything."""
     jobs = all_jobs()
     checks: list[Callable[[], Any]] = [
         lambda: require_dashboard(settings),
@@ -194,7 +194,7 @@ def problems_of(settings: Settings) -> list[str]:
 
 
 def tracing_for(settings: Settings, instance: str) -> Tracing:
-    """Traces of the process of this name; raises ConfigurationError where the library for them is missing."""
+    """Traces of the process of this name; raises ConfigurationError if the library for them is missing."""
     return tracing_of(settings.otel_exporter_otlp_endpoint, settings.otel_service_name, __version__, instance)
 
 

@@ -1,4 +1,4 @@
-"""When jobs are due, by the settings."""
+"""When jobs are due, according to the settings."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -21,7 +21,7 @@ def timings_of(jobs: Mapping[str, Job], settings: Settings) -> dict[str, Timing]
     """Each job's schedule (the original's, or the configured one by id or name) and clock.
 
     ``REMINDER_TIME_MODE=service`` puts the reminders on one clock. Raises ConfigurationError for a configured
-    job that does not exist, and for a schedule with a time at which the job would be of no use any more.
+    job that does not exist, and for a schedule with a time at which the job would be too late to be useful.
     """
     names = _jobs_named(jobs, settings.job_schedules)
     chosen = {id_: Schedule.parse(settings.job_schedules[name]) for name, id_ in names.items()}
@@ -84,7 +84,7 @@ def in_our_zones(settings: Settings, accepted: Mapping[str, str]) -> Settings:
 
 
 def definition(job: Job, timing: Timing, settings: Settings) -> JobDefinition:
-    """What the ledger is told; the hash changes with everything that decides when the job is due."""
+    """The job's row in the ledger; the hash changes with everything that decides when the job is due."""
     zone = settings.service_timezone if timing.mode is TimeMode.SERVICE else ""
     return JobDefinition(
         job=job.id,
