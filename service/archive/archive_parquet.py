@@ -144,7 +144,7 @@ def owners(path: Path) -> set[str]:
     """The users whose rows a file holds."""
     with _opened(path) as file:
         batches = file.iter_batches(columns=["user_id"])
-        return {one for batch in batches for one in batch.column(0).unique().to_pylist()}
+        return {owner for batch in batches for owner in batch.column(0).unique().to_pylist()}
 
 
 @contextmanager

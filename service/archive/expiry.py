@@ -15,7 +15,7 @@ LEDGER = ("decisions", "deliveries", "runs")
 """In this order: a run is deleted once nothing refers to it."""
 
 
-async def forget(connection: Connection, what: str, before: datetime) -> int:
+async def forget(connection: Connection, query: str, before: datetime) -> int:
     """Delete a batch of rows older than ``before``. Returns how many; fewer than BATCH: none remain."""
-    tag: str = await connection.execute(_SQL[what], before, BATCH)
+    tag: str = await connection.execute(_SQL[query], before, BATCH)
     return int(tag.rpartition(" ")[2])

@@ -34,7 +34,7 @@ class PersonalData:
     async def export(self, user_id: str) -> dict[str, Any]:
         """Everything that is stored about a user, by table. Raises UnknownUser."""
         async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
-            if not await connection.fetchval(_SQL["known"], user_id):
+            if not await connection.fetchval(_SQL["user_exists"], user_id):
                 raise UnknownUser(user_id)
             addresses = await _addresses(connection, user_id)
             tables = {
@@ -63,7 +63,7 @@ class PersonalData:
 
     async def forget(self, connection: asyncpg.Connection, user_id: str, actor: str) -> dict[str, int]:
         """The first part of ``erase``, in one transaction: rows by table. ``clear_archive`` follows."""
-        if not await connection.fetchval(_SQL["known"], user_id):
+        if not await connection.fetchval(_SQL["user_exists"], user_id):
             raise UnknownUser(user_id)
         months = await self._archive.months_of(user_id)
         try:
@@ -85,7 +85,7 @@ async def _erase(connection: Any, user_id: str, actor: str, months: list[date]) 
     await connection.execute(_SQL["wait_for_locks"])
     await connection.execute(_SQL["beside_0_1_0"], replica.SYNC_LOCK)
     await lease.revoke(connection, lease.SYNC)
-    for lock in ("lock_rollups", "lock_erasure", "quietly"):
+    for lock in ("lock_rollups", "lock_erasure", "mark_no_days"):
         await connection.execute(_SQL[lock])
     deleted: Counter[str] = Counter()
     addresses = await _addresses(connection, user_id)

@@ -1,4 +1,4 @@
--- name: known
+-- name: user_exists
 -- Whether there is, or was, a user of this id.
 SELECT EXISTS (SELECT FROM service.users WHERE id = $1)
     OR EXISTS (SELECT FROM service.erased WHERE user_key = service.keyed_hash($1))
@@ -55,7 +55,7 @@ SELECT pg_advisory_xact_lock(hashtext('service.rollups'))
 -- No process plans messages meanwhile; see planning.
 SELECT pg_advisory_xact_lock(hashtext('service.erasure'))
 
--- name: quietly
+-- name: mark_no_days
 -- No trigger marks days as stale in this transaction: what had counted this user is frozen instead.
 SELECT set_config('service.loading', 'on', true)
 

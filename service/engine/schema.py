@@ -15,7 +15,7 @@ from service.engine import queries
 from service.errors import ConfigurationError
 
 _SQL = queries.load(__file__)
-_Ask = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy | asyncpg.Pool
+_Executor = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy | asyncpg.Pool
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -63,15 +63,15 @@ class SchemaRange:
 _ANY = SchemaRange(0, 0, 0)
 
 
-async def read_range(executor: _Ask) -> SchemaRange:
+async def read_range(executor: _Executor) -> SchemaRange:
     """The database's range; one that no release since 0.1.1 has migrated accepts any release."""
-    if not await executor.fetchval(_SQL["there"]):
+    if not await executor.fetchval(_SQL["range_exists"]):
         return _ANY
     row = await executor.fetchrow(_SQL["range"])
     return SchemaRange(**row) if row else _ANY
 
 
-async def require_readable(executor: _Ask) -> SchemaRange:
+async def require_readable(executor: _Executor) -> SchemaRange:
     """The range; raises ConfigurationError for a database that this release cannot read."""
     schema_range = await read_range(executor)
     if not schema_range.readable:
@@ -79,7 +79,7 @@ async def require_readable(executor: _Ask) -> SchemaRange:
     return schema_range
 
 
-async def note_version(executor: _Ask, applied: Iterable[str]) -> None:
+async def note_version(executor: _Executor, applied: Iterable[str]) -> None:
     """Record the newest of the applied migrations."""
-    if await executor.fetchval(_SQL["there"]):
+    if await executor.fetchval(_SQL["range_exists"]):
         await executor.execute(_SQL["version"], max(map(number, applied)))

@@ -1,4 +1,4 @@
--- name: there
+-- name: range_exists
 -- Whether the database says anything about it: it does since migration 18.
 SELECT to_regclass('service.schema_range') IS NOT NULL
 

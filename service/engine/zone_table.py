@@ -18,7 +18,7 @@ async def fill(connection: _Connection, default_zone: str | None = None) -> None
 
     ``default_zone``: of users without a zone; None, or one that PostgreSQL does not know: unchanged.
     """
-    database_names = {row["name"] for row in await connection.fetch(_SQL["theirs"])}
+    database_names = {row["name"] for row in await connection.fetch(_SQL["database_names"])}
     usable = zones.usable_names(database_names)
     async with connection.transaction():
         await connection.execute(_SQL["fill"], list(usable), list(usable.values()))

@@ -1,15 +1,15 @@
--- name: theirs
+-- name: database_names
 -- The zones that PostgreSQL can compute with.
 SELECT name FROM pg_timezone_names
 
 -- name: fill
--- Names ($1) and by which name PostgreSQL knows the zone of each ($2); others are forgotten.
+-- Names ($1), each with PostgreSQL's name of its zone ($2); deletes others.
 WITH gone AS (DELETE FROM service.zone WHERE name <> '' AND name <> ALL ($1::text[]))
 INSERT INTO service.zone AS z (name, used) SELECT * FROM unnest($1::text[], $2::text[])
 ON CONFLICT (name) DO UPDATE SET used = excluded.used WHERE z.used <> excluded.used
 
 -- name: default
--- The zone of whoever has none.
+-- The zone of users without one.
 INSERT INTO service.zone AS z (name, used) VALUES ('', $1)
 ON CONFLICT (name) DO UPDATE SET used = excluded.used WHERE z.used <> excluded.used
 
@@ -59,12 +59,12 @@ WITH zones AS (
 SELECT id FROM healed
 
 -- name: heal_settings
--- Whoever chose what is no zone ($1: all names, in lower case) follows the dashboard again.
+-- Users who chose what is no zone ($1: all names, in lower case) follow the dashboard again.
 UPDATE service.recipient_setting SET timezone = NULL
 WHERE user_id IN (SELECT user_id FROM service.recipient_setting
                   WHERE service.zone_key(timezone) <> ALL ($1::text[]) FOR UPDATE SKIP LOCKED)
 RETURNING user_id
 
 -- name: accepted
--- The names that can be used, and by which PostgreSQL knows them.
+-- The usable names, each with PostgreSQL's name of its zone.
 SELECT name, used FROM service.zone WHERE name <> ''

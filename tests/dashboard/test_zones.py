@@ -57,7 +57,7 @@ async def _without(pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch, *gone: s
     """A start at which PostgreSQL's zone data lacks some names."""
     listed = ", ".join(f"'{name}'" for name in ("", *gone))
     theirs = f"SELECT name FROM pg_timezone_names WHERE name NOT IN ({listed})"
-    monkeypatch.setitem(zone_table._SQL, "theirs", theirs)
+    monkeypatch.setitem(zone_table._SQL, "database_names", theirs)
     async with pool.acquire() as connection:
         await zone_table.fill(connection)
 

@@ -63,7 +63,9 @@ def hide(monkeypatch: pytest.MonkeyPatch) -> Any:
     def without(*gone: str) -> None:
         listed = ", ".join(f"'{name}'" for name in gone)
         monkeypatch.setitem(
-            zone_table._SQL, "theirs", f"SELECT name FROM pg_timezone_names WHERE name NOT IN ({listed})"
+            zone_table._SQL,
+            "database_names",
+            f"SELECT name FROM pg_timezone_names WHERE name NOT IN ({listed})",
         )
 
     return without
@@ -72,8 +74,8 @@ def hide(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def show(monkeypatch: pytest.MonkeyPatch) -> Any:
     """PostgreSQL's zone data is whole again."""
-    whole = zone_table._SQL["theirs"]
-    return lambda: monkeypatch.setitem(zone_table._SQL, "theirs", whole)
+    whole = zone_table._SQL["database_names"]
+    return lambda: monkeypatch.setitem(zone_table._SQL, "database_names", whole)
 
 
 async def test_sql_computes_with_the_zone_of_the_table(pool: asyncpg.Pool) -> None:

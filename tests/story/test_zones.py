@@ -157,7 +157,7 @@ async def test_a_zone_that_our_postgresql_lacks_stops_the_start_by_name(
     dashboard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = "SELECT name FROM pg_timezone_names WHERE name NOT LIKE '%/Santiago' AND name NOT LIKE 'Chile/%'"
-    monkeypatch.setitem(store_zones._SQL, "theirs", theirs)
+    monkeypatch.setitem(store_zones._SQL, "database_names", theirs)
 
     with pytest.raises(ConfigurationError) as caught:
         async with open_service(_settings(dashboard, tmp_path, SERVICE_TIMEZONE="America/Santiago")):
