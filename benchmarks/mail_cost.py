@@ -20,10 +20,15 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from benchmarks.mixed_run import mixed
 from service import log
+from service.jobs import all_jobs
 from service.messages.mail.compose import Composer, Email
 from service.messages.mail.dkim import DkimSigner
 from service.messages.mail.render import RenderedMail
-from service.messages.mail.samples import NAME, SAMPLES, Sample
+from service.messages.mail.sample_goals import RECIPIENT
+from tests.kinds import KINDS
+from tests.samples import MailSample, samples_of
+
+SAMPLES = samples_of(all_jobs())
 
 _AT = datetime(2026, 3, 10, 8, tzinfo=UTC)
 _ROUNDS = 7
@@ -34,7 +39,11 @@ def composer(key: PrivateKeyTypes | None) -> Composer:
     """One that signs with a key, or not at all."""
     signer = DkimSigner.from_pem(_pem(key), "example.org", "s1") if key else None
     return Composer(
-        "https://dashboard.example.org", "https://jobs.example.org", "D <hello@example.org>", signer=signer
+        "https://dashboard.example.org",
+        "https://jobs.example.org",
+        "D <hello@example.org>",
+        KINDS.values(),
+        signer=signer,
     )
 
 
@@ -44,17 +53,16 @@ def _pem(key: PrivateKeyTypes) -> bytes:
     )
 
 
-def letter(sample: Sample) -> Email:
+def letter(sample: MailSample) -> Email:
     """The sample, addressed."""
     return Email(
         template=sample.template,
         facts=sample.facts,
-        recipient_name=NAME,
+        recipient_name=RECIPIENT,
         address="ada@example.net",
         message_id="5d41402abc4b2a76b9719d911017c592@example.org",
         message_date=_AT,
         token="Zx8QmN3vR5tY7uI9oP1aSdFgHjKlQwEr",
-        kind=sample.kind,
         job=sample.job,
     )
 
@@ -62,7 +70,7 @@ def letter(sample: Sample) -> Email:
 def render(made: Composer, mail: Email) -> RenderedMail:
     """Subject, text and HTML alone."""
     links = made.links(mail.token)
-    return made.render(mail.template, mail.facts, locale="en", name=NAME, links=links, kind=mail.kind)
+    return made.render(mail.template, mail.facts, locale="en", name=RECIPIENT, links=links)
 
 
 def cost(work: Callable[[], object], times: int) -> float:

@@ -24,12 +24,13 @@ from service.engine.database import migrate, open_pool
 from service.jobs import all_jobs
 from service.messages.delivery import DeliveryLoop
 from service.messages.mail.compose import Composer
-from service.messages.mail.samples import NAME, SAMPLES
+from service.messages.mail.sample_goals import RECIPIENT
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.mail.transport import Envelope, SendResult
 from service.messages.outbox import Outbox
 from service.settings import Settings
 from service.setup.parts import email_of_delivery
+from tests.samples import samples_of
 
 _CONNECTIONS = 8
 _DOMAINS = 20
@@ -91,9 +92,9 @@ async def _open() -> AsyncIterator[tuple[asyncpg.Pool, int]]:
 
 async def _plan(pool: asyncpg.Pool, mails: int) -> None:
     """The first sample of each template for as many people, in turn."""
-    samples = {sample.template: sample for sample in reversed(SAMPLES)}.values()
+    samples = {sample.template: sample for sample in reversed(samples_of(all_jobs()))}.values()
     for sample in samples:
-        values = (sample.template, sample.job, str(sample.kind), NAME, _DOMAINS, dict(sample.facts))
+        values = (sample.template, sample.job, str(sample.kind), RECIPIENT, _DOMAINS, dict(sample.facts))
         await pool.execute(_PLAN, *values, mails // len(samples))
     await pool.execute("ANALYZE service.delivery")
 
@@ -103,7 +104,7 @@ async def _standing(users: Sequence[str], goals: Sequence[str], sessions: Sequen
     people = {
         id_: User(
             id=id_,
-            name=NAME,
+            name=RECIPIENT,
             email=_address(id_),
             timezone="UTC",
             locale="en",

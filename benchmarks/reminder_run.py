@@ -27,10 +27,9 @@ import asyncpg
 from benchmarks.mail_server import mail_server
 from service import app, log, server
 from service.clock import SystemClock
-from service.dashboard.model import MessageKind
 from service.demo.sample import SampleDashboard, people, write
 from service.engine import embedded
-from service.messages.mail.compose import Email
+from service.messages.mail.compose import Email, email_of
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.mail.transport import Envelope, SendResult
 from service.settings import Settings
@@ -182,12 +181,8 @@ async def measure(count: int, folder: Path, dashboard_dsn: str, port: int) -> di
     return found
 
 
-def _letter(row: asyncpg.Record) -> Any:
-    values = {
-        name: row[name]
-        for name in ("template", "facts", "recipient_name", "address", "message_id", "token", "job")
-    }
-    return Email(**values, message_date=row["message_date"], kind=MessageKind(row["kind"]))
+def _letter(row: asyncpg.Record) -> Email:
+    return email_of(row.__getitem__)
 
 
 def _sample(service: app.Service, row: asyncpg.Record) -> tuple[str, str]:

@@ -1,11 +1,11 @@
 """The composition root: opens everything in order, closes it in reverse; it alone knows everybody."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 
 import asyncpg
 import structlog
@@ -30,11 +30,13 @@ from service.engine.runner import Runner
 from service.engine.supervisor import ServiceLoops, Supervisor
 from service.engine.trigger import Timing, TriggerLoop
 from service.jobs import all_jobs, hours_of_kinds
+from service.jobs.extra_jobs import prepare_queries
 from service.manager import JobManager
 from service.messages.delivery import DeliveryLoop
 from service.messages.explain import Explainer
 from service.messages.forecast import Forecaster
 from service.messages.in_app.inbox import DashboardInbox
+from service.messages.kind import MessageKind
 from service.messages.mail.bounce_intake import BounceIntake
 from service.messages.mail.compose import Composer
 from service.messages.mail.maildir import MaildirTransport
@@ -42,6 +44,7 @@ from service.messages.mail.transport import Transport
 from service.messages.outbox import Outbox
 from service.messages.planner import Planner
 from service.messages.preview import Previewer
+from service.messages.reminder import kinds_of
 from service.messages.suppression import Suppressions
 from service.settings import Settings, unread
 from service.setup import health
@@ -62,6 +65,7 @@ from service.setup.parts import (
     transport_of,
 )
 from service.setup.timings import definition, in_our_zones, timings_of
+from service.tracing import Tracer
 from service.web import AdminDeps, build_app
 from service.zones import zone_of
 
@@ -69,40 +73,226 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Service:
-    """Everything that is open while the service lives."""
+class Design:
+    """What follows from the settings alone, before anything is opened."""
 
-    settings: Settings
+    jobs: dict[str, Job]
+    kinds: Collection[MessageKind]
+    timings: dict[str, Timing]
+    composer: Composer
+    sender: Callable[[int], str]
+    owner: str
+
+
+def design_of(settings: Settings) -> Design:
+    """Raises ConfigurationError for settings that cannot be; logs what is doubtful about others."""
+    jobs = all_jobs(settings.job_packages)
+    kinds = kinds_of(jobs).values()
+    composer = composer_of(settings, kinds)
+    for warning in composer.warnings:
+        log.warning("mail", warning=warning)
+    for hint in unread():
+        log.warning("configuration", hint=hint)
+    return Design(
+        jobs=jobs,
+        kinds=kinds,
+        timings=timings_of(jobs, settings),
+        composer=composer,
+        sender=envelope_senders(settings, composer.sender),
+        owner=replica_name(),
+    )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What has to be open before the parts can be made."""
+
     databases: Databases
     pool: asyncpg.Pool
-    jobs: dict[str, Job]
-    timings: dict[str, Timing]
-    ledger: Ledger
-    outbox: Outbox
-    transport: Transport
-    composer: Composer
-    sync: Sync
-    trigger: TriggerLoop
-    runner: Runner
-    delivery: DeliveryLoop
-    inbox: DashboardInbox | None
-    supervisor: Supervisor
-    manager: JobManager
-    bounces: BounceIntake | None
-    explainer: Explainer
-    forecaster: Forecaster
-    previewer: Previewer
-    vitals: RuntimeMetrics
-    archive: Archive
-    people: PersonalData
-    presence: Heartbeat
+    tracer: Tracer
+    clock: Clock
+    progress: Progress | None
+
+
+class Service:
+    """Every part of the service, made when it is first asked for and joined with those that it needs."""
+
+    def __init__(self, settings: Settings, design: Design, opened: Opened) -> None:
+        self.settings = settings
+        self.jobs = design.jobs
+        self.timings = design.timings
+        self.composer = design.composer
+        self.databases = opened.databases
+        self.pool = opened.pool
+        self._design = design
+        self._clock = opened.clock
+        self._tracer = opened.tracer
+        self._progress = opened.progress
+        self._lease = timedelta(seconds=settings.lease_seconds)
+        self._zone = zone_of(settings.service_timezone)
+        self._due, self._outgoing = asyncio.Event(), asyncio.Event()
+
+    # ── The dashboard ───────────────────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def sync(self) -> Sync:
+        return sync_of(
+            self.pool, self.databases.dashboard, self.settings, self.jobs, self._progress, self._design.owner
+        )
+
+    @cached_property
+    def archive(self) -> Archive:
+        return Archive(self.pool, self.settings.data_dir / "archive", self.sync)
+
+    @cached_property
+    def people(self) -> PersonalData:
+        return PersonalData(self.pool, self.archive)
+
+    # ── Runs ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.pool, self._design.owner, self._lease)
+
+    async def register(self) -> None:
+        """Tell the ledger which jobs there are, and when they are due."""
+        await self.ledger.register(
+            [definition(job, self.timings[id_], self.settings) for id_, job in self.jobs.items()]
+        )
+
+    @cached_property
+    def trigger(self) -> TriggerLoop:
+        sweep = self.settings.sweep_seconds
+        return TriggerLoop(self.ledger, self.jobs, self.timings, self._zone, self._due, sweep=sweep)
+
+    @cached_property
+    def runner(self) -> Runner:
+        planning = planner_settings(self.settings, self.composer, self._design.kinds)
+        planner = Planner(planning, self.composer.notice, self._outgoing)
+        return Runner(
+            self.pool,
+            self.ledger,
+            self.jobs,
+            refresh=self.sync.refresh,
+            require=self.sync.require,
+            clock=self._clock,
+            wake=self._due,
+            resources=Resources(
+                planner, self.archive, self.settings.keeping, analytics_settings(self.settings)
+            ),
+            settings=runner_settings(self.settings),
+            tracer=self._tracer,
+        )
+
+    # ── Messages ────────────────────────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        return Outbox(self.pool, self._design.owner, self._lease, self.jobs)
+
+    @cached_property
+    def transport(self) -> Transport:
+        return transport_of(self.settings, self._clock)
+
+    @cached_property
+    def delivery(self) -> DeliveryLoop:
+        return DeliveryLoop(
+            self.outbox,
+            self.transport,
+            lambda claimed: self.composer.compose(email_of_delivery(claimed)),
+            self.sync.current_state,
+            self.jobs,
+            sender=self._design.sender,
+            clock=self._clock,
+            wake=self._outgoing,
+            connections=self.settings.smtp_connections,
+            rate=self.settings.smtp_rate,
+            limits=self.settings.domain_limits,
+            tracer=self._tracer,
+        )
+
+    @cached_property
+    def inbox(self) -> DashboardInbox | None:
+        if self.settings.in_app != "dashboard":
+            return None
+        standing = partial(self.sync.current_state, addresses=False)
+        return DashboardInbox(self.pool, self.sync.notify, standing, self.jobs, self.composer.notice)
+
+    @cached_property
+    def bounces(self) -> BounceIntake | None:
+        return intake_of(self.settings, Suppressions(self.pool, self.outbox))
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        spread = timedelta(seconds=self.settings.mail_spread_seconds)
+        return Explainer(self.pool, self.runner, self.jobs, self.timings, self._zone, spread)
+
+    @cached_property
+    def forecaster(self) -> Forecaster:
+        return Forecaster(self.pool, self.ledger, self.runner, self.jobs, self.timings, self._zone)
+
+    @cached_property
+    def previewer(self) -> Previewer:
+        compose = self.composer.compose
+        return Previewer(self.pool, self.runner, self.jobs, self.composer, compose, self.transport)
+
+    # ── This process ────────────────────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def vitals(self) -> RuntimeMetrics:
+        return RuntimeMetrics(self._clock, lambda: health.gauges(self.pool))
+
+    @cached_property
+    def presence(self) -> Heartbeat:
+        report = partial(health.heartbeat_report, self.ledger, self.vitals, self.sync)
+        return Heartbeat(self.ledger, __version__, self._clock, report, self.register)
+
+    @cached_property
+    def supervisor(self) -> Supervisor:
+        working = {
+            "sync": self.sync.serve,
+            "trigger": self.trigger.serve,
+            "runner": self.runner.serve,
+            "delivery": self.delivery.serve,
+            "bounces": bounce_box(self.settings, self.bounces),
+            "inbox": self.inbox.serve if self.inbox else None,
+        }
+        gated = {name: self.presence.gated(loop) for name, loop in working.items() if loop}
+        always = {"vitals": self.vitals.serve, "presence": self.presence.serve}
+        return Supervisor(self._clock, gated | always)
+
+    @cached_property
+    def manager(self) -> JobManager:
+        loops = ServiceLoops(self.supervisor, self.settings.shutdown_grace_seconds)
+        looked_at = (self.supervisor, self.delivery, self.outbox, self.transport, self.sync, self.inbox)
+        return JobManager(
+            self.pool,
+            self.ledger,
+            self.runner,
+            self.jobs,
+            schedules={id_: timing.schedule for id_, timing in self.timings.items()},
+            open=loops.start,
+            close=loops.stop,
+            checks=partial(health.checks, *looked_at),
+            database=lambda: self.presence.problem,
+            clock=self._clock,
+            service_zone=self._zone,
+        )
+
+    # ── HTTP ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def web_app(self, *, inbox_page: bool = False) -> web.Application:
         """The HTTP face. ``inbox_page`` adds the page of the local inbox."""
         registry = CollectorRegistry()
         for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             registry.register(collector)
-        deps = AdminDeps(
+        app = build_app(self._admin_deps(registry))
+        if inbox_page and isinstance(self.transport, MaildirTransport):
+            app.add_routes(maildir_page.routes(self.transport.folder))
+        return app
+
+    def _admin_deps(self, registry: CollectorRegistry) -> AdminDeps:
+        return AdminDeps(
             pool=self.pool,
             manager=self.manager,
             tokens=self.settings.tokens(),
@@ -119,18 +309,15 @@ class Service:
             previewer=self.previewer,
             version=__version__,
             settings=self.settings.described(),
-            service_zone=zone_of(self.settings.service_timezone),
+            service_zone=self._zone,
             compose=self.composer.compose,
             vitals=self.vitals.report,
             mails=lambda: self.delivery.totals,
             observe=lambda seconds, status: self.vitals.request(seconds, failed=status >= 500),
             people=self.people,
-            hours=hours_of_kinds({id_: timing.schedule for id_, timing in self.timings.items()}),
+            jobs=self.jobs,
+            hours=hours_of_kinds(self.jobs, {id_: timing.schedule for id_, timing in self.timings.items()}),
         )
-        app = build_app(deps)
-        if inbox_page and isinstance(self.transport, MaildirTransport):
-            app.add_routes(maildir_page.routes(self.transport.folder))
-        return app
 
     def _started(self) -> bool:
         dashboard = self.sync.health()
@@ -142,6 +329,17 @@ class Service:
         return None if self.supervisor.healthy else "a loop is being restarted"
 
 
+async def _open_database(stack: AsyncExitStack, url: str, settings: Settings) -> asyncpg.Pool:
+    """Our database with its schema, and with queries that it accepts. Raises ConfigurationError."""
+    pool = await connect(url)
+    stack.push_async_callback(pool.close)
+    if applied := await migrate(pool, settings.default_timezone):
+        log.info("migrations applied", names=applied)
+    async with pool.acquire() as connection:
+        await prepare_queries(connection, settings.job_packages)
+    return pool
+
+
 @asynccontextmanager
 async def open_service(
     settings: Settings, *, clock: Clock | None = None, progress: Progress | None = None
@@ -150,128 +348,21 @@ async def open_service(
 
     Raises ConfigurationError, and SourceUnavailable when our own PostgreSQL does not come up.
     """
-    clock = clock or SystemClock()
-    jobs = all_jobs()
-    timings = timings_of(jobs, settings)
-    composer = composer_of(settings)
-    senders = envelope_senders(settings, composer.sender)
-    for warning in composer.warnings:
-        log.warning("mail", warning=warning)
-    for hint in unread():
-        log.warning("configuration", hint=hint)
-    owner = replica_name()
-    tracing = tracing_for(settings, owner)
+    design = design_of(settings)
     async with AsyncExitStack() as stack:
+        tracing = tracing_for(settings, design.owner)
         stack.push_async_callback(tracing.close)
         databases = await find_databases(settings)
-        pool = await connect(databases.service)
-        stack.push_async_callback(pool.close)
-        if applied := await migrate(pool, settings.default_timezone):
-            log.info("migrations applied", names=applied)
+        pool = await _open_database(stack, databases.service, settings)
         settings = in_our_zones(settings, await zone_table.accepted(pool))
-        lease = timedelta(seconds=settings.lease_seconds)
-        ledger, outbox = Ledger(pool, owner, lease), Outbox(pool, owner, lease)
-        register = partial(
-            ledger.register, [definition(job, timings[id_], settings) for id_, job in jobs.items()]
-        )
-        await register()
-        sync = sync_of(pool, databases.dashboard, settings, jobs, progress, owner)
-        stack.push_async_callback(sync.close)
-        archive = Archive(pool, settings.data_dir / "archive", sync)
-        transport = transport_of(settings, clock)
-        stack.push_async_callback(transport.close)
-        due, outgoing = asyncio.Event(), asyncio.Event()
-        zone = zone_of(settings.service_timezone)
-        trigger = TriggerLoop(ledger, jobs, timings, zone, due, sweep=settings.sweep_seconds)
-        planner = Planner(planner_settings(settings, composer), composer.notice, outgoing)
-        runner = Runner(
-            pool,
-            ledger,
-            jobs,
-            refresh=sync.refresh,
-            require=sync.require,
-            clock=clock,
-            wake=due,
-            resources=Resources(planner, archive, settings.keeping, analytics_settings(settings)),
-            settings=runner_settings(settings),
-            tracer=tracing.tracer,
-        )
-        delivery = DeliveryLoop(
-            outbox,
-            transport,
-            lambda claimed: composer.compose(email_of_delivery(claimed)),
-            sync.current_state,
-            jobs,
-            sender=senders,
-            clock=clock,
-            wake=outgoing,
-            connections=settings.smtp_connections,
-            rate=settings.smtp_rate,
-            limits=settings.domain_limits,
-            tracer=tracing.tracer,
-        )
-        inbox = None
-        if settings.in_app == "dashboard":
-            inbox = DashboardInbox(
-                pool, sync.notify, partial(sync.current_state, addresses=False), jobs, composer.notice
-            )
-        bounces = intake_of(settings, Suppressions(pool, outbox))
-        vitals = RuntimeMetrics(clock, lambda: health.gauges(pool))
-        report = partial(health.heartbeat_report, ledger, vitals, sync)
-        presence = Heartbeat(ledger, __version__, clock, report, register)
-        await presence.check_schema()
-        working = {
-            "sync": sync.serve,
-            "trigger": trigger.serve,
-            "runner": runner.serve,
-            "delivery": delivery.serve,
-            "bounces": bounce_box(settings, bounces),
-            "inbox": inbox.serve if inbox else None,
-        }
-        gated = {name: presence.gated(loop) for name, loop in working.items() if loop}
-        supervisor = Supervisor(clock, gated | {"vitals": vitals.serve, "presence": presence.serve})
-        loops = ServiceLoops(supervisor, settings.shutdown_grace_seconds)
-        manager = JobManager(
-            pool,
-            ledger,
-            runner,
-            jobs,
-            schedules={id_: timing.schedule for id_, timing in timings.items()},
-            open=loops.start,
-            close=loops.stop,
-            checks=partial(health.checks, supervisor, delivery, outbox, transport, sync, inbox),
-            database=lambda: presence.problem,
-            clock=clock,
-            service_zone=zone,
-        )
-        stack.push_async_callback(manager.shutdown)
-        spread = timedelta(seconds=settings.mail_spread_seconds)
-        yield Service(
-            settings=settings,
-            databases=databases,
-            pool=pool,
-            jobs=jobs,
-            timings=timings,
-            ledger=ledger,
-            outbox=outbox,
-            transport=transport,
-            composer=composer,
-            sync=sync,
-            trigger=trigger,
-            runner=runner,
-            delivery=delivery,
-            inbox=inbox,
-            supervisor=supervisor,
-            manager=manager,
-            bounces=bounces,
-            explainer=Explainer(pool, runner, jobs, timings, zone, spread),
-            forecaster=Forecaster(pool, ledger, runner, jobs, timings, zone),
-            previewer=Previewer(pool, runner, jobs, composer, composer.compose, transport),
-            vitals=vitals,
-            archive=archive,
-            people=PersonalData(pool, archive),
-            presence=presence,
-        )
+        opened = Opened(databases, pool, tracing.tracer, clock or SystemClock(), progress)
+        service = Service(settings, design, opened)
+        await service.register()
+        stack.push_async_callback(service.sync.close)
+        stack.push_async_callback(service.transport.close)
+        await service.presence.check_schema()
+        stack.push_async_callback(service.manager.shutdown)
+        yield service
 
 
 MANAGER: web.AppKey[JobManager] = web.AppKey("manager", JobManager)

@@ -25,7 +25,6 @@ from service.archive.manifest import RetentionPolicy
 from service.engine.run import JobRules
 from service.environment import read_environment, schedule_problems
 from service.errors import ConfigurationError
-from service.messages.eligibility import MAY_BE_RESENT
 from service.messages.limits import DomainLimits
 from service.url import without_password
 
@@ -106,6 +105,8 @@ class Settings(BaseModel):
     sender_id: str = "dashboard"
     unconfirmed_policy: str = "hold"
     """hold, resend (deadlines and reports), or the kinds to resend: deadlines,weekly,monthly."""
+    extra_jobs: str = ""
+    """Packages outside this one that bring further jobs, e.g. acme_jobs."""
     dkim_domain: str = ""
     """Empty: mails are not signed. The d= of signatures: the domain of MAIL_FROM or a parent of it."""
     dkim_selector: str = ""
@@ -274,14 +275,6 @@ class Settings(BaseModel):
             raise ValueError(f"{value!r} must be rising days between 1 and 21; use 3,7,14")
         return value
 
-    @field_validator("unconfirmed_policy")
-    @classmethod
-    def _policy(cls, value: str) -> str:
-        if value not in {"hold", "resend"} and not set(_listed(value)) <= MAY_BE_RESENT:
-            kinds = ",".join(sorted(MAY_BE_RESENT))
-            raise ValueError(f"{value!r} must be hold, resend, or some of {kinds}; nudges are never resent")
-        return value
-
     @field_validator("smtp_domain_limits")
     @classmethod
     def _domain_limits(cls, value: str) -> str:
@@ -294,10 +287,9 @@ class Settings(BaseModel):
         return DomainLimits.parse(self.smtp_domain_limits)
 
     @property
-    def resent_kinds(self) -> frozenset[str]:
-        """The kinds of mail that are sent a second time when their receipt is unknown."""
-        named = {"hold": frozenset[str](), "resend": frozenset(map(str, MAY_BE_RESENT))}
-        return named.get(self.unconfirmed_policy, frozenset(_listed(self.unconfirmed_policy)))
+    def job_packages(self) -> tuple[str, ...]:
+        """The packages that bring further jobs."""
+        return tuple(part.strip() for part in self.extra_jobs.split(",") if part.strip())
 
     @property
     def rules(self) -> JobRules:

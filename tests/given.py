@@ -38,7 +38,9 @@ from service.messages.outbox import Outbox
 from service.messages.planner import Planner, PlannerSettings
 from service.messages.reminder import Reminder, reminders
 from service.setup.parts import email_of_delivery
+from tests.acme import KINDS
 from tests.clock import stop_clock
+from tests.kinds import NUDGES
 
 GOALS = "reminder.goalDeadlines"
 
@@ -126,7 +128,8 @@ async def _no_refresh() -> None:
 @cache
 def composer() -> Composer:
     """A composer whose links lead to this machine."""
-    return Composer("http://localhost:3000", "http://127.0.0.1:8080", "Dashboard <hello@example.org>")
+    mailbox = "Dashboard <hello@example.org>"
+    return Composer("http://localhost:3000", "http://127.0.0.1:8080", mailbox, KINDS.values())
 
 
 _PLANNER, _RUNNER = ({field.name for field in fields(kind)} for kind in (PlannerSettings, RunnerSettings))
@@ -173,7 +176,7 @@ class World:
             {name: changes.pop(name) for name in names & changes.keys()} for names in (_PLANNER, _RUNNER)
         )
         planner = Planner(
-            PlannerSettings("example.org", **planning),
+            PlannerSettings("example.org", **({"nudges": NUDGES} | planning)),
             changes.pop("notice", composer().notice),
             changes.pop("outbox_wake", asyncio.Event()),
         )

@@ -21,13 +21,14 @@ from prometheus_client import CollectorRegistry
 from service.engine import embedded
 from service.engine.database import migrate, open_pool
 from service.engine.ledger import Ledger
-from service.messages.mail.samples import NAME, SAMPLES, Sample
+from service.messages.mail.sample_goals import RECIPIENT
 from service.settings import Settings
 from service.web import AdminDeps, build_app
 from tests import chromium, lived, worked
 from tests.chromium import Scheme
 from tests.given import World
 from tests.messages.mail.cast import composer
+from tests.samples import SAMPLES, MailSample
 from tests.web.console.consoles import console
 from tests.web.parts import web_parts
 
@@ -72,16 +73,15 @@ class Shot:
         return f"{self.name}-{self.width}-{self.scheme}.png"
 
 
-def page_of(sample: Sample) -> str:
+def page_of(sample: MailSample) -> str:
     """The HTML of a sample."""
     made = composer()
     return made.render(
         sample.template,
         sample.facts,
         locale="en",
-        name=NAME,
+        name=RECIPIENT,
         links=made.links("Zx8QmN3vR5tY7uI9oP1aSd"),
-        kind=sample.kind,
     ).html
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from service.errors import ConfigurationError
 from service.settings import Settings, unread
+from service.setup import parts
 from service.url import without_password
+from tests.kinds import KINDS
 from tests.zone_cases import ACCEPTED, REFUSED, Case
 
 
@@ -120,11 +122,14 @@ def test_what_is_shown_holds_no_secret() -> None:
 
 
 def test_deadlines_and_reports_may_be_resent_and_nudges_never() -> None:
-    assert Settings.load({}).resent_kinds == frozenset()
-    assert Settings.load({"UNCONFIRMED_POLICY": "resend"}).resent_kinds == {"deadlines", "weekly", "monthly"}
-    assert Settings.load({"UNCONFIRMED_POLICY": "weekly, deadlines"}).resent_kinds == {"weekly", "deadlines"}
+    def resent(**environ: str) -> frozenset[str]:
+        return parts.resent_kinds(Settings.load(environ, also=parts.problems_of), KINDS.values())
+
+    assert resent() == frozenset()
+    assert resent(UNCONFIRMED_POLICY="resend") == {"deadlines", "weekly", "monthly"}
+    assert resent(UNCONFIRMED_POLICY="weekly, deadlines") == {"weekly", "deadlines"}
     with pytest.raises(ConfigurationError, match="nudges are never resent"):
-        Settings.load({"UNCONFIRMED_POLICY": "daily"})
+        resent(UNCONFIRMED_POLICY="daily")
 
 
 @pytest.mark.parametrize("name", ["CLEANUP_INTERVAL_DAYS", "ANALYTICS_RETENTION_DAYS", "CLEANUP_MODE"])

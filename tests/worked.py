@@ -114,7 +114,7 @@ async def _slots(given: Console, now: datetime) -> None:
     for row in await given.world.pool.fetch("SELECT job, cron, mode FROM service.job_def ORDER BY job"):
         job = given.world.jobs[row["job"]]
         places = await given.manager.places()
-        clock = clock_of(row["cron"], row["mode"], job.own_hours, places, given.zone)
+        clock = clock_of(row["cron"], row["mode"], job, places, given.zone)
         slots = upcoming(clock, now - WEEK, now - timedelta(minutes=5))
         rows += [_slot(row["job"], at, dice) for at in slots if at.minute % 60 == 0]
     await given.world.pool.executemany(

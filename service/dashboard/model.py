@@ -2,25 +2,6 @@
 
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
-from enum import StrEnum
-
-
-class MessageKind(StrEnum):
-    """What a message is about; the unit of opting out."""
-
-    DEADLINES = "deadlines"
-    DAILY = "daily"
-    WEEKLY = "weekly"
-    INACTIVE = "inactive"
-    BREAKS = "breaks"
-    MONTHLY = "monthly"
-
-
-class Channel(StrEnum):
-    """The way on which a message reaches a person."""
-
-    EMAIL = "email"
-    IN_APP = "in_app"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +22,14 @@ class QuietHours:
 class Preferences:
     """What a user allows, as the dashboard says it. ``None`` means that the dashboard is silent.
 
-    ``kinds`` holds the profile's specific keys (``goalReminders``, ``weeklyReports``, …) mapped to our kinds.
+    ``kinds``: what is allowed of each kind of message, by our names for the dashboard's keys (``deadlines``
+    for its ``goalReminders``). Which kinds there are, the jobs say.
     """
 
     email: bool | None = None
     reminders: bool | None = None
     in_app: bool | None = None
-    kinds: dict[MessageKind, bool] = field(default_factory=dict)
+    kinds: dict[str, bool] = field(default_factory=dict)
     quiet: QuietHours | None = None
     work_start: time | None = None
     work_end: time | None = None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from service.dashboard.model import Goal, MessageKind, Preferences, QuietHours, TimerSession, User
+from service.dashboard.model import Goal, Preferences, QuietHours, TimerSession, User
 from service.dashboard.profiles.shapes import Collection
 from service.engine import queries
 from service.engine.database import Connection
@@ -43,7 +43,7 @@ def preferences_to_json(preferences: Preferences) -> dict[str, Any]:
         name: value for name in _OPTIONAL_FLAGS if (value := getattr(preferences, name)) is not None
     }
     if preferences.kinds:
-        found["kinds"] = {str(kind): on for kind, on in preferences.kinds.items()}
+        found["kinds"] = preferences.kinds
     if preferences.quiet:
         found["quiet"] = [_clock(preferences.quiet.start), _clock(preferences.quiet.end)]
     for name in ("work_start", "work_end"):
@@ -62,7 +62,7 @@ def preferences_from_json(stored: Mapping[str, Any]) -> Preferences:
         email=stored.get("email"),
         reminders=stored.get("reminders"),
         in_app=stored.get("in_app"),
-        kinds={MessageKind(kind): on for kind, on in stored.get("kinds", {}).items()},
+        kinds=dict(stored.get("kinds", {})),
         quiet=QuietHours(time.fromisoformat(quiet[0]), time.fromisoformat(quiet[1])) if quiet else None,
         work_start=_time(stored.get("work_start")),
         work_end=_time(stored.get("work_end")),

@@ -14,6 +14,10 @@ def load(module_file: str) -> Queries:
     """Read the ``.sql`` file beside a module (pass its ``__file__``); a package's has the package's name."""
     path = Path(module_file)
     stem = path.parent.name if path.stem == "__init__" else path.stem
-    text = path.with_name(f"{stem}.sql").read_text("utf-8")
+    return parse(path.with_name(f"{stem}.sql").read_text("utf-8"))
+
+
+def parse(text: str) -> Queries:
+    """The named queries in the text of such a file."""
     parts = _NAME.split(text)[1:]
     return Queries(zip(parts[0::2], (part.strip() for part in parts[1::2]), strict=True))

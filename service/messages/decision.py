@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from service.dashboard.model import Channel, MessageKind
+from service.messages.kind import Channel, MessageKind
 from service.messages.reason import Reason
 
 
@@ -15,18 +15,16 @@ class Message:
     ``dedupe_key``: unique per channel; job, user, period (``goalDeadlines:{user}:{date}``).
     ``stages``: further unique keys consumed together with it, each with the channels' message
     (``goalDeadlines:{goal}:{due}:{stage}``).
-    ``template``: the folder of the mail's templates, e.g. ``goal_deadlines``.
     ``facts``: JSON-able values that the templates print, in no language; frozen in the outbox.
     ``goal_ids`` and ``session_ids`` in them are asked for again before sending.
     ``expires_at``: the instant (UTC) from which it is useless and will not be sent.
-    ``in_app``: type, priority, data and url of the in-app notification, and ``facts`` for its words.
+    ``in_app``: priority, data and url of the in-app notification, and ``facts`` for its words.
     ``in_app_life``: how long it is worth showing.
     """
 
     user_id: str
     kind: MessageKind
     dedupe_key: str
-    template: str
     zone: str
     local_date: date
     facts: dict[str, Any]

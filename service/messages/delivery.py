@@ -274,11 +274,12 @@ class DeliveryLoop:
         changed: list[dict[str, Any]] = []
         moved: list[ClaimedDelivery] = []
         for one in claimed:
-            reason = refusal(one, now)
-            if reason is None and (wait := quiet_now(one, now)):
+            job = self._jobs[one.job]
+            reason = refusal(one, job, now)
+            if reason is None and (wait := quiet_now(one, job, now)):
                 gone.append(wait)
                 continue
-            facts = None if reason else still_true(one, self._jobs[one.job], now)
+            facts = None if reason else still_true(one, job, now)
             if reason is None and facts is None:
                 reason = Reason.REVALIDATED_AWAY
             if reason or facts is None:

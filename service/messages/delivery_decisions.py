@@ -6,10 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import Channel, MessageKind
 from service.engine.retry import delay, pause_after_refusal
 from service.messages import eligibility
 from service.messages.delivery_state import DeliveryState
+from service.messages.kind import Channel
 from service.messages.mail.smtp_reply import Fate, before_recipient
 from service.messages.mail.transport import SendResult, SmtpPhase
 from service.messages.outbox import ClaimedDelivery, Settlement
@@ -17,20 +17,18 @@ from service.messages.reason import Reason
 from service.messages.reminder import Reminder
 
 
-def refusal(one: ClaimedDelivery, now: DashboardState) -> Reason | None:
+def refusal(one: ClaimedDelivery, job: Reminder, now: DashboardState) -> Reason | None:
     """Why the recipient may not get this any more, as the dashboard and this service stand now."""
     user = now.users.get(one.user_id)
     if user is None:
         return Reason.REVALIDATED_AWAY
-    return eligibility.verdict(user, MessageKind(one.kind), Channel.EMAIL, one.known, one.claimed_at)
+    return eligibility.verdict(user, job.kind, Channel.EMAIL, one.known, one.claimed_at)
 
 
-def quiet_now(one: ClaimedDelivery, now: DashboardState) -> Settlement | None:
+def quiet_now(one: ClaimedDelivery, job: Reminder, now: DashboardState) -> Settlement | None:
     """A message that a retry or an outage moved into somebody's quiet hours waits for their end."""
     user = replace(now.users[one.user_id], timezone=one.zone)
-    at = eligibility.earliest(
-        user, MessageKind(one.kind), one.known, one.claimed_at, one.expires_at, late=False
-    )
+    at = eligibility.earliest(user, job.kind, one.known, one.claimed_at, one.expires_at, late=False)
     if isinstance(at, Reason):
         return Settlement(one.id, one.epoch, DeliveryState.SKIPPED, str(at))
     if at > one.claimed_at:

@@ -10,11 +10,12 @@ from zlib import crc32
 
 import asyncpg
 
-from service.dashboard.model import Channel, QuietHours, User
+from service.dashboard.model import QuietHours, User
 from service.dashboard.notification import navigate
 from service.engine import queries
 from service.messages.decision import Message
 from service.messages.eligibility import ContactHistory, PastMessage
+from service.messages.kind import Channel
 
 _SQL = queries.load(__file__)
 _TOKEN_BYTES = 24
@@ -151,11 +152,11 @@ def _row(stamp: RunStamp, planned: PlannedMessage) -> Mapping[str, Any]:
         "channel": planned.channel,
         "job": stamp.job,
         "run_id": stamp.run_id,
-        "kind": message.kind,
+        "kind": message.kind.name,
         "user_id": user.id,
         "zone": message.zone,
         "local_date": message.local_date.isoformat(),
-        "template": message.template,
+        "template": message.kind.template,
         "locale": user.locale,
         "address": user.email if mail else None,
         "recipient_name": user.name,
@@ -163,7 +164,7 @@ def _row(stamp: RunStamp, planned: PlannedMessage) -> Mapping[str, Any]:
         "message_id": message_id(planned.dedupe_key, planned.channel, stamp.mail_domain),
         "message_date": stamp.as_of.isoformat(),
         "token": secrets.token_urlsafe(_TOKEN_BYTES),
-        "unconfirmed_policy": "resend" if message.kind in stamp.resent else "hold",
+        "unconfirmed_policy": "resend" if message.kind.name in stamp.resent else "hold",
         "not_before": (
             planned.not_before + share(stamp.spread, planned.channel, planned.dedupe_key)
         ).isoformat(),
@@ -185,7 +186,8 @@ def _in_app(planned: PlannedMessage, *, to_dashboard: bool) -> dict[str, Any]:
     message, words = planned.message, planned.notice
     assert words is not None
     return {
-        **{key: message.in_app.get(key) for key in ("type", "priority", "data")},
+        "type": message.kind.in_app_type,
+        **{key: message.in_app.get(key) for key in ("priority", "data")},
         "title": words.title,
         "message": words.message,
         "action": navigate(message.in_app["url"], words.button),

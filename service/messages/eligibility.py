@@ -1,13 +1,14 @@
 """Whether and when somebody may be contacted: one place for all jobs, asked at planning and at sending."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
-from service.dashboard.model import Channel, MessageKind, Preferences, QuietHours, User
+from service.dashboard.model import Preferences, QuietHours, User
 from service.engine.run import Tick, Trigger
 from service.engine.schedule import to_instant
 from service.messages.decision import Message
+from service.messages.kind import Channel, MessageKind, Purpose
 from service.messages.mail.address import valid_address
 from service.messages.reason import Reason
 from service.zones import zone_of
@@ -15,13 +16,8 @@ from service.zones import zone_of
 Overrides = Mapping[tuple[str, str], bool]
 """(kind or ``*``, channel or ``*``) to on or off: what the recipient told this service. It wins."""
 
-_REMINDERS = frozenset({MessageKind.DEADLINES, MessageKind.DAILY, MessageKind.INACTIVE, MessageKind.BREAKS})
-NUDGES = frozenset({MessageKind.DAILY, MessageKind.INACTIVE})
-"""Mails that ask for something; reports and deadlines are not capped and do not count."""
-MAY_BE_RESENT = frozenset({MessageKind.DEADLINES, MessageKind.WEEKLY, MessageKind.MONTHLY})
-"""Kinds that may be sent a second time when nobody knows whether the first arrived; the others never."""
 _NUDGES_A_WEEK = 3
-_BREAK_MAILS_A_DAY = 2
+_PROMPTS_A_DAY = 2
 _WEEK = timedelta(days=7)
 _NIGHT = QuietHours(time(21), time(8))
 _MANUAL_LIFE = timedelta(hours=24)
@@ -58,6 +54,7 @@ class MessageTerms:
 
     ``start``: it goes out no earlier. ``expires``: it is useless from then on. ``key``: its dedupe key.
     ``capped``: the budget holds for it (not for a forced one). ``late``: a catch-up, which keeps the night.
+    ``nudges``: the names of all kinds that share the budget of nudges.
     """
 
     start: datetime
@@ -65,9 +62,10 @@ class MessageTerms:
     key: str
     capped: bool
     late: bool
+    nudges: frozenset[str]
 
 
-def terms(message: Message, tick: Tick, now: datetime) -> MessageTerms:
+def terms(message: Message, tick: Tick, now: datetime, nudges: frozenset[str]) -> MessageTerms:
     """The terms of a run that is carried out at ``now``: a manual one starts now and knows no lateness."""
     return MessageTerms(
         start=now if tick.manual else max(now, tick.as_of),
@@ -75,6 +73,7 @@ def terms(message: Message, tick: Tick, now: datetime) -> MessageTerms:
         key=f"{message.dedupe_key}:force:{tick.run_id}" if tick.force else message.dedupe_key,
         capped=not tick.force,
         late=tick.trigger is Trigger.CATCHUP,
+        nudges=nudges,
     )
 
 
@@ -87,11 +86,12 @@ def answers(
 ) -> Iterator[tuple[str, Answer]]:
     """Each rule about a message on a channel, in the order in which they are asked.
 
-    Account, address, wishes, pause, suppression; budget; quiet hours. The last says from when on it may go.
+    Account, address, preferences, pause, suppression; budget; quiet hours. The last says from when on it may
+    go.
     """
     yield from rules(user, message.kind, channel, known, on.start)
-    capped = budget(message.kind, channel, message.local_date, on.key, known.past) if on.capped else None
-    yield "budget", capped
+    about = (message.kind, channel, message.local_date, on.key, known.past, on.nudges)
+    yield "budget", budget(*about) if on.capped else None
     yield "quiet_hours", earliest(user, message.kind, known, on.start, on.expires, late=on.late)
 
 
@@ -132,45 +132,55 @@ def rules(
 
 
 def budget(
-    kind: MessageKind, channel: Channel, local_date: date, dedupe_key: str, past: Sequence[PastMessage]
+    kind: MessageKind,
+    channel: Channel,
+    local_date: date,
+    dedupe_key: str,
+    past: Sequence[PastMessage],
+    nudges: Collection[str],
 ) -> Reason | None:
     """None when one more message fits into what a person should get, else CAP_DAILY or CAP_WEEKLY.
 
-    Nudges by mail: one a local day and three in seven days, all kinds of nudges together. Breaks by mail: two
-    a day. In-app messages: one per kind and day, breaks apart. ``past`` may hold the message itself.
+    Nudges by mail: one a local day and three in seven days, all kinds of nudges together. Prompts by mail:
+    two a day. In-app messages: one per kind and day, prompts apart. ``past`` may hold the message itself.
     """
-    others = [one for one in past if one.dedupe_key != dedupe_key and one.channel == channel]
-    same_day = [one for one in others if one.local_date == local_date]
+    others = [other for other in past if other.dedupe_key != dedupe_key and other.channel == channel]
+    same_day = [other for other in others if other.local_date == local_date]
+    same_kind = sum(other.kind == kind.name for other in same_day)
     if channel is Channel.IN_APP:
-        known = kind is not MessageKind.BREAKS and any(one.kind == kind for one in same_day)
-        return Reason.CAP_DAILY if known else None
-    if kind is MessageKind.BREAKS:
-        mails = sum(one.kind == kind for one in same_day)
-        return Reason.CAP_DAILY if mails >= _BREAK_MAILS_A_DAY else None
-    if kind not in NUDGES:
+        return Reason.CAP_DAILY if same_kind and kind.purpose is not Purpose.PROMPT else None
+    if kind.purpose is Purpose.PROMPT:
+        return Reason.CAP_DAILY if same_kind >= _PROMPTS_A_DAY else None
+    if kind.purpose is not Purpose.NUDGE:
         return None
-    if any(one.kind in NUDGES for one in same_day):
+    if any(other.kind in nudges for other in same_day):
         return Reason.CAP_DAILY
-    week = [o for o in others if o.kind in NUDGES and abs(o.local_date - local_date) < _WEEK]
+    week = [o for o in others if o.kind in nudges and abs(o.local_date - local_date) < _WEEK]
     return Reason.CAP_WEEKLY if len(week) >= _NUDGES_A_WEEK else None
 
 
-def refusal(wishes: Preferences, kind: MessageKind, channel: Channel, overrides: Overrides) -> Reason | None:
-    """Which wish stands against this kind on this channel; None: it is wanted. Own decisions win."""
-    for key in ((kind, channel), (kind, "*"), ("*", channel), ("*", "*")):
-        chosen = overrides.get((str(key[0]), str(key[1])))
-        if chosen is not None:
+def refusal(
+    preferences: Preferences, kind: MessageKind, channel: Channel, overrides: Overrides
+) -> Reason | None:
+    """Which preference forbids this kind on this channel; None: it is allowed.
+
+    What the recipient decided here wins over what the dashboard says.
+    """
+    for about, on in ((kind.name, channel), (kind.name, "*"), ("*", channel), ("*", "*")):
+        enabled = overrides.get((about, str(on)))
+        if enabled is not None:
             everything = Reason.PREF_EMAIL_OFF if channel is Channel.EMAIL else Reason.PREF_CATEGORY_OFF
-            return None if chosen else (everything if key[0] == "*" else Reason.PREF_CATEGORY_OFF)
-    if channel is Channel.EMAIL and wishes.email is False:
+            return None if enabled else (everything if about == "*" else Reason.PREF_CATEGORY_OFF)
+    if channel is Channel.EMAIL and preferences.email is False:
         return Reason.PREF_EMAIL_OFF
-    blocked = (
-        (wishes.reminders is False and kind in _REMINDERS)
-        or wishes.kinds.get(kind) is False
-        or (wishes.in_app is False and channel is Channel.IN_APP)
-        or (kind is MessageKind.BREAKS and channel is Channel.EMAIL and not wishes.kinds.get(kind))
+    own = preferences.kinds.get(kind.dashboard_preference)
+    forbidden = (
+        own is False
+        or (preferences.reminders is False and kind.purpose is not Purpose.REPORT)
+        or (preferences.in_app is False and channel is Channel.IN_APP)
+        or (channel is Channel.EMAIL and not kind.mail_by_default and not own)
     )
-    return Reason.PREF_CATEGORY_OFF if blocked else None
+    return Reason.PREF_CATEGORY_OFF if forbidden else None
 
 
 def earliest(
@@ -178,8 +188,8 @@ def earliest(
 ) -> datetime | Reason:
     """When a message decided at ``at`` may go out: now, at the end of the quiet hours, or not (QUIET_HOURS).
 
-    A break is never deferred: it would not be one. ``late``: a catch-up; without a setting of the user's own
-    it keeps the night from 21:00 to 08:00 local.
+    A prompt is never postponed: it is about this moment. ``late``: a catch-up; without a setting of the
+    user's own it keeps the night from 21:00 to 08:00 local.
     """
     quiet = known.quiet or user.preferences.quiet or (_NIGHT if late else None)
     zone = zone_of(user.timezone)
@@ -190,4 +200,4 @@ def earliest(
     end = to_instant(datetime.combine(day, quiet.end), zone)
     if end <= at:  # the clock is set back, and its hour comes a second time
         end = datetime.combine(day, quiet.end, zone).replace(fold=1).astimezone(UTC)
-    return end if end < expires and kind is not MessageKind.BREAKS else Reason.QUIET_HOURS
+    return end if end < expires and kind.postponable else Reason.QUIET_HOURS

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from service.dashboard import replica
-from service.dashboard.model import Channel, User
+from service.dashboard.model import User
 from service.engine import queries
 from service.engine.job import Job, TimeMode
 from service.engine.run import Pause, Trigger
@@ -34,7 +34,8 @@ from service.messages.explanation import (
     outcomes,
     when_is,
 )
-from service.messages.reminder import Reminder, decided, reminder_named
+from service.messages.kind import Channel, nudges
+from service.messages.reminder import Reminder, decided, kinds_of, reminder_named
 from service.zones import equal_groups, iso
 
 _SQL = queries.load(__file__)
@@ -72,6 +73,7 @@ class Explainer:
         self._pool = pool
         self._runner = runner
         self._jobs = dict(jobs)
+        self._nudges = nudges(kinds_of(jobs).values())
         self._timings = timings
         self._service_zone = service_zone
         self._spread = spread
@@ -80,7 +82,7 @@ class Explainer:
         """Everything that is known, JSON-able. ``name``: ``goalDeadlines`` or ``reminder.goalDeadlines``.
 
         ``at`` (aware): any moment of the local date that is asked about; None: now. Raises UnknownUser,
-        UnknownJobType, UnknownJob, BadRequest.
+        UnknownJob, BadRequest.
         """
         job = reminder_named(self._jobs, name)
         if at is not None:
@@ -127,7 +129,9 @@ class Explainer:
             tick = self._runner.dry_tick(job.id, slot, user_id, trigger)
         found = await decided(connection, job, tick) if tick else None
         decision = found[1] if found else None
-        terms = eligibility.terms(decision, tick, start) if tick and isinstance(decision, Message) else None
+        terms = None
+        if tick and isinstance(decision, Message):
+            terms = eligibility.terms(decision, tick, start, self._nudges)
         return ExplainedCase(
             job=job,
             user=user,

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from service.dashboard.model import Channel, User
+from service.dashboard.model import User
 from service.engine.run import Pause, Trigger
 from service.engine.schedule import Slot, to_instant
 from service.errors import DashboardIncomplete, JobOff, SchemaUnknown, SourceUnavailable
@@ -17,6 +17,7 @@ from service.messages import eligibility
 from service.messages.decision import Decision, Message, Skip
 from service.messages.delivery_state import DeliveryState
 from service.messages.eligibility import Answer, ContactHistory, MessageTerms
+from service.messages.kind import Channel
 from service.messages.reason import Reason
 from service.messages.reminder import Reminder
 from service.zones import zone_of

@@ -16,7 +16,6 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from service.dashboard.model import Channel, MessageKind
 from service.dashboard.replica import preferences_from_json
 from service.engine import queries
 from service.engine.job import Job, TimeMode
@@ -27,6 +26,7 @@ from service.engine.schedule import to_instant
 from service.engine.trigger import Timing, slot_groups
 from service.errors import AlreadyRunning, BadRequest
 from service.messages.eligibility import refusal
+from service.messages.kind import Channel, MessageKind
 from service.messages.reminder import Reminder, reminder_named, reminders
 from service.zones import iso
 
@@ -55,7 +55,7 @@ class JobForecast:
     job: Reminder
     timing: Timing
     pause: Pause
-    crowds: Sequence[Audience]
+    audiences: Sequence[Audience]
 
 
 class Forecaster:
@@ -91,7 +91,9 @@ class Forecaster:
             d["job"]: Pause(d["paused_at"], d["paused_until"]) for d in await self._ledger.definitions()
         }
         plans = [
-            JobForecast(job, self._timings[job.id], pauses.get(job.id, Pause(None)), _crowds(rows, job.kind))
+            JobForecast(
+                job, self._timings[job.id], pauses.get(job.id, Pause(None)), _audiences(rows, job.kind)
+            )
             for job in jobs
         ]
         told = await asyncio.to_thread(lambda: [laid_out(plan, self._zone, now, until) for plan in plans])
@@ -136,17 +138,17 @@ def laid_out(plan: JobForecast, service_zone: ZoneInfo, after: datetime, until: 
     """A job's messages by the hour in UTC in (after, until]; hours without a slot are left out."""
     hours: dict[datetime, Counts] = defaultdict(lambda: dict.fromkeys(Channel, 0))
     by_group: dict[str, list[Audience]] = defaultdict(list)
-    for crowd in plan.crowds:
-        by_group[crowd.group].append(crowd)
+    for audience in plan.audiences:
+        by_group[audience.group].append(audience)
     walls: dict[str, list[datetime]] = {}
-    for group, crowds in by_group.items():
+    for group, audiences in by_group.items():
         for at in _instants(plan.timing, group, service_zone, after, until, walls):
             if plan.pause.covers(at):
                 continue
             hour = hours[at.replace(minute=0, second=0, microsecond=0)]
-            for crowd in crowds:
-                if crowd.paused_until is None or crowd.paused_until <= at:
-                    for channel, people in crowd.people.items():
+            for audience in audiences:
+                if audience.paused_until is None or audience.paused_until <= at:
+                    for channel, people in audience.people.items():
                         hour[channel] += people
     total = {channel: sum(hour[channel] for hour in hours.values()) for channel in Channel}
     return {
@@ -183,18 +185,17 @@ def next_slot(
     return (first := min(due), due[first]) if due else None
 
 
-def _crowds(rows: Iterable[asyncpg.Record], kind: MessageKind | None) -> list[Audience]:
+def _audiences(rows: Iterable[asyncpg.Record], kind: MessageKind) -> list[Audience]:
     """Who may get a kind on which channel: the rules of sending, asked once for all who are alike."""
-    assert kind
-    found = []
+    audiences = []
     for row in rows:
-        wishes = preferences_from_json(row["preferences"])
-        own = {(about, channel): on for about, channel, on in row["overrides"] or ()}
-        many = {Channel.EMAIL: row["mailable"], Channel.IN_APP: row["people"]}
-        people = {c: n for c, n in many.items() if refusal(wishes, kind, c, own) is None}
-        (group,) = slot_groups([(row["timezone"], row["hours"])], kind)
-        found.append(Audience(group, row["paused_until"], people))
-    return found
+        preferences = preferences_from_json(row["preferences"])
+        overrides = {(about, channel): on for about, channel, on in row["overrides"] or ()}
+        counts = {Channel.EMAIL: row["mailable"], Channel.IN_APP: row["people"]}
+        people = {c: n for c, n in counts.items() if refusal(preferences, kind, c, overrides) is None}
+        (group,) = slot_groups([(row["timezone"], row["hours"])], kind.name)
+        audiences.append(Audience(group, row["paused_until"], people))
+    return audiences
 
 
 def _named(counts: Counts) -> dict[str, int]:

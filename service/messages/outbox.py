@@ -1,6 +1,6 @@
 """The outbox: messages that were decided and how far each has come."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
@@ -102,12 +102,18 @@ def address_range(prefix: str | None) -> tuple[str | None, str | None]:
 
 
 class Outbox:
-    """The outbox as one process sees it. ``owner``: its unique name; ``lease``: how long a claim holds."""
+    """The outbox as one process sees it. ``owner``: its unique name; ``lease``: how long a claim holds.
 
-    def __init__(self, pool: asyncpg.Pool, owner: str, lease: timedelta) -> None:
+    ``jobs``: whose messages it claims, because it can make them; None: those of every job.
+    """
+
+    def __init__(
+        self, pool: asyncpg.Pool, owner: str, lease: timedelta, jobs: Iterable[str] | None = None
+    ) -> None:
         self._pool = pool
         self.owner = owner
         self.lease = lease
+        self._jobs = None if jobs is None else list(jobs)
 
     async def recover(self) -> int:
         """Free what dead owners left, and expire what is no longer useful. Returns how many were freed."""
@@ -126,10 +132,11 @@ class Outbox:
         """
         mine = (self.owner, self.lease)
         most = (list(rooms), list(rooms.values()), others)
-        rows = await self._pool.fetch(_SQL["claim"], *mine, limit, *most, SCHEMA)
+        rows = await self._pool.fetch(_SQL["claim"], *mine, limit, *most, SCHEMA, self._jobs)
         if len(rows) < limit:
             closed = [domain for domain, room in rooms.items() if not room]
-            rows += await self._pool.fetch(_SQL["claim_resend"], *mine, limit - len(rows), closed, SCHEMA)
+            rest = (limit - len(rows), closed, SCHEMA, self._jobs)
+            rows += await self._pool.fetch(_SQL["claim_resend"], *mine, *rest)
         return [_claimed(row) for row in rows]
 
     async def mark_dots(self, mine: Sequence[tuple[int, int]]) -> frozenset[int]:

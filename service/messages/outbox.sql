@@ -19,14 +19,14 @@ WHERE state = 'sending' AND lease_until < service.now()
 -- name: claim
 -- A batch for this owner, oldest first, with what recipients told us. Zero rows: nothing may go, or peers were faster.
 -- Of each domain in $4 at most as many as $5 says, of every other at most $6; of one that is paused none, and of one
--- that was paused and has taken nothing since, one. Where those fill the front of the queue, each domain is looked up.
+-- that was paused and has taken nothing since, one; of the jobs in $8 alone (NULL: of all). Where those fill the front of the queue, each domain is looked up.
 WITH RECURSIVE room AS MATERIALIZED (
     SELECT domain, least(coalesce(r.most, $6), CASE WHEN p.until > service.now() THEN 0 WHEN p.failures > 0 THEN 1 END) AS most
     FROM unnest($4::text[], $5::int[]) AS r(domain, most) FULL JOIN service.domain_pause AS p USING (domain)
 ), front AS MATERIALIZED (
     SELECT id, domain, not_before FROM service.delivery
     WHERE state = 'planned' AND not_before <= (SELECT service.now()) AND expires_at > (SELECT service.now())
-      AND (SELECT service.fits($7))
+      AND (SELECT service.fits($7)) AND ($8::text[] IS NULL OR job = ANY ($8))
     ORDER BY not_before, id LIMIT 10 * $3
 ), near AS MATERIALIZED (
     SELECT f.id
@@ -44,6 +44,7 @@ WITH RECURSIVE room AS MATERIALIZED (
     FROM domains LEFT JOIN room AS r USING (domain) CROSS JOIN LATERAL (
         SELECT d.id FROM service.delivery AS d
         WHERE d.state = 'planned' AND d.expires_at > (SELECT service.now())
+          AND ($8 IS NULL OR d.job = ANY ($8))
           AND (d.domain, d.not_before) >= (domains.domain, '-infinity')
           AND (d.domain, d.not_before) <= (domains.domain, (SELECT service.now()))
         ORDER BY d.domain, d.not_before, d.id LIMIT coalesce(r.most, $6)) AS own
@@ -76,7 +77,7 @@ WITH claimed AS (
     WHERE id = ANY (ARRAY(
         SELECT id FROM service.delivery AS d
         WHERE state = 'unconfirmed' AND unconfirmed_policy = 'resend' AND resends = 0 AND not_before <= service.now()
-          AND domain <> ALL ($4::text[]) AND (SELECT service.fits($5))
+          AND domain <> ALL ($4::text[]) AND (SELECT service.fits($5)) AND ($6::text[] IS NULL OR d.job = ANY ($6))
           AND NOT EXISTS (SELECT 1 FROM service.domain_pause AS p WHERE p.domain = d.domain AND p.until > service.now())
         ORDER BY not_before, id LIMIT $3 FOR UPDATE OF d SKIP LOCKED))
     RETURNING *

@@ -13,13 +13,14 @@ from typing import Any
 
 import asyncpg
 
-from service.dashboard.model import Channel, User
+from service.dashboard.model import User
 from service.engine.context import RunContext
 from service.engine.run import Tick
 from service.messages import delivery_rows, eligibility
 from service.messages.decision import Message, Skip
 from service.messages.delivery_rows import PlannedMessage, RefusedPerson, RunStamp
-from service.messages.eligibility import ContactHistory
+from service.messages.eligibility import ContactHistory, MessageTerms
+from service.messages.kind import Channel, Purpose
 from service.messages.mail.render import Notice
 from service.messages.reason import Reason
 from service.messages.reminder import (
@@ -38,13 +39,14 @@ Word = Callable[[str, Mapping[str, Any], str], Notice]
 class PlannerSettings:
     """``mail_domain``: of Message-IDs. ``resent``: kinds of mail that are sent once more when their receipt
     is unknown. ``spread``: over how long the mails of one slot leave. ``to_dashboard``: in-app notifications
-    are also written into the dashboard's own inbox.
+    are also written into the dashboard's own inbox. ``nudges``: kinds that share the budget of nudges.
     """
 
     mail_domain: str
     resent: frozenset[str] = frozenset()
     spread: timedelta = timedelta(0)
     to_dashboard: bool = False
+    nudges: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Planner(ReminderWork):
             to_dashboard=self._settings.to_dashboard,
             traceparent=context.traceparent,
         )
-        if job.kind in eligibility.NUDGES:
+        if job.kind.purpose is Purpose.NUDGE:
             await delivery_rows.lock_budget(connection)
         now = await context.now()
         there = await delivery_rows.hold(connection, [facts.user.id for facts in page.facts])
@@ -133,7 +135,8 @@ class Planner(ReminderWork):
                 found.errors.append(error)
             no = decision if isinstance(decision, Skip) else None
             if isinstance(decision, Message):
-                planned, no = on_channels(decision, facts.user, contacts[facts.user.id], tick, now)
+                on = eligibility.terms(decision, tick, now, self._settings.nudges)
+                planned, no = on_channels(decision, facts.user, contacts[facts.user.id], on)
                 found.planned.extend(self._worded(one) for one in planned)
             if no:
                 local_date = tick.local_date(facts.user.timezone)
@@ -155,20 +158,19 @@ class Planner(ReminderWork):
 
     def _notice(self, planned: PlannedMessage) -> Notice:
         message = planned.message
-        return self._word(message.template, message.in_app["facts"], planned.user.locale)
+        return self._word(message.kind.template, message.in_app["facts"], planned.user.locale)
 
 
 # ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def on_channels(
-    message: Message, user: User, known: ContactHistory, tick: Tick, now: datetime
+    message: Message, user: User, known: ContactHistory, on: MessageTerms
 ) -> tuple[list[PlannedMessage], Skip | None]:
     """The message on each channel that is allowed, and the first rule that kept it off one.
 
     The rules and their order: ``eligibility.answers``.
     """
-    on = eligibility.terms(message, tick, now)
     planned: list[PlannedMessage] = []
     refused: tuple[Reason, Channel] | None = None
     for channel in message.channels:

@@ -11,17 +11,18 @@ from typing import Any, cast
 
 import asyncpg
 
-from service.dashboard.model import Channel, MessageKind, User
+from service.dashboard.model import User
 from service.engine import queries
 from service.engine.job import Job, find
 from service.engine.runner import Runner
 from service.engine.schedule import check_instant
 from service.errors import BadRequest, MailRefused, NothingToSay, UnknownUser
 from service.messages.decision import Decision, Skip
-from service.messages.mail import samples
+from service.messages.kind import Channel
 from service.messages.mail.address import valid_address
 from service.messages.mail.compose import Composer, Email, email_of
 from service.messages.mail.render import Notice, RenderError
+from service.messages.mail.sample_goals import RECIPIENT
 from service.messages.mail.transport import Envelope, SendResult, Transport
 from service.messages.mail.words import words_for
 from service.messages.reminder import Reminder, decided
@@ -66,7 +67,7 @@ class StoredMessage:
 
 
 class Previewer:
-    """Shows and sends what jobs would write. ``compose`` makes the bytes of a letter, signed if mails are."""
+    """Shows and sends what jobs would write. ``compose`` makes the bytes of a email, signed if mails are."""
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class Previewer:
 
     async def preview(self, ask: PreviewRequest) -> Preview:
         """The mail. Raises UnknownJobType, UnknownJob, UnknownUser, BadRequest, NothingToSay."""
-        return self._shown(await self._letter(ask))
+        return self._shown(await self._email(ask))
 
     async def send_test(self, ask: PreviewRequest, to: str, who: str) -> str:
         """Send it once to ``to``, beside the outbox; returns its Message-ID. ``who``: for the audit.
@@ -95,20 +96,20 @@ class Previewer:
         """
         if not valid_address(to):
             raise BadRequest("to is not an address that mail can be sent to")
-        letter = await self._letter(ask)
-        letter = replace(letter, address=to, reason=words_for(letter.locale).test_reason)
-        result = await self._send(letter)
+        email = await self._email(ask)
+        email = replace(email, address=to, reason=words_for(email.locale).test_reason)
+        result = await self._send(email)
         what = {
-            "job": letter.job,
+            "job": email.job,
             "userId": ask.user_id,
             "to": to,
-            "messageId": letter.message_id,
+            "messageId": email.message_id,
             "accepted": result.accepted,
         }
         await self._pool.execute(_SQL["remark"], who, what)
         if not result.accepted:
             raise MailRefused(f"The mail server did not take it ({result.phase}): {result.reply}")
-        return letter.message_id
+        return email.message_id
 
     async def delivered(self, delivery: int, *, links: bool) -> StoredMessage | None:
         """A message of the outbox as it was, or would be, sent: made of its frozen facts. None: unknown.
@@ -126,25 +127,25 @@ class Previewer:
         notice = Notice(row["title"], row["message"], row["button"]) if row["title"] is not None else None
         return StoredMessage(row["channel"], row["state"], mail, notice)
 
-    async def _letter(self, ask: PreviewRequest) -> Email:
+    async def _email(self, ask: PreviewRequest) -> Email:
         job = find(self._jobs, ask.job_type, ask.job_name)
         if not isinstance(job, Reminder):
             raise BadRequest(f"{job.id} writes no mails")
         now = await self._pool.fetchval(_SQL["now"])
         if ask.user_id is None:
-            return self._sample(job, job.kind, ask, now)
+            return self._sample(job, ask, now)
         if ask.variant is not None:
             raise BadRequest("variant chooses a sample: leave it out, or leave out userId")
         return await self._decided(job, ask.user_id, ask, now)
 
-    def _sample(self, job: Reminder, kind: MessageKind, ask: PreviewRequest, now: datetime) -> Email:
+    def _sample(self, job: Reminder, ask: PreviewRequest, now: datetime) -> Email:
         if ask.at is not None:
             raise BadRequest("at needs userId: a sample is the same at any time")
-        sample = samples.sample_of(job.id, ask.variant)
+        samples = {sample.variant: sample for sample in job.kind.samples}
+        sample = samples.get(ask.variant) if ask.variant else job.kind.samples[0]
         if sample is None:
-            raise BadRequest(f"variant must be one of {', '.join(samples.variants_of(job.id))}")
-        locale = ask.locale or "en"
-        return self._addressed(job, kind, sample.template, sample.facts, samples.NAME, locale, now)
+            raise BadRequest(f"variant must be one of {', '.join(samples)}")
+        return self._addressed(job, sample.facts, RECIPIENT, ask.locale or "en", now)
 
     async def _decided(self, job: Reminder, user_id: str, ask: PreviewRequest, now: datetime) -> Email:
         found = await self._look_at(job, user_id, ask.at or now)
@@ -157,8 +158,7 @@ class Previewer:
             raise NothingToSay(f"{decision.reason}: {decision.detail}")
         if Channel.EMAIL not in decision.channels:
             raise NothingToSay("Only an in-app notification would be shown, no mail")
-        locale = ask.locale or user.locale
-        return self._addressed(job, decision.kind, decision.template, decision.facts, user.name, locale, now)
+        return self._addressed(job, decision.facts, user.name, ask.locale or user.locale, now)
 
     async def _look_at(self, job: Reminder, user_id: str, at: datetime) -> tuple[User, Decision] | None:
         check_instant(at)
@@ -168,42 +168,33 @@ class Previewer:
             return await decided(cast("asyncpg.Connection", reading), job, tick)
 
     def _addressed(
-        self,
-        job: Reminder,
-        kind: MessageKind,
-        template: str,
-        facts: Mapping[str, Any],
-        name: str,
-        locale: str,
-        now: datetime,
+        self, job: Reminder, facts: Mapping[str, Any], name: str, locale: str, now: datetime
     ) -> Email:
         domain = self._composer.sender.rpartition("@")[2]
         return Email(
-            template=template,
+            template=job.kind.template,
             facts=facts,
             recipient_name=name,
             address=_NOBODY,
             message_id=f"test.{secrets.token_hex(16)}@{domain}",
             message_date=now,
             token=secrets.token_urlsafe(_TOKEN_BYTES),
-            kind=kind,
             job=job.id,
             locale=locale,
         )
 
-    def _shown(self, letter: Email) -> Preview:
+    def _shown(self, email: Email) -> Preview:
         rendered = self._composer.render(
-            letter.template,
-            letter.facts,
-            locale=letter.locale,
-            name=letter.recipient_name,
-            links=self._composer.links(letter.token),
-            kind=letter.kind,
+            email.template,
+            email.facts,
+            locale=email.locale,
+            name=email.recipient_name,
+            links=self._composer.links(email.token),
         )
-        source = self._compose(letter).decode("ascii")
+        source = self._compose(email).decode("ascii")
         return Preview(rendered.subject, rendered.text, rendered.html, source)
 
-    async def _send(self, letter: Email) -> SendResult:
+    async def _send(self, email: Email) -> SendResult:
         results: list[SendResult] = []
 
         async def granted(ids: Any) -> frozenset[int]:
@@ -212,11 +203,11 @@ class Previewer:
         async def noted(result: SendResult) -> None:
             results.append(result)
 
-        envelope = Envelope(0, self._composer.sender, letter.address, self._compose(letter))
+        envelope = Envelope(0, self._composer.sender, email.address, self._compose(email))
         await self._transport.send([envelope], granted, noted)
         return results[0]
 
 
 def _stored(row: asyncpg.Record, *, links: bool) -> Email:
-    """The letter of a row of the outbox; the same bytes as when it was sent, but for hidden links."""
+    """The email of a row of the outbox; the same bytes as when it was sent, but for hidden links."""
     return email_of(row.__getitem__, **({} if links else {"token": _HIDDEN}))

@@ -10,12 +10,13 @@ from typing import Any, Protocol
 import asyncpg
 
 from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import MessageKind, User
+from service.dashboard.model import User
 from service.engine.context import RunContext
 from service.engine.job import Job, JobType, find
 from service.engine.run import Tick
 from service.errors import BadRequest
 from service.messages.decision import Decision, Skip
+from service.messages.kind import MessageKind
 from service.messages.reason import Reason
 
 _PAGE = 1000
@@ -65,7 +66,7 @@ class Reminder(Job):
 
     @property
     def own_hours(self) -> str:
-        return self.kind
+        return self.kind.name
 
     async def work(self, context: RunContext) -> None:
         """Decide page by page, as the planner does it."""
@@ -86,9 +87,10 @@ def reminders(jobs: Mapping[str, Job]) -> dict[str, Reminder]:
 
 
 def reminder_named(jobs: Mapping[str, Job], name: str) -> Reminder:
-    """``goalDeadlines`` or ``reminder.goalDeadlines``. Raises UnknownJobType, UnknownJob, BadRequest."""
-    job_type, _, short = name.rpartition(".")
-    job = None if job_type == JobType.ANALYTICS else find(jobs, job_type or JobType.REMINDER, short)
+    """``goalDeadlines`` or ``reminder.goalDeadlines``. Raises UnknownJob, BadRequest."""
+    first, _, rest = name.partition(".")
+    job_type, short = (first, rest) if first in set(JobType) else (JobType.REMINDER, name)
+    job = None if job_type == JobType.ANALYTICS else find(jobs, job_type, short)
     if not isinstance(job, Reminder):
         raise BadRequest(f"{name} writes to nobody; ask about a reminder like goalDeadlines")
     return job
@@ -100,15 +102,17 @@ async def pages(
     tick: Tick,
     after: str,
     facts_of: Callable[[asyncpg.Record], Any],
+    kind: MessageKind,
 ) -> AsyncIterator[FactsPage]:
     """Facts about users in pages of 1,000, by user id.
 
     ``sql`` takes the last user id, the tick's instant, its slot groups (or NULL), one user's id (or NULL),
-    the one zone of all local dates (or NULL), and how many users to look at; its rows begin with the user.
+    the one zone of all local dates (or NULL), how many users to look at, and the name of the kind, under
+    which people choose an hour of their own; its rows begin with the user.
     """
     groups = None if tick.zones is None else list(tick.zones)
     while rows := await connection.fetch(
-        sql, after, tick.as_of, groups, tick.user_id, tick.clock_zone, _PAGE
+        sql, after, tick.as_of, groups, tick.user_id, tick.clock_zone, _PAGE, kind.name
     ):
         after = rows[-1]["id"]
         facts = []
@@ -119,9 +123,15 @@ async def pages(
         yield FactsPage(facts, after, len(rows))
 
 
-def dates(found: Sequence[str] | None) -> frozenset[date]:
+def dates(iso_dates: Sequence[str] | None) -> frozenset[date]:
     """Local dates that a query gathered as JSON; None when there were none."""
-    return frozenset(map(date.fromisoformat, found or ()))
+    return frozenset(map(date.fromisoformat, iso_dates or ()))
+
+
+def kinds_of(jobs: Mapping[str, Job]) -> dict[str, MessageKind]:
+    """The kinds of message of some jobs by name, in the order of the preference page."""
+    kinds = sorted((job.kind for job in reminders(jobs).values()), key=lambda kind: kind.position)
+    return {kind.name: kind for kind in kinds}
 
 
 def decision_on(job: Reminder, facts: PersonFacts, tick: Tick) -> tuple[Decision, str | None]:

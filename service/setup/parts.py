@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from email.utils import parseaddr
 from functools import partial
@@ -19,6 +19,7 @@ from service.clock import Clock
 from service.dashboard.mongo import MongoSource, check_url
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.profiles.mapping import profile_from_setting
+from service.dashboard.profiles.shapes import Profile
 from service.dashboard.server_metrics import dashboard_counters
 from service.dashboard.source import Source
 from service.dashboard.sync import Sync
@@ -28,6 +29,7 @@ from service.engine.runner import RunnerSettings
 from service.engine.supervisor import Loop
 from service.errors import ConfigurationError
 from service.jobs import all_jobs
+from service.messages.kind import MessageKind, nudges, resendable
 from service.messages.mail.bounce_intake import BounceIntake, BounceMaildir
 from service.messages.mail.compose import Composer, Email, email_of
 from service.messages.mail.dkim import DkimSigner
@@ -37,6 +39,7 @@ from service.messages.mail.transport import Transport
 from service.messages.mail.verp import envelope_sender
 from service.messages.outbox import ClaimedDelivery
 from service.messages.planner import PlannerSettings
+from service.messages.reminder import kinds_of
 from service.messages.suppression import Suppressions
 from service.settings import Settings
 from service.setup.databases import require_dashboard
@@ -64,7 +67,7 @@ def sync_of(
     owner: str,
 ) -> Sync:
     """The copy of the dashboard into our tables."""
-    profile = profile_from_setting(settings.dashboard_schema, lambda path: Path(path).read_text("utf-8"))
+    profile = profile_of(settings, kinds_of(jobs).values())
     sync_settings = SyncSettings(
         default_timezone=settings.default_timezone,
         schema="auto" if profile else settings.dashboard_schema,
@@ -79,20 +82,51 @@ def sync_of(
     return Sync(pool, source_of(url, settings), sync_settings)
 
 
+def profile_of(settings: Settings, kinds: Iterable[MessageKind]) -> Profile | None:
+    """The profile of a mapping file; None for the built-in ones. Raises ConfigurationError."""
+    preferences = [kind.dashboard_preference for kind in kinds]
+    return profile_from_setting(
+        settings.dashboard_schema, lambda path: Path(path).read_text("utf-8"), preferences
+    )
+
+
 def analytics_settings(settings: Settings) -> AnalyticsSettings:
     """Settings of statistics."""
     url = settings.dashboard_metrics_url
     return AnalyticsSettings(settings.service_timezone, partial(dashboard_counters, url) if url else None)
 
 
-def planner_settings(settings: Settings, composer: Composer) -> PlannerSettings:
-    """How messages are planned."""
+def planner_settings(
+    settings: Settings, composer: Composer, kinds: Collection[MessageKind]
+) -> PlannerSettings:
+    """How messages are planned. Raises ConfigurationError for an UNCONFIRMED_POLICY that cannot be."""
     return PlannerSettings(
         mail_domain=composer.sender.rpartition("@")[2],
-        resent=settings.resent_kinds,
+        resent=resent_kinds(settings, kinds),
+        nudges=nudges(kinds),
         spread=timedelta(seconds=settings.mail_spread_seconds),
         to_dashboard=settings.in_app == "dashboard",
     )
+
+
+def resent_kinds(settings: Settings, kinds: Iterable[MessageKind]) -> frozenset[str]:
+    """The names of the kinds of mail that are sent a second time when their receipt is unknown.
+
+    Raises ConfigurationError for one that never may.
+    """
+    allowed = {name.lower(): name for name in resendable(kinds)}
+    policy = settings.unconfirmed_policy
+    if policy in {"hold", "resend"}:
+        return frozenset(allowed.values() if policy == "resend" else ())
+    names = {part.strip().lower() for part in policy.split(",") if part.strip()}
+    if not names <= allowed.keys():
+        raise ConfigurationError(
+            [
+                f"UNCONFIRMED_POLICY: {policy!r} must be hold, resend, or some of"
+                f" {','.join(sorted(allowed.values()))}; nudges are never resent"
+            ]
+        )
+    return frozenset(allowed[name] for name in names)
 
 
 def runner_settings(settings: Settings) -> RunnerSettings:
@@ -121,12 +155,13 @@ def transport_of(settings: Settings, clock: Clock) -> Transport:
     return SmtpPool(config, clock)
 
 
-def composer_of(settings: Settings) -> Composer:
+def composer_of(settings: Settings, kinds: Iterable[MessageKind]) -> Composer:
     """The composer of mails; raises ConfigurationError if the settings allow no valid mail."""
     return Composer(
         settings.frontend_url,
         settings.public_base,
         settings.mail_from,
+        kinds,
         reply_to=settings.mail_reply_to,
         sender_id=settings.sender_id,
         signer=signer_of(settings),
@@ -177,14 +212,20 @@ def email_of_delivery(claimed: ClaimedDelivery) -> Email:
 
 def problems_of(settings: Settings) -> list[str]:
     """The problems of the settings that show without connecting to anything."""
-    jobs = all_jobs()
+    try:
+        jobs = all_jobs(settings.job_packages)
+    except ConfigurationError as error:
+        jobs, problems = all_jobs(), list(error.problems)
+    else:
+        problems = []
+    kinds = kinds_of(jobs).values()
     checks: list[Callable[[], Any]] = [
         lambda: require_dashboard(settings),
         lambda: timings_of(jobs, settings),
-        lambda: envelope_senders(settings, composer_of(settings).sender),
+        lambda: resent_kinds(settings, kinds),
+        lambda: envelope_senders(settings, composer_of(settings, kinds).sender),
         lambda: check_url(settings.dashboard_url),
     ]
-    problems: list[str] = []
     for check in checks:
         try:
             check()

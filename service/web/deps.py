@@ -13,15 +13,16 @@ from prometheus_client import CollectorRegistry
 
 from service.archive.personal_data import PersonalData
 from service.clock import Clock, SystemClock
-from service.dashboard.model import MessageKind
+from service.engine.job import Job
 from service.engine.run import RunRequest, RunResult
-from service.jobs import hours_of_kinds
 from service.messages.explain import Explainer
 from service.messages.forecast import Forecaster
+from service.messages.kind import MessageKind
 from service.messages.mail.bounce_intake import BounceIntake
 from service.messages.mail.compose import Email
 from service.messages.outbox import Outbox
 from service.messages.preview import Previewer
+from service.messages.reminder import kinds_of
 
 
 class Role(StrEnum):
@@ -95,6 +96,10 @@ class AdminDeps:
     forecaster: Forecaster
     previewer: Previewer
     people: PersonalData
+    jobs: Mapping[str, Job]
+    """Every job by its id."""
+    hours: Mapping[str, Collection[int]]
+    """The hours of the day that recipients may choose for each kind, by the kind's name."""
     compose: Callable[[Email], bytes]
     """The bytes of an email, as it leaves."""
     started: Callable[[], bool] = lambda: True
@@ -114,8 +119,11 @@ class AdminDeps:
     clock: Clock = field(default_factory=SystemClock)
     service_zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     """The zone of the service's own schedules, and of the console's times."""
-    hours: Mapping[MessageKind, Collection[int]] = field(default_factory=hours_of_kinds)
-    """The hours of the day that recipients may choose for each kind."""
+
+    @property
+    def kinds(self) -> dict[str, MessageKind]:
+        """The kinds of message by name, in the order of the preference page."""
+        return kinds_of(self.jobs)
 
 
 DEPS: web.AppKey[AdminDeps] = web.AppKey("deps", AdminDeps)

@@ -8,10 +8,10 @@ import pytest
 from aiohttp.test_utils import BaseTestServer
 from playwright.async_api import Browser
 
-from service.jobs import all_jobs
 from service.messages.mail.maildir import MaildirTransport
 from service.messages.preview import Previewer
 from tests import chromium
+from tests.acme import JOBS
 from tests.given import World, composer, goal, user
 from tests.web.given import admin, delivery
 
@@ -32,6 +32,6 @@ async def server(pool: asyncpg.Pool, tmp_path: Path) -> AsyncIterator[BaseTestSe
     await world.live(user("ann"), goal("g1", due="2026-03-11", title="Read ten books"))
     await delivery(pool, "a-token", "ann")
     made, box = composer(), MaildirTransport(tmp_path)
-    previewer = Previewer(pool, await world.runner(), all_jobs(), made, made.compose, box)
+    previewer = Previewer(pool, await world.runner(), JOBS, made, made.compose, box)
     async with admin(pool, previewer=previewer) as given:
         yield given.client.server

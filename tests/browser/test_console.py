@@ -6,11 +6,11 @@ import pytest
 from aiohttp.test_utils import BaseTestServer
 from playwright.async_api import Browser, expect
 
-from service.messages.mail.samples import SAMPLES
 from tests.browser.given import Visit, faults, visit
 from tests.chromium import Scheme
 from tests.given import inbox
 from tests.messages.mail.reading import parsed
+from tests.samples import SAMPLES
 
 pytestmark = pytest.mark.long(only=True)
 

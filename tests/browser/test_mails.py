@@ -3,11 +3,12 @@
 import pytest
 from playwright.async_api import Browser
 
-from service.messages.mail.samples import NAME, SAMPLES
+from service.messages.mail.sample_goals import RECIPIENT
 from service.messages.mail.words import LANGUAGES
 from tests.browser.given import faults
 from tests.chromium import Scheme
 from tests.messages.mail.cast import composer
+from tests.samples import SAMPLES
 
 pytestmark = pytest.mark.long(only=True)
 
@@ -25,9 +26,8 @@ async def test_every_mail_can_be_read_by_everybody(browser: Browser, width: int,
                 sample.template,
                 sample.facts,
                 locale=language,
-                name=NAME,
+                name=RECIPIENT,
                 links=made.links("Zx8QmN3vR5tY7uI9oP1aSd"),
-                kind=sample.kind,
             )
             await page.set_content(mail.html)
             found[sample.name, language] = await faults(page)

@@ -9,7 +9,7 @@ import pytest
 from bson import Decimal128, ObjectId
 from bson.datetime_ms import DatetimeMS
 
-from service.dashboard.model import Goal, MessageKind, QuietHours, TimerSession, User
+from service.dashboard.model import Goal, QuietHours, TimerSession, User
 from service.dashboard.profiles import mapping
 from service.dashboard.profiles.detect import detect
 from service.dashboard.profiles.mapping import parse_mapping
@@ -17,6 +17,7 @@ from service.dashboard.profiles.reader import Reader
 from service.dashboard.profiles.session_tail import judge_tail
 from service.dashboard.profiles.shapes import PROFILES, Collection, Profile
 from service.errors import ConfigurationError
+from tests.kinds import BREAKS, DAILY, DEADLINES, INACTIVE
 
 T0 = datetime(2026, 3, 10, 9, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -107,7 +108,7 @@ def test_each_shape_says_the_same(name: str) -> None:
     read = one(Collection.GOALS, documents["goals"], name)
     focus = one(Collection.SESSIONS, documents[PROFILES[name].sessions.name], name)
     assert (ana.name, ana.timezone, ana.active, ana.last_login_at) == ("Ana Sol", "Europe/Berlin", True, T0)
-    assert ana.preferences.kinds[MessageKind.DEADLINES] is False
+    assert ana.preferences.kinds[DEADLINES] is False
     assert (read.user_id, read.open, read.progress, read.due_at) == ("1", True, 30, T0)
     assert (focus.focus, focus.status, focus.planned_seconds, focus.focus_seconds) == (
         True,
@@ -213,7 +214,7 @@ def test_the_tail_is_decided_by_majority_and_doubt_is_reported() -> None:
 def test_any_block_blocks_and_silence_is_silence() -> None:
     j = {**SAMPLES["J"]["users"], "notificationPreferences": {"general": False, "dailyCheckins": True}}
     found = one(Collection.USERS, j, "J").preferences
-    assert found.kinds == {MessageKind.INACTIVE: False, MessageKind.BREAKS: False, MessageKind.DAILY: True}
+    assert found.kinds == {INACTIVE: False, BREAKS: False, DAILY: True}
     assert (found.email, found.reminders) == (None, None)
     twice = parse_mapping('[users]\npref_email = ["mail.on", "mail.all"]')
     ana = {**SAMPLES["A"]["users"], "mail": {"on": True, "all": False}}

@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime, time, timedelta
 import asyncpg
 
 from service.dashboard import replica
-from service.dashboard.model import Goal, MessageKind, Preferences, QuietHours, TimerSession, User
+from service.dashboard.model import Goal, Preferences, QuietHours, TimerSession, User
 from service.engine.database import Connection
+from tests.kinds import DEADLINES, WEEKLY
 
 T0 = datetime(2026, 3, 10, 9, tzinfo=UTC)
 ANA = User(
@@ -19,7 +20,7 @@ ANA = User(
     active=True,
     created_at=T0,
     last_login_at=None,
-    preferences=Preferences(email=False, kinds={MessageKind.WEEKLY: True}),
+    preferences=Preferences(email=False, kinds={WEEKLY.name: True}),
     updated_at=T0,
 )
 GOAL = Goal(
@@ -39,7 +40,7 @@ def test_preferences_survive_the_way_to_json_and_back() -> None:
         email=False,
         reminders=True,
         in_app=None,
-        kinds={MessageKind.DEADLINES: False, MessageKind.WEEKLY: True},
+        kinds={DEADLINES.name: False, WEEKLY.name: True},
         quiet=QuietHours(time(22), time(8, 30)), work_start=time(9), work_end=time(17, 30),
         work_minutes=50, short_break_minutes=10, week_start=0,
     )  # fmt: skip

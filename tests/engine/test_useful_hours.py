@@ -4,16 +4,16 @@ from datetime import datetime
 
 import pytest
 
-from service.dashboard.model import MessageKind
 from service.engine.schedule import Schedule
 from service.engine.useful_hours import first_useless, useful_at, useful_hours
 from service.errors import ConfigurationError
-from service.jobs import all_jobs, hours_of_kinds
+from service.jobs import hours_of_kinds
 from service.messages.reminder import reminders
 from service.settings import Settings
 from service.setup.timings import timings_of
+from tests.acme import JOBS
+from tests.kinds import BREAKS, DAILY, DEADLINES, INACTIVE, MONTHLY, WEEKLY
 
-JOBS = all_jobs()
 DAY = set(range(24))
 
 
@@ -32,12 +32,12 @@ def test_every_usual_schedule_is_useful(id_: str) -> None:
 
 
 def test_the_hours_that_may_be_chosen_end_where_the_job_does() -> None:
-    found = hours_of_kinds()
+    found = hours_of_kinds(JOBS)
 
-    assert found[MessageKind.DEADLINES] == set(range(20))
-    assert found[MessageKind.INACTIVE] == set(range(20))
-    assert found[MessageKind.DAILY] == set(range(21))
-    assert found[MessageKind.WEEKLY] == found[MessageKind.MONTHLY] == found[MessageKind.BREAKS] == DAY
+    assert found[DEADLINES.name] == set(range(20))
+    assert found[INACTIVE.name] == set(range(20))
+    assert found[DAILY.name] == set(range(21))
+    assert found[WEEKLY.name] == found[MONTHLY.name] == found[BREAKS.name] == DAY
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ def test_the_hours_follow_the_schedules_days_and_minutes(job: str, schedule: str
     kind = reminders(JOBS)[id_].kind
 
     assert useful_hours(JOBS[id_], Schedule.parse(schedule)) == set(range(last + 1))
-    assert hours_of_kinds({id_: Schedule.parse(schedule)})[kind] == set(range(last + 1))
+    assert hours_of_kinds(JOBS, {id_: Schedule.parse(schedule)})[kind.name] == set(range(last + 1))
 
 
 def test_a_chosen_hour_that_is_accepted_is_never_missed_at_once_and_a_refused_one_always_is() -> None:
     job = JOBS["reminder.goalDeadlines"]
-    offered = hours_of_kinds()[MessageKind.DEADLINES]
+    offered = hours_of_kinds(JOBS)[DEADLINES.name]
 
     for hour in DAY:
         assert useful_at(job, datetime(2026, 3, 10, hour)) == (hour in offered)

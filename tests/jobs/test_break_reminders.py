@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from service.dashboard import replica
 from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import Channel, MessageKind, Preferences, TimerSession, User
+from service.dashboard.model import Preferences, TimerSession, User
 from service.engine.run import RunRequest, Tick, Trigger
 from service.jobs import break_reminders
 from service.jobs.break_reminders import JOB, Facts, decide
 from service.messages.decision import Decision, Message, Skip
+from service.messages.kind import Channel
 from service.messages.reason import Reason
 from tests.given import World, user
+from tests.kinds import BREAKS
 
 NOON = datetime(2026, 3, 10, 11, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -230,7 +232,7 @@ def test_it_is_asked_once_per_session_and_never_by_mail() -> None:
 def test_a_break_is_good_for_twenty_five_minutes() -> None:
     found = message(session(since=60), who=user(preferences=Preferences(short_break_minutes=7)))
 
-    assert (found.user_id, found.kind, found.zone) == ("ann", MessageKind.BREAKS, "Europe/Berlin")
+    assert (found.user_id, found.kind, found.zone) == ("ann", BREAKS, "Europe/Berlin")
     assert found.local_date == date(2026, 3, 10)
     assert set(found.channels) == {Channel.EMAIL, Channel.IN_APP}
     assert found.expires_at == NOON + 25 * MINUTE
@@ -306,7 +308,7 @@ async def test_only_running_focus_counts_and_only_focus_carries_a_stretch(world:
 
 
 async def test_a_stretch_is_told_of_each_break_once_and_of_no_more_than_three(world: World) -> None:
-    await world.live(user(), user("mail", preferences=Preferences(kinds={MessageKind.BREAKS: True})))
+    await world.live(user(), user("mail", preferences=Preferences(kinds={BREAKS.name: True})))
     await _timed(world, session("s", "ann", 0), session("t", "mail", 0))
 
     for minutes in (25, 49, 50, 60, 75, 80, 125, 150, 300):

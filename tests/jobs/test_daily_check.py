@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 
 from service.dashboard import replica
 from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import Channel, MessageKind, TimerSession
+from service.dashboard.model import TimerSession
 from service.engine.run import JobRules, RunRequest, Tick, Trigger
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
 from service.jobs import daily_check
 from service.jobs.daily_check import JOB, Facts, decide
 from service.messages.decision import Decision, Message, Skip
+from service.messages.kind import Channel
 from service.messages.reason import Reason
 from tests.given import World, goal, user
+from tests.kinds import DAILY
 
 TODAY = date(2026, 3, 10)
 SIX = "2026-03-10T17:00:00Z"
@@ -255,7 +257,7 @@ def test_the_message_is_one_for_the_day() -> None:
     found = message(done_days=ago(1, 2, 3))
 
     assert found.dedupe_key == "dailyCheck:ann:2026-03-10"
-    assert (found.user_id, found.kind, found.zone) == ("ann", MessageKind.DAILY, "Europe/Berlin")
+    assert (found.user_id, found.kind, found.zone) == ("ann", DAILY, "Europe/Berlin")
     assert found.local_date == TODAY
     assert found.facts == json.loads(json.dumps(found.facts))
     assert (found.facts["url_path"], found.in_app["url"]) == ("/timer", "/timer")

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import MessageKind, User
+from service.dashboard.model import User
 from service.engine.run import RunRequest, Tick, Trigger
 from service.jobs import goal_deadlines
 from service.jobs.goal_deadlines import JOB, DueGoal, Facts, decide
 from service.messages.decision import Decision, Message, Skip
 from service.messages.reason import Reason
 from tests.given import GOALS, Scripted, World, goal, user
+from tests.kinds import DEADLINES
 
 TODAY = date(2026, 3, 10)
 STAGES = ("D7", "D1", "D0", "OV")
@@ -265,7 +266,7 @@ def test_the_message_is_one_for_the_day_and_takes_the_stages_of_its_goals_with_i
 
     assert found.dedupe_key == "goalDeadlines:ann:2026-03-10"
     assert found.stages == ("goalDeadlines:a:2026-03-11:D1", "goalDeadlines:b:2026-03-17:D7")
-    assert (found.user_id, found.kind, found.zone) == ("ann", MessageKind.DEADLINES, "Europe/Berlin")
+    assert (found.user_id, found.kind, found.zone) == ("ann", DEADLINES, "Europe/Berlin")
     assert (found.local_date, found.facts["local_date"]) == (TODAY, "2026-03-10")
     assert found.facts == json.loads(json.dumps(found.facts))
 

@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 from service.analytics.absence import Episode
 from service.dashboard import replica
 from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import Channel, MessageKind, TimerSession
+from service.dashboard.model import TimerSession
 from service.engine.run import JobRules, RunRequest, Tick, Trigger
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
 from service.jobs import inactive_users
 from service.jobs.inactive_users import JOB, Facts, decide
 from service.messages.decision import Decision, Message, Skip
+from service.messages.kind import Channel
 from service.messages.reason import Reason
 from tests.given import World, goal, user
+from tests.kinds import INACTIVE
 
 TODAY = date(2026, 3, 20)
 TEN = "2026-03-20T09:00:00Z"
@@ -186,7 +188,7 @@ def test_the_message_belongs_to_the_absence_and_tells_its_story() -> None:
 
     found = message(7, done_days=frozenset(done), goals=(goal("b"), goal("a", due="2026-03-25")))
 
-    assert (found.user_id, found.kind, found.zone) == ("ann", MessageKind.INACTIVE, "Europe/Berlin")
+    assert (found.user_id, found.kind, found.zone) == ("ann", INACTIVE, "Europe/Berlin")
     assert found.local_date == TODAY
     assert set(found.channels) == {Channel.EMAIL, Channel.IN_APP}
     assert found.facts["longest_streak"] == 3

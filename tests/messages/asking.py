@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from service.dashboard.model import MessageKind
 from service.engine.job import TimeMode
 from service.engine.runner import Runner
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
 from service.messages.explain import Explainer
+from service.messages.kind import MessageKind
 from tests.given import World
 
 

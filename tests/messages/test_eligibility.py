@@ -10,19 +10,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.dashboard.model import Channel, MessageKind, Preferences, QuietHours, User
-from service.messages.eligibility import NUDGES, ContactHistory, PastMessage, budget, earliest, verdict
+from service.dashboard.model import Preferences, QuietHours, User
+from service.messages.eligibility import ContactHistory, PastMessage, budget, earliest, verdict
+from service.messages.kind import Channel, MessageKind
 from service.messages.reason import Reason
 from tests.given import user
+from tests.kinds import BREAKS, DAILY, DEADLINES, INACTIVE, KINDS, MONTHLY, NUDGES, WEEKLY
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 TODAY = date(2026, 3, 10)
 HOUR = timedelta(hours=1)
 MAIL, APP = Channel.EMAIL, Channel.IN_APP
-REMINDERS = (MessageKind.DEADLINES, MessageKind.DAILY, MessageKind.INACTIVE, MessageKind.BREAKS)
-REPORTS = (MessageKind.WEEKLY, MessageKind.MONTHLY)
+REMINDERS = (DEADLINES, DAILY, INACTIVE, BREAKS)
+REPORTS = (WEEKLY, MONTHLY)
 
-kinds = st.sampled_from(MessageKind)
+kinds = st.sampled_from(list(KINDS.values()))
 channels = st.sampled_from(Channel)
 both = pytest.mark.parametrize("channel", Channel)
 
@@ -32,55 +34,53 @@ def allowing(**wishes: Any) -> User:
     return user(preferences=Preferences(**wishes))
 
 
-def asked(
-    who: User, kind: MessageKind = MessageKind.WEEKLY, channel: Channel = MAIL, **known: Any
-) -> Reason | None:
+def asked(who: User, kind: MessageKind = WEEKLY, channel: Channel = MAIL, **known: Any) -> Reason | None:
     return verdict(who, kind, channel, ContactHistory(**known), NOON)
 
 
 # ── What the dashboard says ─────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("kind", MessageKind)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=str)
 @both
 def test_where_the_dashboard_is_silent_everything_may_come_except_breaks_by_mail(
     kind: MessageKind, channel: Channel
 ) -> None:
-    forbidden = kind is MessageKind.BREAKS and channel is MAIL
+    forbidden = kind is BREAKS and channel is MAIL
 
     assert asked(user(), kind, channel) == (Reason.PREF_CATEGORY_OFF if forbidden else None)
 
 
-@pytest.mark.parametrize("kind", MessageKind)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=str)
 def test_no_mail_means_no_mail_of_any_kind_and_leaves_the_dashboards_own_inbox(kind: MessageKind) -> None:
     assert asked(allowing(email=False), kind, MAIL) is Reason.PREF_EMAIL_OFF
     assert asked(allowing(email=False), kind, APP) is None
 
 
-@pytest.mark.parametrize("kind", MessageKind)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=str)
 @both
 def test_no_reminders_means_none_of_the_four_and_leaves_the_reports(
     kind: MessageKind, channel: Channel
 ) -> None:
-    found = asked(allowing(reminders=False, kinds={MessageKind.BREAKS: True}), kind, channel)
+    found = asked(allowing(reminders=False, kinds={BREAKS.name: True}), kind, channel)
 
     assert found == (Reason.PREF_CATEGORY_OFF if kind in REMINDERS else None)
 
 
-@pytest.mark.parametrize("kind", MessageKind)
-@pytest.mark.parametrize("refused", MessageKind)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=str)
+@pytest.mark.parametrize("refused", KINDS.values(), ids=str)
 @both
 def test_a_key_of_its_own_stops_its_kind_and_no_other(
     kind: MessageKind, refused: MessageKind, channel: Channel
 ) -> None:
-    found = asked(allowing(kinds={MessageKind.BREAKS: True} | {refused: False}), kind, channel)
+    found = asked(allowing(kinds={BREAKS.name: True} | {refused: False}), kind, channel)
 
     assert found == (Reason.PREF_CATEGORY_OFF if kind is refused else None)
 
 
-@pytest.mark.parametrize("kind", MessageKind)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=str)
 def test_no_notifications_means_none_and_leaves_the_mails(kind: MessageKind) -> None:
-    wishes = allowing(in_app=False, kinds={MessageKind.BREAKS: True})
+    wishes = allowing(in_app=False, kinds={BREAKS.name: True})
 
     assert asked(wishes, kind, APP) is Reason.PREF_CATEGORY_OFF
     assert asked(wishes, kind, MAIL) is None
@@ -92,15 +92,15 @@ def test_no_notifications_means_none_and_leaves_the_mails(kind: MessageKind) -> 
         ({}, False),
         ({"email": True}, False),
         ({"email": True, "reminders": True}, False),
-        ({"kinds": {MessageKind.BREAKS: False}}, False),
-        ({"kinds": {MessageKind.DAILY: True}}, False),
-        ({"kinds": {MessageKind.BREAKS: True}}, True),
-        ({"kinds": {MessageKind.BREAKS: True}, "reminders": False}, False),
-        ({"kinds": {MessageKind.BREAKS: True}, "email": False}, False),
+        ({"kinds": {BREAKS.name: False}}, False),
+        ({"kinds": {DAILY.name: True}}, False),
+        ({"kinds": {BREAKS.name: True}}, True),
+        ({"kinds": {BREAKS.name: True}, "reminders": False}, False),
+        ({"kinds": {BREAKS.name: True}, "email": False}, False),
     ],
 )
 def test_a_break_comes_by_mail_only_to_whom_asked_for_it(wishes: dict[str, Any], mail: bool) -> None:
-    assert (asked(allowing(**wishes), MessageKind.BREAKS, MAIL) is None) == mail
+    assert (asked(allowing(**wishes), BREAKS, MAIL) is None) == mail
 
 
 @given(
@@ -111,7 +111,7 @@ def test_a_break_comes_by_mail_only_to_whom_asked_for_it(wishes: dict[str, Any],
         email=st.none() | st.booleans(),
         reminders=st.none() | st.booleans(),
         in_app=st.none() | st.booleans(),
-        kinds=st.dictionaries(kinds, st.booleans()),
+        kinds=st.dictionaries(st.sampled_from(list(KINDS)), st.booleans()),
     ),
 )
 def test_any_block_blocks(kind: MessageKind, channel: Channel, wishes: Preferences) -> None:
@@ -119,8 +119,8 @@ def test_any_block_blocks(kind: MessageKind, channel: Channel, wishes: Preferenc
         wishes.email is False and channel is MAIL: Reason.PREF_EMAIL_OFF,
         wishes.in_app is False and channel is APP: Reason.PREF_CATEGORY_OFF,
         wishes.reminders is False and kind in REMINDERS: Reason.PREF_CATEGORY_OFF,
-        wishes.kinds.get(kind) is False: Reason.PREF_CATEGORY_OFF,
-        (kind, channel) == (MessageKind.BREAKS, MAIL) and kind not in wishes.kinds: Reason.PREF_CATEGORY_OFF,
+        wishes.kinds.get(kind.name) is False: Reason.PREF_CATEGORY_OFF,
+        (kind, channel) == (BREAKS, MAIL) and kind.name not in wishes.kinds: Reason.PREF_CATEGORY_OFF,
     }
 
     found = asked(user(preferences=wishes), kind, channel)
@@ -132,15 +132,15 @@ def test_any_block_blocks(kind: MessageKind, channel: Channel, wishes: Preferenc
 # ── What the recipient told this service ────────────────────────────────────────────────────────────────────
 
 STARS = [(kind, channel) for kind in ("daily", "*") for channel in ("email", "*")]
-NOTHING = Preferences(email=False, reminders=False, in_app=False, kinds=dict.fromkeys(MessageKind, False))
+NOTHING = Preferences(email=False, reminders=False, in_app=False, kinds=dict.fromkeys(KINDS, False))
 
 
 @pytest.mark.parametrize("key", STARS)
 def test_an_own_no_wins_over_a_yes_at_the_dashboard(key: tuple[str, str]) -> None:
-    willing = allowing(email=True, reminders=True, kinds={MessageKind.DAILY: True})
+    willing = allowing(email=True, reminders=True, kinds={DAILY.name: True})
     everything = key[0] == "*"
 
-    found = asked(willing, MessageKind.DAILY, overrides={key: False})
+    found = asked(willing, DAILY, overrides={key: False})
 
     assert found is (Reason.PREF_EMAIL_OFF if everything else Reason.PREF_CATEGORY_OFF)
 
@@ -149,22 +149,20 @@ def test_an_own_no_wins_over_a_yes_at_the_dashboard(key: tuple[str, str]) -> Non
 def test_an_own_yes_wins_over_a_no_at_the_dashboard(key: tuple[str, str]) -> None:
     unwilling = user(preferences=NOTHING)
 
-    assert asked(unwilling, MessageKind.DAILY) is Reason.PREF_EMAIL_OFF
-    assert asked(unwilling, MessageKind.DAILY, overrides={key: True}) is None
+    assert asked(unwilling, DAILY) is Reason.PREF_EMAIL_OFF
+    assert asked(unwilling, DAILY, overrides={key: True}) is None
 
 
 @given(kinds, channels, st.data())
 def test_the_closest_own_word_is_the_one_that_holds(
     kind: MessageKind, channel: Channel, data: st.DataObject
 ) -> None:
-    keys = st.tuples(
-        st.sampled_from([*map(str, MessageKind), "*"]), st.sampled_from([*map(str, Channel), "*"])
-    )
+    keys = st.tuples(st.sampled_from([*KINDS, "*"]), st.sampled_from([*map(str, Channel), "*"]))
     words = data.draw(st.dictionaries(keys, st.booleans()))
     closeness = {
         key: (key[0] != "*") * 2 + (key[1] != "*")
         for key in words
-        if key[0] in (kind, "*") and key[1] in (channel, "*")
+        if key[0] in (kind.name, "*") and key[1] in (channel, "*")
     }
 
     for wishes in (Preferences(), NOTHING):
@@ -177,8 +175,8 @@ def test_the_closest_own_word_is_the_one_that_holds(
 
 
 def test_breaks_come_by_mail_when_they_were_asked_for_here() -> None:
-    assert asked(user(), MessageKind.BREAKS, overrides={("breaks", "email"): True}) is None
-    assert asked(user(), MessageKind.BREAKS, overrides={("daily", "email"): True}) is Reason.PREF_CATEGORY_OFF
+    assert asked(user(), BREAKS, overrides={("breaks", "email"): True}) is None
+    assert asked(user(), BREAKS, overrides={("daily", "email"): True}) is Reason.PREF_CATEGORY_OFF
 
 
 # ── The order of the rules ──────────────────────────────────────────────────────────────────────────────────
@@ -186,7 +184,7 @@ def test_breaks_come_by_mail_when_they_were_asked_for_here() -> None:
 _AGAINST: list[tuple[Reason, dict[str, Any], dict[str, Any]]] = [
     (Reason.INACTIVE_ACCOUNT, {"active": False}, {}),
     (Reason.NO_EMAIL, {"email": None}, {}),
-    (Reason.PREF_CATEGORY_OFF, {"preferences": Preferences(kinds={MessageKind.WEEKLY: False})}, {}),
+    (Reason.PREF_CATEGORY_OFF, {"preferences": Preferences(kinds={WEEKLY.name: False})}, {}),
     (Reason.PAUSED_UNTIL, {}, {"paused_until": NOON + HOUR}),
     (Reason.SUPPRESSED_ADDRESS, {}, {"suppressed": True}),
 ]
@@ -199,7 +197,7 @@ def test_the_first_rule_that_forbids_it_is_named(broken: set[int]) -> None:
         _, of_user, of_known = _AGAINST[n]
         who, known = replace(who, **of_user), replace(known, **of_known)
 
-    found = verdict(who, MessageKind.WEEKLY, MAIL, known, NOON)
+    found = verdict(who, WEEKLY, MAIL, known, NOON)
 
     assert found is (_AGAINST[min(broken)][0] if broken else None)
 
@@ -243,10 +241,7 @@ def past(kind: MessageKind, days_ago: int = 0, channel: Channel = MAIL, key: str
 
 
 def one_more(kind: MessageKind, *before: PastMessage, channel: Channel = MAIL) -> Reason | None:
-    return budget(kind, channel, TODAY, "this", before)
-
-
-DAILY, INACTIVE = MessageKind.DAILY, MessageKind.INACTIVE
+    return budget(kind, channel, TODAY, "this", before, NUDGES)
 
 
 @pytest.mark.parametrize(
@@ -259,17 +254,17 @@ DAILY, INACTIVE = MessageKind.DAILY, MessageKind.INACTIVE
         ([past(DAILY, key="this")], None),
         (
             [
-                past(MessageKind.DEADLINES),
-                past(MessageKind.WEEKLY),
-                past(MessageKind.MONTHLY),
-                past(MessageKind.BREAKS),
+                past(DEADLINES),
+                past(WEEKLY),
+                past(MONTHLY),
+                past(BREAKS),
             ],
             None,
         ),
         ([past(DAILY, 1), past(INACTIVE, 2)], None),
         ([past(DAILY, 1), past(INACTIVE, 2), past(DAILY, 6)], Reason.CAP_WEEKLY),
         ([past(DAILY, 1), past(INACTIVE, 2), past(DAILY, 7)], None),
-        ([past(DAILY, 1), past(INACTIVE, 2), past(MessageKind.WEEKLY, 3)], None),
+        ([past(DAILY, 1), past(INACTIVE, 2), past(WEEKLY, 3)], None),
         ([past(DAILY, 1), past(INACTIVE, 2), past(DAILY, 3, APP)], None),
         ([past(DAILY, 1), past(INACTIVE, 2), past(DAILY, 3, key="this")], None),
         ([past(DAILY), past(DAILY, 1), past(INACTIVE, 2), past(DAILY, 3)], Reason.CAP_DAILY),
@@ -281,9 +276,9 @@ def test_one_nudge_a_day_and_three_in_seven_days_all_together(
     assert one_more(DAILY, *before) is said
 
 
-@pytest.mark.parametrize("kind", [MessageKind.DEADLINES, *REPORTS])
+@pytest.mark.parametrize("kind", [DEADLINES, *REPORTS])
 def test_reports_and_deadlines_are_never_too_many(kind: MessageKind) -> None:
-    many = [past(one, n) for n in range(7) for one in MessageKind]
+    many = [past(one, n) for n in range(7) for one in KINDS.values()]
 
     assert one_more(kind, *many) is None
 
@@ -292,26 +287,26 @@ def test_reports_and_deadlines_are_never_too_many(kind: MessageKind) -> None:
     ("before", "said"),
     [
         ([], None),
-        ([past(MessageKind.BREAKS)], None),
-        ([past(MessageKind.BREAKS)] * 2, Reason.CAP_DAILY),
-        ([past(MessageKind.BREAKS), past(MessageKind.BREAKS, key="this")], None),
-        ([past(MessageKind.BREAKS, channel=APP)] * 9, None),
-        ([past(MessageKind.BREAKS, 1)] * 9, None),
+        ([past(BREAKS)], None),
+        ([past(BREAKS)] * 2, Reason.CAP_DAILY),
+        ([past(BREAKS), past(BREAKS, key="this")], None),
+        ([past(BREAKS, channel=APP)] * 9, None),
+        ([past(BREAKS, 1)] * 9, None),
         ([past(DAILY)] * 9, None),
     ],
 )
 def test_two_breaks_a_day_by_mail(before: list[PastMessage], said: Reason | None) -> None:
-    assert one_more(MessageKind.BREAKS, *before) is said
+    assert one_more(BREAKS, *before) is said
 
 
-@pytest.mark.parametrize("kind", MessageKind)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=str)
 def test_one_notification_of_a_kind_a_day_breaks_apart(kind: MessageKind) -> None:
-    said = None if kind is MessageKind.BREAKS else Reason.CAP_DAILY
+    said = None if kind is BREAKS else Reason.CAP_DAILY
 
     assert one_more(kind, *[past(kind, channel=APP)] * 5, channel=APP) is said
     assert one_more(kind, past(kind, channel=APP, key="this"), channel=APP) is None
     assert one_more(kind, past(kind, 1, APP), past(kind, 0, MAIL), channel=APP) is None
-    others = [past(other, channel=APP) for other in MessageKind if other is not kind]
+    others = [past(other, channel=APP) for other in KINDS.values() if other is not kind]
     assert one_more(kind, *others, channel=APP) is None
 
 
@@ -330,11 +325,11 @@ def test_the_budget_is_counted_as_somebody_would_who_got_it_all(
     near = [one.kind for one in got if -7 < (one.local_date - TODAY).days < 7]
     nudges = {str(DAILY), str(INACTIVE)}
     if channel is APP:
-        full = kind is not MessageKind.BREAKS and str(kind) in today
-    elif kind in NUDGES:
+        full = kind is not BREAKS and str(kind) in today
+    elif kind.name in NUDGES:
         full = not nudges.isdisjoint(today) or sum(one in nudges for one in near) >= 3
     else:
-        full = kind is MessageKind.BREAKS and today.count(str(kind)) >= 2
+        full = kind is BREAKS and today.count(str(kind)) >= 2
 
     assert (one_more(kind, *before, channel=channel) is not None) == full
 
@@ -346,7 +341,7 @@ def test_whoever_keeps_to_the_budget_gets_one_a_day_and_three_in_any_seven_days(
     got: list[PastMessage] = []
     for n, (offset, kind) in enumerate(wanted):
         day = TODAY + timedelta(days=offset)
-        if budget(kind, MAIL, day, str(n), got) is None:
+        if budget(kind, MAIL, day, str(n), got, NUDGES) is None:
             got.append(PastMessage(str(kind), str(MAIL), day, str(n)))
 
     days = [one.local_date for one in got]
@@ -366,7 +361,7 @@ def when(
     quiet: tuple[str, str] | None = ("22:00", "08:00"),
     *,
     zone: str = "Europe/Berlin",
-    kind: MessageKind = MessageKind.WEEKLY,
+    kind: MessageKind = WEEKLY,
     expires: datetime = LATER,
     late: bool = False,
     here: tuple[str, str] | None = None,
@@ -440,8 +435,8 @@ def test_what_is_deferred_past_its_use_is_dropped() -> None:
 
 
 def test_a_break_is_never_deferred() -> None:
-    assert when("2026-03-10T22:00Z", kind=MessageKind.BREAKS) is Reason.QUIET_HOURS
-    assert when("2026-03-10T12:00Z", kind=MessageKind.BREAKS) == NOON
+    assert when("2026-03-10T22:00Z", kind=BREAKS) is Reason.QUIET_HOURS
+    assert when("2026-03-10T12:00Z", kind=BREAKS) == NOON
 
 
 def test_quiet_hours_chosen_here_win_and_none_can_be_chosen() -> None:

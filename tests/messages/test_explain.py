@@ -10,16 +10,18 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from service.dashboard.model import Channel, MessageKind, Preferences
+from service.dashboard.model import Preferences
 from service.engine.job import TimeMode
 from service.engine.run import RunRequest, Trigger
 from service.errors import BadRequest, SchemaUnknown, SourceUnavailable, UnknownJob, UnknownUser
 from service.jobs import all_jobs
 from service.messages.decision import Decision
 from service.messages.explanation import SlotRecord
+from service.messages.kind import Channel
 from service.messages.reminder import reminders
 from service.web.probes import CONTRACT
 from tests.given import GOALS, Scripted, World, goal, user
+from tests.kinds import DAILY, DEADLINES
 from tests.messages.asking import Asking, planned_before, set_for
 from tests.web.given import VIEWER, admin
 
@@ -386,7 +388,7 @@ async def test_the_budget_is_told(world: World, days: tuple[str, ...], reason: s
         )
     )
     for day in days:
-        await planned_before(world, "ann", MessageKind.DAILY, day)
+        await planned_before(world, "ann", DAILY, day)
 
     told = await explained(world, job="inactiveUsers")
 
@@ -398,9 +400,7 @@ async def test_what_was_sent_before_is_told(world: World) -> None:
     await world.at(EARLY)
     await world.live(user(), goal("g1", due="2026-03-11"))
     for channel in Channel:
-        await planned_before(
-            world, "ann", MessageKind.DEADLINES, "2026-03-10", channel, "goalDeadlines:ann:2026-03-10"
-        )
+        await planned_before(world, "ann", DEADLINES, "2026-03-10", channel, "goalDeadlines:ann:2026-03-10")
 
     told = await explained(world)
 

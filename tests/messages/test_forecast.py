@@ -10,12 +10,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from service.dashboard import replica
-from service.dashboard.model import Channel, MessageKind, Preferences, QuietHours, TimerSession, User
+from service.dashboard.model import Preferences, QuietHours, TimerSession, User
 from service.engine.job import TimeMode
 from service.engine.schedule import Schedule, to_instant
 from service.messages.explain import Explainer
+from service.messages.kind import Channel, MessageKind
 from tests.conftest import LONG
 from tests.given import World, goal, user
+from tests.kinds import DAILY, DEADLINES, INACTIVE, WEEKLY
 from tests.messages.asking import Asking, planned_before, set_for
 
 START = datetime(2026, 3, 27, 9, tzinfo=UTC)
@@ -26,10 +28,10 @@ SERVICE_ZONE = "Europe/Berlin"
 SPREAD = timedelta(minutes=10)
 ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Kiritimati", "Africa/Cairo")
 JOBS = {
-    "reminder.goalDeadlines": MessageKind.DEADLINES,
-    "reminder.dailyCheck": MessageKind.DAILY,
-    "reminder.inactiveUsers": MessageKind.INACTIVE,
-    "reminder.weeklyReview": MessageKind.WEEKLY,
+    "reminder.goalDeadlines": DEADLINES,
+    "reminder.dailyCheck": DAILY,
+    "reminder.inactiveUsers": INACTIVE,
+    "reminder.weeklyReview": WEEKLY,
 }
 TABLES = (
     "users", "goals", "timer_sessions", "user_zone", "recipient_setting", "preference_override",
@@ -77,7 +79,9 @@ people = st.builds(
         email=tri,
         reminders=rarely(st.booleans()),
         in_app=rarely(st.booleans()),
-        kinds=rarely(st.dictionaries(st.sampled_from(sorted(JOBS.values())), st.booleans()), {}),
+        kinds=rarely(
+            st.dictionaries(st.sampled_from(sorted(kind.name for kind in JOBS.values())), st.booleans()), {}
+        ),
         quiet=rarely(quiet_hours),
     ),
     pause_hours=rarely(st.integers(0, 72)),
@@ -86,7 +90,7 @@ people = st.builds(
     suppressed=rarely(st.just(True), False),
     overrides=rarely(
         st.dictionaries(
-            st.tuples(st.sampled_from(["*", *JOBS.values()]), st.sampled_from(["*", *Channel])),
+            st.tuples(st.sampled_from(["*", *map(str, JOBS.values())]), st.sampled_from(["*", *Channel])),
             st.booleans(),
             max_size=2,
         ),
@@ -96,7 +100,7 @@ people = st.builds(
         st.just(set()),
         st.sets(
             st.tuples(
-                st.sampled_from([MessageKind.DAILY, MessageKind.INACTIVE, MessageKind.WEEKLY]),
+                st.sampled_from([DAILY, INACTIVE, WEEKLY]),
                 st.sampled_from(Channel),
                 st.integers(-7, 1),
             ),

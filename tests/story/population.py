@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from service.dashboard.model import Goal, MessageKind, Preferences, QuietHours, TimerSession, User
+from service.dashboard.model import Goal, Preferences, QuietHours, TimerSession, User
 from service.zones import zone_of
+from tests.kinds import WEEKLY
 
 DAY = timedelta(days=1)
 BEFORE = 40
@@ -180,7 +181,7 @@ def _account(dice: random.Random, person: Person, n: int, start: datetime, span:
         case 10:
             wishes = replace(wishes, reminders=False)
         case 11:
-            wishes = replace(wishes, in_app=False, kinds={MessageKind.WEEKLY: False})
+            wishes = replace(wishes, in_app=False, kinds={WEEKLY.name: False})
         case 12 | 20:
             _override(person, at, "*", "email", enabled=False)
         case 13:

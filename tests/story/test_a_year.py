@@ -304,7 +304,7 @@ class Oracle:
             if wishes.email is False and channel == "email":
                 return "pref_email_off"
             reminders_off = wishes.reminders is False and kind not in {"weekly", "monthly"}
-            kind_off = any(str(k) == kind and not on for k, on in wishes.kinds.items())
+            kind_off = any(k == kind and not on for k, on in wishes.kinds.items())
             if reminders_off or kind_off or (wishes.in_app is False and channel == "in_app"):
                 return "pref_category_off"
         if who.own and who.own.paused_until and at < who.own.paused_until:

@@ -8,21 +8,24 @@ import asyncpg
 import pytest
 
 from service.app import open_service
-from service.dashboard.model import MessageKind
 from service.demo import sample
 from service.engine import zone_table as store_zones
 from service.engine.job import JobType
 from service.errors import ConfigurationError
 from service.jobs import all_jobs
+from service.messages.kind import Channel
 from service.settings import Settings
+from service.web.recipients.preference_form import switch_name
 from tests.analytics.given import Lab, session
 from tests.given import World, goal, user
+from tests.kinds import KINDS
 from tests.messages.asking import Asking
 from tests.web.given import admin, delivery
 
 PLACES = {"ann": "Europe/Berlin", "ben": "Asia/Tokyo", "eve": "America/New_York"}
 REMINDERS = sorted(id_ for id_, job in all_jobs().items() if job.type is JobType.REMINDER)
-ALL_ON = {str(kind): "on" for kind in MessageKind} | {f"app.{kind}": "on" for kind in MessageKind}
+SWITCHES = [switch_name(kind, channel) for kind in KINDS for channel in Channel]
+ALL_ON = dict.fromkeys(SWITCHES, "on") | {"shown": " ".join(SWITCHES)}
 NO_ZONES = ("localtime", "posixrules", "Factory", "Mars/Olympus", "", "FOO5BAR", "Europe/Berlin ; --")
 
 

@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 from service.app import Service, open_service
 from service.demo import sample
 from service.settings import Settings
-from service.web.console.mails.gallery import samples_by_template
+from tests.acme import KINDS
 from tests.clock import stop_clock
 from tests.conftest import LONG, with_database
 from tests.web.contract import contract
@@ -59,7 +59,7 @@ _KNOWN: dict[str, dict[str, list[Any]]] = {
     "/runs/": {"id": [1, 2, 3]},
     "/jobs/": {"type": ["reminder", "analytics"], "name": [name for _, name in JOBS]},
     "/series/": {"name": ["hour.sessions"]},
-    "/mails/": {"template": sorted(samples_by_template())},
+    "/mails/": {"template": sorted(kind.template for kind in KINDS.values())},
     "/{token}": {"token": [TOKEN]},
 }
 """What is there, by a part of the path and the parameter's name: chance alone would never ask for it."""

@@ -11,11 +11,12 @@ from service.archive.personal_data import PersonalData
 from service.engine.ledger import Ledger
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing
-from service.jobs import all_jobs
+from service.jobs import hours_of_kinds
 from service.messages.explain import Explainer
 from service.messages.forecast import Forecaster
 from service.messages.outbox import Outbox
 from service.messages.preview import Previewer
+from tests.acme import JOBS
 from tests.given import Scripted, composer
 
 UTC = ZoneInfo("UTC")
@@ -24,8 +25,11 @@ UTC = ZoneInfo("UTC")
 def web_parts(
     pool: asyncpg.Pool, ledger: Ledger, runner: Any, zone: ZoneInfo = UTC, transport: Any = None
 ) -> dict[str, Any]:
-    """Fields of ``AdminDeps`` by name, for all jobs. ``runner``: whoever explains, forecasts and previews."""
-    jobs, made = all_jobs(), composer()
+    """Fields of ``AdminDeps`` by name, for all jobs, also those of a package outside.
+
+    ``runner``: whoever explains, forecasts and previews.
+    """
+    jobs, made = JOBS, composer()
     timings = {id_: Timing(Schedule.parse(job.schedule), job.mode) for id_, job in jobs.items()}
     nothing_archived: Any = None
     return {
@@ -35,4 +39,6 @@ def web_parts(
         "previewer": Previewer(pool, runner, jobs, made, made.compose, transport or Scripted()),
         "people": PersonalData(pool, Archive(pool, Path("nothing-archived"), nothing_archived)),
         "compose": made.compose,
+        "jobs": jobs,
+        "hours": hours_of_kinds(jobs),
     }

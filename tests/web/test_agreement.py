@@ -2,11 +2,13 @@
 
 import random
 
-from service.dashboard.model import Channel, MessageKind, User
+from service.dashboard.model import User
 from service.dashboard.replica import preferences_from_json
 from service.messages.eligibility import ContactHistory, verdict
+from service.messages.kind import Channel
 from service.web.recipients.views import effective
 from tests.given import NINE_IN_BERLIN
+from tests.kinds import KINDS
 
 
 def test_a_switch_is_on_exactly_when_the_mail_would_be_sent() -> None:
@@ -14,10 +16,10 @@ def test_a_switch_is_on_exactly_when_the_mail_would_be_sent() -> None:
     for _ in range(500):
         stored = {
             name: dice.choice([True, False]) for name in ("email", "reminders") if dice.random() < 0.5
-        } | {"kinds": {str(kind): dice.choice([True, False]) for kind in MessageKind if dice.random() < 0.4}}
+        } | {"kinds": {kind: dice.choice([True, False]) for kind in KINDS if dice.random() < 0.4}}
         overrides = {
             (kind, channel): dice.choice([True, False])
-            for kind in [*map(str, MessageKind), "*"]
+            for kind in [*KINDS, "*"]
             for channel in ("email", "in_app", "*")
             if dice.random() < 0.15
         }
@@ -25,8 +27,8 @@ def test_a_switch_is_on_exactly_when_the_mail_would_be_sent() -> None:
         user = User("u", "N", "n@example.org", "UTC", "en", True, None, None, wishes)
         known = ContactHistory(overrides)
         sent = {
-            (kind, channel): verdict(user, kind, channel, known, NINE_IN_BERLIN) is None
-            for kind in MessageKind
+            (kind.name, channel): verdict(user, kind, channel, known, NINE_IN_BERLIN) is None
+            for kind in KINDS.values()
             for channel in Channel
         }
-        assert effective(stored, overrides) == sent
+        assert effective(stored, overrides, KINDS.values()) == sent

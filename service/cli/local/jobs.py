@@ -24,7 +24,7 @@ from service.zones import iso, zone_of
 
 async def list_jobs(settings: Settings, options: argparse.Namespace) -> Exit:
     """List every job with its next slot, local and UTC."""
-    jobs = all_jobs()
+    jobs = all_jobs(settings.job_packages)
     now = datetime.now(UTC)  # noqa: TID251 — for display only
     rows = []
     for id_, timing in timings_of(jobs, settings).items():
@@ -48,7 +48,7 @@ async def list_jobs(settings: Settings, options: argparse.Namespace) -> Exit:
 
 async def run_job(settings: Settings, options: argparse.Namespace) -> Exit:
     """Run one job now, and send what it planned."""
-    job = find(all_jobs(), options.type, options.name)
+    job = find(all_jobs(settings.job_packages), options.type, options.name)
     request = RunRequest(
         dry_run=options.dry_run, as_of=options.as_of, user_id=options.user, force=options.force,
         confirm=options.confirm,

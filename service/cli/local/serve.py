@@ -14,6 +14,8 @@ from service.cli.local.terminal import err, out, print_rows
 from service.demo import sample
 from service.engine.run import RunResult
 from service.errors import AlreadyRunning
+from service.jobs import all_jobs
+from service.messages.reminder import kinds_of
 from service.settings import Settings, unread
 from service.setup import parts
 
@@ -26,7 +28,8 @@ async def serve(settings: Settings, _options: argparse.Namespace) -> Exit:
 
 async def check_config(settings: Settings, options: argparse.Namespace) -> Exit:
     """Print the settings. Invalid ones have been reported when they were loaded."""
-    warnings = [*parts.composer_of(settings).warnings, *unread()]
+    kinds = kinds_of(all_jobs(settings.job_packages))
+    warnings = [*parts.composer_of(settings, kinds.values()).warnings, *unread()]
     await parts.tracing_for(settings, "check-config").close()
     rows = [{"setting": name.upper(), "value": str(value)} for name, value in settings.described().items()]
     print_rows(rows, options, title="Configuration")

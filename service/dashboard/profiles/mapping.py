@@ -27,7 +27,7 @@ This example starts from ``A`` and names only the differences::
 """
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -44,20 +44,26 @@ _KNOWN = {
 }
 
 
-def profile_from_setting(schema: str, read: Callable[[str], str]) -> Profile | None:
+def profile_from_setting(
+    schema: str, read: Callable[[str], str], preferences: Iterable[str] = ()
+) -> Profile | None:
     """The profile of a mapping file that DASHBOARD_SCHEMA names; None for auto and the built-in ones."""
     if schema == "auto" or schema in PROFILES:
         return None
-    return parse_mapping(read(schema))
+    return parse_mapping(read(schema), preferences)
 
 
-def parse_mapping(text: str) -> Profile:
-    """A profile from the text of a mapping file. Raises ConfigurationError naming every problem."""
+def parse_mapping(text: str, preferences: Iterable[str] = ()) -> Profile:
+    """A profile from the text of a mapping file. Raises ConfigurationError naming every problem.
+
+    ``preferences``: those of kinds of message that no built-in profile has; ``pref_<name>`` maps them.
+    """
     try:
         given = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError([f"DASHBOARD_SCHEMA: the mapping file is not TOML: {error}"]) from None
-    problems = _mapping_problems(given)
+    known = _KNOWN | {"users": _KNOWN["users"] | {f"pref_{name}" for name in preferences}}
+    problems = _mapping_problems(given, known)
     if problems:
         raise ConfigurationError([f"DASHBOARD_SCHEMA: {problem}" for problem in problems])
     base = PROFILES[given.get("extends", "A")]
@@ -90,7 +96,7 @@ def _overlay(base: Table, mapping: Mapping[str, Any], section: str) -> Table:
     return Table(mapping.get("tables", {}).get(section, base.name), fields)
 
 
-def _mapping_problems(given: Mapping[str, Any]) -> list[str]:
+def _mapping_problems(given: Mapping[str, Any], known: Mapping[str, set[str]]) -> list[str]:
     problems = []
     if given.get("extends", "A") not in PROFILES:
         problems.append(f"extends must be one of {', '.join(PROFILES)}")
@@ -101,11 +107,11 @@ def _mapping_problems(given: Mapping[str, Any]) -> list[str]:
             problems.append(f"[{section}] must be a table")
             continue
         for key, value in given[section].items():
-            problems += _entry_problems(section, key, value)
+            problems += _entry_problems(section, key, value, known)
     return problems
 
 
-def _entry_problems(section: str, key: str, value: Any) -> list[str]:
+def _entry_problems(section: str, key: str, value: Any, known: Mapping[str, set[str]]) -> list[str]:
     listed = isinstance(value, list) and all(isinstance(part, str) for part in value)
     if section == "tables":
         if key == "users" and value == "":
@@ -116,8 +122,8 @@ def _entry_problems(section: str, key: str, value: Any) -> list[str]:
         return [] if value in _UNITS else [f"[{section}] {key} must be one of {', '.join(_UNITS)}"]
     if _STATES.get(key) == section:
         return [] if listed else [f"[{section}] {key} must be a list of strings"]
-    if key not in _KNOWN[section]:
-        return [f"[{section}] unknown field {key!r}; known are {', '.join(sorted(_KNOWN[section]))}"]
+    if key not in known[section]:
+        return [f"[{section}] unknown field {key!r}; known are {', '.join(sorted(known[section]))}"]
     return (
         [] if listed or isinstance(value, str) else [f"[{section}] {key} must be a path or a list of paths"]
     )

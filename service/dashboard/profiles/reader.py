@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from service import zones
-from service.dashboard.model import Goal, MessageKind, Preferences, QuietHours, TimerSession, User
+from service.dashboard.model import Goal, Preferences, QuietHours, TimerSession, User
 from service.dashboard.profiles.fields import getter, getters
 from service.dashboard.profiles.shapes import Collection, Document, Profile
 from service.dashboard.profiles.values import clock_time, due, flag, identity, instant, number, text
@@ -41,14 +41,9 @@ class _Unusable(Exception):
     """A document that cannot be converted; the argument is the reason."""
 
 
-_PREF_KINDS = {
-    "pref_deadlines": MessageKind.DEADLINES,
-    "pref_daily": MessageKind.DAILY,
-    "pref_weekly": MessageKind.WEEKLY,
-    "pref_inactive": MessageKind.INACTIVE,
-    "pref_breaks": MessageKind.BREAKS,
-    "pref_monthly": MessageKind.MONTHLY,
-}
+_PREFERENCE = "pref_"
+_GENERAL = {"pref_email", "pref_reminders", "pref_in_app"}
+"""Preferences about everything; the others are about one kind of message, by whose name they go."""
 _COMPLETED = {"completed", "complete", "finished", "done"}
 _CANCELLED = {"cancelled", "canceled", "abandoned", "stopped", "interrupted", "skipped"}
 _DAY = 24 * 3600
@@ -91,7 +86,7 @@ class Reader:
         self._preference_getters = {
             field: [getter((path,)) for path in paths]
             for field, paths in profile.users.fields.items()
-            if field.startswith("pref_")
+            if field.startswith(_PREFERENCE)
         }
         self._record_readers = {
             Collection.USERS: self._user,
@@ -153,7 +148,11 @@ class Reader:
             email=said.get("pref_email"),
             reminders=said.get("pref_reminders"),
             in_app=said.get("pref_in_app"),
-            kinds={kind: on for field, kind in _PREF_KINDS.items() if (on := said.get(field)) is not None},
+            kinds={
+                field.removeprefix(_PREFERENCE): on
+                for field, on in said.items()
+                if on is not None and field not in _GENERAL
+            },
             quiet=quiet,
             work_start=clock_time(get["work_start"](document)),
             work_end=clock_time(get["work_end"](document)),

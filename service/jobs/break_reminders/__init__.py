@@ -7,6 +7,7 @@ per stretch, within work hours. A timer that seems forgotten gets one question i
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -14,11 +15,13 @@ import asyncpg
 from service.analytics.focus_stretch import breaks_due, stretch_start
 from service.dashboard import replica
 from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import Channel, MessageKind, TimerSession, User
+from service.dashboard.model import TimerSession, User
 from service.engine import queries
 from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
+from service.jobs.break_reminders.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
+from service.messages.kind import N_, Channel, MessageKind, Purpose
 from service.messages.reason import Reason
 from service.messages.reminder import FactsPage, Reminder, pages
 
@@ -29,6 +32,21 @@ _LONGEST = timedelta(hours=12)
 _FORGOTTEN_AFTER = timedelta(minutes=30)
 _UNTOUCHED = timedelta(minutes=10)
 _NOTHING = timedelta(0)
+
+KIND = MessageKind(
+    name="breaks",
+    template="break_reminders",
+    label=N_("Break reminders"),
+    hint=N_("During long focus sessions"),
+    reason=N_("You get this because you asked for break reminders by mail."),
+    stop=N_("Stop break reminders"),
+    purpose=Purpose.PROMPT,
+    in_app_type="timer_completed",
+    mail=Path(__file__).parent / "mail",
+    samples=SAMPLES,
+    mail_by_default=False,
+    position=50,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +62,7 @@ class Facts:
 
 def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
     """Candidates in pages, by user id."""
-    return pages(connection, _SQL["page"], tick, after, _facts)
+    return pages(connection, _SQL["page"], tick, after, _facts, KIND)
 
 
 def _facts(row: asyncpg.Record) -> Facts:
@@ -123,9 +141,8 @@ def _message(
     today = tick.local_date(user.timezone)
     return Message(
         user_id=user.id,
-        kind=MessageKind.BREAKS,
+        kind=KIND,
         dedupe_key=key,
-        template="break_reminders",
         zone=str(tick.zone_of(user.timezone)),
         local_date=today,
         facts={
@@ -138,7 +155,6 @@ def _message(
         expires_at=tick.as_of + _LIFE,
         channels=channels,
         in_app={
-            "type": "timer_completed",
             "priority": "medium",
             "data": {"sessionId": session.id},
             "url": "/timer",
@@ -162,7 +178,7 @@ JOB = Reminder(
     useful_until=lambda local: local + _LATE,
     read=read,
     decide=decide,
-    kind=MessageKind.BREAKS,
+    kind=KIND,
     needs=frozenset({"timer_sessions"}),  # hardly anybody gets these by mail
     revalidate=revalidate,
     timeout=timedelta(minutes=5),

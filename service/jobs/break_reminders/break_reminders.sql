@@ -13,6 +13,6 @@ CROSS JOIN LATERAL (
     WHERE s.user_id = r.id AND s.focus AND s.status = 'completed' AND s.ended_at > s.started_at
       AND s.started_at BETWEEN $2::timestamptz - interval '36 hours' AND $2) AS earlier
 WHERE r.id > $1 AND ($4::text IS NULL OR r.id = $4)
-  AND ($3::text[] IS NULL OR service.slot_group(r.timezone, r.hours, 'breaks') = ANY ($3))
+  AND ($3::text[] IS NULL OR service.slot_group(r.timezone, r.hours, $7) = ANY ($3))
   AND ($4 IS NOT NULL OR r.id IN (SELECT user_id FROM service.timer_sessions WHERE focus AND status = 'running'))
 ORDER BY r.id LIMIT $6

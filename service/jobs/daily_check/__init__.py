@@ -12,6 +12,7 @@ The first that fits:
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -20,13 +21,15 @@ from service.analytics.absence import step_due
 from service.analytics.streak import current_streak
 from service.dashboard import replica
 from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import Channel, Goal, MessageKind, User
+from service.dashboard.model import Goal, User
 from service.engine import queries
 from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
 from service.engine.schedule import to_instant
+from service.jobs.daily_check.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
 from service.messages.goals import due_on, order, shown
+from service.messages.kind import N_, Channel, MessageKind, Purpose
 from service.messages.reason import Reason
 from service.messages.reminder import FactsPage, Reminder, dates, pages
 
@@ -37,6 +40,20 @@ _GENTLE_EVERY = timedelta(days=3)
 _LOOK_BACK = timedelta(days=7)
 _NEW = timedelta(hours=24)
 _DAY = timedelta(days=1)
+
+KIND = MessageKind(
+    name="daily",
+    template="daily_check",
+    label=N_("Daily check-in"),
+    hint=N_("In the evening, when a streak is about to end or after some quiet days"),
+    reason=N_("You get this because daily check-ins are on."),
+    stop=N_("Stop daily check-ins"),
+    purpose=Purpose.NUDGE,
+    in_app_type="goal_reminder",
+    mail=Path(__file__).parent / "mail",
+    samples=SAMPLES,
+    position=20,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,7 @@ class Facts:
 
 def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
     """Candidates in pages, by user id."""
-    return pages(connection, _SQL["page"], tick, after, _facts)
+    return pages(connection, _SQL["page"], tick, after, _facts, KIND)
 
 
 def _facts(row: asyncpg.Record) -> Facts:
@@ -140,16 +157,14 @@ def _message(facts: Facts, today: date, tick: Tick, variant: str, streak: int) -
     }
     return Message(
         user_id=user.id,
-        kind=MessageKind.DAILY,
+        kind=KIND,
         dedupe_key=f"dailyCheck:{user.id}:{today}",
-        template="daily_check",
         zone=str(zone),
         local_date=today,
         facts=told,
         expires_at=to_instant(datetime.combine(today, _UNTIL), zone),
         channels=(Channel.IN_APP,) if variant == "nudge" else (Channel.EMAIL, Channel.IN_APP),
         in_app={
-            "type": "goal_reminder",
             "priority": "medium",
             "data": {"streak": streak},
             "url": "/timer",
@@ -173,7 +188,7 @@ JOB = Reminder(
     useful_until=lambda local: datetime.combine(local.date(), _UNTIL),
     read=read,
     decide=decide,
-    kind=MessageKind.DAILY,
+    kind=KIND,
     needs=frozenset({"users.email", "timer_sessions"}),
     revalidate=revalidate,
 )

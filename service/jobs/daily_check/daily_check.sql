@@ -3,7 +3,7 @@
 WITH people AS MATERIALIZED (  -- whose slot it is, before anything is asked about each of them
     SELECT * FROM service.recipient
     WHERE id > $1 AND ($4::text IS NULL OR id = $4)
-      AND ($3::text[] IS NULL OR service.slot_group(timezone, hours, 'daily') = ANY ($3))
+      AND ($3::text[] IS NULL OR service.slot_group(timezone, hours, $7) = ANY ($3))
 ), chosen AS MATERIALIZED (
     SELECT r.*, zone.name AS zone, ($2::timestamptz AT TIME ZONE zone.name)::date AS today,
            last.at AS last_activity,

@@ -12,6 +12,7 @@ does not.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,13 +20,15 @@ import asyncpg
 
 from service.dashboard import replica
 from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import Goal, MessageKind, User
+from service.dashboard.model import Goal, User
 from service.engine import queries
 from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
 from service.engine.schedule import to_instant
+from service.jobs.goal_deadlines.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
 from service.messages.goals import order, shown
+from service.messages.kind import N_, MessageKind, Purpose
 from service.messages.reason import Reason
 from service.messages.reminder import FactsPage, Reminder, pages
 
@@ -34,6 +37,21 @@ _ALSO = 10
 _UNTIL = time(20)
 _SECTIONS = ("tomorrow", "today", "overdue", "week", "also")
 _SECTION_OF_STAGE = {"D1": "tomorrow", "D0": "today", "OV": "overdue", "D7": "week"}
+
+KIND = MessageKind(
+    name="deadlines",
+    template="goal_deadlines",
+    label=N_("Deadline reminders"),
+    hint=N_("When a goal is due in a week, tomorrow or today, or has passed its date"),
+    reason=N_("You get this because a goal of yours has a date soon and deadline reminders are on."),
+    stop=N_("Stop deadline reminders"),
+    purpose=Purpose.DEADLINE,
+    in_app_type="goal_deadline",
+    mail=Path(__file__).parent / "mail",
+    samples=SAMPLES,
+    may_be_resent=True,
+    position=10,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +73,7 @@ class Facts:
 
 def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
     """Candidates in pages, by user id."""
-    return pages(connection, _SQL["page"], tick, after, _facts)
+    return pages(connection, _SQL["page"], tick, after, _facts, KIND)
 
 
 def _facts(row: asyncpg.Record) -> Facts:
@@ -78,9 +96,8 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     mail = _mail(today, _sections(staged, others, today), max(len(others) - _ALSO, 0))
     return Message(
         user_id=facts.user.id,
-        kind=MessageKind.DEADLINES,
+        kind=KIND,
         dedupe_key=f"goalDeadlines:{facts.user.id}:{today}",
-        template="goal_deadlines",
         zone=str(tick.zone_of(facts.user.timezone)),
         local_date=today,
         facts=mail,
@@ -150,7 +167,6 @@ def in_app(facts: dict[str, Any]) -> dict[str, Any]:
     told = [(key, goal) for key, goal in told if key != "also"]
     section, first = told[0]
     return {
-        "type": "goal_deadline",
         "priority": "medium" if section == "week" else "high",
         "data": {"goalIds": [goal["id"] for _, goal in told]},
         "url": first["url_path"] if len(told) == 1 else "/goals",
@@ -183,7 +199,7 @@ JOB = Reminder(
     useful_until=lambda local: datetime.combine(local.date(), _UNTIL),
     read=read,
     decide=decide,
-    kind=MessageKind.DEADLINES,
+    kind=KIND,
     needs=frozenset({"users.email", "goals", "goals.due"}),
     revalidate=revalidate,
     in_app=in_app,

@@ -6,7 +6,7 @@ WITH due AS MATERIALIZED (
     FROM (
         SELECT id, timezone FROM service.recipient AS u
         WHERE id > $1 AND ($4::text IS NULL OR id = $4)
-          AND ($3::text[] IS NULL OR service.slot_group(timezone, hours, 'deadlines') = ANY ($3))
+          AND ($3::text[] IS NULL OR service.slot_group(timezone, hours, $7) = ANY ($3))
           AND EXISTS (SELECT 1 FROM service.goals AS g
                       WHERE g.user_id = u.id AND g.open
                         AND coalesce(g.due_date, (g.due_at AT TIME ZONE coalesce($5::text, u.timezone))::date)

@@ -8,6 +8,7 @@ from the signup. Three absences in a row without an answer: half a year of silen
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -16,18 +17,34 @@ from service.analytics.absence import HISTORIC_DAYS, Episode, silent_until, step
 from service.analytics.streak import longest_streak
 from service.dashboard import replica
 from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import Goal, MessageKind, User
+from service.dashboard.model import Goal, User
 from service.engine import queries
 from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
 from service.engine.schedule import to_instant
+from service.jobs.inactive_users.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
 from service.messages.goals import due_on, order, shown
+from service.messages.kind import N_, MessageKind, Purpose
 from service.messages.reason import Reason
 from service.messages.reminder import FactsPage, Reminder, dates, pages
 
 _SQL = queries.load(__file__)
 _UNTIL = time(20)
+
+KIND = MessageKind(
+    name="inactive",
+    template="inactive_users",
+    label=N_("Reminders after a pause"),
+    hint=N_("A few, when you have not been here for days"),
+    reason=N_("You get this because you have an account and reminders after a pause are on."),
+    stop=N_("Stop reminders after a pause"),
+    purpose=Purpose.NUDGE,
+    in_app_type="goal_reminder",
+    mail=Path(__file__).parent / "mail",
+    samples=SAMPLES,
+    position=40,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +67,7 @@ class Facts:
 
 def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
     """Candidates in pages, by user id."""
-    return pages(connection, _SQL["page"], tick, after, _facts)
+    return pages(connection, _SQL["page"], tick, after, _facts, KIND)
 
 
 def _facts(row: asyncpg.Record) -> Facts:
@@ -122,15 +139,13 @@ def _message(facts: Facts, step: int, away: int, today: date, tick: Tick) -> Mes
     }
     return Message(
         user_id=user.id,
-        kind=MessageKind.INACTIVE,
+        kind=KIND,
         dedupe_key=f"inactiveUsers:{user.id}:{facts.gone_since}:{step}",
-        template="inactive_users",
         zone=str(zone),
         local_date=today,
         facts=told,
         expires_at=to_instant(datetime.combine(today, _UNTIL), zone),
         in_app={
-            "type": "goal_reminder",
             "priority": "low",
             "data": {"daysAway": away},
             "url": told["url_path"],
@@ -153,7 +168,7 @@ JOB = Reminder(
     useful_until=lambda local: datetime.combine(local.date(), _UNTIL),
     read=read,
     decide=decide,
-    kind=MessageKind.INACTIVE,
+    kind=KIND,
     needs=frozenset({"users.email", "timer_sessions", "goals.status"}),
     revalidate=revalidate,
 )

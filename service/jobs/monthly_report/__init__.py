@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,13 +13,15 @@ from service.analytics.activity import LocalSession, PeriodFigures, figures, foc
 from service.analytics.periods import Period, month_before, weeks_of
 from service.analytics.streak import longest_streak
 from service.dashboard import replica
-from service.dashboard.model import Goal, MessageKind, User
+from service.dashboard.model import Goal, User
 from service.engine import queries
 from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
 from service.engine.schedule import to_instant
+from service.jobs.monthly_report.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
 from service.messages.goals import due_on, shown
+from service.messages.kind import N_, MessageKind, Purpose
 from service.messages.reason import Reason
 from service.messages.reminder import FactsPage, Reminder, dates, pages
 from service.messages.trend import change
@@ -29,6 +32,21 @@ _UNTIL_DAY = 3
 _YOUNG = timedelta(days=14)
 _CATEGORIES = 5
 _TITLES = 5
+
+KIND = MessageKind(
+    name="monthly",
+    template="monthly_report",
+    label=N_("Monthly report"),
+    hint=N_("The month before, on the first"),
+    reason=N_("You get this because monthly reports are on."),
+    stop=N_("Stop monthly reports"),
+    purpose=Purpose.REPORT,
+    in_app_type="weekly_report",
+    mail=Path(__file__).parent / "mail",
+    samples=SAMPLES,
+    may_be_resent=True,
+    position=60,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +71,7 @@ class GoalFigures:
 
 def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
     """Everybody in pages, by user id."""
-    return pages(connection, _SQL["page"], tick, after, _facts)
+    return pages(connection, _SQL["page"], tick, after, _facts, KIND)
 
 
 def _facts(row: asyncpg.Record) -> Facts:
@@ -82,15 +100,13 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     last_day = today.replace(day=_UNTIL_DAY) if today.day <= _UNTIL_DAY else today
     return Message(
         user_id=user.id,
-        kind=MessageKind.MONTHLY,
+        kind=KIND,
         dedupe_key=f"monthlyReport:{user.id}:{month.start:%Y-%m}",
-        template="monthly_report",
         zone=str(zone),
         local_date=today,
         facts=told,
         expires_at=to_instant(datetime.combine(last_day, _UNTIL), zone),
         in_app={
-            "type": "weekly_report",
             "priority": "low",
             "data": {"month": f"{month.start:%Y-%m}"},
             "url": told["url_path"],
@@ -185,6 +201,6 @@ JOB = Reminder(
     useful_until=_useful_until,
     read=read,
     decide=decide,
-    kind=MessageKind.MONTHLY,
+    kind=KIND,
     needs=frozenset({"users.email", "timer_sessions"}),
 )

@@ -7,7 +7,7 @@ WITH chosen AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT (date_trunc('month', $2::timestamptz AT TIME ZONE zone.name) - interval '1 month')::date AS first) AS month
     WHERE r.id > $1 AND ($4::text IS NULL OR r.id = $4)
-      AND ($3::text[] IS NULL OR service.slot_group(r.timezone, r.hours, 'monthly') = ANY ($3))
+      AND ($3::text[] IS NULL OR service.slot_group(r.timezone, r.hours, $7) = ANY ($3))
     ORDER BY r.id LIMIT $6
 )
 SELECT c.*,

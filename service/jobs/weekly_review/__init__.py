@@ -7,6 +7,7 @@ that starts on Sunday ends the day before), compared with the seven dates before
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,13 +18,15 @@ from service.analytics.periods import Period, week_before, week_ending_by
 from service.analytics.streak import current_streak
 from service.dashboard import replica
 from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import Goal, MessageKind, User
+from service.dashboard.model import Goal, User
 from service.engine import queries
 from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
 from service.engine.schedule import to_instant
+from service.jobs.weekly_review.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
 from service.messages.goals import due_on, order, reached, shown
+from service.messages.kind import N_, MessageKind, Purpose
 from service.messages.reason import Reason
 from service.messages.reminder import FactsPage, Reminder, dates, pages
 from service.messages.trend import change
@@ -36,6 +39,21 @@ _GOALS = 5
 _SHORT_SESSION = 15 * 60
 _REVISED_SESSIONS = 1
 _REVISED_SECONDS = 600
+
+KIND = MessageKind(
+    name="weekly",
+    template="weekly_review",
+    label=N_("Weekly review"),
+    hint=N_("Your week on one page, at its end"),
+    reason=N_("You get this because weekly reviews are on."),
+    stop=N_("Stop weekly reviews"),
+    purpose=Purpose.REPORT,
+    in_app_type="weekly_report",
+    mail=Path(__file__).parent / "mail",
+    samples=SAMPLES,
+    may_be_resent=True,
+    position=30,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +75,7 @@ class Facts:
 
 def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterator[FactsPage]:
     """Everybody in pages, by user id."""
-    return pages(connection, _SQL["page"], tick, after, _facts)
+    return pages(connection, _SQL["page"], tick, after, _facts, KIND)
 
 
 def _facts(row: asyncpg.Record) -> Facts:
@@ -87,15 +105,13 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     told = _told(facts, tick, week, now, before, done)
     return Message(
         user_id=user.id,
-        kind=MessageKind.WEEKLY,
+        kind=KIND,
         dedupe_key=f"weeklyReview:{user.id}:{week.start}",
-        template="weekly_review",
         zone=str(zone),
         local_date=today,
         facts=told,
         expires_at=to_instant(datetime.combine(today + timedelta(days=1), _UNTIL), zone),
         in_app={
-            "type": "weekly_report",
             "priority": "low",
             "data": {"weekStart": week.start.isoformat()},
             "url": "/analytics",
@@ -209,7 +225,7 @@ JOB = Reminder(
     useful_until=lambda local: datetime.combine(local.date() + timedelta(days=1), _UNTIL),
     read=read,
     decide=decide,
-    kind=MessageKind.WEEKLY,
+    kind=KIND,
     needs=frozenset({"users.email", "timer_sessions"}),
     revalidate=revalidate,
 )

@@ -5,7 +5,7 @@ WITH chosen AS MATERIALIZED (
     FROM service.recipient AS r
     CROSS JOIN LATERAL (SELECT coalesce($5::text, r.timezone) AS name) AS zone
     WHERE r.id > $1 AND ($4::text IS NULL OR r.id = $4)
-      AND ($3::text[] IS NULL OR service.slot_group(r.timezone, r.hours, 'weekly') = ANY ($3))
+      AND ($3::text[] IS NULL OR service.slot_group(r.timezone, r.hours, $7) = ANY ($3))
     ORDER BY r.id LIMIT $6
 )
 SELECT c.*, sessions.found AS sessions, sessions.done_days,

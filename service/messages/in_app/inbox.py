@@ -15,7 +15,6 @@ import asyncpg
 import structlog
 
 from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import Channel, MessageKind
 from service.dashboard.notification import Notification, navigate
 from service.engine import queries
 from service.engine.job import Job
@@ -27,6 +26,7 @@ from service.messages import eligibility
 from service.messages.delivery_rows import known_from_row
 from service.messages.delivery_state import DeliveryState
 from service.messages.eligibility import ContactHistory
+from service.messages.kind import Channel
 from service.messages.mail.render import Notice
 from service.messages.reason import Reason
 from service.messages.reminder import Reminder, reminders
@@ -162,7 +162,8 @@ class DashboardInbox:
         async with self._pool.acquire() as proxy, proxy.transaction():
             connection = cast("asyncpg.Connection", proxy)
             await connection.execute(_SQL["guard"])
-            waiting = [_waiting(row) for row in await connection.fetch(_SQL["claim"], self._batch, SCHEMA)]
+            rows = await connection.fetch(_SQL["claim"], self._batch, SCHEMA, list(self._jobs))
+            waiting = [_waiting(row) for row in rows]
             if waiting:
                 await self._settle(connection, waiting)
             elif self._closed or not self._proved:
@@ -209,7 +210,7 @@ def fate_of(one: DueNotification, job: Reminder, now: DashboardState, words: Wor
     """The note to write, or why it is not written (now)."""
     if one.expires_at <= one.claimed_at:
         return WithdrawnNotification(DeliveryState.EXPIRED, Reason.STALE)
-    if no := _not_now(one, now):
+    if no := _not_now(one, job, now):
         return no
     facts = job.revalidate(one.facts, now) if job.revalidate else one.facts
     if facts is None:
@@ -218,17 +219,16 @@ def fate_of(one: DueNotification, job: Reminder, now: DashboardState, words: Wor
 
 
 def _not_now(
-    one: DueNotification, now: DashboardState
+    one: DueNotification, job: Reminder, now: DashboardState
 ) -> WithdrawnNotification | PostponedNotification | None:
     """What stands against contacting the recipient, as the dashboard and this service know them now."""
     user = now.users.get(one.user_id)
     if user is None:
         return WithdrawnNotification(DeliveryState.SKIPPED, Reason.REVALIDATED_AWAY)
-    kind = MessageKind(one.kind)
-    if no := eligibility.verdict(user, kind, Channel.IN_APP, one.known, one.claimed_at):
+    if no := eligibility.verdict(user, job.kind, Channel.IN_APP, one.known, one.claimed_at):
         return WithdrawnNotification(DeliveryState.SKIPPED, no)
     here = replace(user, timezone=one.zone)
-    at = eligibility.earliest(here, kind, one.known, one.claimed_at, one.expires_at, late=False)
+    at = eligibility.earliest(here, job.kind, one.known, one.claimed_at, one.expires_at, late=False)
     if isinstance(at, Reason):
         return WithdrawnNotification(DeliveryState.SKIPPED, at)
     return PostponedNotification(at, str(Reason.QUIET_HOURS)) if at > one.claimed_at else None

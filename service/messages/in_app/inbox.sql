@@ -3,11 +3,13 @@
 SELECT set_config('idle_in_transaction_session_timeout', '60s', true)
 
 -- name: claim
--- Notifications to write into the dashboard now, oldest first, with what recipients told us. They are ours until the
+-- Notifications of our jobs ($3) to write into the dashboard now, oldest first, with what recipients told us. They are ours until the
 -- end of the transaction.
 WITH due AS (
-    SELECT * FROM service.notification
-    WHERE write_at <= service.now() AND (SELECT service.fits($2)) ORDER BY write_at, id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
+    SELECT * FROM service.notification AS n
+    WHERE write_at <= service.now() AND (SELECT service.fits($2))
+      AND EXISTS (SELECT FROM service.delivery AS d WHERE d.id = n.delivery_id AND d.job = ANY ($3::text[]))
+    ORDER BY write_at, id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
 )
 SELECT n.id, d.dedupe_key, d.job, d.kind, d.user_id, d.zone, d.template, d.locale, d.facts, n.type, n.title, n.message,
        n.data, n.priority, n.action, n.visible_from, n.expires_at, n.read_at,

@@ -3,7 +3,7 @@
 import binascii
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parseaddr
@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
-from service.dashboard.model import MessageKind
 from service.errors import ConfigurationError
+from service.messages.kind import MessageKind
 from service.messages.mail.address import valid_address
 from service.messages.mail.dkim import DkimSigner
 from service.messages.mail.render import MailLinks, Notice, RenderedMail, Renderer
@@ -41,7 +41,7 @@ _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
 @dataclass(frozen=True, slots=True)
 class Email:
-    """Everything that one mail depends on; equal letters give equal bytes.
+    """Everything that one mail depends on; equal emails give equal bytes.
 
     ``message_id`` comes without angle brackets, ``message_date`` is an aware instant.
     ``job`` is the ledger's name (``reminder.goalDeadlines``); ``token`` is the random part of the links.
@@ -55,15 +55,9 @@ class Email:
     message_id: str
     message_date: datetime
     token: str
-    kind: MessageKind
     job: str
     locale: str = "en"
     reason: str = ""
-
-
-_STORED = (
-    "template", "facts", "recipient_name", "address", "message_id", "message_date", "token", "job", "locale",
-)  # fmt: skip
 
 
 def email_of(column: Callable[[str], Any], **instead: Any) -> Email:
@@ -79,14 +73,14 @@ def email_of(column: Callable[[str], Any], **instead: Any) -> Email:
         "job",
         "locale",
     )
-    stored = {name: column(name) for name in same if name not in instead}
-    return Email(**stored, kind=MessageKind(column("kind")), **instead)
+    return Email(**{name: column(name) for name in same if name not in instead}, **instead)
 
 
 class Composer:
     """Makes mails, signed where there is a ``signer``.
 
-    ``mail_from`` and ``reply_to`` are mailboxes such as ``Dashboard <hello@example.org>``.
+    ``kinds``: those whose mails it can make. ``mail_from`` and ``reply_to`` are mailboxes such as
+    ``Dashboard <hello@example.org>``.
 
     Raises ConfigurationError where no lawful mail could be made of these values; ``warnings`` holds
     sentences about what large providers will not like.
@@ -97,6 +91,7 @@ class Composer:
         frontend_url: str,
         public_url: str,
         mail_from: str,
+        kinds: Iterable[MessageKind],
         *,
         reply_to: str = "",
         list_domain: str = "",
@@ -112,7 +107,7 @@ class Composer:
         self._list_domain = _token(list_domain or sender.rpartition("@")[2])
         self._sender_id = _token(sender_id)
         self._constant = "".join((mailbox("From", name, sender), mailbox("Reply-To", answer_name, answer)))
-        self._renderer = Renderer(name or sender.rpartition("@")[2])
+        self._renderer = Renderer(name or sender.rpartition("@")[2], kinds)
         self.sender = sender
         """The address of From; the envelope sender belongs to the same domain."""
         self._signer = signer
@@ -135,54 +130,51 @@ class Composer:
         locale: str,
         name: str,
         links: MailLinks,
-        kind: MessageKind = MessageKind.DEADLINES,
         reason: str = "",
     ) -> RenderedMail:
         """Subject, text and HTML. ``KeyError``: no such template; ``UndefinedError``: a fact is missing."""
-        return self._renderer.render(
-            template, facts, locale=locale, name=name, links=links, kind=kind, reason=reason
-        )
+        return self._renderer.render(template, facts, locale=locale, name=name, links=links, reason=reason)
 
     def notice(self, template: str, facts: Mapping[str, Any], locale: str) -> Notice:
         """The words of an in-app notification."""
         return self._renderer.notice(template, facts, locale)
 
-    def compose(self, letter: Email) -> bytes:
-        """The whole message, CRLF only, 7-bit, not dot-stuffed. ``ValueError`` for an unusable letter."""
-        _require_sendable(letter)
-        links = self.links(letter.token)
+    def compose(self, email: Email) -> bytes:
+        """The whole message, CRLF only, 7-bit, not dot-stuffed. ``ValueError`` for an unusable one."""
+        _require_sendable(email)
+        links = self.links(email.token)
         rendered = self.render(
-            letter.template,
-            letter.facts,
-            locale=letter.locale,
-            name=letter.recipient_name,
+            email.template,
+            email.facts,
+            locale=email.locale,
+            name=email.recipient_name,
             links=links,
-            kind=letter.kind,
-            reason=letter.reason,
+            reason=email.reason,
         )
-        head = self._own_headers(letter, rendered.subject, links) + self._shared_headers(letter)
-        boundary = "=_" + hashlib.sha256(letter.message_id.encode()).hexdigest()[:32]
+        head = self._own_headers(email, rendered.subject, links) + self._shared_headers(email)
+        boundary = "=_" + hashlib.sha256(email.message_id.encode()).hexdigest()[:32]
         message = _multipart(head, rendered, boundary)
-        return self._signer.sign(message, letter.message_date) if self._signer else message
+        return self._signer.sign(message, email.message_date) if self._signer else message
 
-    def _own_headers(self, letter: Email, subject: str, links: MailLinks) -> str:
-        mailto = f"mailto:{quote(self._answer, safe='@')}?subject=unsubscribe%20{letter.token}"
+    def _own_headers(self, email: Email, subject: str, links: MailLinks) -> str:
+        mailto = f"mailto:{quote(self._answer, safe='@')}?subject=unsubscribe%20{email.token}"
         return (
-            mailbox("To", letter.recipient_name, letter.address)
+            mailbox("To", email.recipient_name, email.address)
             + unstructured("Subject", subject)
-            + f"Date: {format_datetime(letter.message_date.astimezone(UTC))}\r\n"
-            + f"Message-ID: <{letter.message_id}>\r\n"
+            + f"Date: {format_datetime(email.message_date.astimezone(UTC))}\r\n"
+            + f"Message-ID: <{email.message_id}>\r\n"
             + f"List-Unsubscribe: <{links.unsubscribe}>,\r\n <{mailto}>\r\n"
             + "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
         )
 
-    def _shared_headers(self, letter: Email) -> str:
-        job_type, _, job = letter.job.rpartition(".")
-        label = words_for(letter.locale).list_name(letter.kind)
+    def _shared_headers(self, email: Email) -> str:
+        job_type, _, job = email.job.partition(".")
+        kind = self._renderer.kind(email.template)
+        label = words_for(email.locale).list_name(kind)
         return (
             self._constant
-            + _list_id(label, f"{letter.kind}.{self._list_domain}")
-            + f"Feedback-ID: {_token(job)}:{letter.kind}:{_token(job_type or 'job')}:{self._sender_id}\r\n"
+            + _list_id(label, f"{kind}.{self._list_domain}")
+            + f"Feedback-ID: {_token(job)}:{kind}:{_token(job_type)}:{self._sender_id}\r\n"
             + "Auto-Submitted: auto-generated\r\nX-Auto-Response-Suppress: All\r\nMIME-Version: 1.0\r\n"
         )
 
@@ -297,14 +289,14 @@ def _token(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)[:60] or "-"
 
 
-def _require_sendable(letter: Email) -> None:
-    if not valid_address(letter.address):
+def _require_sendable(email: Email) -> None:
+    if not valid_address(email.address):
         raise ValueError("the address of the recipient is malformed")
-    if not _MESSAGE_ID.fullmatch(letter.message_id):
+    if not _MESSAGE_ID.fullmatch(email.message_id):
         raise ValueError("the Message-ID is malformed")
-    if not _TOKEN.fullmatch(letter.token):
+    if not _TOKEN.fullmatch(email.token):
         raise ValueError("the token of the links is too short or not URL-safe")
-    if letter.message_date.tzinfo is None:
+    if email.message_date.tzinfo is None:
         raise ValueError("the date of the message has no time zone")
 
 

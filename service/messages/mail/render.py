@@ -1,7 +1,7 @@
 """From frozen facts to the three texts of a mail: subject, plain text, HTML."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from urllib.parse import quote
 from css_inline import CSSInliner
 from jinja2 import BaseLoader, Environment, StrictUndefined, Template, TemplateError
 
-from service.dashboard.model import MessageKind
-from service.messages.mail.words import LANGUAGES, Words, words_for
+from service.messages.kind import MessageKind
+from service.messages.mail.words import LANGUAGES, Words, language_of, words_for
 from service.text import clean, shorten
 
 SUBJECT_LIMIT = 78
@@ -19,6 +19,8 @@ GOALS_SHOWN = 25
 """More would push the mail over the size at which large providers hide its end, unsubscribe link included."""
 
 _FOLDER = Path(__file__).parent / "templates"
+MAIL_FILES = ("subject.txt", "body.txt", "body.html", "preheader.html", "in_app.txt")
+"""What the folder of a kind's templates holds."""
 _LIMITS = {"subject": SUBJECT_LIMIT, "headline": 120, "url_path": 1000}
 _LIMIT = 100
 _NAME_LIMIT = 60
@@ -63,7 +65,11 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class _Folder:
+class _Texts:
+    """The compiled templates of one kind in one language."""
+
+    kind: MessageKind
+    words: Words
     subject: Template
     text: Template
     html: Template
@@ -71,17 +77,19 @@ class _Folder:
 
 
 class Renderer:
-    """Compiles every template once for each language; a folder below ``templates`` is one mail."""
+    """Compiles the templates of each kind once for each language."""
 
-    def __init__(self, brand: str) -> None:
+    def __init__(self, brand: str, kinds: Iterable[MessageKind]) -> None:
         self._brand = clean(brand)
-        folders = sorted(path for path in _FOLDER.iterdir() if path.is_dir())
-        pages = {folder.name: _page(folder) for folder in folders}
-        self._folders = {
-            (folder.name, language): _compile(folder, pages[folder.name], words_for(language))
-            for folder in folders
-            for language in LANGUAGES
+        self._texts = {
+            (kind.template, language): texts
+            for kind in kinds
+            for language, texts in _compiled(kind, _page(kind.mail)).items()
         }
+
+    def kind(self, template: str) -> MessageKind:
+        """The kind whose texts these are. ``KeyError``: no such template."""
+        return self._texts[template, "en"].kind
 
     def render(
         self,
@@ -91,37 +99,31 @@ class Renderer:
         locale: str,
         name: str,
         links: MailLinks,
-        kind: MessageKind,
         reason: str = "",
     ) -> RenderedMail:
         """Print the facts. ``KeyError``: no such template; ``UndefinedError``: a fact is missing."""
-        words = words_for(locale)
-        folder = self._folders[template, words.language]
-        told = fitted(tidy(facts))
-        told |= self._frame(words, links, kind, name=name, reason=reason)
-        subject = as_subject(folder.subject.render(told), words)
-        told["subject"] = subject
-        text = _GAPS.sub("\n\n", folder.text.render(told))
-        return RenderedMail(subject, text, folder.html.render(told))
+        texts = self._texts[template, language_of(locale)]
+        context = fitted(tidy(facts)) | self._frame(texts, links, name=name, reason=reason)
+        subject = as_subject(texts.subject.render(context), texts.words)
+        context["subject"] = subject
+        text = _GAPS.sub("\n\n", texts.text.render(context))
+        return RenderedMail(subject, text, texts.html.render(context))
 
     def notice(self, template: str, facts: Mapping[str, Any], locale: str) -> Notice:
         """Word an in-app notification: title of at most 100 characters, message 500, button 30."""
-        words = words_for(locale)
-        folder = self._folders[template, words.language]
-        told = folder.in_app.render(tidy(facts) | {"w": words})
-        title, message, button = (line for line in told.split("\n") if line.strip())
+        texts = self._texts[template, language_of(locale)]
+        text = texts.in_app.render(tidy(facts) | {"w": texts.words})
+        title, message, button = (line for line in text.split("\n") if line.strip())
         return Notice(shorten(title, 100), shorten(message, 500), shorten(button, 30))
 
-    def _frame(
-        self, words: Words, links: MailLinks, kind: MessageKind, *, name: str, reason: str
-    ) -> dict[str, Any]:
+    def _frame(self, texts: _Texts, links: MailLinks, *, name: str, reason: str) -> dict[str, Any]:
         return {
-            "w": words,
+            "w": texts.words,
             "links": links,
-            "kind": kind,
+            "kind": texts.kind,
             "brand": self._brand,
             "name": shorten(clean(name), _NAME_LIMIT),
-            "reason": clean(reason) or words.reason(kind),
+            "reason": clean(reason) or texts.words.reason(texts.kind),
         }
 
 
@@ -165,7 +167,7 @@ def as_subject(text: str, words: Words) -> str:
     return subject if len(subject) >= 3 else words.default_subject
 
 
-def _environments(words: Words) -> tuple[Environment, Environment]:
+def environments(words: Words) -> tuple[Environment, Environment]:
     """One for plain text, one for HTML, speaking a language."""
     text = Environment(
         loader=BaseLoader(),
@@ -200,9 +202,17 @@ def _page(folder: Path) -> str:
     return _inlined(page.replace("@@preheader@@", _read(folder / "preheader.html")))
 
 
-def _compile(folder: Path, page: str, words: Words) -> _Folder:
-    text, html = _environments(words)
-    return _Folder(
+def _compiled(kind: MessageKind, page: str) -> dict[str, _Texts]:
+    """By language."""
+    return {tag: _texts(kind, page, words_for(tag, kind.catalogues)) for tag in LANGUAGES}
+
+
+def _texts(kind: MessageKind, page: str, words: Words) -> _Texts:
+    text, html = environments(words)
+    folder = kind.mail
+    return _Texts(
+        kind=kind,
+        words=words,
         subject=text.from_string(_read(folder / "subject.txt")),
         text=text.from_string(_within("layout.txt", folder / "body.txt") + "\n"),
         html=html.from_string(page),

@@ -13,11 +13,12 @@ from typing import Any
 
 from babel import Locale
 from babel.dates import format_date
+from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 
-from service.dashboard.model import MessageKind
+from service.messages.kind import N_, MessageKind
 from service.messages.trend import NEW
 
 _CATALOGUES = Path(__file__).parent / "catalogues"
@@ -25,45 +26,6 @@ LANGUAGES = ("en", *sorted(path.stem for path in _CATALOGUES.glob("*.po")))
 _NO_BREAK = "\u00a0"
 
 
-def N_(text: str) -> str:  # noqa: N802 — gettext's own name for "to be translated later"
-    """Mark a text for extraction."""
-    return text
-
-
-_LISTS = {
-    MessageKind.DEADLINES: N_("Deadline reminders"),
-    MessageKind.DAILY: N_("Daily check-in"),
-    MessageKind.WEEKLY: N_("Weekly review"),
-    MessageKind.INACTIVE: N_("Reminders after a pause"),
-    MessageKind.BREAKS: N_("Break reminders"),
-    MessageKind.MONTHLY: N_("Monthly report"),
-}
-_HINTS = {
-    MessageKind.DEADLINES: N_("When a goal is due in a week, tomorrow or today, or has passed its date"),
-    MessageKind.DAILY: N_("In the evening, when a streak is about to end or after some quiet days"),
-    MessageKind.WEEKLY: N_("Your week on one page, at its end"),
-    MessageKind.INACTIVE: N_("A few, when you have not been here for days"),
-    MessageKind.BREAKS: N_("During long focus sessions"),
-    MessageKind.MONTHLY: N_("The month before, on the first"),
-}
-_REASONS = {
-    MessageKind.DEADLINES: N_(
-        "You get this because a goal of yours has a date soon and deadline reminders are on."
-    ),
-    MessageKind.DAILY: N_("You get this because daily check-ins are on."),
-    MessageKind.WEEKLY: N_("You get this because weekly reviews are on."),
-    MessageKind.INACTIVE: N_("You get this because you have an account and reminders after a pause are on."),
-    MessageKind.BREAKS: N_("You get this because you asked for break reminders by mail."),
-    MessageKind.MONTHLY: N_("You get this because monthly reports are on."),
-}
-_STOPS = {
-    MessageKind.DEADLINES: N_("Stop deadline reminders"),
-    MessageKind.DAILY: N_("Stop daily check-ins"),
-    MessageKind.WEEKLY: N_("Stop weekly reviews"),
-    MessageKind.INACTIVE: N_("Stop reminders after a pause"),
-    MessageKind.BREAKS: N_("Stop break reminders"),
-    MessageKind.MONTHLY: N_("Stop monthly reports"),
-}
 _SECTIONS = {
     "tomorrow": N_("Due tomorrow"),
     "today": N_("Due today"),
@@ -83,11 +45,11 @@ _DUE = {
 class Words:
     """Everything that a page or a mail says in one language, apart from the facts."""
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, catalogues: Path | None = None) -> None:
         self.language = language
         """BCP 47, for the ``lang`` attribute."""
         self.locale = Locale.parse(language, sep="-")
-        self.catalogue = _catalogue(language)
+        self.catalogue = _catalogue(language, catalogues)
         self.gettext = self.catalogue.gettext
         self.ngettext = self.catalogue.ngettext
 
@@ -95,19 +57,23 @@ class Words:
 
     def list_name(self, kind: MessageKind) -> str:
         """What mails of a kind are called."""
-        return self.gettext(_LISTS[kind])
+        return self._of(kind).gettext(kind.label)
 
     def hint(self, kind: MessageKind) -> str:
         """When mails of a kind come."""
-        return self.gettext(_HINTS[kind])
+        return self._of(kind).gettext(kind.hint)
 
     def reason(self, kind: MessageKind) -> str:
         """Why somebody gets mails of this kind, for the footer."""
-        return self.gettext(_REASONS[kind])
+        return self._of(kind).gettext(kind.reason)
 
     def stop(self, kind: MessageKind) -> str:
         """The link that ends mails of this kind."""
-        return self.gettext(_STOPS[kind])
+        return self._of(kind).gettext(kind.stop)
+
+    def _of(self, kind: MessageKind) -> "Words":
+        """The same language with the words of the package that brings the kind."""
+        return words_for(self.language, kind.catalogues)
 
     @property
     def default_subject(self) -> str:
@@ -259,23 +225,44 @@ def language_of(locale: str) -> str:
     return language if language in LANGUAGES else "en"
 
 
-def words_for(locale: str) -> Words:
-    """The words of a locale."""
-    return _words(language_of(locale))
+def words_for(locale: str, catalogues: Path | None = None) -> Words:
+    """The words of a locale. ``catalogues``: a folder of ``<language>.po`` that is asked before our own."""
+    return _words(language_of(locale), catalogues)
 
 
 @lru_cache
-def _words(language: str) -> Words:
-    return Words(language)
+def _words(language: str, catalogues: Path | None) -> Words:
+    return Words(language, catalogues)
 
 
-def _catalogue(language: str) -> gettext.NullTranslations:
-    path = _CATALOGUES / f"{language}.po"
+def translated_texts(language: str, catalogues: Path | None = None) -> frozenset[str]:
+    """The English texts (of plurals the singular) that have a translation in a language."""
+    files = [folder / f"{language}.po" for folder in (catalogues, _CATALOGUES) if folder]
+    messages = [message for file in files for message in _read_po(file) if message.id and message.string]
+    return frozenset(m.id if isinstance(m.id, str) else m.id[0] for m in messages if not m.fuzzy)
+
+
+def _catalogue(language: str, folder: Path | None) -> gettext.NullTranslations:
+    own = _translations(_CATALOGUES / f"{language}.po")
+    if folder is None:
+        return own
+    catalogue = _translations(folder / f"{language}.po")
+    catalogue.add_fallback(own)
+    return catalogue
+
+
+def _translations(path: Path) -> gettext.NullTranslations:
     if not path.exists():
         return gettext.NullTranslations()
-    with path.open("rb") as file:
-        found = read_po(file, locale=language)
     compiled = io.BytesIO()
-    write_mo(compiled, found)
+    write_mo(compiled, _read_po(path))
     compiled.seek(0)
     return gettext.GNUTranslations(compiled)
+
+
+def _read_po(path: Path) -> Catalog:
+    """The catalogue in a file; an empty one where there is no such file."""
+    if not path.exists():
+        return Catalog(locale=path.stem)
+    with path.open("rb") as file:
+        return read_po(file, locale=path.stem)

@@ -1,21 +1,18 @@
 """What a recipient may decide on the preference page, read from its form; pure."""
 
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
 from typing import Any
 
 from service import zones
-from service.dashboard.model import Channel, MessageKind
-from service.jobs import hours_of_kinds
+from service.messages.kind import Channel
 from service.messages.mail.words import LANGUAGES
 
-Switch = tuple[MessageKind, Channel]
-Hours = Mapping[MessageKind, Collection[int]]
-"""The hours of the day that may be chosen for each kind."""
-
-HOURLY = tuple(kind for kind in MessageKind if kind is not MessageKind.BREAKS)
-"""Kinds that come at one hour of the day; a break comes when it is due."""
+Switch = tuple[str, Channel]
+"""The name of a kind of message, and the channel on which it is on or off."""
+Hours = Mapping[str, Collection[int]]
+"""The hours of the day that may be chosen for each kind, by its name."""
 TIMES = tuple(f"{hour:02}:{minute:02}" for hour in range(24) for minute in (0, 30))
 LONGEST_PAUSE = 365
 
@@ -25,14 +22,15 @@ class RecipientSettings:
     """Decisions beyond on and off. None: as the dashboard has it.
 
     ``timezone``: the name that was chosen; another name of a zone stays, and its zone is used.
-    ``quiet_start == quiet_end``: no quiet hours at all. ``hours``: kind to whole hour of the local day.
+    ``quiet_start == quiet_end``: no quiet hours at all. ``hours``: name of a kind to whole hour of the
+    local day, also of kinds whose package is away.
     """
 
     timezone: str | None = None
     locale: str | None = None
     quiet_start: time | None = None
     quiet_end: time | None = None
-    hours: Mapping[MessageKind, int] = field(default_factory=dict)
+    hours: Mapping[str, int] = field(default_factory=dict)
     paused_until: datetime | None = None
     dashboard_timezone: str = "UTC"
     dashboard_locale: str = "en"
@@ -62,13 +60,17 @@ class RecipientSettings:
     def described(self) -> dict[str, Any]:
         """For the audit log."""
         names = ("timezone", "locale", "quiet_start", "quiet_end", "paused_until")
-        told = {name: None if (value := getattr(self, name)) is None else str(value) for name in names}
-        return told | {"hours": {str(kind): hour for kind, hour in self.hours.items()}}
+        values = {name: getattr(self, name) for name in names}
+        texts = {name: None if value is None else str(value) for name, value in values.items()}
+        return texts | {"hours": dict(self.hours)}
 
 
 @dataclass(frozen=True, slots=True)
 class PreferenceForm:
-    """The form as it was sent. ``problems``: fields that cannot be meant; ``typed``: a wrong zone."""
+    """The form as it was sent. ``switches``: those that it showed, and no others.
+
+    ``problems``: fields that cannot be meant; ``typed``: a wrong zone.
+    """
 
     switches: Mapping[Switch, bool]
     settings: RecipientSettings
@@ -76,27 +78,39 @@ class PreferenceForm:
     typed: str = ""
 
 
-def choosable(stored: Mapping[str, int], offered: Hours) -> dict[MessageKind, int]:
-    """The chosen hours that hold: at any that is not offered the job would be of no use, so it is ignored."""
-    known = {MessageKind(kind): hour for kind, hour in stored.items() if kind in set(HOURLY)}
-    return {kind: hour for kind, hour in known.items() if hour in offered[kind]}
+def choosable(stored: Mapping[str, int], offered: Hours) -> dict[str, int]:
+    """The chosen hours that hold: at any that is not offered the job would be of no use, so it is ignored.
+
+    Kinds whose package is away keep theirs.
+    """
+    return {kind: hour for kind, hour in stored.items() if hour in offered.get(kind, (hour,))}
 
 
-def read_wishes(
+def switch_name(kind: str, channel: Channel) -> str:
+    """The name of a switch in the form."""
+    return kind if channel is Channel.EMAIL else f"app.{kind}"
+
+
+def read_preferences(
     form: Mapping[str, Any],
     before: RecipientSettings,
+    kinds: Iterable[str],
+    offered: Hours,
     accepted: Container[str] | None = None,
-    offered: Hours | None = None,
 ) -> PreferenceForm:
-    """What was chosen. Fields that are missing leave their setting as it was; switches are off.
+    """What was chosen. Fields that are missing leave their setting as it was.
 
-    ``accepted``: the names of zones that our database knows too; None: all there are. ``offered``: the hours
-    that may be chosen; None: those of the usual schedules.
+    A browser leaves out what is off, so the field ``shown`` names the switches that the page had: what it
+    names is on or off, what it does not name is untouched. ``kinds``: the names of those there are.
+    ``offered``: the hours that may be chosen. ``accepted``: the names of zones that our database knows too;
+    None: all there are.
     """
+    shown = set(str(form.get("shown", "")).split())
     switches = {
-        (kind, channel): form.get(str(kind) if channel is Channel.EMAIL else f"app.{kind}") == "on"
-        for kind in MessageKind
+        (kind, channel): form.get(name) == "on"
+        for kind in kinds
         for channel in Channel
+        if (name := switch_name(kind, channel)) in shown
     }
     problems: set[str] = set()
     zone = _zone(form, before, zones.names() if accepted is None else accepted, problems)
@@ -107,7 +121,7 @@ def read_wishes(
         locale=_locale(form, before, problems),
         quiet_start=quiet_start,
         quiet_end=quiet_end,
-        hours=_hours(form, before, hours_of_kinds() if offered is None else offered, problems),
+        hours=_hours(form, before, offered, problems),
         paused_until=_pause(form, before, problems),
     )
     typed = str(form.get("timezone", ""))[:100] if "timezone" in problems else ""
@@ -117,11 +131,11 @@ def read_wishes(
 def _zone(
     form: Mapping[str, Any], before: RecipientSettings, accepted: Container[str], problems: set[str]
 ) -> str | None:
-    wanted = form.get("timezone")
-    name = zones.canonical_name(wanted)
-    if wanted is None or name == before.zone:
+    value = form.get("timezone")
+    name = zones.canonical_name(value)
+    if value is None or name == before.zone:
         return before.timezone
-    if not str(wanted).strip() or name == before.dashboard_timezone:
+    if not str(value).strip() or name == before.dashboard_timezone:
         return None
     if name is None or name not in accepted:
         problems.add("timezone")
@@ -130,13 +144,13 @@ def _zone(
 
 
 def _locale(form: Mapping[str, Any], before: RecipientSettings, problems: set[str]) -> str | None:
-    wanted = form.get("language")
-    if wanted is None:
+    value = form.get("language")
+    if value is None:
         return before.locale
-    if wanted not in {"", *LANGUAGES}:
+    if value not in {"", *LANGUAGES}:
         problems.add("language")
         return before.locale
-    return str(wanted) or None
+    return str(value) or None
 
 
 def _quiet(
@@ -157,16 +171,16 @@ def _quiet(
 
 def _hours(
     form: Mapping[str, Any], before: RecipientSettings, offered: Hours, problems: set[str]
-) -> dict[MessageKind, int]:
+) -> dict[str, int]:
     hours = dict(before.hours)
-    for kind in HOURLY:
-        wanted = form.get(f"hour.{kind}")
-        if wanted is None:
+    for kind in offered:
+        value = form.get(f"hour.{kind}")
+        if value is None:
             continue
-        if wanted == "":
+        if value == "":
             hours.pop(kind, None)
-        elif wanted in {str(hour) for hour in offered[kind]}:
-            hours[kind] = int(wanted)
+        elif value in {str(hour) for hour in offered[kind]}:
+            hours[kind] = int(value)
         else:
             problems.add("hour")
     return hours
@@ -175,10 +189,10 @@ def _hours(
 def _pause(form: Mapping[str, Any], before: RecipientSettings, problems: set[str]) -> datetime | None:
     if form.get("resume") == "on":
         return None
-    wanted = str(form.get("pause_days", "")).strip()
-    if wanted in {"", "0"}:
+    value = str(form.get("pause_days", "")).strip()
+    if value in {"", "0"}:
         return before.paused_until
-    if not wanted.isascii() or not wanted.isdigit() or int(wanted[:9]) > LONGEST_PAUSE:
+    if not value.isascii() or not value.isdigit() or int(value[:9]) > LONGEST_PAUSE:
         problems.add("pause")
         return before.paused_until
-    return before.now + timedelta(days=int(wanted)) if before.now else None
+    return before.now + timedelta(days=int(value)) if before.now else None

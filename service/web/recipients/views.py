@@ -4,7 +4,7 @@ GET shows a page and changes nothing, because mail scanners follow links. POST a
 repeated, and answers the same for a token that nobody has.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -14,23 +14,23 @@ from babel.core import negotiate_locale
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service import zones
-from service.dashboard.model import Channel, MessageKind
 from service.dashboard.replica import preferences_from_json
 from service.engine import queries
 from service.engine.zone_table import accepted
 from service.messages.eligibility import Overrides, refusal
+from service.messages.kind import Channel, MessageKind
 from service.messages.mail.words import LANGUAGES, Words, words_for
 from service.web import params
 from service.web.audit import transaction
 from service.web.deps import DEPS
 from service.web.recipients.preference_form import (
-    HOURLY,
     TIMES,
     PreferenceForm,
     RecipientSettings,
     Switch,
     choosable,
-    read_wishes,
+    read_preferences,
+    switch_name,
 )
 from service.web.static import PAGES, style
 
@@ -58,12 +58,14 @@ def _pages(words: Words) -> Environment:
     return pages
 
 
-def effective(preferences: Mapping[str, Any], overrides: Overrides) -> dict[Switch, bool]:
+def effective(
+    preferences: Mapping[str, Any], overrides: Overrides, kinds: Iterable[MessageKind]
+) -> dict[Switch, bool]:
     """What somebody gets on which channel, as the rules of sending see it."""
-    wishes = preferences_from_json(dict(preferences))
+    stored = preferences_from_json(dict(preferences))
     return {
-        (kind, channel): refusal(wishes, kind, channel, overrides) is None
-        for kind in MessageKind
+        (kind.name, channel): refusal(stored, kind, channel, overrides) is None
+        for kind in kinds
         for channel in Channel
     }
 
@@ -91,7 +93,7 @@ async def unsubscribe(request: web.Request) -> web.Response:
     everything = form.get("scope") == "all"
     holder = await _holder(request)
     if holder is not None:
-        kinds = [*map(str, MessageKind), "*"] if everything else [holder["kind"]]
+        kinds = [*request.app[DEPS].kinds, "*"] if everything else [holder["kind"]]
         decided = {(kind, "email"): False for kind in kinds}
         await _store(request, "unsubscribe", holder["user_id"], decided)
     return _page(request, _asked_for(request), "stopped.html", everything=everything)
@@ -120,13 +122,14 @@ async def change(request: web.Request) -> web.Response:
     holder = await _holder(request)
     known = await accepted(request.app[DEPS].pool)
     before = await _settings(request, holder, known)
-    wishes = read_wishes(await params.form(request), before, known, request.app[DEPS].hours)
+    deps = request.app[DEPS]
+    wishes = read_preferences(await params.form(request), before, deps.kinds, deps.hours, known)
     if wishes.problems:
         return _preferences(request, holder, known, wishes)
     if holder is not None:
         now = await _switches(request, holder)
         changed = {
-            (str(kind), str(channel)): on
+            (kind, str(channel)): on
             for (kind, channel), on in wishes.switches.items()
             if on != now[kind, channel]
         }
@@ -143,11 +146,12 @@ async def _holder(request: web.Request) -> asyncpg.Record | None:
 
 
 async def _switches(request: web.Request, holder: asyncpg.Record | None) -> dict[Switch, bool]:
+    kinds = request.app[DEPS].kinds.values()
     if holder is None:
-        return effective({}, {})
+        return effective({}, {}, kinds)
     rows = await request.app[DEPS].pool.fetch(_SQL["overrides"], holder["user_id"])
     overrides = {(row["kind"], row["channel"]): row["enabled"] for row in rows}
-    return effective(holder["preferences"], overrides)
+    return effective(holder["preferences"], overrides, kinds)
 
 
 async def _settings(
@@ -195,8 +199,8 @@ async def _decide(
 
 
 async def _keep(connection: asyncpg.Connection, user_id: str, wanted: RecipientSettings) -> None:
-    hours = {str(kind): hour for kind, hour in wanted.hours.items()}
-    own = (wanted.timezone, wanted.locale, wanted.quiet_start, wanted.quiet_end, hours, wanted.paused_until)
+    quiet = (wanted.quiet_start, wanted.quiet_end)
+    own = (wanted.timezone, wanted.locale, *quiet, dict(wanted.hours), wanted.paused_until)
     await connection.execute(_SQL["keep"], user_id, *own)
 
 
@@ -208,16 +212,18 @@ def _preferences(
     *,
     saved: bool = False,
 ) -> web.Response:
+    kinds, offered = request.app[DEPS].kinds, request.app[DEPS].hours
     own = wishes.settings.locale or wishes.settings.dashboard_locale
     words = words_for(own) if holder else _asked_for(request)
     return _page(
         request,
         words,
         "preferences.html",
-        kinds=list(MessageKind),
+        kinds=kinds.values(),
+        shown=" ".join(switch_name(kind, channel) for kind in kinds for channel in Channel),
         wishes=wishes,
         saved=saved,
-        hours={kind: sorted(request.app[DEPS].hours[kind]) for kind in HOURLY},
+        hours={name: sorted(offered[name]) for name, kind in kinds.items() if kind.postponable},
         times=TIMES,
         zones=[name for name in zones.places() if name in known],
         languages={tag: words_for(tag).locale.get_display_name() for tag in LANGUAGES},

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from service.dashboard.model import MessageKind
 from service.messages.mail.compose import Composer, Email
+from tests.acme import KINDS
 
 
 @cache
@@ -15,6 +15,7 @@ def composer() -> Composer:
         "https://dashboard.example",
         "https://jobs.dashboard.example",
         "Dashboard <hello@dashboard.example>",
+        KINDS.values(),
         reply_to="Support <support@dashboard.example>",
     )
 
@@ -86,7 +87,6 @@ def letter(facts: dict[str, Any] | None = None, **changes: Any) -> Email:
         "message_id": "5d41402abc4b2a76b9719d911017c592@dashboard.example",
         "message_date": datetime(2026, 3, 10, 8, 0, tzinfo=UTC),
         "token": "Zx8QmN3vR5tY7uI9oP1aSdFgHjKlQwEr",
-        "kind": MessageKind.DEADLINES,
         "job": "reminder.goalDeadlines",
     }
     return Email(**{**values, **changes})

@@ -14,12 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.dashboard.model import MessageKind
 from service.errors import ConfigurationError
 from service.messages.mail.address import valid_address
 from service.messages.mail.compose import Composer
+from tests.kinds import KINDS
 from tests.messages.mail.cast import composer, letter, one_goal, six_goals
 from tests.messages.mail.reading import Page, addresses, check_wire, parsed, part, said
+from tests.samples import SAMPLES, MailSample
 
 HOSTILE = {
     "html": "<script>alert(1)</script><img src=x onerror=alert(1)> & \"quotes\" 'single'",
@@ -117,12 +118,12 @@ def test_the_headers_are_exactly_these() -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", MessageKind)
-def test_every_kind_has_its_list_and_its_words(kind: MessageKind) -> None:
-    raw = composer().compose(letter(kind=kind))
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_every_kind_has_its_list_and_its_words(sample: MailSample) -> None:
+    raw = composer().compose(letter(dict(sample.facts), template=sample.template, job=sample.job))
 
     check_wire(raw)
-    assert f"<{kind}.dashboard.example>" in parsed(raw)["List-Id"]
+    assert f"<{sample.kind}.dashboard.example>" in parsed(raw)["List-Id"]
 
 
 def display_name(raw: bytes) -> str:
@@ -256,28 +257,30 @@ def test_a_job_name_cannot_end_its_header() -> None:
 
 
 def test_unsubscribing_needs_https_except_on_this_machine() -> None:
-    Composer("http://f.example", "http://127.0.0.1:8080", "D <d@f.example>")
+    Composer("http://f.example", "http://127.0.0.1:8080", "D <d@f.example>", KINDS.values())
 
     for public_url in ("http://jobs.example", "http://0.0.0.0:8080", "https://[::]", "jobs.example"):
         with pytest.raises(ConfigurationError, match="PUBLIC_URL"):
-            Composer("http://f.example", public_url, "D <d@f.example>")
+            Composer("http://f.example", public_url, "D <d@f.example>", KINDS.values())
 
 
 def test_a_sender_that_cannot_be_answered_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"MAIL_FROM.*MAIL_REPLY_TO"):
-        Composer("http://f.example", "https://jobs.example", "nobody", reply_to="neither")
+        Composer("http://f.example", "https://jobs.example", "nobody", KINDS.values(), reply_to="neither")
 
 
 def test_a_sender_that_providers_dislike_draws_a_warning() -> None:
-    usual = Composer("https://f.example", "https://j.example", "D <hello@f.example>")
-    disliked = Composer("https://f.example", "https://j.example", "D <no-reply@gmail.com>")
+    usual = Composer("https://f.example", "https://j.example", "D <hello@f.example>", KINDS.values())
+    disliked = Composer("https://f.example", "https://j.example", "D <no-reply@gmail.com>", KINDS.values())
 
     assert usual.warnings == ()
     assert len(disliked.warnings) == 2
 
 
 def test_without_an_address_for_answers_they_go_to_the_sender() -> None:
-    made = Composer("https://f.example", "https://j.example", "Größe <hello@f.example>", sender_id="a b")
+    made = Composer(
+        "https://f.example", "https://j.example", "Größe <hello@f.example>", KINDS.values(), sender_id="a b"
+    )
 
     message = parsed(made.compose(letter(message_date=datetime(2026, 3, 10, 8, tzinfo=UTC))))
 

@@ -19,7 +19,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from service.errors import ConfigurationError
+from service.jobs import all_jobs
 from service.messages.mail.dkim import DkimSigner
+from service.messages.reminder import kinds_of
 from service.settings import Settings
 from service.setup.parts import composer_of
 from tests.messages.mail.cast import composer, letter, one_goal
@@ -508,7 +510,7 @@ def test_the_service_signs_what_it_composes_where_a_key_is_configured(kind: str)
         }
     )
 
-    signed = composer_of(settings).compose(letter())
+    signed = composer_of(settings, kinds_of(all_jobs()).values()).compose(letter())
 
     assert signed.startswith(b"DKIM-Signature: ")
     assert accepted(signed, signer(kind))
@@ -518,4 +520,4 @@ def test_a_key_without_a_selector_and_an_unusable_key_stop_the_start() -> None:
     with pytest.raises(ConfigurationError, match="DKIM_KEY and DKIM_SELECTOR go together"):
         Settings.load({"DKIM_KEY": "x"})
     with pytest.raises(ConfigurationError, match="DKIM_KEY"):
-        composer_of(Settings.load({"DKIM_KEY": "x", "DKIM_SELECTOR": "s1"}))
+        composer_of(Settings.load({"DKIM_KEY": "x", "DKIM_SELECTOR": "s1"}), ())

@@ -13,10 +13,11 @@ from jinja2 import UndefinedError
 
 from service.jobs import all_jobs
 from service.messages.mail.render import RenderedMail
-from service.messages.mail.samples import NAME, SAMPLES, Sample
+from service.messages.mail.sample_goals import RECIPIENT
 from service.messages.reminder import reminders
 from tests.messages.mail.cast import composer, letter
 from tests.messages.mail.reading import Page, addresses, check_wire, parsed, part, said
+from tests.samples import SAMPLES, MailSample
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 TOKEN = "Zx8QmN3vR5tY7uI9oP1aSdFgHjKlQwEr"
@@ -36,7 +37,9 @@ HOSTILE = {
 every_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
 
 
-def rendered(sample: Sample, facts: Mapping[str, Any] | None = None, name: str = NAME) -> RenderedMail:
+def rendered(
+    sample: MailSample, facts: Mapping[str, Any] | None = None, name: str = RECIPIENT
+) -> RenderedMail:
     made = composer()
     return made.render(
         sample.template,
@@ -44,16 +47,14 @@ def rendered(sample: Sample, facts: Mapping[str, Any] | None = None, name: str =
         locale="en",
         name=name,
         links=made.links(TOKEN),
-        kind=sample.kind,
     )
 
 
-def composed(sample: Sample, facts: Mapping[str, Any] | None = None, name: str = NAME) -> bytes:
+def composed(sample: MailSample, facts: Mapping[str, Any] | None = None, name: str = RECIPIENT) -> bytes:
     return composer().compose(
         letter(
             dict(sample.facts if facts is None else facts),
             template=sample.template,
-            kind=sample.kind,
             job=sample.job,
             recipient_name=name,
         )
@@ -67,12 +68,12 @@ def test_every_mail_that_a_job_can_write_has_a_sample() -> None:
 
 
 @every_sample
-def test_facts_survive_the_outbox(sample: Sample) -> None:
+def test_facts_survive_the_outbox(sample: MailSample) -> None:
     assert json.loads(json.dumps(sample.facts)) == sample.facts
 
 
 @every_sample
-def test_the_mail_looks_as_it_was_agreed(sample: Sample) -> None:
+def test_the_mail_looks_as_it_was_agreed(sample: MailSample) -> None:
     """``UPDATE_SNAPSHOTS=1`` writes the agreed texts anew: look at the difference before committing it."""
     mail = rendered(sample)
 
@@ -84,7 +85,7 @@ def test_the_mail_looks_as_it_was_agreed(sample: Sample) -> None:
 
 
 @every_sample
-def test_text_and_html_say_the_same_words_and_lead_to_the_same_places(sample: Sample) -> None:
+def test_text_and_html_say_the_same_words_and_lead_to_the_same_places(sample: MailSample) -> None:
     mail = rendered(sample)
 
     page = Page(mail.html)
@@ -99,7 +100,7 @@ def words(text: str) -> list[str]:
 
 
 @every_sample
-def test_the_bytes_obey_every_rule(sample: Sample) -> None:
+def test_the_bytes_obey_every_rule(sample: MailSample) -> None:
     raw = composed(sample)
 
     check_wire(raw)
@@ -108,12 +109,12 @@ def test_the_bytes_obey_every_rule(sample: Sample) -> None:
 
 
 @every_sample
-def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(sample: Sample) -> None:
+def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(sample: MailSample) -> None:
     assert_harmless(rendered(sample).html)
 
 
 @every_sample
-def test_the_page_can_be_read_aloud(sample: Sample) -> None:
+def test_the_page_can_be_read_aloud(sample: MailSample) -> None:
     html = rendered(sample).html
     headings = re.findall(r"<(h\d)", html)
 
@@ -127,7 +128,7 @@ def test_the_page_can_be_read_aloud(sample: Sample) -> None:
 
 
 @every_sample
-def test_the_footer_says_why_and_how_to_stop(sample: Sample) -> None:
+def test_the_footer_says_why_and_how_to_stop(sample: MailSample) -> None:
     base = "https://jobs.dashboard.example"
     page = Page(rendered(sample).html)
 
@@ -140,7 +141,7 @@ def test_the_footer_says_why_and_how_to_stop(sample: Sample) -> None:
 
 
 @every_sample
-def test_bars_have_no_empty_cells(sample: Sample) -> None:
+def test_bars_have_no_empty_cells(sample: MailSample) -> None:
     widths = re.findall(r'class="(?:fill|rest)"[^>]* width="(\d+)%"', rendered(sample).html)
 
     assert "0" not in widths
@@ -174,7 +175,7 @@ def without_each(value: Any, unprinted: set[str]) -> Iterator[tuple[str, Any]]:
 
 
 @every_sample
-def test_a_missing_fact_raises_instead_of_printing_nothing(sample: Sample) -> None:
+def test_a_missing_fact_raises_instead_of_printing_nothing(sample: MailSample) -> None:
     silent = []
     for path, facts in without_each(sample.facts, _NOT_PRINTED):
         try:
@@ -186,7 +187,7 @@ def test_a_missing_fact_raises_instead_of_printing_nothing(sample: Sample) -> No
     assert [path for path in silent if not is_optional(sample, path)] == []
 
 
-def is_optional(sample: Sample, path: str) -> bool:
+def is_optional(sample: MailSample, path: str) -> bool:
     """Facts that this variant has no use for: it prints nothing of them."""
     last = path.rpartition(".")[2]
     if last == "id":
@@ -226,7 +227,7 @@ def poisoned(value: Any, poison: str, key: str = "") -> Any:
 
 @pytest.mark.parametrize("poison", HOSTILE)
 @every_sample
-def test_hostile_content_leaves_the_mail_well_formed_and_harmless(sample: Sample, poison: str) -> None:
+def test_hostile_content_leaves_the_mail_well_formed_and_harmless(sample: MailSample, poison: str) -> None:
     text = HOSTILE[poison]
     facts = poisoned(copy.deepcopy(dict(sample.facts)), text)
 

@@ -8,9 +8,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.jobs import all_jobs
 from service.messages.outbox import Outbox
 from service.messages.preview import Previewer
+from tests.acme import JOBS
 from tests.given import GOALS, Scripted, World, composer, goal, user
 from tests.web.contract import promised
 from tests.web.given import ADMIN, DASHBOARD, VIEWER, Admin, admin
@@ -29,7 +29,7 @@ async def given(pool: asyncpg.Pool) -> AsyncIterator[Admin]:
     runner = await world.runner()
     await runner.run_manual(GOALS)
     made = composer()
-    previewer = Previewer(pool, runner, all_jobs(), made, made.compose, Scripted())
+    previewer = Previewer(pool, runner, JOBS, made, made.compose, Scripted())
     outbox = Outbox(pool, "a", timedelta(seconds=60))
     async with admin(pool, previewer=previewer, outbox=outbox) as given:
         yield given

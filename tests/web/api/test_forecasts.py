@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from service.dashboard.model import Channel, Preferences
+from service.dashboard.model import Preferences
 from service.engine.job import TimeMode
 from service.engine.run import Pause
 from service.engine.schedule import Schedule
@@ -17,6 +17,7 @@ from service.engine.trigger import Timing, TriggerLoop
 from service.errors import AlreadyRunning
 from service.jobs import all_jobs
 from service.messages.forecast import Audience, Forecaster, JobForecast, laid_out
+from service.messages.kind import Channel
 from service.messages.reminder import reminders
 from tests.given import GOALS, World, goal, user
 from tests.web.contract import promised

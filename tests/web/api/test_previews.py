@@ -6,12 +6,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.jobs import all_jobs
-from service.messages.mail.samples import SAMPLES
 from service.messages.mail.transport import SmtpPhase
 from service.messages.preview import Previewer
+from tests.acme import JOBS
 from tests.given import Scripted, World, composer, goal, refused, user
 from tests.messages.mail.reading import check_wire, parsed, part
+from tests.samples import SAMPLES
 from tests.web.given import ADMIN, DASHBOARD, VIEWER, Admin, admin
 
 PREVIEW = "/api/admin/preview"
@@ -33,7 +33,7 @@ async def given(pool: asyncpg.Pool, transport: Scripted) -> AsyncIterator[Admin]
     await world.at("2026-03-01T12:00:00Z")
     await world.live(user("ann"), user("bob"), goal("g1", due="2026-03-11", title="Read ten books"))
     made = composer()
-    previewer = Previewer(pool, await world.runner(), all_jobs(), made, made.compose, transport)
+    previewer = Previewer(pool, await world.runner(), JOBS, made, made.compose, transport)
     async with admin(pool, previewer=previewer) as given:
         yield given
 

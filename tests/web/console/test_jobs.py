@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from service.dashboard.model import MessageKind
 from service.web.console.jobs.calendar import DUE, clock_of, days_around, next_slot, upcoming, warnings
+from tests.acme import JOBS
 from tests.given import World
 from tests.web.console.consoles import Console, console, people
 
@@ -170,7 +170,7 @@ _PLACES: list[tuple[str, dict[str, int]]] = [
 
 
 def test_the_next_slot_is_that_of_whoever_comes_first() -> None:
-    users = clock_of("0 9 * * *", "user", MessageKind.DEADLINES, _PLACES, BERLIN)
+    users = clock_of("0 9 * * *", "user", JOBS["reminder.goalDeadlines"], _PLACES, BERLIN)
     assert users.groups == ("Asia/Tokyo", "Europe/Berlin", "Europe/Berlin@7")
     found = next_slot(users, _NOW)
     assert found
@@ -183,7 +183,7 @@ def test_the_next_slot_is_that_of_whoever_comes_first() -> None:
 
 def test_slots_to_come_are_shared_by_groups() -> None:
     twins: list[tuple[str, dict[str, int]]] = [("Europe/Berlin", {}), ("Europe/Paris", {})]
-    users = clock_of("0 9 * * *", "user", MessageKind.DEADLINES, twins, BERLIN)
+    users = clock_of("0 9 * * *", "user", JOBS["reminder.goalDeadlines"], twins, BERLIN)
     assert upcoming(users, _NOW, _NOW.replace(day=12)) == [_NOW.replace(day=11), _NOW.replace(day=12)]
 
 
@@ -193,7 +193,7 @@ def test_warnings_gather_the_groups_that_share_a_change() -> None:
         ("Europe/Paris", {}),
         ("Asia/Tokyo", {}),
     ]
-    users = clock_of("30 2 * * *", "user", MessageKind.DEADLINES, twins, BERLIN)
+    users = clock_of("30 2 * * *", "user", JOBS["reminder.goalDeadlines"], twins, BERLIN)
     [one] = warnings(users, _NOW, _NOW.replace(month=4))
     assert (str(one.change), one.groups) == ("gap", ("Europe/Berlin", "Europe/Paris"))
 

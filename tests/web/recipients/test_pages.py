@@ -10,15 +10,22 @@ import asyncpg
 import pytest
 
 from service import zones
-from service.dashboard.model import Channel, MessageKind
 from service.engine.schedule import Schedule
 from service.engine.trigger import TriggerLoop, slot_groups
 from service.jobs import hours_of_kinds
 from service.jobs.goal_deadlines import JOB
+from service.messages.kind import Channel, MessageKind
 from service.settings import Settings as Configured
 from service.setup.timings import timings_of
-from service.web.recipients.preference_form import RecipientSettings, read_wishes
+from service.web.recipients.preference_form import (
+    PreferenceForm,
+    RecipientSettings,
+    read_preferences,
+    switch_name,
+)
+from tests.acme import JOBS
 from tests.given import Scripted, World, goal, user
+from tests.kinds import DAILY, DEADLINES, INACTIVE, KINDS, MONTHLY, WEEKLY
 from tests.web.given import admin, delivery
 from tests.zone_cases import CASES, Case
 
@@ -58,7 +65,7 @@ async def test_stopping_all_beats_an_earlier_wish_for_one_kind(pool: asyncpg.Poo
     stopped = await _off(pool)
     assert stopped["weekly"] is False
     assert set(stopped.values()) == {False}
-    assert len(stopped) == 7
+    assert len(stopped) == len(KINDS) + 1
 
 
 async def test_unknown_tokens_get_the_same_answers(pool: asyncpg.Pool) -> None:
@@ -85,6 +92,7 @@ async def test_unknown_tokens_get_the_same_answers(pool: asyncpg.Pool) -> None:
 async def test_only_touched_switches_are_stored(pool: asyncpg.Pool) -> None:
     await delivery(pool)
     form = dict.fromkeys(["deadlines", "daily", "inactive", "monthly"], "on")
+    form["shown"] = "deadlines daily weekly inactive monthly breaks"
     async with admin(pool) as given:
         await given.client.post("/preferences/a-token", data=form)
         assert await _off(pool) == {"weekly": False}
@@ -106,6 +114,10 @@ NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 HERE = RecipientSettings(dashboard_timezone="Europe/Berlin", now=NOON)
 
 
+def read(form: dict[str, str], before: RecipientSettings = HERE) -> PreferenceForm:
+    return read_preferences(form, before, KINDS, hours_of_kinds(JOBS))
+
+
 @pytest.mark.parametrize(
     ("form", "changed"),
     [
@@ -115,7 +127,7 @@ HERE = RecipientSettings(dashboard_timezone="Europe/Berlin", now=NOON)
         ({"language": "de"}, {"locale": "de"}),
         ({"quiet_start": "22:30", "quiet_end": "07:00"}, {"quiet_start": time(22, 30), "quiet_end": time(7)}),
         ({"quiet_start": "none", "quiet_end": "07:00"}, {"quiet_start": time(0), "quiet_end": time(0)}),
-        ({"hour.daily": "7", "hour.weekly": ""}, {"hours": {MessageKind.DAILY: 7}}),
+        ({"hour.daily": "7", "hour.weekly": ""}, {"hours": {"daily": 7}}),
         ({"hour.breaks": "7"}, {}),
         ({"pause_days": "14"}, {"paused_until": NOON + timedelta(days=14)}),
         ({"pause_days": "0"}, {}),
@@ -124,7 +136,7 @@ HERE = RecipientSettings(dashboard_timezone="Europe/Berlin", now=NOON)
 def test_what_is_chosen_is_stored_and_the_rest_follows_the_dashboard(
     form: dict[str, str], changed: dict[str, Any]
 ) -> None:
-    wishes = read_wishes(form, HERE)
+    wishes = read(form)
 
     assert not wishes.problems
     found = {name: getattr(wishes.settings, name) for name in RecipientSettings.__slots__}
@@ -134,11 +146,10 @@ def test_what_is_chosen_is_stored_and_the_rest_follows_the_dashboard(
 def test_a_zone_of_ones_own_is_given_up_by_choosing_the_dashboards() -> None:
     own = RecipientSettings(timezone="Asia/Tokyo", dashboard_timezone="Europe/Berlin", now=NOON)
 
-    assert read_wishes({"timezone": "Asia/Tokyo"}, own).settings.timezone == "Asia/Tokyo"
-    assert read_wishes({"timezone": "Europe/Berlin"}, own).settings.timezone is None
+    assert read({"timezone": "Asia/Tokyo"}, own).settings.timezone == "Asia/Tokyo"
+    assert read({"timezone": "Europe/Berlin"}, own).settings.timezone is None
     assert (
-        read_wishes({"resume": "on"}, RecipientSettings(paused_until=NOON, now=NOON)).settings.paused_until
-        is None
+        read({"resume": "on"}, RecipientSettings(paused_until=NOON, now=NOON)).settings.paused_until is None
     )
 
 
@@ -163,7 +174,7 @@ def test_a_zone_of_ones_own_is_given_up_by_choosing_the_dashboards() -> None:
     ],
 )
 def test_what_cannot_be_meant_is_named_and_changes_nothing(form: dict[str, str], problem: str) -> None:
-    wishes = read_wishes(form, HERE)
+    wishes = read(form)
 
     assert wishes.problems == {problem}
     assert wishes.settings == HERE
@@ -174,9 +185,9 @@ async def _everything(pool: asyncpg.Pool) -> list[list[asyncpg.Record]]:
     return [await pool.fetch(f"SELECT * FROM service.{table} ORDER BY 1, 2") for table in tables]
 
 
-ALL_ON = {str(kind): "on" for kind in MessageKind if kind is not MessageKind.BREAKS} | {
-    f"app.{kind}": "on" for kind in MessageKind
-}
+SWITCHES = [switch_name(kind, channel) for kind in KINDS for channel in Channel]
+ALL_ON = dict.fromkeys(SWITCHES, "on") | {"shown": " ".join(SWITCHES)}
+del ALL_ON["breaks"]
 
 
 async def test_a_mistake_stores_nothing_and_shows_what_was_typed(pool: asyncpg.Pool) -> None:
@@ -214,10 +225,10 @@ async def test_an_hour_at_which_it_would_be_missed_is_neither_offered_nor_stored
     async with admin(world.pool) as given:
         page = await (await given.client.get(f"/preferences/{token}")).text()
         for kind, hour in (
-            (MessageKind.DEADLINES, 22),
-            (MessageKind.DEADLINES, 20),
-            (MessageKind.DAILY, 21),
-            (MessageKind.INACTIVE, 23),
+            (DEADLINES, 22),
+            (DEADLINES, 20),
+            (DAILY, 21),
+            (INACTIVE, 23),
         ):
             form = ALL_ON | {f"hour.{kind}": str(hour)}
             answer = await (await given.client.post(f"/preferences/{token}", data=form)).text()
@@ -225,17 +236,17 @@ async def test_an_hour_at_which_it_would_be_missed_is_neither_offered_nor_stored
             assert str(hour) not in _offered(page, kind)[0]
 
     assert await _everything(world.pool) == before
-    assert _offered(page, MessageKind.DEADLINES) == ([str(hour) for hour in range(20)], "")
-    assert "22" in _offered(page, MessageKind.WEEKLY)[0]
+    assert _offered(page, DEADLINES) == ([str(hour) for hour in range(20)], "")
+    assert "22" in _offered(page, WEEKLY)[0]
 
 
 async def test_the_hours_on_the_page_are_those_of_the_operators_schedule(world: World) -> None:
     token = await _mailed(world)
-    hours = hours_of_kinds({"reminder.monthlyReport": Schedule.parse("0 9 5 * *")})
+    hours = hours_of_kinds(JOBS, {"reminder.monthlyReport": Schedule.parse("0 9 5 * *")})
     async with admin(world.pool, hours=hours) as given:
         page = await (await given.client.get(f"/preferences/{token}")).text()
 
-    assert _offered(page, MessageKind.MONTHLY)[0][-1] == "19"
+    assert _offered(page, MONTHLY)[0][-1] == "19"
 
 
 async def test_an_hour_stored_long_ago_at_which_it_would_be_missed_counts_as_not_chosen(world: World) -> None:
@@ -265,8 +276,8 @@ async def test_an_hour_stored_long_ago_at_which_it_would_be_missed_counts_as_not
 
     async with admin(world.pool) as given:
         page = await (await given.client.get(f"/preferences/{token}")).text()
-        assert _offered(page, MessageKind.DEADLINES)[1] == ""
-        assert _offered(page, MessageKind.WEEKLY)[1] == "22"
+        assert _offered(page, DEADLINES)[1] == ""
+        assert _offered(page, WEEKLY)[1] == "22"
         await given.client.post(f"/preferences/{token}", data=ALL_ON | {"language": "de"})
     stored = await world.pool.fetchval("SELECT hours FROM service.recipient_setting")
     assert stored == {"weekly": 22}
@@ -280,9 +291,9 @@ async def test_a_chosen_hour_and_zone_are_when_and_where_the_next_one_comes(worl
 
     ledger = await world.ledger()
     group = "SELECT service.slot_group(timezone, hours, $1) FROM service.recipient"
-    for kind, expected in ((MessageKind.DEADLINES, "Asia/Tokyo@7"), (MessageKind.WEEKLY, "Asia/Tokyo")):
-        assert await world.pool.fetchval(group, kind) == expected
-        assert expected in slot_groups(await ledger.places(), kind)
+    for kind, expected in ((DEADLINES, "Asia/Tokyo@7"), (WEEKLY, "Asia/Tokyo")):
+        assert await world.pool.fetchval(group, kind.name) == expected
+        assert expected in slot_groups(await ledger.places(), kind.name)
     zones = await world.pool.fetch("SELECT timezone FROM service.user_zone ORDER BY since")
     assert [row["timezone"] for row in zones] == ["Europe/Berlin", "Asia/Tokyo"]
     assert await world.pool.fetchval("SELECT locale FROM service.recipient") == "de"

@@ -10,11 +10,10 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from service.engine.clock_change import ClockChange, clock_change_slots
-from service.engine.job import TimeMode
+from service.engine.job import Job, TimeMode
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, slot_groups
 from service.engine.useful_hours import useful_hours
-from service.jobs import all_jobs
 
 DUE = "due"
 PAUSED = "paused"
@@ -66,22 +65,20 @@ class NextSlot:
 def clock_of(
     cron: str,
     mode: str,
-    own_hours: str | None,
+    job: Job | None,
     places: Iterable[tuple[str, Mapping[str, int]]],
     service_zone: ZoneInfo,
 ) -> JobClock:
-    """The clock of a job from its row in the ledger. ``places``: see ``Ledger.places``."""
-    schedule = Schedule.parse(cron)
-    timing = Timing(schedule, TimeMode(mode), _hours_to_choose(own_hours, schedule))
+    """The clock of a job from its row in the ledger. ``places``: see ``Ledger.places``.
+
+    ``job``: None where its package is away.
+    """
+    schedule, own_hours = Schedule.parse(cron), job.own_hours if job else None
+    hours = useful_hours(job, schedule) if job and own_hours else frozenset[int]()
+    timing = Timing(schedule, TimeMode(mode), hours)
     zone = service_zone if timing.mode is TimeMode.SERVICE else _UTC
     groups = slot_groups(places, own_hours) if timing.mode is TimeMode.USER else [str(zone)]
     return JobClock(timing, tuple(groups), service_zone)
-
-
-def _hours_to_choose(own_hours: str | None, schedule: Schedule) -> frozenset[int]:
-    """The hours that recipients may choose for a kind of message."""
-    job = next((job for job in all_jobs().values() if own_hours and job.own_hours == own_hours), None)
-    return useful_hours(job, schedule) if job else frozenset()
 
 
 def next_slot(clock: JobClock, after: datetime) -> NextSlot | None:

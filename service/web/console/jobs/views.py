@@ -15,7 +15,6 @@ from service.analytics.statistic import DERIVED
 from service.engine import queries
 from service.engine.run import Pause, RunRequest
 from service.errors import AlreadyRunning, BadRequest, ReleaseTooOld, SourceUnavailable
-from service.jobs import all_jobs
 from service.web import audit, params
 from service.web.auth import HttpRefusal, failure
 from service.web.console.jobs.calendar import (
@@ -53,12 +52,12 @@ def job_ids(manager: Manager) -> Iterator[str]:
 
 async def clocks(deps: AdminDeps, rows: Sequence[Mapping[str, Any]]) -> dict[str, JobClock]:
     """The clock of each job by its id. ``rows``: with job, cron and mode."""
-    places, registered = await deps.manager.places(), all_jobs()
+    places = await deps.manager.places()
     return {
         row["job"]: clock_of(
             row["cron"],
             row["mode"],
-            registered[row["job"]].own_hours if row["job"] in registered else None,
+            deps.jobs.get(row["job"]),
             places,
             deps.service_zone,
         )
@@ -85,7 +84,7 @@ async def jobs(request: web.Request) -> web.Response:
         "jobs.html",
         now=now,
         jobs=[
-            {**rows[job], **_description(job), "clock": clocks_[job], "next": next_slots[job]}
+            {**rows[job], **_description(deps, job), "clock": clocks_[job], "next": next_slots[job]}
             for job in ids
             if job in rows
         ],
@@ -154,12 +153,12 @@ async def find_job(request: web.Request) -> tuple[Mapping[str, Any], dict[str, s
     rows = await fetch(request, _SQL["definitions"], [job_id])
     if not rows or job_id not in set(job_ids(deps.manager)):
         raise HttpRefusal(404, "There is no job of this name")
-    return rows[0], _description(job_id)
+    return rows[0], _description(deps, job_id)
 
 
-def _description(job_id: str) -> dict[str, str]:
+def _description(deps: AdminDeps, job_id: str) -> dict[str, str]:
     job_type, _, name = job_id.partition(".")
-    job = all_jobs().get(job_id)
+    job = deps.jobs.get(job_id)
     return {"type": job_type, "name": name, "about": job.about if job else ""}
 
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from service.errors import BadRequest
-from service.messages.mail.samples import SAMPLES, Sample
 from service.messages.mail.words import LANGUAGES
 from service.messages.preview import PreviewRequest
 from service.web import params
@@ -80,14 +79,6 @@ def view_of(query: Mapping[str, object]) -> GalleryQuery:
         if name in fields_ and fields_[name] not in choices:
             raise BadRequest(f"{name} must be one of {', '.join(filter(None, choices))}")
     return GalleryQuery(**fields_)
-
-
-def samples_by_template() -> dict[str, list[Sample]]:
-    """The samples of each mail template, in the order in which they are shown."""
-    samples: dict[str, list[Sample]] = {}
-    for sample in SAMPLES:
-        samples.setdefault(sample.template, []).append(sample)
-    return samples
 
 
 def in_scheme(html: str, scheme: str) -> str:

@@ -4,15 +4,14 @@ The HTML of a mail is shown in a sandboxed frame, from a URL with its own Conten
 """
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 
 from service.errors import BadRequest, MailRefused, NothingToSay, UnknownUser
-from service.messages.mail.samples import Sample
 from service.messages.mail.words import LANGUAGES, words_for
 from service.messages.preview import Preview
+from service.messages.reminder import Reminder, reminders
 from service.web import audit, params
 from service.web.auth import HttpRefusal, failure
 from service.web.console.mails.gallery import (
@@ -21,7 +20,6 @@ from service.web.console.mails.gallery import (
     WIDTHS,
     GalleryQuery,
     in_scheme,
-    samples_by_template,
     view_of,
 )
 from service.web.console.pages import SESSION, page, see_other
@@ -43,25 +41,25 @@ routes = web.RouteTableDef()
 @routes.get("/console/mails")
 async def gallery(request: web.Request) -> web.Response:
     """The gallery: all mails in all variants, small."""
-    mails = [_mail_fields(samples) for samples in samples_by_template().values()]
+    mails = [_mail_fields(job) for job in _jobs_by_template(request).values()]
     return page(request, "mails.html", mails=mails, view=view_of(request.query), **_choices())
 
 
 @routes.get("/console/mails/{template}")
 async def mail(request: web.Request) -> web.Response:
     """One mail: a sample, or a user's own at a time; as HTML, text or source."""
-    samples, view = _samples(request), view_of(request.query)
+    job, view = _job(request), view_of(request.query)
     message_id = request.query.get("sent", "")
     return await _mail_page(
-        request, samples, view, message_id=message_id if _MESSAGE_ID.fullmatch(message_id) else ""
+        request, job, view, message_id=message_id if _MESSAGE_ID.fullmatch(message_id) else ""
     )
 
 
 @routes.get("/console/mails/{template}/html")
 async def html(request: web.Request) -> web.Response:
     """The HTML alone, for the frame; its policy allows no scripts and no requests."""
-    samples, view = _samples(request), view_of(request.query)
-    preview = await request.app[DEPS].previewer.preview(view.ask(samples[0].job))
+    job, view = _job(request), view_of(request.query)
+    preview = await request.app[DEPS].previewer.preview(view.ask(job.id))
     return web.Response(
         text=in_scheme(preview.html, view.scheme),
         content_type="text/html",
@@ -72,21 +70,19 @@ async def html(request: web.Request) -> web.Response:
 @routes.post("/console/mails/{template}/test-send")
 async def test_send(request: web.Request) -> web.Response:
     """Send the shown mail once to an address, marked as a test."""
-    samples, form = _samples(request), await params.form(request)
+    job, form = _job(request), await params.form(request)
     view, to = view_of(form), form.get("to", "").strip()
     try:
-        message_id = await request.app[DEPS].previewer.send_test(
-            view.ask(samples[0].job), to, audit.actor(request)
-        )
+        message_id = await request.app[DEPS].previewer.send_test(view.ask(job.id), to, audit.actor(request))
     except (*_REFUSALS, MailRefused) as problem:
-        return await _mail_page(request, samples, view, to=to, problem=problem)
+        return await _mail_page(request, job, view, to=to, problem=problem)
     query = view.query()
-    return see_other(f"/console/mails/{samples[0].template}{query}{'&' if query else '?'}sent={message_id}")
+    return see_other(f"/console/mails/{job.kind.template}{query}{'&' if query else '?'}sent={message_id}")
 
 
 async def _mail_page(
     request: web.Request,
-    samples: Sequence[Sample],
+    job: Reminder,
     view: GalleryQuery,
     *,
     message_id: str = "",
@@ -95,7 +91,7 @@ async def _mail_page(
 ) -> web.Response:
     preview: Preview | None = None
     try:
-        preview = await request.app[DEPS].previewer.preview(view.ask(samples[0].job))
+        preview = await request.app[DEPS].previewer.preview(view.ask(job.id))
     except _REFUSALS as refusal:
         problem = problem or refusal
     status, text = failure(request, problem) if problem else (200, "")
@@ -103,7 +99,7 @@ async def _mail_page(
         request,
         "mail.html",
         status=status,
-        mail=_mail_fields(samples),
+        mail=_mail_fields(job),
         view=view,
         preview=preview,
         sizes={"HTML": _kilobytes(preview.html), "message": _kilobytes(preview.source)} if preview else {},
@@ -115,22 +111,28 @@ async def _mail_page(
     )
 
 
-def _samples(request: web.Request) -> list[Sample]:
-    samples = samples_by_template().get(request.match_info["template"])
-    if samples is None:
-        raise HttpRefusal(404, f"There is no mail of this name; there are {', '.join(samples_by_template())}")
-    return samples
+def _jobs_by_template(request: web.Request) -> dict[str, Reminder]:
+    """Every job that writes mails, in the order in which they are shown."""
+    jobs = reminders(request.app[DEPS].jobs).values()
+    return {job.kind.template: job for job in sorted(jobs, key=lambda job: job.kind.position)}
 
 
-def _mail_fields(samples: Sequence[Sample]) -> dict[str, Any]:
+def _job(request: web.Request) -> Reminder:
+    jobs = _jobs_by_template(request)
+    job = jobs.get(request.match_info["template"])
+    if job is None:
+        raise HttpRefusal(404, f"There is no mail of this name; there are {', '.join(jobs)}")
+    return job
+
+
+def _mail_fields(job: Reminder) -> dict[str, Any]:
     """A mail's name, hint, job and variants for the pages."""
-    first = samples[0]
     return {
-        "template": first.template,
-        "name": _ENGLISH.list_name(first.kind),
-        "hint": _ENGLISH.hint(first.kind),
-        "job": first.job.partition(".")[2],
-        "variants": {sample.variant: sample.variant.replace("_", " ") for sample in samples},
+        "template": job.kind.template,
+        "name": _ENGLISH.list_name(job.kind),
+        "hint": _ENGLISH.hint(job.kind),
+        "job": job.name,
+        "variants": {sample.variant: sample.variant.replace("_", " ") for sample in job.kind.samples},
     }
 
 

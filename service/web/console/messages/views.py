@@ -3,7 +3,7 @@
 The mail is composed again from what is stored, with blank links, so that operators cannot act for recipients.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email import message_from_bytes, policy
@@ -12,11 +12,10 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from service.dashboard.model import Channel
 from service.engine import queries
 from service.errors import BadRequest
-from service.jobs import all_jobs
 from service.messages.delivery_state import DeliveryState
+from service.messages.kind import Channel
 from service.messages.mail.compose import Email, email_of
 from service.messages.outbox import DeliveryFilter
 from service.messages.reason import Reason
@@ -72,13 +71,13 @@ class MessageQuery:
         return bool(self.person or self.job or self.reason or self.run)
 
 
-def _query_of(query: Mapping[str, Any]) -> MessageQuery:
+def _query_of(query: Mapping[str, Any], jobs: Container[str]) -> MessageQuery:
     """The filters of a query string or form. Raises HttpRefusal for values that do not exist."""
     filters = MessageQuery(
         **{name: str(query.get(name, "")).strip()[:320] for name in MessageQuery.__slots__}
     )
     for name, value, allowed in (
-        ("job", filters.job, all_jobs()),
+        ("job", filters.job, jobs),
         ("channel", filters.channel, tuple(Channel)),
         ("state", filters.state, STATES),
     ):
@@ -92,7 +91,7 @@ def _query_of(query: Mapping[str, Any]) -> MessageQuery:
 @routes.get("/console/messages")
 async def messages(request: web.Request) -> web.Response:
     """Messages, newest first."""
-    return await _list(request, _query_of(request.query))
+    return await _list(request, _query_of(request.query, request.app[DEPS].jobs))
 
 
 async def _list(
@@ -119,7 +118,7 @@ async def _list(
         filters=filters,
         rows=visible,
         more=filters.query(before=visible[-1]["id"]) if len(rows) > _SIZE else "",
-        jobs=list(reminders(all_jobs())),
+        jobs=list(reminders(request.app[DEPS].jobs)),
         channels=_CHANNELS,
         states=STATES,
         reasons=list(Reason),
@@ -144,7 +143,11 @@ async def _user_ids(request: web.Request, person: str) -> list[str] | None:
 async def retry(request: web.Request) -> web.Response:
     """Count the failed mails that match the filters; with ``confirm`` plan the useful ones again."""
     form, outbox = await params.form(request), request.app[DEPS].outbox
-    filters = replace(_query_of(form), state=str(DeliveryState.FAILED), channel=str(Channel.EMAIL))
+    filters = replace(
+        _query_of(form, request.app[DEPS].jobs),
+        state=str(DeliveryState.FAILED),
+        channel=str(Channel.EMAIL),
+    )
     if not filters.narrow:
         return await _list(
             request, filters, problem="Not all at once: narrow it by person, job, reason or run"

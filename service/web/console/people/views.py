@@ -10,11 +10,10 @@ from typing import Any
 
 from aiohttp import web
 
-from service.dashboard.model import Channel, MessageKind
 from service.dashboard.replica import preferences_from_json
 from service.engine import queries
 from service.errors import BadRequest, UnknownUser
-from service.jobs import all_jobs
+from service.messages.kind import Channel
 from service.messages.mail.words import words_for
 from service.messages.reminder import Reminder
 from service.web import audit, params
@@ -23,7 +22,7 @@ from service.web.console.formatting import segment
 from service.web.console.jobs.calendar import NextSlot, clock_of, next_slot
 from service.web.console.pages import SESSION, fetch, page, see_other
 from service.web.deps import DEPS, AdminDeps, Role
-from service.web.recipients.preference_form import Hours, choosable
+from service.web.recipients.preference_form import choosable
 from service.web.recipients.views import effective
 from service.zones import zone_of
 
@@ -84,7 +83,7 @@ async def _person(request: web.Request, problem: str = "") -> web.Response:
         planned=await fetch(request, _SQL["planned"], user_id),
         history=history[:_PAGE],
         older=history[_PAGE - 1]["at"] if len(history) > _PAGE else None,
-        preferences=_preferences(row, deps.hours),
+        preferences=_preferences(row, deps),
         profile=row["figures"],
     )
 
@@ -150,40 +149,40 @@ def _next_reminders(
     rows: Sequence[Mapping[str, Any]], person: Mapping[str, Any], deps: AdminDeps
 ) -> list[tuple[Mapping[str, Any], NextSlot | None]]:
     """The next slot of each reminder for this person, with its last result. Pure."""
-    registered = all_jobs()
     reminders: list[tuple[Mapping[str, Any], NextSlot | None]] = []
     for row in rows:
-        job = registered.get(row["job"])
+        job = deps.jobs.get(row["job"])
         if not isinstance(job, Reminder):
             continue
         place = [(person["timezone"], person["hours"])]
-        clock = clock_of(row["cron"], row["mode"], job.own_hours, place, deps.service_zone)
+        clock = clock_of(row["cron"], row["mode"], job, place, deps.service_zone)
         fields = {**row, "name": job.name, "label": words_for("en").list_name(job.kind)}
         reminders.append((fields, next_slot(clock, person["now"])))
     return reminders
 
 
-def _preferences(row: Mapping[str, Any], offered: Hours) -> dict[str, Any]:
+def _preferences(row: Mapping[str, Any], deps: AdminDeps) -> dict[str, Any]:
     """Preferences by kind and channel: on or off, the hour, and whether they were chosen here. Pure."""
     overrides = {(kind, channel): on for kind, channel, on in row["overrides"] or ()}
-    switches = effective(row["preferences"], overrides)
+    kinds = deps.kinds.values()
+    switches = effective(row["preferences"], overrides, kinds)
     words = words_for("en")
     preferences = preferences_from_json(row["preferences"])
-    hours = choosable(row["hours"], offered)
+    hours = choosable(row["hours"], deps.hours)
     return {
         "quiet": preferences.quiet,
         "kinds": [
             {
                 "name": words.list_name(kind),
-                "hour": hours.get(kind),
+                "hour": hours.get(kind.name),
                 "channels": {
                     channel: (
-                        switches[kind, channel],
-                        any((k, c) in overrides for k in (kind, "*") for c in (channel, "*")),
+                        switches[kind.name, channel],
+                        any((k, c) in overrides for k in (kind.name, "*") for c in (channel, "*")),
                     )
                     for channel in Channel
                 },
             }
-            for kind in MessageKind
+            for kind in kinds
         ],
     }
