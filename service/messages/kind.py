@@ -43,7 +43,7 @@ class Sample:
     facts: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class MessageKind:
     """A kind of message; the unit of opting out.
 
@@ -76,6 +76,9 @@ class MessageKind:
 
     def __str__(self) -> str:
         return self.name
+
+    def __repr__(self) -> str:
+        return f"MessageKind({self.name!r})"
 
     @property
     def dashboard_preference(self) -> str:

@@ -108,7 +108,7 @@ def test_each_shape_says_the_same(name: str) -> None:
     read = one(Collection.GOALS, documents["goals"], name)
     focus = one(Collection.SESSIONS, documents[PROFILES[name].sessions.name], name)
     assert (ana.name, ana.timezone, ana.active, ana.last_login_at) == ("Ana Sol", "Europe/Berlin", True, T0)
-    assert ana.preferences.kinds[DEADLINES] is False
+    assert ana.preferences.kinds[DEADLINES.name] is False
     assert (read.user_id, read.open, read.progress, read.due_at) == ("1", True, 30, T0)
     assert (focus.focus, focus.status, focus.planned_seconds, focus.focus_seconds) == (
         True,
@@ -214,7 +214,7 @@ def test_the_tail_is_decided_by_majority_and_doubt_is_reported() -> None:
 def test_any_block_blocks_and_silence_is_silence() -> None:
     j = {**SAMPLES["J"]["users"], "notificationPreferences": {"general": False, "dailyCheckins": True}}
     found = one(Collection.USERS, j, "J").preferences
-    assert found.kinds == {INACTIVE: False, BREAKS: False, DAILY: True}
+    assert found.kinds == {INACTIVE.name: False, BREAKS.name: False, DAILY.name: True}
     assert (found.email, found.reminders) == (None, None)
     twice = parse_mapping('[users]\npref_email = ["mail.on", "mail.all"]')
     ana = {**SAMPLES["A"]["users"], "mail": {"on": True, "all": False}}

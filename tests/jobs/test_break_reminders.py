@@ -237,7 +237,7 @@ def test_a_break_is_good_for_twenty_five_minutes() -> None:
     assert set(found.channels) == {Channel.EMAIL, Channel.IN_APP}
     assert found.expires_at == NOON + 25 * MINUTE
     assert found.in_app_life == 25 * MINUTE
-    assert (found.in_app["url"], found.in_app["type"]) == ("/timer", "timer_completed")
+    assert (found.in_app["url"], found.kind.in_app_type) == ("/timer", "timer_completed")
     assert found.in_app["data"] == {"sessionId": "s"}
     assert found.facts["break_minutes"] == 7
     assert found.facts == json.loads(json.dumps(found.facts))

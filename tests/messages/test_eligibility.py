@@ -73,7 +73,7 @@ def test_no_reminders_means_none_of_the_four_and_leaves_the_reports(
 def test_a_key_of_its_own_stops_its_kind_and_no_other(
     kind: MessageKind, refused: MessageKind, channel: Channel
 ) -> None:
-    found = asked(allowing(kinds={BREAKS.name: True} | {refused: False}), kind, channel)
+    found = asked(allowing(kinds={BREAKS.name: True} | {refused.name: False}), kind, channel)
 
     assert found == (Reason.PREF_CATEGORY_OFF if kind is refused else None)
 

@@ -1,12 +1,12 @@
 """What a recipient may decide on the preference page, read from its form; pure."""
 
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
 from typing import Any
 
 from service import zones
-from service.messages.kind import Channel
+from service.messages.kind import Channel, MessageKind
 from service.messages.mail.words import LANGUAGES
 
 Switch = tuple[str, Channel]
@@ -94,25 +94,26 @@ def switch_name(kind: str, channel: Channel) -> str:
 def read_preferences(
     form: Mapping[str, Any],
     before: RecipientSettings,
-    kinds: Iterable[str],
+    kinds: Collection[MessageKind],
     offered: Hours,
     accepted: Container[str] | None = None,
 ) -> PreferenceForm:
     """What was chosen. Fields that are missing leave their setting as it was.
 
     A browser leaves out what is off, so the field ``shown`` names the switches that the page had: what it
-    names is on or off, what it does not name is untouched. ``kinds``: the names of those there are.
-    ``offered``: the hours that may be chosen. ``accepted``: the names of zones that our database knows too;
+    names is on or off, what it does not name is untouched. ``kinds``: those there are. ``offered``:
+    the hours that may be chosen. ``accepted``: the names of zones that our database knows too;
     None: all there are.
     """
     shown = set(str(form.get("shown", "")).split())
     switches = {
-        (kind, channel): form.get(name) == "on"
+        (kind.name, channel): form.get(name) == "on"
         for kind in kinds
         for channel in Channel
-        if (name := switch_name(kind, channel)) in shown
+        if (name := switch_name(kind.name, channel)) in shown
     }
     problems: set[str] = set()
+    hourly = {kind.name: offered[kind.name] for kind in kinds if kind.postponable}
     zone = _zone(form, before, zones.names() if accepted is None else accepted, problems)
     quiet_start, quiet_end = _quiet(form, before, problems)
     settings = replace(
@@ -121,7 +122,7 @@ def read_preferences(
         locale=_locale(form, before, problems),
         quiet_start=quiet_start,
         quiet_end=quiet_end,
-        hours=_hours(form, before, offered, problems),
+        hours=_hours(form, before, hourly, problems),
         paused_until=_pause(form, before, problems),
     )
     typed = str(form.get("timezone", ""))[:100] if "timezone" in problems else ""

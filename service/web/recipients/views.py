@@ -5,6 +5,7 @@ repeated, and answers the same for a token that nobody has.
 """
 
 from collections.abc import Container, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -83,7 +84,7 @@ async def stylesheet(_request: web.Request) -> web.Response:
 async def ask(request: web.Request) -> web.Response:
     """Ask once more. Tells nothing that the token would have to be looked up for."""
     everything = request.query.get("all") == "1"
-    return _page(request, _asked_for(request), "unsubscribe.html", everything=everything)
+    return _page(request, _words_for_browser(request), "unsubscribe.html", everything=everything)
 
 
 @routes.post("/u/{token}")
@@ -96,7 +97,7 @@ async def unsubscribe(request: web.Request) -> web.Response:
         kinds = [*request.app[DEPS].kinds, "*"] if everything else [holder["kind"]]
         decided = {(kind, "email"): False for kind in kinds}
         await _store(request, "unsubscribe", holder["user_id"], decided)
-    return _page(request, _asked_for(request), "stopped.html", everything=everything)
+    return _page(request, _words_for_browser(request), "stopped.html", everything=everything)
 
 
 # ── Preferences ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -119,23 +120,22 @@ async def change(request: web.Request) -> web.Response:
 
     A mistake (a zone that does not exist) stores nothing and shows the page again, with what was typed.
     """
-    holder = await _holder(request)
-    known = await accepted(request.app[DEPS].pool)
-    before = await _settings(request, holder, known)
-    deps = request.app[DEPS]
-    wishes = read_preferences(await params.form(request), before, deps.kinds, deps.hours, known)
-    if wishes.problems:
-        return _preferences(request, holder, known, wishes)
+    deps, holder = request.app[DEPS], await _holder(request)
+    known = await accepted(deps.pool)
+    before, now = await _settings(request, holder, known), await _switches(request, holder)
+    sent = read_preferences(await params.form(request), before, deps.kinds.values(), deps.hours, known)
+    form = replace(sent, switches={**now, **sent.switches})
+    if form.problems:
+        return _preferences(request, holder, known, form)
     if holder is not None:
-        now = await _switches(request, holder)
         changed = {
             (kind, str(channel)): on
-            for (kind, channel), on in wishes.switches.items()
+            for (kind, channel), on in sent.switches.items()
             if on != now[kind, channel]
         }
-        wanted = wishes.settings if wishes.settings != before else None
-        await _store(request, "preferences", holder["user_id"], changed, wanted)
-    return _preferences(request, holder, known, wishes, saved=True)
+        settings = form.settings if form.settings != before else None
+        await _store(request, "preferences", holder["user_id"], changed, settings)
+    return _preferences(request, holder, known, form, saved=True)
 
 
 async def _holder(request: web.Request) -> asyncpg.Record | None:
@@ -176,16 +176,16 @@ async def _store(
     act: str,
     user_id: str,
     decided: Mapping[tuple[str, str], bool],
-    wanted: RecipientSettings | None = None,
+    settings: RecipientSettings | None = None,
 ) -> None:
     """One act, one trace; what changes nothing leaves none."""
     async with transaction(request) as connection:
         what: dict[str, Any] = {}
         if decided and await _decide(connection, act, user_id, decided):
             what["decided"] = {f"{kind} {channel}": on for (kind, channel), on in decided.items()}
-        if wanted:
-            await _keep(connection, user_id, wanted)
-            what["settings"] = wanted.described()
+        if settings:
+            await _keep(connection, user_id, settings)
+            what["settings"] = settings.described()
         if what:
             await connection.execute(_SQL["remark"], act, {"user": user_id, **what})
 
@@ -198,9 +198,9 @@ async def _decide(
     return not tag.endswith(" 0")
 
 
-async def _keep(connection: asyncpg.Connection, user_id: str, wanted: RecipientSettings) -> None:
-    quiet = (wanted.quiet_start, wanted.quiet_end)
-    own = (wanted.timezone, wanted.locale, *quiet, dict(wanted.hours), wanted.paused_until)
+async def _keep(connection: asyncpg.Connection, user_id: str, chosen: RecipientSettings) -> None:
+    quiet = (chosen.quiet_start, chosen.quiet_end)
+    own = (chosen.timezone, chosen.locale, *quiet, dict(chosen.hours), chosen.paused_until)
     await connection.execute(_SQL["keep"], user_id, *own)
 
 
@@ -208,20 +208,20 @@ def _preferences(
     request: web.Request,
     holder: asyncpg.Record | None,
     known: Container[str],
-    wishes: PreferenceForm,
+    form: PreferenceForm,
     *,
     saved: bool = False,
 ) -> web.Response:
     kinds, offered = request.app[DEPS].kinds, request.app[DEPS].hours
-    own = wishes.settings.locale or wishes.settings.dashboard_locale
-    words = words_for(own) if holder else _asked_for(request)
+    own = form.settings.locale or form.settings.dashboard_locale
+    words = words_for(own) if holder else _words_for_browser(request)
     return _page(
         request,
         words,
         "preferences.html",
         kinds=kinds.values(),
         shown=" ".join(switch_name(kind, channel) for kind in kinds for channel in Channel),
-        wishes=wishes,
+        form=form,
         saved=saved,
         hours={name: sorted(offered[name]) for name, kind in kinds.items() if kind.postponable},
         times=TIMES,
@@ -230,10 +230,10 @@ def _preferences(
     )
 
 
-def _asked_for(request: web.Request) -> Words:
+def _words_for_browser(request: web.Request) -> Words:
     """The language that the browser asks for: it tells nothing about the token."""
-    asked = request.headers.get("Accept-Language", "").split(",")
-    tags = [piece.partition(";")[0].strip() for piece in asked]
+    accepted_languages = request.headers.get("Accept-Language", "").split(",")
+    tags = [piece.partition(";")[0].strip() for piece in accepted_languages]
     return words_for(negotiate_locale(tags, list(LANGUAGES), sep="-") or "en")
 
 

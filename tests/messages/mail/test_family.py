@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from jinja2 import UndefinedError
 
-from service.jobs import all_jobs
 from service.messages.mail.render import RenderedMail
 from service.messages.mail.sample_goals import RECIPIENT
 from service.messages.reminder import reminders
+from tests.acme import JOBS
 from tests.messages.mail.cast import composer, letter
 from tests.messages.mail.reading import Page, addresses, check_wire, parsed, part, said
 from tests.samples import SAMPLES, MailSample
@@ -62,8 +62,8 @@ def composed(sample: MailSample, facts: Mapping[str, Any] | None = None, name: s
 
 
 def test_every_mail_that_a_job_can_write_has_a_sample() -> None:
-    assert {sample.job for sample in SAMPLES} == set(reminders(all_jobs()))
-    assert {sample.kind for sample in SAMPLES} == {job.kind for job in reminders(all_jobs()).values()}
+    assert {sample.job for sample in SAMPLES} == set(reminders(JOBS))
+    assert {sample.kind for sample in SAMPLES} == {job.kind for job in reminders(JOBS).values()}
     assert len({sample.name for sample in SAMPLES}) == len(SAMPLES)
 
 

@@ -23,9 +23,9 @@ from service.web.recipients.preference_form import (
     read_preferences,
     switch_name,
 )
-from tests.acme import JOBS
+from tests.acme import JOBS, KINDS
 from tests.given import Scripted, World, goal, user
-from tests.kinds import DAILY, DEADLINES, INACTIVE, KINDS, MONTHLY, WEEKLY
+from tests.kinds import DAILY, DEADLINES, INACTIVE, MONTHLY, WEEKLY
 from tests.web.given import admin, delivery
 from tests.zone_cases import CASES, Case
 
@@ -70,14 +70,19 @@ async def test_stopping_all_beats_an_earlier_wish_for_one_kind(pool: asyncpg.Poo
 
 async def test_unknown_tokens_get_the_same_answers(pool: asyncpg.Pool) -> None:
     await delivery(pool, "a-token")
+    all_off = {"shown": " ".join(SWITCHES)}
     async with admin(pool) as given:
         for method, path, form in [
             ("GET", "/preferences/{}", None),
             ("GET", "/u/{}", None),
             ("POST", "/u/{}", {"List-Unsubscribe": "One-Click"}),
-            ("POST", "/preferences/{}", {"timezone": "Mars/Olympus"}),
-            ("POST", "/preferences/{}", {"weekly": "on"}),
-            ("POST", "/preferences/{}", {"timezone": "Asia/Tokyo", "pause_days": "3", "hour.daily": "7"}),
+            ("POST", "/preferences/{}", all_off | {"timezone": "Mars/Olympus"}),
+            ("POST", "/preferences/{}", all_off | {"weekly": "on"}),
+            (
+                "POST",
+                "/preferences/{}",
+                all_off | {"timezone": "Asia/Tokyo", "pause_days": "3", "hour.daily": "7"},
+            ),
         ]:
             known, unknown = [
                 await given.client.request(method, path.format(token), data=form)
@@ -115,7 +120,7 @@ HERE = RecipientSettings(dashboard_timezone="Europe/Berlin", now=NOON)
 
 
 def read(form: dict[str, str], before: RecipientSettings = HERE) -> PreferenceForm:
-    return read_preferences(form, before, KINDS, hours_of_kinds(JOBS))
+    return read_preferences(form, before, KINDS.values(), hours_of_kinds(JOBS))
 
 
 @pytest.mark.parametrize(
