@@ -23,6 +23,7 @@ from service.engine.runner import Runner, RunnerSettings
 from service.engine.schedule import Schedule
 from service.jobs import all_jobs
 from service.messages.delivery import DeliveryLoop
+from service.messages.kind import nudges
 from service.messages.mail.compose import Composer
 from service.messages.mail.transport import (
     BeforeDot,
@@ -40,7 +41,6 @@ from service.messages.reminder import Reminder, reminders
 from service.setup.parts import email_of_delivery
 from tests.acme import KINDS
 from tests.clock import stop_clock
-from tests.kinds import NUDGES
 
 GOALS = "reminder.goalDeadlines"
 
@@ -176,7 +176,7 @@ class World:
             {name: changes.pop(name) for name in names & changes.keys()} for names in (_PLANNER, _RUNNER)
         )
         planner = Planner(
-            PlannerSettings("example.org", **({"nudges": NUDGES} | planning)),
+            PlannerSettings("example.org", **({"nudges": nudges(KINDS.values())} | planning)),
             changes.pop("notice", composer().notice),
             changes.pop("outbox_wake", asyncio.Event()),
         )

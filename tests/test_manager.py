@@ -15,6 +15,7 @@ from service.errors import BadRequest, UnknownJob, UnknownJobType
 from service.jobs import all_jobs
 from service.manager import JobManager
 from service.manager.health import last_slots, problems_of
+from tests.acme import JOBS
 from tests.given import World
 from tests.web.given import AskedRunner, admin
 
@@ -134,7 +135,7 @@ async def test_every_statistic_is_counted_watched_and_named_when_it_fails(pool: 
     await manager.shutdown()
 
 
-@pytest.mark.parametrize("job", [j for id_, j in all_jobs().items() if id_.startswith("analytics.")])
+@pytest.mark.parametrize("job", [j for id_, j in JOBS.items() if id_.startswith("analytics.")])
 def test_the_rarest_statistic_too_is_stale_after_two_slots(job: Job) -> None:
     slots = last_slots(Schedule.parse(job.schedule), job.mode, NOW)
     row = {

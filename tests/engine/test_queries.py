@@ -9,7 +9,8 @@ from service.engine import queries
 
 _FILES = sorted(
     path
-    for path in Path("service").rglob("*.sql")
+    for folder in ("service", "tests/acme_jobs")
+    for path in Path(folder).rglob("*.sql")
     if "migrations" not in path.parts and path.name != "postgres.sql"
 )
 

@@ -20,6 +20,7 @@ from service.messages.explanation import SlotRecord
 from service.messages.kind import Channel
 from service.messages.reminder import reminders
 from service.web.probes import CONTRACT
+from tests.acme import JOBS
 from tests.given import GOALS, Scripted, World, goal, user
 from tests.kinds import DAILY, DEADLINES
 from tests.messages.asking import Asking, planned_before, set_for
@@ -560,6 +561,7 @@ async def test_what_is_unknown_is_named(world: World, job: str, who: str, error:
 async def test_the_ends_of_the_calendar_are_answered_in_every_zone(world: World, at: str, zone: str) -> None:
     await world.at(EARLY)
     await world.live(user(zone=zone))
+    world.jobs = dict(JOBS)
 
     for id_ in reminders(world.jobs):
         assert (await explained(world, at=at, job=id_))["conclusion"]

@@ -12,18 +12,17 @@ from service.demo import sample
 from service.engine import zone_table as store_zones
 from service.engine.job import JobType
 from service.errors import ConfigurationError
-from service.jobs import all_jobs
 from service.messages.kind import Channel
 from service.settings import Settings
 from service.web.recipients.preference_form import switch_name
+from tests.acme import JOBS, KINDS
 from tests.analytics.given import Lab, session
 from tests.given import World, goal, user
-from tests.kinds import KINDS
 from tests.messages.asking import Asking
 from tests.web.given import admin, delivery
 
 PLACES = {"ann": "Europe/Berlin", "ben": "Asia/Tokyo", "eve": "America/New_York"}
-REMINDERS = sorted(id_ for id_, job in all_jobs().items() if job.type is JobType.REMINDER)
+REMINDERS = sorted(id_ for id_, job in JOBS.items() if job.type is JobType.REMINDER)
 SWITCHES = [switch_name(kind, channel) for kind in KINDS for channel in Channel]
 ALL_ON = dict.fromkeys(SWITCHES, "on") | {"shown": " ".join(SWITCHES)}
 NO_ZONES = ("localtime", "posixrules", "Factory", "Mars/Olympus", "", "FOO5BAR", "Europe/Berlin ; --")
@@ -32,7 +31,7 @@ NO_ZONES = ("localtime", "posixrules", "Factory", "Mars/Olympus", "", "FOO5BAR",
 @pytest.fixture
 async def world(pool: asyncpg.Pool) -> World:
     """Three people, each with a goal due tomorrow, a session of yesterday, and one that is running."""
-    world = World(pool)
+    world = World(pool, dict(JOBS))
     await world.at("2026-03-10T12:00:00Z")
     for name, zone in PLACES.items():
         await world.live(user(name, zone), goal(f"g-{name}", name, due="2026-03-11"))

@@ -119,7 +119,7 @@ def _mail(_context: SerializationContext, value: Any) -> bytes:
 
 
 @asynccontextmanager
-async def _databases(postgres: str, template: str) -> AsyncIterator[tuple[str, str]]:
+async def databases(postgres: str, template: str) -> AsyncIterator[tuple[str, str]]:
     ours, theirs = (f"test_{uuid.uuid4().hex[:12]}" for _ in range(2))
     connection = await asyncpg.connect(postgres)
     await connection.execute(f"CREATE DATABASE {ours} TEMPLATE {template} STRATEGY file_copy")
@@ -134,7 +134,7 @@ async def _databases(postgres: str, template: str) -> AsyncIterator[tuple[str, s
 
 @asynccontextmanager
 async def _service(postgres: str, template: str, folder: Path) -> AsyncIterator[Service]:
-    async with _databases(postgres, template) as (ours, theirs):
+    async with databases(postgres, template) as (ours, theirs):
         await sample.write(theirs, PEOPLE)
         environ = {
             "DATABASE_URL": ours,

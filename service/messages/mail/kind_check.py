@@ -23,15 +23,15 @@ def kind_problems(kind: MessageKind) -> list[str]:
         problems.append("the kind has no sample, which previews and tests need")
     if problems:
         return problems
-    return [*_template_problems(kind), *_untranslated(kind)]
-
-
-def _template_problems(kind: MessageKind) -> Iterator[str]:
     try:
         renderer = Renderer("Dashboard", [kind])
     except TemplateError as error:
-        yield f"a template in {kind.mail} cannot be read: {error}"
-        return
+        return [f"a template in {kind.mail} cannot be read: {error}"]
+    return [*_unprintable(kind, renderer), *_untranslated(kind)]
+
+
+def _unprintable(kind: MessageKind, renderer: Renderer) -> Iterator[str]:
+    """Each sample that does not fit the templates."""
     for sample in kind.samples:
         try:
             renderer.render(kind.template, sample.facts, locale="en", name=RECIPIENT, links=_LINKS)
