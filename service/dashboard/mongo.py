@@ -1,6 +1,7 @@
 """A dashboard in MongoDB. The only module that knows motor and bson."""
 
 import asyncio
+import hashlib
 import warnings
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,9 +21,9 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from service.dashboard.notification import Notification, digest, notification_record
-from service.dashboard.profiles.shapes import Document, Table
+from service.dashboard.profiles.shapes import DIGEST, Document, Table
 from service.dashboard.profiles.values import identity, instant
-from service.dashboard.source import IN_APP_REMEDY, INBOX, IdPage, SourceDocument, SourcePage
+from service.dashboard.source import IN_APP_REMEDY, INBOX, DigestPage, SourceDocument, SourcePage
 from service.errors import CleanupRefused, ConfigurationError, InboxClosed, SourceUnavailable
 from service.url import describe_error, parameters
 
@@ -163,37 +164,48 @@ class MongoSource:
 
     async def page(self, table: Table, after: str, limit: int) -> SourcePage:
         """Documents in id order after a position."""
-        return SourcePage(*await self._slice(table, _projection(table), after, limit))
+        raw, after = await self._slice(table, {}, after, limit)
+        return SourcePage(await _decoded(raw), after)
 
-    async def ids(self, table: Table, after: str, limit: int) -> IdPage:
-        """Ids in order after a position; read from the index alone."""
-        documents, after = await self._slice(table, {"_id": 1}, after, limit)
-        return IdPage([key for document in documents if (key := identity(document["_id"]))], after)
+    async def digests(
+        self, table: Table, after: str, limit: int, since: datetime | None = None
+    ) -> DigestPage:
+        """Ids and digests in id order after a position.
+
+        ``since``: of documents that started then or later.
+        """
+        started = table.fields.get("started", ())
+        condition = {started[0]: {"$gte": since}} if since and started else {}
+        raw, after = await self._slice(table, condition, after, limit)
+        return DigestPage(await asyncio.to_thread(_ids_and_digests, raw), after)
 
     async def _slice(
-        self, table: Table, projection: dict[str, int], after: str, limit: int
-    ) -> tuple[list[Document], str]:
-        """Documents after a position, and the next one.
+        self, table: Table, condition: dict[str, Any], after: str, limit: int
+    ) -> tuple[list[RawBSONDocument], str]:
+        """Documents after a position, undecoded, and the next position.
 
         ``min`` crosses types: ids may be strings and ObjectIds.
         """
-        query = self._database[table.name].find({}, projection).sort(_BY_ID).hint(_BY_ID)
+        query = self._raw(table).find(condition, _projection(table)).sort(_BY_ID).hint(_BY_ID)
         first_id = json_util.loads(after)["_id"] if after else None
         if after:
             query = query.min([("_id", first_id)])
         with _reachable():
             documents = list(await query.limit(limit + 1).batch_size(limit + 1).to_list(limit + 1))
-        if after and documents and documents[0]["_id"] == first_id:
+        if after and documents and _id_of(bytes(documents[0].raw)) == first_id:
             documents = documents[1:]
         documents = documents[:limit]
-        return documents, json_util.dumps({"_id": documents[-1]["_id"]}) if documents else after
+        return documents, json_util.dumps({"_id": _id_of(bytes(documents[-1].raw))}) if documents else after
+
+    def _raw(self, table: Table) -> Any:
+        return self._database.get_collection(table.name, _RAW)
 
     async def changes(
         self, table: Table, since: datetime, limit: int
     ) -> AsyncGenerator[list[Document], None]:
         """Batches of documents that were updated at or after ``since``, oldest first."""
         assert table.updated is not None
-        query = self._database[table.name].find({table.updated: {"$gte": since}}, _projection(table))
+        query = self._raw(table).find({table.updated: {"$gte": since}}, _projection(table))
         cursor = query.sort(table.updated, 1).allow_disk_use(True).batch_size(limit)  # noqa: FBT003
         try:
             while True:
@@ -201,16 +213,9 @@ class MongoSource:
                     batch = await cursor.to_list(limit)
                 if not batch:
                     return
-                yield batch
+                yield await _decoded(batch)
         finally:
             await cursor.close()
-
-    async def has_undated(self, table: Table) -> bool:
-        """Whether some documents have no update time."""
-        if table.updated is None:
-            return True
-        with _reachable():
-            return await self._database[table.name].find_one({table.updated: None}, {"_id": 1}) is not None
 
     async def lacks_index(self, table: Table) -> bool:
         """Whether reading changes has to scan the whole collection, for lack of an index."""
@@ -221,9 +226,9 @@ class MongoSource:
 
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]:
         """The documents with these ids as they are now."""
-        query = self._database[table.name].find({"_id": {"$in": _possible_ids(ids)}}, _projection(table))
+        query = self._raw(table).find({"_id": {"$in": _possible_ids(ids)}}, _projection(table))
         with _reachable():
-            return list(await query.to_list(None))
+            return await _decoded(await query.to_list(None))
 
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]:
         """Which of these ids still exist."""
@@ -256,7 +261,7 @@ class MongoSource:
 
     async def originals(self, table: Table, ids: Sequence[str]) -> list[SourceDocument]:
         """The complete documents with these ids, and their text (canonical extended JSON)."""
-        query = self._database.get_collection(table.name, _RAW).find({"_id": {"$in": _possible_ids(ids)}})
+        query = self._raw(table).find({"_id": {"$in": _possible_ids(ids)}})
         with _reachable():
             raw_documents = await query.to_list(None)
         return await asyncio.to_thread(lambda: [_source_document(raw.raw) for raw in raw_documents])
@@ -329,6 +334,32 @@ def _refused_messages(notifications: Sequence[Notification], error: BulkWriteErr
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(word.title() for word in rest)
+
+
+async def _decoded(raw: Sequence[RawBSONDocument]) -> list[Document]:
+    """Documents with their digests; in a thread, because a page takes some milliseconds."""
+    with _reachable():
+        return await asyncio.to_thread(lambda: [_with_digest(bytes(document.raw)) for document in raw])
+
+
+def _with_digest(raw: bytes) -> Document:
+    return {**bson.decode(raw, _CODEC), DIGEST: _digest(raw)}
+
+
+def _ids_and_digests(documents: Sequence[RawBSONDocument]) -> list[tuple[str, int]]:
+    raws = [bytes(document.raw) for document in documents]
+    return [(key, _digest(raw)) for raw in raws if (key := identity(_id_of(raw)))]
+
+
+def _digest(raw: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "big", signed=True)
+
+
+def _id_of(raw: bytes) -> Any:
+    """The id of an undecoded document; MongoDB stores it first."""
+    if raw[4:9] == b"\x07_id\0":
+        return ObjectId(raw[9:21])
+    return bson.decode(raw, _CODEC)["_id"]
 
 
 def _source_document(raw: bytes) -> SourceDocument:

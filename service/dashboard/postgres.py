@@ -13,9 +13,9 @@ from typing import Any, cast
 import asyncpg
 
 from service.dashboard.notification import Notification, digest, notification_record
-from service.dashboard.profiles.shapes import Document, Table
+from service.dashboard.profiles.shapes import DIGEST, Document, Table
 from service.dashboard.profiles.values import identity, instant
-from service.dashboard.source import IN_APP_REMEDY, INBOX, IdPage, SourceDocument, SourcePage
+from service.dashboard.source import IN_APP_REMEDY, INBOX, DigestPage, SourceDocument, SourcePage
 from service.engine import queries
 from service.errors import CleanupRefused, InboxClosed, SchemaUnknown, SourceUnavailable
 
@@ -136,17 +136,28 @@ class PostgresSource:
         rows = await self._rows(await self._select(table), tail, limit, *([after] if after else []))
         return SourcePage(rows, str(rows[-1][table.id]) if rows else after)
 
-    async def ids(self, table: Table, after: str, limit: int) -> IdPage:
-        """Ids in order after a position."""
+    async def digests(
+        self, table: Table, after: str, limit: int, since: datetime | None = None
+    ) -> DigestPage:
+        """Ids and digests in id order after a position. ``since``: of rows that started then or later."""
         columns = await self._columns(table.name)
         if not columns:
-            return IdPage([], after)
-        column = _quoted(table.id)
-        where = f"{column} > $2::text::{columns.get(table.id, 'text')}" if after else f"{column} IS NOT NULL"
-        tail = f"{_quoted(table.name)} t WHERE {where} ORDER BY {column} LIMIT $1"
-        rows = await self._rows(f"{column} AS id", tail, limit, *([after] if after else []))
-        ids = [id_ for row in rows if (id_ := identity(row["id"]))]
-        return IdPage(ids, str(rows[-1]["id"]) if rows else after)
+            return DigestPage([], after)
+        key = _quoted(table.id)
+        arguments: list[Any] = [limit]
+        conditions = [f"{key} IS NOT NULL"]
+        if after:
+            arguments.append(after)
+            conditions.append(f"{key} > $2::text::{columns.get(table.id, 'text')}")
+        started = next((path for path in table.fields.get("started", ()) if path in columns), None)
+        if since and started:
+            arguments.append(since)
+            conditions.append(f"{_quoted(started)} >= ${len(arguments)}::timestamptz")
+        tail = f"{_quoted(table.name)} t WHERE {' AND '.join(conditions)} ORDER BY {key} LIMIT $1"
+        digest = await self._digest(table)
+        rows = await self._rows(f"{key} AS id, {digest} AS digest", tail, *arguments)
+        found = [(id_, row["digest"]) for row in rows if (id_ := identity(row["id"]))]
+        return DigestPage(found, str(rows[-1]["id"]) if rows else after)
 
     async def changes(
         self, table: Table, since: datetime, limit: int
@@ -169,15 +180,6 @@ class PostgresSource:
             if len(rows) < limit or last is None:
                 return
             position = [last, str(rows[-1][table.id])]
-
-    async def has_undated(self, table: Table) -> bool:
-        """Whether some rows have no update time."""
-        if not await self._columns(table.name):
-            return False
-        if not await self._has(table, table.updated):
-            return True
-        where = f"{_quoted(table.name)} t WHERE {_quoted(table.updated or '')} IS NULL LIMIT 1"
-        return bool(await self._rows("1 AS one", where))
 
     async def lacks_index(self, table: Table) -> bool:
         """Whether reading changes has to scan the whole table, for lack of an index."""
@@ -302,12 +304,20 @@ class PostgresSource:
         return column is not None and column in await self._columns(table.name)
 
     async def _select(self, table: Table) -> str:
-        """Select only columns that are mapped and that exist."""
+        """Select only columns that are mapped and that exist, and their digest."""
+        columns = ", ".join(await self._mapped_columns(table))
+        return f"{columns}, {await self._digest(table)} AS {_quoted(DIGEST)}"
+
+    async def _digest(self, table: Table) -> str:
+        """The digest of a row, computed by the dashboard's server; times are written in UTC."""
+        return f"hashtextextended(ROW({', '.join(await self._mapped_columns(table))})::text, 0)"
+
+    async def _mapped_columns(self, table: Table) -> list[str]:
         columns = await self._columns(table.name)
         mapped = {path.split(".")[0] for paths in table.fields.values() for path in paths}
         if table.id not in columns:
             raise SchemaUnknown(f"{table.name} has no column {table.id}")
-        return ", ".join(_quoted(column) for column in columns if column in mapped)
+        return [_quoted(column) for column in columns if column in mapped]
 
     async def _rows(self, select: str, tail: str, *arguments: Any) -> list[Document]:
         with _reachable():

@@ -1,15 +1,17 @@
 """The replica of the dashboard: canonical users, goals and timer sessions, as rows and as JSON.
 
-Writing is set-based: records are COPYed into a temporary table and upserted from there, newer wins, unchanged
-rows are not touched. Triggers mark the (user, local day) of each changed row as stale for the rollups.
+Writing is set-based: records are COPYed into a temporary table and upserted from there; what was read last
+wins, and unchanged rows are not touched. Triggers mark the (user, local day) of each changed row as stale for
+the rollups.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import date, datetime, time
 from operator import attrgetter
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any
 
 import asyncpg
 
@@ -30,8 +32,6 @@ _OPTIONAL_FLAGS = ("email", "reminders", "in_app")
 _DEFAULTS = Preferences()
 SYNC_LOCK = 0x73796E63
 """Advisory lock ("sync") of release 0.1.0; today that is a lease (``engine.lease``)."""
-
-_Record = TypeVar("_Record", User, Goal, TimerSession)
 
 
 # ── Preferences as JSON ─────────────────────────────────────────────────────────────────────────────────────
@@ -122,46 +122,76 @@ def session_from_json(stored: Mapping[str, Any]) -> TimerSession:
 
 
 def upsert(
-    connection: Connection, collection: Collection, records: Sequence[Any], *, mark: bool
+    connection: Connection,
+    collection: Collection,
+    records: Sequence[Any],
+    *,
+    mark: bool,
+    digests: Mapping[str, int] = MappingProxyType({}),
 ) -> Awaitable[int]:
-    """Store records of one table; see the functions below."""
+    """Store records of one table; see the functions below.
+
+    ``digests``: of the rows as they were read, by id.
+    """
     if collection is Collection.USERS:
-        return upsert_users(connection, records, mark=mark)
+        return upsert_users(connection, records, mark=mark, digests=digests)
     if collection is Collection.GOALS:
-        return upsert_goals(connection, records, mark=mark)
-    return upsert_timer_sessions(connection, records, mark=mark)
+        return upsert_goals(connection, records, mark=mark, digests=digests)
+    return upsert_timer_sessions(connection, records, mark=mark, digests=digests)
 
 
-async def upsert_users(connection: Connection, users: Sequence[User], *, mark: bool = True) -> int:
-    """Store users, newer wins; with ``mark`` their days become stale. Returns how many rows changed."""
-    return await _upsert(connection, "users", _USER_COLUMNS, _newest(users), _user_row, mark=mark)
+async def upsert_users(
+    connection: Connection,
+    users: Sequence[User],
+    *,
+    mark: bool = True,
+    digests: Mapping[str, int] = MappingProxyType({}),
+) -> int:
+    """Store users; with ``mark`` their days become stale. Returns how many rows changed."""
+    return await _upsert(connection, "users", _USER_COLUMNS, users, _user_row, digests, mark=mark)
 
 
-async def upsert_goals(connection: Connection, goals: Sequence[Goal], *, mark: bool = True) -> int:
-    """Store goals, newer wins; with ``mark`` their days become stale. Returns how many rows changed."""
-    return await _upsert(connection, "goals", _GOAL_COLUMNS, _newest(goals), _goal_row, mark=mark)
+async def upsert_goals(
+    connection: Connection,
+    goals: Sequence[Goal],
+    *,
+    mark: bool = True,
+    digests: Mapping[str, int] = MappingProxyType({}),
+) -> int:
+    """Store goals; with ``mark`` their days become stale. Returns how many rows changed."""
+    return await _upsert(connection, "goals", _GOAL_COLUMNS, goals, _goal_row, digests, mark=mark)
 
 
 async def upsert_timer_sessions(
-    connection: Connection, sessions: Sequence[TimerSession], *, mark: bool = True
+    connection: Connection,
+    sessions: Sequence[TimerSession],
+    *,
+    mark: bool = True,
+    digests: Mapping[str, int] = MappingProxyType({}),
 ) -> int:
-    """Store sessions, newer wins; with ``mark`` their days become stale. Returns how many rows changed."""
-    rows = _newest(sessions)
-    return await _upsert(connection, "timer_sessions", _SESSION_COLUMNS, rows, _session_row, mark=mark)
+    """Store sessions; with ``mark`` their days become stale. Returns how many rows changed."""
+    columns = _SESSION_COLUMNS
+    return await _upsert(connection, "timer_sessions", columns, sessions, _session_row, digests, mark=mark)
 
 
 async def _upsert(
     connection: Connection,
     table: str,
     columns: Sequence[str],
-    records: Iterable[Any],
+    records: Sequence[Any],
     row: Callable[[Any], tuple[Any, ...]],
+    digests: Mapping[str, int],
     *,
     mark: bool,
 ) -> int:
+    last = {record.id: record for record in records}  # a batch may hold a document twice
+    rows = ((*row(record), digests.get(id_)) for id_, record in last.items())
     async with connection.transaction():
         await connection.execute(_SQL["set_loading"], "off" if mark else "on")
-        await _copy_to_temporary_table(connection, f"incoming_{table}", columns, records, row)
+        await connection.execute(_SQL[f"incoming_{table}"])
+        await connection.copy_records_to_table(
+            f"incoming_{table}", records=rows, columns=[*columns, "digest"]
+        )
         status: str = await connection.execute(_SQL[f"upsert_{table}"])
         return int(status.rpartition(" ")[2])
 
@@ -174,22 +204,6 @@ async def delete(connection: Connection, table: str, ids: Sequence[str]) -> None
 async def mark_everything_stale(connection: Connection, table: str) -> None:
     """After the first load of ``users``, ``goals`` or ``timer_sessions``: all their days need a rollup."""
     await connection.execute(_SQL[f"mark_all_{table}"])
-
-
-async def _copy_to_temporary_table(
-    connection: Connection,
-    table: str,
-    columns: Sequence[str],
-    records: Iterable[Any],
-    row: Callable[[Any], tuple[Any, ...]],
-) -> None:
-    await connection.execute(_SQL[table])
-    await connection.copy_records_to_table(table, records=map(row, records), columns=columns)
-
-
-def _newest(records: Sequence[_Record]) -> Iterable[_Record]:
-    """The last record of each id: a batch may hold a document twice."""
-    return {record.id: record for record in records}.values()
 
 
 _goal_row: Callable[[Goal], tuple[Any, ...]] = attrgetter(*_GOAL_COLUMNS)

@@ -2,7 +2,7 @@
 -- The target of COPY, emptied at each commit; jsonb is copied as text because COPY is binary.
 CREATE TEMP TABLE IF NOT EXISTS incoming_users ON COMMIT DELETE ROWS AS
 SELECT id, name, email, timezone, timezone_valid, locale, active, preferences::text AS preferences,
-       created_at, last_login_at, updated_at
+       created_at, last_login_at, updated_at, digest
 FROM service.users WITH NO DATA
 
 -- name: incoming_goals
@@ -16,10 +16,12 @@ CREATE TEMP TABLE IF NOT EXISTS incoming_timer_sessions ON COMMIT DELETE ROWS AS
 SELECT * FROM service.timer_sessions WITH NO DATA
 
 -- name: upsert_users
--- The newer row wins; a stored time in the future (a wrong clock) never blocks later edits.
+-- What was read last wins, whatever its time of writing; rows that are as they were are not touched.
 INSERT INTO service.users AS t
-       (id, name, email, timezone, timezone_valid, locale, active, preferences, created_at, last_login_at, updated_at)
-SELECT id, name, email, timezone, timezone_valid, locale, active, preferences::jsonb, created_at, last_login_at, updated_at
+       (id, name, email, timezone, timezone_valid, locale, active, preferences, created_at, last_login_at, updated_at,
+       digest)
+SELECT id, name, email, timezone, timezone_valid, locale, active, preferences::jsonb, created_at, last_login_at, updated_at,
+       digest
 FROM incoming_users AS i
 WHERE NOT (EXISTS (SELECT FROM service.erased)
            AND EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(i.id)))
@@ -27,18 +29,16 @@ ON CONFLICT (id) DO UPDATE SET
     name = excluded.name, email = excluded.email, timezone = excluded.timezone,
     timezone_valid = excluded.timezone_valid, locale = excluded.locale, active = excluded.active,
     preferences = excluded.preferences, created_at = excluded.created_at,
-    last_login_at = excluded.last_login_at, updated_at = excluded.updated_at
-WHERE (excluded.updated_at IS NULL OR t.updated_at IS NULL
-       OR excluded.updated_at >= least(t.updated_at, service.now()))
-  AND ROW (t.*) IS DISTINCT FROM ROW (excluded.*)
+    last_login_at = excluded.last_login_at, updated_at = excluded.updated_at, digest = excluded.digest
+WHERE ROW (t.*) IS DISTINCT FROM ROW (excluded.*)
 
 -- name: upsert_goals
--- The newer row wins.
+-- What was read last wins.
 INSERT INTO service.goals AS t
        (id, user_id, title, category, open, priority, target_value, current_value, unit, progress,
-        due_date, due_at, created_at, completed_at, updated_at)
+        due_date, due_at, created_at, completed_at, updated_at, digest)
 SELECT id, user_id, title, category, open, priority, target_value, current_value, unit, progress,
-       due_date, due_at, created_at, completed_at, updated_at
+       due_date, due_at, created_at, completed_at, updated_at, digest
 FROM incoming_goals AS i
 WHERE NOT (EXISTS (SELECT FROM service.erased)
            AND EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(i.user_id)))
@@ -47,18 +47,16 @@ ON CONFLICT (id) DO UPDATE SET
     priority = excluded.priority, target_value = excluded.target_value,
     current_value = excluded.current_value, unit = excluded.unit, progress = excluded.progress,
     due_date = excluded.due_date, due_at = excluded.due_at, created_at = excluded.created_at,
-    completed_at = excluded.completed_at, updated_at = excluded.updated_at
-WHERE (excluded.updated_at IS NULL OR t.updated_at IS NULL
-       OR excluded.updated_at >= least(t.updated_at, service.now()))
-  AND ROW (t.*) IS DISTINCT FROM ROW (excluded.*)
+    completed_at = excluded.completed_at, updated_at = excluded.updated_at, digest = excluded.digest
+WHERE ROW (t.*) IS DISTINCT FROM ROW (excluded.*)
 
 -- name: upsert_timer_sessions
--- The newer row wins.
+-- What was read last wins.
 INSERT INTO service.timer_sessions AS t
        (id, user_id, goal_id, kind, focus, status, started_at, ended_at, paused_at, planned_seconds,
-        focus_seconds, category, tags, rating, updated_at)
+        focus_seconds, category, tags, rating, updated_at, digest)
 SELECT id, user_id, goal_id, kind, focus, status, started_at, ended_at, paused_at, planned_seconds,
-       focus_seconds, category, tags, rating, updated_at
+       focus_seconds, category, tags, rating, updated_at, digest
 FROM incoming_timer_sessions AS i
 WHERE NOT (EXISTS (SELECT FROM service.erased)
            AND EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(i.user_id)))
@@ -67,10 +65,8 @@ ON CONFLICT (id) DO UPDATE SET
     status = excluded.status, started_at = excluded.started_at, ended_at = excluded.ended_at,
     paused_at = excluded.paused_at, planned_seconds = excluded.planned_seconds,
     focus_seconds = excluded.focus_seconds, category = excluded.category, tags = excluded.tags,
-    rating = excluded.rating, updated_at = excluded.updated_at
-WHERE (excluded.updated_at IS NULL OR t.updated_at IS NULL
-       OR excluded.updated_at >= least(t.updated_at, service.now()))
-  AND ROW (t.*) IS DISTINCT FROM ROW (excluded.*)
+    rating = excluded.rating, updated_at = excluded.updated_at, digest = excluded.digest
+WHERE ROW (t.*) IS DISTINCT FROM ROW (excluded.*)
 
 -- name: delete_users
 -- Accounts that the dashboard no longer has.

@@ -23,10 +23,13 @@ class SourcePage:
 
 
 @dataclass(frozen=True)
-class IdPage:
-    """Ids as text, and the position behind the last of them; if ``after`` is unchanged, there are no more."""
+class DigestPage:
+    """(id as text, digest) of documents, and the position behind the last of them.
 
-    ids: list[str]
+    If ``after`` is unchanged, there are no more.
+    """
+
+    rows: list[tuple[str, int]]
     after: str
 
 
@@ -52,9 +55,10 @@ class Source(Protocol):
     async def newest_update(self, table: Table) -> datetime | None: ...
     async def page(self, table: Table, after: str, limit: int) -> SourcePage: ...
     def changes(self, table: Table, since: datetime, limit: int) -> AsyncGenerator[list[Document], None]: ...
-    async def has_undated(self, table: Table) -> bool: ...
     async def lacks_index(self, table: Table) -> bool: ...
-    async def ids(self, table: Table, after: str, limit: int) -> IdPage: ...
+    async def digests(
+        self, table: Table, after: str, limit: int, since: datetime | None = None
+    ) -> DigestPage: ...
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]: ...
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]: ...
     @property

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import structlog
 
-from service.dashboard import replica, sweep, sync_state
+from service.dashboard import reconciliation, replica, sync_state
 from service.dashboard.canaries import Canaries
 from service.dashboard.dashboard_state import DashboardState
 from service.dashboard.loss import Loss
@@ -54,21 +54,25 @@ class Sync:
         self._problem: ServiceError | None = None
         self._rejected: dict[str, dict[str, int]] = {}
         self._synced_at: datetime | None = None
+        self._compared_at: dict[str, str] = {}
 
     # ── Synchronising ───────────────────────────────────────────────────────────────────────────────────────
 
-    async def run_once(self, *, sweep: bool | None = None, max_wait: float = _LONG_WAIT) -> SyncReport:
-        """Bring the copy up to date. ``sweep``: compare all ids now; None: if a sweep is due; False: never.
+    async def run_once(
+        self, *, compare: bool | None = None, full: bool = False, max_wait: float = _LONG_WAIT
+    ) -> SyncReport:
+        """Bring the copy up to date.
 
-        Raises DashboardBusy (another process still holds the lock after ``max_wait`` seconds),
-        SourceUnavailable (try again later), SchemaUnknown (nothing can be read) or ReleaseTooOld (this
-        release must not write to the database).
+        ``compare``: compare all tables now; None: those that are due; False: none. ``full``: read every row
+        again, and compare all tables. Raises DashboardBusy (another process still holds the lock after
+        ``max_wait`` seconds), SourceUnavailable (try again later), SchemaUnknown (nothing can be read) or
+        ReleaseTooOld (this release must not write to the database).
         """
         if problem := (await read_range(self._pool)).problem:
             raise ReleaseTooOld(problem)
         try:
             async with self._lock.hold(max_wait):
-                return await self._attempt(sweep=sweep)
+                return await self._attempt(compare=True if full else compare, full=full)
         except DashboardBusy:
             await self._load_shared_state()
             raise
@@ -98,8 +102,8 @@ class Sync:
             await first_of(pause, stop)
 
     async def confirm_loss(self, table: str, actor: str) -> int:
-        """Accept that the rows of a table that are missing now were deleted; see ``sweep.confirm_loss``."""
-        return await sweep.confirm_loss(self._pool, Collection(table), actor)
+        """Accept that the rows which a table misses now were deleted; see ``reconciliation.confirm_loss``."""
+        return await reconciliation.confirm_loss(self._pool, Collection(table), actor)
 
     async def current_state(
         self,
@@ -140,7 +144,8 @@ class Sync:
         """Write notifications into the dashboard's own inbox: see ``Source.notify``."""
         return await self._source.notify(notifications)
 
-    # ── Archiving: never during a sweep, which would take it for deletions ───────────────────────────────
+    # ── Archiving: never during a comparison, which would take it for deletions
+    # ───────────────────────────────
 
     async def sessions_table(self) -> tuple[str, str]:
         """Where the sessions are stored: the kind of database, and the name of the table or collection."""
@@ -224,6 +229,7 @@ class Sync:
             "schema_unknown": isinstance(self._problem, SchemaUnknown),
             "error": "; ".join(problems) or None,
             "lost": {loss.table: _loss_json(loss) for loss in self._losses},
+            "compared_at": self._compared_at,
             "synced_at": self._synced_at.isoformat() if self._synced_at else None,
         }
 
@@ -248,9 +254,9 @@ class Sync:
 
     # ── One run ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _attempt(self, *, sweep: bool | None) -> SyncReport:
+    async def _attempt(self, *, compare: bool | None, full: bool) -> SyncReport:
         try:
-            report = await self._run(sweep=sweep)
+            report = await self._run(compare=compare, full=full)
         except DashboardBusy:
             raise
         except (SourceUnavailable, SchemaUnknown) as error:
@@ -263,13 +269,15 @@ class Sync:
         return report
 
     async def _load_shared_state(self) -> None:
-        """Load what all processes share: open losses, and when the copy was last up to date."""
-        self._losses = await sweep.open_losses(self._pool)
+        """Load what all processes share: open losses, and when the copy was last up to date and compared."""
+        self._losses = await reconciliation.open_losses(self._pool)
+        rows = await self._pool.fetch(_SQL["compared_at"])
+        self._compared_at = {row["collection"]: row["swept_at"].isoformat() for row in rows}
         self._synced_at = (
             await self._pool.fetchval(_SQL["synced_at"], await self._expected_tables()) or self._synced_at
         )
 
-    async def _run(self, *, sweep: bool | None) -> SyncReport:
+    async def _run(self, *, compare: bool | None, full: bool) -> SyncReport:
         started_at = await self._pool.fetchval("SELECT service.now()")
         states = await sync_state.load_states(self._pool)
         self._rejected = {str(c): dict(state.rejected) for c, state in states.items() if state.rejected}
@@ -292,7 +300,9 @@ class Sync:
         for collection in self._readable_tables():
             await run.update(collection, states.get(collection), restored=collection in restored)
         await self._missing_data.delete_resolved()
-        await run.compare(self._comparable_tables(), requested=sweep)
+        if full:
+            await run.read_everything(self._readable_tables())
+        await run.compare(self._comparable_tables(), requested=compare)
         for collection in self._readable_tables():
             await self._canaries.renew(collection, reader.profile.table(collection))
         return run.report

@@ -8,6 +8,10 @@ WHERE phase = 'live' AND collection = ANY ($2) AND ($1::timestamptz IS NULL OR f
 SELECT CASE WHEN count(*) = cardinality($1::text[]) THEN min(synced_at) END FROM service.sync_state
 WHERE phase = 'live' AND collection = ANY ($1)
 
+-- name: compared_at
+-- When each table was last compared with the dashboard as a whole.
+SELECT collection, swept_at FROM service.sync_state WHERE swept_at IS NOT NULL
+
 -- name: record_error
 -- Why the last attempt did not succeed.
 UPDATE service.sync_state SET error = $1

@@ -2,8 +2,9 @@
 
 The *first load* reads each table in id order, page by page; rows and position are stored in one transaction,
 so that a crash costs one page. After that only *changes* are read, by the time of their update, with a small
-overlap, because writes become visible late; reading a row twice does no harm. Once a day a *sweep* compares
-the ids at the dashboard with those of the copy.
+overlap, because writes become visible late; reading a row twice does no harm. Whatever that misses (edits
+that leave the time of writing as it was, imports, deletions) is found by a comparison: see
+``reconciliation``.
 """
 
 import asyncio
@@ -17,12 +18,12 @@ from typing import Any
 import asyncpg
 import structlog
 
-from service.dashboard import replica, sweep, sync_state
+from service.dashboard import reconciliation, replica, sync_state
 from service.dashboard.needs import MissingDataCheck
 from service.dashboard.profiles.reader import Problem, Reader, Reading
 from service.dashboard.profiles.shapes import Collection, Document, Table
+from service.dashboard.reconciliation import Reconciliation
 from service.dashboard.source import Source, SourcePage
-from service.dashboard.sweep import Sweep
 from service.dashboard.sync_lock import SyncLock
 from service.dashboard.sync_settings import SyncSettings
 from service.dashboard.sync_state import SyncState
@@ -31,6 +32,10 @@ from service.engine.database import Connection
 
 _SQL = queries.load(__file__)
 _LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
+_RECENT = timedelta(days=3)
+"""Sessions that started within so long are compared more often."""
+_SHARE_OF_TIME = 0.05
+"""The share of its time for which a process reads digests: a batch, then 19 times as long a pause."""
 _log = structlog.get_logger()
 
 
@@ -127,7 +132,9 @@ class SyncRun:
         records = await self._missing_data.fill_from_copy(state.collection, reading.records)
         async with self._lock.step() as connection:
             await connection.execute("SET LOCAL synchronous_commit = off")
-            changed = await replica.upsert(connection, state.collection, records, mark=False)
+            changed = await replica.upsert(
+                connection, state.collection, records, mark=False, digests=reading.digests
+            )
             await connection.execute(
                 _SQL["record_page"], state.collection, page.after, rows, dict(state.rejected)
             )
@@ -175,7 +182,9 @@ class SyncRun:
         self._count_problems(state, reading)
         records = await self._missing_data.fill_from_copy(state.collection, reading.records)
         async with self._lock.step() as connection:
-            changed = await replica.upsert(connection, state.collection, records, mark=True)
+            changed = await replica.upsert(
+                connection, state.collection, records, mark=True, digests=reading.digests
+            )
             await connection.execute(
                 _SQL["record_changes"],
                 state.collection, reading.newest, after, changed, dict(state.rejected),
@@ -215,7 +224,7 @@ class SyncRun:
             state.rejected["timezone"] += sum(problem.reason == "timezone" for problem in reading.problems)
             async with self._lock.step() as connection:
                 self.report.changed["users"] += await replica.upsert(
-                    connection, Collection.USERS, reading.records, mark=True
+                    connection, Collection.USERS, reading.records, mark=True, digests=reading.digests
                 )
             after = ids[-1]
         state.rejected += Counter()  # drop reasons with a count of zero
@@ -226,33 +235,65 @@ class SyncRun:
     # ── Comparing ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def compare(self, comparable: Sequence[Collection], *, requested: bool | None) -> None:
-        """Sweep those of these tables that are due. ``requested``: all of them now; False: none."""
+        """Compare those of these tables that are due.
+
+        ``requested``: all of them now, to the end; False: none.
+        """
         if requested is False:
             return
+        settings = self._settings
         async with self._pool.acquire() as connection:
-            for collection in await sweep.tables_with_open_loss(connection):
-                if collection in comparable:
-                    table = self._table(collection)
-                    await sweep.check_returned_rows(
-                        connection, self._source, table, collection, self._lock.step
-                    )
-            due = await sweep.due_tables(
-                connection, timedelta(0) if requested else self._settings.sweep_every
+            await self._look_for_returned_rows(connection, comparable)
+            due = await reconciliation.due_tables(
+                connection, settings.compare_people_every, settings.compare_sessions_every
             )
             for collection in comparable:
                 if requested or collection in due:
-                    await self._sweep_one(connection, collection)
+                    await self._compare_one(connection, collection, requested=bool(requested))
+            if Collection.SESSIONS in comparable and not requested:
+                await self._compare_recent_sessions(connection)
 
-    async def _sweep_one(self, connection: Connection, collection: Collection) -> None:
-        if await self._source.has_undated(self._table(collection)):  # some rows have no update time
-            await self._read_all(connection, collection)
-        comparison = Sweep(
-            connection, self._source, self._reader.profile, collection, self._lock.step, self._store_reread
+    async def _look_for_returned_rows(self, connection: Connection, comparable: Sequence[Collection]) -> None:
+        for collection in await reconciliation.tables_with_open_loss(connection):
+            if collection in comparable:
+                table, step = self._table(collection), self._lock.step
+                await reconciliation.check_returned_rows(connection, self._source, table, collection, step)
+
+    async def _compare_recent_sessions(self, connection: Connection) -> None:
+        if since := await reconciliation.recent_sessions_due(
+            connection, self._settings.compare_recent_every, _RECENT
+        ):
+            await self._compare_one(connection, Collection.SESSIONS, requested=False, since=since)
+
+    async def _compare_one(
+        self,
+        connection: Connection,
+        collection: Collection,
+        *,
+        requested: bool,
+        since: datetime | None = None,
+    ) -> None:
+        comparison = Reconciliation(
+            connection,
+            self._source,
+            self._reader.profile,
+            collection,
+            self._lock.step,
+            self._store_reread,
+            since,
         )
-        changed, deleted = await comparison.run()
-        self.report.changed[collection] += changed
-        if deleted:
-            self.report.deleted[collection] += deleted
+        result = await comparison.run(None if requested else self._settings.interval * _SHARE_OF_TIME)
+        if result:
+            changed, deleted = result
+            self.report.changed[collection] += changed
+            if deleted:
+                self.report.deleted[collection] += deleted
+
+    async def read_everything(self, collections: Sequence[Collection]) -> None:
+        """Read every row of these tables again, and store what changed, whatever its digest says."""
+        async with self._pool.acquire() as connection:
+            for collection in collections:
+                await self._read_all(connection, collection)
 
     async def _read_all(self, connection: Connection, collection: Collection) -> None:
         """Read a whole table again, and store what changed."""
@@ -269,7 +310,7 @@ class SyncRun:
         reading = await read_in_batches(self._reader, collection, documents)
         records = await self._missing_data.fill_from_copy(collection, reading.records)
         async with self._lock.step(connection) as transaction:
-            return await replica.upsert(transaction, collection, records, mark=True)
+            return await replica.upsert(transaction, collection, records, mark=True, digests=reading.digests)
 
     def _table(self, collection: Collection) -> Table:
         return self._reader.profile.table(collection)
@@ -280,10 +321,12 @@ async def read_in_batches(reader: Reader, collection: Collection, documents: Seq
     records: list[Any] = []
     problems: list[Problem] = []
     newest: datetime | None = None
+    digests: dict[str, int] = {}
     for start in range(0, len(documents), 250):
         batch = reader.read(collection, documents[start : start + 250])
         records += batch.records
         problems += batch.problems
+        digests |= batch.digests
         newest = max(filter(None, (newest, batch.newest)), default=None)
         await asyncio.sleep(0)
-    return Reading(records, problems, newest)
+    return Reading(records, problems, newest, digests)

@@ -19,8 +19,9 @@ class SyncSettings:
     ``profiles.session_tail``. ``interval``: seconds between two synchronisations. ``overlap``: how far before
     the newest update each reading of changes starts. ``batch``: rows per transaction. ``owner``: a name that
     no other process has; None: a random one. ``lease``: after this long without a heartbeat another process
-    takes over. ``needs``: what each job needs of the dashboard, by the job's name, so that health can say
-    which jobs wait.
+    takes over. ``compare_people_every``: how often users and goals are compared with the dashboard, at least;
+    ``compare_sessions_every``: all sessions; ``compare_recent_every``: those of the last days. ``needs``:
+    what each job needs of the dashboard, by the job's name, so that health can say which jobs wait.
     """
 
     default_timezone: str = "UTC"
@@ -30,7 +31,9 @@ class SyncSettings:
     session_tail: Literal["auto", "included", "excluded"] = "auto"
     interval: float = 120.0
     overlap: timedelta = timedelta(minutes=5)
-    sweep_every: timedelta = timedelta(hours=24)
+    compare_people_every: timedelta = timedelta(minutes=5)
+    compare_sessions_every: timedelta = timedelta(hours=24)
+    compare_recent_every: timedelta = timedelta(hours=1)
     batch: int = 2000
     progress: Progress | None = None
     owner: str | None = None

@@ -82,7 +82,7 @@ async def _rollups(pool: asyncpg.Pool, dashboard: Dashboard) -> dict[str, list[A
     await lab.run()
     await lab.clock(at("2026-04-03 13:00"))
     await _change(dashboard)
-    await sync.run_once(sweep=True)
+    await sync.run_once(compare=True)
     await lab.run()
     await lab.take()
     await lab.check()

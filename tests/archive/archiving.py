@@ -62,7 +62,7 @@ class Case:
 
     async def refresh(self) -> None:
         """What the runner does before each run, without a sweep: its time comes once a day."""
-        await self.sync.run_once(sweep=False)
+        await self.sync.run_once(compare=False)
 
     async def runner(self, mode: Any = "archive", **changes: Any) -> Runner:
         """A runner that archives what ended 90 days ago."""

@@ -71,7 +71,7 @@ async def test_a_sweep_does_not_take_archived_sessions_for_deletions(case: Case)
     await case.clean()
     await case.dashboard.remove("timer_sessions", 5000)
 
-    report = await case.sync.run_once(sweep=True)
+    report = await case.sync.run_once(compare=True)
 
     assert report.deleted == {"timer_sessions": 1}
     assert await case.world.pool.fetchval("SELECT count(*) FROM service.timer_sessions") == 359
@@ -80,11 +80,11 @@ async def test_a_sweep_does_not_take_archived_sessions_for_deletions(case: Case)
 async def test_a_session_that_is_there_again_is_not_archived_any_more(case: Case) -> None:
     await case.clean()
     await session(case.dashboard, 1000, JANUARY)
-    await case.sync.run_once(sweep=True)
+    await case.sync.run_once(compare=True)
     assert case.dashboard.key(1000) not in await case.noted()
 
     await case.dashboard.remove("timer_sessions", 1000)
-    report = await case.sync.run_once(sweep=True)
+    report = await case.sync.run_once(compare=True)
 
     assert report.deleted == {"timer_sessions": 1}
 
@@ -342,7 +342,7 @@ async def test_restored_documents_are_equal_byte_for_byte(case: Case) -> None:
 
     assert await case.stored() == {**before, case.dashboard.key(1000): edited}
     assert not await case.noted()
-    assert (await case.sync.run_once(sweep=True)).deleted == {}
+    assert (await case.sync.run_once(compare=True)).deleted == {}
 
 
 def test_months_reach_from_the_first_session_to_the_cutoff() -> None:

@@ -103,7 +103,7 @@ async def test_a_death_in_any_phase_neither_loses_nor_doubles(
             assert said == "killed", point
             there = await case.stored()
             assert there.keys() | set(case.archived()) == before.keys(), point
-            assert (await case.sync.run_once(sweep=True)).deleted == {}, point
+            assert (await case.sync.run_once(compare=True)).deleted == {}, point
 
             await world.pool.execute(_LEASE_IS_OVER)
             run = await (await case.runner()).run_one()
@@ -114,7 +114,7 @@ async def test_a_death_in_any_phase_neither_loses_nor_doubles(
             assert sorted([*there, *case.archived()]) == sorted(before), point
             assert await case.noted() == set(case.archived()), point
             assert len(there) == 40
-            assert (await case.sync.run_once(sweep=True)).deleted == {}, point
+            assert (await case.sync.run_once(compare=True)).deleted == {}, point
             assert len(list(case.folder.iterdir())) == 2 * len(MONTHS), point
             await _restore(case)
             assert await case.stored() == before, point

@@ -78,13 +78,13 @@ async def test_an_erased_user_is_nowhere_and_does_not_come_back(case: Case) -> N
     assert result["deleted"]["timer_sessions"] == 120
     assert result["deleted"]["suppressionsKept"] == 1
     assert not result["archivePending"]
-    await case.sync.run_once(sweep=True)
+    await case.sync.run_once(compare=True)
     await session(
         case.dashboard, 7000, datetime(2026, 8, 19, tzinfo=UTC), updated=datetime(2026, 8, 20, tzinfo=UTC)
     )
-    await case.sync.run_once(sweep=True)
+    await case.sync.run_once(compare=True)
     await pool.execute("UPDATE service.sync_state SET profile = 'load everything again'")
-    await case.sync.run_once(sweep=True)
+    await case.sync.run_once(compare=True)
     for _ in range(2):
         await (await case.world.runner()).run_manual("analytics.dailyAnalytics")
         await (await case.world.runner()).run_manual(GOALS)

@@ -31,13 +31,13 @@ def _freeze() -> None:
 
 
 def _freezing(where: str, source: Any) -> None:
-    page, upsert, row = source.page, replica.upsert_goals, replica._goal_row
+    fetch, upsert, row = source.fetch, replica.upsert_goals, replica._goal_row
 
     async def reading(table: Any, *arguments: Any) -> Any:
-        found = await page(table, *arguments)
-        if table.name == "goals" and found.documents:
+        documents = await fetch(table, *arguments)
+        if table.name == "goals" and documents:
             _freeze()
-        return found
+        return documents
 
     async def writing(*arguments: Any, **named: Any) -> int:
         changed = await upsert(*arguments, **named)
@@ -49,7 +49,7 @@ def _freezing(where: str, source: Any) -> None:
         return row(goal)
 
     if where == "reading":
-        source.page = reading
+        source.fetch = reading
     elif where == "writing":
         replica.upsert_goals = writing
     elif where == "copying":
@@ -63,7 +63,7 @@ async def copy(dsn: str, url: str, database: str, lease: float, where: str) -> s
     pool = await open_pool(dsn, max_size=5)
     sync = Sync(pool, source, SyncSettings(lease=timedelta(seconds=lease)))
     try:
-        await sync.run_once(sweep=True)
+        await sync.run_once(compare=True)
     except DashboardBusy:
         return "busy"
     finally:

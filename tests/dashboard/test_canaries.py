@@ -212,7 +212,7 @@ async def running(stage: Stage) -> None:
     for n in range(2, 42):
         await session(stage.dashboard, n)
     await session(stage.dashboard, 1, status="active" if stage.dashboard.profile == "A" else "running")
-    await stage.sync.run_once(sweep=True)
+    await stage.sync.run_once(compare=True)
 
 
 async def ask_about_the_running_session(stage: Stage) -> frozenset[str]:
@@ -260,7 +260,7 @@ async def test_people_who_left_since_the_last_sweep_are_not_missed_after_the_nex
     await stage.plan()
     for n in range(1, PEOPLE, 10):
         await stage.dashboard.remove("users", n)
-    await stage.sync.run_once(sweep=False)
+    await stage.sync.run_once(compare=False)
 
     for _ in range(20):
         await stage.sync.current_state([stage.dashboard.key(2)], [])
@@ -270,14 +270,14 @@ async def test_people_who_left_since_the_last_sweep_are_not_missed_after_the_nex
 async def test_a_synchronisation_that_meets_an_empty_table_changes_no_canary(stage: Stage) -> None:
     await stage.plan()
     await stage.dashboard.empty("users")
-    await stage.sync.run_once(sweep=False)
+    await stage.sync.run_once(compare=False)
     assert "users that it had" in stage.sync.health()["error"]
 
     await stage.delivery().run_once()
     assert await stage.states() == {"planned": PEOPLE}
 
     await stage.dashboard.refill("users")
-    await stage.sync.run_once(sweep=False)
+    await stage.sync.run_once(compare=False)
     assert stage.sync.health()["healthy"]
 
 

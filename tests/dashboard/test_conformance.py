@@ -92,7 +92,7 @@ async def test_a_write_that_became_visible_late_is_found_within_the_overlap(
     sync = Sync(pool, dashboard.source)
     await sync.run_once()
     await dashboard.put("users", 8, name="Late", email="l@example.org", updated=T0 - timedelta(minutes=2))
-    await sync.run_once(sweep=False)
+    await sync.run_once(compare=False)
     assert await count(pool, "users") == 4
 
 
@@ -105,8 +105,8 @@ async def test_what_was_deleted_at_the_dashboard_goes_with_the_sweep(
     await pool.execute("TRUNCATE service.stale_day")
     await dashboard.remove("timer_sessions", 1)
     await dashboard.remove("users", 2)
-    assert not (await sync.run_once(sweep=False)).deleted
-    report = await sync.run_once(sweep=True)
+    assert not (await sync.run_once(compare=False)).deleted
+    report = await sync.run_once(compare=True)
     assert dict(report.deleted) == {"users": 1, "timer_sessions": 1}
     assert await count(pool, "users") == 2
     assert await count(pool, "stale_day") == 2  # of the session, and of the signup
@@ -182,7 +182,7 @@ async def test_a_renamed_field_raises_the_alarm_instead_of_matching_nothing(
     await sync.run_once()
     await dashboard.rename("goals", "title", "headline")
     await dashboard.put("users", 9, name="Newcomer", email="n@example.org", updated=T0 + HOUR)
-    await sync.run_once(sweep=True)
+    await sync.run_once(compare=True)
     health = sync.health()
     assert not health["healthy"]
     assert [(one["table"], one["field"]) for one in health["missing"]] == [("goals", "title")]
@@ -266,5 +266,5 @@ async def test_a_clock_from_the_future_does_not_hide_later_writes(
     await sync.run_once()
     now = await pool.fetchval("SELECT service.now()")
     await dashboard.put("users", 1, name="Edited", email="p1@example.org", updated=now)
-    await sync.run_once(sweep=False)
+    await sync.run_once(compare=False)
     assert await pool.fetchval("SELECT name FROM service.users WHERE id = $1", dashboard.key(1)) == "Edited"

@@ -380,7 +380,7 @@ async def test_a_table_that_was_there_and_is_not_is_missed_by_name(stage: Stage)
     assert runs["goalDeadlines"] == ("succeeded", None)
     assert runs["dailyCheck"] == ("pending", "waiting for timer_sessions at the dashboard")
     assert await stage.missing() == ["timer_sessions"]
-    await stage.service.sync.run_once(sweep=True)
+    await stage.service.sync.run_once(compare=True)
     assert await stage.pool.fetchval("SELECT count(*) FROM service.timer_sessions") == 4 * PEOPLE
 
     await stage.dashboard.refill("timer_sessions")
@@ -421,7 +421,7 @@ async def test_a_mapping_file_may_say_that_there_is_no_such_table_or_field(
         f'extends = "{dashboard.profile}"\n[tables]\ntimer_sessions = ""\n[goals]\ndue = ""\n', "utf-8"
     )
     stage = await opened(dashboard, DASHBOARD_SCHEMA=str(mapping))
-    await stage.service.sync.run_once(sweep=True)
+    await stage.service.sync.run_once(compare=True)
     await stage.turn(at(9))
     await stage.turn(at(18))
 

@@ -23,7 +23,7 @@ async def test_ids_of_several_types_in_one_collection_are_all_read(
     await sync.run_once()
     assert await count(pool, "users") == 8
     assert set((await sync.current_state(["7", "ana"], [])).users) == {"7", "ana"}
-    assert not (await sync.run_once(sweep=True)).deleted
+    assert not (await sync.run_once(compare=True)).deleted
 
 
 async def test_a_date_beyond_the_calendar_is_named_and_its_document_stays(
@@ -57,9 +57,9 @@ async def test_without_a_time_of_writing_new_records_come_at_once_and_edits_with
     await sync.run_once()
     await users.insert_one({"_id": mongo_dashboard.oid(9), "name": "New", "email": "n@example.org"})
     await users.update_one({"_id": mongo_dashboard.oid(1)}, {"$set": {"name": "Edited"}})
-    await sync.run_once(sweep=False)
+    await sync.run_once(compare=False)
     assert await count(pool, "users") == 4
-    await sync.run_once(sweep=True)
+    await sync.run_once(compare=True)
     assert await pool.fetchval("SELECT count(*) FROM service.users WHERE name = 'Edited'") == 1
 
 

@@ -65,21 +65,29 @@ async def test_what_is_stored_comes_back_as_it_was(pool: asyncpg.Pool) -> None:
     assert replica.session_from_json(session["j"]) == SESSION
 
 
-async def test_newer_wins_and_an_unchanged_row_is_not_written(pool: asyncpg.Pool) -> None:
+async def test_the_last_reading_wins_whatever_its_stamp_and_an_unchanged_row_is_not_written(
+    pool: asyncpg.Pool,
+) -> None:
     async with pool.acquire() as connection:
-        newer = replace(ANA, name="Ana Maria", updated_at=T0 + timedelta(hours=1))
-        assert await replica.upsert_users(connection, [newer]) == 1
-        assert await replica.upsert_users(connection, [ANA]) == 0
-        assert await replica.upsert_users(connection, [newer]) == 0
-        assert await connection.fetchval("SELECT name FROM service.users") == "Ana Maria"
+        for name, stamp in (
+            ("One", datetime(2099, 1, 1, tzinfo=UTC)),
+            ("Two", T0),
+            ("Three", T0),
+            ("Four", None),
+        ):
+            read = replace(ANA, name=name, updated_at=stamp)
+            assert await replica.upsert_users(connection, [read]) == 1
+            assert await replica.upsert_users(connection, [read]) == 0
+            assert await connection.fetchval("SELECT name FROM service.users") == name
 
 
-async def test_a_wrong_clock_once_does_not_freeze_a_row_for_ever(pool: asyncpg.Pool) -> None:
+async def test_a_session_that_was_only_touched_makes_no_day_stale(pool: asyncpg.Pool) -> None:
     async with pool.acquire() as connection:
-        await replica.upsert_users(connection, [replace(ANA, updated_at=datetime(2099, 1, 1, tzinfo=UTC))])
-        now = await connection.fetchval("SELECT service.now()")
-        later = replace(ANA, name="New", updated_at=now + timedelta(minutes=1))
-        assert await replica.upsert_users(connection, [later]) == 1
+        await replica.upsert_users(connection, [ANA], mark=False)
+        await replica.upsert_timer_sessions(connection, [SESSION], mark=False)
+        touched = replace(SESSION, updated_at=T0 + timedelta(days=1))
+        assert await replica.upsert_timer_sessions(connection, [touched], digests={"s1": 7}) == 1
+        assert await _stale(connection) == []
 
 
 async def test_a_moved_session_marks_both_local_days_as_stale(pool: asyncpg.Pool) -> None:

@@ -100,7 +100,7 @@ async def test_who_was_silent_too_long_changes_nothing_any_more(
 ) -> None:
     await fill(dashboard)
     await Sync(pool, dashboard.source).run_once()
-    reading = asyncio.create_task(Sync(pool, slow).run_once(sweep=True))
+    reading = asyncio.create_task(Sync(pool, slow).run_once(compare=True))
     await slow.asked.wait()
     await pool.execute(_LATER)
     await Sync(pool, dashboard.source).run_once(max_wait=0)
@@ -143,8 +143,8 @@ async def test_who_is_erased_while_the_dashboard_is_read_does_not_come_back(
     await dashboard.remove("users", 2)  # somebody to ask about
     monkeypatch.setattr(dashboard.source, "existing", existing)
     with pytest.raises(DashboardBusy):
-        await sync.run_once(sweep=True)
-    await sync.run_once(sweep=True)
+        await sync.run_once(compare=True)
+    await sync.run_once(compare=True)
     assert erased
     assert {row["id"] for row in await pool.fetch("SELECT id FROM service.goals")} == {
         dashboard.key(n) for n in (2, 3)

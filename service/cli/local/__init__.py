@@ -122,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         "--confirm", choices=_COLLECTIONS, metavar="TABLE",
         help="rows that are missing at the dashboard are gone for good: users, goals or timer_sessions",
     )  # fmt: skip
+    sync.add_argument("--full", action="store_true", help="read every row again, whatever is known about it")
     command("migrate", data.migrate_schema)
     check = command("check-config", serve.check_config)
     check.add_argument(

@@ -80,14 +80,17 @@ async def user(settings: Settings, options: argparse.Namespace) -> Exit:
 
 
 async def sync(settings: Settings, options: argparse.Namespace) -> Exit:
-    """Copy what changed at the dashboard; ``--confirm`` first accepts that rows of a table were deleted."""
+    """Copy what changed at the dashboard.
+
+    ``--confirm`` first accepts that rows of a table were deleted; ``--full`` reads every row again.
+    """
     accepted = None
     with progress_bar(options) as progress:
         async with app.open_service(settings, progress=reporter(progress)) as service:
             if options.confirm:
                 accepted = await service.sync.confirm_loss(options.confirm, "command line")
             try:
-                await service.sync.run_once(sweep=True)
+                await service.sync.run_once(compare=True, full=options.full)
             except DashboardBusy:
                 if accepted is None:
                     raise  # otherwise the process that holds the lock deletes them

@@ -4,14 +4,14 @@ A malformed value never raises: it is left out, or its document is, and the reas
 """
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from service import zones
 from service.dashboard.model import Goal, Preferences, QuietHours, TimerSession, User
 from service.dashboard.profiles.fields import getter, getters
-from service.dashboard.profiles.shapes import Collection, Document, Profile
+from service.dashboard.profiles.shapes import DIGEST, Collection, Document, Profile
 from service.dashboard.profiles.values import clock_time, due, flag, identity, instant, number, text
 
 _INT4 = 2**31 - 1
@@ -35,6 +35,8 @@ class Reading:
     problems: list[Problem]
     newest: datetime | None
     """The newest update time of all documents, malformed ones included."""
+    digests: dict[str, int] = field(default_factory=dict)
+    """The digests of the documents by id, as far as their source tells them."""
 
 
 class _Unusable(Exception):
@@ -100,18 +102,21 @@ class Reader:
         records: list[Any] = []
         problems: list[Problem] = []
         newest: datetime | None = None
+        digests: dict[str, int] = {}
         for document in documents:
             updated = instant(get["updated"](document)) if "updated" in get else None
             if updated and (newest is None or updated > newest):
                 newest = updated
             reasons: list[str] = []
             key = identity(get["id"](document)) or ""
+            if (digest := document.get(DIGEST)) is not None:
+                digests[key] = digest
             try:
                 records.append(read_record(key, updated, document, reasons))
             except _Unusable as error:
                 problems.append(Problem(key, str(error), True, updated))  # noqa: FBT003
             problems += [Problem(key, reason, False, updated) for reason in reasons]  # noqa: FBT003
-        return Reading(records, problems, newest)
+        return Reading(records, problems, newest, digests)
 
     def _user(self, key: str, updated: datetime | None, document: Document, reasons: list[str]) -> User:
         get = self._get[Collection.USERS]

@@ -10,6 +10,11 @@ from typing import Any
 
 Document = Mapping[str, Any]
 Paths = tuple[str, ...]
+DIGEST = "__row_digest__"
+"""The key under which a document holds its digest: 64 bits that change when a mapped field changes.
+
+It is compared only with a digest of the same dashboard, read by the same mapping.
+"""
 
 
 class Collection(StrEnum):

@@ -15,7 +15,7 @@ from service.archive.personal_data import PersonalData
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.profiles.shapes import PROFILES
-from service.dashboard.source import IdPage
+from service.dashboard.source import DigestPage
 from service.dashboard.sync import Sync
 from service.dashboard.sync_settings import SyncSettings
 from service.errors import BadRequest
@@ -37,10 +37,10 @@ class Stage:
         self.dashboard = dashboard
         self.now = NOON
 
-    async def look(self, sync: Sync | None = None, *, sweep: bool | None = True) -> dict[str, Any]:
+    async def look(self, sync: Sync | None = None, *, compare: bool | None = True) -> dict[str, Any]:
         """Health after a synchronisation."""
         sync = sync or Sync(self.pool, self.dashboard.source)
-        self.report = await sync.run_once(sweep=sweep)
+        self.report = await sync.run_once(compare=compare)
         return sync.health()
 
     async def later(self, time: timedelta) -> None:
@@ -183,7 +183,7 @@ async def test_a_table_that_is_empty_for_a_moment_costs_nothing(stage: Stage, mo
             await stage.later(DAY + HOUR)
         assert await stage.everything() == before
 
-    health = await stage.look(sweep=None)  # no sweep is due: it heals with the next synchronisation
+    health = await stage.look(compare=None)  # no sweep is due: it heals with the next synchronisation
     assert (health["healthy"], health["error"], health["lost"]) == (True, None, {})
     assert await stage.everything() == before
     assert not await stage.pool.fetchval("SELECT count(*) FROM service.missing_row")
@@ -197,9 +197,9 @@ async def test_every_process_knows_of_the_loss_and_of_its_end(stage: Stage) -> N
     async with _reloaded(stage.dashboard):
         assert not (await stage.look(first))["healthy"]
         assert second.health()["healthy"]
-        assert not (await stage.look(second, sweep=None))["healthy"]
-    assert (await stage.look(second, sweep=None))["healthy"]
-    assert (await stage.look(first, sweep=None))["healthy"]
+        assert not (await stage.look(second, compare=None))["healthy"]
+    assert (await stage.look(second, compare=None))["healthy"]
+    assert (await stage.look(first, compare=None))["healthy"]
 
 
 async def test_what_is_back_in_part_is_waited_for_to_the_last_row(stage: Stage) -> None:
@@ -212,18 +212,18 @@ async def test_what_is_back_in_part_is_waited_for_to_the_last_row(stage: Stage) 
     assert health["lost"]["goals"]["missing"] == 5
     assert await count(stage.pool, "goals") == 100
     await stage.goals(range(96, 101))
-    assert (await stage.look(sweep=None))["healthy"]
+    assert (await stage.look(compare=None))["healthy"]
     assert await count(stage.pool, "goals") == 100
 
 
 async def test_a_return_is_noticed_among_many_rows(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.dashboard.sweep._BATCH", 7)
+    monkeypatch.setattr("service.dashboard.reconciliation._BATCH", 7)
     await stage.goals(range(1, 41))
     await stage.look()
     await stage.drop("goals", range(1, 41))
     assert (await stage.look())["lost"]["goals"]["waiting"] == 40
     await stage.goals(range(1, 41))
-    assert (await stage.look(sweep=None))["healthy"]
+    assert (await stage.look(compare=None))["healthy"]
 
 
 async def test_what_seems_to_be_gone_is_asked_for_once_more(
@@ -234,11 +234,11 @@ async def test_what_seems_to_be_gone_is_asked_for_once_more(
     await stage.look()
     await stage.drop("goals", [7])
 
-    async def ids(*arguments: Any, ids: Any = stage.dashboard.source.ids) -> IdPage:
-        found = await ids(*arguments)
-        return IdPage(found.ids[5:], found.after)
+    async def digests(*arguments: Any, digests: Any = stage.dashboard.source.digests) -> DigestPage:
+        page = await digests(*arguments)
+        return DigestPage(page.rows[5:], page.after)
 
-    monkeypatch.setattr(stage.dashboard.source, "ids", ids)
+    monkeypatch.setattr(stage.dashboard.source, "digests", digests)
     assert (await stage.look())["healthy"]
     assert stage.report.deleted == {"goals": 1}
     assert await count(stage.pool, "goals") == 19
@@ -272,7 +272,7 @@ async def test_a_fifth_within_a_day_and_not_more(stage: Stage) -> None:
     assert await count(stage.pool, "goals") == 80
 
     assert await Sync(stage.pool, stage.dashboard.source).confirm_loss("goals", "command line") == 2
-    assert (await stage.look(sweep=None))["healthy"]
+    assert (await stage.look(compare=None))["healthy"]
     assert await count(stage.pool, "goals") == 78
 
 
@@ -338,7 +338,7 @@ async def test_what_is_back_before_the_confirmation_is_carried_out_stays(stage: 
     await stage.look()
     assert await Sync(stage.pool, stage.dashboard.source).confirm_loss("users", "command line") == 30
     await stage.users(range(1, 21))
-    assert (await stage.look(sweep=None))["healthy"]
+    assert (await stage.look(compare=None))["healthy"]
     assert await count(stage.pool, "users") == 20
     await stage.drop("users", range(1, 21))
     assert not (await stage.look())["healthy"]
@@ -391,7 +391,7 @@ async def test_what_is_there_and_not_here_is_read_however_old_its_time_of_writin
         "timer_sessions", 77, user=1, kind="focus", status="completed", started=started,
         ended=started + HOUR, planned=1500, focus=1500, updated=started + HOUR,
     )  # fmt: skip
-    await stage.look(sweep=False)
+    await stage.look(compare=False)
     assert await count(stage.pool, "timer_sessions") == 20
     await stage.pool.execute("TRUNCATE service.stale_day")
     await stage.look()
@@ -408,7 +408,7 @@ async def test_what_came_with_a_return_is_read_at_once(stage: Stage) -> None:
     await stage.look()
     await stage.users(range(1, 31))
     await stage.dashboard.put("users", 99, name="Long known", email="l@example.org", updated=LONG_AGO)
-    assert (await stage.look(sweep=None))["healthy"]
+    assert (await stage.look(compare=None))["healthy"]
     assert await count(stage.pool, "users") == 31
 
 
@@ -474,10 +474,10 @@ async def test_stamps_alone_change_nothing(stage: Stage) -> None:
 async def _walk(dashboard: Dashboard, limit: int, table: str = "goals") -> list[str]:
     found, after = [], ""
     described = getattr(PROFILES[dashboard.profile], table)
-    while (keys := await dashboard.source.ids(described, after, limit)).after != after:
-        assert len(keys.ids) <= limit
-        found += keys.ids
-        after = keys.after
+    while (page := await dashboard.source.digests(described, after, limit)).after != after:
+        assert len(page.rows) <= limit
+        found += [id_ for id_, _ in page.rows]
+        after = page.after
     return found
 
 
@@ -515,6 +515,6 @@ async def test_ids_are_compared_as_sets_in_whatever_order_they_come(
     sync = Sync(pool, postgres_dashboard.source, SyncSettings(batch=2))
     await sync.run_once()
     assert sorted(await _walk(postgres_dashboard, 2, "users")) == sorted(values)
-    report = await sync.run_once(sweep=True)
+    report = await sync.run_once(compare=True)
     assert not report.deleted
     assert await count(pool, "users") == len(values)
