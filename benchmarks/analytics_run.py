@@ -8,7 +8,6 @@ meanwhile. Ratios are what counts; machines differ.
 """
 
 import asyncio
-import random
 import resource
 import subprocess
 import sys
@@ -16,13 +15,10 @@ import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from zoneinfo import available_timezones
 
 import asyncpg
-from pymongo import MongoClient
-from pymongo.errors import BulkWriteError
 
+from benchmarks.dashboards import SESSIONS, YEAR, fill_mongo, fill_postgres
 from service import log
 from service.analytics.maintenance import AnalyticsSettings
 from service.analytics.runtime_metrics import RuntimeMetrics
@@ -32,7 +28,6 @@ from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.source import Source
 from service.dashboard.sync import Sync
-from service.demo import sample
 from service.engine import embedded
 from service.engine.context import Resources
 from service.engine.database import migrate, open_pool
@@ -42,98 +37,13 @@ from service.jobs import all_jobs
 from service.setup import databases
 from tests import mongo
 
-_YEAR = 365
-_BATCH = 20_000
 _JOBS = ("dailyAnalytics", "weeklyAggregation", "monthlyInsights", "userBehavior")
 
-_USERS = """
-INSERT INTO users (id, name, email, timezone, is_active, preferences, created_at, updated_at)
-SELECT 'u' || n, 'User ' || n, 'u' || n || '@example.org', ($2::text[])[1 + n % cardinality($2::text[])],
-       true, '{}', $3::timestamptz - make_interval(days => 20 + n % 340), $3
-FROM generate_series(0, $1 - 1) AS n"""
-_SESSIONS = """
-INSERT INTO timer_sessions (id, user_id, kind, status, started_at, ended_at, planned_seconds, focus_seconds,
-                            tags, updated_at)
-SELECT $4 || n, 'u' || (hashint8(n) & 2147483647) % $2,
-       (ARRAY['focus', 'focus', 'focus', 'pomodoro', 'break'])[1 + n % 5],
-       (ARRAY['completed', 'completed', 'completed', 'completed', 'cancelled'])[1 + n / 7 % 5],
-       at, at + make_interval(secs => 600 + n % 2400), 1500, 600 + n % 2400, '{}', at + interval '1 hour'
-FROM generate_series(0, $1 - 1) AS n
-CROSS JOIN LATERAL (SELECT $3::timestamptz - interval '2 hours'
-                        - make_interval(secs => (hashint8(7919::bigint * n) & 2147483647) % $5) AS at) AS t"""
 _PLAIN = """
 SELECT count(*) FROM (
     SELECT s.user_id, (s.started_at AT TIME ZONE u.timezone)::date AS day, count(*), sum(s.focus_seconds),
            count(*) FILTER (WHERE s.status = 'completed')
     FROM service.timer_sessions AS s JOIN service.users AS u ON u.id = s.user_id GROUP BY 1, 2) AS days"""
-
-
-def _zones() -> list[str]:
-    return random.Random(1).sample(sorted(z for z in available_timezones() if "/" in z), 50)
-
-
-async def _fill_postgres(dsn: str, sessions: int, users: int, now: datetime) -> None:
-    await sample.write(dsn, sample.people(1, now.date(), 1))
-    connection = await asyncpg.connect(dsn)
-    await connection.execute("TRUNCATE users, goals, timer_sessions")
-    await connection.execute(_USERS, users, _zones(), now)
-    await connection.execute(_SESSIONS, sessions, users, now, "s", _YEAR * 86_400)
-    await connection.close()
-
-
-def _fill_mongo(url: str, name: str, sessions: int, users: int, now: datetime) -> None:
-    """The same people and sessions as documents of profile A."""
-    dice, zones = random.Random(2), _zones()
-    with MongoClient[dict[str, Any]](url) as client:
-        database = client[name]
-        people = (
-            {
-                "_id": f"u{n}",
-                "name": f"User {n}",
-                "email": f"u{n}@example.org",
-                "timezone": zones[n % 50],
-                "isActive": True,
-                "createdAt": now - timedelta(days=20 + n % 340),
-                "updatedAt": now,
-            }
-            for n in range(users)
-        )
-        _insert(database.users, people)
-        database.goals.create_index("updatedAt")
-        _insert(database.timersessions, (_document(dice, n, users, now) for n in range(sessions)))
-        for collection in (database.users, database.timersessions):
-            collection.create_index("updatedAt")
-
-
-def _document(dice: random.Random, n: int, users: int, now: datetime) -> dict[str, Any]:
-    at = now - timedelta(seconds=7200 + dice.randrange(_YEAR * 86_400))
-    seconds = 600 + n % 2400
-    return {
-        "_id": f"s{n}",
-        "userId": f"u{dice.randrange(users)}",
-        "type": ("focus", "pomodoro", "break")[n % 3],
-        "status": "cancelled" if n % 5 == 4 else "completed",
-        "duration": 1_500_000,
-        "elapsedTime": 1000 * seconds,
-        "createdAt": at,
-        "startTime": at,
-        "endTime": at + timedelta(seconds=seconds),
-        "updatedAt": at + timedelta(hours=1),
-    }
-
-
-def _insert(collection: Any, documents: Any) -> None:
-    batch: list[dict[str, Any]] = []
-    for document in documents:
-        batch.append(document)
-        if len(batch) == _BATCH:
-            collection.insert_many(batch, ordered=False)
-            batch = []
-    if batch:
-        try:
-            collection.insert_many(batch, ordered=False)
-        except BulkWriteError as error:
-            raise RuntimeError(str(error.details)[:500]) from None
 
 
 async def _load(pool: asyncpg.Pool, source: Source) -> tuple[float, Sync]:
@@ -184,12 +94,12 @@ async def measure(sessions: int, dsn: str, url: str | None) -> None:
     now = datetime.now(UTC)
     dashboard = await databases.ensure_database(dsn, "bench_dashboard")
     ours = await databases.ensure_database(dsn, "bench_jobs")
-    await _fill_postgres(dashboard, sessions, users, now)
+    await fill_postgres(dashboard, sessions, users, now)
     pool = await open_pool(ours)
     await migrate(pool)
     vitals, stop = RuntimeMetrics(SystemClock()), asyncio.Event()
     watching = asyncio.ensure_future(vitals.serve(stop))
-    print(f"\n{sessions:,} sessions, {users:,} users, 50 zones, {_YEAR} days", flush=True)
+    print(f"\n{sessions:,} sessions, {users:,} users, 50 zones, {YEAR} days", flush=True)
     if url:
         filler = [sys.executable, "-m", "benchmarks.analytics_run", "--mongo", url, str(sessions), str(users)]
         await asyncio.to_thread(subprocess.run, filler, check=True)  # its memory is not the service's
@@ -213,7 +123,7 @@ async def measure(sessions: int, dsn: str, url: str | None) -> None:
     await pool.execute("ANALYZE")
     connection = await asyncpg.connect(dashboard)
     new = max(1, int(sessions * 0.003))
-    await connection.execute(_SESSIONS, new, users, now, "new", 3 * 86_400)
+    await connection.execute(SESSIONS, new, users, now, "new", 3 * 86_400)
     await connection.execute("UPDATE timer_sessions SET updated_at = now() WHERE id LIKE 'new%'")
     await connection.close()
     await sync.run_once()
@@ -254,7 +164,7 @@ def main() -> None:
     log.configure("error", json=True)
     if sys.argv[1:2] == ["--mongo"]:
         url, sessions, users = sys.argv[2:5]
-        _fill_mongo(url, "bench", int(sessions), int(users), datetime.now(UTC))
+        fill_mongo(url, "bench", int(sessions), int(users), datetime.now(UTC))
     elif sys.argv[1:2] == ["--one"]:
         with asyncio.Runner(loop_factory=__import__("uvloop").new_event_loop) as runner:
             runner.run(one_size(int(sys.argv[2])))

@@ -20,8 +20,10 @@ import structlog
 
 from service.dashboard import reconciliation, replica, sync_state
 from service.dashboard.needs import MissingDataCheck
+from service.dashboard.profiles.fields import getter
 from service.dashboard.profiles.reader import Problem, Reader, Reading
-from service.dashboard.profiles.shapes import Collection, Document, Table
+from service.dashboard.profiles.shapes import DIGEST, Collection, Document, Table
+from service.dashboard.profiles.values import identity, instant
 from service.dashboard.reconciliation import Reconciliation
 from service.dashboard.source import Source, SourcePage
 from service.dashboard.sync_lock import SyncLock
@@ -178,7 +180,9 @@ class SyncRun:
     async def _store_changes(
         self, state: SyncState, documents: Sequence[Document], after: str | None
     ) -> None:
-        reading = await read_in_batches(self._reader, state.collection, documents)
+        newest = newest_update(self._table(state.collection), documents)
+        new = await self._without_known(state.collection, documents)
+        reading = await read_in_batches(self._reader, state.collection, new)
         self._count_problems(state, reading)
         records = await self._missing_data.fill_from_copy(state.collection, reading.records)
         async with self._lock.step() as connection:
@@ -186,11 +190,21 @@ class SyncRun:
                 connection, state.collection, records, mark=True, digests=reading.digests
             )
             await connection.execute(
-                _SQL["record_changes"],
-                state.collection, reading.newest, after, changed, dict(state.rejected),
-            )  # fmt: skip
+                _SQL["record_changes"], state.collection, newest, after, changed, dict(state.rejected)
+            )
         self.report.read[state.collection] += len(documents)
         self.report.changed[state.collection] += changed
+
+    async def _without_known(
+        self, collection: Collection, documents: Sequence[Document]
+    ) -> Sequence[Document]:
+        """Leave out documents that the copy has as they are: the overlap is read several times."""
+        key = self._table(collection).id
+        ids = [identity(document[key]) or "" for document in documents]
+        digests = [document.get(DIGEST) for document in documents]
+        rows = await self._pool.fetch(_SQL["known"], collection, ids, digests)
+        known = {row["id"] for row in rows}
+        return [document for id_, document in zip(ids, documents, strict=True) if id_ not in known]
 
     def _count_problems(self, state: SyncState, reading: Reading) -> None:
         """Count each malformed document once, although the overlap is read several times."""
@@ -316,17 +330,23 @@ class SyncRun:
         return self._reader.profile.table(collection)
 
 
+def newest_update(table: Table, documents: Sequence[Document]) -> datetime | None:
+    """The newest update time of documents, malformed ones included; None: none has one."""
+    if table.updated is None:
+        return None
+    read = getter((table.updated,))
+    return max(filter(None, (instant(read(document)) for document in documents)), default=None)
+
+
 async def read_in_batches(reader: Reader, collection: Collection, documents: Sequence[Document]) -> Reading:
     """Read in small batches, so that the event loop is never blocked for more than a few milliseconds."""
     records: list[Any] = []
     problems: list[Problem] = []
-    newest: datetime | None = None
     digests: dict[str, int] = {}
     for start in range(0, len(documents), 250):
         batch = reader.read(collection, documents[start : start + 250])
         records += batch.records
         problems += batch.problems
         digests |= batch.digests
-        newest = max(filter(None, (newest, batch.newest)), default=None)
         await asyncio.sleep(0)
-    return Reading(records, problems, newest, digests)
+    return Reading(records, problems, digests)

@@ -7,6 +7,11 @@ UPDATE service.sync_state SET last_id = $2, rows_read = rows_read + $3, rejected
 UPDATE service.sync_state SET phase = 'live', synced_at = service.now(), swept_at = service.now(), error = NULL, zones = $2
 WHERE collection = $1
 
+-- name: known
+-- Which rows ($2) the copy of a table ($1) has with these digests ($3).
+SELECT d.id FROM unnest($2::text[], $3::bigint[]) AS d (id, digest)
+JOIN service.expected AS e ON e.collection = $1 AND e.id = d.id AND e.digest = d.digest
+
 -- name: record_changes
 -- A batch of changes was stored. A wrong clock at the dashboard never moves the watermark into the future.
 UPDATE service.sync_state SET

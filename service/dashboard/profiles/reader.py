@@ -33,8 +33,6 @@ class Reading:
 
     records: list[Any]
     problems: list[Problem]
-    newest: datetime | None
-    """The newest update time of all documents, malformed ones included."""
     digests: dict[str, int] = field(default_factory=dict)
     """The digests of the documents by id, as far as their source tells them."""
 
@@ -101,12 +99,9 @@ class Reader:
         read_record, get = self._record_readers[collection], self._get[collection]
         records: list[Any] = []
         problems: list[Problem] = []
-        newest: datetime | None = None
         digests: dict[str, int] = {}
         for document in documents:
             updated = instant(get["updated"](document)) if "updated" in get else None
-            if updated and (newest is None or updated > newest):
-                newest = updated
             reasons: list[str] = []
             key = identity(get["id"](document)) or ""
             if (digest := document.get(DIGEST)) is not None:
@@ -116,7 +111,7 @@ class Reader:
             except _Unusable as error:
                 problems.append(Problem(key, str(error), True, updated))  # noqa: FBT003
             problems += [Problem(key, reason, False, updated) for reason in reasons]  # noqa: FBT003
-        return Reading(records, problems, newest, digests)
+        return Reading(records, problems, digests)
 
     def _user(self, key: str, updated: datetime | None, document: Document, reasons: list[str]) -> User:
         get = self._get[Collection.USERS]

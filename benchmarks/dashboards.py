@@ -1,0 +1,99 @@
+"""A dashboard of many people for benchmarks: the same users and sessions in PostgreSQL and in MongoDB."""
+
+import random
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import available_timezones
+
+import asyncpg
+from pymongo import MongoClient
+from pymongo.errors import BulkWriteError
+
+from service.demo import sample
+
+YEAR = 365
+_BATCH = 20_000
+
+_USERS = """
+INSERT INTO users (id, name, email, timezone, is_active, preferences, created_at, updated_at)
+SELECT 'u' || n, 'User ' || n, 'u' || n || '@example.org', ($2::text[])[1 + n % cardinality($2::text[])],
+       true, '{}', $3::timestamptz - make_interval(days => 20 + n % 340), $3
+FROM generate_series(0, $1 - 1) AS n"""
+SESSIONS = """
+INSERT INTO timer_sessions (id, user_id, kind, status, started_at, ended_at, planned_seconds, focus_seconds,
+                            tags, updated_at)
+SELECT $4 || n, 'u' || (hashint8(n) & 2147483647) % $2,
+       (ARRAY['focus', 'focus', 'focus', 'pomodoro', 'break'])[1 + n % 5],
+       (ARRAY['completed', 'completed', 'completed', 'completed', 'cancelled'])[1 + n / 7 % 5],
+       at, at + make_interval(secs => 600 + n % 2400), 1500, 600 + n % 2400, '{}', at + interval '1 hour'
+FROM generate_series(0, $1 - 1) AS n
+CROSS JOIN LATERAL (SELECT $3::timestamptz - interval '2 hours'
+                        - make_interval(secs => (hashint8(7919::bigint * n) & 2147483647) % $5) AS at) AS t"""
+
+
+def _zones() -> list[str]:
+    return random.Random(1).sample(sorted(z for z in available_timezones() if "/" in z), 50)
+
+
+async def fill_postgres(dsn: str, sessions: int, users: int, now: datetime) -> None:
+    await sample.write(dsn, sample.people(1, now.date(), 1))
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("TRUNCATE users, goals, timer_sessions")
+    await connection.execute(_USERS, users, _zones(), now)
+    await connection.execute(SESSIONS, sessions, users, now, "s", YEAR * 86_400)
+    await connection.close()
+
+
+def fill_mongo(url: str, name: str, sessions: int, users: int, now: datetime) -> None:
+    """The same people and sessions as documents of profile A."""
+    dice, zones = random.Random(2), _zones()
+    with MongoClient[dict[str, Any]](url) as client:
+        database = client[name]
+        people = (
+            {
+                "_id": f"u{n}",
+                "name": f"User {n}",
+                "email": f"u{n}@example.org",
+                "timezone": zones[n % 50],
+                "isActive": True,
+                "createdAt": now - timedelta(days=20 + n % 340),
+                "updatedAt": now,
+            }
+            for n in range(users)
+        )
+        _insert(database.users, people)
+        database.goals.create_index("updatedAt")
+        _insert(database.timersessions, (_document(dice, n, users, now) for n in range(sessions)))
+        for collection in (database.users, database.timersessions):
+            collection.create_index("updatedAt")
+
+
+def _document(dice: random.Random, n: int, users: int, now: datetime) -> dict[str, Any]:
+    at = now - timedelta(seconds=7200 + dice.randrange(YEAR * 86_400))
+    seconds = 600 + n % 2400
+    return {
+        "_id": f"s{n}",
+        "userId": f"u{dice.randrange(users)}",
+        "type": ("focus", "pomodoro", "break")[n % 3],
+        "status": "cancelled" if n % 5 == 4 else "completed",
+        "duration": 1_500_000,
+        "elapsedTime": 1000 * seconds,
+        "createdAt": at,
+        "startTime": at,
+        "endTime": at + timedelta(seconds=seconds),
+        "updatedAt": at + timedelta(hours=1),
+    }
+
+
+def _insert(collection: Any, documents: Any) -> None:
+    batch: list[dict[str, Any]] = []
+    for document in documents:
+        batch.append(document)
+        if len(batch) == _BATCH:
+            collection.insert_many(batch, ordered=False)
+            batch = []
+    if batch:
+        try:
+            collection.insert_many(batch, ordered=False)
+        except BulkWriteError as error:
+            raise RuntimeError(str(error.details)[:500]) from None
