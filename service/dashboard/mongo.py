@@ -151,7 +151,7 @@ class MongoSource:
     async def sample(self, name: str, limit: int) -> list[Document]:
         """The newest documents of a collection, whole."""
         with _reachable():
-            return list(await self._database[name].find().sort("_id", -1).to_list(limit))
+            return list(await self._database[name].find().sort("_id", -1).limit(limit).to_list(limit))
 
     async def newest_update(self, table: Table) -> datetime | None:
         """The newest update time; None when no document has one."""
@@ -359,6 +359,9 @@ def _id_of(raw: bytes) -> Any:
     """The id of an undecoded document; MongoDB stores it first."""
     if raw[4:9] == b"\x07_id\0":
         return ObjectId(raw[9:21])
+    if raw[4:9] == b"\x02_id\0":
+        size = int.from_bytes(raw[9:13], "little")
+        return raw[13 : 12 + size].decode("utf-8", "replace")
     return bson.decode(raw, _CODEC)["_id"]
 
 
