@@ -59,7 +59,7 @@ async def mixed(mails: int, composer: Composer) -> tuple[float, float]:
             Outbox(pool, "benchmark", timedelta(seconds=60)),
             transport,
             lambda claimed: composer.compose(email_of_delivery(claimed)),
-            _standing,
+            _current_state,
             all_jobs(),
             sender=lambda _id: _SENDER,
             clock=SystemClock(),
@@ -99,7 +99,9 @@ async def _plan(pool: asyncpg.Pool, mails: int) -> None:
     await pool.execute("ANALYZE service.delivery")
 
 
-async def _standing(users: Sequence[str], goals: Sequence[str], sessions: Sequence[str]) -> DashboardState:
+async def _current_state(
+    users: Sequence[str], goals: Sequence[str], sessions: Sequence[str]
+) -> DashboardState:
     now = datetime.now(UTC)
     people = {
         id_: User(

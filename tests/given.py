@@ -30,10 +30,10 @@ from service.messages.mail.transport import (
     Envelope,
     OnResult,
     SendResult,
+    ShouldSend,
     SmtpPhase,
     Transport,
-    Wanted,
-    every,
+    always,
 )
 from service.messages.outbox import Outbox
 from service.messages.planner import Planner, PlannerSettings
@@ -90,10 +90,10 @@ class Scripted:
         envelopes: Sequence[Envelope],
         before_dot: BeforeDot,
         on_result: OnResult,
-        wanted: Wanted = every,
+        should_send: ShouldSend = always,
     ) -> None:
         for envelope in envelopes:
-            if not wanted(envelope):
+            if not should_send(envelope):
                 continue
             granted = await before_dot([envelope.id])
             if envelope.id not in granted:
@@ -208,12 +208,12 @@ class World:
             outbox,
             transport,
             lambda claimed: make.compose(email_of_delivery(claimed)),
-            changes.pop("standing", self.standing),
+            changes.pop("current_state", self.current_state),
             self.jobs,
             **{**values, **changes},
         )
 
-    async def standing(
+    async def current_state(
         self, user_ids: Sequence[str], goal_ids: Sequence[str], session_ids: Sequence[str] = ()
     ) -> DashboardState:
         """How people, goals and sessions stand in the copy."""
@@ -221,13 +221,13 @@ class World:
         goals = await self.pool.fetch(
             "SELECT id FROM service.goals WHERE open AND id = ANY ($1)", list(goal_ids)
         )
-        found = [replica.user_from_row(row) for row in users]
+        people = [replica.user_from_row(row) for row in users]
         running = await self.pool.fetch(
             "SELECT id FROM service.timer_sessions WHERE status = 'running' AND id = ANY ($1)",
             list(session_ids),
         )
         return DashboardState(
-            {u.id: u for u in found},
+            {u.id: u for u in people},
             frozenset(row["id"] for row in goals),
             frozenset(row["id"] for row in running),
         )

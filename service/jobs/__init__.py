@@ -38,8 +38,8 @@ def hours_of_kinds(
 
     ``schedules``: by job id, where they are not the usual ones.
     """
-    chosen = schedules or {}
+    overrides = schedules or {}
     return {
-        job.kind.name: useful_hours(job, chosen.get(id_) or Schedule.parse(job.schedule))
+        job.kind.name: useful_hours(job, overrides.get(id_) or Schedule.parse(job.schedule))
         for id_, job in reminders(jobs).items()
     }

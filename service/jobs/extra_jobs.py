@@ -52,14 +52,14 @@ def _packages_below(package: str) -> list[str]:
     return sorted(f"{package}.{module.name}" for module in pkgutil.iter_modules(path) if module.ispkg)
 
 
-def require_usable(own: Iterable[Job], extra: Mapping[str, Sequence[Job]]) -> None:
+def require_usable(own_jobs: Iterable[Job], extra: Mapping[str, Sequence[Job]]) -> None:
     """Raises ConfigurationError naming everything that is wrong with the jobs of other packages.
 
-    ``own``: the service's jobs. ``extra``: package to its jobs.
+    ``own_jobs``: the service's jobs. ``extra``: package to its jobs.
     """
     problems = [
         *(problem for package, jobs in extra.items() for problem in _name_problems(package, jobs)),
-        *_clashes([*own, *(job for jobs in extra.values() for job in jobs)]),
+        *_clashes([*own_jobs, *(job for jobs in extra.values() for job in jobs)]),
         *_shared_prefixes(extra),
         *(
             f"{job.id}: {problem}"
@@ -84,21 +84,21 @@ def _names(job: Job) -> dict[str, str]:
 def _name_problems(package: str, jobs: Iterable[Job]) -> list[str]:
     problems = []
     for job in jobs:
-        for what, name in (_names(job) | {"job": job.name}).items():
+        for role, name in (_names(job) | {"job": job.name}).items():
             if not _NAME.fullmatch(name) or _prefix(name) in set(JobType):
                 problems.append(
-                    f"{package}: the {what} {name!r} needs a prefix; use a name like acme.stalledGoals"
+                    f"{package}: the {role} {name!r} needs a prefix; use a name like acme.stalledGoals"
                 )
             elif _prefix(name) != _prefix(job.name):
                 problems.append(
-                    f"{package}: the {what} {name!r} must have the prefix of its job {job.name!r}"
+                    f"{package}: the {role} {name!r} must have the prefix of its job {job.name!r}"
                 )
     return problems
 
 
 def _clashes(jobs: Iterable[Job]) -> list[str]:
-    counts = Counter((what, name) for job in jobs for what, name in _names(job).items())
-    return [f"the {what} {name!r} exists more than once" for (what, name), n in counts.items() if n > 1]
+    counts = Counter((role, name) for job in jobs for role, name in _names(job).items())
+    return [f"the {role} {name!r} exists more than once" for (role, name), n in counts.items() if n > 1]
 
 
 def _shared_prefixes(extra: Mapping[str, Sequence[Job]]) -> list[str]:

@@ -22,18 +22,18 @@ from service.engine.loops import first_of
 from service.engine.retry import domain_pauses
 from service.errors import SchemaUnknown, SourceUnavailable
 from service.messages.delivery_decisions import (
-    brought_up_to_date,
-    change_of,
-    mentioned,
-    quiet_now,
-    refusal,
+    changed_columns,
+    ids_in_facts,
+    quiet_hours_delay,
+    reason_to_skip,
     settlement_of,
-    still_true,
+    valid_facts,
+    with_current_data,
 )
 from service.messages.delivery_state import DeliveryState
-from service.messages.delivery_traces import about_delivery, note_answer, note_fate
+from service.messages.delivery_traces import attempt_attributes, record_answer, record_settlement
 from service.messages.limits import BatchShare, DomainLimiter, DomainLimits, domain_of
-from service.messages.mail.smtp_reply import Fate, fate, throttles
+from service.messages.mail.smtp_reply import Fate, fate_of, throttles
 from service.messages.mail.transport import Envelope, SendResult, Transport
 from service.messages.outbox import ClaimedDelivery, Outbox, Settlement
 from service.messages.reason import Reason
@@ -45,9 +45,9 @@ from service.tracing import UNTRACED, Span, Tracer, Value
 log = structlog.get_logger()
 
 _DASHBOARD_PAUSE = timedelta(seconds=30)
-_TIDY_SECONDS = 10.0
+_RECOVER_SECONDS = 10.0
 _NO_LIMITS = DomainLimits()
-_EVER = datetime.max.replace(tzinfo=UTC)
+_FOREVER = datetime.max.replace(tzinfo=UTC)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _SMTP: dict[str, Value] = {"network.protocol.name": "smtp"}
 
@@ -64,7 +64,7 @@ class DeliveryLoop:
     """Sends what is in the outbox. Several may share one database.
 
     ``sender``: the envelope sender of a delivery.
-    ``standing`` asks the dashboard how users, goals and sessions are now. ``rate``: messages per second at
+    ``current_state`` asks the dashboard how users, goals and sessions are now. ``rate``: messages per second at
     most, 0: no limit. ``limits``: what this process sends to each recipient's domain, at once and per second.
     ``tracer``: told of every attempt at a message. ``wait``: how ``serve`` waits for seconds or an event.
     """
@@ -74,7 +74,7 @@ class DeliveryLoop:
         outbox: Outbox,
         transport: Transport,
         compose: Callable[[ClaimedDelivery], bytes],
-        standing: Callable[[Sequence[str], Sequence[str], Sequence[str]], Awaitable[DashboardState]],
+        current_state: Callable[[Sequence[str], Sequence[str], Sequence[str]], Awaitable[DashboardState]],
         jobs: Mapping[str, Job],
         *,
         sender: Callable[[int], str],
@@ -91,7 +91,7 @@ class DeliveryLoop:
         self._outbox = outbox
         self._transport = transport
         self._compose = compose
-        self._standing = standing
+        self._current_state = current_state
         self._jobs = reminders(jobs)
         self._sender = sender
         self._clock = clock
@@ -107,13 +107,13 @@ class DeliveryLoop:
         self._settlements = StatementGroup(self._outbox.settle)
         self._next_slot = 0.0
         self._limiter = DomainLimiter(limits)
-        self._pauses: dict[str, datetime] = {}
-        self._turn = asyncio.Lock()
-        self._stirred = asyncio.Event()
-        self._dry = False
+        self._paused_until: dict[str, datetime] = {}
+        self._claim_lock = asyncio.Lock()
+        self._work_signal = asyncio.Event()
+        self._nothing_due = False
         self._busy = 0
-        self._tidy_at = 0.0
-        self._waits: str | None = None
+        self._recover_at = 0.0
+        self._dashboard_problem: str | None = None
         self._relay = RelayState()
         self.totals: Counter[str] = Counter()
 
@@ -129,10 +129,10 @@ class DeliveryLoop:
         """
         while not stop.is_set():
             self._wake.clear()
-            seen = await self.run_once(stop)
+            processed = await self.run_once(stop)
             if self.problem:
-                await self._wait(self._relay.pause(probed=bool(seen)), stop)
-            elif not seen:
+                await self._wait(self._relay.pause(probed=bool(processed)), stop)
+            elif not processed:
                 await self._wait(self._idle, stop, self._wake)
 
     async def run_once(self, stop: asyncio.Event | None = None) -> int:
@@ -140,13 +140,15 @@ class DeliveryLoop:
 
         Returns how many messages were seen through. While the server refuses us, one message is the probe.
         """
-        await self._tidy(at_once=True)
-        self._stir()
+        await self._recover(at_once=True)
+        self._signal_work()
         if self.problem:
             return await self._probe()
         async with asyncio.TaskGroup() as group:
-            lines = [group.create_task(self._line(stop)) for _ in range(self._lines())]
-        return sum(line.result() for line in lines)
+            connections = [
+                group.create_task(self._send_batches(stop)) for _ in range(self._connection_count())
+            ]
+        return sum(connection.result() for connection in connections)
 
     async def _probe(self) -> int:
         self._relay.probing = True
@@ -155,39 +157,39 @@ class DeliveryLoop:
         finally:
             self._relay.probing = False
 
-    async def _line(self, stop: asyncio.Event | None) -> int:
+    async def _send_batches(self, stop: asyncio.Event | None) -> int:
         """One connection's share: batch after batch, until none of them has anything left to do."""
-        seen = 0
+        processed = 0
         while not (self.problem or (stop and stop.is_set())):
             done = await self._one_batch(self._batch_size())
-            seen += done or 0
+            processed += done or 0
             if done == 0 or (done is None and not self._busy):
                 break
             if done is None:
-                await self._until_stirred(stop)
-                await self._tidy()
-        self._stir()
-        return seen
+                await self._wait_for_work(stop)
+                await self._recover()
+        self._signal_work()
+        return processed
 
-    async def _until_stirred(self, stop: asyncio.Event | None) -> None:
+    async def _wait_for_work(self, stop: asyncio.Event | None) -> None:
         """While others send, this connection waits for what is planned meanwhile and for room in a domain."""
-        await first_of(self._idle, self._stirred, self._wake, *((stop,) if stop else ()))
-        if not self._stirred.is_set():
+        await first_of(self._idle, self._work_signal, self._wake, *((stop,) if stop else ()))
+        if not self._work_signal.is_set():
             self._wake.clear()
-            self._stir()
+            self._signal_work()
 
-    def _stir(self) -> None:
+    def _signal_work(self) -> None:
         """There may be something to claim again."""
-        self._dry = False
-        self._stirred.set()
+        self._nothing_due = False
+        self._work_signal.set()
 
-    async def _tidy(self, *, at_once: bool = False) -> None:
+    async def _recover(self, *, at_once: bool = False) -> None:
         now = self._clock.monotonic()
-        if at_once or now >= self._tidy_at:
-            self._tidy_at = now + _TIDY_SECONDS
+        if at_once or now >= self._recover_at:
+            self._recover_at = now + _RECOVER_SECONDS
             await self._outbox.recover()
 
-    def _lines(self) -> int:
+    def _connection_count(self) -> int:
         """So many connections that each gets its turn well within a lease, even at the limited rate."""
         if not self._rate:
             return self._connections
@@ -197,7 +199,7 @@ class DeliveryLoop:
         """So many that a batch is over well within its lease, even at the limited rate."""
         if not self._rate:
             return self._batch
-        share = self._rate * self._outbox.lease.total_seconds() / 4 / self._lines()
+        share = self._rate * self._outbox.lease.total_seconds() / 4 / self._connection_count()
         return max(1, min(self._batch, int(share)))
 
     async def _one_batch(self, limit: int) -> int | None:
@@ -215,103 +217,110 @@ class DeliveryLoop:
 
     async def _claim(self, limit: int) -> tuple[list[ClaimedDelivery], BatchShare]:
         """What fits into the domains' limits, beside what is under way; one connection after the other."""
-        async with self._turn:
+        async with self._claim_lock:
             claimed: list[ClaimedDelivery] = []
-            if not self._dry:
-                self._stirred.clear()
-                rooms = self._limiter.rooms(self._clock.monotonic())
-                claimed = await self._outbox.claim(limit, rooms, self._limiter.others)
-                self._dry = not claimed and not self._stirred.is_set()
-            share = self._limiter.take([c.domain for c in claimed], {c.domain for c in claimed if c.probe})
+            if not self._nothing_due:
+                self._work_signal.clear()
+                capacities = self._limiter.capacities(self._clock.monotonic())
+                claimed = await self._outbox.claim(limit, capacities, self._limiter.others)
+                self._nothing_due = not claimed and not self._work_signal.is_set()
+            share = self._limiter.reserve([c.domain for c in claimed], {c.domain for c in claimed if c.probe})
             if claimed:
                 self._busy += 1
-                self._stir()
+                self._signal_work()
             return claimed, share
 
     async def _deliver(self, claimed: list[ClaimedDelivery], share: BatchShare) -> int:
-        self._spans.update((one.id, self._begin(one)) for one in claimed)
+        self._spans.update((delivery.id, self._start_span(delivery)) for delivery in claimed)
         try:
-            return await self._see_through(claimed, share)
+            return await self._process(claimed, share)
         finally:
-            for one in claimed:
-                self._spans.pop(one.id, UNTRACED).end()
+            for delivery in claimed:
+                self._spans.pop(delivery.id, UNTRACED).end()
             share.close()
             self._busy -= 1
-            self._stir()
+            self._signal_work()
 
-    async def _see_through(self, claimed: list[ClaimedDelivery], share: BatchShare) -> int:
+    async def _process(self, claimed: list[ClaimedDelivery], share: BatchShare) -> int:
         try:
-            now = await self._standing(
+            current = await self._current_state(
                 [c.user_id for c in claimed],
-                mentioned(claimed, "goal_ids"),
-                mentioned(claimed, "session_ids"),
+                ids_in_facts(claimed, "goal_ids"),
+                ids_in_facts(claimed, "session_ids"),
             )
         except (SourceUnavailable, SchemaUnknown) as error:
             # Never sent unvalidated: the dashboard decides whether it still holds.
-            self._note_wait(str(error))
+            self._log_dashboard_problem(str(error))
             await self._outbox.release(claimed, _DASHBOARD_PAUSE)
             return 0
-        self._note_wait(None)
-        await self._send(await self._prepare(claimed, now), share)
+        self._log_dashboard_problem(None)
+        await self._send(await self._prepare(claimed, current), share)
         return len(claimed)
 
-    def _note_wait(self, error: str | None) -> None:
+    def _log_dashboard_problem(self, error: str | None) -> None:
         """Say once why messages wait for the dashboard, not for each batch; and once that it is over."""
-        if error and error != self._waits:
+        if error and error != self._dashboard_problem:
             log.warning("delivery waits for the dashboard", error=error)
-        if self._waits and not error:
+        if self._dashboard_problem and not error:
             log.info("delivery goes on: the dashboard answers again")
-        self._waits = error
+        self._dashboard_problem = error
 
     # ── Before sending ──────────────────────────────────────────────────────────────────────────────────────
 
     async def _prepare(
-        self, claimed: Sequence[ClaimedDelivery], now: DashboardState
+        self, claimed: Sequence[ClaimedDelivery], current: DashboardState
     ) -> list[ComposedDelivery]:
         """Take out what no longer holds, and make the bytes of the rest."""
         ready: list[ComposedDelivery] = []
-        gone: list[Settlement] = []
+        settlements: list[Settlement] = []
         changed: list[dict[str, Any]] = []
-        moved: list[ClaimedDelivery] = []
-        for one in claimed:
-            job = self._jobs[one.job]
-            reason = refusal(one, job, now)
-            if reason is None and (wait := quiet_now(one, job, now)):
-                gone.append(wait)
+        rerouted: list[ClaimedDelivery] = []
+        for delivery in claimed:
+            job = self._jobs[delivery.job]
+            reason = reason_to_skip(delivery, job, current)
+            if reason is None and (wait := quiet_hours_delay(delivery, job, current)):
+                settlements.append(wait)
                 continue
-            facts = None if reason else still_true(one, job, now)
+            facts = None if reason else valid_facts(delivery, job, current)
             if reason is None and facts is None:
                 reason = Reason.REVALIDATED_AWAY
             if reason or facts is None:
-                gone.append(Settlement(one.id, one.epoch, DeliveryState.SKIPPED, str(reason)))
+                settlements.append(
+                    Settlement(delivery.id, delivery.epoch, DeliveryState.SKIPPED, str(reason))
+                )
                 continue
-            current = brought_up_to_date(one, facts, now)
-            if current != one:
-                changed.append(change_of(current))
-            if domain_of(current.address) != one.domain:
-                moved.append(current)  # claimed again within the limits of its new domain
+            updated = with_current_data(delivery, facts, current)
+            if updated != delivery:
+                changed.append(changed_columns(updated))
+            if domain_of(updated.address) != delivery.domain:
+                rerouted.append(updated)  # claimed again within the limits of its new domain
                 continue
             await asyncio.sleep(0)  # composing takes a while; others get their turn in between
             try:
-                with self._span(one.id).child("compose") as span:
-                    content = self._compose(current)
+                with self._span(delivery.id).child("compose") as span:
+                    content = self._compose(updated)
                     span.note({"messaging.message.body.size": len(content)})
-                envelope = Envelope(one.id, self._sender(one.id), current.address, content)
+                envelope = Envelope(delivery.id, self._sender(delivery.id), updated.address, content)
             except (ValueError, KeyError, TypeError) as error:
-                log.exception("mail cannot be composed", delivery=one.id, job=one.job)
-                gone.append(
+                log.exception("mail cannot be composed", delivery=delivery.id, job=delivery.job)
+                settlements.append(
                     Settlement(
-                        one.id, one.epoch, DeliveryState.FAILED, "compose_error", None, str(error)[:200]
+                        delivery.id,
+                        delivery.epoch,
+                        DeliveryState.FAILED,
+                        "compose_error",
+                        None,
+                        str(error)[:200],
                     )
                 )
                 continue
-            ready.append(ComposedDelivery(current, envelope))
-        await self._outbox.refresh(changed)
-        await self._outbox.release(moved)
-        await self._outbox.settle(gone)
-        for settled in gone:
-            self._count(settled.state, settled.reason)
-            note_fate(self._span(settled.id), settled)
+            ready.append(ComposedDelivery(updated, envelope))
+        await self._outbox.update_changed(changed)
+        await self._outbox.release(rerouted)
+        await self._outbox.settle(settlements)
+        for settlement in settlements:
+            self._count(settlement.state, settlement.reason)
+            record_settlement(self._span(settlement.id), settlement)
         return ready
 
     # ── Sending ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -321,7 +330,7 @@ class DeliveryLoop:
         if not chunk:
             return
         by_id = {ready.claimed.id: ready.claimed for ready in chunk}
-        left = dict(by_id)
+        unanswered = dict(by_id)
         granted: set[int] = set()
         sending: dict[int, Span] = {}
         settling: list[asyncio.Task[None]] = []
@@ -334,32 +343,32 @@ class DeliveryLoop:
 
         async def on_result(result: SendResult) -> None:
             # Recorded beside the next message, not before it: the connection need not wait for the commit.
-            claimed = left.pop(result.id)
-            note_answer(sending.pop(result.id, UNTRACED), result)
-            self._watch(result, claimed)
+            claimed = unanswered.pop(result.id)
+            record_answer(sending.pop(result.id, UNTRACED), result)
+            self._update_relay(result, claimed)
             if throttles(result):
-                self._pauses[claimed.domain] = _EVER  # from now on; until when is being recorded
+                self._paused_until[claimed.domain] = _FOREVER  # from now on; until when is being recorded
             settling.append(asyncio.ensure_future(self._settle(claimed, result, share)))
 
-        def wanted(envelope: Envelope) -> bool:
-            one = by_id[envelope.id]
-            if self._relay.closed or self._pauses.get(one.domain, _NEVER) > one.claimed_at:
+        def should_send(envelope: Envelope) -> bool:
+            delivery = by_id[envelope.id]
+            if self._relay.closed or self._paused_until.get(delivery.domain, _NEVER) > delivery.claimed_at:
                 return False
-            if one.id not in sending:  # asked again over another connection
-                sending[one.id] = self._span(one.id).child("send", _SMTP, "client")
+            if delivery.id not in sending:  # asked again over another connection
+                sending[delivery.id] = self._span(delivery.id).child("send", _SMTP, "client")
             return True
 
         order = self._limiter.order((r.claimed.domain for r in chunk), self._clock.monotonic())
         try:
             await self._transport.send(
-                [chunk[position].envelope for position in order], before_dot, on_result, wanted
+                [chunk[position].envelope for position in order], before_dot, on_result, should_send
             )
         finally:
             for span in sending.values():
                 span.end("lost")
             await asyncio.gather(*settling)
             # Without a permission no dot was written, whatever else happened; otherwise nobody knows.
-            if unsent := [one for one in left.values() if one.id not in granted]:
+            if unsent := [delivery for delivery in unanswered.values() if delivery.id not in granted]:
                 await self._outbox.release(unsent)
 
     async def _wait_for_rate(self, domains: Sequence[str]) -> None:
@@ -371,25 +380,25 @@ class DeliveryLoop:
         at = max(now, self._next_slot) if self._rate else now
         self._next_slot = at + (len(domains) / self._rate if self._rate else 0.0)
         for domain in domains:
-            self._limiter.goes(domain, at)
+            self._limiter.record_send(domain, at)
         if at > now:
             await asyncio.sleep(at - now)
 
     async def _settle(
         self, claimed: ClaimedDelivery, result: SendResult, share: BatchShare | None = None
     ) -> None:
-        what = fate(result)
+        outcome = fate_of(result)
         if throttles(result):
-            await self._leave_alone(claimed.domain, result)
-        settlement = settlement_of(claimed, result, what, random.random())  # noqa: S311 — spreads retries
+            await self._pause_domain(claimed.domain, result)
+        settlement = settlement_of(claimed, result, outcome, random.random())  # noqa: S311 — spreads retries
         ours = await self._settlements.add([settlement])
         if share:
-            share.gone(claimed.domain)
-            self._stir()
-        if what in {Fate.HARD, Fate.NO_SUCH_ADDRESS} and claimed.id in ours:
-            await self._outbox.note_hard_bounces({claimed.id: what is Fate.NO_SUCH_ADDRESS})
+            share.done(claimed.domain)
+            self._signal_work()
+        if outcome in {Fate.HARD, Fate.NO_SUCH_ADDRESS} and claimed.id in ours:
+            await self._outbox.note_hard_bounces({claimed.id: outcome is Fate.NO_SUCH_ADDRESS})
         self._count(settlement.state, settlement.reason)
-        note_fate(self._span(claimed.id), settlement)
+        record_settlement(self._span(claimed.id), settlement)
         log.info(
             "delivery",
             delivery=claimed.id,
@@ -402,31 +411,34 @@ class DeliveryLoop:
             attempt=claimed.attempt,
         )
 
-    async def _leave_alone(self, domain: str, result: SendResult) -> None:
+    async def _pause_domain(self, domain: str, result: SendResult) -> None:
         """The domain asked us to wait: so does all other mail to it, at no attempt's cost."""
         pauses = domain_pauses(random.random())  # noqa: S311 — keeps processes apart
-        said = " ".join(f"{result.code} {result.reply}".split())
+        answer = " ".join(f"{result.code} {result.reply}".split())
         try:
-            self._pauses[domain] = await self._outbox.pause(domain, pauses, said)
+            self._paused_until[domain] = await self._outbox.pause(domain, pauses, answer)
         except BaseException:
-            self._pauses.pop(domain, None)
+            self._paused_until.pop(domain, None)
             raise
-        until = self._pauses[domain].isoformat(timespec="seconds")
+        until = self._paused_until[domain].isoformat(timespec="seconds")
         log.warning("domain asked us to wait", domain=domain, until=until, code=result.code)
 
-    def _watch(self, result: SendResult, claimed: ClaimedDelivery) -> None:
+    def _update_relay(self, result: SendResult, claimed: ClaimedDelivery) -> None:
         """Tell a server that refuses us from one that refuses a message: at once, before more is begun."""
-        before = self.problem
-        self._relay.note(fate(result), result, claimed.address)
-        if self.problem and (self._relay.probing or not before):
+        previous = self.problem
+        self._relay.note(fate_of(result), result, claimed.address)
+        if self.problem and (self._relay.probing or not previous):
             log.error("sending stopped", problem=self.problem, phase=str(result.phase), code=result.code)
-        elif before and not self.problem:
+        elif previous and not self.problem:
             log.info("the mail server takes mail again")
 
-    def _begin(self, one: ClaimedDelivery) -> Span:
+    def _start_span(self, delivery: ClaimedDelivery) -> Span:
         """An attempt at a message, below the step that planned it."""
         return self._tracer.start(
-            f"message {one.kind}", about_delivery(one), parent=one.traceparent, kind="consumer"
+            f"message {delivery.kind}",
+            attempt_attributes(delivery),
+            parent=delivery.traceparent,
+            kind="consumer",
         )
 
     def _span(self, delivery: int) -> Span:

@@ -17,38 +17,42 @@ from service.messages.reason import Reason
 from service.messages.reminder import Reminder
 
 
-def refusal(one: ClaimedDelivery, job: Reminder, now: DashboardState) -> Reason | None:
+def reason_to_skip(delivery: ClaimedDelivery, job: Reminder, current: DashboardState) -> Reason | None:
     """Why the recipient may not get this any more, as the dashboard and this service stand now."""
-    user = now.users.get(one.user_id)
+    user = current.users.get(delivery.user_id)
     if user is None:
         return Reason.REVALIDATED_AWAY
-    return eligibility.verdict(user, job.kind, Channel.EMAIL, one.known, one.claimed_at)
+    return eligibility.contact_refusal(user, job.kind, Channel.EMAIL, delivery.history, delivery.claimed_at)
 
 
-def quiet_now(one: ClaimedDelivery, job: Reminder, now: DashboardState) -> Settlement | None:
+def quiet_hours_delay(delivery: ClaimedDelivery, job: Reminder, current: DashboardState) -> Settlement | None:
     """A message that a retry or an outage moved into somebody's quiet hours waits for their end."""
-    user = replace(now.users[one.user_id], timezone=one.zone)
-    at = eligibility.earliest(user, job.kind, one.known, one.claimed_at, one.expires_at, late=False)
+    user = replace(current.users[delivery.user_id], timezone=delivery.zone)
+    at = eligibility.earliest_time(
+        user, job.kind, delivery.history, delivery.claimed_at, delivery.expires_at, late=False
+    )
     if isinstance(at, Reason):
-        return Settlement(one.id, one.epoch, DeliveryState.SKIPPED, str(at))
-    if at > one.claimed_at:
-        pause = at - one.claimed_at
-        return Settlement(one.id, one.epoch, DeliveryState.PLANNED, "quiet_hours", delay=pause, refund=True)
+        return Settlement(delivery.id, delivery.epoch, DeliveryState.SKIPPED, str(at))
+    if at > delivery.claimed_at:
+        pause = at - delivery.claimed_at
+        return Settlement(
+            delivery.id, delivery.epoch, DeliveryState.PLANNED, "quiet_hours", delay=pause, refund=True
+        )
     return None
 
 
-def still_true(one: ClaimedDelivery, job: Reminder, now: DashboardState) -> dict[str, Any] | None:
+def valid_facts(delivery: ClaimedDelivery, job: Reminder, current: DashboardState) -> dict[str, Any] | None:
     """The facts that still hold; None when nothing does.
 
     What was on the wire before is sent whole or not at all, so that the copy is byte-identical.
     """
     if job.revalidate is None:
-        return one.facts
-    left = job.revalidate(one.facts, now)
-    return one.facts if left is not None and one.dot_at is not None else left
+        return delivery.facts
+    valid = job.revalidate(delivery.facts, current)
+    return delivery.facts if valid is not None and delivery.dot_at is not None else valid
 
 
-def settlement_of(claimed: ClaimedDelivery, result: SendResult, what: Fate, spread: float) -> Settlement:
+def settlement_of(claimed: ClaimedDelivery, result: SendResult, fate: Fate, spread: float) -> Settlement:
     """What to record for a result. ``spread`` in [0, 1) keeps retries apart."""
     base = Settlement(
         claimed.id,
@@ -60,8 +64,8 @@ def settlement_of(claimed: ClaimedDelivery, result: SendResult, what: Fate, spre
         unwritten=result.phase is not SmtpPhase.DOT,
         dot_at=claimed.dot_at,
     )
-    again = delay(claimed.attempt, spread)
-    match what:
+    retry_in = delay(claimed.attempt, spread)
+    match fate:
         case Fate.SENT:
             return replace(base, state=DeliveryState.SENT)
         case Fate.RETRY:
@@ -69,7 +73,7 @@ def settlement_of(claimed: ClaimedDelivery, result: SendResult, what: Fate, spre
                 base,
                 state=DeliveryState.PLANNED,
                 reason=f"{result.phase}_{result.code or 'lost'}",
-                delay=again,
+                delay=retry_in,
             )
         case Fate.OURS:
             pause = pause_after_refusal(_age(claimed, result))
@@ -91,22 +95,24 @@ def _age(claimed: ClaimedDelivery, result: SendResult) -> timedelta:
     return timedelta() if before_recipient(result.phase) else claimed.claimed_at - claimed.message_date
 
 
-def mentioned(claimed: Sequence[ClaimedDelivery], what: str) -> list[str]:
-    return [id_ for one in claimed for id_ in one.facts.get(what, ())]
+def ids_in_facts(deliveries: Sequence[ClaimedDelivery], key: str) -> list[str]:
+    return [id_ for delivery in deliveries for id_ in delivery.facts.get(key, ())]
 
 
-def brought_up_to_date(one: ClaimedDelivery, facts: dict[str, Any], now: DashboardState) -> ClaimedDelivery:
-    if one.dot_at is not None:
-        return one
-    user = now.users[one.user_id]
-    return replace(one, facts=facts, address=user.email or one.address)
+def with_current_data(
+    delivery: ClaimedDelivery, facts: dict[str, Any], current: DashboardState
+) -> ClaimedDelivery:
+    if delivery.dot_at is not None:
+        return delivery
+    user = current.users[delivery.user_id]
+    return replace(delivery, facts=facts, address=user.email or delivery.address)
 
 
-def change_of(one: ClaimedDelivery) -> dict[str, Any]:
+def changed_columns(delivery: ClaimedDelivery) -> dict[str, Any]:
     return {
-        "id": one.id,
-        "epoch": one.epoch,
-        "facts": one.facts,
-        "address": one.address,
-        "name": one.recipient_name,
+        "id": delivery.id,
+        "epoch": delivery.epoch,
+        "facts": delivery.facts,
+        "address": delivery.address,
+        "name": delivery.recipient_name,
     }

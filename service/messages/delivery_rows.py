@@ -79,25 +79,27 @@ async def lock_budget(connection: asyncpg.Connection) -> None:
     await connection.execute(_SQL["lock_budget"])
 
 
-async def hold(connection: asyncpg.Connection, user_ids: Sequence[str]) -> frozenset[str]:
+async def lock_existing_users(connection: asyncpg.Connection, user_ids: Sequence[str]) -> frozenset[str]:
     """Which of these users there still are; until the transaction ends none of them is erased."""
-    await connection.execute(_SQL["hold_erasure"])
-    return frozenset(row["id"] for row in await connection.fetch(_SQL["there"], list(user_ids)))
+    await connection.execute(_SQL["block_erasure"])
+    return frozenset(row["id"] for row in await connection.fetch(_SQL["existing_users"], list(user_ids)))
 
 
-async def contacts(
+async def contact_histories(
     connection: asyncpg.Connection, users: Sequence[User], at: datetime
 ) -> dict[str, ContactHistory]:
     """What this service knows about contacting some users, by id; the past around ``at``."""
-    rows = await connection.fetch(_SQL["standing"], [u.id for u in users], [u.email for u in users], at)
-    return {row["user_id"]: known_from_row(row) for row in rows}
+    rows = await connection.fetch(
+        _SQL["contact_history"], [u.id for u in users], [u.email for u in users], at
+    )
+    return {row["user_id"]: contact_history_from_row(row) for row in rows}
 
 
-def known_from_row(row: asyncpg.Record) -> ContactHistory:
+def contact_history_from_row(row: asyncpg.Record) -> ContactHistory:
     """From ``overrides`` [[kind, channel, on]], ``suppressed``, ``paused_until``, ``quiet``, ``past``."""
     quiet = row["quiet"]
     return ContactHistory(
-        overrides={(kind, channel): on for kind, channel, on in row["overrides"] or ()},
+        overrides={(kind, channel): enabled for kind, channel, enabled in row["overrides"] or ()},
         suppressed=row["suppressed"],
         paused_until=row["paused_until"],
         quiet=QuietHours(time.fromisoformat(quiet[0]), time.fromisoformat(quiet[1])) if quiet else None,
@@ -114,22 +116,25 @@ async def plan(
     """Put messages into the outbox. Returns the (dedupe key, channel) that are new; the rest existed."""
     if not planned:
         return set()
-    rows = await connection.fetch(_SQL["plan"], [_row(stamp, one) for one in planned])
+    rows = await connection.fetch(_SQL["plan"], [_row(stamp, message) for message in planned])
     return {(row["dedupe_key"], row["channel"]) for row in rows}
 
 
-async def existing(connection: asyncpg.Connection, keys: Sequence[str]) -> set[tuple[str, str]]:
+async def existing_messages(connection: asyncpg.Connection, keys: Sequence[str]) -> set[tuple[str, str]]:
     """The (dedupe key, channel) among these that are in the outbox already."""
     return {
-        (row["dedupe_key"], row["channel"]) for row in await connection.fetch(_SQL["existing"], list(keys))
+        (row["dedupe_key"], row["channel"])
+        for row in await connection.fetch(_SQL["existing_messages"], list(keys))
     }
 
 
-async def refuse(connection: asyncpg.Connection, stamp: RunStamp, refusals: Sequence[RefusedPerson]) -> None:
+async def record_refusals(
+    connection: asyncpg.Connection, stamp: RunStamp, refusals: Sequence[RefusedPerson]
+) -> None:
     """Store why users got nothing."""
     if refusals:
         await connection.execute(
-            _SQL["decisions"],
+            _SQL["record_refusals"],
             stamp.run_id,
             stamp.job,
             [r.user_id for r in refusals],
@@ -166,7 +171,7 @@ def _row(stamp: RunStamp, planned: PlannedMessage) -> Mapping[str, Any]:
         "token": secrets.token_urlsafe(_TOKEN_BYTES),
         "unconfirmed_policy": "resend" if message.kind.name in stamp.resent else "hold",
         "not_before": (
-            planned.not_before + share(stamp.spread, planned.channel, planned.dedupe_key)
+            planned.not_before + spread_delay(stamp.spread, planned.channel, planned.dedupe_key)
         ).isoformat(),
         "expires_at": planned.expires_at.isoformat(),
         "in_app": None if mail else _in_app(planned, to_dashboard=stamp.to_dashboard),
@@ -175,7 +180,7 @@ def _row(stamp: RunStamp, planned: PlannedMessage) -> Mapping[str, Any]:
     }
 
 
-def share(spread: timedelta, channel: Channel, dedupe_key: str) -> timedelta:
+def spread_delay(spread: timedelta, channel: Channel, dedupe_key: str) -> timedelta:
     """A mail's part of the spread; the same for the same mail."""
     if channel is not Channel.EMAIL:
         return timedelta(0)

@@ -1,12 +1,12 @@
--- name: hold_erasure
+-- name: block_erasure
 -- Nobody is erased until this transaction ends.
 SELECT pg_advisory_xact_lock_shared(hashtext('service.erasure'))
 
--- name: there
+-- name: existing_users
 -- Which of these users there are.
 SELECT id FROM service.users WHERE id = ANY ($1::text[])
 
--- name: standing
+-- name: contact_history
 -- What recipients told this service, which of their addresses are suppressed, and what was planned for them lately.
 SELECT u.id AS user_id,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
@@ -51,7 +51,7 @@ WITH incoming AS (
     INSERT INTO service.delivery_stage (stage_key, delivery_id)
     SELECT stage, p.id FROM incoming AS m JOIN planned AS p USING (dedupe_key, channel), unnest(m.stages) AS stage
     ON CONFLICT DO NOTHING
-), noted AS (
+), notifications AS (
     INSERT INTO service.notification (delivery_id, user_id, type, title, message, data, priority, action,
                                       visible_from, expires_at, write_at)
     SELECT p.id, m.user_id, m.in_app ->> 'type', left(m.in_app ->> 'title', 100), left(m.in_app ->> 'message', 500),
@@ -62,13 +62,13 @@ WITH incoming AS (
 )
 SELECT dedupe_key, channel FROM planned
 
--- name: decisions
+-- name: record_refusals
 -- Why somebody who was looked at got nothing; a repeated page says the same again.
 INSERT INTO service.decision (run_id, user_id, job, local_date, reason, detail)
 SELECT $1, user_id, $2, local_date, reason, detail
 FROM unnest($3::text[], $4::date[], $5::text[], $6::text[]) AS d(user_id, local_date, reason, detail)
 ON CONFLICT (run_id, user_id) DO UPDATE SET reason = excluded.reason, detail = excluded.detail
 
--- name: existing
+-- name: existing_messages
 -- Which of these messages exist already.
 SELECT dedupe_key, channel FROM service.delivery WHERE dedupe_key = ANY ($1)

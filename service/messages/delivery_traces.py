@@ -6,19 +6,19 @@ from service.messages.outbox import ClaimedDelivery, Settlement
 from service.tracing import Span, Value
 
 
-def about_delivery(one: ClaimedDelivery) -> dict[str, Value]:
+def attempt_attributes(delivery: ClaimedDelivery) -> dict[str, Value]:
     """What a trace says about an attempt; whom it is for is nobody's business."""
     return {
         "messaging.system": "outbox",
         "messaging.operation.name": "deliver",
         "messaging.operation.type": "process",
-        "messaging.destination.name": one.job,
-        "jobs.delivery.id": one.id,
-        "jobs.delivery.attempt": one.attempt,
+        "messaging.destination.name": delivery.job,
+        "jobs.delivery.id": delivery.id,
+        "jobs.delivery.attempt": delivery.attempt,
     }
 
 
-def note_answer(span: Span, result: SendResult) -> None:
+def record_answer(span: Span, result: SendResult) -> None:
     """The server's answer ends the sending."""
     span.note({"jobs.smtp.phase": str(result.phase)})
     if result.code is not None:
@@ -26,7 +26,7 @@ def note_answer(span: Span, result: SendResult) -> None:
     span.end(None if result.accepted else str(result.code or "lost"))
 
 
-def note_fate(span: Span, settlement: Settlement) -> None:
+def record_settlement(span: Span, settlement: Settlement) -> None:
     span.note({"jobs.delivery.state": settlement.state})
     if settlement.reason:
         span.note({"jobs.delivery.reason": settlement.reason})

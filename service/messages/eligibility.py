@@ -65,7 +65,7 @@ class MessageTerms:
     nudges: frozenset[str]
 
 
-def terms(message: Message, tick: Tick, now: datetime, nudges: frozenset[str]) -> MessageTerms:
+def message_terms(message: Message, tick: Tick, now: datetime, nudges: frozenset[str]) -> MessageTerms:
     """The terms of a run that is carried out at ``now``: a manual one starts now and knows no lateness."""
     return MessageTerms(
         start=now if tick.manual else max(now, tick.as_of),
@@ -77,57 +77,60 @@ def terms(message: Message, tick: Tick, now: datetime, nudges: frozenset[str]) -
     )
 
 
-Answer = Reason | datetime | None
+RuleResult = Reason | datetime | None
 """What a rule says of a message: why not, from when on, or nothing against it."""
 
 
-def answers(
-    message: Message, user: User, channel: Channel, known: ContactHistory, on: MessageTerms
-) -> Iterator[tuple[str, Answer]]:
+def rule_results(
+    message: Message, user: User, channel: Channel, history: ContactHistory, terms: MessageTerms
+) -> Iterator[tuple[str, RuleResult]]:
     """Each rule about a message on a channel, in the order in which they are asked.
 
     Account, address, preferences, pause, suppression; budget; quiet hours. The last says from when on it may
     go.
     """
-    yield from rules(user, message.kind, channel, known, on.start)
-    about = (message.kind, channel, message.local_date, on.key, known.past, on.nudges)
-    yield "budget", budget(*about) if on.capped else None
-    yield "quiet_hours", earliest(user, message.kind, known, on.start, on.expires, late=on.late)
+    yield from contact_rules(user, message.kind, channel, history, terms.start)
+    arguments = (message.kind, channel, message.local_date, terms.key, history.past, terms.nudges)
+    yield "budget", budget(*arguments) if terms.capped else None
+    yield (
+        "quiet_hours",
+        earliest_time(user, message.kind, history, terms.start, terms.expires, late=terms.late),
+    )
 
 
 def eligible_at(
-    message: Message, user: User, channel: Channel, known: ContactHistory, on: MessageTerms
+    message: Message, user: User, channel: Channel, history: ContactHistory, terms: MessageTerms
 ) -> datetime | Reason:
     """When a message may go out on a channel, or the first rule that keeps it from that."""
-    answer: Answer = None
-    for _, answer in answers(message, user, channel, known, on):
-        if isinstance(answer, Reason):
-            return answer
-    assert isinstance(answer, datetime)
-    return answer
+    result: RuleResult = None
+    for _, result in rule_results(message, user, channel, history, terms):
+        if isinstance(result, Reason):
+            return result
+    assert isinstance(result, datetime)
+    return result
 
 
-def verdict(
-    user: User, kind: MessageKind, channel: Channel, known: ContactHistory, at: datetime
+def contact_refusal(
+    user: User, kind: MessageKind, channel: Channel, history: ContactHistory, at: datetime
 ) -> Reason | None:
     """None when the user may get this kind on this channel at ``at``, else the first rule that forbids it.
 
     In-app messages need a sound account too: without a usable address there is no contact at all (spec,
     Preferences).
     """
-    return next((no for _, no in rules(user, kind, channel, known, at) if no), None)
+    return next((reason for _, reason in contact_rules(user, kind, channel, history, at) if reason), None)
 
 
-def rules(
-    user: User, kind: MessageKind, channel: Channel, known: ContactHistory, at: datetime
+def contact_rules(
+    user: User, kind: MessageKind, channel: Channel, history: ContactHistory, at: datetime
 ) -> Iterator[tuple[str, Reason | None]]:
     """Each rule about contacting somebody, in the order in which they are asked, and whether it forbids."""
     yield "account", None if user.active else Reason.INACTIVE_ACCOUNT
     yield "address", None if valid_address(user.email) else Reason.NO_EMAIL
-    yield "wishes", refusal(user.preferences, kind, channel, known.overrides)
-    paused = known.paused_until is not None and at < known.paused_until
+    yield "wishes", blocked_by_preferences(user.preferences, kind, channel, history.overrides)
+    paused = history.paused_until is not None and at < history.paused_until
     yield "pause", Reason.PAUSED_UNTIL if paused else None
-    suppressed = known.suppressed and channel is Channel.EMAIL
+    suppressed = history.suppressed and channel is Channel.EMAIL
     yield "suppression", Reason.SUPPRESSED_ADDRESS if suppressed else None
 
 
@@ -159,39 +162,39 @@ def budget(
     return Reason.CAP_WEEKLY if len(week) >= _NUDGES_A_WEEK else None
 
 
-def refusal(
+def blocked_by_preferences(
     preferences: Preferences, kind: MessageKind, channel: Channel, overrides: Overrides
 ) -> Reason | None:
     """Which preference forbids this kind on this channel; None: it is allowed.
 
     What the recipient decided here wins over what the dashboard says.
     """
-    for about, on in ((kind.name, channel), (kind.name, "*"), ("*", channel), ("*", "*")):
-        enabled = overrides.get((about, str(on)))
+    for arguments, terms in ((kind.name, channel), (kind.name, "*"), ("*", channel), ("*", "*")):
+        enabled = overrides.get((arguments, str(terms)))
         if enabled is not None:
             everything = Reason.PREF_EMAIL_OFF if channel is Channel.EMAIL else Reason.PREF_CATEGORY_OFF
-            return None if enabled else (everything if about == "*" else Reason.PREF_CATEGORY_OFF)
+            return None if enabled else (everything if arguments == "*" else Reason.PREF_CATEGORY_OFF)
     if channel is Channel.EMAIL and preferences.email is False:
         return Reason.PREF_EMAIL_OFF
-    own = preferences.kinds.get(kind.dashboard_preference)
+    kind_preference = preferences.kinds.get(kind.dashboard_preference)
     forbidden = (
-        own is False
+        kind_preference is False
         or (preferences.reminders is False and kind.purpose is not Purpose.REPORT)
         or (preferences.in_app is False and channel is Channel.IN_APP)
-        or (channel is Channel.EMAIL and not kind.mail_by_default and not own)
+        or (channel is Channel.EMAIL and not kind.mail_by_default and not kind_preference)
     )
     return Reason.PREF_CATEGORY_OFF if forbidden else None
 
 
-def earliest(
-    user: User, kind: MessageKind, known: ContactHistory, at: datetime, expires: datetime, *, late: bool
+def earliest_time(
+    user: User, kind: MessageKind, history: ContactHistory, at: datetime, expires: datetime, *, late: bool
 ) -> datetime | Reason:
     """When a message decided at ``at`` may go out: now, at the end of the quiet hours, or not (QUIET_HOURS).
 
     A prompt is never postponed: it is about this moment. ``late``: a catch-up; without a setting of the
     user's own it keeps the night from 21:00 to 08:00 local.
     """
-    quiet = known.quiet or user.preferences.quiet or (_NIGHT if late else None)
+    quiet = history.quiet or user.preferences.quiet or (_NIGHT if late else None)
     zone = zone_of(user.timezone)
     local = at.astimezone(zone).replace(tzinfo=None)
     if quiet is None or not quiet.contains(local.time()):

@@ -32,10 +32,10 @@ from service.messages.explanation import (
     StoredJob,
     conclusion,
     outcomes,
-    when_is,
+    slot_time_of,
 )
 from service.messages.kind import Channel, nudges
-from service.messages.reminder import Reminder, decided, kinds_of, reminder_named
+from service.messages.reminder import Reminder, decide_for_user, kinds_of, reminder_named
 from service.zones import equal_groups, iso
 
 _SQL = queries.load(__file__)
@@ -87,20 +87,22 @@ class Explainer:
         job = reminder_named(self._jobs, name)
         if at is not None:
             check_instant(at)
-        if not _storable(user_id):
+        if not _is_storable(user_id):
             raise UnknownUser(user_id)
-        trouble = await self._runner.refreshed(job)
+        problem = await self._runner.refreshed(job)
         async with (
-            self._pool.acquire() as reading,
-            reading.transaction(isolation="repeatable_read", readonly=True),
+            self._pool.acquire() as proxy,
+            proxy.transaction(isolation="repeatable_read", readonly=True),
         ):
-            case = await self._case(cast("asyncpg.Connection", reading), job, user_id, at, trouble)
-        return _answer(case, outcomes(case, self._shares(case)))
+            case = await self._case(cast("asyncpg.Connection", proxy), job, user_id, at, problem)
+        return _as_json(case, outcomes(case, self._delays(case)))
 
-    def _shares(self, case: ExplainedCase) -> dict[Channel, Any]:
+    def _delays(self, case: ExplainedCase) -> dict[Channel, Any]:
         if case.terms is None:
             return {}
-        return {channel: delivery_rows.share(self._spread, channel, case.terms.key) for channel in Channel}
+        return {
+            channel: delivery_rows.spread_delay(self._spread, channel, case.terms.key) for channel in Channel
+        }
 
     async def _case(
         self,
@@ -108,7 +110,7 @@ class Explainer:
         job: Reminder,
         user_id: str,
         at: datetime | None,
-        trouble: SourceUnavailable | SchemaUnknown | JobOff | None,
+        problem: SourceUnavailable | SchemaUnknown | JobOff | None,
     ) -> ExplainedCase:
         now = await connection.fetchval(_SQL["now"])
         row = await connection.fetchrow(_SQL["person"], user_id)
@@ -116,22 +118,22 @@ class Explainer:
             raise UnknownUser(user_id)
         user, at = replica.user_from_row(row), at or now
         due = self._due(job, user, row["hours"], at)
-        definition = _definition(await connection.fetchrow(_SQL["definition"], job.id))
+        definition = _stored_job(await connection.fetchrow(_SQL["definition"], job.id))
         record = await _record(connection, job, user, due)
         if due.slot is None:
-            when, start, tick = SlotTime.FUTURE if at > now else SlotTime.PAST, at, None
+            slot_time, start, tick = SlotTime.FUTURE if at > now else SlotTime.PAST, at, None
         else:
             slot = due.slot.at
             run = record.run_of(slot)
-            when = when_is(slot, now, run, definition.through)
-            start = max(now, slot) if when is SlotTime.NOW else slot
+            slot_time = slot_time_of(slot, now, run, definition.through)
+            start = max(now, slot) if slot_time is SlotTime.NOW else slot
             trigger = Trigger(run["trigger"]) if run else trigger_at(slot, start)
             tick = self._runner.dry_tick(job.id, slot, user_id, trigger)
-        found = await decided(connection, job, tick) if tick else None
-        decision = found[1] if found else None
+        by_channel = await decide_for_user(connection, job, tick) if tick else None
+        decision = by_channel[1] if by_channel else None
         terms = None
         if tick and isinstance(decision, Message):
-            terms = eligibility.terms(decision, tick, start, self._nudges)
+            terms = eligibility.message_terms(decision, tick, start, self._nudges)
         return ExplainedCase(
             job=job,
             user=user,
@@ -142,15 +144,17 @@ class Explainer:
             group=due.group,
             slot=due.slot,
             following=due.schedule.next(due.zone, at).at,
-            when=when,
+            slot_time=slot_time,
             start=start,
             definition=definition,
             record=record,
             decision=decision,
             terms=terms,
-            known=(await delivery_rows.contacts(connection, [user], tick.as_of if tick else at))[user_id],
-            sent=frozenset(await delivery_rows.existing(connection, [terms.key] if terms else [])),
-            trouble=trouble,
+            history=(await delivery_rows.contact_histories(connection, [user], tick.as_of if tick else at))[
+                user_id
+            ],
+            sent=frozenset(await delivery_rows.existing_messages(connection, [terms.key] if terms else [])),
+            problem=problem,
         )
 
     def _due(self, job: Reminder, user: User, hours: Mapping[str, int], at: datetime) -> _Due:
@@ -159,32 +163,32 @@ class Explainer:
         schedule, zone = timing.of(group, self._service_zone)
         day = at.astimezone(zone).date()
         slots = schedule.on(zone, day)
-        chosen = next((n for n, slot in enumerate(slots) if slot.at >= at), len(slots) - 1)
+        index = next((n for n, slot in enumerate(slots) if slot.at >= at), len(slots) - 1)
         return _Due(
             schedule=schedule,
             zone=zone,
             group=group if timing.mode is TimeMode.USER else str(zone),
             day=day,
-            slot=slots[chosen] if slots else None,
-            since=slots[chosen].at if chosen > 0 else None,
-            until=slots[chosen + 1].at if chosen + 1 < len(slots) else None,
+            slot=slots[index] if slots else None,
+            since=slots[index].at if index > 0 else None,
+            until=slots[index + 1].at if index + 1 < len(slots) else None,
         )
 
 
 async def _record(connection: asyncpg.Connection, job: Reminder, user: User, due: _Due) -> SlotRecord:
-    about = (user.id, job.id, due.day, due.since, due.until)
-    runs = await connection.fetch(_SQL["runs"], *about, str(due.zone), equal_groups(due.group))
-    deliveries = await connection.fetch(_SQL["deliveries"], *about)
-    decisions = await connection.fetch(_SQL["decisions"], *about)
+    arguments = (user.id, job.id, due.day, due.since, due.until)
+    runs = await connection.fetch(_SQL["runs"], *arguments, str(due.zone), equal_groups(due.group))
+    deliveries = await connection.fetch(_SQL["deliveries"], *arguments)
+    decisions = await connection.fetch(_SQL["decisions"], *arguments)
     return SlotRecord([dict(r) for r in runs], [dict(d) for d in deliveries], [dict(d) for d in decisions])
 
 
-def _storable(text: str) -> bool:
+def _is_storable(text: str) -> bool:
     """Whether PostgreSQL could hold it at all: no NUL, no half of a surrogate pair."""
-    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _definition(row: asyncpg.Record | None) -> StoredJob:
+def _stored_job(row: asyncpg.Record | None) -> StoredJob:
     if row is None:
         return StoredJob(None, Pause(None), None, None)
     pause = Pause(row["paused_at"], row["paused_until"])
@@ -194,7 +198,7 @@ def _definition(row: asyncpg.Record | None) -> StoredJob:
 # ── The answer ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _answer(case: ExplainedCase, found: Mapping[Channel, ChannelOutcome]) -> dict[str, Any]:
+def _as_json(case: ExplainedCase, by_channel: Mapping[Channel, ChannelOutcome]) -> dict[str, Any]:
     record = case.record
     return {
         "userId": case.user.id,
@@ -202,12 +206,12 @@ def _answer(case: ExplainedCase, found: Mapping[Channel, ChannelOutcome]) -> dic
         "at": iso(case.at),
         "localDate": case.day.isoformat(),
         "timezone": case.user.timezone,
-        "when": str(case.when),
+        "when": str(case.slot_time),
         "slot": _slot(case),
         "recorded": {
-            "runs": _json(record.runs),
-            "deliveries": _json(record.deliveries),
-            "decisions": _json(record.decisions),
+            "runs": _rows_as_json(record.runs),
+            "deliveries": _rows_as_json(record.deliveries),
+            "decisions": _rows_as_json(record.decisions),
         },
         "rules": {
             str(channel): [
@@ -217,18 +221,18 @@ def _answer(case: ExplainedCase, found: Mapping[Channel, ChannelOutcome]) -> dic
                     "reason": rule.reason,
                     "detail": rule.detail,
                 }
-                for rule in one.rules
+                for rule in outcome.rules
             ]
-            for channel, one in found.items()
+            for channel, outcome in by_channel.items()
         },
         "outcome": {
             str(channel): {
-                "notBefore": iso(one.at) if one.at else None,
-                "reason": one.stop.reason if one.stop else None,
+                "notBefore": iso(outcome.at) if outcome.at else None,
+                "reason": outcome.stop.reason if outcome.stop else None,
             }
-            for channel, one in found.items()
+            for channel, outcome in by_channel.items()
         },
-        "conclusion": conclusion(case, found),
+        "conclusion": conclusion(case, by_channel),
     }
 
 
@@ -239,9 +243,9 @@ def _slot(case: ExplainedCase) -> dict[str, str] | None:
     return {"local": local.isoformat(), "utc": iso(case.slot.at), "group": case.group}
 
 
-def _json(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _rows_as_json(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     def camel(name: str) -> str:
-        head, *rest = name.split("_")
-        return head + "".join(word.title() for word in rest)
+        head, *words = name.split("_")
+        return head + "".join(word.title() for word in words)
 
     return [{camel(k): iso(v) if isinstance(v, datetime) else v for k, v in row.items()} for row in rows]

@@ -16,7 +16,7 @@ from service.errors import DashboardIncomplete, JobOff, SchemaUnknown, SourceUna
 from service.messages import eligibility
 from service.messages.decision import Decision, Message, Skip
 from service.messages.delivery_state import DeliveryState
-from service.messages.eligibility import Answer, ContactHistory, MessageTerms
+from service.messages.eligibility import ContactHistory, MessageTerms, RuleResult
 from service.messages.kind import Channel
 from service.messages.reason import Reason
 from service.messages.reminder import Reminder
@@ -24,8 +24,8 @@ from service.zones import zone_of
 
 Row = Mapping[str, Any]
 _UNDECIDED = frozenset({"pending", "running"})
-_OF_A_MESSAGE = ("budget", "quiet_hours", "once")
-_MISFITS = (SchemaUnknown, DashboardIncomplete)
+_MESSAGE_RULES = ("budget", "quiet_hours", "once")
+_SCHEMA_ERRORS = (SchemaUnknown, DashboardIncomplete)
 """The dashboard answers, but what the job rests on is not there."""
 
 
@@ -89,8 +89,8 @@ class SlotRecord:
 
     def run_of(self, slot: datetime) -> Row | None:
         """The run that the slot brought about; manual ones have no slot."""
-        own = (row for row in self.runs if row["trigger"] in {Trigger.CRON, Trigger.CATCHUP})
-        return next((row for row in own if row["nominal_at"] == slot), None)
+        slot_runs = (row for row in self.runs if row["trigger"] in {Trigger.CRON, Trigger.CATCHUP})
+        return next((row for row in slot_runs if row["nominal_at"] == slot), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class ExplainedCase:
 
     ``day`` is the date of ``at`` by ``zone``, the clock of the job's dates. ``slot``: None where the day has
     none; ``following``: the first after ``at``. ``start``: the instant of which the rules are asked.
-    ``decision``: None where the job does not look at this user. ``trouble``: why the copy is not fresh.
+    ``decision``: None where the job does not look at this user. ``problem``: why the copy is not fresh.
     """
 
     job: Reminder
@@ -111,22 +111,22 @@ class ExplainedCase:
     group: str
     slot: Slot | None
     following: datetime
-    when: SlotTime
+    slot_time: SlotTime
     start: datetime
     definition: StoredJob
     record: SlotRecord
     decision: Decision | None
     terms: MessageTerms | None
-    known: ContactHistory
+    history: ContactHistory
     sent: frozenset[tuple[str, str]]
-    trouble: SourceUnavailable | SchemaUnknown | JobOff | None
+    problem: SourceUnavailable | SchemaUnknown | JobOff | None
 
-    def said(self, at: datetime) -> str:
+    def local_time(self, at: datetime) -> str:
         """An instant by the user's clock: ``Tue 10 Mar at 09:00 (Europe/Berlin)``."""
-        return worded(at, zone_of(self.user.timezone))
+        return format_local(at, zone_of(self.user.timezone))
 
 
-def when_is(slot: datetime, now: datetime, run: Row | None, through: datetime | None) -> SlotTime:
+def slot_time_of(slot: datetime, now: datetime, run: Row | None, through: datetime | None) -> SlotTime:
     """Where a slot lies. ``run``: what it brought about; ``through``: up to where slots are decided."""
     if slot > now:
         return SlotTime.FUTURE
@@ -134,7 +134,7 @@ def when_is(slot: datetime, now: datetime, run: Row | None, through: datetime | 
     return SlotTime.NOW if undecided else SlotTime.PAST
 
 
-def worded(at: datetime, zone: ZoneInfo) -> str:
+def format_local(at: datetime, zone: ZoneInfo) -> str:
     """An instant by a clock, with its zone."""
     local = at.astimezone(zone)
     return f"{local:%a} {local.day} {local:%b} at {local:%H:%M} ({zone})"
@@ -143,36 +143,36 @@ def worded(at: datetime, zone: ZoneInfo) -> str:
 # ── The rules ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def outcomes(case: ExplainedCase, share: Mapping[Channel, timedelta]) -> dict[Channel, ChannelOutcome]:
+def outcomes(case: ExplainedCase, delays: Mapping[Channel, timedelta]) -> dict[Channel, ChannelOutcome]:
     """Each channel of the message (of a mail, where there is none) with every rule, also behind a stop.
 
-    ``share``: by how much the message of a channel is put off so that those of a slot are spread.
+    ``delays``: by how much the message of a channel is put off so that those of a slot are spread.
     """
     message = case.decision if isinstance(case.decision, Message) else None
     channels = message.channels if message else (Channel.EMAIL, Channel.IN_APP)
-    return {channel: _outcome(case, message, channel, share.get(channel)) for channel in channels}
+    return {channel: _outcome(case, message, channel, delays.get(channel)) for channel in channels}
 
 
 def _outcome(
-    case: ExplainedCase, message: Message | None, channel: Channel, share: timedelta | None
+    case: ExplainedCase, message: Message | None, channel: Channel, delay: timedelta | None
 ) -> ChannelOutcome:
-    asked: list[tuple[str, Answer]]
+    results: list[tuple[str, RuleResult]]
     if message is None or case.terms is None:
-        asked = list(eligibility.rules(case.user, case.job.kind, channel, case.known, case.start))
+        results = list(eligibility.contact_rules(case.user, case.job.kind, channel, case.history, case.start))
     else:
-        asked = list(eligibility.answers(message, case.user, channel, case.known, case.terms))
-    rules = [*_of_the_slot(case, channel), *(_contact_rule(case, name, answer) for name, answer in asked)]
+        results = list(eligibility.rule_results(message, case.user, channel, case.history, case.terms))
+    rules = [*_slot_rules(case, channel), *(_contact_rule(case, name, answer) for name, answer in results)]
     if message is None or case.terms is None:
         rules += [
-            RuleAnswer(n, RuleVerdict.NOT_REACHED, detail="There is no message.") for n in _OF_A_MESSAGE
+            RuleAnswer(n, RuleVerdict.NOT_REACHED, detail="There is no message.") for n in _MESSAGE_RULES
         ]
         return ChannelOutcome(tuple(rules), None, deferred=False)
-    known = (case.terms.key, str(channel)) in case.sent
-    rules.append(_rule("once", Reason.ALREADY_SENT if known else None, message.dedupe_key))
-    at = next((answer for _, answer in asked if isinstance(answer, datetime)), None)
+    planned_before = (case.terms.key, str(channel)) in case.sent
+    rules.append(_rule("once", Reason.ALREADY_SENT if planned_before else None, message.dedupe_key))
+    at = next((answer for _, answer in results if isinstance(answer, datetime)), None)
     if at is None or any(rule.verdict is RuleVerdict.STOPPED for rule in rules):
         return ChannelOutcome(tuple(rules), None, deferred=False)
-    return ChannelOutcome(tuple(rules), at + (share or timedelta(0)), deferred=at > case.start)
+    return ChannelOutcome(tuple(rules), at + (delay or timedelta(0)), deferred=at > case.start)
 
 
 def _rule(name: str, reason: str | None, detail: str = "") -> RuleAnswer:
@@ -184,28 +184,28 @@ def _rule(name: str, reason: str | None, detail: str = "") -> RuleAnswer:
     )
 
 
-def _of_the_slot(case: ExplainedCase, channel: Channel) -> Iterator[RuleAnswer]:
+def _slot_rules(case: ExplainedCase, channel: Channel) -> Iterator[RuleAnswer]:
     """What comes before all that is about contacting somebody."""
     if case.slot is None:
         yield _rule("slot", "no_slot", no_slot(case))
         yield RuleAnswer("lateness", RuleVerdict.NOT_REACHED, detail="There is no slot.")
         yield RuleAnswer("job_paused", RuleVerdict.NOT_REACHED, detail="There is no slot.")
     else:
-        yield _rule("slot", None, f"Due on {case.said(case.slot.at)}.")
-        yield _lateness(case, case.slot, channel)
-        yield _paused(case, case.slot)
-    yield _dashboard(case)
-    yield _of_the_job(case)
+        yield _rule("slot", None, f"Due on {case.local_time(case.slot.at)}.")
+        yield _lateness_rule(case, case.slot, channel)
+        yield _pause_rule(case, case.slot)
+    yield _dashboard_rule(case)
+    yield _job_rule(case)
 
 
 def no_slot(case: ExplainedCase) -> str:
     """That a job is not due on a day, and when it is."""
     local = case.following.astimezone(case.zone)
     on = f"{case.day:%A} {case.day.day} {case.day:%B}"
-    return f"{case.job.name} has no slot on {on}; the next is {worded(local, case.zone)}."
+    return f"{case.job.name} has no slot on {on}; the next is {format_local(local, case.zone)}."
 
 
-def _lateness(case: ExplainedCase, slot: Slot, channel: Channel) -> RuleAnswer:
+def _lateness_rule(case: ExplainedCase, slot: Slot, channel: Channel) -> RuleAnswer:
     """A slot is useful until its job's limit; a mail until it expires."""
     run = case.record.run_of(slot.at)
     if run and run["state"] == "missed":
@@ -215,31 +215,31 @@ def _lateness(case: ExplainedCase, slot: Slot, channel: Channel) -> RuleAnswer:
     if case.terms is not None and channel is Channel.EMAIL:
         limit = min(limit, case.terms.expires)
         late = late or case.terms.expires <= case.start
-    return _rule("lateness", Reason.STALE if late else None, f"Useful until {case.said(limit)}.")
+    return _rule("lateness", Reason.STALE if late else None, f"Useful until {case.local_time(limit)}.")
 
 
-def _paused(case: ExplainedCase, slot: Slot) -> RuleAnswer:
-    found, run = case.definition, case.record.run_of(slot.at)
+def _pause_rule(case: ExplainedCase, slot: Slot) -> RuleAnswer:
+    definition, run = case.definition, case.record.run_of(slot.at)
     if run and (run["state"], run["reason"]) == ("skipped", "paused"):
         return _rule("job_paused", "job_paused", "The slot was skipped while the job was paused.")
-    if run or not found.pause.covers(slot.at):
+    if run or not definition.pause.covers(slot.at):
         return _rule("job_paused", None)
-    until = f"until {case.said(found.pause.until)}" if found.pause.until else "for good"
-    why = f": {found.paused_reason}" if found.paused_reason else ""
-    return _rule("job_paused", "job_paused", f"Paused by {found.paused_by} {until}{why}.")
+    until = f"until {case.local_time(definition.pause.until)}" if definition.pause.until else "for good"
+    why = f": {definition.paused_reason}" if definition.paused_reason else ""
+    return _rule("job_paused", "job_paused", f"Paused by {definition.paused_by} {until}{why}.")
 
 
-def _dashboard(case: ExplainedCase) -> RuleAnswer:
-    if isinstance(case.trouble, JobOff):
-        return _rule("dashboard", Reason.NOT_DUE, str(case.trouble))
-    if isinstance(case.trouble, _MISFITS):
-        return _rule("dashboard", Reason.SCHEMA_UNKNOWN, str(case.trouble))
-    if case.trouble:
-        return _rule("dashboard", None, f"Answered from our copy: {case.trouble}")
+def _dashboard_rule(case: ExplainedCase) -> RuleAnswer:
+    if isinstance(case.problem, JobOff):
+        return _rule("dashboard", Reason.NOT_DUE, str(case.problem))
+    if isinstance(case.problem, _SCHEMA_ERRORS):
+        return _rule("dashboard", Reason.SCHEMA_UNKNOWN, str(case.problem))
+    if case.problem:
+        return _rule("dashboard", None, f"Answered from our copy: {case.problem}")
     return _rule("dashboard", None)
 
 
-def _of_the_job(case: ExplainedCase) -> RuleAnswer:
+def _job_rule(case: ExplainedCase) -> RuleAnswer:
     name = case.job.name
     if case.slot is None:
         return RuleAnswer("job", RuleVerdict.NOT_REACHED, detail="There is no slot.")
@@ -250,18 +250,18 @@ def _of_the_job(case: ExplainedCase) -> RuleAnswer:
     return _rule("job", None, f"{name} has something to say.")
 
 
-def _contact_rule(case: ExplainedCase, name: str, answer: Answer) -> RuleAnswer:
+def _contact_rule(case: ExplainedCase, name: str, answer: RuleResult) -> RuleAnswer:
     if isinstance(answer, datetime):
-        return _rule(name, None, f"It may go out on {case.said(answer)}.")
-    until = case.known.paused_until
-    detail = f"Until {case.said(until)}." if answer is Reason.PAUSED_UNTIL and until else ""
+        return _rule(name, None, f"It may go out on {case.local_time(answer)}.")
+    until = case.history.paused_until
+    detail = f"Until {case.local_time(until)}." if answer is Reason.PAUSED_UNTIL and until else ""
     return _rule(name, answer, detail)
 
 
 # ── In words ────────────────────────────────────────────────────────────────────────────────────────────────
 
-_WHAT = {Channel.EMAIL: "The mail", Channel.IN_APP: "The notification"}
-_SETTLED = {
+_SUBJECTS = {Channel.EMAIL: "The mail", Channel.IN_APP: "The notification"}
+_STATE_PHRASES = {
     DeliveryState.SENT: "was sent",
     DeliveryState.FAILED: "failed",
     DeliveryState.UNCONFIRMED: "may have been sent, nobody confirmed it,",
@@ -274,56 +274,56 @@ _SETTLED = {
 }
 
 
-def conclusion(case: ExplainedCase, found: Mapping[Channel, ChannelOutcome]) -> str:
+def conclusion(case: ExplainedCase, outcomes: Mapping[Channel, ChannelOutcome]) -> str:
     """What became of it on each channel, else what would. Recorded facts come before rules."""
     record = case.record
     if record.deliveries:
-        return " ".join(_recorded(case))
-    told = _nothing(record.decisions[-1]) if record.decisions else None
-    if case.when is SlotTime.PAST:
-        return told or _past(case, found)
-    return " ".join(part for part in (told, _forecast(case, found), _copy(case)) if part)
+        return " ".join(_recorded_sentences(case))
+    skipped = _skip_sentence(record.decisions[-1]) if record.decisions else None
+    if case.slot_time is SlotTime.PAST:
+        return skipped or _past_sentence(case, outcomes)
+    return " ".join(
+        part for part in (skipped, _forecast_sentence(case, outcomes), _stale_copy_sentence(case)) if part
+    )
 
 
-def _copy(case: ExplainedCase) -> str | None:
-    away = case.trouble and not isinstance(case.trouble, (*_MISFITS, JobOff))
-    return "The dashboard does not answer now: this is told from our copy." if away else None
+def _stale_copy_sentence(case: ExplainedCase) -> str | None:
+    unreachable = case.problem and not isinstance(case.problem, (*_SCHEMA_ERRORS, JobOff))
+    return "The dashboard does not answer now: this is told from our copy." if unreachable else None
 
 
-def _recorded(case: ExplainedCase) -> Iterator[str]:
+def _recorded_sentences(case: ExplainedCase) -> Iterator[str]:
     """The last message on each channel, and what its run said of the others."""
     last = {Channel(row["channel"]): row for row in case.record.deliveries}
     for channel in Channel:
         if channel in last:
-            yield _delivered(case, channel, last[channel])
+            yield _delivery_sentence(case, channel, last[channel])
     runs = {row["run_id"] for row in last.values()}
     for row in case.record.decisions:
         if row["run_id"] in runs:
             yield f"{row['detail'].rstrip('.') or 'Otherwise nothing was sent'}: {row['reason']}."
 
 
-def _delivered(case: ExplainedCase, channel: Channel, row: Row) -> str:
+def _delivery_sentence(case: ExplainedCase, channel: Channel, row: Row) -> str:
     if channel is Channel.IN_APP and row["state"] == "sent":
         tense = "will be" if row["not_before"] > case.now else "was"
-        return f"{_WHAT[channel]} {tense} shown from {case.said(row['not_before'])}."
+        return f"{_SUBJECTS[channel]} {tense} shown from {case.local_time(row['not_before'])}."
     at = row["settled_at"] or row["dot_at"]
-    if row["state"] in _SETTLED:
-        on = f" on {case.said(at)}" if at else ""
-        return f"{_WHAT[channel]} {_SETTLED[row['state']]}{on}{_because(row['reason'])}."
-    return (
-        f"{_WHAT[channel]} is {row['state']}, due on {case.said(row['not_before'])}{_because(row['reason'])}."
-    )
+    if row["state"] in _STATE_PHRASES:
+        date = f" on {case.local_time(at)}" if at else ""
+        return f"{_SUBJECTS[channel]} {_STATE_PHRASES[row['state']]}{date}{_because(row['reason'])}."
+    return f"{_SUBJECTS[channel]} is {row['state']}, due on {case.local_time(row['not_before'])}{_because(row['reason'])}."
 
 
-def _nothing(row: Row) -> str:
+def _skip_sentence(row: Row) -> str:
     return f"Nothing was sent{_because(row['reason'])}. {row['detail']}".strip()
 
 
-def _past(case: ExplainedCase, found: Mapping[Channel, ChannelOutcome]) -> str:
+def _past_sentence(case: ExplainedCase, outcomes: Mapping[Channel, ChannelOutcome]) -> str:
     """A slot that has passed without a word about this user."""
     if case.slot is None:
         return no_slot(case)
-    slot = case.said(case.slot.at)
+    slot = case.local_time(case.slot.at)
     run = case.record.run_of(case.slot.at) or (case.record.runs[-1] if case.record.runs else None)
     if run is None:
         return f"Nothing is recorded for the slot on {slot}: no run of it was for this user."
@@ -332,38 +332,41 @@ def _past(case: ExplainedCase, found: Mapping[Channel, ChannelOutcome]) -> str:
         return (
             f"The run of the slot on {slot} {how.get(run['state'], run['state'])}{_because(run['reason'])}."
         )
-    chosen = f"The run of the slot on {slot} did not choose this user."
-    stop = next((one.stop for one in found.values() if one.stop), None)
-    return f"{chosen} As things stand now: {_stopped(stop)}" if stop else chosen
+    sentence = f"The run of the slot on {slot} did not choose this user."
+    stop = next((outcome.stop for outcome in outcomes.values() if outcome.stop), None)
+    return f"{sentence} As things stand now: {_stop_sentence(stop)}" if stop else sentence
 
 
-def _forecast(case: ExplainedCase, found: Mapping[Channel, ChannelOutcome]) -> str:
+def _forecast_sentence(case: ExplainedCase, outcomes: Mapping[Channel, ChannelOutcome]) -> str:
     if case.slot is None:
         return no_slot(case)
-    free = {channel: one for channel, one in found.items() if one.at is not None}
-    stops = {channel: one.stop for channel, one in found.items() if one.stop}
-    if not free:
-        return f"It would not be sent: {_stops(stops)}"
-    parts = [_goes(case, at, free) for at in sorted({one.at for one in free.values() if one.at})]
-    no = "".join(f" Not on {channel}: {_stopped(stop)}" for channel, stop in stops.items())
-    return f"It would go out on {', on '.join(parts)}.{no}"
+    allowed = {channel: outcome for channel, outcome in outcomes.items() if outcome.at is not None}
+    stops = {channel: outcome.stop for channel, outcome in outcomes.items() if outcome.stop}
+    if not allowed:
+        return f"It would not be sent: {_stops_sentence(stops)}"
+    parts = [
+        _time_and_channels(case, at, allowed)
+        for at in sorted({outcome.at for outcome in allowed.values() if outcome.at})
+    ]
+    exceptions = "".join(f" Not on {channel}: {_stop_sentence(stop)}" for channel, stop in stops.items())
+    return f"It would go out on {', on '.join(parts)}.{exceptions}"
 
 
-def _goes(case: ExplainedCase, at: datetime, free: Mapping[Channel, ChannelOutcome]) -> str:
-    channels = [channel for channel, one in free.items() if one.at == at]
-    quiet = " (after quiet hours)" if free[channels[0]].deferred else ""
-    return f"{case.said(at)} on {' and '.join(channels)}{quiet}"
+def _time_and_channels(case: ExplainedCase, at: datetime, allowed: Mapping[Channel, ChannelOutcome]) -> str:
+    channels = [channel for channel, outcome in allowed.items() if outcome.at == at]
+    quiet = " (after quiet hours)" if allowed[channels[0]].deferred else ""
+    return f"{case.local_time(at)} on {' and '.join(channels)}{quiet}"
 
 
-def _stops(stops: Mapping[Channel, RuleAnswer]) -> str:
+def _stops_sentence(stops: Mapping[Channel, RuleAnswer]) -> str:
     """The first stop on each channel; once where it is the same."""
     different = {(stop.name, stop.reason) for stop in stops.values()}
     if len(different) == 1:
-        return _stopped(next(iter(stops.values())))
+        return _stop_sentence(next(iter(stops.values())))
     return ", ".join(f"{stop.reason} on {channel}" for channel, stop in stops.items()) + "."
 
 
-def _stopped(stop: RuleAnswer) -> str:
+def _stop_sentence(stop: RuleAnswer) -> str:
     return f"{stop.reason}. {stop.detail}".strip()
 
 

@@ -25,13 +25,13 @@ from service.engine.runner import Runner
 from service.engine.schedule import to_instant
 from service.engine.trigger import Timing, slot_groups
 from service.errors import AlreadyRunning, BadRequest
-from service.messages.eligibility import refusal
+from service.messages.eligibility import blocked_by_preferences
 from service.messages.kind import Channel, MessageKind
 from service.messages.reminder import Reminder, reminder_named, reminders
 from service.zones import iso
 
 _SQL = queries.load(__file__)
-_SAYS = (
+_MEANING = (
     "An upper bound: everybody whose account, address, wishes and pauses allow a message of this kind then."
     " Whom the job chooses, budgets and quiet hours make it fewer."
 )
@@ -76,9 +76,9 @@ class Forecaster:
         self._jobs = dict(jobs)
         self._timings = timings
         self._zone = service_zone
-        self._asking = asyncio.Lock()
+        self._exact_lock = asyncio.Lock()
 
-    async def bound(self, days: int, name: str | None = None) -> dict[str, Any]:
+    async def upper_bound(self, days: int, name: str | None = None) -> dict[str, Any]:
         """At most how many messages each reminder (or the one named) sends in the next days, by hour in UTC.
 
         Raises UnknownJob, BadRequest.
@@ -96,26 +96,34 @@ class Forecaster:
             )
             for job in jobs
         ]
-        told = await asyncio.to_thread(lambda: [laid_out(plan, self._zone, now, until) for plan in plans])
-        return {"from": iso(now), "to": iso(until), "upperBound": True, "meaning": _SAYS, "jobs": told}
+        forecasts = await asyncio.to_thread(
+            lambda: [hourly_forecast(plan, self._zone, now, until) for plan in plans]
+        )
+        return {
+            "from": iso(now),
+            "to": iso(until),
+            "upperBound": True,
+            "meaning": _MEANING,
+            "jobs": forecasts,
+        }
 
-    async def exactly(self, name: str) -> dict[str, Any]:
+    async def exact(self, name: str) -> dict[str, Any]:
         """What a reminder would send at its next slot, as things stand now; nothing is written.
 
         One at a time: AlreadyRunning. Raises UnknownJob, BadRequest, SourceUnavailable, SchemaUnknown.
         """
         job = reminder_named(self._jobs, name)
-        if self._asking.locked():
+        if self._exact_lock.locked():
             raise AlreadyRunning("An exact forecast is being made; ask again when it is done")
-        async with self._asking:
+        async with self._exact_lock:
             now: datetime = await self._pool.fetchval(_SQL["now"])
             groups = slot_groups(await self._ledger.places(), job.own_hours)
             timing = self._timings[job.id]
-            found = await asyncio.to_thread(next_slot, timing, groups, self._zone, now)
-            if found is None:
+            due = await asyncio.to_thread(next_slot, timing, groups, self._zone, now)
+            if due is None:
                 raise BadRequest(f"{job.name} has no slot to come: nobody lives anywhere yet")
-            at, whose = found
-            zones = tuple(whose) if timing.mode is TimeMode.USER else None
+            at, due_groups = due
+            zones = tuple(due_groups) if timing.mode is TimeMode.USER else None
             tick = replace(self._runner.dry_tick(job.id, at, trigger=Trigger.CRON), zones=zones)
             result = await self._runner.dry_run(tick)
         counts = dict(result.counts)
@@ -124,7 +132,7 @@ class Forecaster:
             "upperBound": False,
             "job": job.id,
             "at": iso(at),
-            "groups": whose,
+            "groups": due_groups,
             "email": email,
             "inApp": in_app,
             "reasons": counts,
@@ -134,15 +142,17 @@ class Forecaster:
 # ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def laid_out(plan: JobForecast, service_zone: ZoneInfo, after: datetime, until: datetime) -> dict[str, Any]:
+def hourly_forecast(
+    plan: JobForecast, service_zone: ZoneInfo, after: datetime, until: datetime
+) -> dict[str, Any]:
     """A job's messages by the hour in UTC in (after, until]; hours without a slot are left out."""
     hours: dict[datetime, Counts] = defaultdict(lambda: dict.fromkeys(Channel, 0))
     by_group: dict[str, list[Audience]] = defaultdict(list)
     for audience in plan.audiences:
         by_group[audience.group].append(audience)
-    walls: dict[str, list[datetime]] = {}
+    local_times: dict[str, list[datetime]] = {}
     for group, audiences in by_group.items():
-        for at in _instants(plan.timing, group, service_zone, after, until, walls):
+        for at in _instants(plan.timing, group, service_zone, after, until, local_times):
             if plan.pause.covers(at):
                 continue
             hour = hours[at.replace(minute=0, second=0, microsecond=0)]
@@ -154,8 +164,8 @@ def laid_out(plan: JobForecast, service_zone: ZoneInfo, after: datetime, until: 
     return {
         "job": plan.job.id,
         "paused": plan.pause.covers(after),
-        "total": _named(total),
-        "hours": [{"at": iso(at), **_named(hours[at])} for at in sorted(hours)],
+        "total": _as_json(total),
+        "hours": [{"at": iso(at), **_as_json(hours[at])} for at in sorted(hours)],
     }
 
 
@@ -165,13 +175,15 @@ def _instants(
     service_zone: ZoneInfo,
     after: datetime,
     until: datetime,
-    walls: dict[str, list[datetime]],
+    local_times: dict[str, list[datetime]],
 ) -> set[datetime]:
-    """A slot group's slots; ``walls`` keeps the wall-clock times, which are the same in every zone."""
+    """A slot group's slots; ``local_times`` keeps the wall-clock times, which are the same in every zone."""
     schedule, zone = timing.of(group, service_zone)
-    if schedule.expression not in walls:
-        walls[schedule.expression] = schedule.wall_clock(after, until)
-    return {at for local in walls[schedule.expression] if after < (at := to_instant(local, zone)) <= until}
+    if schedule.expression not in local_times:
+        local_times[schedule.expression] = schedule.wall_clock(after, until)
+    return {
+        at for local in local_times[schedule.expression] if after < (at := to_instant(local, zone)) <= until
+    }
 
 
 def next_slot(
@@ -190,13 +202,15 @@ def _audiences(rows: Iterable[asyncpg.Record], kind: MessageKind) -> list[Audien
     audiences = []
     for row in rows:
         preferences = preferences_from_json(row["preferences"])
-        overrides = {(about, channel): on for about, channel, on in row["overrides"] or ()}
+        overrides = {(name, channel): enabled for name, channel, enabled in row["overrides"] or ()}
         counts = {Channel.EMAIL: row["mailable"], Channel.IN_APP: row["people"]}
-        people = {c: n for c, n in counts.items() if refusal(preferences, kind, c, overrides) is None}
+        people = {
+            c: n for c, n in counts.items() if blocked_by_preferences(preferences, kind, c, overrides) is None
+        }
         (group,) = slot_groups([(row["timezone"], row["hours"])], kind.name)
         audiences.append(Audience(group, row["paused_until"], people))
     return audiences
 
 
-def _named(counts: Counts) -> dict[str, int]:
+def _as_json(counts: Counts) -> dict[str, int]:
     return {"email": counts[Channel.EMAIL], "inApp": counts[Channel.IN_APP]}

@@ -21,32 +21,34 @@ def due_on(goal: Goal, zone: ZoneInfo) -> date | None:
 
 def order(goal: Goal, due: date | None) -> tuple[date, int, str]:
     """By date, then priority, then title; goals without a date last."""
-    known = goal.priority in _PRIORITIES
-    rank = _PRIORITIES.index(goal.priority) if known else len(_PRIORITIES)
+    ranked = goal.priority in _PRIORITIES
+    rank = _PRIORITIES.index(goal.priority) if ranked else len(_PRIORITIES)
     return due or date.max, rank, goal.title
 
 
-def reached(goal: Goal) -> bool:
+def is_reached(goal: Goal) -> bool:
     """Whether the target is met, whatever the status says: such a goal needs no reminder."""
     target = goal.target_value
     return bool(target and target > 0 and goal.current_value is not None and goal.current_value >= target)
 
 
-def shown(goal: Goal, due: date | None, today: date) -> dict[str, Any]:
+def goal_facts(goal: Goal, due: date | None, today: date) -> dict[str, Any]:
     """What templates print of a goal; JSON-able and without a word of any language.
 
     ``days``: from today to the due date, negative when it has passed. ``percent``: 0–100.
     """
     percent = None if goal.progress is None else round(min(max(goal.progress, 0), 100))
-    counted = goal.progress is not None and goal.target_value is not None and goal.current_value is not None
+    has_amount = (
+        goal.progress is not None and goal.target_value is not None and goal.current_value is not None
+    )
     return {
         "id": goal.id,
         "title": shorten(goal.title, _TITLE),
         "due": due.isoformat() if due else None,
         "days": (due - today).days if due else None,
         "percent": percent,
-        "current": goal.current_value if counted else None,
-        "target": goal.target_value if counted else None,
-        "unit": shorten(goal.unit, _UNIT) if counted and goal.unit else None,
+        "current": goal.current_value if has_amount else None,
+        "target": goal.target_value if has_amount else None,
+        "unit": shorten(goal.unit, _UNIT) if has_amount and goal.unit else None,
         "url_path": f"/goals/{goal.id}",
     }

@@ -10,10 +10,10 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-ANY = 2**31 - 1
+UNLIMITED = 2**31 - 1
 """Room for as many as somebody likes."""
 
-_AHEAD = 2.0
+_LOOKAHEAD_SECONDS = 2.0
 """Seconds: of a domain with a rate no more is taken in hand, so that other mail need not wait for it."""
 
 _DOMAIN = re.compile(r"\*|(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
@@ -32,9 +32,9 @@ class DomainLimit:
     per_second: float = 0.0
 
     @property
-    def ahead(self) -> int:
+    def max_reserved(self) -> int:
         """So many may be in hand, whatever the connections."""
-        return max(1, int(self.per_second * _AHEAD)) if self.per_second else ANY
+        return max(1, int(self.per_second * _LOOKAHEAD_SECONDS)) if self.per_second else UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class DomainLimits:
 
         Raises ValueError that names every problem.
         """
-        found: dict[str, DomainLimit] = {}
+        limits: dict[str, DomainLimit] = {}
         problems: list[str] = []
         for entry in filter(None, (part.strip() for part in text.lower().split(","))):
             domain, _, amounts = (part.strip() for part in entry.partition("="))
@@ -65,13 +65,13 @@ class DomainLimits:
                 problems.append(
                     f"{entry!r}: write mails at once/mails per second, as in {domain}=5/20 (0: no limit)"
                 )
-            elif domain in found:
+            elif domain in limits:
                 problems.append(f"{entry!r}: {domain} is named twice")
             else:
-                found[domain] = limit
+                limits[domain] = limit
         if problems:
             raise ValueError("; ".join(problems))
-        return cls(found.pop("*", DomainLimit()), found)
+        return cls(limits.pop("*", DomainLimit()), limits)
 
 
 def _limit(amounts: str) -> DomainLimit | None:
@@ -85,11 +85,11 @@ def _limit(amounts: str) -> DomainLimit | None:
 
 
 @dataclass(slots=True)
-class _Domain:
+class _DomainState:
     batches: int = 0
     messages: int = 0
     next_at: float = -math.inf
-    probed: bool = False
+    probing: bool = False
 
 
 class DomainLimiter:
@@ -97,97 +97,97 @@ class DomainLimiter:
 
     def __init__(self, limits: DomainLimits) -> None:
         self._limits = limits
-        self._domains: defaultdict[str, _Domain] = defaultdict(_Domain)
+        self._domains: defaultdict[str, _DomainState] = defaultdict(_DomainState)
 
     @property
     def others(self) -> int:
         """How many messages a batch may take of a domain that ``rooms`` does not name."""
-        return self._limits.others.ahead
+        return self._limits.others.max_reserved
 
-    def rooms(self, now: float) -> dict[str, int]:
+    def capacities(self, now: float) -> dict[str, int]:
         """How many messages one more batch may take of each of these domains."""
-        for domain in [name for name, known in self._domains.items() if _rests(known, now)]:
+        for domain in [name for name, state in self._domains.items() if _is_idle(state, now)]:
             del self._domains[domain]
-        return {domain: self.room(domain, now) for domain in {*self._limits.named, *self._domains}}
+        return {domain: self.capacity(domain, now) for domain in {*self._limits.named, *self._domains}}
 
-    def room(self, domain: str, now: float) -> int:
+    def capacity(self, domain: str, now: float) -> int:
         """How many messages one more batch may take of this domain; 0: none now."""
-        limit, known = self._limits.of(domain), self._domains.get(domain)
-        if known is None:
-            return limit.ahead
-        full = limit.at_once and known.batches >= limit.at_once
-        if full or known.probed or known.next_at > now + _AHEAD:
+        limit, state = self._limits.of(domain), self._domains.get(domain)
+        if state is None:
+            return limit.max_reserved
+        full = limit.at_once and state.batches >= limit.at_once
+        if full or state.probing or state.next_at > now + _LOOKAHEAD_SECONDS:
             return 0
-        return max(0, limit.ahead - known.messages) if limit.per_second else ANY
+        return max(0, limit.max_reserved - state.messages) if limit.per_second else UNLIMITED
 
-    def take(self, domains: Iterable[str], probes: Collection[str] = ()) -> "BatchShare":
+    def reserve(self, domains: Iterable[str], probes: Collection[str] = ()) -> "BatchShare":
         """A batch with these messages, one domain each, begins.
 
         ``probes``: domains that asked us to wait a while ago; no other batch gets any of them meanwhile.
         """
         counts = Counter(domains)
         for domain, count in counts.items():
-            known = self._domains[domain]
-            known.batches += 1
-            known.messages += count
-            known.probed |= domain in probes
+            state = self._domains[domain]
+            state.batches += 1
+            state.messages += count
+            state.probing |= domain in probes
         return BatchShare(self, counts)
 
     def next_at(self, domain: str) -> float:
         """When the next message may go; long ago where nothing was sent lately."""
-        known = self._domains.get(domain)
-        return known.next_at if known else -math.inf
+        state = self._domains.get(domain)
+        return state.next_at if state else -math.inf
 
-    def goes(self, domain: str, at: float) -> None:
+    def record_send(self, domain: str, at: float) -> None:
         """A message goes at this moment: the next one has to keep its distance."""
         if per_second := self._limits.of(domain).per_second:
-            known = self._domains[domain]
-            known.next_at = max(known.next_at, at) + 1 / per_second
+            state = self._domains[domain]
+            state.next_at = max(state.next_at, at) + 1 / per_second
 
     def order(self, domains: Iterable[str], now: float) -> list[int]:
         """The positions of a batch's messages in the order in which they may go: those with a rate last."""
-        before: Counter[str] = Counter()
+        reserved: Counter[str] = Counter()
         due = []
         for position, domain in enumerate(domains):
             per_second = self._limits.of(domain).per_second
-            apart = before[domain] / per_second if per_second else 0.0
-            due.append((max(self.next_at(domain) - now, 0.0) + apart, position))
-            before[domain] += 1
+            spacing = reserved[domain] / per_second if per_second else 0.0
+            due.append((max(self.next_at(domain) - now, 0.0) + spacing, position))
+            reserved[domain] += 1
         return [position for _, position in sorted(due)]
 
-    def leave(self, domain: str, messages: int, *, last: bool) -> None:
+    def release(self, domain: str, messages: int, *, last: bool) -> None:
         """Messages of a batch are through; ``last``: it has no more of this domain."""
-        known = self._domains[domain]
-        known.messages -= messages
+        state = self._domains[domain]
+        state.messages -= messages
         if last:
-            known.batches -= 1
-            known.probed = False
+            state.batches -= 1
+            state.probing = False
 
 
 class BatchShare:
     """What one batch holds; every message is given back once, by ``gone`` or by ``close``."""
 
-    def __init__(self, limiter: DomainLimiter, left: Counter[str]) -> None:
+    def __init__(self, limiter: DomainLimiter, remaining: Counter[str]) -> None:
         self._limiter = limiter
-        self._left = left
+        self._remaining = remaining
 
-    def gone(self, domain: str) -> None:
+    def done(self, domain: str) -> None:
         """One message of this domain is through."""
         self._give_back(domain, 1)
 
     def close(self) -> None:
         """All that is left is through, or given up."""
-        for domain, count in list(self._left.items()):
+        for domain, count in list(self._remaining.items()):
             self._give_back(domain, count)
 
     def _give_back(self, domain: str, count: int) -> None:
-        left = self._left[domain] - count
-        self._limiter.leave(domain, count, last=not left)
-        if left:
-            self._left[domain] = left
+        remaining = self._remaining[domain] - count
+        self._limiter.release(domain, count, last=not remaining)
+        if remaining:
+            self._remaining[domain] = remaining
         else:
-            del self._left[domain]
+            del self._remaining[domain]
 
 
-def _rests(known: _Domain, now: float) -> bool:
-    return not known.batches and known.next_at <= now
+def _is_idle(state: _DomainState, now: float) -> bool:
+    return not state.batches and state.next_at <= now

@@ -11,9 +11,9 @@ import asyncpg
 from service.engine import queries
 from service.engine.database import Connection
 from service.engine.schema import SCHEMA
-from service.messages.delivery_rows import known_from_row
+from service.messages.delivery_rows import contact_history_from_row
 from service.messages.eligibility import ContactHistory
-from service.messages.limits import ANY
+from service.messages.limits import UNLIMITED
 
 _SQL = queries.load(__file__)
 _LAST_CHARACTER = "\U0010ffff"
@@ -46,12 +46,12 @@ class ClaimedDelivery:
     """The recipient's, in lower case."""
     probe: bool
     """The domain asked us to wait a while ago and has taken nothing since."""
-    known: ContactHistory
+    history: ContactHistory
     traceparent: str | None = None
     """The step that planned it, as W3C trace context; None: it was not traced."""
 
 
-_COLUMNS = tuple(field.name for field in fields(ClaimedDelivery) if field.name != "known")
+_COLUMNS = tuple(field.name for field in fields(ClaimedDelivery) if field.name != "history")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,25 +123,25 @@ class Outbox:
         return sum(int(tag.rpartition(" ")[2]) for tag in tags)
 
     async def claim(
-        self, limit: int, rooms: Mapping[str, int] = MappingProxyType({}), others: int = ANY
+        self, limit: int, capacities: Mapping[str, int] = MappingProxyType({}), other_domains: int = UNLIMITED
     ) -> list[ClaimedDelivery]:
         """Own up to ``limit`` messages that are due, resends last.
 
-        ``rooms``: how many of each of these domains at most; ``others``: of every other one. What is for a
+        ``capacities``: how many of each of these domains at most; ``other_domains``: of every other one. What is for a
         domain that asked us to wait stays where it is.
         """
-        mine = (self.owner, self.lease)
-        most = (list(rooms), list(rooms.values()), others)
-        rows = await self._pool.fetch(_SQL["claim"], *mine, limit, *most, SCHEMA, self._jobs)
+        lease = (self.owner, self.lease)
+        room_args = (list(capacities), list(capacities.values()), other_domains)
+        rows = await self._pool.fetch(_SQL["claim"], *lease, limit, *room_args, SCHEMA, self._jobs)
         if len(rows) < limit:
-            closed = [domain for domain, room in rooms.items() if not room]
-            rest = (limit - len(rows), closed, SCHEMA, self._jobs)
-            rows += await self._pool.fetch(_SQL["claim_resend"], *mine, *rest)
+            closed = [domain for domain, capacity in capacities.items() if not capacity]
+            resend_args = (limit - len(rows), closed, SCHEMA, self._jobs)
+            rows += await self._pool.fetch(_SQL["claim_resend"], *lease, *resend_args)
         return [_claimed(row) for row in rows]
 
-    async def mark_dots(self, mine: Sequence[tuple[int, int]]) -> frozenset[int]:
+    async def mark_dots(self, claims: Sequence[tuple[int, int]]) -> frozenset[int]:
         """Record "about to write the final dot" for (id, epoch); returns the ids that may get it."""
-        rows = await self._pool.fetch(_SQL["mark_dots"], [m[0] for m in mine], [m[1] for m in mine])
+        rows = await self._pool.fetch(_SQL["mark_dots"], [m[0] for m in claims], [m[1] for m in claims])
         return frozenset(row["id"] for row in rows)
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[int]:
@@ -169,18 +169,18 @@ class Outbox:
 
         A mail that gets through after the pause starts them anew.
         """
-        said = reply.replace("\0", "")[:200]
-        until: datetime = await self._pool.fetchval(_SQL["pause"], domain, list(pauses), said)
+        text = reply.replace("\0", "")[:200]
+        until: datetime = await self._pool.fetchval(_SQL["pause_domain"], domain, list(pauses), text)
         return until
 
     async def paused(self) -> dict[str, datetime]:
         """The domains that are left alone now, and until when."""
-        return {row["domain"]: row["until"] for row in await self._pool.fetch(_SQL["paused"])}
+        return {row["domain"]: row["until"] for row in await self._pool.fetch(_SQL["paused_domains"])}
 
-    async def refresh(self, changed: Sequence[Mapping[str, Any]]) -> None:
+    async def update_changed(self, changed: Sequence[Mapping[str, Any]]) -> None:
         """Store what re-validation changed: ``{id, epoch, facts, address, name}`` each."""
         if changed:
-            await self._pool.execute(_SQL["refresh"], list(changed))
+            await self._pool.execute(_SQL["update_changed"], list(changed))
 
     async def note_hard_bounces(
         self, refused: Mapping[int, bool], connection: Connection | None = None
@@ -188,7 +188,7 @@ class Outbox:
         """Remember refused addresses; True: the server says that there is no such address."""
         if refused:
             await (connection or self._pool).execute(
-                _SQL["hard_bounces"], list(refused), list(refused.values())
+                _SQL["record_hard_bounces"], list(refused), list(refused.values())
             )
 
     async def release(self, claimed: Sequence[ClaimedDelivery], pause: timedelta = timedelta(0)) -> None:
@@ -196,8 +196,8 @@ class Outbox:
 
         A mark "about to write the final dot" is taken back too: the dot must certainly not have been written.
         """
-        mine = ([c.id for c in claimed], [c.epoch for c in claimed], [c.dot_at for c in claimed])
-        await self._pool.execute(_SQL["release"], *mine, pause)
+        claims = ([c.id for c in claimed], [c.epoch for c in claimed], [c.dot_at for c in claimed])
+        await self._pool.execute(_SQL["release"], *claims, pause)
 
     async def counts(self) -> dict[str, int]:
         """Mails by state."""
@@ -217,7 +217,7 @@ class Outbox:
 
     async def retry_failed(
         self,
-        which: DeliveryFilter,
+        selection: DeliveryFilter,
         limit: int,
         *,
         dry_run: bool = False,
@@ -227,10 +227,12 @@ class Outbox:
 
         Returns matched, retryable, retried, and what cannot be sent: expired, suppressed.
         """
-        row = await (connection or self._pool).fetchrow(_SQL["retry_failed"], *which.values, limit, dry_run)
+        row = await (connection or self._pool).fetchrow(
+            _SQL["retry_failed"], *selection.values, limit, dry_run
+        )
         assert row
         return dict(row)
 
 
 def _claimed(row: asyncpg.Record) -> ClaimedDelivery:
-    return ClaimedDelivery(**{name: row[name] for name in _COLUMNS}, known=known_from_row(row))
+    return ClaimedDelivery(**{name: row[name] for name in _COLUMNS}, history=contact_history_from_row(row))

@@ -20,9 +20,9 @@ WHERE state = 'sending' AND lease_until < service.now()
 -- A batch for this owner, oldest first, with what recipients told us. Zero rows: nothing may go, or peers were faster.
 -- Of each domain in $4 at most as many as $5 says, of every other at most $6; of one that is paused none, and of one
 -- that was paused and has taken nothing since, one; of the jobs in $8 alone (NULL: of all). Where those fill the front of the queue, each domain is looked up.
-WITH RECURSIVE room AS MATERIALIZED (
-    SELECT domain, least(coalesce(r.most, $6), CASE WHEN p.until > service.now() THEN 0 WHEN p.failures > 0 THEN 1 END) AS most
-    FROM unnest($4::text[], $5::int[]) AS r(domain, most) FULL JOIN service.domain_pause AS p USING (domain)
+WITH RECURSIVE capacity AS MATERIALIZED (
+    SELECT domain, least(coalesce(r.max_messages, $6), CASE WHEN p.until > service.now() THEN 0 WHEN p.failures > 0 THEN 1 END) AS max_messages
+    FROM unnest($4::text[], $5::int[]) AS r(domain, max_messages) FULL JOIN service.domain_pause AS p USING (domain)
 ), front AS MATERIALIZED (
     SELECT id, domain, not_before FROM service.delivery
     WHERE state = 'planned' AND not_before <= (SELECT service.now()) AND expires_at > (SELECT service.now())
@@ -31,7 +31,7 @@ WITH RECURSIVE room AS MATERIALIZED (
 ), near AS MATERIALIZED (
     SELECT f.id
     FROM (SELECT *, row_number() OVER (PARTITION BY domain ORDER BY not_before, id) AS nth FROM front) AS f
-    LEFT JOIN room AS r USING (domain) WHERE f.nth <= coalesce(r.most, $6)
+    LEFT JOIN capacity AS r USING (domain) WHERE f.nth <= coalesce(r.max_messages, $6)
     ORDER BY f.not_before, f.id LIMIT 3 * $3
 ), domains AS (
     SELECT min(domain) AS domain FROM service.delivery
@@ -41,13 +41,13 @@ WITH RECURSIVE room AS MATERIALIZED (
     FROM domains WHERE domains.domain IS NOT NULL
 ), far AS MATERIALIZED (
     SELECT own.id
-    FROM domains LEFT JOIN room AS r USING (domain) CROSS JOIN LATERAL (
+    FROM domains LEFT JOIN capacity AS r USING (domain) CROSS JOIN LATERAL (
         SELECT d.id FROM service.delivery AS d
         WHERE d.state = 'planned' AND d.expires_at > (SELECT service.now())
           AND ($8 IS NULL OR d.job = ANY ($8))
           AND (d.domain, d.not_before) >= (domains.domain, '-infinity')
           AND (d.domain, d.not_before) <= (domains.domain, (SELECT service.now()))
-        ORDER BY d.domain, d.not_before, d.id LIMIT coalesce(r.most, $6)) AS own
+        ORDER BY d.domain, d.not_before, d.id LIMIT coalesce(r.max_messages, $6)) AS own
     WHERE domains.domain IS NOT NULL LIMIT 3 * $3
 ), claimed AS (
     UPDATE service.delivery SET state = 'claimed', owner = $1, lease_until = service.now() + $2,
@@ -118,7 +118,7 @@ WITH settled AS (
     WHERE d.id = s.id AND d.epoch = s.epoch
       AND (d.state IN ('claimed', 'sending') OR (d.state = 'unconfirmed' AND (s.state = 'sent' OR s.unwritten)))
     RETURNING d.id, d.domain, d.state
-), opened AS (
+), reopened AS (
     DELETE FROM service.domain_pause WHERE domain = ANY (ARRAY(
         SELECT p.domain FROM service.domain_pause AS p
         WHERE p.until <= service.now() AND p.domain IN (SELECT s.domain FROM settled AS s WHERE s.state = 'sent')
@@ -126,7 +126,7 @@ WITH settled AS (
 )
 SELECT id FROM settled
 
--- name: pause
+-- name: pause_domain
 -- A domain asked us to wait: the next of the growing pauses in $2, unless one is under way. $3: what it said.
 INSERT INTO service.domain_pause AS p (domain, failures, until, reply)
 VALUES ($1, 1, service.now() + ($2::interval[])[1], $3)
@@ -137,7 +137,7 @@ ON CONFLICT (domain) DO UPDATE SET
     reply = excluded.reply
 RETURNING until
 
--- name: paused
+-- name: paused_domains
 -- The domains that are left alone now, and until when.
 SELECT domain, until FROM service.domain_pause WHERE until > service.now() ORDER BY domain
 
@@ -145,18 +145,18 @@ SELECT domain, until FROM service.domain_pause WHERE until > service.now() ORDER
 -- What a domain said a day ago says nothing about today.
 DELETE FROM service.domain_pause WHERE until < service.now() - interval '1 day'
 
--- name: refresh
+-- name: update_changed
 -- What re-validation left of a message that was never on the wire; the same bytes from now on.
 UPDATE service.delivery AS d SET facts = n.facts, address = n.address, recipient_name = n.name
 FROM jsonb_to_recordset($1::jsonb) AS n(id bigint, epoch bigint, facts jsonb, address text, name text)
 WHERE d.id = n.id AND d.epoch = n.epoch AND d.state = 'claimed' AND d.dot_at IS NULL
 
--- name: hard_bounces
+-- name: record_hard_bounces
 -- Remember refusals of addresses; three in thirty days suppress, and so does "there is no such address" at once.
 WITH refused AS (
     SELECT lower(d.address) AS address, d.id, n.at_once
     FROM unnest($1::bigint[], $2::boolean[]) AS n(id, at_once) JOIN service.delivery AS d ON d.id = n.id
-), noted AS (
+), bounces AS (
     INSERT INTO service.hard_bounce (address, delivery_id) SELECT address, id FROM refused ON CONFLICT DO NOTHING
 )
 INSERT INTO service.suppression (address, reason, detail)
@@ -207,7 +207,7 @@ WHERE id = $1 AND channel = 'email' AND state = 'failed' AND expires_at > servic
 -- name: retry_failed
 -- The same for all that fit. NULL means any: $1 user, $2 job, $3 reason, $4 and $5 first and last local date, $6 and $7 where
 -- addresses (lower case) begin and end, $8 run; $9 at most, oldest first; $10: only count. What cannot be sent is counted by why.
-WITH found AS MATERIALIZED (
+WITH matching AS MATERIALIZED (
     SELECT d.id, CASE WHEN d.expires_at <= service.now() THEN 'expired'
                       WHEN EXISTS (SELECT FROM service.suppression AS s WHERE s.address = lower(d.address)) THEN 'suppressed'
                       ELSE 'retryable' END AS fate
@@ -218,14 +218,14 @@ WITH found AS MATERIALIZED (
       AND ($4::date IS NULL OR d.local_date >= $4) AND ($5::date IS NULL OR d.local_date <= $5)
       AND ($6::text IS NULL OR (lower(d.address) COLLATE "C" >= $6 AND lower(d.address) COLLATE "C" < $7))
       AND ($8::bigint IS NULL OR d.run_id = $8)
-), again AS (
+), retried AS (
     UPDATE service.delivery SET state = 'planned', reason = NULL, settled_at = NULL, attempt = 0, owner = NULL,
                                 not_before = service.now()
     WHERE NOT $10::boolean AND state = 'failed'
-      AND id = ANY (ARRAY(SELECT id FROM found WHERE fate = 'retryable' ORDER BY id LIMIT $9))
+      AND id = ANY (ARRAY(SELECT id FROM matching WHERE fate = 'retryable' ORDER BY id LIMIT $9))
     RETURNING id
 )
-SELECT (SELECT count(*) FROM found) AS matched, (SELECT count(*) FROM again) AS retried,
-       (SELECT count(*) FROM found WHERE fate = 'retryable') AS retryable,
-       (SELECT count(*) FROM found WHERE fate = 'expired') AS expired,
-       (SELECT count(*) FROM found WHERE fate = 'suppressed') AS suppressed
+SELECT (SELECT count(*) FROM matching) AS matched, (SELECT count(*) FROM retried) AS retried,
+       (SELECT count(*) FROM matching WHERE fate = 'retryable') AS retryable,
+       (SELECT count(*) FROM matching WHERE fate = 'expired') AS expired,
+       (SELECT count(*) FROM matching WHERE fate = 'suppressed') AS suppressed

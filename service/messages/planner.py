@@ -24,11 +24,11 @@ from service.messages.kind import Channel, Purpose
 from service.messages.mail.render import Notice
 from service.messages.reason import Reason
 from service.messages.reminder import (
-    AT_ONCE,
+    YIELD_EVERY,
     FactsPage,
     Reminder,
     ReminderWork,
-    decision_on,
+    decide_safely,
 )
 
 Word = Callable[[str, Mapping[str, Any], str], Notice]
@@ -61,9 +61,9 @@ class DecidedPage:
 class Planner(ReminderWork):
     """Plans what reminders decide. ``outbox_wake`` tells that there is something to send."""
 
-    def __init__(self, settings: PlannerSettings, word: Word, outbox_wake: asyncio.Event) -> None:
+    def __init__(self, settings: PlannerSettings, render_notice: Word, outbox_wake: asyncio.Event) -> None:
         self._settings = settings
-        self._word = word
+        self._render_notice = render_notice
         self._outbox_wake = outbox_wake
 
     async def work(self, job: Reminder, context: RunContext) -> None:
@@ -78,12 +78,12 @@ class Planner(ReminderWork):
         """One page in one transaction: messages, reasons, progress."""
         async with context.step(long=False) as connection:
             if context.tick.dry_run:
-                found, new = await self._look(connection, job, context, page)
+                result, new = await self._preview(connection, job, context, page)
             else:
-                found, new = await self._plan(connection, job, context, page)
-            await context.advance(connection, page.cursor, page.scanned, _counted(found, new))
+                result, new = await self._plan(connection, job, context, page)
+            await context.advance(connection, page.cursor, page.scanned, _page_counts(result, new))
             context.note({"jobs.step.users": page.scanned, "jobs.step.planned": len(new)})
-        context.errors += found.errors
+        context.errors += result.errors
 
     async def _plan(
         self, connection: asyncpg.Connection, job: Reminder, context: RunContext, page: FactsPage
@@ -103,45 +103,51 @@ class Planner(ReminderWork):
         if job.kind.purpose is Purpose.NUDGE:
             await delivery_rows.lock_budget(connection)
         now = await context.now()
-        there = await delivery_rows.hold(connection, [facts.user.id for facts in page.facts])
-        page = replace(page, facts=[facts for facts in page.facts if facts.user.id in there])
-        found = await self._decide(connection, job, tick, page, now)
-        new = await delivery_rows.plan(connection, stamp, found.planned)
-        await delivery_rows.refuse(connection, stamp, found.refused)
-        return found, new
+        existing_ids = await delivery_rows.lock_existing_users(
+            connection, [facts.user.id for facts in page.facts]
+        )
+        page = replace(page, facts=[facts for facts in page.facts if facts.user.id in existing_ids])
+        result = await self._decide(connection, job, tick, page, now)
+        new = await delivery_rows.plan(connection, stamp, result.planned)
+        await delivery_rows.record_refusals(connection, stamp, result.refused)
+        return result, new
 
-    async def _look(
+    async def _preview(
         self, connection: asyncpg.Connection, job: Reminder, context: RunContext, page: FactsPage
     ) -> tuple[DecidedPage, set[tuple[str, str]]]:
         """What a page would come to."""
-        found = await self._decide(connection, job, context.tick, page, await context.now())
-        known = await delivery_rows.existing(connection, [one.dedupe_key for one in found.planned])
-        mails = [one for one in found.planned if one.channel is Channel.EMAIL]
+        result = await self._decide(connection, job, context.tick, page, await context.now())
+        existing_keys = await delivery_rows.existing_messages(
+            connection, [message.dedupe_key for message in result.planned]
+        )
+        mails = [message for message in result.planned if message.channel is Channel.EMAIL]
         for mail in mails[: context.examples_wanted]:
             context.example(self._example(mail))
-        return found, {pair for one in found.planned if (pair := _pair(one)) not in known}
+        return result, {pair for message in result.planned if (pair := _key(message)) not in existing_keys}
 
     async def _decide(
         self, connection: asyncpg.Connection, job: Reminder, tick: Tick, page: FactsPage, now: datetime
     ) -> DecidedPage:
         """Ask the job about everybody on the page, then the rules that hold for all jobs."""
-        contacts = await delivery_rows.contacts(connection, [facts.user for facts in page.facts], tick.as_of)
-        found = DecidedPage([], [], [])
+        contacts = await delivery_rows.contact_histories(
+            connection, [facts.user for facts in page.facts], tick.as_of
+        )
+        result = DecidedPage([], [], [])
         for n, facts in enumerate(page.facts, 1):
-            if n % AT_ONCE == 0:
+            if n % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
-            decision, error = decision_on(job, facts, tick)
+            decision, error = decide_safely(job, facts, tick)
             if error:
-                found.errors.append(error)
-            no = decision if isinstance(decision, Skip) else None
+                result.errors.append(error)
+            skip = decision if isinstance(decision, Skip) else None
             if isinstance(decision, Message):
-                on = eligibility.terms(decision, tick, now, self._settings.nudges)
-                planned, no = on_channels(decision, facts.user, contacts[facts.user.id], on)
-                found.planned.extend(self._worded(one) for one in planned)
-            if no:
+                terms = eligibility.message_terms(decision, tick, now, self._settings.nudges)
+                planned, skip = plan_channels(decision, facts.user, contacts[facts.user.id], terms)
+                result.planned.extend(self._with_notice(one) for one in planned)
+            if skip:
                 local_date = tick.local_date(facts.user.timezone)
-                found.refused.append(RefusedPerson(facts.user.id, local_date, str(no.reason), no.detail))
-        return found
+                result.refused.append(RefusedPerson(facts.user.id, local_date, str(skip.reason), skip.detail))
+        return result
 
     def _example(self, planned: PlannedMessage) -> dict[str, Any]:
         return {
@@ -150,7 +156,7 @@ class Planner(ReminderWork):
             "notBefore": planned.not_before.isoformat(),
         }
 
-    def _worded(self, planned: PlannedMessage) -> PlannedMessage:
+    def _with_notice(self, planned: PlannedMessage) -> PlannedMessage:
         """An in-app notification gets its words now, in its reader's language; a mail when it is sent."""
         if planned.channel is Channel.EMAIL:
             return planned
@@ -158,43 +164,43 @@ class Planner(ReminderWork):
 
     def _notice(self, planned: PlannedMessage) -> Notice:
         message = planned.message
-        return self._word(message.kind.template, message.in_app["facts"], planned.user.locale)
+        return self._render_notice(message.kind.template, message.in_app["facts"], planned.user.locale)
 
 
 # ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def on_channels(
-    message: Message, user: User, known: ContactHistory, on: MessageTerms
+def plan_channels(
+    message: Message, user: User, existing: ContactHistory, terms: MessageTerms
 ) -> tuple[list[PlannedMessage], Skip | None]:
     """The message on each channel that is allowed, and the first rule that kept it off one.
 
-    The rules and their order: ``eligibility.answers``.
+    The rules and their order: ``eligibility.rule_results``.
     """
     planned: list[PlannedMessage] = []
     refused: tuple[Reason, Channel] | None = None
     for channel in message.channels:
-        at = eligibility.eligible_at(message, user, channel, known, on)
+        at = eligibility.eligible_at(message, user, channel, existing, terms)
         if isinstance(at, Reason):
             refused = refused or (at, channel)
         else:
-            planned.append(PlannedMessage(message, channel, user, at, on.expires, on.key))
+            planned.append(PlannedMessage(message, channel, user, at, terms.expires, terms.key))
     if refused is None:
         return planned, None
     detail = f"Not on the channel {refused[1]}." if planned else ""
     return planned, Skip(user.id, refused[0], detail)
 
 
-def _pair(planned: PlannedMessage) -> tuple[str, str]:
+def _key(planned: PlannedMessage) -> tuple[str, str]:
     return planned.dedupe_key, str(planned.channel)
 
 
-def _counted(found: DecidedPage, new: set[tuple[str, str]]) -> Counter[str]:
+def _page_counts(result: DecidedPage, new: set[tuple[str, str]]) -> Counter[str]:
     """What happened on a page, by name: planned mails, in-app messages, and each reason."""
-    counts = Counter(refusal.reason for refusal in found.refused)
-    for planned in found.planned:
+    counts = Counter(refusal.reason for refusal in result.refused)
+    for planned in result.planned:
         mail = planned.channel is Channel.EMAIL
-        if _pair(planned) in new:
+        if _key(planned) in new:
             counts["planned" if mail else "in_app"] += 1
         elif mail:
             counts[str(Reason.ALREADY_SENT)] += 1

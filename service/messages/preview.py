@@ -25,12 +25,12 @@ from service.messages.mail.render import Notice, RenderError
 from service.messages.mail.sample_goals import RECIPIENT
 from service.messages.mail.transport import Envelope, SendResult, Transport
 from service.messages.mail.words import words_for
-from service.messages.reminder import Reminder, decided
+from service.messages.reminder import Reminder, decide_for_user
 
 _SQL = queries.load(__file__)
 _TOKEN_BYTES = 24
-_NOBODY = "nobody@example.org"
-_HIDDEN = "links-are-hidden-from-viewers"
+_NO_ADDRESS = "nobody@example.org"
+_TOKEN_PLACEHOLDER = "links-are-hidden-from-viewers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,28 +85,28 @@ class Previewer:
         self._compose = compose
         self._transport = transport
 
-    async def preview(self, ask: PreviewRequest) -> Preview:
+    async def preview(self, request: PreviewRequest) -> Preview:
         """The mail. Raises UnknownJobType, UnknownJob, UnknownUser, BadRequest, NothingToSay."""
-        return self._shown(await self._email(ask))
+        return self._preview_of(await self._email(request))
 
-    async def send_test(self, ask: PreviewRequest, to: str, who: str) -> str:
-        """Send it once to ``to``, beside the outbox; returns its Message-ID. ``who``: for the audit.
+    async def send_test(self, request: PreviewRequest, to: str, actor: str) -> str:
+        """Send it once to ``to``, beside the outbox; returns its Message-ID. ``actor``: for the audit.
 
         Raises what ``preview`` raises, and MailRefused.
         """
         if not valid_address(to):
             raise BadRequest("to is not an address that mail can be sent to")
-        email = await self._email(ask)
+        email = await self._email(request)
         email = replace(email, address=to, reason=words_for(email.locale).test_reason)
         result = await self._send(email)
-        what = {
+        details = {
             "job": email.job,
-            "userId": ask.user_id,
+            "userId": request.user_id,
             "to": to,
             "messageId": email.message_id,
             "accepted": result.accepted,
         }
-        await self._pool.execute(_SQL["remark"], who, what)
+        await self._pool.execute(_SQL["audit"], actor, details)
         if not result.accepted:
             raise MailRefused(f"The mail server did not take it ({result.phase}): {result.reply}")
         return email.message_id
@@ -121,53 +121,59 @@ class Previewer:
         if row is None:
             return None
         try:
-            mail = self._shown(_stored(row, links=links)) if row["channel"] == Channel.EMAIL else None
+            mail = (
+                self._preview_of(_email_from_row(row, links=links))
+                if row["channel"] == Channel.EMAIL
+                else None
+            )
         except (ValueError, KeyError, TypeError, RenderError) as error:
             raise NothingToSay(f"This message can no longer be composed: {error}") from None
         notice = Notice(row["title"], row["message"], row["button"]) if row["title"] is not None else None
         return StoredMessage(row["channel"], row["state"], mail, notice)
 
-    async def _email(self, ask: PreviewRequest) -> Email:
-        job = find(self._jobs, ask.job_type, ask.job_name)
+    async def _email(self, request: PreviewRequest) -> Email:
+        job = find(self._jobs, request.job_type, request.job_name)
         if not isinstance(job, Reminder):
             raise BadRequest(f"{job.id} writes no mails")
         now = await self._pool.fetchval(_SQL["now"])
-        if ask.user_id is None:
-            return self._sample(job, ask, now)
-        if ask.variant is not None:
+        if request.user_id is None:
+            return self._sample_email(job, request, now)
+        if request.variant is not None:
             raise BadRequest("variant chooses a sample: leave it out, or leave out userId")
-        return await self._decided(job, ask.user_id, ask, now)
+        return await self._email_for_user(job, request.user_id, request, now)
 
-    def _sample(self, job: Reminder, ask: PreviewRequest, now: datetime) -> Email:
-        if ask.at is not None:
+    def _sample_email(self, job: Reminder, request: PreviewRequest, now: datetime) -> Email:
+        if request.at is not None:
             raise BadRequest("at needs userId: a sample is the same at any time")
         samples = {sample.variant: sample for sample in job.kind.samples}
-        sample = samples.get(ask.variant) if ask.variant else job.kind.samples[0]
+        sample = samples.get(request.variant) if request.variant else job.kind.samples[0]
         if sample is None:
             raise BadRequest(f"variant must be one of {', '.join(samples)}")
-        return self._addressed(job, sample.facts, RECIPIENT, ask.locale or "en", now)
+        return self._email_of(job, sample.facts, RECIPIENT, request.locale or "en", now)
 
-    async def _decided(self, job: Reminder, user_id: str, ask: PreviewRequest, now: datetime) -> Email:
-        found = await self._look_at(job, user_id, ask.at or now)
-        if found is None:
-            if not await self._pool.fetchval(_SQL["known"], user_id):
+    async def _email_for_user(
+        self, job: Reminder, user_id: str, request: PreviewRequest, now: datetime
+    ) -> Email:
+        result = await self._decide(job, user_id, request.at or now)
+        if result is None:
+            if not await self._pool.fetchval(_SQL["user_exists"], user_id):
                 raise UnknownUser(user_id)
             raise NothingToSay(f"{job.name} does not look at this user then")
-        user, decision = found
+        user, decision = result
         if isinstance(decision, Skip):
             raise NothingToSay(f"{decision.reason}: {decision.detail}")
         if Channel.EMAIL not in decision.channels:
             raise NothingToSay("Only an in-app notification would be shown, no mail")
-        return self._addressed(job, decision.facts, user.name, ask.locale or user.locale, now)
+        return self._email_of(job, decision.facts, user.name, request.locale or user.locale, now)
 
-    async def _look_at(self, job: Reminder, user_id: str, at: datetime) -> tuple[User, Decision] | None:
+    async def _decide(self, job: Reminder, user_id: str, at: datetime) -> tuple[User, Decision] | None:
         check_instant(at)
         await self._runner.refresh(None)
         tick = self._runner.dry_tick(job.id, at, user_id)
-        async with self._pool.acquire() as reading, reading.transaction(readonly=True):
-            return await decided(cast("asyncpg.Connection", reading), job, tick)
+        async with self._pool.acquire() as proxy, proxy.transaction(readonly=True):
+            return await decide_for_user(cast("asyncpg.Connection", proxy), job, tick)
 
-    def _addressed(
+    def _email_of(
         self, job: Reminder, facts: Mapping[str, Any], name: str, locale: str, now: datetime
     ) -> Email:
         domain = self._composer.sender.rpartition("@")[2]
@@ -175,7 +181,7 @@ class Previewer:
             template=job.kind.template,
             facts=facts,
             recipient_name=name,
-            address=_NOBODY,
+            address=_NO_ADDRESS,
             message_id=f"test.{secrets.token_hex(16)}@{domain}",
             message_date=now,
             token=secrets.token_urlsafe(_TOKEN_BYTES),
@@ -183,7 +189,7 @@ class Previewer:
             locale=locale,
         )
 
-    def _shown(self, email: Email) -> Preview:
+    def _preview_of(self, email: Email) -> Preview:
         rendered = self._composer.render(
             email.template,
             email.facts,
@@ -208,6 +214,6 @@ class Previewer:
         return results[0]
 
 
-def _stored(row: asyncpg.Record, *, links: bool) -> Email:
+def _email_from_row(row: asyncpg.Record, *, links: bool) -> Email:
     """The email of a row of the outbox; the same bytes as when it was sent, but for hidden links."""
-    return email_of(row.__getitem__, **({} if links else {"token": _HIDDEN}))
+    return email_of(row.__getitem__, **({} if links else {"token": _TOKEN_PLACEHOLDER}))

@@ -1,4 +1,4 @@
--- name: known
+-- name: user_exists
 -- Whether the dashboard's copy has this user. $1: user.
 SELECT EXISTS (SELECT 1 FROM service.users WHERE id = $1)
 
@@ -6,7 +6,7 @@ SELECT EXISTS (SELECT 1 FROM service.users WHERE id = $1)
 -- The database's time: the date of the mail, and the moment to decide for.
 SELECT service.now()
 
--- name: remark
+-- name: audit
 -- Leave a trace of a test mail. $1 who asked, $2 what was sent where.
 INSERT INTO service.audit (who, act, what) VALUES ($1, 'test-send', $2)
 

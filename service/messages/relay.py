@@ -4,7 +4,7 @@ from service.engine.retry import backoff
 from service.messages.mail.smtp_reply import Fate, before_recipient
 from service.messages.mail.transport import SendResult
 
-_IN_A_ROW = 3
+_MAX_REFUSALS = 3
 _FIRST_PAUSE = 5.0
 
 
@@ -29,23 +29,23 @@ class RelayState:
         """Whether no message may be begun."""
         return self.problem is not None and not self.probing
 
-    def note(self, what: Fate, result: SendResult, recipient: str) -> None:
+    def note(self, fate: Fate, result: SendResult, recipient: str) -> None:
         """Take one answer into account."""
-        if what is Fate.SENT:
-            self._taken()
-        elif what is Fate.OURS and before_recipient(result.phase):
+        if fate is Fate.SENT:
+            self._record_accepted()
+        elif fate is Fate.OURS and before_recipient(result.phase):
             self.problem = f"the mail server refuses us at {result.phase}: {result.code}"
-        elif what is Fate.OURS:
-            self._refused(recipient.lower(), result)
-        elif what is Fate.CONTENT:
-            self._content_refused(result)
+        elif fate is Fate.OURS:
+            self._record_refusal(recipient.lower(), result)
+        elif fate is Fate.CONTENT:
+            self._record_content_refusal(result)
 
     def pause(self, *, probed: bool) -> float:
         """Seconds until the next probe: 5, doubling to 60 with each that failed."""
         self._probes += probed
         return backoff(self._probes, first=_FIRST_PAUSE)
 
-    def _taken(self) -> None:
+    def _record_accepted(self) -> None:
         if self.closed:
             return  # it was under way when sending stopped, over a connection that had been let in
         self.problem = None
@@ -53,17 +53,19 @@ class RelayState:
         self._recipients.clear()
         self._contents.clear()
 
-    def _refused(self, recipient: str, result: SendResult) -> None:
-        if len(self._recipients) < _IN_A_ROW:
+    def _record_refusal(self, recipient: str, result: SendResult) -> None:
+        if len(self._recipients) < _MAX_REFUSALS:
             self._recipients.add(recipient)
-        if len(self._recipients) == _IN_A_ROW:
+        if len(self._recipients) == _MAX_REFUSALS:
             self.problem = (
-                f"the mail server refused mails to {_IN_A_ROW} recipients in a row for what we are or send,"
+                f"the mail server refused mails to {_MAX_REFUSALS} recipients in a row for what we are or send,"
                 f" at last at {result.phase}: {result.code}"
             )
 
-    def _content_refused(self, result: SendResult) -> None:
-        if len(self._contents) < _IN_A_ROW:
+    def _record_content_refusal(self, result: SendResult) -> None:
+        if len(self._contents) < _MAX_REFUSALS:
             self._contents.add(result.id)
-        if len(self._contents) == _IN_A_ROW:
-            self.problem = f"the mail server refused the content of {_IN_A_ROW} mails in a row: {result.code}"
+        if len(self._contents) == _MAX_REFUSALS:
+            self.problem = (
+                f"the mail server refused the content of {_MAX_REFUSALS} mails in a row: {result.code}"
+            )

@@ -20,7 +20,7 @@ from service.messages.kind import MessageKind
 from service.messages.reason import Reason
 
 _PAGE = 1000
-AT_ONCE = 50
+YIELD_EVERY = 50
 """After so many users others get their turn: a page must not keep the probes waiting."""
 
 
@@ -88,8 +88,8 @@ def reminders(jobs: Mapping[str, Job]) -> dict[str, Reminder]:
 
 def reminder_named(jobs: Mapping[str, Job], name: str) -> Reminder:
     """``goalDeadlines`` or ``reminder.goalDeadlines``. Raises UnknownJob, BadRequest."""
-    first, _, rest = name.partition(".")
-    job_type, short = (first, rest) if first in set(JobType) else (JobType.REMINDER, name)
+    prefix, _, job_name = name.partition(".")
+    job_type, short = (prefix, job_name) if prefix in set(JobType) else (JobType.REMINDER, name)
     job = None if job_type == JobType.ANALYTICS else find(jobs, job_type, short)
     if not isinstance(job, Reminder):
         raise BadRequest(f"{name} writes to nobody; ask about a reminder like goalDeadlines")
@@ -118,7 +118,7 @@ async def pages(
         facts = []
         for row in rows:
             facts.append(facts_of(row))
-            if len(facts) % AT_ONCE == 0:
+            if len(facts) % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         yield FactsPage(facts, after, len(rows))
 
@@ -134,7 +134,7 @@ def kinds_of(jobs: Mapping[str, Job]) -> dict[str, MessageKind]:
     return {kind.name: kind for kind in kinds}
 
 
-def decision_on(job: Reminder, facts: PersonFacts, tick: Tick) -> tuple[Decision, str | None]:
+def decide_safely(job: Reminder, facts: PersonFacts, tick: Tick) -> tuple[Decision, str | None]:
     """One user's failure never stops the others: it becomes a reason and a traceback."""
     try:
         return job.decide(facts, tick), None
@@ -142,12 +142,14 @@ def decision_on(job: Reminder, facts: PersonFacts, tick: Tick) -> tuple[Decision
         return Skip(facts.user.id, Reason.USER_ERROR, type(error).__name__), traceback.format_exc()
 
 
-async def decided(connection: asyncpg.Connection, job: Reminder, tick: Tick) -> tuple[User, Decision] | None:
+async def decide_for_user(
+    connection: asyncpg.Connection, job: Reminder, tick: Tick
+) -> tuple[User, Decision] | None:
     """What a reminder says about the one user of a tick; None: it does not look at them. Writes nothing.
 
     Preferences, budgets and quiet hours are not asked. An error of the job becomes a reason, as in a run.
     """
     async for page in job.read(connection, tick, ""):
         for facts in page.facts:
-            return facts.user, decision_on(job, facts, tick)[0]
+            return facts.user, decide_safely(job, facts, tick)[0]
     return None

@@ -19,25 +19,36 @@ class Suppressions:
         self._pool = pool
         self._outbox = outbox
 
-    async def hard(
-        self, delivery: int, said: str, *, no_such_address: bool, connection: Connection | None = None
+    async def record_hard_bounce(
+        self, delivery: int, diagnostic: str, *, no_such_address: bool, connection: Connection | None = None
     ) -> bool:
         """The address does not take mail: suppressed at the third in thirty days, or at once when unknown."""
-        if await (connection or self._pool).fetchval(_SQL["bounced"], delivery, _storable(said)) is None:
+        if (
+            await (connection or self._pool).fetchval(
+                _SQL["record_hard_bounce"], delivery, _without_nul(diagnostic)
+            )
+            is None
+        ):
             return False
         await self._outbox.note_hard_bounces({delivery: no_such_address}, connection)
         return True
 
-    async def complaint(self, delivery: int, said: str, connection: Connection | None = None) -> bool:
+    async def record_complaint(
+        self, delivery: int, diagnostic: str, connection: Connection | None = None
+    ) -> bool:
         """The recipient called it spam: the address is suppressed at once."""
-        ask = connection or self._pool
-        return await ask.fetchval(_SQL["complained"], delivery, _storable(said)) is not None
+        executor = connection or self._pool
+        return (
+            await executor.fetchval(_SQL["record_complaint"], delivery, _without_nul(diagnostic)) is not None
+        )
 
-    async def passing(self, delivery: int, said: str, connection: Connection | None = None) -> bool:
+    async def record_arrival(
+        self, delivery: int, diagnostic: str, connection: Connection | None = None
+    ) -> bool:
         """Nothing against the address; an unconfirmed message is known to have been taken."""
-        ask = connection or self._pool
-        return await ask.fetchval(_SQL["arrived"], delivery, _storable(said)) is not None
+        executor = connection or self._pool
+        return await executor.fetchval(_SQL["record_arrival"], delivery, _without_nul(diagnostic)) is not None
 
 
-def _storable(said: str) -> str:
-    return said.replace("\0", "")
+def _without_nul(diagnostic: str) -> str:
+    return diagnostic.replace("\0", "")

@@ -1,21 +1,21 @@
--- name: bounced
+-- name: record_hard_bounce
 -- The address does not take mail. Zero rows: no such delivery, or it was taken in before. $1 id, $2 what was said.
 UPDATE service.delivery SET state = 'bounced', reason = 'hard_bounce', smtp_reply = left($2, 500), settled_at = service.now()
 WHERE id = $1 AND channel = 'email' AND state IN ('sent', 'sending', 'unconfirmed') RETURNING id
 
--- name: complained
+-- name: record_complaint
 -- The recipient called it spam: the address gets nothing more. $1 id, $2 what was said.
-WITH told AS (
+WITH complained AS (
     UPDATE service.delivery SET state = 'complained', reason = 'complaint', smtp_reply = left($2, 500),
                                 settled_at = service.now()
     WHERE id = $1 AND channel = 'email' AND state IN ('sent', 'sending', 'unconfirmed', 'bounced') RETURNING id, address
-), silenced AS (
+), suppressed AS (
     INSERT INTO service.suppression (address, reason, detail)
-    SELECT lower(address), 'complaint', 'the recipient called a mail spam' FROM told ON CONFLICT (address) DO NOTHING
+    SELECT lower(address), 'complaint', 'the recipient called a mail spam' FROM complained ON CONFLICT (address) DO NOTHING
 )
-SELECT id FROM told
+SELECT id FROM complained
 
--- name: arrived
+-- name: record_arrival
 -- A report of a passing failure, a delay or an arrival: the mail server had taken an unconfirmed message. $1 id, $2 said.
 UPDATE service.delivery SET detail = left($2, 500),
     state = CASE state WHEN 'unconfirmed' THEN 'sent' ELSE state END,

@@ -221,7 +221,7 @@ async def test_a_run_ends_with_its_time_and_the_next_goes_on(
 ) -> None:
     monkeypatch.setattr(archive, "BATCH", 7)
     turns = iter([False] * 3 + [True] * 1000)
-    monkeypatch.setattr(data_cleanup._Turn, "_late", lambda _self: next(turns))
+    monkeypatch.setattr(data_cleanup._ArchiveRun, "_out_of_time", lambda _self: next(turns))
 
     first = await case.clean()
     monkeypatch.undo()

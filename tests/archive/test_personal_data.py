@@ -129,7 +129,7 @@ async def test_a_suppressed_address_stays_refused_under_another_account(case: Ca
     await case.world.live(new)
 
     async with pool.acquire() as connection:
-        known = await delivery_rows.contacts(
+        known = await delivery_rows.contact_histories(
             connection,  # type: ignore[arg-type]
             [new, user("other")],
             datetime(2026, 8, 20, tzinfo=UTC),
@@ -146,7 +146,7 @@ async def test_a_suppressed_address_stays_refused_under_another_account(case: Ca
         """
     )
     claimed = await Outbox(pool, "o", timedelta(minutes=1)).claim(1000)
-    assert [one.known.suppressed for one in claimed if one.user_id == "new"] == [True]
+    assert [one.history.suppressed for one in claimed if one.user_id == "new"] == [True]
 
 
 async def test_what_others_did_is_derived_again_but_frozen_figures_are_not(case: Case) -> None:
@@ -233,11 +233,11 @@ async def test_nobody_is_planned_for_who_was_erased_a_moment_ago(
     key, pool = case.dashboard.key(WHOM), case.world.pool
     await pool.execute("DELETE FROM service.delivery")
 
-    async def hold(*arguments: Any, hold: Any = delivery_rows.hold) -> Any:
+    async def hold(*arguments: Any, hold: Any = delivery_rows.lock_existing_users) -> Any:
         await PersonalData(pool, case.archive).erase(key, "tester")
         return await hold(*arguments)
 
-    monkeypatch.setattr(delivery_rows, "hold", hold)
+    monkeypatch.setattr(delivery_rows, "lock_existing_users", hold)
     await (await case.world.runner()).run_manual(GOALS)
 
     assert not await pool.fetchval("SELECT count(*) FROM service.delivery WHERE user_id = $1", key)

@@ -58,7 +58,7 @@ class Stage:
         assert (await (await self.world.runner(**changes)).run_manual(GOALS)).state == "succeeded"
 
     def delivery(self, **changes: Any) -> DeliveryLoop:
-        values = {"standing": self.sync.current_state, "batch": 5, "connections": 2, **changes}
+        values = {"current_state": self.sync.current_state, "batch": 5, "connections": 2, **changes}
         return self.world.delivery(self.transport, **values)
 
     async def states(self) -> Counter[str]:
@@ -115,7 +115,7 @@ class Emptied:
 async def test_a_table_emptied_while_mails_leave_costs_nobody_a_mail(stage: Stage, collection: str) -> None:
     await stage.plan()
 
-    await stage.delivery(standing=Emptied(stage, collection, at=4)).run_once()
+    await stage.delivery(current_state=Emptied(stage, collection, at=4)).run_once()
 
     states = await stage.states()
     assert 0 < states["sent"] < PEOPLE

@@ -43,10 +43,10 @@ def facts(**changes: Any) -> Facts:
     """Ann, who logged in yesterday; whatever she completed she also did."""
     values: dict[str, Any] = {
         "user": user(),
-        "gone_since": TODAY - timedelta(days=1),
+        "away_since": TODAY - timedelta(days=1),
         "done_days": frozenset(),
         "recent_days": changes.get("done_days", frozenset()),
-        "at_it": False,
+        "in_session": False,
         "moved": frozenset(),
         "gentle_on": None,
         "steps": (),
@@ -141,10 +141,10 @@ def test_a_streak_does_not_wait_for_the_gentle_mail() -> None:
 def test_the_gentle_mail_gives_way_to_a_step_today_or_tomorrow(
     away: int, sent: dict[int, int], gives_way: bool
 ) -> None:
-    gone_since = TODAY - timedelta(days=away)
-    steps = tuple((gone_since, step, TODAY - timedelta(days=on)) for step, on in sent.items())
+    away_since = TODAY - timedelta(days=away)
+    steps = tuple((away_since, step, TODAY - timedelta(days=on)) for step, on in sent.items())
 
-    said = reason(gone_since=TODAY - timedelta(days=away), steps=steps)
+    said = reason(away_since=TODAY - timedelta(days=away), steps=steps)
 
     assert said is (Reason.SUPERSEDED_BY if gives_way else None)
 
@@ -152,7 +152,7 @@ def test_the_gentle_mail_gives_way_to_a_step_today_or_tomorrow(
 def test_steps_of_an_earlier_absence_do_not_answer_for_this_one() -> None:
     before = (TODAY - timedelta(days=20), 1, TODAY - timedelta(days=17))
 
-    assert reason(gone_since=TODAY - timedelta(days=2), steps=(before,)) is Reason.SUPERSEDED_BY
+    assert reason(away_since=TODAY - timedelta(days=2), steps=(before,)) is Reason.SUPERSEDED_BY
 
 
 def test_only_the_gentle_mail_gives_way() -> None:
@@ -163,9 +163,9 @@ def test_only_the_gentle_mail_gives_way() -> None:
 
 
 def test_the_steps_are_those_that_the_operator_chose() -> None:
-    assert reason(tick(rules=JobRules(inactive_steps=(5,))), gone_since=TODAY - timedelta(days=2)) is None
+    assert reason(tick(rules=JobRules(inactive_steps=(5,))), away_since=TODAY - timedelta(days=2)) is None
     assert (
-        reason(tick(rules=JobRules(inactive_steps=(5,))), gone_since=TODAY - timedelta(days=4))
+        reason(tick(rules=JobRules(inactive_steps=(5,))), away_since=TODAY - timedelta(days=4))
         is Reason.SUPERSEDED_BY
     )
 
@@ -180,11 +180,11 @@ def test_the_steps_are_those_that_the_operator_chose() -> None:
         ({"done_days": ago(0)}, Reason.NOT_DUE),
         ({"done_days": ago(0, 1, 2, 3)}, Reason.NOT_DUE),
         ({"recent_days": ago(0)}, None),  # a break or a session cancelled is not focus
-        ({"at_it": True}, Reason.NOT_DUE),
-        ({"gone_since": None}, Reason.NOT_DUE),
-        ({"gone_since": TODAY - timedelta(days=7), "recent_days": ago(2)}, None),
-        ({"gone_since": TODAY - timedelta(days=8), "recent_days": ago(2)}, Reason.NOT_DUE),
-        ({"gone_since": TODAY - timedelta(days=60)}, Reason.NOT_DUE),
+        ({"in_session": True}, Reason.NOT_DUE),
+        ({"away_since": None}, Reason.NOT_DUE),
+        ({"away_since": TODAY - timedelta(days=7), "recent_days": ago(2)}, None),
+        ({"away_since": TODAY - timedelta(days=8), "recent_days": ago(2)}, Reason.NOT_DUE),
+        ({"away_since": TODAY - timedelta(days=60)}, Reason.NOT_DUE),
     ],
 )
 def test_it_is_for_people_who_were_there_lately_but_did_not_focus_today(
@@ -210,7 +210,7 @@ def test_the_operator_chooses_the_days_of_the_week(weekday: int) -> None:
 def test_the_day_of_the_week_is_the_users() -> None:
     wednesday = JobRules(daily_check_days=frozenset({2}))
 
-    assert reason(tick(rules=wednesday), user=user(zone="Pacific/Kiritimati"), gone_since=TODAY) is None
+    assert reason(tick(rules=wednesday), user=user(zone="Pacific/Kiritimati"), away_since=TODAY) is None
 
 
 def test_force_asks_no_questions() -> None:
@@ -218,8 +218,8 @@ def test_force_asks_no_questions() -> None:
     against: dict[str, Any] = {
         "user": user(created_at=forced.as_of),
         "done_days": ago(0),
-        "at_it": True,
-        "gone_since": None,
+        "in_session": True,
+        "away_since": None,
         "gentle_on": TODAY,
         "steps": ((TODAY, 1, TODAY),),
     }
@@ -234,16 +234,16 @@ dates_lately = st.frozensets(st.integers(0, 9)).map(lambda numbers: ago(*numbers
 @settings(max_examples=200)
 @given(dates_lately, dates_lately, st.integers(0, 10), st.booleans())
 def test_whoever_is_told_did_not_focus_today_and_a_mail_has_its_reason(
-    done: frozenset[date], others: frozenset[date], away: int, at_it: bool
+    done: frozenset[date], others: frozenset[date], away: int, in_session: bool
 ) -> None:
     found = told(
-        done_days=done, recent_days=done | others, gone_since=TODAY - timedelta(days=away), at_it=at_it
+        done_days=done, recent_days=done | others, away_since=TODAY - timedelta(days=away), in_session=in_session
     )
 
     if isinstance(found, Message):
         assert TODAY not in done
         assert away <= 7
-        assert not at_it
+        assert not in_session
         streak = ago(1, 2, 3) <= done
         quiet = not ago(0, 1, 2) & (done | others)
         assert (Channel.EMAIL in found.channels) == (streak or quiet)
@@ -291,7 +291,7 @@ def test_the_goals_are_shown_by_date_then_priority_and_those_without_a_date_last
 def test_it_is_useful_until_nine_in_the_evening(zone: str, as_of: str, until: str) -> None:
     at = tick(as_of)
 
-    found = message(at, user=user(zone=zone), gone_since=at.local_date(zone))
+    found = message(at, user=user(zone=zone), away_since=at.local_date(zone))
 
     assert found.expires_at == datetime.fromisoformat(until)
 

@@ -39,7 +39,7 @@ def facts(away: int | None, **changes: Any) -> Facts:
     values: dict[str, Any] = {
         "user": user(),
         "last_activity": None if away is None else tick().as_of - timedelta(days=away),
-        "gone_since": None if away is None else TODAY - timedelta(days=away),
+        "away_since": None if away is None else TODAY - timedelta(days=away),
         "sent": frozenset(),
         "episodes": (),
         "done_days": frozenset(),
@@ -217,7 +217,7 @@ def test_it_is_useful_until_eight_in_the_evening(zone: str, as_of: str, until: s
     at = tick(as_of)
     gone = at.local_date(zone) - timedelta(days=3)
 
-    assert message(3, at, user=user(zone=zone), gone_since=gone).expires_at == datetime.fromisoformat(until)
+    assert message(3, at, user=user(zone=zone), away_since=gone).expires_at == datetime.fromisoformat(until)
 
 
 def test_goals_closed_meanwhile_are_not_shown_and_the_words_remain() -> None:

@@ -73,7 +73,7 @@ async def test_while_the_dashboard_is_down_nothing_is_sent_and_nothing_is_lost(w
     await _planned(world, "ann")
     transport = Scripted()
 
-    await world.delivery(transport, standing=down).run_once()
+    await world.delivery(transport, current_state=down).run_once()
     await world.at("2026-03-10T08:01:00Z")
     await world.delivery(transport).run_once()
 

@@ -15,7 +15,7 @@ from service.engine import queries
 from service.engine.schema import SCHEMA
 from service.messages import outbox as outbox_module
 from service.messages.delivery import DeliveryLoop
-from service.messages.limits import ANY, DomainLimits, domain_of
+from service.messages.limits import UNLIMITED, DomainLimits, domain_of
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.outbox import Outbox
 from service.settings import Settings
@@ -264,7 +264,7 @@ async def test_a_claim_goes_past_whatever_is_blocked(world: World) -> None:
 async def test_a_claim_takes_no_more_of_a_domain_than_it_has_room_for(world: World) -> None:
     await _planned(world, (80, "a.example"), (80, "b.example"), (2, "c.example"))
 
-    claimed = await _outbox(world).claim(20, {"a.example": 3, "c.example": ANY}, 4)
+    claimed = await _outbox(world).claim(20, {"a.example": 3, "c.example": UNLIMITED}, 4)
 
     assert Counter(one.domain for one in claimed) == {"a.example": 3, "b.example": 4, "c.example": 2}
 
@@ -312,7 +312,7 @@ async def test_claiming_reads_indexes_and_little_of_them_however_much_is_blocked
     await world.pool.execute(_MANY)
     await world.pool.execute("ANALYZE service.delivery")
     sql = queries.load(outbox_module.__file__)["claim"]
-    values = ("a", timedelta(seconds=60), 25, ["blocked.example"], [0], ANY, SCHEMA, ["j"])
+    values = ("a", timedelta(seconds=60), 25, ["blocked.example"], [0], UNLIMITED, SCHEMA, ["j"])
     async with world.pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(f"EXPLAIN (ANALYZE) {sql}", *values)
     plan = [row[0] for row in rows]

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.dashboard.model import Preferences, QuietHours, User
-from service.messages.eligibility import ContactHistory, PastMessage, budget, earliest, verdict
+from service.messages.eligibility import ContactHistory, PastMessage, budget, contact_refusal, earliest_time
 from service.messages.kind import Channel, MessageKind
 from service.messages.reason import Reason
 from tests.given import user
@@ -35,7 +35,7 @@ def allowing(**wishes: Any) -> User:
 
 
 def asked(who: User, kind: MessageKind = WEEKLY, channel: Channel = MAIL, **known: Any) -> Reason | None:
-    return verdict(who, kind, channel, ContactHistory(**known), NOON)
+    return contact_refusal(who, kind, channel, ContactHistory(**known), NOON)
 
 
 # ── What the dashboard says ─────────────────────────────────────────────────────────────────────────────────
@@ -197,7 +197,7 @@ def test_the_first_rule_that_forbids_it_is_named(broken: set[int]) -> None:
         _, of_user, of_known = _AGAINST[n]
         who, known = replace(who, **of_user), replace(known, **of_known)
 
-    found = verdict(who, WEEKLY, MAIL, known, NOON)
+    found = contact_refusal(who, WEEKLY, MAIL, known, NOON)
 
     assert found is (_AGAINST[min(broken)][0] if broken else None)
 
@@ -369,7 +369,7 @@ def when(
     """When something decided at an instant may go out, for somebody with quiet hours (here: chosen here)."""
     who = user(zone=zone, preferences=Preferences(quiet=hours(quiet)))
     instant = datetime.fromisoformat(at) if isinstance(at, str) else at
-    return earliest(who, kind, ContactHistory(quiet=hours(here)), instant, expires, late=late)
+    return earliest_time(who, kind, ContactHistory(quiet=hours(here)), instant, expires, late=late)
 
 
 def hours(span: tuple[str, str] | None) -> QuietHours | None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.retry import delay, domain_pauses
-from service.messages.limits import ANY, BatchShare, DomainLimit, DomainLimiter, DomainLimits, domain_of
+from service.messages.limits import UNLIMITED, BatchShare, DomainLimit, DomainLimiter, DomainLimits, domain_of
 from service.messages.mail.smtp_reply import throttles
 from service.messages.mail.transport import SendResult, SmtpPhase
 
@@ -79,13 +79,13 @@ def test_whatever_happens_the_limits_hold(
     sent: dict[str, list[float]] = {}
     for wish, act in wishes:
         if act == "claim":
-            rooms = limiter.rooms(now)
+            rooms = limiter.capacities(now)
             counts = Counter(wish)
             batch = [
                 domain for domain, count in counts.items()
                 for _ in range(min(count, rooms.get(domain, limiter.others)))
             ]  # fmt: skip
-            going.append((limiter.take(batch), batch))
+            going.append((limiter.reserve(batch), batch))
         elif act == "wait":
             now += len(wish) / 4
         elif going:
@@ -96,9 +96,9 @@ def test_whatever_happens_the_limits_hold(
             else:
                 domain = batch.pop()
                 now = max(now, limiter.next_at(domain))
-                limiter.goes(domain, now)
+                limiter.record_send(domain, now)
                 sent.setdefault(domain, []).append(now)
-                share.gone(domain)
+                share.done(domain)
         for domain, limit in ((name, limits.of(name)) for name in ("a.example", "b.example", "c.example")):
             batches = sum(domain in batch for _, batch in going)
             assert not limit.at_once or batches <= limit.at_once
@@ -110,25 +110,25 @@ def test_whatever_happens_the_limits_hold(
             assert all(later - earlier >= 1 / per_second - 1e-9 for earlier, later in pairwise(times))
     for share, _ in going:
         share.close()
-    rested = {domain: limiter.room(domain, now + 1000) for domain in named}
-    assert rested == {domain: limit.ahead for domain, limit in named.items()}
-    assert set(limiter.rooms(now + 1000)) == set(named)
+    rested = {domain: limiter.capacity(domain, now + 1000) for domain in named}
+    assert rested == {domain: limit.max_reserved for domain, limit in named.items()}
+    assert set(limiter.capacities(now + 1000)) == set(named)
 
 
 def test_after_a_pause_one_batch_alone_tries_the_domain() -> None:
     limiter = DomainLimiter(DomainLimits())
-    probe = limiter.take(["a.example"], {"a.example"})
+    probe = limiter.reserve(["a.example"], {"a.example"})
 
-    assert limiter.rooms(0.0) == {"a.example": 0}
-    probe.gone("a.example")
-    assert limiter.room("a.example", 0.0) == ANY
+    assert limiter.capacities(0.0) == {"a.example": 0}
+    probe.done("a.example")
+    assert limiter.capacity("a.example", 0.0) == UNLIMITED
 
 
 def test_within_a_batch_what_waits_for_a_rate_comes_last() -> None:
     limiter = DomainLimiter(
         DomainLimits(named={"slow.example": DomainLimit(0, 2), "slower.example": DomainLimit(0, 1)})
     )
-    limiter.goes("slower.example", 10.0)
+    limiter.record_send("slower.example", 10.0)
 
     order = limiter.order(["slow.example", "slow.example", "slower.example", "a.example", "b.example"], 10.0)
 

@@ -12,7 +12,7 @@ import pytest
 from service.messages import delivery as delivery_module
 from service.messages.delivery import DeliveryLoop
 from service.messages.limits import DomainLimits
-from service.messages.mail.transport import BeforeDot, Envelope, OnResult, SmtpPhase, Wanted, every
+from service.messages.mail.transport import BeforeDot, Envelope, OnResult, ShouldSend, SmtpPhase, always
 from tests.given import GOALS, Scripted, World, accepted, goal, refused, user
 
 
@@ -76,7 +76,7 @@ class AllAtOnce(Scripted):
         envelopes: Sequence[Envelope],
         before_dot: BeforeDot,
         on_result: OnResult,
-        wanted: Wanted = every,
+        should_send: ShouldSend = always,
     ) -> None:
         granted = await before_dot([envelope.id for envelope in envelopes])
         self.batches.append(len(envelopes))
@@ -183,13 +183,13 @@ async def test_however_slow_the_rate_no_message_waits_for_longer_than_its_lease(
 def _granted(delivery: DeliveryLoop, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
     """When each domain's mails got leave to go; then they wait for the database."""
     times: dict[str, list[float]] = {}
-    goes = delivery._limiter.goes
+    goes = delivery._limiter.record_send
 
     def noted(domain: str, at: float) -> None:
         times.setdefault(domain, []).append(at)
         goes(domain, at)
 
-    monkeypatch.setattr(delivery._limiter, "goes", noted)
+    monkeypatch.setattr(delivery._limiter, "record_send", noted)
     return times
 
 

@@ -30,7 +30,7 @@ async def deliver(dsn: str, port: int) -> None:
         Outbox(pool, str(os.getpid()), LEASE),
         SmtpPool(config, SystemClock()),
         lambda claimed: make.compose(email_of_delivery(claimed)),
-        World(pool).standing,
+        World(pool).current_state,
         World(pool).jobs,
         sender=lambda _id: make.sender,
         clock=SystemClock(),

@@ -4,7 +4,7 @@ import random
 
 from service.dashboard.model import User
 from service.dashboard.replica import preferences_from_json
-from service.messages.eligibility import ContactHistory, verdict
+from service.messages.eligibility import ContactHistory, contact_refusal
 from service.messages.kind import Channel
 from service.web.recipients.views import effective
 from tests.given import NINE_IN_BERLIN
@@ -27,7 +27,7 @@ def test_a_switch_is_on_exactly_when_the_mail_would_be_sent() -> None:
         user = User("u", "N", "n@example.org", "UTC", "en", True, None, None, wishes)
         known = ContactHistory(overrides)
         sent = {
-            (kind.name, channel): verdict(user, kind, channel, known, NINE_IN_BERLIN) is None
+            (kind.name, channel): contact_refusal(user, kind, channel, known, NINE_IN_BERLIN) is None
             for kind in KINDS.values()
             for channel in Channel
         }

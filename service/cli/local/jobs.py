@@ -155,7 +155,9 @@ async def forecast(settings: Settings, options: argparse.Namespace) -> Exit:
     async with app.open_service(settings) as service:
         forecaster = service.forecaster
         data = await (
-            forecaster.exactly(options.job) if options.exact else forecaster.bound(options.days, options.job)
+            forecaster.exact(options.job)
+            if options.exact
+            else forecaster.upper_bound(options.days, options.job)
         )
     if options.json:
         out.print_json(data=data)

@@ -26,12 +26,12 @@ from service.messages.reason import Reason
 from service.messages.reminder import FactsPage, Reminder, pages
 
 _SQL = queries.load(__file__)
-_LATE = timedelta(minutes=5)
+_USEFUL_FOR = timedelta(minutes=5)
 _LIFE = timedelta(minutes=25)
 _LONGEST = timedelta(hours=12)
 _FORGOTTEN_AFTER = timedelta(minutes=30)
 _UNTOUCHED = timedelta(minutes=10)
-_NOTHING = timedelta(0)
+_ZERO = timedelta(0)
 
 KIND = MessageKind(
     name="breaks",
@@ -69,7 +69,7 @@ def _facts(row: asyncpg.Record) -> Facts:
     instant = datetime.fromisoformat
     return Facts(
         user=replica.user_from_row(row),
-        running=tuple(replica.session_from_json(found) for found in row["running"] or ()),
+        running=tuple(replica.session_from_json(session) for session in row["running"] or ()),
         earlier=tuple((instant(start), instant(end)) for start, end in row["earlier"] or ()),
         last_write=row["last_write"],
     )
@@ -80,12 +80,14 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     user, at = facts.user, tick.as_of
     if not facts.running:
         return Skip(user.id, Reason.NOT_DUE, "No focus session is running.")
-    session = next((one for one in facts.running if _NOTHING <= at - one.started_at <= _LONGEST), None)
+    session = next(
+        (candidate for candidate in facts.running if _ZERO <= at - candidate.started_at <= _LONGEST), None
+    )
     if session is None:
         return Skip(user.id, Reason.STALE, "The running session began in the future or over 12 hours ago.")
-    if not _at_work(user, at.astimezone(tick.zone_of(user.timezone)).time()):
+    if not _in_work_hours(user, at.astimezone(tick.zone_of(user.timezone)).time()):
         return Skip(user.id, Reason.NOT_DUE, "Outside the user's work hours.")
-    if _forgotten(session, facts.last_write, at):
+    if _seems_forgotten(session, facts.last_write, at):
         return _still_running(user, session, tick)
     work = timedelta(minutes=user.preferences.work_minutes)
     joint = timedelta(minutes=user.preferences.short_break_minutes)
@@ -96,38 +98,38 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     return _break(user, session, start, number, tick)
 
 
-def _at_work(user: User, local: time) -> bool:
+def _in_work_hours(user: User, local: time) -> bool:
     begin, end = user.preferences.work_start, user.preferences.work_end
     if begin is None or end is None or begin == end:
         return True
     return begin <= local < end if begin < end else (local >= begin or local < end)
 
 
-def _forgotten(session: TimerSession, last_write: datetime | None, at: datetime) -> bool:
+def _seems_forgotten(session: TimerSession, last_write: datetime | None, at: datetime) -> bool:
     planned = timedelta(seconds=session.planned_seconds or 0)
-    over = planned > _NOTHING and at - session.started_at > planned + _FORGOTTEN_AFTER
+    over = planned > _ZERO and at - session.started_at > planned + _FORGOTTEN_AFTER
     return over and (last_write is None or at - last_write >= _UNTOUCHED)
 
 
 def _break(user: User, session: TimerSession, start: datetime, number: int, tick: Tick) -> Message:
     minutes = int((tick.as_of - start).total_seconds() // 60)
     stretch = start.strftime("%Y%m%dT%H%M%SZ")
-    told = {"variant": "break", "focused_seconds": minutes * 60, "number": number}
+    facts = {"variant": "break", "focused_seconds": minutes * 60, "number": number}
     return _message(
         user,
         session,
         tick,
         f"breakReminders:{user.id}:{stretch}:{number}",
-        told,
+        facts,
         (Channel.IN_APP, Channel.EMAIL),
     )
 
 
 def _still_running(user: User, session: TimerSession, tick: Tick) -> Message:
     minutes = int((tick.as_of - session.started_at).total_seconds() // 60)
-    told = {"variant": "still_running", "focused_seconds": minutes * 60, "number": 0}
+    facts = {"variant": "still_running", "focused_seconds": minutes * 60, "number": 0}
     key = f"breakReminders:{user.id}:{session.id}:still-running"
-    return _message(user, session, tick, key, told, (Channel.IN_APP,))
+    return _message(user, session, tick, key, facts, (Channel.IN_APP,))
 
 
 def _message(
@@ -135,7 +137,7 @@ def _message(
     session: TimerSession,
     tick: Tick,
     key: str,
-    told: dict[str, Any],
+    facts: dict[str, Any],
     channels: tuple[Channel, ...],
 ) -> Message:
     today = tick.local_date(user.timezone)
@@ -146,7 +148,7 @@ def _message(
         zone=str(tick.zone_of(user.timezone)),
         local_date=today,
         facts={
-            **told,
+            **facts,
             "local_date": today.isoformat(),
             "break_minutes": user.preferences.short_break_minutes,
             "session_ids": [session.id],
@@ -158,15 +160,15 @@ def _message(
             "priority": "medium",
             "data": {"sessionId": session.id},
             "url": "/timer",
-            "facts": {**told, "break_minutes": user.preferences.short_break_minutes},
+            "facts": {**facts, "break_minutes": user.preferences.short_break_minutes},
         },
         in_app_life=_LIFE,
     )
 
 
-def revalidate(facts: dict[str, Any], now: DashboardState) -> dict[str, Any] | None:
+def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | None:
     """Only while the session runs."""
-    return facts if now.running_sessions.issuperset(facts["session_ids"]) else None
+    return facts if current.running_sessions.issuperset(facts["session_ids"]) else None
 
 
 JOB = Reminder(
@@ -175,7 +177,7 @@ JOB = Reminder(
     schedule="*/25 9-17 * * 1-5",
     mode=TimeMode.USER,
     catch_up=CatchUp.NONE,
-    useful_until=lambda local: local + _LATE,
+    useful_until=lambda local: local + _USEFUL_FOR,
     read=read,
     decide=decide,
     kind=KIND,

@@ -28,7 +28,7 @@ from service.engine.run import Tick
 from service.engine.schedule import to_instant
 from service.jobs.daily_check.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
-from service.messages.goals import due_on, order, shown
+from service.messages.goals import due_on, goal_facts, order
 from service.messages.kind import N_, Channel, MessageKind, Purpose
 from service.messages.reason import Reason
 from service.messages.reminder import FactsPage, Reminder, dates, pages
@@ -60,17 +60,17 @@ KIND = MessageKind(
 class Facts:
     """What is known about one candidate at the slot.
 
-    ``gone_since``: the local date of the last activity, where the user was then; None without any.
+    ``away_since``: the local date of the last activity, where the user was then; None without any.
     ``done_days``: local dates with a completed focus session. ``recent_days``: dates with any session, of the
-    last days. ``at_it``: a focus session is running or paused. ``gentle_on``: when the last gentle mail was
+    last days. ``in_session``: a focus session is running or paused. ``gentle_on``: when the last gentle mail was
     for. ``steps``: (episode start, step, date) of inactiveUsers in the last 30 days.
     """
 
     user: User
-    gone_since: date | None
+    away_since: date | None
     done_days: frozenset[date]
     recent_days: frozenset[date]
-    at_it: bool
+    in_session: bool
     moved: frozenset[date]
     gentle_on: date | None
     steps: tuple[tuple[date, int, date], ...]
@@ -85,61 +85,61 @@ def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterato
 def _facts(row: asyncpg.Record) -> Facts:
     return Facts(
         user=replica.user_from_row(row),
-        gone_since=row["gone_since"],
+        away_since=row["away_since"],
         done_days=dates(row["done_days"]),
         recent_days=dates(row["recent_days"]),
-        at_it=row["at_it"],
+        in_session=row["in_session"],
         moved=dates(row["moved"]),
         gentle_on=row["gentle_on"],
         steps=tuple(
-            (date.fromisoformat(episode), int(step), date.fromisoformat(on))
-            for episode, step, on in row["steps"] or ()
+            (date.fromisoformat(episode), int(step), date.fromisoformat(day))
+            for episode, step, day in row["steps"] or ()
         ),
-        goals=tuple(replica.goal_from_json(found) for found in row["goals"] or ()),
+        goals=tuple(replica.goal_from_json(goal) for goal in row["goals"] or ()),
     )
 
 
 def decide(facts: Facts, tick: Tick) -> Decision:
     """The word of the evening, or why there is none."""
     today = tick.local_date(facts.user.timezone)
-    if not tick.force and (no := _stands_against(facts, today, tick)):
-        return no
+    if not tick.force and (skip := _skip(facts, today, tick)):
+        return skip
     streak = current_streak(facts.done_days, today, facts.moved)
-    variant = "streak" if streak >= _STREAK else "gentle" if _long_quiet(facts, today) else "nudge"
+    variant = "streak" if streak >= _STREAK else "gentle" if _quiet_for_three_days(facts, today) else "nudge"
     if variant == "gentle" and not tick.force:
         if facts.gentle_on and today - facts.gentle_on < _GENTLE_EVERY:
             variant = "nudge"
-        elif _leaves_to_inactive_users(facts, today, tick):
+        elif _superseded_by_inactive_users(facts, today, tick):
             return Skip(facts.user.id, Reason.SUPERSEDED_BY, "inactiveUsers writes today or tomorrow.")
     return _message(facts, today, tick, variant, streak)
 
 
-def _stands_against(facts: Facts, today: date, tick: Tick) -> Skip | None:
+def _skip(facts: Facts, today: date, tick: Tick) -> Skip | None:
     user = facts.user
     if user.created_at and tick.as_of - user.created_at < _NEW:
         return Skip(user.id, Reason.TOO_NEW, "The account is younger than 24 hours.")
     if today.weekday() not in tick.rules.daily_check_days:
         return Skip(user.id, Reason.NOT_DUE, "Not on this day of the week.")
-    if facts.gone_since is None or today - facts.gone_since > _LOOK_BACK:
+    if facts.away_since is None or today - facts.away_since > _LOOK_BACK:
         return Skip(user.id, Reason.NOT_DUE, "No activity within seven days.")
     if today in facts.done_days:
         return Skip(user.id, Reason.NOT_DUE, "A focus session was completed today.")
-    if facts.at_it:
+    if facts.in_session:
         return Skip(user.id, Reason.NOT_DUE, "A focus session is running or paused.")
     return None
 
 
-def _long_quiet(facts: Facts, today: date) -> bool:
+def _quiet_for_three_days(facts: Facts, today: date) -> bool:
     return not any(today - n * _DAY in facts.recent_days for n in range(3))
 
 
-def _leaves_to_inactive_users(facts: Facts, today: date, tick: Tick) -> bool:
+def _superseded_by_inactive_users(facts: Facts, today: date, tick: Tick) -> bool:
     """Whether inactiveUsers has a step on D, or will have one on D + 1."""
-    if any(on == today for _, _, on in facts.steps):
+    if any(day == today for _, _, day in facts.steps):
         return True
-    assert facts.gone_since is not None
-    sent = {step for episode, step, _ in facts.steps if episode == facts.gone_since}
-    tomorrow = step_due((today + _DAY - facts.gone_since).days, tick.rules.inactive_steps)
+    assert facts.away_since is not None
+    sent = {step for episode, step, _ in facts.steps if episode == facts.away_since}
+    tomorrow = step_due((today + _DAY - facts.away_since).days, tick.rules.inactive_steps)
     return tomorrow is not None and not any(step >= tomorrow for step in sent)
 
 
@@ -147,11 +147,11 @@ def _message(facts: Facts, today: date, tick: Tick, variant: str, streak: int) -
     user = facts.user
     zone = tick.zone_of(user.timezone)
     due = sorted(((goal, due_on(goal, zone)) for goal in facts.goals), key=lambda pair: order(*pair))
-    told: dict[str, Any] = {
+    mail_facts: dict[str, Any] = {
         "local_date": today.isoformat(),
         "variant": variant,
         "streak": streak,
-        "goals": [shown(goal, day, today) for goal, day in due],
+        "goals": [goal_facts(goal, day, today) for goal, day in due],
         "goal_ids": [goal.id for goal, _ in due],
         "url_path": "/timer",
     }
@@ -161,7 +161,7 @@ def _message(facts: Facts, today: date, tick: Tick, variant: str, streak: int) -
         dedupe_key=f"dailyCheck:{user.id}:{today}",
         zone=str(zone),
         local_date=today,
-        facts=told,
+        facts=mail_facts,
         expires_at=to_instant(datetime.combine(today, _UNTIL), zone),
         channels=(Channel.IN_APP,) if variant == "nudge" else (Channel.EMAIL, Channel.IN_APP),
         in_app={
@@ -174,9 +174,9 @@ def _message(facts: Facts, today: date, tick: Tick, variant: str, streak: int) -
     )
 
 
-def revalidate(facts: dict[str, Any], now: DashboardState) -> dict[str, Any] | None:
+def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | None:
     """Goals that were closed meanwhile are not shown."""
-    return {**facts, "goals": [goal for goal in facts["goals"] if goal["id"] in now.open_goals]}
+    return {**facts, "goals": [goal for goal in facts["goals"] if goal["id"] in current.open_goals]}
 
 
 JOB = Reminder(

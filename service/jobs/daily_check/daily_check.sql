@@ -7,7 +7,7 @@ WITH people AS MATERIALIZED (  -- whose slot it is, before anything is asked abo
 ), chosen AS MATERIALIZED (
     SELECT r.*, zone.name AS zone, ($2::timestamptz AT TIME ZONE zone.name)::date AS today,
            last.at AS last_activity,
-           (last.at AT TIME ZONE coalesce($5::text, service.zone_at(r.id, last.at), r.timezone))::date AS gone_since
+           (last.at AT TIME ZONE coalesce($5::text, service.zone_at(r.id, last.at), r.timezone))::date AS away_since
     FROM people AS r
     CROSS JOIN LATERAL (SELECT coalesce($5::text, r.timezone) AS name) AS zone
     CROSS JOIN LATERAL (SELECT service.last_activity(r.id, $2) AS at) AS last
@@ -23,7 +23,7 @@ SELECT c.*,
         WHERE s.user_id = c.id AND s.started_at BETWEEN $2 - interval '5 days' AND $2) AS recent_days,
        EXISTS (SELECT 1 FROM service.timer_sessions AS s
                WHERE s.user_id = c.id AND s.focus AND s.status IN ('running', 'paused')
-                 AND s.started_at BETWEEN $2 - interval '24 hours' AND $2) AS at_it,
+                 AND s.started_at BETWEEN $2 - interval '24 hours' AND $2) AS in_session,
        (SELECT jsonb_agg((z.since AT TIME ZONE z.timezone)::date)
         FROM service.zone_span AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
        (SELECT max(d.local_date) FROM service.delivery AS d

@@ -26,28 +26,28 @@ _ATTEMPTS = 3
 
 async def work(context: RunContext) -> None:
     """Our own rows first: they go whatever becomes of the dashboard's."""
-    await _forget(context)
-    archive, keeping = context.resources.get(Archive), context.resources[RetentionPolicy]
+    await _delete_expired(context)
+    archive, policy = context.resources.get(Archive), context.resources[RetentionPolicy]
     if archive is None:
         return
-    if keeping.mode == "report" or context.tick.dry_run:
+    if policy.mode == "report" or context.tick.dry_run:
         if not context.tick.dry_run:
-            await _tidy_up(archive)
-        going = await _report(context, archive)
-        if keeping.mode == "archive":
-            await _allow(context, archive, going)
+            await _rewrite_files(archive)
+        due = await _report(context, archive)
+        if policy.mode == "archive":
+            await _require_allowed(context, archive, due)
         return
     async with archive.exclusive():
-        turn = _Turn(context, archive)
-        await turn.finish_started()
+        archive_run = _ArchiveRun(context, archive)
+        await archive_run.finish_started()
         await archive.rewrite()
         await maintenance.rebuild_stale_days(context)
-        await _allow(context, archive, await _count(context, archive))
-        await turn.archive_all()
+        await _require_allowed(context, archive, await _count(context, archive))
+        await archive_run.archive_all()
         await archive.rewrite()
 
 
-async def _tidy_up(archive: Archive) -> None:
+async def _rewrite_files(archive: Archive) -> None:
     """Take out of the files what is not archived any more, above all what an erasure could not."""
     async with archive.exclusive():
         await archive.rewrite()
@@ -57,50 +57,52 @@ def _cutoff(context: RunContext) -> datetime:
     return context.tick.as_of - context.resources[RetentionPolicy].interval
 
 
-async def _forget(context: RunContext) -> None:
-    keeping, at = context.resources[RetentionPolicy], context.tick.as_of
-    limits = [(expiry.FIGURES, at - keeping.retention), (expiry.LEDGER, at - keeping.ledger)]
-    for what, before in [(what, before) for names, before in limits for what in names]:
-        gone = expiry.BATCH
-        while gone == expiry.BATCH:
+async def _delete_expired(context: RunContext) -> None:
+    policy, at = context.resources[RetentionPolicy], context.tick.as_of
+    limits = [(expiry.FIGURES, at - policy.retention), (expiry.LEDGER, at - policy.ledger)]
+    for table, cutoff in [(table, cutoff) for names, cutoff in limits for table in names]:
+        deleted = expiry.BATCH
+        while deleted == expiry.BATCH:
             async with context.step() as connection:
-                gone = await expiry.forget(connection, what, before)
-                await context.advance(connection, context.cursor, gone, _some({f"{what}Forgotten": gone}))
+                deleted = await expiry.forget(connection, table, cutoff)
+                await context.advance(
+                    connection, context.cursor, deleted, _nonzero({f"{table}Forgotten": deleted})
+                )
 
 
-def _some(counts: dict[str, int]) -> dict[str, int]:
+def _nonzero(counts: dict[str, int]) -> dict[str, int]:
     return {name: n for name, n in counts.items() if n}
 
 
 async def _report(context: RunContext, archive: Archive) -> dict[date, int]:
-    going = await _count(context, archive)
+    due = await _count(context, archive)
     async with context.step() as connection:
-        counts = {f"wouldArchive.{month:%Y-%m}": n for month, n in going.items()}
+        counts = {f"wouldArchive.{month:%Y-%m}": n for month, n in due.items()}
         await context.advance(connection, context.cursor, 0, counts)
-    return going
+    return due
 
 
 async def _count(context: RunContext, archive: Archive) -> dict[date, int]:
     """How many sessions of each month may go now; one step for each, for a month may be long to count."""
     async with context.step() as connection:
         oldest = await archive.oldest_end(connection)
-    going: dict[date, int] = {}
+    due: dict[date, int] = {}
     for month in months(oldest, _cutoff(context)):
         async with context.step() as connection:
             if n := await archive.count_due(connection, month, _cutoff(context)):
-                going[month] = n
-    return going
+                due[month] = n
+    return due
 
 
-async def _allow(context: RunContext, archive: Archive, going: dict[date, int]) -> None:
+async def _require_allowed(context: RunContext, archive: Archive, due: dict[date, int]) -> None:
     """Raise CleanupRefused when rows may not be removed, or so many that somebody must have said so."""
-    if not going:
+    if not due:
         return
     if obstacle := await archive.dashboard.removal_obstacle():
         raise CleanupRefused(obstacle)
     async with context.step() as connection:
         total = await archive.count_sessions(connection)
-    n = sum(going.values())
+    n = sum(due.values())
     if too_much(n, total) and not context.tick.confirm:
         raise CleanupRefused(
             f"{n:,} of {total:,} sessions would be removed from the dashboard, more than 20 %; nothing was."
@@ -108,25 +110,25 @@ async def _allow(context: RunContext, archive: Archive, going: dict[date, int]) 
         )
 
 
-class _Turn:
+class _ArchiveRun:
     """One run's work on the archive, within its time."""
 
     def __init__(self, context: RunContext, archive: Archive) -> None:
         self._context = context
         self._archive = archive
         self._clock = asyncio.get_running_loop().time
-        self._until = self._clock() + context.resources[RetentionPolicy].budget.total_seconds()
+        self._deadline = self._clock() + context.resources[RetentionPolicy].budget.total_seconds()
 
     async def finish_started(self) -> None:
         """Go on with what a former run began: remove what a verified file holds, forget the unfinished."""
         for file in await self._files():
             if file.state == "verified":
                 await self._remove(file)
-            elif file.state == "planned" or (file.state == "written" and not await self._went_on(file)):
+            elif file.state == "planned" or (file.state == "written" and not await self._resumed(file)):
                 async with self._context.step() as connection:
                     await self._archive.discard(connection, file.name)
 
-    async def _went_on(self, file: ArchiveFile) -> bool:
+    async def _resumed(self, file: ArchiveFile) -> bool:
         """False: what was written did not survive; nothing was removed on its account."""
         try:
             await self._verify(file)
@@ -140,7 +142,7 @@ class _Turn:
         untidy = {file.month for file in await self._files() if file.leftovers}
         for month in sorted({*await _count(self._context, self._archive), *untidy}):
             edits = 0
-            while edits < _ATTEMPTS and not self._late() and (file := await self._archive_some(month)):
+            while edits < _ATTEMPTS and not self._out_of_time() and (file := await self._archive_some(month)):
                 edits += bool(file.leftovers)
                 await maintenance.rebuild_stale_days(self._context)
 
@@ -167,17 +169,17 @@ class _Turn:
     async def _remove(self, file: ArchiveFile) -> ArchiveFile:
         await self._archive.remove_old_files(file.month)
         for group in range(file.removed, file.fresh_groups):
-            if self._late():
+            if self._out_of_time():
                 break
             rows = await self._archive.rows(file.name, group)
             async with self._context.step() as connection:
-                noted = await self._archive.mark_for_removal(connection, file.name, rows)
-            still_there = await self._archive.remove(noted)
-            still_there += {row.id for row in rows} - {row.id for row in noted}
-            gone = len(rows) - len(still_there)
-            counts = _some({f"archived.{file.month:%Y-%m}": gone, "edited": len(still_there)})
+                marked = await self._archive.mark_for_removal(connection, file.name, rows)
+            not_removed = await self._archive.remove(marked)
+            not_removed += {row.id for row in rows} - {row.id for row in marked}
+            removed = len(rows) - len(not_removed)
+            counts = _nonzero({f"archived.{file.month:%Y-%m}": removed, "edited": len(not_removed)})
             async with self._context.step() as connection:
-                await self._archive.record_removed(connection, file.name, still_there)
+                await self._archive.record_removed(connection, file.name, not_removed)
                 await self._context.advance(connection, self._context.cursor, len(rows), counts)
         else:
             async with self._context.step() as connection:
@@ -191,8 +193,8 @@ class _Turn:
     async def _file(self, name: FileName) -> ArchiveFile:
         return next(file for file in await self._files() if file.name == name)
 
-    def _late(self) -> bool:
-        return self._clock() > self._until
+    def _out_of_time(self) -> bool:
+        return self._clock() > self._deadline
 
 
 JOB = Job(

@@ -27,13 +27,13 @@ from service.engine.run import Tick
 from service.engine.schedule import to_instant
 from service.jobs.goal_deadlines.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
-from service.messages.goals import order, shown
+from service.messages.goals import goal_facts, order
 from service.messages.kind import N_, MessageKind, Purpose
 from service.messages.reason import Reason
 from service.messages.reminder import FactsPage, Reminder, pages
 
 _SQL = queries.load(__file__)
-_ALSO = 10
+_MAX_ALSO = 10
 _UNTIL = time(20)
 _SECTIONS = ("tomorrow", "today", "overdue", "week", "also")
 _SECTION_OF_STAGE = {"D1": "tomorrow", "D0": "today", "OV": "overdue", "D7": "week"}
@@ -78,8 +78,7 @@ def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterato
 
 def _facts(row: asyncpg.Record) -> Facts:
     goals = tuple(
-        DueGoal(replica.goal_from_json(found), date.fromisoformat(found["due"]))
-        for found in row["goals"] or ()
+        DueGoal(replica.goal_from_json(goal), date.fromisoformat(goal["due"])) for goal in row["goals"] or ()
     )
     return Facts(replica.user_from_row(row), goals, row["stages"] or {})
 
@@ -90,10 +89,12 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     staged = [(goal, stage) for goal in facts.goals if (stage := _stage(goal, today, facts.stages, tick))]
     if not staged:
         used = any(_keys(goal) & facts.stages.keys() for goal in facts.goals)
-        return Skip(facts.user.id, *(_SAID if used else _QUIET))
-    told = {goal.goal.id for goal, _ in staged}
-    others = sorted((g for g in facts.goals if g.goal.id not in told and today <= g.due), key=_order)
-    mail = _mail(today, _sections(staged, others, today), max(len(others) - _ALSO, 0))
+        return Skip(facts.user.id, *(_ANNOUNCED if used else _NONE_DUE))
+    staged_ids = {goal.goal.id for goal, _ in staged}
+    other_goals = sorted(
+        (g for g in facts.goals if g.goal.id not in staged_ids and today <= g.due), key=_order
+    )
+    mail = _mail(today, _sections(staged, other_goals, today), max(len(other_goals) - _MAX_ALSO, 0))
     return Message(
         user_id=facts.user.id,
         kind=KIND,
@@ -107,8 +108,8 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     )
 
 
-_SAID = (Reason.ALREADY_SENT, "Every stage that its goals have reached was announced before.")
-_QUIET = (Reason.NOT_DUE, "None of the goals is due tomorrow, today, in seven days, or newly overdue.")
+_ANNOUNCED = (Reason.ALREADY_SENT, "Every stage that its goals have reached was announced before.")
+_NONE_DUE = (Reason.NOT_DUE, "None of the goals is due tomorrow, today, in seven days, or newly overdue.")
 
 
 def _key(goal: DueGoal, stage: str) -> str:
@@ -135,14 +136,14 @@ def _order(goal: DueGoal) -> tuple[date, int, str]:
 
 
 def _sections(
-    staged: Sequence[tuple[DueGoal, str]], others: Sequence[DueGoal], today: date
+    staged: Sequence[tuple[DueGoal, str]], other_goals: Sequence[DueGoal], today: date
 ) -> list[dict[str, Any]]:
     groups: dict[str, list[DueGoal]] = {key: [] for key in _SECTIONS}
     for goal, stage in sorted(staged, key=lambda pair: _order(pair[0])):
         groups[_SECTION_OF_STAGE[stage]].append(goal)
-    groups["also"] = list(others[:_ALSO])
+    groups["also"] = list(other_goals[:_MAX_ALSO])
     return [
-        {"key": key, "goals": [shown(goal.goal, goal.due, today) for goal in goals]}
+        {"key": key, "goals": [goal_facts(goal.goal, goal.due, today) for goal in goals]}
         for key, goals in groups.items()
         if goals
     ]
@@ -163,21 +164,21 @@ def _mail(today: date, sections: list[dict[str, Any]], more: int) -> dict[str, A
 
 def in_app(facts: dict[str, Any]) -> dict[str, Any]:
     """The notification about the goals that triggered the message: it names the most pressing one."""
-    told = [(section["key"], goal) for section in facts["sections"] for goal in section["goals"]]
-    told = [(key, goal) for key, goal in told if key != "also"]
-    section, first = told[0]
+    named = [(section["key"], goal) for section in facts["sections"] for goal in section["goals"]]
+    named = [(key, goal) for key, goal in named if key != "also"]
+    section, first = named[0]
     return {
         "priority": "medium" if section == "week" else "high",
-        "data": {"goalIds": [goal["id"] for _, goal in told]},
-        "url": first["url_path"] if len(told) == 1 else "/goals",
-        "facts": {"section": section, "title": first["title"], "others": len(told) - 1},
+        "data": {"goalIds": [goal["id"] for _, goal in named]},
+        "url": first["url_path"] if len(named) == 1 else "/goals",
+        "facts": {"section": section, "title": first["title"], "others": len(named) - 1},
     }
 
 
-def revalidate(facts: dict[str, Any], now: DashboardState) -> dict[str, Any] | None:
+def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | None:
     """Take out the goals that are no longer open. None when no stage that triggered the message is left."""
     sections = [
-        {**section, "goals": [goal for goal in section["goals"] if goal["id"] in now.open_goals]}
+        {**section, "goals": [goal for goal in section["goals"] if goal["id"] in current.open_goals]}
         for section in facts["sections"]
     ]
     sections = [section for section in sections if section["goals"]]

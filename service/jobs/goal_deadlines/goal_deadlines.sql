@@ -20,11 +20,11 @@ WITH due AS MATERIALIZED (
          AND NOT coalesce(g.target_value > 0 AND g.current_value >= g.target_value, false)
          AND (g.due_date IS NOT NULL OR g.due_at IS NOT NULL)
 )
-SELECT u.*, goals.found AS goals, goals.stages
+SELECT u.*, goals.due_goals AS goals, goals.stages
 FROM (
     SELECT d.user_id,
            jsonb_agg(to_jsonb(g) || jsonb_build_object('due', d.due))
-               FILTER (WHERE d.due BETWEEN d.today - 30 AND d.today + 7) AS found,
+               FILTER (WHERE d.due BETWEEN d.today - 30 AND d.today + 7) AS due_goals,
            (SELECT jsonb_object_agg(s.stage_key, service.counts_as_delivered(m.state))
             FROM service.delivery_stage AS s JOIN service.delivery AS m ON m.id = s.delivery_id
             WHERE s.stage_key = ANY (array_agg('goalDeadlines:' || d.goal_id || ':' || d.due || ':D7')

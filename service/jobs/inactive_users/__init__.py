@@ -24,7 +24,7 @@ from service.engine.run import Tick
 from service.engine.schedule import to_instant
 from service.jobs.inactive_users.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
-from service.messages.goals import due_on, order, shown
+from service.messages.goals import due_on, goal_facts, order
 from service.messages.kind import N_, MessageKind, Purpose
 from service.messages.reason import Reason
 from service.messages.reminder import FactsPage, Reminder, dates, pages
@@ -51,13 +51,13 @@ KIND = MessageKind(
 class Facts:
     """What is known about one candidate.
 
-    ``gone_since``: the local date of the last activity, or of the signup for whoever never began (then
+    ``away_since``: the local date of the last activity, or of the signup for whoever never began (then
     ``last_activity`` is None). ``sent``: steps of this absence. ``episodes``: earlier absences, ascending.
     """
 
     user: User
     last_activity: datetime | None
-    gone_since: date | None
+    away_since: date | None
     sent: frozenset[int]
     episodes: tuple[Episode, ...]
     done_days: frozenset[date]
@@ -71,24 +71,24 @@ def read(connection: asyncpg.Connection, tick: Tick, after: str) -> AsyncIterato
 
 
 def _facts(row: asyncpg.Record) -> Facts:
-    gone_since = row["gone_since"]
+    away_since = row["away_since"]
     sent: frozenset[int] = frozenset()
     earlier = []
     for episode, steps, last_on, answered in row["episodes"] or ():
         start = date.fromisoformat(episode)
-        if start == gone_since:
+        if start == away_since:
             sent = frozenset(steps)
         else:
             earlier.append(Episode(start, date.fromisoformat(last_on), answered))
     return Facts(
         user=replica.user_from_row(row),
         last_activity=row["last_activity"],
-        gone_since=gone_since,
+        away_since=away_since,
         sent=sent,
         episodes=tuple(earlier),
         done_days=dates(row["done_days"]),
         moved=dates(row["moved"]),
-        goals=tuple(replica.goal_from_json(found) for found in row["goals"] or ()),
+        goals=tuple(replica.goal_from_json(goal) for goal in row["goals"] or ()),
     )
 
 
@@ -96,21 +96,21 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     """The step that the absence has reached, or why nothing is said."""
     user = facts.user
     today = tick.local_date(user.timezone)
-    if facts.gone_since is None:
+    if facts.away_since is None:
         return Skip(user.id, Reason.NOT_DUE, "Neither activity nor the date of the signup is known.")
-    away = (today - facts.gone_since).days
+    away = (today - facts.away_since).days
     steps = tick.rules.inactive_steps
     step = step_due(away, steps)
     if step is None:
         if away > HISTORIC_DAYS:
             return Skip(user.id, Reason.HISTORIC, f"Away for {away} days.")
         return Skip(user.id, Reason.NOT_DUE, f"Away for {away} days: no step is due.")
-    if not tick.force and (no := _stands_against(facts, step, today)):
-        return no
+    if not tick.force and (skip := _skip(facts, step, today)):
+        return skip
     return _message(facts, step, away, today, tick)
 
 
-def _stands_against(facts: Facts, step: int, today: date) -> Skip | None:
+def _skip(facts: Facts, step: int, today: date) -> Skip | None:
     user_id = facts.user.id
     if facts.last_activity is None and step > 1:
         return Skip(user_id, Reason.NOT_DUE, "Who never began is reminded once.")
@@ -128,35 +128,35 @@ def _message(facts: Facts, step: int, away: int, today: date, tick: Tick) -> Mes
     if variant != "never_began" and step == len(tick.rules.inactive_steps):
         variant = "step3"
     due = sorted(((goal, due_on(goal, zone)) for goal in facts.goals), key=lambda pair: order(*pair))
-    told: dict[str, Any] = {
+    mail_facts: dict[str, Any] = {
         "local_date": today.isoformat(),
         "variant": variant,
         "days_away": away,
         "longest_streak": longest_streak(facts.done_days, facts.moved),
-        "goals": [shown(goal, day, today) for goal, day in due],
+        "goals": [goal_facts(goal, day, today) for goal, day in due],
         "goal_ids": [goal.id for goal, _ in due],
         "url_path": "/timer" if variant == "never_began" else "/dashboard",
     }
     return Message(
         user_id=user.id,
         kind=KIND,
-        dedupe_key=f"inactiveUsers:{user.id}:{facts.gone_since}:{step}",
+        dedupe_key=f"inactiveUsers:{user.id}:{facts.away_since}:{step}",
         zone=str(zone),
         local_date=today,
-        facts=told,
+        facts=mail_facts,
         expires_at=to_instant(datetime.combine(today, _UNTIL), zone),
         in_app={
             "priority": "low",
             "data": {"daysAway": away},
-            "url": told["url_path"],
+            "url": mail_facts["url_path"],
             "facts": {"variant": variant, "days_away": away},
         },
     )
 
 
-def revalidate(facts: dict[str, Any], now: DashboardState) -> dict[str, Any] | None:
+def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | None:
     """Goals that were closed meanwhile are not shown."""
-    return {**facts, "goals": [goal for goal in facts["goals"] if goal["id"] in now.open_goals]}
+    return {**facts, "goals": [goal for goal in facts["goals"] if goal["id"] in current.open_goals]}
 
 
 JOB = Reminder(

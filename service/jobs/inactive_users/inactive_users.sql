@@ -7,7 +7,7 @@ WITH people AS MATERIALIZED (  -- whose slot it is, before anything is asked abo
 ), chosen AS MATERIALIZED (
     SELECT r.*, last.at AS last_activity,
            (coalesce(last.at, r.created_at) AT TIME ZONE coalesce($5::text, service.zone_at(
-               r.id, coalesce(last.at, r.created_at)), r.timezone))::date AS gone_since
+               r.id, coalesce(last.at, r.created_at)), r.timezone))::date AS away_since
     FROM people AS r
     CROSS JOIN LATERAL (SELECT service.last_activity(r.id, $2) AS at) AS last
     WHERE ($4 IS NOT NULL OR coalesce(last.at, r.created_at) BETWEEN $2 - interval '35 days' AND $2 - interval '1 day')

@@ -20,7 +20,7 @@ from service.engine.run import Tick
 from service.engine.schedule import to_instant
 from service.jobs.monthly_report.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
-from service.messages.goals import due_on, shown
+from service.messages.goals import due_on, goal_facts
 from service.messages.kind import N_, MessageKind, Purpose
 from service.messages.reason import Reason
 from service.messages.reminder import FactsPage, Reminder, dates, pages
@@ -79,7 +79,7 @@ def _facts(row: asyncpg.Record) -> Facts:
         user=replica.user_from_row(row),
         sessions=local_sessions(row["sessions"]),
         moved=dates(row["moved"]),
-        goals=tuple(replica.goal_from_json(found) for found in row["goals"] or ()),
+        goals=tuple(replica.goal_from_json(goal) for goal in row["goals"] or ()),
     )
 
 
@@ -89,14 +89,14 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     zone = tick.zone_of(user.timezone)
     today = tick.local_date(user.timezone)
     month = month_before(today)
-    now = figures(facts.sessions, month)
-    before = figures(facts.sessions, month_before(month.start))
+    current = figures(facts.sessions, month)
+    previous = figures(facts.sessions, month_before(month.start))
     goals = goal_figures(facts.goals, month, zone)
     if user.created_at and user.created_at.astimezone(zone).date() > month.end - _YOUNG:
         return Skip(user.id, Reason.TOO_NEW, "The account was created in the last 14 days of the month.")
-    if not (now.active_days or before.active_days or goals.completed or goals.created):
+    if not (current.active_days or previous.active_days or goals.completed or goals.created):
         return Skip(user.id, Reason.NO_CONTENT, "No activity in this month or the one before.")
-    told = _told(facts, today, month, now, before, goals)
+    mail_facts = _mail_facts(facts, today, month, current, previous, goals)
     last_day = today.replace(day=_UNTIL_DAY) if today.day <= _UNTIL_DAY else today
     return Message(
         user_id=user.id,
@@ -104,15 +104,15 @@ def decide(facts: Facts, tick: Tick) -> Decision:
         dedupe_key=f"monthlyReport:{user.id}:{month.start:%Y-%m}",
         zone=str(zone),
         local_date=today,
-        facts=told,
+        facts=mail_facts,
         expires_at=to_instant(datetime.combine(last_day, _UNTIL), zone),
         in_app={
             "priority": "low",
             "data": {"month": f"{month.start:%Y-%m}"},
-            "url": told["url_path"],
+            "url": mail_facts["url_path"],
             "facts": {
                 "month": month.start.isoformat(),
-                "focus_seconds": now.focus_seconds,
+                "focus_seconds": current.focus_seconds,
                 "goals_done": len(goals.completed),
             },
         },
@@ -126,51 +126,56 @@ def goal_figures(goals: Sequence[Goal], month: Period, zone: ZoneInfo) -> GoalFi
     month's end.
     """
 
-    def on(at: datetime | None) -> date | None:
+    def local_date(at: datetime | None) -> date | None:
         return at.astimezone(zone).date() if at else None
 
-    completed = [g for g in goals if (day := on(g.completed_at)) and day in month]
-    created = sum((day := on(g.created_at)) is not None and day in month for g in goals)
+    completed = [g for g in goals if (day := local_date(g.completed_at)) and day in month]
+    created = sum((day := local_date(g.created_at)) is not None and day in month for g in goals)
     at_start = sum(
-        (on(g.created_at) or date.min) < month.start
-        and (g.open or ((day := on(g.completed_at)) is not None and day >= month.start))
+        (local_date(g.created_at) or date.min) < month.start
+        and (g.open or ((day := local_date(g.completed_at)) is not None and day >= month.start))
         for g in goals
     )
     overdue = sum(g.open and (due := due_on(g, zone)) is not None and due < month.end for g in goals)
     base = at_start + created
     rate = round(100 * len(completed) / base) if base else None
-    completed.sort(key=lambda g: (on(g.completed_at) or date.min, g.title))
+    completed.sort(key=lambda g: (local_date(g.completed_at) or date.min, g.title))
     return GoalFigures(created, tuple(completed), rate, overdue)
 
 
-def _told(
-    facts: Facts, today: date, month: Period, now: PeriodFigures, before: PeriodFigures, goals: GoalFigures
+def _mail_facts(
+    facts: Facts,
+    today: date,
+    month: Period,
+    current: PeriodFigures,
+    previous: PeriodFigures,
+    goals: GoalFigures,
 ) -> dict[str, Any]:
-    done_days = {one.day for one in facts.sessions if one.done and one.day in month}
+    done_days = {session.day for session in facts.sessions if session.done and session.day in month}
     weeks = weeks_of(month, facts.user.preferences.week_start)
-    by_week = focus_by_period(now.by_day, month, weeks)
+    by_week = focus_by_period(current.by_day, month, weeks)
     most = max(by_week)
-    top = now.categories[:_CATEGORIES]
+    top = current.categories[:_CATEGORIES]
     widest = top[0][1] if top else 0
     return {
         "local_date": today.isoformat(),
         "month": month.start.isoformat(),
         "first": month.start.isoformat(),
         "last": month.last.isoformat(),
-        "focus_seconds": now.focus_seconds,
-        "sessions": now.sessions,
-        "average_seconds": now.average_seconds,
-        "daily_seconds": round(now.focus_seconds / len(month.days)),
-        "active_days": now.active_days,
+        "focus_seconds": current.focus_seconds,
+        "sessions": current.sessions,
+        "average_seconds": current.average_seconds,
+        "daily_seconds": round(current.focus_seconds / len(month.days)),
+        "active_days": current.active_days,
         "days": len(month.days),
-        "best_day": now.best_day.isoformat() if now.best_day else None,
+        "best_day": current.best_day.isoformat() if current.best_day else None,
         "longest_streak": longest_streak(done_days, facts.moved),
-        "change": change(now.focus_seconds, before.focus_seconds, before.sessions),
+        "change": change(current.focus_seconds, previous.focus_seconds, previous.sessions),
         "goals_created": goals.created,
         "goals_done": len(goals.completed),
         "goals_rate": goals.rate,
         "goals_overdue": goals.overdue,
-        "done_titles": [shown(goal, None, today)["title"] for goal in goals.completed[:_TITLES]],
+        "done_titles": [goal_facts(goal, None, today)["title"] for goal in goals.completed[:_TITLES]],
         "weeks": [
             {
                 "first": week.start.isoformat(),

@@ -27,8 +27,8 @@ async def work(context: RunContext) -> None:
     """Store the last full hour, once; raise and clear alerts; look for anomalies."""
     until = context.tick.as_of.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     period = (until - _HOUR).replace(tzinfo=None)
-    measured = context.resources[AnalyticsSettings].dashboard_metrics
-    dashboard = await measured() if measured else None
+    dashboard_metrics = context.resources[AnalyticsSettings].dashboard_metrics
+    dashboard = await dashboard_metrics() if dashboard_metrics else None
     await _measure(context, period, until, dashboard)
     for family in (ACTIVITY, SERVICE):
         await maintenance.detect_anomalies(context, family, until)
@@ -38,14 +38,14 @@ async def _measure(
     context: RunContext, period: datetime, until: datetime, dashboard: dict[str, Any] | None
 ) -> None:
     async with context.step() as connection:
-        if await connection.fetchval(_SQL["known"], period):
+        if await connection.fetchval(_SQL["exists"], period):
             return
         figures = await _figures(connection, until) | {"since": f"{period.isoformat()}Z"}
-        before: dict[str, Any] | None = await connection.fetchval(_SQL["before"], period)
-        figures["dashboard"] = _dashboard(dashboard, before)
+        previous: dict[str, Any] | None = await connection.fetchval(_SQL["previous_hour"], period)
+        figures["dashboard"] = _dashboard_figures(dashboard, previous)
         await rollups.store(connection, NAME, {period: figures})
-        raised = await _alert(connection, [before, figures] if before else [figures])
-        await context.advance(connection, "done", 1, {"measured": 1, "alerts": raised})
+        alerts = await _update_alerts(connection, [previous, figures] if previous else [figures])
+        await context.advance(connection, "done", 1, {"measured": 1, "alerts": alerts})
 
 
 async def _figures(connection: asyncpg.Connection, until: datetime) -> dict[str, Any]:
@@ -85,39 +85,39 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else rounded(1000 * seconds)
 
 
-def _dashboard(found: dict[str, Any] | None, before: dict[str, Any] | None) -> dict[str, Any]:
+def _dashboard_figures(counters: dict[str, Any] | None, previous: dict[str, Any] | None) -> dict[str, Any]:
     """The dashboard's own answers in this hour, from its counters now and an hour ago."""
     nothing = {"requests": 0, "averageResponseTime": None, "errorRate": None, "throughput": None}
-    if found is None:
+    if counters is None:
         return nothing | {"reason": "DASHBOARD_METRICS_URL is not set"}
-    if "reason" in found:
-        return nothing | found
-    former = (before or {}).get("dashboard", {}).get("counters")
-    if former is None:
-        return nothing | {"reason": "first reading: rates need an hour", "counters": found}
-    restarted = found["requests"] < former["requests"]  # counters start anew with their process
-    delta = {name: value - (0 if restarted else former[name]) for name, value in found.items()}
+    if "reason" in counters:
+        return nothing | counters
+    earlier = (previous or {}).get("dashboard", {}).get("counters")
+    if earlier is None:
+        return nothing | {"reason": "first reading: rates need an hour", "counters": counters}
+    restarted = counters["requests"] < earlier["requests"]  # counters start anew with their process
+    delta = {name: value - (0 if restarted else earlier[name]) for name, value in counters.items()}
     if not delta["requests"]:
-        return nothing | {"reason": "no request in this hour", "counters": found}
+        return nothing | {"reason": "no request in this hour", "counters": counters}
     return {
         "requests": delta["requests"],
         "averageResponseTime": round(1000 * delta["seconds"] / delta["requests"], 3),
         "errorRate": round(delta["errors"] / delta["requests"], 4),
         "throughput": round(delta["requests"] / _HOUR.total_seconds(), 4),
-        "counters": found,
+        "counters": counters,
     }
 
 
-async def _alert(connection: asyncpg.Connection, hours: list[dict[str, Any]]) -> int:
+async def _update_alerts(connection: asyncpg.Connection, hours: list[dict[str, Any]]) -> int:
     """Two hours in a row raise an alert; one good hour clears it."""
-    raised = _complaints(hours) if len(hours) == 2 else {}
+    raised = _alerts_of(hours) if len(hours) == 2 else {}
     for name, detail in raised.items():
-        await connection.execute(_SQL["raise"], name, detail)
-    await connection.execute(_SQL["clear"], list(_complaints(hours[-1:])))
+        await connection.execute(_SQL["raise_alert"], name, detail)
+    await connection.execute(_SQL["clear_alerts"], list(_alerts_of(hours[-1:])))
     return len(raised)
 
 
-def _complaints(hours: list[dict[str, Any]]) -> dict[str, str]:
+def _alerts_of(hours: list[dict[str, Any]]) -> dict[str, str]:
     return performance_alerts("api", hours) | performance_alerts(
         "dashboard", [hour["dashboard"] for hour in hours]
     )

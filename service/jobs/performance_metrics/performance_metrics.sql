@@ -1,4 +1,4 @@
--- name: known
+-- name: exists
 -- Whether this hour has been measured: what was measured is never measured again.
 SELECT EXISTS (SELECT FROM service.rollup WHERE statistic = 'performance' AND period = $1)
 
@@ -43,14 +43,14 @@ UNION ALL
 SELECT 'deliveries', state, count(*) FROM service.delivery
 WHERE state IN ('planned', 'claimed', 'sending', 'unconfirmed') GROUP BY state
 
--- name: before
+-- name: previous_hour
 -- The figures of the hour before $1.
 SELECT figures FROM service.rollup WHERE statistic = 'performance' AND period = $1::timestamp - interval '1 hour'
 
--- name: raise
+-- name: raise_alert
 -- An alert is raised once.
 INSERT INTO service.alert (name, detail) VALUES ($1, $2) ON CONFLICT (name) WHERE cleared_at IS NULL DO NOTHING
 
--- name: clear
+-- name: clear_alerts
 -- Alerts that hold no longer are cleared once.
 UPDATE service.alert SET cleared_at = service.now() WHERE cleared_at IS NULL AND NOT name = ANY ($1::text[])

@@ -25,7 +25,7 @@ from service.engine.run import Tick
 from service.engine.schedule import to_instant
 from service.jobs.weekly_review.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
-from service.messages.goals import due_on, order, reached, shown
+from service.messages.goals import due_on, goal_facts, is_reached, order
 from service.messages.kind import N_, MessageKind, Purpose
 from service.messages.reason import Reason
 from service.messages.reminder import FactsPage, Reminder, dates, pages
@@ -84,7 +84,7 @@ def _facts(row: asyncpg.Record) -> Facts:
         sessions=local_sessions(row["sessions"]),
         done_days=dates(row["done_days"]),
         moved=dates(row["moved"]),
-        goals=tuple(replica.goal_from_json(found) for found in row["goals"] or ()),
+        goals=tuple(replica.goal_from_json(goal) for goal in row["goals"] or ()),
         reported=row["reported"],
     )
 
@@ -94,34 +94,39 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     user = facts.user
     today = tick.local_date(user.timezone)
     week = week_ending_by(today, user.preferences.week_start)
-    now = figures(facts.sessions, week)
-    before = figures(facts.sessions, week_before(week))
+    current = figures(facts.sessions, week)
+    previous = figures(facts.sessions, week_before(week))
     zone = tick.zone_of(user.timezone)
     done = _completed(facts.goals, week, tick, zone)
     if user.created_at and tick.as_of - user.created_at < _NEW:
         return Skip(user.id, Reason.TOO_NEW, "The account is younger than three days.")
-    if not now.active_days and not before.active_days and not done:
+    if not current.active_days and not previous.active_days and not done:
         return Skip(user.id, Reason.NO_CONTENT, "No activity in this week or the one before.")
-    told = _told(facts, tick, week, now, before, done)
+    mail_facts = _mail_facts(facts, tick, week, current, previous, done)
     return Message(
         user_id=user.id,
         kind=KIND,
         dedupe_key=f"weeklyReview:{user.id}:{week.start}",
         zone=str(zone),
         local_date=today,
-        facts=told,
+        facts=mail_facts,
         expires_at=to_instant(datetime.combine(today + timedelta(days=1), _UNTIL), zone),
         in_app={
             "priority": "low",
             "data": {"weekStart": week.start.isoformat()},
             "url": "/analytics",
-            "facts": {"focus_seconds": now.focus_seconds, "goals_done": len(done)},
+            "facts": {"focus_seconds": current.focus_seconds, "goals_done": len(done)},
         },
     )
 
 
-def _told(
-    facts: Facts, tick: Tick, week: Period, now: PeriodFigures, before: PeriodFigures, done: Sequence[Goal]
+def _mail_facts(
+    facts: Facts,
+    tick: Tick,
+    week: Period,
+    current: PeriodFigures,
+    previous: PeriodFigures,
+    done: Sequence[Goal],
 ) -> dict[str, Any]:
     zone = tick.zone_of(facts.user.timezone)
     today = tick.local_date(facts.user.timezone)
@@ -130,45 +135,45 @@ def _told(
         (
             (g, due)
             for g in facts.goals
-            if g.open and not reached(g) and (due := due_on(g, zone)) and due in ahead
+            if g.open and not is_reached(g) and (due := due_on(g, zone)) and due in ahead
         ),
         key=lambda pair: order(*pair),
     )
-    most = max(now.by_day)
+    most = max(current.by_day)
     return {
         "local_date": today.isoformat(),
         "first": week.start.isoformat(),
         "last": week.last.isoformat(),
-        "figures": as_json(now),
-        "average_seconds": now.average_seconds,
-        "change": change(now.focus_seconds, before.focus_seconds, before.sessions),
+        "figures": as_json(current),
+        "average_seconds": current.average_seconds,
+        "change": change(current.focus_seconds, previous.focus_seconds, previous.sessions),
         "days": [
             {
                 "date": day.isoformat(),
                 "seconds": seconds,
                 "percent": round(100 * seconds / most) if most else 0,
             }
-            for day, seconds in zip(week.days, now.by_day, strict=True)
+            for day, seconds in zip(week.days, current.by_day, strict=True)
         ],
-        "best_day": now.best_day.isoformat() if now.best_day else None,
+        "best_day": current.best_day.isoformat() if current.best_day else None,
         "streak": current_streak(facts.done_days, today, facts.moved),
         "goals_done": len(done),
-        "done_titles": [shown(goal, None, today)["title"] for goal in done[:_GOALS]],
-        "goals": [shown(goal, due, today) for goal, due in coming[:_GOALS]],
+        "done_titles": [goal_facts(goal, None, today)["title"] for goal in done[:_GOALS]],
+        "goals": [goal_facts(goal, due, today) for goal, due in coming[:_GOALS]],
         "more": max(len(coming) - _GOALS, 0),
         "goal_ids": [goal.id for goal, _ in coming[:_GOALS]],
-        "final": _final(before, facts.reported),
-        "suggestion": _suggestion(now, coming, today),
+        "final": _final(previous, facts.reported),
+        "suggestion": _suggestion(current, coming, today),
         "url_path": "/analytics",
     }
 
 
-def as_json(now: PeriodFigures) -> dict[str, Any]:
+def as_json(figures: PeriodFigures) -> dict[str, Any]:
     """The figures that a review stands for; the next one compares with them."""
     return {
-        "focus_seconds": now.focus_seconds,
-        "sessions": now.sessions,
-        "active_days": now.active_days,
+        "focus_seconds": figures.focus_seconds,
+        "sessions": figures.sessions,
+        "active_days": figures.active_days,
     }
 
 
@@ -181,37 +186,37 @@ def _completed(goals: Sequence[Goal], week: Period, tick: Tick, zone: ZoneInfo) 
     return [goal for _, goal in sorted(done, key=lambda pair: (pair[0], pair[1].title))]
 
 
-def _final(before: PeriodFigures, reported: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _final(previous: PeriodFigures, reported: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Last week's figures, where they are no longer what was told."""
     if reported is None:
         return None
-    sessions = abs(before.sessions - reported["sessions"])
-    seconds = abs(before.focus_seconds - reported["focus_seconds"])
+    sessions = abs(previous.sessions - reported["sessions"])
+    seconds = abs(previous.focus_seconds - reported["focus_seconds"])
     revised = sessions >= _REVISED_SESSIONS or seconds >= _REVISED_SECONDS
-    return as_json(before) if revised else None
+    return as_json(previous) if revised else None
 
 
-def _suggestion(now: PeriodFigures, coming: Sequence[tuple[Goal, date]], today: date) -> dict[str, Any]:
+def _suggestion(current: PeriodFigures, coming: Sequence[tuple[Goal, date]], today: date) -> dict[str, Any]:
     """One suggestion, by the first rule that fits."""
     for goal, due in coming:
         if goal.progress is not None and goal.progress < 50:
-            return {"rule": "goal_behind", **shown(goal, due, today)}
-    if now.sessions == 0:
+            return {"rule": "goal_behind", **goal_facts(goal, due, today)}
+    if current.sessions == 0:
         return {"rule": "begin_small"}
-    if now.average_seconds < _SHORT_SESSION:
+    if current.average_seconds < _SHORT_SESSION:
         return {"rule": "longer_sessions"}
-    if now.active_days <= 2:
+    if current.active_days <= 2:
         return {"rule": "one_more_day"}
-    if now.best_day and now.active_days >= 3:
-        return {"rule": "best_day", "date": now.best_day.isoformat()}
+    if current.best_day and current.active_days >= 3:
+        return {"rule": "best_day", "date": current.best_day.isoformat()}
     return {"rule": "keep_going"}
 
 
-def revalidate(facts: dict[str, Any], now: DashboardState) -> dict[str, Any] | None:
+def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | None:
     """Goals that were closed meanwhile are no longer ahead; a suggestion about one falls back."""
-    goals = [goal for goal in facts["goals"] if goal["id"] in now.open_goals]
+    goals = [goal for goal in facts["goals"] if goal["id"] in current.open_goals]
     suggestion = facts["suggestion"]
-    if suggestion["rule"] == "goal_behind" and suggestion["id"] not in now.open_goals:
+    if suggestion["rule"] == "goal_behind" and suggestion["id"] not in current.open_goals:
         suggestion = {"rule": "keep_going"}
     return {**facts, "goals": goals, "suggestion": suggestion}
 

@@ -8,7 +8,7 @@ WITH chosen AS MATERIALIZED (
       AND ($3::text[] IS NULL OR service.slot_group(r.timezone, r.hours, $7) = ANY ($3))
     ORDER BY r.id LIMIT $6
 )
-SELECT c.*, sessions.found AS sessions, sessions.done_days,
+SELECT c.*, sessions.recent AS sessions, sessions.done_days,
        (SELECT jsonb_agg((z.since AT TIME ZONE z.timezone)::date)
         FROM service.zone_span AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
        (SELECT jsonb_agg(to_jsonb(g)) FROM service.goals AS g
@@ -24,7 +24,7 @@ SELECT c.*, sessions.found AS sessions, sessions.done_days,
 FROM chosen AS c
 CROSS JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_array(s.day, s.focus, s.status, s.focus_seconds, s.category))
-               FILTER (WHERE s.day > c.today - 23) AS found,
+               FILTER (WHERE s.day > c.today - 23) AS recent,
            jsonb_agg(DISTINCT s.day) FILTER (WHERE s.focus AND s.status = 'completed') AS done_days
     FROM (SELECT l.*, (l.started_at AT TIME ZONE coalesce($5, l.timezone))::date AS day FROM service.local_session AS l
           WHERE l.user_id = c.id AND l.started_at <= $2) AS s) AS sessions

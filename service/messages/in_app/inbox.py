@@ -23,7 +23,7 @@ from service.engine.retry import backoff
 from service.engine.schema import SCHEMA
 from service.errors import InboxClosed, SchemaUnknown, SourceUnavailable
 from service.messages import eligibility
-from service.messages.delivery_rows import known_from_row
+from service.messages.delivery_rows import contact_history_from_row
 from service.messages.delivery_state import DeliveryState
 from service.messages.eligibility import ContactHistory
 from service.messages.kind import Channel
@@ -34,9 +34,9 @@ from service.messages.reminder import Reminder, reminders
 log = structlog.get_logger()
 
 _SQL = queries.load(__file__)
-_AGAIN = timedelta(hours=1)
+_REFUSED_RETRY_DELAY = timedelta(hours=1)
 _REFUSED = "refused_by_dashboard"
-_TOLD = 200
+_MAX_REFUSAL = 200
 
 Words = Callable[[str, Mapping[str, Any], str], Notice]
 """(template, facts, locale) to title, message and button."""
@@ -65,10 +65,10 @@ class DueNotification:
     expires_at: datetime
     read_at: datetime | None
     claimed_at: datetime
-    known: ContactHistory
+    history: ContactHistory
 
 
-_COLUMNS = tuple(field.name for field in fields(DueNotification) if field.name != "known")
+_COLUMNS = tuple(field.name for field in fields(DueNotification) if field.name != "history")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,14 @@ class PostponedNotification:
     detail: str | None = None
 
 
-Fate = Notification | WithdrawnNotification | PostponedNotification
+InboxDecision = Notification | WithdrawnNotification | PostponedNotification
 
 
 class DashboardInbox:
     """Writes what is due into the dashboard. Several may share one database.
 
-    ``notify``: see ``Source.notify``. ``standing`` asks the dashboard how users, goals and sessions are now.
-    ``words`` words a notification again when part of it is no longer true. ``timeout``: seconds that the
+    ``notify``: see ``Source.notify``. ``current_state`` asks the dashboard how users, goals and sessions are now.
+    ``render_notice`` words a notification again when part of it is no longer true. ``timeout``: seconds that the
     dashboard may take for a batch. ``problem``: a sentence while notifications wait, or were refused.
     """
 
@@ -103,9 +103,9 @@ class DashboardInbox:
         self,
         pool: asyncpg.Pool,
         notify: Callable[[Sequence[Notification]], Awaitable[dict[str, str]]],
-        standing: Callable[[Sequence[str], Sequence[str], Sequence[str]], Awaitable[DashboardState]],
+        current_state: Callable[[Sequence[str], Sequence[str], Sequence[str]], Awaitable[DashboardState]],
         jobs: Mapping[str, Job],
-        words: Words,
+        render_notice: Words,
         *,
         batch: int = 200,
         idle: float = 2.0,
@@ -113,22 +113,22 @@ class DashboardInbox:
     ) -> None:
         self._pool = pool
         self._notify = notify
-        self._standing = standing
+        self._current_state = current_state
         self._jobs = reminders(jobs)
-        self._words = words
+        self._render_notice = render_notice
         self._batch = batch
         self._idle = idle
         self._timeout = timeout
         self._failures = 0
-        self._proved = False
+        self._tested = False
         self._closed: str | None = None
         self._refused: str | None = None
 
     @property
     def problem(self) -> str | None:
         """Why notifications do not reach the dashboard, and the remedy."""
-        said = self._closed or self._refused
-        return f"IN_APP=dashboard: {said}" if said else None
+        reason = self._closed or self._refused
+        return f"IN_APP=dashboard: {reason}" if reason else None
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Write until ``stop``; more and more rarely while the inbox is closed."""
@@ -144,15 +144,15 @@ class DashboardInbox:
             async with asyncio.timeout(self._timeout):
                 decided = await self._one_batch()
         except (InboxClosed, SchemaUnknown, SourceUnavailable) as error:
-            return self._wait(str(error))
+            return self._record_problem(str(error))
         except TimeoutError:
-            return self._wait(f"the dashboard took longer than {self._timeout:.0f} s for one batch")
+            return self._record_problem(f"the dashboard took longer than {self._timeout:.0f} s for one batch")
         if self._closed:
             log.info("dashboard inbox is open again")
-        self._failures, self._proved, self._closed = 0, True, None
+        self._failures, self._tested, self._closed = 0, True, None
         return decided
 
-    def _wait(self, problem: str) -> int:
+    def _record_problem(self, problem: str) -> int:
         if problem != self._closed:
             log.warning("notifications wait for the dashboard", problem=problem)
         self._failures, self._closed = self._failures + 1, problem
@@ -161,41 +161,48 @@ class DashboardInbox:
     async def _one_batch(self) -> int:
         async with self._pool.acquire() as proxy, proxy.transaction():
             connection = cast("asyncpg.Connection", proxy)
-            await connection.execute(_SQL["guard"])
+            await connection.execute(_SQL["limit_idle_time"])
             rows = await connection.fetch(_SQL["claim"], self._batch, SCHEMA, list(self._jobs))
-            waiting = [_waiting(row) for row in rows]
-            if waiting:
-                await self._settle(connection, waiting)
-            elif self._closed or not self._proved:
+            due = [_due_notification(row) for row in rows]
+            if due:
+                await self._settle(connection, due)
+            elif self._closed or not self._tested:
                 await self._notify([])
-        return len(waiting)
+        return len(due)
 
-    async def _settle(self, connection: asyncpg.Connection, waiting: Sequence[DueNotification]) -> None:
+    async def _settle(self, connection: asyncpg.Connection, due: Sequence[DueNotification]) -> None:
         """Decide about each, write what still holds, and record what became of all."""
-        fates = await self._fates(waiting)
-        notes = [fate for fate in fates.values() if isinstance(fate, Notification)]
-        refused = await self._notify(notes)
-        if notes:
-            self._told(refused)
-        for one in waiting:
-            if words := refused.get(one.dedupe_key):
-                fates[one.id] = PostponedNotification(one.claimed_at + _AGAIN, _REFUSED, words[:_TOLD])
-        await _record(connection, fates)
+        decisions = await self._decide_all(due)
+        notifications = [decision for decision in decisions.values() if isinstance(decision, Notification)]
+        refused = await self._notify(notifications)
+        if notifications:
+            self._report_refusals(refused)
+        for notification in due:
+            if refusal := refused.get(notification.dedupe_key):
+                decisions[notification.id] = PostponedNotification(
+                    notification.claimed_at + _REFUSED_RETRY_DELAY, _REFUSED, refusal[:_MAX_REFUSAL]
+                )
+        await _record(connection, decisions)
 
-    async def _fates(self, waiting: Sequence[DueNotification]) -> dict[int, Fate]:
-        now = DashboardState({}, frozenset())
-        if asked := [one for one in waiting if one.expires_at > one.claimed_at]:
-            now = await self._standing(
-                [one.user_id for one in asked],
-                [id_ for one in asked for id_ in one.facts.get("goal_ids", ())],
-                [id_ for one in asked for id_ in one.facts.get("session_ids", ())],
+    async def _decide_all(self, due: Sequence[DueNotification]) -> dict[int, InboxDecision]:
+        current = DashboardState({}, frozenset())
+        if unexpired := [
+            notification for notification in due if notification.expires_at > notification.claimed_at
+        ]:
+            current = await self._current_state(
+                [notification.user_id for notification in unexpired],
+                [id_ for notification in unexpired for id_ in notification.facts.get("goal_ids", ())],
+                [id_ for notification in unexpired for id_ in notification.facts.get("session_ids", ())],
             )
-        return {one.id: fate_of(one, self._jobs[one.job], now, self._words) for one in waiting}
+        return {
+            notification.id: decide(notification, self._jobs[notification.job], current, self._render_notice)
+            for notification in due
+        }
 
-    def _told(self, refused: Mapping[str, str]) -> None:
+    def _report_refusals(self, refused: Mapping[str, str]) -> None:
         self._refused = None
         if refused:
-            example = next(iter(refused.values()))[:_TOLD]
+            example = next(iter(refused.values()))[:_MAX_REFUSAL]
             self._refused = (
                 f"the dashboard refused {len(refused)} notifications, e.g. for: {example};"
                 " each is tried again every hour until it expires"
@@ -206,89 +213,114 @@ class DashboardInbox:
 # ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fate_of(one: DueNotification, job: Reminder, now: DashboardState, words: Words) -> Fate:
+def decide(
+    notification: DueNotification, job: Reminder, current: DashboardState, render_notice: Words
+) -> InboxDecision:
     """The note to write, or why it is not written (now)."""
-    if one.expires_at <= one.claimed_at:
+    if notification.expires_at <= notification.claimed_at:
         return WithdrawnNotification(DeliveryState.EXPIRED, Reason.STALE)
-    if no := _not_now(one, job, now):
-        return no
-    facts = job.revalidate(one.facts, now) if job.revalidate else one.facts
+    if obstacle := _obstacle(notification, job, current):
+        return obstacle
+    facts = job.revalidate(notification.facts, current) if job.revalidate else notification.facts
     if facts is None:
         return WithdrawnNotification(DeliveryState.SKIPPED, Reason.REVALIDATED_AWAY)
-    return note_of(one if facts == one.facts else _worded_again(one, job, facts, words))
+    return notification_of(
+        notification
+        if facts == notification.facts
+        else _with_new_text(notification, job, facts, render_notice)
+    )
 
 
-def _not_now(
-    one: DueNotification, job: Reminder, now: DashboardState
+def _obstacle(
+    notification: DueNotification, job: Reminder, current: DashboardState
 ) -> WithdrawnNotification | PostponedNotification | None:
     """What stands against contacting the recipient, as the dashboard and this service know them now."""
-    user = now.users.get(one.user_id)
+    user = current.users.get(notification.user_id)
     if user is None:
         return WithdrawnNotification(DeliveryState.SKIPPED, Reason.REVALIDATED_AWAY)
-    if no := eligibility.verdict(user, job.kind, Channel.IN_APP, one.known, one.claimed_at):
-        return WithdrawnNotification(DeliveryState.SKIPPED, no)
-    here = replace(user, timezone=one.zone)
-    at = eligibility.earliest(here, job.kind, one.known, one.claimed_at, one.expires_at, late=False)
+    if obstacle := eligibility.contact_refusal(
+        user, job.kind, Channel.IN_APP, notification.history, notification.claimed_at
+    ):
+        return WithdrawnNotification(DeliveryState.SKIPPED, obstacle)
+    local_user = replace(user, timezone=notification.zone)
+    at = eligibility.earliest_time(
+        local_user,
+        job.kind,
+        notification.history,
+        notification.claimed_at,
+        notification.expires_at,
+        late=False,
+    )
     if isinstance(at, Reason):
         return WithdrawnNotification(DeliveryState.SKIPPED, at)
-    return PostponedNotification(at, str(Reason.QUIET_HOURS)) if at > one.claimed_at else None
+    return PostponedNotification(at, str(Reason.QUIET_HOURS)) if at > notification.claimed_at else None
 
 
-def note_of(one: DueNotification) -> Notification:
+def notification_of(notification: DueNotification) -> Notification:
     """What is written of a notification."""
     same = {field.name for field in fields(Notification)} & {field.name for field in fields(DueNotification)}
     return Notification(
-        key=one.dedupe_key, sent_at=one.claimed_at, **{name: getattr(one, name) for name in same}
+        key=notification.dedupe_key,
+        sent_at=notification.claimed_at,
+        **{name: getattr(notification, name) for name in same},
     )
 
 
-def _worded_again(
-    one: DueNotification, job: Reminder, facts: dict[str, Any], words: Words
+def _with_new_text(
+    notification: DueNotification, job: Reminder, facts: dict[str, Any], render_notice: Words
 ) -> DueNotification:
     """A notification that names what may go away says what remains."""
     if job.in_app is None:
-        return one
-    told = job.in_app(facts)
-    notice = words(one.template, told["facts"], one.locale)
+        return notification
+    in_app = job.in_app(facts)
+    notice = render_notice(notification.template, in_app["facts"], notification.locale)
     return replace(
-        one,
+        notification,
         title=notice.title,
         message=notice.message,
-        data=told["data"],
-        priority=told["priority"],
-        action=navigate(told["url"], notice.button),
+        data=in_app["data"],
+        priority=in_app["priority"],
+        action=navigate(in_app["url"], notice.button),
     )
 
 
-def _waiting(row: asyncpg.Record) -> DueNotification:
-    return DueNotification(**{name: row[name] for name in _COLUMNS}, known=known_from_row(row))
+def _due_notification(row: asyncpg.Record) -> DueNotification:
+    return DueNotification(**{name: row[name] for name in _COLUMNS}, history=contact_history_from_row(row))
 
 
-async def _record(connection: asyncpg.Connection, fates: Mapping[int, Fate]) -> None:
-    written = [_words_of(id_, fate) for id_, fate in fates.items() if isinstance(fate, Notification)]
-    gone = [(id_, fate) for id_, fate in fates.items() if isinstance(fate, WithdrawnNotification)]
-    later = [(id_, fate) for id_, fate in fates.items() if isinstance(fate, PostponedNotification)]
+async def _record(connection: asyncpg.Connection, decisions: Mapping[int, InboxDecision]) -> None:
+    written = [
+        _text_columns(id_, decision)
+        for id_, decision in decisions.items()
+        if isinstance(decision, Notification)
+    ]
+    withdrawn = [
+        (id_, decision) for id_, decision in decisions.items() if isinstance(decision, WithdrawnNotification)
+    ]
+    postponed = [
+        (id_, decision) for id_, decision in decisions.items() if isinstance(decision, PostponedNotification)
+    ]
     if written:
-        await connection.execute(_SQL["written"], written)
-    if gone:
+        await connection.execute(_SQL["record_written"], written)
+    if withdrawn:
         await connection.execute(
             _SQL["withdraw"],
-            [id_ for id_, _ in gone],
-            [fate.state for _, fate in gone],
-            [str(fate.reason) for _, fate in gone],
+            [id_ for id_, _ in withdrawn],
+            [decision.state for _, decision in withdrawn],
+            [str(decision.reason) for _, decision in withdrawn],
         )
-    if later:
+    if postponed:
         await connection.execute(
             _SQL["postpone"],
-            [id_ for id_, _ in later],
-            [fate.at for _, fate in later],
-            [fate.reason for _, fate in later],
-            [fate.detail for _, fate in later],
+            [id_ for id_, _ in postponed],
+            [decision.at for _, decision in postponed],
+            [decision.reason for _, decision in postponed],
+            [decision.detail for _, decision in postponed],
         )
 
 
-def _words_of(id_: int, note: Notification) -> dict[str, Any]:
+def _text_columns(id_: int, notification: Notification) -> dict[str, Any]:
     return {
         "id": id_,
-        **{name: getattr(note, name) for name in ("title", "message", "data", "priority", "action")},
+        **{name: getattr(notification, name) for name in ("title", "message", "data", "priority", "action")},
     }

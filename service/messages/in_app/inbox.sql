@@ -1,4 +1,4 @@
--- name: guard
+-- name: limit_idle_time
 -- A process that freezes while it writes must not hold its rows for ever: its transaction is ended for it.
 SELECT set_config('idle_in_transaction_session_timeout', '60s', true)
 
@@ -21,33 +21,33 @@ FROM due AS n JOIN service.delivery AS d ON d.id = n.delivery_id
 LEFT JOIN service.recipient_setting AS s ON s.user_id = d.user_id
 ORDER BY n.write_at, n.id
 
--- name: written
+-- name: record_written
 -- The dashboard has these, in these words.
-WITH done AS (
+WITH delivered AS (
     UPDATE service.notification AS n SET delivered_at = service.now(), write_at = NULL, title = w.title,
         message = w.message, data = w.data, priority = w.priority, action = w.action
     FROM jsonb_to_recordset($1::jsonb) AS w(id bigint, title text, message text, data jsonb, priority text, action jsonb)
     WHERE n.id = w.id RETURNING n.delivery_id
 )
 UPDATE service.delivery SET settled_at = service.now(), reason = NULL, detail = NULL
-WHERE id IN (SELECT delivery_id FROM done)
+WHERE id IN (SELECT delivery_id FROM delivered)
 
 -- name: withdraw
 -- What no longer holds is shown nowhere; its delivery says why.
-WITH gone AS (
+WITH withdrawn AS (
     UPDATE service.notification AS n SET withdrawn_at = service.now(), write_at = NULL
     FROM unnest($1::bigint[], $2::text[], $3::text[]) AS g(id, state, reason)
     WHERE n.id = g.id RETURNING n.delivery_id, g.state, g.reason
 )
-UPDATE service.delivery AS d SET state = gone.state, reason = gone.reason, settled_at = service.now()
-FROM gone WHERE d.id = gone.delivery_id
+UPDATE service.delivery AS d SET state = withdrawn.state, reason = withdrawn.reason, settled_at = service.now()
+FROM withdrawn WHERE d.id = withdrawn.delivery_id
 
 -- name: postpone
 -- To be tried again later, and why.
-WITH later AS (
+WITH postponed AS (
     UPDATE service.notification AS n SET write_at = p.at
     FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[]) AS p(id, at, reason, detail)
     WHERE n.id = p.id RETURNING n.delivery_id, p.reason, p.detail
 )
-UPDATE service.delivery AS d SET reason = later.reason, detail = later.detail
-FROM later WHERE d.id = later.delivery_id
+UPDATE service.delivery AS d SET reason = postponed.reason, detail = postponed.detail
+FROM postponed WHERE d.id = postponed.delivery_id

@@ -23,7 +23,7 @@ from service.messages.suppression import Suppressions
 log = structlog.get_logger()
 
 _BATCH = 200
-MOST_BYTES = 1 << 20
+MAX_REPORT_BYTES = 1 << 20
 """Of a report; real ones have a few kilobytes."""
 
 
@@ -46,7 +46,7 @@ class BounceIntake:
         self._secret = secret
         self.totals: Counter[str] = Counter()
 
-    async def take(
+    async def process(
         self, raw: bytes, recipient: str | None = None, connection: asyncpg.Connection | None = None
     ) -> IntakeResult:
         """Act on one mail; ``recipient``: the envelope's, where the mail server told it. May be repeated.
@@ -54,32 +54,32 @@ class BounceIntake:
         ``connection``: in its transaction.
         """
         report = bounce_reports.parse(raw)
-        taken = await self._act(report, self._delivery(report, recipient), connection)
-        self.totals[taken.kind] += 1
-        log.info("bounce", kind=taken.kind, delivery=taken.delivery, news=taken.news)
-        return taken
+        result = await self._act(report, self._delivery(report, recipient), connection)
+        self.totals[result.kind] += 1
+        log.info("bounce", kind=result.kind, delivery=result.delivery, news=result.news)
+        return result
 
     def _delivery(self, report: BounceReport | None, recipient: str | None) -> int | None:
-        named: Sequence[str] = (recipient,) if recipient else report.envelope_to if report else ()
-        found = (delivery_of(address, self._address, self._secret) for address in named)
-        return next((one for one in found if one is not None), None)
+        addresses: Sequence[str] = (recipient,) if recipient else report.envelope_to if report else ()
+        ids = (delivery_of(address, self._address, self._secret) for address in addresses)
+        return next((id_ for id_ in ids if id_ is not None), None)
 
     async def _act(
         self, report: BounceReport | None, delivery: int | None, connection: asyncpg.Connection | None
     ) -> IntakeResult:
         if report is None or delivery is None:
             return IntakeResult("ignored", delivery, news=False)
-        said = f"{report.kind}: {report.status or ''} {report.diagnostic}".strip()
+        diagnostic = f"{report.kind}: {report.status or ''} {report.diagnostic}".strip()
         match report.kind:
             case ReportKind.HARD:
                 unknown = report.no_such_address
-                news = await self._bounces.hard(
-                    delivery, said, no_such_address=unknown, connection=connection
+                news = await self._bounces.record_hard_bounce(
+                    delivery, diagnostic, no_such_address=unknown, connection=connection
                 )
             case ReportKind.COMPLAINT:
-                news = await self._bounces.complaint(delivery, said, connection)
+                news = await self._bounces.record_complaint(delivery, diagnostic, connection)
             case _:
-                news = await self._bounces.passing(delivery, said, connection)
+                news = await self._bounces.record_arrival(delivery, diagnostic, connection)
         return IntakeResult(str(report.kind), delivery, news)
 
 
@@ -93,11 +93,11 @@ class BounceMaildir:
 
     async def read(self) -> int:
         """Take in what is new, oldest first. Taken mails are moved to ``cur``; a crash before repeats one."""
-        names = await asyncio.to_thread(_waiting, self._folder)
+        names = await asyncio.to_thread(_new_files, self._folder)
         for name in names:
-            raw = await asyncio.to_thread(_head, self._folder / "new" / name)
-            await self._intake.take(raw)
-            await asyncio.to_thread(_put_away, self._folder, name)
+            raw = await asyncio.to_thread(_read_head, self._folder / "new" / name)
+            await self._intake.process(raw)
+            await asyncio.to_thread(_mark_read, self._folder, name)
         return len(names)
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -108,16 +108,16 @@ class BounceMaildir:
             await first_of(self._pause, stop)
 
 
-def _waiting(folder: Path) -> list[str]:
-    found = sorted((path.stat().st_mtime, path.name) for path in (folder / "new").iterdir() if path.is_file())
-    return [name for _, name in found[:_BATCH]]
+def _new_files(folder: Path) -> list[str]:
+    files = sorted((path.stat().st_mtime, path.name) for path in (folder / "new").iterdir() if path.is_file())
+    return [name for _, name in files[:_BATCH]]
 
 
-def _head(path: Path) -> bytes:
+def _read_head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(MOST_BYTES)
+        return file.read(MAX_REPORT_BYTES)
 
 
-def _put_away(folder: Path, name: str) -> None:
+def _mark_read(folder: Path, name: str) -> None:
     (folder / "cur").mkdir(exist_ok=True)
     os.replace(folder / "new" / name, folder / "cur" / f"{name}:2,S")

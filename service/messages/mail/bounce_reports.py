@@ -29,7 +29,7 @@ _MAX_BYTES = 512 * 1024
 _MAX_TEXT = 20_000
 _MAX_BLOCKS = 200
 _MAX_ADDRESSES = 50
-_MAX_SAID = 4000
+_MAX_DIAGNOSTIC_INPUT = 4000
 _MAX_DIAGNOSTIC = 300
 
 _STATUS_PARTS = frozenset({"message/delivery-status", "message/global-delivery-status"})
@@ -53,19 +53,19 @@ _ESCAPED = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _TYPE_PREFIX = re.compile(r"\s*[\w.-]{1,40}\s*;")
 
 _STATUS = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?!\.?\d)")
-_SAID_STATUS = re.compile(
+_DIAGNOSTIC_STATUS = re.compile(
     r"(?:^|[;(<#:]|(?<![\d.])[45]\d\d[ -])\s{0,5}#?([45]\.[0-7]\.\d{1,3})(?!\.?\d)", re.MULTILINE
 )
-_SAID_PERMANENT = re.compile(r"(?<![\d.-])5[0-5]\d[ -]")
-_SAID_ANSWER = re.compile(r"(?<![\d.-])(5[0-5]\d)[ -](.*)")
-_UNEXPLAINED = 550
-_MACHINE = re.compile(r"mailer[-_]daemon|postmaster", re.IGNORECASE)
-_AWAY = re.compile(
+_PERMANENT_CODE = re.compile(r"(?<![\d.-])5[0-5]\d[ -]")
+_SERVER_ANSWER = re.compile(r"(?<![\d.-])(5[0-5]\d)[ -](.*)")
+_DEFAULT_CODE = 550
+_MACHINE_SENDER = re.compile(r"mailer[-_]daemon|postmaster", re.IGNORECASE)
+_AWAY_SUBJECT = re.compile(
     r"out[- ]of[- ](?:the[- ])?office|auto(?:matic|mated)?[- ]?(?:reply|response)|vacation|abwesen|absence"
     r"|automatique|on leave|away from",
     re.IGNORECASE,
 )
-_NOTICE = re.compile(
+_BOUNCE_OPENING = re.compile(
     r"\s*(?:Hi\. This is the qmail-send program at"
     r"|This message was created automatically by mail delivery software"
     r"|Your message\s[^>]{0,500}?did not reach some or all of the\s{1,5}intended recipients"
@@ -121,7 +121,7 @@ class BounceReport:
 class _Verdict:
     kind: ReportKind
     status: str | None
-    said: str
+    diagnostic: str
     recipient: str | None
 
     @property
@@ -129,7 +129,7 @@ class _Verdict:
         return self.kind is ReportKind.HARD and self.status in _NO_SUCH_ADDRESS
 
 
-_BADNESS = (ReportKind.DELIVERED, ReportKind.DELAYED, ReportKind.SOFT, ReportKind.HARD)
+_SEVERITIES = (ReportKind.DELIVERED, ReportKind.DELAYED, ReportKind.SOFT, ReportKind.HARD)
 
 
 def parse(raw: bytes) -> BounceReport | None:
@@ -144,7 +144,7 @@ def parse(raw: bytes) -> BounceReport | None:
     return BounceReport(
         kind=verdict.kind,
         status=verdict.status,
-        diagnostic=shorten(verdict.said, _MAX_DIAGNOSTIC),
+        diagnostic=shorten(verdict.diagnostic, _MAX_DIAGNOSTIC),
         recipient=verdict.recipient,
         envelope_to=_envelope_to(mail.fields),
         no_such_address=verdict.no_such_address,
@@ -156,14 +156,14 @@ def _verdict(mail: MimePart, parts: Sequence[MimePart]) -> _Verdict | None:
     if report == "disposition-notification":
         return None
     if report == "feedback-report" or any(part.type == "message/feedback-report" for part in parts):
-        return _complaint(mail, parts)
-    return _notification(mail, parts) or _plain(mail, parts)
+        return _complaint_verdict(mail, parts)
+    return _delivery_report_verdict(mail, parts) or _plain_text_verdict(mail, parts)
 
 
 # --- complaints
 
 
-def _complaint(mail: MimePart, parts: Sequence[MimePart]) -> _Verdict | None:
+def _complaint_verdict(mail: MimePart, parts: Sequence[MimePart]) -> _Verdict | None:
     if mail.type != "multipart/report":
         return None
     for part in parts:
@@ -172,18 +172,18 @@ def _complaint(mail: MimePart, parts: Sequence[MimePart]) -> _Verdict | None:
             kind = first_field(fields, "feedback-type").strip().lower()
             if kind not in _COMPLAINTS:
                 return None
-            said = clean(f"{kind} {first_field(fields, 'user-agent')[:_MAX_SAID]}")
+            diagnostic = clean(f"{kind} {first_field(fields, 'user-agent')[:_MAX_DIAGNOSTIC_INPUT]}")
             recipient = _address(first_field(fields, "original-rcpt-to")) or _address(
                 first_field(_original(parts), "x-hmxmroriginalrecipient")
             )
-            return _Verdict(ReportKind.COMPLAINT, None, said, recipient)
+            return _Verdict(ReportKind.COMPLAINT, None, diagnostic, recipient)
     return None
 
 
 # --- delivery status notifications
 
 
-def _notification(mail: MimePart, parts: Sequence[MimePart]) -> _Verdict | None:
+def _delivery_report_verdict(mail: MimePart, parts: Sequence[MimePart]) -> _Verdict | None:
     """The worst of what a DSN says. Outside of multipart/report it must at least come from a mail system."""
     if mail.type != "multipart/report" and not _is_from_machine(mail.fields):
         return None
@@ -197,7 +197,7 @@ def _notification(mail: MimePart, parts: Sequence[MimePart]) -> _Verdict | None:
             if part.type == "text/plain" and "final-recipient:" in part.body[:_MAX_TEXT].lower()
             for verdict in _recipient_verdicts(part.body[:_MAX_TEXT])
         ]
-    return max(verdicts, key=lambda v: (_BADNESS.index(v.kind), v.no_such_address), default=None)
+    return max(verdicts, key=lambda v: (_SEVERITIES.index(v.kind), v.no_such_address), default=None)
 
 
 def _recipient_verdicts(body: str) -> Iterator[_Verdict]:
@@ -207,53 +207,53 @@ def _recipient_verdicts(body: str) -> Iterator[_Verdict]:
             continue
         if not fields.keys() & {"action", "final-recipient", "original-recipient"}:
             continue
-        said = _said(first_field(fields, "diagnostic-code"))
-        status = _status(first_field(fields, "status"), said)
+        diagnostic = _cleaned_diagnostic(first_field(fields, "diagnostic-code"))
+        status = _status(first_field(fields, "status"), diagnostic)
         action = first_field(fields, "action").strip().lower()
         recipient = _recipient(first_field(fields, "original-recipient")) or _recipient(
             first_field(fields, "final-recipient")
         )
-        yield _Verdict(_kind(action, status, said), status, said, recipient)
+        yield _Verdict(_kind(action, status, diagnostic), status, diagnostic, recipient)
 
 
-def _kind(action: str, status: str | None, said: str) -> ReportKind:
+def _kind(action: str, status: str | None, diagnostic: str) -> ReportKind:
     if action in {"delivered", "relayed", "expanded"}:
         return ReportKind.DELIVERED
     if action == "delayed":
         return ReportKind.DELAYED
     if status is not None and status.startswith("2."):
         return ReportKind.SOFT if action == "failed" else ReportKind.DELIVERED
-    return _failure(status, said)
+    return _failure(status, diagnostic)
 
 
-def _failure(status: str | None, said: str) -> ReportKind:
+def _failure(status: str | None, diagnostic: str) -> ReportKind:
     """HARD only where the other side says, for good, that it is the address."""
-    permanent = status.startswith("5.") if status else bool(_SAID_PERMANENT.search(said))
+    permanent = status.startswith("5.") if status else bool(_PERMANENT_CODE.search(diagnostic))
     if not permanent:
         return ReportKind.SOFT
-    answer = _SAID_ANSWER.search(said)
-    code, words = (int(answer.group(1)), answer.group(2)) if answer else (_UNEXPLAINED, said)
+    answer = _SERVER_ANSWER.search(diagnostic)
+    code, words = (int(answer.group(1)), answer.group(2)) if answer else (_DEFAULT_CODE, diagnostic)
     about = judge(SmtpPhase.RCPT, code, f"{status or ''}\n{words}").about
     return ReportKind.HARD if about is About.ADDRESS else ReportKind.SOFT
 
 
-def _status(field: str, said: str) -> str | None:
+def _status(field: str, diagnostic: str) -> str | None:
     """The declared code; where that says nothing (Exim: always 5.0.0), the one in the server's words."""
-    found = _STATUS.search(field)
-    declared = found.group() if found else None
+    match = _STATUS.search(field)
+    declared = match.group() if match else None
     if declared is not None and not declared.endswith(".0.0"):
         return declared
-    implied = _SAID_STATUS.search(said)
+    implied = _DIAGNOSTIC_STATUS.search(diagnostic)
     if implied is None or (declared is not None and declared < "5" and implied.group(1) > "5"):
         return declared
     return implied.group(1)
 
 
-def _said(diagnostic: str) -> str:
+def _cleaned_diagnostic(text: str) -> str:
     """``smtp; 550 5.1.1 …`` without its type, on one printable line."""
-    diagnostic = diagnostic[:_MAX_SAID]
-    prefix = _TYPE_PREFIX.match(diagnostic)
-    return clean(diagnostic[prefix.end() :] if prefix else diagnostic)
+    text = text[:_MAX_DIAGNOSTIC_INPUT]
+    prefix = _TYPE_PREFIX.match(text)
+    return clean(text[prefix.end() :] if prefix else text)
 
 
 def _recipient(field: str) -> str | None:
@@ -273,39 +273,39 @@ def _character(number: int) -> str:
 # --- plain texts
 
 
-def _plain(mail: MimePart, parts: Sequence[MimePart]) -> _Verdict | None:
+def _plain_text_verdict(mail: MimePart, parts: Sequence[MimePart]) -> _Verdict | None:
     """A bounce in prose: a mail system wrote it, it opens with a known sentence, and it names an address."""
     if not _is_from_machine(mail.fields) or _is_auto_reply(mail):
         return None
     text = next((part.body[:_MAX_TEXT] for part in parts if part.type == "text/plain"), "")
-    notice = _NOTICE.match(text)
+    notice = _BOUNCE_OPENING.match(text)
     if notice is None:
         return None
     copy = _COPY_FOLLOWS.search(text)
     text = text[: copy.start()] if copy else text
-    address, said = _complained_about(text[notice.end() :])
-    if not said and (answer := _ANSWER.search(text)):  # Sendmail's transcript
-        said = clean(answer.group(1))
+    address, diagnostic = _first_address_line(text[notice.end() :])
+    if not diagnostic and (answer := _ANSWER.search(text)):  # Sendmail's transcript
+        diagnostic = clean(answer.group(1))
     address = address or _address(first_field(mail.fields, "x-failed-recipients"))
     if address is None:
         return None
-    status = _status("", said)
+    status = _status("", diagnostic)
     if _STILL_TRYING.search(text):
-        return _Verdict(ReportKind.DELAYED, status, said, address)
-    if not _GAVE_UP.search(text) and not _SAID_PERMANENT.search(said):
+        return _Verdict(ReportKind.DELAYED, status, diagnostic, address)
+    if not _GAVE_UP.search(text) and not _PERMANENT_CODE.search(diagnostic):
         return None
-    return _Verdict(_failure(status, said), status, said, address)
+    return _Verdict(_failure(status, diagnostic), status, diagnostic, address)
 
 
-def _complained_about(text: str) -> tuple[str | None, str]:
+def _first_address_line(text: str) -> tuple[str | None, str]:
     """The first line that begins with an address, and what is said about it up to the next empty line."""
     lines = text.split("\n")[:200]
     for number, line in enumerate(lines):
-        found = _ADDRESS.match(line.lstrip(" \t<'\""))
-        if found:
-            after = line.partition(found.group())[2].lstrip(">'\":, ")
+        match = _ADDRESS.match(line.lstrip(" \t<'\""))
+        if match:
+            after = line.partition(match.group())[2].lstrip(">'\":, ")
             rest = takewhile(str.strip, lines[number + 1 : number + 13])
-            return found.group().rstrip("."), clean(" ".join([after, *rest])[:_MAX_SAID])
+            return match.group().rstrip("."), clean(" ".join([after, *rest])[:_MAX_DIAGNOSTIC_INPUT])
     return None, ""
 
 
@@ -320,7 +320,9 @@ def _is_vacation(fields: Fields) -> bool:
 
 def _is_auto_reply(mail: MimePart) -> bool:
     """``auto-replied`` alone proves nothing: Postfix, Exim and Gmail say it of their bounces, too."""
-    if any(_AWAY.search(_plainly(subject[:500])) for subject in mail.fields.get("subject", ())):
+    if any(
+        _AWAY_SUBJECT.search(_decoded_subject(subject[:500])) for subject in mail.fields.get("subject", ())
+    ):
         return True
     replied = first_field(mail.fields, "auto-submitted").strip().lower().startswith("auto-replied")
     return replied and mail.type != "multipart/report" and "x-failed-recipients" not in mail.fields
@@ -328,10 +330,10 @@ def _is_auto_reply(mail: MimePart) -> bool:
 
 def _is_from_machine(fields: Fields) -> bool:
     nobody = "".join(first_field(fields, "return-path").split()) == "<>"
-    return nobody or bool(_MACHINE.search(first_field(fields, "from")[:_MAX_SAID]))
+    return nobody or bool(_MACHINE_SENDER.search(first_field(fields, "from")[:_MAX_DIAGNOSTIC_INPUT]))
 
 
-def _plainly(subject: str) -> str:
+def _decoded_subject(subject: str) -> str:
     try:
         pieces = decode_header(subject)
     except (HeaderParseError, ValueError):
@@ -340,14 +342,16 @@ def _plainly(subject: str) -> str:
 
 
 def _envelope_to(fields: Fields) -> tuple[str, ...]:
-    values = (value for name in _ENVELOPE for value in fields.get(name, ()))
-    found = dict.fromkeys(address.rstrip(".") for value in values for address in _ADDRESS.findall(value))
-    return tuple(found)[:_MAX_ADDRESSES]
+    header_values = (value for name in _ENVELOPE for value in fields.get(name, ()))
+    addresses = dict.fromkeys(
+        address.rstrip(".") for value in header_values for address in _ADDRESS.findall(value)
+    )
+    return tuple(addresses)[:_MAX_ADDRESSES]
 
 
 def _address(text: str) -> str | None:
-    found = _ADDRESS.search(text)
-    return found.group().rstrip(".") if found else None
+    match = _ADDRESS.search(text)
+    return match.group().rstrip(".") if match else None
 
 
 def _original(parts: Sequence[MimePart]) -> Fields:

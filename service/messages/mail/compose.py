@@ -60,9 +60,9 @@ class Email:
     reason: str = ""
 
 
-def email_of(column: Callable[[str], Any], **instead: Any) -> Email:
-    """The email of a stored message. ``column`` gives its columns by name, ``instead`` others for some."""
-    same = (
+def email_of(column: Callable[[str], Any], **overrides: Any) -> Email:
+    """The email of a stored message. ``column`` gives its columns by name, ``overrides`` others for some."""
+    names = (
         "template",
         "facts",
         "recipient_name",
@@ -73,7 +73,7 @@ def email_of(column: Callable[[str], Any], **instead: Any) -> Email:
         "job",
         "locale",
     )
-    return Email(**{name: column(name) for name in same if name not in instead}, **instead)
+    return Email(**{name: column(name) for name in names if name not in overrides}, **overrides)
 
 
 class Composer:
@@ -99,14 +99,16 @@ class Composer:
         signer: DkimSigner | None = None,
     ) -> None:
         name, sender = parseaddr(mail_from)
-        answer_name, answer = parseaddr(reply_to or mail_from)
-        _require_usable(public_url, sender, answer)
+        reply_name, reply_address = parseaddr(reply_to or mail_from)
+        _require_usable(public_url, sender, reply_address)
         self._frontend = frontend_url.rstrip("/")
         self._public = public_url.rstrip("/")
-        self._answer = answer
+        self._reply_address = reply_address
         self._list_domain = _token(list_domain or sender.rpartition("@")[2])
         self._sender_id = _token(sender_id)
-        self._constant = "".join((mailbox("From", name, sender), mailbox("Reply-To", answer_name, answer)))
+        self._constant = "".join(
+            (mailbox("From", name, sender), mailbox("Reply-To", reply_name, reply_address))
+        )
         self._renderer = Renderer(name or sender.rpartition("@")[2], kinds)
         self.sender = sender
         """The address of From; the envelope sender belongs to the same domain."""
@@ -157,7 +159,7 @@ class Composer:
         return self._signer.sign(message, email.message_date) if self._signer else message
 
     def _own_headers(self, email: Email, subject: str, links: MailLinks) -> str:
-        mailto = f"mailto:{quote(self._answer, safe='@')}?subject=unsubscribe%20{email.token}"
+        mailto = f"mailto:{quote(self._reply_address, safe='@')}?subject=unsubscribe%20{email.token}"
         return (
             mailbox("To", email.recipient_name, email.address)
             + unstructured("Subject", subject)
@@ -195,8 +197,8 @@ def mailbox(name: str, display: str, address: str) -> str:
     if not phrase:
         return f"{name}: {address}\r\n"
     last = phrase.rpartition("\r\n")[2]
-    before = len(last) if "\r\n" in phrase else len(name) + 2 + len(last)
-    fold = "\r\n " if before + len(address) + 3 > _ENCODED_LINE else " "
+    column = len(last) if "\r\n" in phrase else len(name) + 2 + len(last)
+    fold = "\r\n " if column + len(address) + 3 > _ENCODED_LINE else " "
     return f"{name}: {phrase}{fold}<{address}>\r\n"
 
 
@@ -300,12 +302,12 @@ def _require_sendable(email: Email) -> None:
         raise ValueError("the date of the message has no time zone")
 
 
-def _require_usable(public_url: str, sender: str, answer: str) -> None:
+def _require_usable(public_url: str, sender: str, reply_address: str) -> None:
     problems = []
     if not valid_address(sender):
         problems.append(f"MAIL_FROM: {sender!r} is not an address that mail can come from")
-    if not valid_address(answer):
-        problems.append(f"MAIL_REPLY_TO: {answer!r} is not an address that can be answered to")
+    if not valid_address(reply_address):
+        problems.append(f"MAIL_REPLY_TO: {reply_address!r} is not an address that can be answered to")
     if problem := _link_problem(public_url):
         problems.append(f"PUBLIC_URL: {problem}")
     if problems:
@@ -328,9 +330,9 @@ def _unaligned(signer: DkimSigner | None, sender: str) -> tuple[str, ...]:
 
 def _warnings(sender: str) -> tuple[str, ...]:
     local, _, domain = sender.rpartition("@")
-    found = []
+    warnings = []
     if domain.lower() in _FREEMAIL:
-        found.append(f"MAIL_FROM: mails from {domain} sent by others are refused by most providers")
+        warnings.append(f"MAIL_FROM: mails from {domain} sent by others are refused by most providers")
     if _NO_REPLY.search(local):
-        found.append("MAIL_FROM: people answer to reminders; an address that nobody reads costs trust")
-    return tuple(found)
+        warnings.append("MAIL_FROM: people answer to reminders; an address that nobody reads costs trust")
+    return tuple(warnings)

@@ -95,7 +95,7 @@ class DkimSigner:
         header = self._unsigned(_names(fields), int(at.timestamp()), body_hash)
         signed = [line for name in _SIGNED for line in fields.get(name, ())]
         signature = self._signature(b"\r\n".join([*signed, _relaxed(header)[1]]))
-        return b"".join((header, b"\r\n ".join(_pieces(signature)), b"\r\n", message))
+        return b"".join((header, b"\r\n ".join(_signature_lines(signature)), b"\r\n", message))
 
     def _unsigned(self, names: list[str], seconds: int, body_hash: bytes) -> bytes:
         """The header up to ``b=``, whose value stays outside the signature."""
@@ -164,12 +164,12 @@ def _folded(names: list[str]) -> str:
     return "\r\n".join([*lines, line])
 
 
-def _pieces(signature: bytes) -> Iterator[bytes]:
+def _signature_lines(signature: bytes) -> Iterator[bytes]:
     """The value of ``b=`` in lines; the first has less room, behind `` b=``."""
-    first, others = _LINE - len(" b="), _LINE - len(" ")
-    yield signature[:first]
-    for start in range(first, len(signature), others):
-        yield signature[start : start + others]
+    first_length, next_length = _LINE - len(" b="), _LINE - len(" ")
+    yield signature[:first_length]
+    for start in range(first_length, len(signature), next_length):
+        yield signature[start : start + next_length]
 
 
 def _algorithm(key: Key) -> str:

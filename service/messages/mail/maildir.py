@@ -10,9 +10,9 @@ from service.messages.mail.transport import (
     Envelope,
     OnResult,
     SendResult,
+    ShouldSend,
     SmtpPhase,
-    Wanted,
-    every,
+    always,
 )
 
 
@@ -32,10 +32,10 @@ class MaildirTransport:
         envelopes: Sequence[Envelope],
         before_dot: BeforeDot,
         on_result: OnResult,
-        wanted: Wanted = every,
+        should_send: ShouldSend = always,
     ) -> None:
         """Write the mails that ``before_dot`` grants, in order."""
-        envelopes = list(filter(wanted, envelopes))
+        envelopes = list(filter(should_send, envelopes))
         granted = await before_dot([envelope.id for envelope in envelopes])
         for envelope in envelopes:
             if envelope.id not in granted:

@@ -12,7 +12,7 @@ _MAX_HEAD = 64 * 1024
 _MAX_DEPTH = 8
 _MAX_PARTS = 64
 _MAX_VALUE = 4000
-_GUESSED = re.compile(r"^--(?!-)(\S{1,200})[ \t]*$", re.MULTILINE)
+_BOUNDARY_LINE = re.compile(r"^--(?!-)(\S{1,200})[ \t]*$", re.MULTILINE)
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,80}")
 
 Fields = dict[str, list[str]]
@@ -52,7 +52,7 @@ def _children(part: MimePart) -> list[str]:
     named = parameter(part.parameters, "boundary").rstrip()
     texts = _between(part.body, named) if named else []
     if not texts:
-        guess = _GUESSED.search(part.body)
+        guess = _BOUNDARY_LINE.search(part.body)
         texts = _between(part.body, guess.group(1)) if guess else []
     return texts[:_MAX_PARTS]
 
@@ -107,5 +107,5 @@ def first_field(fields: Fields, name: str) -> str:
 
 def parameter(parameters: str, name: str) -> str:
     """A parameter of a field, as ``boundary`` in ``; boundary="x"``; empty where there is none."""
-    found = re.search(rf'(?:^|;)\s*{name}\s*=\s*(?:"([^"]*)"|([^\s;"]+))', parameters, re.IGNORECASE)
-    return (found.group(1) or found.group(2) or "") if found else ""
+    match = re.search(rf'(?:^|;)\s*{name}\s*=\s*(?:"([^"]*)"|([^\s;"]+))', parameters, re.IGNORECASE)
+    return (match.group(1) or match.group(2) or "") if match else ""

@@ -15,7 +15,7 @@ from service.messages.mail.words import LANGUAGES, Words, language_of, words_for
 from service.text import clean, shorten
 
 SUBJECT_LIMIT = 78
-GOALS_SHOWN = 25
+MAX_GOALS = 25
 """More would push the mail over the size at which large providers hide its end, unsubscribe link included."""
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -24,7 +24,7 @@ MAIL_FILES = ("subject.txt", "body.txt", "body.html", "preheader.html", "in_app.
 _LIMITS = {"subject": SUBJECT_LIMIT, "headline": 120, "url_path": 1000}
 _LIMIT = 100
 _NAME_LIMIT = 60
-_GAPS = re.compile(r"\n{3,}")
+_BLANK_LINES = re.compile(r"\n{3,}")
 _FAKED_REPLY = re.compile(r"^(?:(?:re|fwd?|aw|wg|sv|antw)\s*:\s*)+", re.IGNORECASE)
 
 
@@ -84,7 +84,7 @@ class Renderer:
         self._texts = {
             (kind.template, language): texts
             for kind in kinds
-            for language, texts in _compiled(kind, _page(kind.mail)).items()
+            for language, texts in _texts_by_language(kind, _page(kind.mail)).items()
         }
 
     def kind(self, template: str) -> MessageKind:
@@ -103,16 +103,16 @@ class Renderer:
     ) -> RenderedMail:
         """Print the facts. ``KeyError``: no such template; ``UndefinedError``: a fact is missing."""
         texts = self._texts[template, language_of(locale)]
-        context = fitted(tidy(facts)) | self._frame(texts, links, name=name, reason=reason)
+        context = limit_goals(cleaned_facts(facts)) | self._frame(texts, links, name=name, reason=reason)
         subject = as_subject(texts.subject.render(context), texts.words)
         context["subject"] = subject
-        text = _GAPS.sub("\n\n", texts.text.render(context))
+        text = _BLANK_LINES.sub("\n\n", texts.text.render(context))
         return RenderedMail(subject, text, texts.html.render(context))
 
     def notice(self, template: str, facts: Mapping[str, Any], locale: str) -> Notice:
         """Word an in-app notification: title of at most 100 characters, message 500, button 30."""
         texts = self._texts[template, language_of(locale)]
-        text = texts.in_app.render(tidy(facts) | {"w": texts.words})
+        text = texts.in_app.render(cleaned_facts(facts) | {"w": texts.words})
         title, message, button = (line for line in text.split("\n") if line.strip())
         return Notice(shorten(title, 100), shorten(message, 500), shorten(button, 30))
 
@@ -127,36 +127,36 @@ class Renderer:
         }
 
 
-def tidy(facts: Mapping[str, Any]) -> dict[str, Any]:
+def cleaned_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts with every text cleaned and shortened to what a reader can take in."""
-    return {key: _tidied(value, _LIMITS.get(key, _LIMIT)) for key, value in facts.items()}
+    return {key: _cleaned(value, _LIMITS.get(key, _LIMIT)) for key, value in facts.items()}
 
 
-def _tidied(value: Any, limit: int) -> Any:
+def _cleaned(value: Any, limit: int) -> Any:
     if isinstance(value, str):
         return shorten(clean(value), limit)
     if isinstance(value, Mapping):
-        return tidy(value)
+        return cleaned_facts(value)
     if isinstance(value, list | tuple):
-        return [_tidied(item, limit) for item in value]
+        return [_cleaned(item, limit) for item in value]
     return value
 
 
-def fitted(facts: dict[str, Any]) -> dict[str, Any]:
-    """At most ``GOALS_SHOWN`` goals over all sections; the rest is added to ``more``.
+def limit_goals(facts: dict[str, Any]) -> dict[str, Any]:
+    """At most ``MAX_GOALS`` goals over all sections; the rest is added to ``more``.
 
     ``count`` of a section: how many there are, shown or not; those left out before are also due soon.
     """
     if not {"sections", "more"} <= facts.keys():
         return facts  # another kind of mail, or a mistake that printing will name
-    room, hidden, sections = GOALS_SHOWN, 0, []
+    room, hidden, sections = MAX_GOALS, 0, []
     for section in facts["sections"]:
         goals = section["goals"][:room]
         hidden += len(section["goals"]) - len(goals)
         room -= len(goals)
         if goals:
-            before = facts["more"] if section["key"] == "also" else 0
-            count = len(section["goals"]) + before
+            omitted = facts["more"] if section["key"] == "also" else 0
+            count = len(section["goals"]) + omitted
             sections.append(section | {"goals": goals, "count": count})
     return facts | {"sections": sections, "more": facts["more"] + hidden}
 
@@ -197,12 +197,12 @@ def environments(words: Words) -> tuple[Environment, Environment]:
 
 def _page(folder: Path) -> str:
     """Layout, parts and body are joined first: the inliner must see the whole page."""
-    page = _within("layout.html", folder / "body.html")
+    page = _in_layout("layout.html", folder / "body.html")
     page = page.replace("@@parts@@", _read(_FOLDER / "parts.html"))
-    return _inlined(page.replace("@@preheader@@", _read(folder / "preheader.html")))
+    return _with_inline_css(page.replace("@@preheader@@", _read(folder / "preheader.html")))
 
 
-def _compiled(kind: MessageKind, page: str) -> dict[str, _Texts]:
+def _texts_by_language(kind: MessageKind, page: str) -> dict[str, _Texts]:
     """By language."""
     return {tag: _texts(kind, page, words_for(tag, kind.catalogues)) for tag in LANGUAGES}
 
@@ -214,7 +214,7 @@ def _texts(kind: MessageKind, page: str, words: Words) -> _Texts:
         kind=kind,
         words=words,
         subject=text.from_string(_read(folder / "subject.txt")),
-        text=text.from_string(_within("layout.txt", folder / "body.txt") + "\n"),
+        text=text.from_string(_in_layout("layout.txt", folder / "body.txt") + "\n"),
         html=html.from_string(page),
         in_app=text.from_string(_read(folder / "in_app.txt")),
     )
@@ -224,11 +224,11 @@ def _read(path: Path) -> str:
     return path.read_text("utf-8").rstrip("\n")
 
 
-def _within(layout: str, body: Path) -> str:
+def _in_layout(layout: str, body: Path) -> str:
     return _read(_FOLDER / layout).replace("@@content@@", _read(body))
 
 
-def _inlined(page: str) -> str:
+def _with_inline_css(page: str) -> str:
     inliner = CSSInliner(extra_css=_read(_FOLDER / "mail.css"), load_remote_stylesheets=False)
     dark = " ".join(_read(_FOLDER / "dark.css").split())
     # Media queries cannot be inlined; the inliner drops them, so they go in afterwards.

@@ -25,14 +25,14 @@ from service.messages.mail.transport import (
     Envelope,
     OnResult,
     SendResult,
+    ShouldSend,
     SmtpPhase,
-    Wanted,
-    every,
+    always,
 )
 
 _MAILBOX = re.compile(r"[!-;=?-~]+")
 _DOT = b".\r\n"
-_WELCOME = 60.0  # seconds for which a log-in that succeeded says that the next will
+_OPEN_SECONDS = 60.0  # seconds for which a log-in that succeeded says that the next will
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,12 @@ class _Connection:
         fresh = self._clock.monotonic() - self.used_at < self._config.idle
         return not self._wire.lost and fresh and self.sent < self._config.per_connection
 
-    async def carry(
-        self, envelopes: Sequence[Envelope], before_dot: BeforeDot, on_result: OnResult, wanted: Wanted
+    async def send(
+        self,
+        envelopes: Sequence[Envelope],
+        before_dot: BeforeDot,
+        on_result: OnResult,
+        should_send: ShouldSend,
     ) -> Sequence[Envelope]:
         """Send in order; returns those that must go over another connection, untouched."""
         reused = self.sent > 0
@@ -92,11 +96,11 @@ class _Connection:
         for index, envelope in enumerate(envelopes):
             if not self.usable:
                 return envelopes[index:]
-            if envelope is not ahead if ahead else not wanted(envelope):
+            if envelope is not ahead if ahead else not should_send(envelope):
                 continue
-            following = partial(_first_wanted, envelopes[index + 1 :], wanted)
+            following = partial(_next_to_send, envelopes[index + 1 :], should_send)
             try:
-                result, ahead = await self._transact(envelope, following, before_dot, ahead=bool(ahead))
+                result, ahead = await self._send_message(envelope, following, before_dot, ahead=bool(ahead))
             except ConnectionLost as error:
                 self._wire.abort()
                 if self._phase is SmtpPhase.MAIL and (reused or index):
@@ -114,7 +118,7 @@ class _Connection:
                 self._wire.abort()
         return ()
 
-    async def _transact(
+    async def _send_message(
         self,
         envelope: Envelope,
         following: Callable[[], Envelope | None],
@@ -127,7 +131,7 @@ class _Connection:
         if refusal:
             return refusal, None
         self._phase = SmtpPhase.CONTENT
-        self._wire.write(_stuffed(envelope.content), replies=0)
+        self._wire.write(_dot_stuffed(envelope.content), replies=0)
         await self._wire.drain(self._config.data_timeout)
         if envelope.id not in await before_dot([envelope.id]):
             self._wire.abort()
@@ -156,17 +160,17 @@ class _Connection:
             return await self._pipelined(envelope, ahead=ahead)
         mail, rcpt = _commands(envelope)
         if self._reset:
-            await self._ask(self._reset)
+            await self._execute(self._reset)
             self._reset = b""
         for phase, command in ((SmtpPhase.MAIL, mail), (SmtpPhase.RCPT, rcpt), (SmtpPhase.DATA, b"DATA\r\n")):
             self._phase = phase
-            code, reply = await self._ask(command)
+            code, reply = await self._execute(command)
             if code not in ({354} if phase is SmtpPhase.DATA else {250, 251}):
                 self._reset = b"RSET\r\n"
                 return _failed(envelope, phase, code, reply)
         return None
 
-    async def _ask(self, command: bytes) -> tuple[int, str]:
+    async def _execute(self, command: bytes) -> tuple[int, str]:
         self._wire.write(command, replies=1)
         return await self._wire.reply(self._config.command_timeout)
 
@@ -184,7 +188,7 @@ class _Connection:
                 refusal = _failed(envelope, phase, code, reply)
         code, reply = await self._wire.reply(self._config.command_timeout)
         if refusal and code == 354:  # it wants content nevertheless: an empty message to nobody
-            await self._ask(_DOT)
+            await self._execute(_DOT)
         if refusal or code != 354:
             self._reset = b"RSET\r\n"
             return refusal or _failed(envelope, SmtpPhase.DATA, code, reply)
@@ -201,7 +205,7 @@ class _Connection:
         self._wire.abort()
 
 
-class _Door:
+class _ConnectGate:
     """Lets connections be opened side by side once the server has let us in, and until then one by one.
 
     So a server that refuses us is asked once, not once by everybody: who waited meanwhile hears its answer.
@@ -210,7 +214,7 @@ class _Door:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._turn = asyncio.Lock()
-        self._welcome_until = -math.inf
+        self._open_until = -math.inf
         self._refusals = 0
         self._refused_at = -math.inf
         self.refusal: _Refused | None = None
@@ -221,30 +225,30 @@ class _Door:
         age = self._clock.monotonic() - self._refused_at
         return self.refusal is not None and age < backoff(self._refusals, first=5.0)
 
-    async def through(self, connect: Callable[[], Awaitable[_Connection]]) -> _Connection:
+    async def open(self, connect: Callable[[], Awaitable[_Connection]]) -> _Connection:
         """Open a connection. Raises _Refused."""
-        known = self.refusal
-        if not self._welcome:
+        earlier = self.refusal
+        if not self._is_open:
             async with self._turn:
-                if (said := self.refusal) and said is not known:
-                    raise _Refused(said.phase, said.code, said.reply)
-                if not self._welcome:
-                    return await self._try(connect)
-        return await self._try(connect)
+                if (refusal := self.refusal) and refusal is not earlier:
+                    raise _Refused(refusal.phase, refusal.code, refusal.reply)
+                if not self._is_open:
+                    return await self._connect(connect)
+        return await self._connect(connect)
 
     @property
-    def _welcome(self) -> bool:
-        return self._clock.monotonic() < self._welcome_until
+    def _is_open(self) -> bool:
+        return self._clock.monotonic() < self._open_until
 
-    async def _try(self, connect: Callable[[], Awaitable[_Connection]]) -> _Connection:
+    async def _connect(self, connect: Callable[[], Awaitable[_Connection]]) -> _Connection:
         try:
             connection = await connect()
         except _Refused as error:
             self._refusals, self._refused_at = self._refusals + 1, self._clock.monotonic()
-            self.refusal, self._welcome_until = error, -math.inf
+            self.refusal, self._open_until = error, -math.inf
             raise
         self._refusals, self.refusal = 0, None
-        self._welcome_until = self._clock.monotonic() + _WELCOME
+        self._open_until = self._clock.monotonic() + _OPEN_SECONDS
         return connection
 
 
@@ -255,8 +259,8 @@ class SmtpPool:
         self._config = config
         self._clock = clock
         self._free = asyncio.Semaphore(config.connections)
-        self._kept: list[_Connection] = []
-        self._door = _Door(clock)
+        self._idle_connections: list[_Connection] = []
+        self._gate = _ConnectGate(clock)
         self.opened = 0
 
     async def send(
@@ -264,37 +268,37 @@ class SmtpPool:
         envelopes: Sequence[Envelope],
         before_dot: BeforeDot,
         on_result: OnResult,
-        wanted: Wanted = every,
+        should_send: ShouldSend = always,
     ) -> None:
         """Send in order over one connection at a time; one result for each envelope that is wanted."""
-        rest: Sequence[Envelope] = [e for e in envelopes if not _unfit(e)]
+        remaining: Sequence[Envelope] = [e for e in envelopes if not _rejection(e)]
         for envelope in envelopes:
-            if reason := _unfit(envelope):
-                await on_result(reason)
+            if rejection := _rejection(envelope):
+                await on_result(rejection)
         async with self._free:
-            while rest := list(filter(wanted, rest)):
+            while remaining := list(filter(should_send, remaining)):
                 try:
                     connection = await self._connect()
                 except _Refused as error:
-                    for envelope in rest:
+                    for envelope in remaining:
                         await on_result(_failed(envelope, error.phase, error.code, error.reply))
                     return
                 try:
-                    rest = await connection.carry(rest, before_dot, on_result, wanted)
+                    remaining = await connection.send(remaining, before_dot, on_result, should_send)
                 finally:
                     await self._give_back(connection)
 
     async def _connect(self) -> _Connection:
-        while self._kept:
-            connection = self._kept.pop()
+        while self._idle_connections:
+            connection = self._idle_connections.pop()
             if connection.usable:
                 return connection
             await connection.quit()
-        return await self._door.through(self._open)
+        return await self._gate.open(self._open)
 
     async def _give_back(self, connection: _Connection) -> None:
         if connection.usable:
-            self._kept.append(connection)
+            self._idle_connections.append(connection)
         else:
             await connection.quit()
 
@@ -336,31 +340,31 @@ class SmtpPool:
 
         After a refusal it is not tried again at each question: the answer stands for a while.
         """
-        if any(connection.usable for connection in self._kept) or self._free.locked():
+        if any(connection.usable for connection in self._idle_connections) or self._free.locked():
             return None
-        if self._door.closed:
-            return str(self._door.refusal)
+        if self._gate.closed:
+            return str(self._gate.refusal)
         try:
-            self._kept.append(await self._door.through(self._open))
+            self._idle_connections.append(await self._gate.open(self._open))
         except _Refused as error:
             return str(error)
         return None
 
     async def close(self) -> None:
         """Say goodbye on every connection."""
-        kept, self._kept = self._kept, []
-        await asyncio.gather(*(connection.quit() for connection in kept))
+        connections, self._idle_connections = self._idle_connections, []
+        await asyncio.gather(*(connection.quit() for connection in connections))
 
 
-def _first_wanted(envelopes: Sequence[Envelope], wanted: Wanted) -> Envelope | None:
-    return next(filter(wanted, envelopes), None)
+def _next_to_send(envelopes: Sequence[Envelope], should_send: ShouldSend) -> Envelope | None:
+    return next(filter(should_send, envelopes), None)
 
 
 def _failed(envelope: Envelope, phase: SmtpPhase, code: int | None, reply: str) -> SendResult:
     return SendResult(envelope.id, accepted=False, phase=phase, code=code, reply=reply)
 
 
-def _unfit(envelope: Envelope) -> SendResult | None:
+def _rejection(envelope: Envelope) -> SendResult | None:
     """What must never reach a wire: smuggled line ends, addresses that are no addresses."""
     if not (_MAILBOX.fullmatch(envelope.recipient) and _MAILBOX.fullmatch(envelope.sender)):
         return _failed(envelope, SmtpPhase.RCPT, 553, "5.1.3 the address cannot be sent to")
@@ -379,7 +383,7 @@ def _commands(envelope: Envelope) -> tuple[bytes, bytes]:
     return f"MAIL FROM:<{envelope.sender}>\r\n".encode(), f"RCPT TO:<{envelope.recipient}>\r\n".encode()
 
 
-def _stuffed(content: bytes) -> bytes:
+def _dot_stuffed(content: bytes) -> bytes:
     """Dot-stuffed, ending in CRLF, without the final dot."""
     whole = content if content.endswith(b"\r\n") else content + b"\r\n"
     stuffed = whole.replace(b"\r\n.", b"\r\n..")

@@ -67,15 +67,15 @@ def judge(phase: SmtpPhase, code: int | None, text: str) -> ReplyVerdict:
         return ReplyVerdict(About.WAY)
     codes, words = enhanced_codes(code, text), say.prose(text)
     if code < 500:
-        return ReplyVerdict(_temporary(phase, codes, words))
+        return ReplyVerdict(_about_temporary(phase, codes, words))
     if before_recipient(phase):
-        return ReplyVerdict(_about_the_session(codes, words))
+        return ReplyVerdict(_about_session(codes, words))
     named = {*_named_by_codes(code, codes, words), *_named_by_words(codes, words)}
-    about = next((one for one in About if one in named), None) or _unexplained(phase, code)
+    about = next((one for one in About if one in named), None) or _about_basic_code(phase, code)
     return ReplyVerdict(about, about is About.ADDRESS and bool(codes) and set(codes) <= _NO_SUCH_ADDRESS)
 
 
-def fate(result: SendResult) -> Fate:
+def fate_of(result: SendResult) -> Fate:
     """Classify one result."""
     if result.accepted:
         return Fate.SENT
@@ -86,7 +86,7 @@ def fate(result: SendResult) -> Fate:
         case About.ADDRESS:
             return Fate.NO_SUCH_ADDRESS if verdict.at_once else Fate.HARD
         case About.US:
-            return Fate.CONTENT if _never_heals(result) else Fate.OURS
+            return Fate.CONTENT if _is_permanent_content_error(result) else Fate.OURS
     return Fate.RETRY
 
 
@@ -113,21 +113,21 @@ def throttles(result: SendResult) -> bool:
 # ── Decisions ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _temporary(phase: SmtpPhase, codes: list[str], words: str) -> About:
+def _about_temporary(phase: SmtpPhase, codes: list[str], words: str) -> About:
     """4xx: always tried again; about one mailbox where the answer says so, greylisting apart."""
     if before_recipient(phase) or say.GREYLISTED.search(words):
         return About.WAY
-    one = any(_MAILBOX_CODE.fullmatch(code) for code in codes) or say.full_or_busy(words)
-    return About.MAILBOX if one else About.WAY
+    mailbox = any(_MAILBOX_CODE.fullmatch(code) for code in codes) or say.full_or_busy(words)
+    return About.MAILBOX if mailbox else About.WAY
 
 
-def _about_the_session(codes: list[str], words: str) -> About:
+def _about_session(codes: list[str], words: str) -> About:
     """Before a recipient was named nothing can be about one."""
-    way = any(map(_is_of_the_way, codes)) or say.LATER.search(words) or say.TEMPORARY.search(words)
-    return About.WAY if way else About.US
+    temporary = any(map(_is_of_the_way, codes)) or say.LATER.search(words) or say.TEMPORARY.search(words)
+    return About.WAY if temporary else About.US
 
 
-def _unexplained(phase: SmtpPhase, code: int) -> About:
+def _about_basic_code(phase: SmtpPhase, code: int) -> About:
     """What a basic code alone says (RFC 5321): at RCPT these are about the recipient, all others about us."""
     if phase is not SmtpPhase.RCPT:
         return About.US
@@ -136,7 +136,7 @@ def _unexplained(phase: SmtpPhase, code: int) -> About:
     return About.MAILBOX if code == _STORAGE_EXCEEDED else About.US
 
 
-def _never_heals(result: SendResult) -> bool:
+def _is_permanent_content_error(result: SendResult) -> bool:
     """Whether the message itself is too large or malformed; words say so only once it was read."""
     if before_recipient(result.phase):
         return False
@@ -144,8 +144,8 @@ def _never_heals(result: SendResult) -> bool:
     if any(code == "5.3.4" or code.startswith("5.6.") for code in codes):
         return True
     words = say.prose(result.reply)
-    said = say.TOO_LARGE.search(words) or say.MALFORMED.search(words)
-    return result.phase is not SmtpPhase.RCPT and bool(said)
+    content_refused = say.TOO_LARGE.search(words) or say.MALFORMED.search(words)
+    return result.phase is not SmtpPhase.RCPT and bool(content_refused)
 
 
 # ── Codes ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -161,14 +161,14 @@ _WAY_CODE = re.compile(r"5\.[34]\.\d+|4\.\d+\.\d+")
 
 def enhanced_codes(code: int | None, text: str) -> list[str]:
     """The RFC 3463 codes that stand at their place, one of a line at most, e.g. ``5.1.1``."""
-    found = (_enhanced_code(code, line.strip()) for line in text.splitlines())
-    return [one for one in found if one]
+    codes = (_enhanced_code(code, line.strip()) for line in text.splitlines())
+    return [found_code for found_code in codes if found_code]
 
 
 def _enhanced_code(code: int | None, line: str) -> str | None:
     line = line.removeprefix(f"{code} ").lstrip()  # of a relay that repeats what another server said
-    found = _AFTER_BASIC_CODE.match(line) or _AT_THE_END.search(line)
-    return found.group(1) if found else None
+    match = _AFTER_BASIC_CODE.match(line) or _AT_THE_END.search(line)
+    return match.group(1) if match else None
 
 
 def _named_by_codes(basic: int, codes: list[str], words: str) -> Iterator[About]:

@@ -80,13 +80,13 @@ class Wire(asyncio.Protocol):
         """The next reply in order."""
         try:
             async with asyncio.timeout(seconds):
-                found = await self._replies.get()
+                reply = await self._replies.get()
         except TimeoutError:
             raise ConnectionLost("timeout") from None
-        if found is None:
+        if reply is None:
             self._replies.put_nowait(None)
             raise ConnectionLost("connection lost")
-        return found
+        return reply
 
     def abort(self) -> None:
         """End the connection without a word."""

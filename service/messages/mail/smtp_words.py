@@ -16,8 +16,8 @@ _SPACE = re.compile(r"\s+")
 
 def prose(text: str) -> str:
     """The server's own words on one line, without what it quotes: addresses, URLs, hosts."""
-    own = _QUOTED.sub(" ", text[:_LONGEST].replace("’", "'"))
-    return _SPACE.sub(" ", own).strip()
+    text_without_quotes = _QUOTED.sub(" ", text[:_LONGEST].replace("’", "'"))
+    return _SPACE.sub(" ", text_without_quotes).strip()
 
 
 def _any_of(*patterns: str) -> re.Pattern[str]:

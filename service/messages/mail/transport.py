@@ -48,11 +48,11 @@ BeforeDot = Callable[[Sequence[int]], Awaitable[frozenset[int]]]
 
 OnResult = Callable[[SendResult], Awaitable[None]]
 
-Wanted = Callable[[Envelope], bool]
+ShouldSend = Callable[[Envelope], bool]
 """Asked before a message's first command. What is no longer wanted is left alone: no result."""
 
 
-def every(_envelope: Envelope) -> bool:
+def always(_envelope: Envelope) -> bool:
     """All are wanted."""
     return True
 
@@ -65,7 +65,7 @@ class Transport(Protocol):
         envelopes: Sequence[Envelope],
         before_dot: BeforeDot,
         on_result: OnResult,
-        wanted: Wanted = every,
+        should_send: ShouldSend = always,
     ) -> None:
         """Send over one connection, in order; exactly one result for each that is wanted."""
 

@@ -56,6 +56,6 @@ def _signature(base: str, delivery_id: int, secret: bytes) -> str:
 def _base36(number: int) -> str:
     digits = ""
     while number >= 36:
-        number, rest = divmod(number, 36)
-        digits = _DIGITS[rest] + digits
+        number, remainder = divmod(number, 36)
+        digits = _DIGITS[remainder] + digits
     return _DIGITS[number] + digits

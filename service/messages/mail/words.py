@@ -187,11 +187,11 @@ class Words:
         """One suggestion for the week ahead."""
         match rule["rule"]:
             case "goal_behind":
-                said = self.gettext(
+                text = self.gettext(
                     "“%(title)s” is due %(when)s and stands at %(percent)s. One session helps."
                 )
                 title = rule["title"] or self.gettext("Untitled goal")
-                return said % {
+                return text % {
                     "title": title,
                     "when": self.when(rule["days"]),
                     "percent": self.percent(rule["percent"]),
@@ -203,8 +203,8 @@ class Words:
             case "one_more_day":
                 return self.gettext("One more active day, even a short one, makes it a habit.")
             case "best_day":
-                said = self.gettext("%(weekday)s was your best day. Keep that time free again.")
-                return said % {"weekday": self.full_weekday(rule["date"])}
+                text = self.gettext("%(weekday)s was your best day. Keep that time free again.")
+                return text % {"weekday": self.full_weekday(rule["date"])}
         return self.gettext("Keep what worked.")
 
     def final(self, figures: Mapping[str, Any]) -> str:
@@ -243,11 +243,11 @@ def translated_texts(language: str, catalogues: Path | None = None) -> frozenset
 
 
 def _catalogue(language: str, folder: Path | None) -> gettext.NullTranslations:
-    own = _translations(_CATALOGUES / f"{language}.po")
+    default = _translations(_CATALOGUES / f"{language}.po")
     if folder is None:
-        return own
+        return default
     catalogue = _translations(folder / f"{language}.po")
-    catalogue.add_fallback(own)
+    catalogue.add_fallback(default)
     return catalogue
 
 

@@ -30,7 +30,7 @@ async def take(request: web.Request) -> web.Response:
         raise HttpRefusal(400, "The body is empty; send the mail as it arrived")
 
     async def act(connection: asyncpg.Connection) -> Answer:
-        report = await intake.take(raw, request.query.get("recipient"), connection)
+        report = await intake.process(raw, request.query.get("recipient"), connection)
         if report.news:
             details = {"kind": report.kind, "delivery": report.delivery}
             await audit.record(request, "bounce", connection, **details)

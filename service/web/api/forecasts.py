@@ -16,9 +16,9 @@ async def forecast(request: web.Request) -> web.Response:
     forecaster = request.app[DEPS].forecaster
     days, name = params.number(request, "days", 7, minimum=1, maximum=31) or 7, request.query.get("job")
     if params.one_of(request, "exact", frozenset({"true", "false"})) != "true":
-        data = await forecaster.bound(days, name)
+        data = await forecaster.upper_bound(days, name)
     elif not name:
         raise BadRequest("exact needs job: asking everybody is for one job and its next slot")
     else:
-        data = await forecaster.exactly(name)
+        data = await forecaster.exact(name)
     return web.json_response({"success": True, "data": data})

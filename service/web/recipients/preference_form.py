@@ -93,87 +93,87 @@ def switch_name(kind: str, channel: Channel) -> str:
 
 def read_preferences(
     form: Mapping[str, Any],
-    before: RecipientSettings,
+    current: RecipientSettings,
     kinds: Collection[MessageKind],
     offered: Hours,
-    accepted: Container[str] | None = None,
+    accepted_zones: Container[str] | None = None,
 ) -> PreferenceForm:
     """What was chosen. Fields that are missing leave their setting as it was.
 
-    A browser leaves out what is off, so the field ``shown`` names the switches that the page had: what it
+    A browser leaves out what is off, so the field ``names_on_page`` names the switches that the page had: what it
     names is on or off, what it does not name is untouched. ``kinds``: those there are. ``offered``:
-    the hours that may be chosen. ``accepted``: the names of zones that our database knows too;
+    the hours that may be chosen. ``accepted_zones``: the names of zones that our database knows too;
     None: all there are.
     """
-    shown = set(str(form.get("shown", "")).split())
+    names_on_page = set(str(form.get("shown", "")).split())
     switches = {
         (kind.name, channel): form.get(name) == "on"
         for kind in kinds
         for channel in Channel
-        if (name := switch_name(kind.name, channel)) in shown
+        if (name := switch_name(kind.name, channel)) in names_on_page
     }
     problems: set[str] = set()
     hourly = {kind.name: offered[kind.name] for kind in kinds if kind.postponable}
-    zone = _zone(form, before, zones.names() if accepted is None else accepted, problems)
-    quiet_start, quiet_end = _quiet(form, before, problems)
+    zone = _zone(form, current, zones.names() if accepted_zones is None else accepted_zones, problems)
+    quiet_start, quiet_end = _quiet(form, current, problems)
     settings = replace(
-        before,
+        current,
         timezone=zone,
-        locale=_locale(form, before, problems),
+        locale=_locale(form, current, problems),
         quiet_start=quiet_start,
         quiet_end=quiet_end,
-        hours=_hours(form, before, hourly, problems),
-        paused_until=_pause(form, before, problems),
+        hours=_hours(form, current, hourly, problems),
+        paused_until=_pause(form, current, problems),
     )
     typed = str(form.get("timezone", ""))[:100] if "timezone" in problems else ""
     return PreferenceForm(switches, settings, frozenset(problems), typed)
 
 
 def _zone(
-    form: Mapping[str, Any], before: RecipientSettings, accepted: Container[str], problems: set[str]
+    form: Mapping[str, Any], current: RecipientSettings, accepted_zones: Container[str], problems: set[str]
 ) -> str | None:
     value = form.get("timezone")
     name = zones.canonical_name(value)
-    if value is None or name == before.zone:
-        return before.timezone
-    if not str(value).strip() or name == before.dashboard_timezone:
+    if value is None or name == current.zone:
+        return current.timezone
+    if not str(value).strip() or name == current.dashboard_timezone:
         return None
-    if name is None or name not in accepted:
+    if name is None or name not in accepted_zones:
         problems.add("timezone")
-        return before.timezone
+        return current.timezone
     return name
 
 
-def _locale(form: Mapping[str, Any], before: RecipientSettings, problems: set[str]) -> str | None:
+def _locale(form: Mapping[str, Any], current: RecipientSettings, problems: set[str]) -> str | None:
     value = form.get("language")
     if value is None:
-        return before.locale
+        return current.locale
     if value not in {"", *LANGUAGES}:
         problems.add("language")
-        return before.locale
+        return current.locale
     return str(value) or None
 
 
 def _quiet(
-    form: Mapping[str, Any], before: RecipientSettings, problems: set[str]
+    form: Mapping[str, Any], current: RecipientSettings, problems: set[str]
 ) -> tuple[time | None, time | None]:
     start, end = form.get("quiet_start"), form.get("quiet_end")
     if start is None:
-        return before.quiet_start, before.quiet_end
+        return current.quiet_start, current.quiet_end
     if start == "":
         return None, None
     if start == "none":
         return time(0), time(0)
     if start not in TIMES or end not in TIMES:
         problems.add("quiet")
-        return before.quiet_start, before.quiet_end
+        return current.quiet_start, current.quiet_end
     return time.fromisoformat(start), time.fromisoformat(str(end))
 
 
 def _hours(
-    form: Mapping[str, Any], before: RecipientSettings, offered: Hours, problems: set[str]
+    form: Mapping[str, Any], current: RecipientSettings, offered: Hours, problems: set[str]
 ) -> dict[str, int]:
-    hours = dict(before.hours)
+    hours = dict(current.hours)
     for kind in offered:
         value = form.get(f"hour.{kind}")
         if value is None:
@@ -187,13 +187,13 @@ def _hours(
     return hours
 
 
-def _pause(form: Mapping[str, Any], before: RecipientSettings, problems: set[str]) -> datetime | None:
+def _pause(form: Mapping[str, Any], current: RecipientSettings, problems: set[str]) -> datetime | None:
     if form.get("resume") == "on":
         return None
     value = str(form.get("pause_days", "")).strip()
     if value in {"", "0"}:
-        return before.paused_until
+        return current.paused_until
     if not value.isascii() or not value.isdigit() or int(value[:9]) > LONGEST_PAUSE:
         problems.add("pause")
-        return before.paused_until
-    return before.now + timedelta(days=int(value)) if before.now else None
+        return current.paused_until
+    return current.now + timedelta(days=int(value)) if current.now else None

@@ -18,7 +18,7 @@ from service import zones
 from service.dashboard.replica import preferences_from_json
 from service.engine import queries
 from service.engine.zone_table import accepted
-from service.messages.eligibility import Overrides, refusal
+from service.messages.eligibility import Overrides, blocked_by_preferences
 from service.messages.kind import Channel, MessageKind
 from service.messages.mail.words import LANGUAGES, Words, words_for
 from service.web import params
@@ -65,7 +65,7 @@ def effective(
     """What somebody gets on which channel, as the rules of sending see it."""
     stored = preferences_from_json(dict(preferences))
     return {
-        (kind.name, channel): refusal(stored, kind, channel, overrides) is None
+        (kind.name, channel): blocked_by_preferences(stored, kind, channel, overrides) is None
         for kind in kinds
         for channel in Channel
     }
@@ -81,7 +81,7 @@ async def stylesheet(_request: web.Request) -> web.Response:
 
 
 @routes.get("/u/{token}")
-async def ask(request: web.Request) -> web.Response:
+async def confirm_unsubscribe(request: web.Request) -> web.Response:
     """Ask once more. Tells nothing that the token would have to be looked up for."""
     everything = request.query.get("all") == "1"
     return _page(request, _words_for_browser(request), "unsubscribe.html", everything=everything)
@@ -95,8 +95,8 @@ async def unsubscribe(request: web.Request) -> web.Response:
     holder = await _holder(request)
     if holder is not None:
         kinds = [*request.app[DEPS].kinds, "*"] if everything else [holder["kind"]]
-        decided = {(kind, "email"): False for kind in kinds}
-        await _store(request, "unsubscribe", holder["user_id"], decided)
+        choices = {(kind, "email"): False for kind in kinds}
+        await _store(request, "unsubscribe", holder["user_id"], choices)
     return _page(request, _words_for_browser(request), "stopped.html", everything=everything)
 
 
@@ -104,38 +104,43 @@ async def unsubscribe(request: web.Request) -> web.Response:
 
 
 @routes.get("/preferences/{token}")
-async def show(request: web.Request) -> web.Response:
+async def show_preferences(request: web.Request) -> web.Response:
     """Everything as it stands; for an unknown token as it stands for somebody new."""
     holder = await _holder(request)
     switches = await _switches(request, holder)
-    known = await accepted(request.app[DEPS].pool)
+    accepted_zones = await accepted(request.app[DEPS].pool)
     return _preferences(
-        request, holder, known, PreferenceForm(switches, await _settings(request, holder, known))
+        request,
+        holder,
+        accepted_zones,
+        PreferenceForm(switches, await _settings(request, holder, accepted_zones)),
     )
 
 
 @routes.post("/preferences/{token}")
-async def change(request: web.Request) -> web.Response:
+async def save_preferences(request: web.Request) -> web.Response:
     """Store what differs from before, so that what was not touched still follows the dashboard.
 
     A mistake (a zone that does not exist) stores nothing and shows the page again, with what was typed.
     """
     deps, holder = request.app[DEPS], await _holder(request)
-    known = await accepted(deps.pool)
-    before, now = await _settings(request, holder, known), await _switches(request, holder)
-    sent = read_preferences(await params.form(request), before, deps.kinds.values(), deps.hours, known)
-    form = replace(sent, switches={**now, **sent.switches})
+    accepted_zones = await accepted(deps.pool)
+    before, switches = await _settings(request, holder, accepted_zones), await _switches(request, holder)
+    submitted = read_preferences(
+        await params.form(request), before, deps.kinds.values(), deps.hours, accepted_zones
+    )
+    form = replace(submitted, switches={**switches, **submitted.switches})
     if form.problems:
-        return _preferences(request, holder, known, form)
+        return _preferences(request, holder, accepted_zones, form)
     if holder is not None:
         changed = {
-            (kind, str(channel)): on
-            for (kind, channel), on in sent.switches.items()
-            if on != now[kind, channel]
+            (kind, str(channel)): enabled
+            for (kind, channel), enabled in submitted.switches.items()
+            if enabled != switches[kind, channel]
         }
         settings = form.settings if form.settings != before else None
         await _store(request, "preferences", holder["user_id"], changed, settings)
-    return _preferences(request, holder, known, form, saved=True)
+    return _preferences(request, holder, accepted_zones, form, saved=True)
 
 
 async def _holder(request: web.Request) -> asyncpg.Record | None:
@@ -155,15 +160,15 @@ async def _switches(request: web.Request, holder: asyncpg.Record | None) -> dict
 
 
 async def _settings(
-    request: web.Request, holder: asyncpg.Record | None, known: Container[str]
+    request: web.Request, holder: asyncpg.Record | None, accepted_zones: Container[str]
 ) -> RecipientSettings:
     if holder is None:
         return RecipientSettings(now=await request.app[DEPS].pool.fetchval(_SQL["now"]))
     names = ("locale", "quiet_start", "quiet_end", "paused_until")
-    chosen = zones.canonical_name(holder["timezone"])
+    zone = zones.canonical_name(holder["timezone"])
     return RecipientSettings(
         **{name: holder[name] for name in names},
-        timezone=chosen if chosen in known else None,  # what cannot be used does not hold
+        timezone=zone if zone in accepted_zones else None,  # what cannot be used does not hold
         dashboard_timezone=holder["dashboard_timezone"],
         dashboard_locale=holder["dashboard_locale"],
         hours=choosable(holder["hours"], request.app[DEPS].hours),
@@ -173,48 +178,52 @@ async def _settings(
 
 async def _store(
     request: web.Request,
-    act: str,
+    action: str,
     user_id: str,
-    decided: Mapping[tuple[str, str], bool],
+    choices: Mapping[tuple[str, str], bool],
     settings: RecipientSettings | None = None,
 ) -> None:
     """One act, one trace; what changes nothing leaves none."""
     async with transaction(request) as connection:
-        what: dict[str, Any] = {}
-        if decided and await _decide(connection, act, user_id, decided):
-            what["decided"] = {f"{kind} {channel}": on for (kind, channel), on in decided.items()}
+        details: dict[str, Any] = {}
+        if choices and await _store_choices(connection, action, user_id, choices):
+            details["decided"] = {
+                f"{kind} {channel}": enabled for (kind, channel), enabled in choices.items()
+            }
         if settings:
-            await _keep(connection, user_id, settings)
-            what["settings"] = settings.described()
-        if what:
-            await connection.execute(_SQL["remark"], act, {"user": user_id, **what})
+            await _store_settings(connection, user_id, settings)
+            details["settings"] = settings.described()
+        if details:
+            await connection.execute(_SQL["audit"], action, {"user": user_id, **details})
 
 
-async def _decide(
-    connection: asyncpg.Connection, act: str, user_id: str, decided: Mapping[tuple[str, str], bool]
+async def _store_choices(
+    connection: asyncpg.Connection, source: str, user_id: str, choices: Mapping[tuple[str, str], bool]
 ) -> bool:
-    kinds, channels = [kind for kind, _ in decided], [channel for _, channel in decided]
-    tag = await connection.execute(_SQL["store"], user_id, kinds, list(decided.values()), act, channels)
+    kinds, channels = [kind for kind, _ in choices], [channel for _, channel in choices]
+    tag = await connection.execute(
+        _SQL["store_choices"], user_id, kinds, list(choices.values()), source, channels
+    )
     return not tag.endswith(" 0")
 
 
-async def _keep(connection: asyncpg.Connection, user_id: str, chosen: RecipientSettings) -> None:
-    quiet = (chosen.quiet_start, chosen.quiet_end)
-    own = (chosen.timezone, chosen.locale, *quiet, dict(chosen.hours), chosen.paused_until)
-    await connection.execute(_SQL["keep"], user_id, *own)
+async def _store_settings(connection: asyncpg.Connection, user_id: str, settings: RecipientSettings) -> None:
+    quiet = (settings.quiet_start, settings.quiet_end)
+    arguments = (settings.timezone, settings.locale, *quiet, dict(settings.hours), settings.paused_until)
+    await connection.execute(_SQL["store_settings"], user_id, *arguments)
 
 
 def _preferences(
     request: web.Request,
     holder: asyncpg.Record | None,
-    known: Container[str],
+    accepted_zones: Container[str],
     form: PreferenceForm,
     *,
     saved: bool = False,
 ) -> web.Response:
     kinds, offered = request.app[DEPS].kinds, request.app[DEPS].hours
-    own = form.settings.locale or form.settings.dashboard_locale
-    words = words_for(own) if holder else _words_for_browser(request)
+    arguments = form.settings.locale or form.settings.dashboard_locale
+    words = words_for(arguments) if holder else _words_for_browser(request)
     return _page(
         request,
         words,
@@ -225,7 +234,7 @@ def _preferences(
         saved=saved,
         hours={name: sorted(offered[name]) for name, kind in kinds.items() if kind.postponable},
         times=TIMES,
-        zones=[name for name in zones.places() if name in known],
+        zones=[name for name in zones.places() if name in accepted_zones],
         languages={tag: words_for(tag).locale.get_display_name() for tag in LANGUAGES},
     )
 

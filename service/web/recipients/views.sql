@@ -18,7 +18,7 @@ SELECT service.now()
 -- What the person decided here before. $1: user.
 SELECT kind, channel, enabled FROM service.preference_override WHERE user_id = $1
 
--- name: store
+-- name: store_choices
 -- Remember decisions. $1 user, $2 kinds, $3 on or off, $4 where it was decided, $5 channels.
 INSERT INTO service.preference_override (user_id, kind, channel, enabled, source)
 SELECT $1, kind, channel, enabled, $4 FROM unnest($2::text[], $3::boolean[], $5::text[]) AS decided (kind, enabled, channel)
@@ -26,7 +26,7 @@ ON CONFLICT (user_id, kind, channel) DO UPDATE
 SET enabled = excluded.enabled, source = excluded.source, updated_at = service.now()
 WHERE preference_override.enabled <> excluded.enabled
 
--- name: keep
+-- name: store_settings
 -- Remember settings; NULL: as the dashboard has it. $1 user, $2 zone, $3 language, $4 and $5 quiet hours, $6 hours of
 -- the day by kind, $7 paused until.
 INSERT INTO service.recipient_setting (user_id, timezone, locale, quiet_start, quiet_end, hours, paused_until)
@@ -36,6 +36,6 @@ ON CONFLICT (user_id) DO UPDATE SET
     quiet_end = excluded.quiet_end, hours = excluded.hours, paused_until = excluded.paused_until,
     updated_at = service.now()
 
--- name: remark
+-- name: audit
 -- Leave a trace of what a recipient did. $1 act, $2 what.
 INSERT INTO service.audit (who, act, what) VALUES ('recipient', $1, $2)

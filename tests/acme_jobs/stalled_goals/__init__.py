@@ -20,7 +20,7 @@ from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
 from service.engine.schedule import to_instant
 from service.messages.decision import Decision, Message, Skip
-from service.messages.goals import due_on, order, shown
+from service.messages.goals import due_on, goal_facts, order
 from service.messages.kind import N_, MessageKind, Purpose
 from service.messages.reason import Reason
 from service.messages.reminder import FactsPage, Reminder, pages
@@ -83,7 +83,7 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     goals = sorted(((goal, due_on(goal, zone)) for goal, _ in new), key=lambda pair: order(*pair))
     content: dict[str, Any] = {
         "local_date": today.isoformat(),
-        "goals": [shown(goal, due, today) for goal, due in goals[:_SHOWN]],
+        "goals": [goal_facts(goal, due, today) for goal, due in goals[:_SHOWN]],
         "more": max(len(goals) - _SHOWN, 0),
         "goal_ids": [goal.id for goal, _ in goals[:_SHOWN]],
     }

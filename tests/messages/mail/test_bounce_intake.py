@@ -55,7 +55,7 @@ async def _silenced(world: World) -> dict[str, str]:
 
 async def test_an_address_that_does_not_exist_is_written_to_no_more(world: World) -> None:
     ids = await _sent(world, "ann", "bob")
-    take = intake(world).take
+    take = intake(world).process
 
     first = await take(report("postfix_user_unknown", ids["ann"]))
     again = await take(report("postfix_user_unknown", ids["ann"]))
@@ -68,7 +68,7 @@ async def test_an_address_that_does_not_exist_is_written_to_no_more(world: World
 
 
 async def test_other_hard_bounces_silence_at_the_third(world: World) -> None:
-    take = intake(world).take
+    take = intake(world).process
     for day in (10, 12, 14):
         assert await _silenced(world) == {}
         ids = await _sent(world, "ann", day=day)
@@ -81,7 +81,7 @@ async def test_other_hard_bounces_silence_at_the_third(world: World) -> None:
 async def test_a_complaint_ends_it_at_once(world: World) -> None:
     ids = await _sent(world, "ann")
 
-    taken = await intake(world).take(report("arf_yahoo", ids["ann"]))
+    taken = await intake(world).process(report("arf_yahoo", ids["ann"]))
 
     assert taken == IntakeResult("complaint", ids["ann"], news=True)
     assert (await world.mails())["ann"] == ("complained", "complaint")
@@ -90,7 +90,7 @@ async def test_a_complaint_ends_it_at_once(world: World) -> None:
 
 async def test_soft_bounces_never_silence(world: World) -> None:
     ids = await _sent(world, "ann")
-    take = intake(world).take
+    take = intake(world).process
 
     for name in ("yahoo_mailbox_full", "gmail_quota", "postfix_expired", "webde_policy", "postfix_delayed"):
         assert (await take(report(name, ids["ann"]))).news
@@ -112,7 +112,7 @@ async def test_a_report_tells_what_became_of_an_unconfirmed_message(
     ids = await _sent(world, "ann")
     await world.pool.execute("UPDATE service.delivery SET state = 'unconfirmed' WHERE channel = 'email'")
 
-    await intake(world).take(report(sample, ids["ann"]))
+    await intake(world).process(report(sample, ids["ann"]))
 
     assert (await world.mails())["ann"] == becomes
 
@@ -121,7 +121,7 @@ async def test_nobody_can_silence_others_by_inventing_a_bounce(world: World) -> 
     ids = await _sent(world, "ann")
     forged = sender(ids["ann"]).replace("@", "x@")
     raw = (SAMPLES / "postfix_user_unknown.eml").read_bytes()
-    take = intake(world).take
+    take = intake(world).process
 
     for recipient in (forged, BASE, "", None):
         assert (await take(raw, recipient)).kind == "ignored"
@@ -137,7 +137,7 @@ async def test_a_mailbox_is_read_once_and_again_after_a_crash(world: World, tmp_
     for name, sample in (("ann", "postfix_user_unknown"), ("bob", "arf_outlook")):
         (tmp_path / "new" / name).write_bytes(report(sample, ids[name]))
     taken_before_the_crash = intake(world)
-    await taken_before_the_crash.take(report("postfix_user_unknown", ids["ann"]))
+    await taken_before_the_crash.process(report("postfix_user_unknown", ids["ann"]))
     box = BounceMaildir(tmp_path, intake(world))
 
     assert await box.read() == 2

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.messages.mail.smtp_reply import About, Fate, ReplyVerdict, enhanced_codes, fate, judge
+from service.messages.mail.smtp_reply import About, Fate, ReplyVerdict, enhanced_codes, fate_of, judge
 from service.messages.mail.transport import SendResult, SmtpPhase
 
 _TABLE = Path(__file__).parents[2] / "cases" / "smtp_replies.tsv"
@@ -135,7 +135,7 @@ def test_an_enhanced_code_counts_only_at_its_place(text: str, codes: list[str]) 
     ],
 )
 def test_what_becomes_of_the_message(phase: SmtpPhase, code: int | None, text: str, what: Fate) -> None:
-    assert fate(SendResult(1, accepted=code == 250, phase=phase, code=code, reply=text)) is what
+    assert fate_of(SendResult(1, accepted=code == 250, phase=phase, code=code, reply=text)) is what
 
 
 # ── Whatever is said ────────────────────────────────────────────────────────────────────────────────────────

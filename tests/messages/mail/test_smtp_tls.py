@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from service.clock import SystemClock
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
-from service.messages.mail.smtp_reply import Fate, fate
+from service.messages.mail.smtp_reply import Fate, fate_of
 from service.messages.mail.transport import Envelope, SendResult, SmtpPhase
 
 _USER, _PASSWORD = "mailer", "s3cret-pass"
@@ -282,7 +282,7 @@ async def test_a_wrong_password_is_our_fault_and_no_mail_is_begun(
         )
 
     assert answers(results) == [(n, False, SmtpPhase.AUTH, 535) for n in range(2)]
-    assert {fate(result) for result in results} == {Fate.OURS}
+    assert {fate_of(result) for result in results} == {Fate.OURS}
     assert post.logins == [(mechanism, b"wrong")]
     assert post.mails == []
 
@@ -294,7 +294,7 @@ async def test_without_a_login_where_one_is_demanded_it_is_our_fault_as_well(
         results = await send(post, envelope(0), security="starttls", tls_context=certificate.client)
 
     assert answers(results) == [(0, False, SmtpPhase.MAIL, 530)]
-    assert fate(results[0]) is Fate.OURS
+    assert fate_of(results[0]) is Fate.OURS
 
 
 @pytest.mark.parametrize("way", _WAYS)
@@ -302,7 +302,7 @@ async def test_a_certificate_that_nobody_trusts_is_refused(certificate: Certific
     async with post_office(certificate.server, tls=way == "tls") as post:
         results = await send(post, envelope(0), envelope(1), security=way, user=_USER, password=_PASSWORD)
 
-    assert [(r.accepted, r.code, fate(r)) for r in results] == [(False, None, Fate.RETRY)] * 2
+    assert [(r.accepted, r.code, fate_of(r)) for r in results] == [(False, None, Fate.RETRY)] * 2
     assert all("certificate verify failed" in r.reply for r in results)
     assert silent(post)
 
@@ -312,7 +312,7 @@ async def test_a_trusted_certificate_of_another_host_is_refused(stranger: Certif
     async with post_office(stranger.server, tls=way == "tls") as post:
         (result,) = await send(post, envelope(0), security=way, tls_context=stranger.client)
 
-    assert (result.accepted, result.code, fate(result)) == (False, None, Fate.RETRY)
+    assert (result.accepted, result.code, fate_of(result)) == (False, None, Fate.RETRY)
     assert "certificate verify failed" in result.reply
     assert silent(post)
 
@@ -334,7 +334,7 @@ async def test_a_server_that_does_not_offer_starttls_is_told_nothing(
             tls_context=certificate.client,
         )
 
-    assert [(r.accepted, fate(r)) for r in results] == [(False, Fate.RETRY)] * 2
+    assert [(r.accepted, fate_of(r)) for r in results] == [(False, Fate.RETRY)] * 2
     assert all("STARTTLS" in r.reply for r in results)
     assert silent(post)
 
@@ -343,7 +343,7 @@ async def test_a_server_that_speaks_no_tls_is_told_nothing_by_tls(certificate: C
     async with post_office() as post:
         (result,) = await send(post, envelope(0), security="tls", tls_context=certificate.client)
 
-    assert (result.accepted, result.code, fate(result)) == (False, None, Fate.RETRY)
+    assert (result.accepted, result.code, fate_of(result)) == (False, None, Fate.RETRY)
     assert silent(post)
 
 

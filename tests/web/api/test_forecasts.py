@@ -16,7 +16,7 @@ from service.engine.schedule import Schedule
 from service.engine.trigger import Timing, TriggerLoop
 from service.errors import AlreadyRunning
 from service.jobs import all_jobs
-from service.messages.forecast import Audience, Forecaster, JobForecast, laid_out
+from service.messages.forecast import Audience, Forecaster, JobForecast, hourly_forecast
 from service.messages.kind import Channel
 from service.messages.reminder import reminders
 from tests.given import GOALS, World, goal, user
@@ -148,10 +148,10 @@ async def test_one_exact_question_at_a_time_and_only_about_one_reminder(given: A
 
     world.refresh = refresh
     made = Forecaster(world.pool, await world.ledger(), await world.runner(), JOBS, TIMINGS, ZoneInfo("UTC"))
-    first = asyncio.ensure_future(made.exactly("goalDeadlines"))
+    first = asyncio.ensure_future(made.exact("goalDeadlines"))
     await begun.wait()
     with pytest.raises(AlreadyRunning):
-        await made.exactly("goalDeadlines")
+        await made.exact("goalDeadlines")
     go_on.set()
     assert (await first)["email"] == 1
     assert "job" in await ask(given, "exact=true", 400)
@@ -171,7 +171,7 @@ def test_slots_are_those_of_the_schedule_also_where_clocks_change(expression: st
     timing = Timing(schedule, TimeMode.USER)
     crowd = Audience(zone, None, {Channel.EMAIL: 1})
 
-    told = laid_out(
+    told = hourly_forecast(
         JobForecast(reminders(JOBS)[GOALS], timing, Pause(None), [crowd]), ZoneInfo("UTC"), after, until
     )
 
