@@ -233,7 +233,7 @@ async def test_a_mark_of_which_nobody_heard_is_taken_back(
     monkeypatch.setattr(Outbox, "mark_dots", unheard)
 
     with pytest.raises(ExceptionGroup):
-        await world.delivery(Scripted()).run_once()
+        await world.delivery(Scripted(), connections=1).run_once()
 
     assert await _marks(world) == [("planned", 0, None)]
 
