@@ -23,6 +23,7 @@ from service.engine import embedded
 from service.engine.database import migrate, open_pool
 from service.jobs import all_jobs
 from service.messages.delivery import DeliveryLoop
+from service.messages.delivery_settings import DeliverySettings
 from service.messages.mail.compose import Composer
 from service.messages.mail.sample_goals import RECIPIENT
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
@@ -64,8 +65,7 @@ async def mixed(mails: int, composer: Composer) -> tuple[float, float]:
             sender=lambda _id: _SENDER,
             clock=SystemClock(),
             wake=asyncio.Event(),
-            connections=_CONNECTIONS,
-            limits=Settings.load({}).domain_limits,
+            settings=DeliverySettings(connections=_CONNECTIONS, limits=Settings.load({}).domain_limits),
         )
         planned = await pool.fetchval("SELECT count(*) FROM service.delivery")
         began = time.perf_counter()

@@ -53,6 +53,7 @@ from service.setup.parts import (
     analytics_settings,
     bounce_box,
     composer_of,
+    delivery_settings,
     email_of_delivery,
     envelope_senders,
     intake_of,
@@ -205,9 +206,7 @@ class Service:
             sender=self._design.sender,
             clock=self._clock,
             wake=self._outgoing,
-            connections=self.settings.smtp_connections,
-            rate=self.settings.smtp_rate,
-            limits=self.settings.domain_limits,
+            settings=delivery_settings(self.settings),
             tracer=self._tracer,
         )
 

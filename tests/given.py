@@ -23,6 +23,7 @@ from service.engine.runner import Runner, RunnerSettings
 from service.engine.schedule import Schedule
 from service.jobs import all_jobs
 from service.messages.delivery import DeliveryLoop
+from service.messages.delivery_settings import DeliverySettings
 from service.messages.kind import nudges
 from service.messages.mail.compose import Composer
 from service.messages.mail.transport import (
@@ -196,13 +197,19 @@ class World:
         )
 
     def delivery(self, transport: Transport, owner: str = "a", **changes: Any) -> DeliveryLoop:
-        """A delivery of its own; re-validation asks the copy, as if it were the dashboard."""
+        """A delivery of its own; re-validation asks the copy, as if it were the dashboard.
+
+        ``changes``: of its settings, or of its other arguments.
+        """
+        names = {field.name for field in fields(DeliverySettings)} & changes.keys()
+        settings = DeliverySettings(**{name: changes.pop(name) for name in names})
         outbox = Outbox(self.pool, owner, timedelta(seconds=60))
         make = composer()
         values: dict[str, Any] = {
             "sender": lambda _id: make.sender,
             "clock": SystemClock(),
             "wake": asyncio.Event(),
+            "settings": settings,
         }
         return DeliveryLoop(
             outbox,

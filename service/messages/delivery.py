@@ -1,8 +1,8 @@
-"""Delivery: claim, ask the dashboard once more, compose, send, settle.
+"""Delivery: claim, revalidate with the dashboard, compose, send, record the result.
 
 SMTP has no commit. "About to write the final dot" is recorded, durably and fenced, before the dot is written;
 the answer is recorded after it. A crash before the mark is certain non-delivery; between mark and answer
-nobody knows, and the message becomes *unconfirmed*: held, or sent once more byte for byte, by its policy.
+nobody knows, and the message becomes *unconfirmed*: held, or sent again with the same bytes, by its policy.
 """
 
 import asyncio
@@ -30,9 +30,10 @@ from service.messages.delivery_decisions import (
     valid_facts,
     with_current_data,
 )
+from service.messages.delivery_settings import DeliverySettings
 from service.messages.delivery_state import DeliveryState
 from service.messages.delivery_traces import attempt_attributes, record_answer, record_settlement
-from service.messages.limits import BatchShare, DomainLimiter, DomainLimits, domain_of
+from service.messages.limits import BatchShare, DomainLimiter, domain_of
 from service.messages.mail.smtp_reply import Fate, fate_of, throttles
 from service.messages.mail.transport import Envelope, SendResult, Transport
 from service.messages.outbox import ClaimedDelivery, Outbox, Settlement
@@ -46,7 +47,6 @@ log = structlog.get_logger()
 
 _DASHBOARD_PAUSE = timedelta(seconds=30)
 _RECOVER_SECONDS = 10.0
-_NO_LIMITS = DomainLimits()
 _FOREVER = datetime.max.replace(tzinfo=UTC)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _SMTP: dict[str, Value] = {"network.protocol.name": "smtp"}
@@ -63,10 +63,9 @@ class ComposedDelivery:
 class DeliveryLoop:
     """Sends what is in the outbox. Several may share one database.
 
-    ``sender``: the envelope sender of a delivery.
-    ``current_state`` asks the dashboard how users, goals and sessions are now. ``rate``: messages per second at
-    most, 0: no limit. ``limits``: what this process sends to each recipient's domain, at once and per second.
-    ``tracer``: told of every attempt at a message. ``wait``: how ``serve`` waits for seconds or an event.
+    ``compose`` makes the bytes of a mail. ``current_state`` asks the dashboard for users, open goals and
+    running sessions by id. ``sender``: the envelope sender of a delivery id. ``wake``: set when messages were
+    planned. ``tracer`` records each attempt. ``wait``: how ``serve`` waits for seconds or an event.
     """
 
     def __init__(
@@ -80,11 +79,7 @@ class DeliveryLoop:
         sender: Callable[[int], str],
         clock: Clock,
         wake: asyncio.Event,
-        connections: int = 10,
-        batch: int = 25,
-        rate: float = 0.0,
-        limits: DomainLimits = _NO_LIMITS,
-        idle: float = 2.0,
+        settings: DeliverySettings,
         tracer: Tracer = UNTRACED,
         wait: Callable[..., Awaitable[None]] = first_of,
     ) -> None:
@@ -96,17 +91,14 @@ class DeliveryLoop:
         self._sender = sender
         self._clock = clock
         self._wake = wake
-        self._connections = connections
-        self._batch = batch
-        self._rate = rate
-        self._idle = idle
+        self._settings = settings
         self._tracer = tracer
         self._wait = wait
         self._spans: dict[int, Span] = {}
         self._dots = StatementGroup(self._outbox.mark_dots)
         self._settlements = StatementGroup(self._outbox.settle)
         self._next_slot = 0.0
-        self._limiter = DomainLimiter(limits)
+        self._limiter = DomainLimiter(settings.limits)
         self._paused_until: dict[str, datetime] = {}
         self._claim_lock = asyncio.Lock()
         self._work_signal = asyncio.Event()
@@ -119,13 +111,13 @@ class DeliveryLoop:
 
     @property
     def problem(self) -> str | None:
-        """A sentence while the mail server refuses *us*; users bear nothing of it."""
+        """Why the mail server refuses all our mail, in one sentence; None: it does not."""
         return self._relay.problem
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Send until ``stop``; the batches at hand are finished and settled first.
+        """Send until ``stop``; the current batches are finished first.
 
-        While the server refuses us there is a growing pause between the probes, however much is waiting.
+        While the server refuses all mail, single messages probe it, at growing intervals.
         """
         while not stop.is_set():
             self._wake.clear()
@@ -133,12 +125,13 @@ class DeliveryLoop:
             if self.problem:
                 await self._wait(self._relay.pause(probed=bool(processed)), stop)
             elif not processed:
-                await self._wait(self._idle, stop, self._wake)
+                await self._wait(self._settings.idle, stop, self._wake)
 
     async def run_once(self, stop: asyncio.Event | None = None) -> int:
-        """Recover what others left; then send what is due, batch by batch on every connection.
+        """Recover expired leases, then send what is due, batch by batch on every connection.
 
-        Returns how many messages were seen through. While the server refuses us, one message is the probe.
+        Returns how many messages were processed. While the server refuses all mail, only one is sent, as a
+        probe.
         """
         await self._recover(at_once=True)
         self._signal_work()
@@ -158,7 +151,7 @@ class DeliveryLoop:
             self._relay.probing = False
 
     async def _send_batches(self, stop: asyncio.Event | None) -> int:
-        """One connection's share: batch after batch, until none of them has anything left to do."""
+        """Send batch after batch, until no connection has anything left to do; returns how many messages."""
         processed = 0
         while not (self.problem or (stop and stop.is_set())):
             done = await self._one_batch(self._batch_size())
@@ -172,14 +165,14 @@ class DeliveryLoop:
         return processed
 
     async def _wait_for_work(self, stop: asyncio.Event | None) -> None:
-        """While others send, this connection waits for what is planned meanwhile and for room in a domain."""
-        await first_of(self._idle, self._work_signal, self._wake, *((stop,) if stop else ()))
+        """While other connections send, wait for new messages, or for capacity in a domain."""
+        await first_of(self._settings.idle, self._work_signal, self._wake, *((stop,) if stop else ()))
         if not self._work_signal.is_set():
             self._wake.clear()
             self._signal_work()
 
     def _signal_work(self) -> None:
-        """There may be something to claim again."""
+        """Wake connections that wait: there may be something to claim."""
         self._nothing_due = False
         self._work_signal.set()
 
@@ -190,24 +183,29 @@ class DeliveryLoop:
             await self._outbox.recover()
 
     def _connection_count(self) -> int:
-        """So many connections that each gets its turn well within a lease, even at the limited rate."""
-        if not self._rate:
-            return self._connections
-        return max(1, min(self._connections, int(self._rate * self._outbox.lease.total_seconds() / 4)))
+        """Few enough connections that each can send a batch well within its lease, even at a limited rate."""
+        if not self._settings.rate:
+            return self._settings.connections
+        return max(
+            1,
+            min(
+                self._settings.connections, int(self._settings.rate * self._outbox.lease.total_seconds() / 4)
+            ),
+        )
 
     def _batch_size(self) -> int:
-        """So many that a batch is over well within its lease, even at the limited rate."""
-        if not self._rate:
-            return self._batch
-        share = self._rate * self._outbox.lease.total_seconds() / 4 / self._connection_count()
-        return max(1, min(self._batch, int(share)))
+        """Few enough messages that a batch ends well within its lease, even at a limited rate."""
+        if not self._settings.rate:
+            return self._settings.batch
+        share = self._settings.rate * self._outbox.lease.total_seconds() / 4 / self._connection_count()
+        return max(1, min(self._settings.batch, int(share)))
 
     async def _one_batch(self, limit: int) -> int | None:
-        """How many were seen through, 0 when the dashboard could not be asked; None: nothing to claim."""
+        """How many were processed; 0: the dashboard could not be asked; None: there was nothing to claim."""
         claimed, share = await self._claim(limit)
         if not claimed:
             return None
-        # A stop or a failure elsewhere must not tear a message between its dot and its record.
+        # A stop or another connection's failure must not interrupt a message between its dot and its result.
         work = asyncio.ensure_future(self._deliver(claimed, share))
         try:
             return await asyncio.shield(work)
@@ -216,7 +214,7 @@ class DeliveryLoop:
             raise
 
     async def _claim(self, limit: int) -> tuple[list[ClaimedDelivery], BatchShare]:
-        """What fits into the domains' limits, beside what is under way; one connection after the other."""
+        """Claim what the limits of the domains allow; one connection at a time."""
         async with self._claim_lock:
             claimed: list[ClaimedDelivery] = []
             if not self._nothing_due:
@@ -249,7 +247,7 @@ class DeliveryLoop:
                 ids_in_facts(claimed, "session_ids"),
             )
         except (SourceUnavailable, SchemaUnknown) as error:
-            # Never sent unvalidated: the dashboard decides whether it still holds.
+            # Nothing is sent without revalidation.
             self._log_dashboard_problem(str(error))
             await self._outbox.release(claimed, _DASHBOARD_PAUSE)
             return 0
@@ -258,7 +256,7 @@ class DeliveryLoop:
         return len(claimed)
 
     def _log_dashboard_problem(self, error: str | None) -> None:
-        """Say once why messages wait for the dashboard, not for each batch; and once that it is over."""
+        """Log once, not for each batch, why messages wait for the dashboard; and once when it is over."""
         if error and error != self._dashboard_problem:
             log.warning("delivery waits for the dashboard", error=error)
         if self._dashboard_problem and not error:
@@ -270,7 +268,7 @@ class DeliveryLoop:
     async def _prepare(
         self, claimed: Sequence[ClaimedDelivery], current: DashboardState
     ) -> list[ComposedDelivery]:
-        """Take out what no longer holds, and make the bytes of the rest."""
+        """Settle what is no longer valid, and compose the rest."""
         ready: list[ComposedDelivery] = []
         settlements: list[Settlement] = []
         changed: list[dict[str, Any]] = []
@@ -295,7 +293,7 @@ class DeliveryLoop:
             if domain_of(updated.address) != delivery.domain:
                 rerouted.append(updated)  # claimed again within the limits of its new domain
                 continue
-            await asyncio.sleep(0)  # composing takes a while; others get their turn in between
+            await asyncio.sleep(0)  # composing is slow: let other tasks run in between
             try:
                 with self._span(delivery.id).child("compose") as span:
                     content = self._compose(updated)
@@ -326,7 +324,7 @@ class DeliveryLoop:
     # ── Sending ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _send(self, chunk: Sequence[ComposedDelivery], share: BatchShare) -> None:
-        """One batch over one connection; what waits for its domain's rate comes last."""
+        """Send a batch over one connection; messages that wait for the rate of their domain come last."""
         if not chunk:
             return
         by_id = {ready.claimed.id: ready.claimed for ready in chunk}
@@ -342,12 +340,12 @@ class DeliveryLoop:
             return marked.intersection(ids)
 
         async def on_result(result: SendResult) -> None:
-            # Recorded beside the next message, not before it: the connection need not wait for the commit.
+            # Recorded while the next message is sent: the connection need not wait for the commit.
             claimed = unanswered.pop(result.id)
             record_answer(sending.pop(result.id, UNTRACED), result)
             self._update_relay(result, claimed)
             if throttles(result):
-                self._paused_until[claimed.domain] = _FOREVER  # from now on; until when is being recorded
+                self._paused_until[claimed.domain] = _FOREVER  # until _settle has stored the end of the pause
             settling.append(asyncio.ensure_future(self._settle(claimed, result, share)))
 
         def should_send(envelope: Envelope) -> bool:
@@ -367,18 +365,18 @@ class DeliveryLoop:
             for span in sending.values():
                 span.end("lost")
             await asyncio.gather(*settling)
-            # Without a permission no dot was written, whatever else happened; otherwise nobody knows.
+            # Without a mark no dot was written, so these can be released; of the others nobody knows.
             if unsent := [delivery for delivery in unanswered.values() if delivery.id not in granted]:
                 await self._outbox.release(unsent)
 
     async def _wait_for_rate(self, domains: Sequence[str]) -> None:
-        """Take the next moment at which these domains, and all together, may be sent a message each."""
+        """Wait until the rates of these domains, and the overall rate, allow a message to each."""
         now = self._clock.monotonic()
         while now < (free_at := max(map(self._limiter.next_at, domains))):
             await asyncio.sleep(free_at - now)
             now = self._clock.monotonic()
-        at = max(now, self._next_slot) if self._rate else now
-        self._next_slot = at + (len(domains) / self._rate if self._rate else 0.0)
+        at = max(now, self._next_slot) if self._settings.rate else now
+        self._next_slot = at + (len(domains) / self._settings.rate if self._settings.rate else 0.0)
         for domain in domains:
             self._limiter.record_send(domain, at)
         if at > now:
@@ -412,7 +410,7 @@ class DeliveryLoop:
         )
 
     async def _pause_domain(self, domain: str, result: SendResult) -> None:
-        """The domain asked us to wait: so does all other mail to it, at no attempt's cost."""
+        """The domain asked us to wait: pause all mail to it, without counting an attempt."""
         pauses = domain_pauses(random.random())  # noqa: S311 — keeps processes apart
         answer = " ".join(f"{result.code} {result.reply}".split())
         try:
@@ -424,7 +422,7 @@ class DeliveryLoop:
         log.warning("domain asked us to wait", domain=domain, until=until, code=result.code)
 
     def _update_relay(self, result: SendResult, claimed: ClaimedDelivery) -> None:
-        """Tell a server that refuses us from one that refuses a message: at once, before more is begun."""
+        """Update at once whether the server refuses all our mail, before another message is begun."""
         previous = self.problem
         self._relay.note(fate_of(result), result, claimed.address)
         if self.problem and (self._relay.probing or not previous):
@@ -433,7 +431,7 @@ class DeliveryLoop:
             log.info("the mail server takes mail again")
 
     def _start_span(self, delivery: ClaimedDelivery) -> Span:
-        """An attempt at a message, below the step that planned it."""
+        """The span of an attempt; its parent is the step that planned the message."""
         return self._tracer.start(
             f"message {delivery.kind}",
             attempt_attributes(delivery),

@@ -29,6 +29,7 @@ from service.engine.runner import RunnerSettings
 from service.engine.supervisor import Loop
 from service.errors import ConfigurationError
 from service.jobs import all_jobs
+from service.messages.delivery_settings import DeliverySettings
 from service.messages.kind import MessageKind, nudges, resendable
 from service.messages.mail.bounce_intake import BounceIntake, BounceMaildir
 from service.messages.mail.compose import Composer, Email, email_of
@@ -106,6 +107,13 @@ def planner_settings(
         nudges=nudges(kinds),
         spread=timedelta(seconds=settings.mail_spread_seconds),
         to_dashboard=settings.in_app == "dashboard",
+    )
+
+
+def delivery_settings(settings: Settings) -> DeliverySettings:
+    """How fast mail is sent."""
+    return DeliverySettings(
+        connections=settings.smtp_connections, rate=settings.smtp_rate, limits=settings.domain_limits
     )
 
 

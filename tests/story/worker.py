@@ -12,6 +12,7 @@ from service import log
 from service.clock import SystemClock
 from service.engine.database import open_pool
 from service.messages.delivery import DeliveryLoop
+from service.messages.delivery_settings import DeliverySettings
 from service.messages.limits import DomainLimits
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.outbox import Outbox
@@ -35,10 +36,7 @@ async def deliver(dsn: str, port: int) -> None:
         sender=lambda _id: make.sender,
         clock=SystemClock(),
         wake=asyncio.Event(),
-        connections=4,
-        limits=DomainLimits.parse("*=3/0"),
-        batch=5,
-        idle=0.05,
+        settings=DeliverySettings(connections=4, batch=5, limits=DomainLimits.parse("*=3/0"), idle=0.05),
     )
     await delivery.serve(asyncio.Event())
 
