@@ -238,12 +238,12 @@ class Service:
     # ── This process ────────────────────────────────────────────────────────────────────────────────────────
 
     @cached_property
-    def vitals(self) -> RuntimeMetrics:
+    def runtime_metrics(self) -> RuntimeMetrics:
         return RuntimeMetrics(self._clock, lambda: health.gauges(self.pool))
 
     @cached_property
     def presence(self) -> Heartbeat:
-        report = partial(health.heartbeat_report, self.ledger, self.vitals, self.sync)
+        report = partial(health.heartbeat_report, self.ledger, self.runtime_metrics, self.sync)
         return Heartbeat(self.ledger, __version__, self._clock, report, self.register)
 
     @cached_property
@@ -257,7 +257,7 @@ class Service:
             "inbox": self.inbox.serve if self.inbox else None,
         }
         gated = {name: self.presence.gated(loop) for name, loop in working.items() if loop}
-        always = {"vitals": self.vitals.serve, "presence": self.presence.serve}
+        always = {"vitals": self.runtime_metrics.serve, "presence": self.presence.serve}
         return Supervisor(self._clock, gated | always)
 
     @cached_property
@@ -310,9 +310,11 @@ class Service:
             settings=self.settings.described(),
             service_zone=self._zone,
             compose=self.composer.compose,
-            vitals=self.vitals.report,
+            runtime_metrics=self.runtime_metrics.report,
             mails=lambda: self.delivery.totals,
-            observe=lambda seconds, status: self.vitals.request(seconds, failed=status >= 500),
+            observe=lambda seconds, status: self.runtime_metrics.record_request(
+                seconds, failed=status >= 500
+            ),
             people=self.people,
             jobs=self.jobs,
             hours=hours_of_kinds(self.jobs, {id_: timing.schedule for id_, timing in self.timings.items()}),

@@ -148,7 +148,7 @@ def _with_figure_columns(name: str, pages: Callable[[], AsyncIterator[list[Row]]
 # ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def written(export: Export, form: Format) -> AsyncIterator[bytes]:
+def encode(export: Export, form: Format) -> AsyncIterator[bytes]:
     """The bytes of the file, piece by piece; encoded in a thread, not in the event loop."""
     return {Format.JSON: _json, Format.CSV: _csv, Format.PARQUET: _parquet}[form](export)
 

@@ -31,7 +31,7 @@ PERFORMANCE = "performance"
 STATISTICS = (*Statistic, PERFORMANCE, INSIGHTS)
 HOURLY_STATISTICS = frozenset({Statistic.BEHAVIOUR, PERFORMANCE})
 """Statistics whose periods are hours in UTC, not dates."""
-KINDS = (Statistic.WEEKLY, Statistic.MONTHLY)
+COHORT_KINDS = (Statistic.WEEKLY, Statistic.MONTHLY)
 """Statistics that have cohorts."""
 _DEFAULT_PERIODS = {Statistic.DAILY: 30, Statistic.WEEKLY: 12, Statistic.MONTHLY: 12, Statistic.BEHAVIOUR: 28}
 """The number of periods without a given range."""
@@ -87,7 +87,7 @@ def period_of(statistic: Statistic, text_: str) -> datetime:
     return begin
 
 
-async def recent(pool: asyncpg.Pool, statistic: str, span: DateRange) -> DateRange:
+async def default_range(pool: asyncpg.Pool, statistic: str, span: DateRange) -> DateRange:
     """``span``; without a beginning, the latest periods up to its end or up to the newest period."""
     if span.since != date.min or statistic == INSIGHTS:
         return span
@@ -308,7 +308,7 @@ def all_rollups(
     pool: asyncpg.Pool, statistic: str, span: DateRange, *, whole: bool
 ) -> AsyncIterator[list[Row]]:
     """Every period of a range."""
-    size = _CHUNK_OF_COHORTS if whole and statistic in KINDS else CHUNK
+    size = _CHUNK_OF_COHORTS if whole and statistic in COHORT_KINDS else CHUNK
     return pages(lambda after: rollups(pool, statistic, span, after, size, whole=whole))
 
 

@@ -39,7 +39,7 @@ class RuntimeMetrics:
             self._cpu.append((now, time.process_time()))
             self._drop_old(now)
 
-    def request(self, seconds: float, *, failed: bool) -> None:
+    def record_request(self, seconds: float, *, failed: bool) -> None:
         """Record a response after so many seconds; ``failed``: it was a 5xx."""
         self._requests.append((self._clock.monotonic(), seconds, failed))
 

@@ -40,7 +40,7 @@ async def make_profiles(connection: Connection, users: Sequence[str], as_of: dat
     return int(status.rpartition(" ")[2])
 
 
-async def stored(pool: asyncpg.Pool, user: str) -> dict[str, Any] | None:
+async def stored_profile(pool: asyncpg.Pool, user: str) -> dict[str, Any] | None:
     """The stored profile of a user; None: there is none."""
     row = await pool.fetchrow(_SQL["stored"], user)
     if row is None:

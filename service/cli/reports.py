@@ -94,7 +94,7 @@ async def show(settings: Settings, options: Namespace, out: Console) -> None:
         elif options.view == "retention":
             await _show_retention(pool, span, form, options, out)
         else:
-            span = await figures.recent(pool, options.view, span)
+            span = await figures.default_range(pool, options.view, span)
             data = export.statistic(pool, options.view, span)
             if form == TABLE_FORMAT:
                 await _show_periods(data, options.view, out)
@@ -154,7 +154,7 @@ async def _write(data: Export, form: Format, target: Path | None) -> None:
 
 
 async def _write_chunks(data: Export, form: Format, file: BinaryIO) -> None:
-    async for chunk in export.written(data, form):
+    async for chunk in export.encode(data, form):
         await asyncio.to_thread(file.write, chunk)
     file.flush()
 

@@ -58,7 +58,7 @@ class RunContext(Protocol):
         ...
 
     @property
-    def examples_wanted(self) -> int:
+    def remaining_examples(self) -> int:
         """How many more examples a dry run can hold; 0 if this is none."""
         ...
 
@@ -110,7 +110,7 @@ class LedgerContext:
     errors: list[str] = field(default_factory=list)
     _step: Span = UNTRACED
 
-    examples_wanted = 0
+    remaining_examples = 0
 
     @property
     def traceparent(self) -> str | None:
@@ -164,7 +164,7 @@ class DryContext:
     traceparent = None
 
     @property
-    def examples_wanted(self) -> int:
+    def remaining_examples(self) -> int:
         return _EXAMPLES - len(self.examples)
 
     async def now(self) -> datetime:

@@ -1,7 +1,7 @@
-"""The planner: how a reminder works. It decides page by page, and applies the decisions once.
+"""The planner: carries out runs of reminders. It decides page by page, and stores each decision once.
 
 Messages, reasons and progress of a page are one transaction under the run's fence: whoever takes over after a
-crash goes on at the cursor, and whoever lost the lease writes nothing.
+crash continues at the cursor, and whoever lost the lease writes nothing.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from service.messages.reminder import (
 )
 
 Word = Callable[[str, Mapping[str, Any], str], Notice]
-"""Words an in-app notification: (template, facts, locale) to title, message and button."""
+"""Renders an in-app notification: (template, facts, locale) → title, message and button."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class PlannerSettings:
 
 @dataclass(frozen=True, slots=True)
 class DecidedPage:
-    """A page, decided: what to plan, whom to refuse, and tracebacks of people whose decision failed."""
+    """The decisions about a page: messages, refusals, and tracebacks of users whose decision failed."""
 
     planned: list[PlannedMessage]
     refused: list[RefusedPerson]
@@ -59,7 +59,7 @@ class DecidedPage:
 
 
 class Planner(ReminderWork):
-    """Plans what reminders decide. ``outbox_wake`` tells that there is something to send."""
+    """Plans what reminders decide. ``outbox_wake``: set when there is something to send."""
 
     def __init__(self, settings: PlannerSettings, render_notice: Word, outbox_wake: asyncio.Event) -> None:
         self._settings = settings
@@ -88,7 +88,7 @@ class Planner(ReminderWork):
     async def _plan(
         self, connection: asyncpg.Connection, job: Reminder, context: RunContext, page: FactsPage
     ) -> tuple[DecidedPage, set[tuple[str, str]]]:
-        """Write what a page comes to; also returns the (dedupe key, channel) that are new."""
+        """Decide about a page and store the result; also returns the (dedupe key, channel) that are new."""
         tick = context.tick
         stamp = RunStamp(
             run_id=tick.run_id,
@@ -115,13 +115,13 @@ class Planner(ReminderWork):
     async def _preview(
         self, connection: asyncpg.Connection, job: Reminder, context: RunContext, page: FactsPage
     ) -> tuple[DecidedPage, set[tuple[str, str]]]:
-        """What a page would come to."""
+        """The same without storing anything."""
         result = await self._decide(connection, job, context.tick, page, await context.now())
         existing_keys = await delivery_rows.existing_messages(
             connection, [message.dedupe_key for message in result.planned]
         )
         mails = [message for message in result.planned if message.channel is Channel.EMAIL]
-        for mail in mails[: context.examples_wanted]:
+        for mail in mails[: context.remaining_examples]:
             context.example(self._example(mail))
         return result, {pair for message in result.planned if (pair := _key(message)) not in existing_keys}
 
@@ -157,7 +157,7 @@ class Planner(ReminderWork):
         }
 
     def _with_notice(self, planned: PlannedMessage) -> PlannedMessage:
-        """An in-app notification gets its words now, in its reader's language; a mail when it is sent."""
+        """An in-app notification is rendered now, in its reader's language; a mail when it is sent."""
         if planned.channel is Channel.EMAIL:
             return planned
         return replace(planned, notice=self._notice(planned))
@@ -173,9 +173,9 @@ class Planner(ReminderWork):
 def plan_channels(
     message: Message, user: User, existing: ContactHistory, terms: MessageTerms
 ) -> tuple[list[PlannedMessage], Skip | None]:
-    """The message on each channel that is allowed, and the first rule that kept it off one.
+    """The message on each allowed channel, and the reason of the first channel that is not.
 
-    The rules and their order: ``eligibility.rule_results``.
+    For the rules and their order see ``eligibility.rule_results``.
     """
     planned: list[PlannedMessage] = []
     refused: tuple[Reason, Channel] | None = None
@@ -196,7 +196,7 @@ def _key(planned: PlannedMessage) -> tuple[str, str]:
 
 
 def _page_counts(result: DecidedPage, new: set[tuple[str, str]]) -> Counter[str]:
-    """What happened on a page, by name: planned mails, in-app messages, and each reason."""
+    """The counts of a page by name: planned mails, in-app messages, and each reason."""
     counts = Counter(refusal.reason for refusal in result.refused)
     for planned in result.planned:
         mail = planned.channel is Channel.EMAIL

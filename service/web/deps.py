@@ -1,4 +1,4 @@
-"""What the HTTP face needs to be given, and how its handlers find it."""
+"""The dependencies of the HTTP handlers: ``request.app[DEPS]``."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from service.messages.reminder import kinds_of
 
 
 class Role(StrEnum):
-    """Who holds a bearer token. Admins may everything, viewers read, dashboards use the in-app inbox."""
+    """What a bearer token allows: admins everything, viewers reading, dashboards the in-app inbox."""
 
     ADMIN = "admin"
     VIEWER = "viewer"
@@ -40,9 +40,9 @@ class Manager(Protocol):
     def get_status(self) -> dict[str, Any]: ...
     async def health_check(self) -> dict[str, Any]: ...
     async def get_job_statistics(self) -> dict[str, Any]: ...
-    async def run_job(self, job_type: str, name: str, asked: RunRequest) -> RunResult: ...
+    async def run_job(self, job_type: str, name: str, request: RunRequest) -> RunResult: ...
     async def request_run(
-        self, connection: asyncpg.Connection, job_type: str, name: str, asked: RunRequest
+        self, connection: asyncpg.Connection, job_type: str, name: str, request: RunRequest
     ) -> Any: ...
     async def carry_out(self, run: Any) -> RunResult: ...
     async def restart(self, job_type: str) -> dict[str, Any]: ...
@@ -51,11 +51,11 @@ class Manager(Protocol):
     ) -> Any: ...
     async def unschedule(self, run_id: int, connection: asyncpg.Connection | None = None) -> bool: ...
     async def pause(
-        self, job_type: str, name: str, who: str, reason: str, until: datetime | None = None,
+        self, job_type: str, name: str, actor: str, reason: str, until: datetime | None = None,
         connection: asyncpg.Connection | None = None,
     ) -> None: ...  # fmt: skip
     async def resume(
-        self, job_type: str, name: str, who: str, connection: asyncpg.Connection | None = None
+        self, job_type: str, name: str, actor: str, connection: asyncpg.Connection | None = None
     ) -> None: ...
     async def backfill(
         self, job_type: str, name: str, since: date, until: date, connection: asyncpg.Connection | None
@@ -69,7 +69,7 @@ class Manager(Protocol):
     async def cancel(self, run_id: int, connection: asyncpg.Connection | None = None) -> bool: ...
     async def retry(self, run_id: int, connection: asyncpg.Connection | None = None) -> str | None: ...
     async def waive(
-        self, run_id: int, who: str, reason: str, connection: asyncpg.Connection | None = None
+        self, run_id: int, actor: str, reason: str, connection: asyncpg.Connection | None = None
     ) -> str | None: ...
     async def replicas(self) -> list[dict[str, Any]]: ...
     async def places(self) -> list[tuple[str, dict[str, int]]]: ...
@@ -81,9 +81,11 @@ async def _no_problem() -> str | None:
 
 @dataclass(frozen=True)
 class AdminDeps:
-    """``tokens``: bearer token to role. ``loopback``: HOST is this machine only, so that no token is needed.
+    """What handlers work with.
 
-    ``ready`` says in one sentence why the process cannot work now, or None; ``started`` whether it is up.
+    ``tokens``: bearer token → role. ``loopback``: HOST accepts only connections from this machine, so no
+    token is needed. ``started``: whether the process is up. ``ready``: why it cannot work now, in one
+    sentence; None if it can.
     """
 
     pool: asyncpg.Pool
@@ -108,14 +110,14 @@ class AdminDeps:
     public_url: str = ""
     bounces: BounceIntake | None = None
     observe: Callable[[float, int], None] = lambda _seconds, _status: None
-    """Told of every answer: seconds, status."""
+    """Called after every response with its seconds and status."""
     version: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The configuration as people may read it: see ``Settings.described``."""
-    vitals: Callable[[], Mapping[str, Any]] = dict
-    """How this process feels; see ``service.analytics.runtime_metrics``."""
+    """The configuration without secrets: see ``Settings.described``."""
+    runtime_metrics: Callable[[], Mapping[str, Any]] = dict
+    """Lag, memory and CPU of this process; see ``service.analytics.runtime_metrics``."""
     mails: Callable[[], Mapping[str, int]] = dict
-    """What became of mails so far: ``state`` or ``state:reason`` to how many."""
+    """Mails since the start of the process: ``state`` or ``state:reason`` → how many."""
     clock: Clock = field(default_factory=SystemClock)
     service_zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     """The zone of the service's own schedules, and of the console's times."""

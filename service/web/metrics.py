@@ -86,7 +86,7 @@ async def metrics(request: web.Request) -> web.Response:
     """Prometheus text; while the database is away, all but the ledger."""
     deps = request.app[DEPS]
     try:
-        ledger = await request.app[LEDGER].ask()
+        ledger = await request.app[LEDGER].get()
     except FAILURES:
         ledger = CollectorRegistry()
         _gauge(ledger, *_UP).set(0)
@@ -104,7 +104,7 @@ def _process(deps: AdminDeps) -> CollectorRegistry:
     pool.labels("idle").set(idle)
     pool.labels("busy").set(size - idle)
     lag = _gauge(registry, "jobs_loop_lag_seconds", "Event-loop lag of this process, last hour", "quantile")
-    for name, milliseconds in deps.vitals().get("loopLagMs", {}).items():
+    for name, milliseconds in deps.runtime_metrics().get("loopLagMs", {}).items():
         if milliseconds is not None:
             lag.labels(str(int(name[1:]) / 100)).set(milliseconds / 1000)
     registry.register(_Mails(deps.mails()))

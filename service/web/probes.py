@@ -10,7 +10,7 @@ from service.web.deps import DEPS, AdminDeps
 from service.web.single_flight import SingleFlight
 
 _DEADLINE = 2.0
-_FRESH = 1.0
+_TTL = 1.0
 READY: web.AppKey[SingleFlight[str | None]] = web.AppKey("ready", SingleFlight)
 
 _PACKAGE = Path(__file__).parents[1]
@@ -39,7 +39,7 @@ async def readyz(request: web.Request) -> web.Response:
     if not request.app[DEPS].started():
         return error(503, "starting")
     try:
-        problem = await request.app[READY].ask()
+        problem = await request.app[READY].get()
     except TimeoutError:
         problem = f"the database has not answered within {_DEADLINE:.0f} seconds"
     return error(503, problem) if problem else web.json_response({"success": True})
@@ -48,11 +48,11 @@ async def readyz(request: web.Request) -> web.Response:
 def readiness_of(deps: AdminDeps) -> SingleFlight[str | None]:
     """The readiness check: it takes at most 2 seconds, and runs at most once a second for all callers."""
 
-    async def question() -> str | None:
+    async def check() -> str | None:
         await deps.pool.fetchval("SELECT 1", timeout=_DEADLINE)
         return await deps.ready()
 
-    return SingleFlight(question, deadline=_DEADLINE, fresh=_FRESH)
+    return SingleFlight(check, deadline=_DEADLINE, ttl=_TTL)
 
 
 @routes.get("/api/openapi.yaml")

@@ -11,26 +11,26 @@ _ABANDON_AFTER = 30.0
 
 
 class SingleFlight(Generic[T]):
-    """Runs ``question`` once for all concurrent callers.
+    """Runs ``call`` once for all concurrent callers.
 
-    ``deadline``: seconds that a caller waits; ``fresh``: seconds for which a result is reused. A driver may
-    not give up a connection that hangs, so a late call is not cancelled at the deadline.
+    ``deadline``: seconds that a caller waits; ``ttl``: seconds for which a result is reused. A late call is
+    not cancelled at the deadline, because a driver may not give up a connection that hangs.
     """
 
-    def __init__(self, question: Callable[[], Awaitable[T]], *, deadline: float, fresh: float = 0.0) -> None:
-        self._question = question
+    def __init__(self, call: Callable[[], Awaitable[T]], *, deadline: float, ttl: float = 0.0) -> None:
+        self._call = call
         self._deadline = deadline
-        self._fresh = fresh
+        self._ttl = ttl
         self._future: asyncio.Future[T] | None = None
         self._since = 0.0
         self._answered = 0.0
 
-    async def ask(self) -> T:
-        """The result. Raises what the question raised, or TimeoutError if none came within the deadline."""
+    async def get(self) -> T:
+        """The result. Raises what the call raised, or TimeoutError after the deadline."""
         loop = asyncio.get_running_loop()
         future = self._future
         if future is None or self._needs_new(future, loop.time()):
-            future = self._future = asyncio.ensure_future(self._question())
+            future = self._future = asyncio.ensure_future(self._call())
             future.add_done_callback(self._on_done)
             self._since = loop.time()
         if not future.done():
@@ -42,7 +42,7 @@ class SingleFlight(Generic[T]):
 
     def _needs_new(self, future: "asyncio.Future[T]", now: float) -> bool:
         if future.done():
-            return now - self._answered >= self._fresh
+            return now - self._answered >= self._ttl
         if now - self._since >= _ABANDON_AFTER:
             future.cancel()
             return True

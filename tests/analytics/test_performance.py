@@ -161,7 +161,7 @@ def test_processes_are_added_up_by_their_requests() -> None:
 
 async def test_vitals_can_be_stored(world: World) -> None:
     vitals = RuntimeMetrics(SystemClock(), lambda: {"poolSize": 3})
-    vitals.request(0.25, failed=True)
+    vitals.record_request(0.25, failed=True)
 
     await (await world.ledger("p1")).beat_replica("1", vitals.report())
 

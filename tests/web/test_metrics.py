@@ -156,7 +156,7 @@ async def test_the_ledger_is_told_in_gauges(pool: asyncpg.Pool) -> None:
 async def test_a_process_tells_its_own_answers_mails_lag_and_pool(pool: asyncpg.Pool) -> None:
     vitals = {"loopLagMs": {"p50": 1.0, "p95": None, "p99": 12.5}}
     mails = {"sent": 3, "failed:hard_bounce": 1, "failed:content_refused": 1}
-    async with admin(pool, vitals=lambda: vitals, mails=lambda: mails) as given:
+    async with admin(pool, runtime_metrics=lambda: vitals, mails=lambda: mails) as given:
         run = await given.ledger.request(GOALS, Trigger.MANUAL)
         for path in (f"runs/{run.id}", "runs/999999", "no/such/route", "another/one"):
             await given.client.get(f"/api/admin/{path}", headers=ADMIN)

@@ -176,12 +176,12 @@ async def test_many_askers_share_one_question_and_its_answer_while_it_is_fresh()
     loop = asyncio.get_running_loop()
     first, second = loop.create_future(), loop.create_future()
     asked, question = counted([first, second])
-    shared = SingleFlight(question, deadline=60, fresh=3600)
+    shared = SingleFlight(question, deadline=60, ttl=3600)
 
-    waiting = [asyncio.ensure_future(shared.ask()) for _ in range(9)]
+    waiting = [asyncio.ensure_future(shared.get()) for _ in range(9)]
     first.set_result(1)
     assert set(await asyncio.gather(*waiting)) == {1}
-    assert await shared.ask() == 1
+    assert await shared.get() == 1
     assert asked == [0]
 
 
@@ -193,10 +193,10 @@ async def test_a_question_that_is_overdue_is_answered_at_once_until_it_is_answer
 
     for _ in range(3):
         with pytest.raises(TimeoutError):
-            await shared.ask()
+            await shared.get()
     assert asked in ([], [0])
     first.set_result(1)
     second.set_result(2)
     while asked != [0, 1]:
         with suppress(TimeoutError):
-            assert await shared.ask() in {1, 2}
+            assert await shared.get() in {1, 2}

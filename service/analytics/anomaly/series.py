@@ -1,4 +1,4 @@
-"""The series that the detector watches: reads points, judges them, and stores the result in one step."""
+"""The series of the anomaly detector: reads points, judges them, and stores the result in one step."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -179,11 +179,11 @@ def _verdict_from_json(stored: Mapping[str, Any]) -> JudgedPoint:
 
 # ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-SHOWN = {Cadence.HOUR: 7, Cadence.DAY: 84}
-"""The number of dates that are shown of a series by default."""
-MOST = 10_000
+DEFAULT_DAYS = {Cadence.HOUR: 7, Cadence.DAY: 84}
+"""The number of dates returned by default."""
+MAX_POINTS = 10_000
 """The most points that are read at once."""
-_AHEAD = {Cadence.HOUR: 24, Cadence.DAY: 7}
+_FORECAST_POINTS = {Cadence.HOUR: 24, Cadence.DAY: 7}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ class SeriesForecast:
     forecast: list[dict[str, Any]]
 
 
-async def watched(pool: asyncpg.Pool) -> list[dict[str, Any]]:
+async def list_series(pool: asyncpg.Pool) -> list[dict[str, Any]]:
     """Every series, by name."""
     return [
         {
@@ -209,17 +209,17 @@ async def watched(pool: asyncpg.Pool) -> list[dict[str, Any]]:
             "through": _point(row["through"], Cadence(row["cadence"])),
             "anomalyOpen": row["open"],
         }
-        for row in await pool.fetch(_SQL["watched"])
+        for row in await pool.fetch(_SQL["list_series"])
     ]
 
 
-async def outlook(pool: asyncpg.Pool, name: str) -> SeriesForecast | None:
+async def series_forecast(pool: asyncpg.Pool, name: str) -> SeriesForecast | None:
     """The state of a series and its forecast, from the stored state. None: there is no such series."""
     row = await pool.fetchrow(_SQL["stored"], name)
     if row is None:
         return None
     cadence, through = Cadence(row["state"]["cadence"]), row["through"]
-    upcoming = [through + (n + 1) * _STEPS[cadence] for n in range(_AHEAD[cadence])]
+    upcoming = [through + (n + 1) * _STEPS[cadence] for n in range(_FORECAST_POINTS[cadence])]
     forecast = await asyncio.to_thread(_forecast, row["state"], [_point(at, cadence) for at in upcoming])
     return SeriesForecast(cadence, row["state"]["measure"], through, forecast)
 
@@ -235,12 +235,12 @@ def _forecast(stored: Mapping[str, Any], upcoming: Sequence[date]) -> list[dict[
 async def points(
     pool: asyncpg.Pool, name: str, cadence: Cadence, since: date, until: date
 ) -> list[dict[str, Any]] | None:
-    """Points on dates in UTC, both included, oldest first; None: there are more than ``MOST``.
+    """Points on dates in UTC, both included, oldest first; None: there are more than ``MAX_POINTS``.
 
     ``expected``, ``low``, ``high`` and ``score`` are None where there was too little data for a verdict.
     """
-    rows = await pool.fetch(_SQL["chart"], name, since, until, MOST + 1)
-    if len(rows) > MOST:
+    rows = await pool.fetch(_SQL["chart"], name, since, until, MAX_POINTS + 1)
+    if len(rows) > MAX_POINTS:
         return None
     return [_rounded(dict(row) | {"at": _point(row["at"], cadence)}) for row in rows]
 
@@ -280,16 +280,18 @@ async def ranges(
     pool: asyncpg.Pool, names: Sequence[str], since: date, until: date
 ) -> dict[str, dict[date, dict[str, Any]]]:
     """Judged days of series (``value``, ``low``, ``high``) from ``since`` to ``until``, both included."""
-    rows = await pool.fetch(_SQL["points_of"], list(names), *_within(since, until))
+    rows = await pool.fetch(_SQL["points_between"], list(names), *_within(since, until))
     by_series: dict[str, dict[date, dict[str, Any]]] = {name: {} for name in names}
     for row in rows:
         by_series[row["series"]][row["at"].date()] = dict(row)
     return by_series
 
 
-async def marks(pool: asyncpg.Pool, since: date, until: date, limit: int = 200) -> list[dict[str, Any]]:
+async def anomalies_between(
+    pool: asyncpg.Pool, since: date, until: date, limit: int = 200
+) -> list[dict[str, Any]]:
     """Anomalies of all series that overlap these dates (UTC, both included), newest first."""
-    rows = await pool.fetch(_SQL["anomalies_of"], *_within(since, until), limit)
+    rows = await pool.fetch(_SQL["anomalies_between"], *_within(since, until), limit)
     return [dict(row) for row in rows]
 
 

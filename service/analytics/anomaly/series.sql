@@ -60,17 +60,17 @@ FROM service.rollup
 WHERE statistic = 'daily' AND period >= ($1::timestamptz AT TIME ZONE 'UTC') AND period < ($2::timestamptz AT TIME ZONE 'UTC')
 ORDER BY period
 
--- name: points_of
+-- name: points_between
 -- Judged points of the series $1 in [$2, $3).
 SELECT series, at, value, low, high FROM service.series_point
 WHERE series = ANY ($1::text[]) AND at >= $2 AND at < $3 ORDER BY series, at
 
--- name: anomalies_of
+-- name: anomalies_between
 -- Anomalies that overlap [$1, $2), newest first, at most $3; peak: the time of the highest score.
 SELECT series, since, until, severity, direction, value, explanation, closed_at, detail ->> 'at' AS peak
 FROM service.anomaly WHERE since < $2 AND until >= $1 ORDER BY since DESC, series LIMIT $3
 
--- name: watched
+-- name: list_series
 -- Every series, and whether it has an open anomaly.
 SELECT s.name, s.state ->> 'cadence' AS cadence, s.state ->> 'measure' AS measure, s.through,
        EXISTS (SELECT FROM service.anomaly AS a WHERE a.series = s.name AND a.closed_at IS NULL) AS open

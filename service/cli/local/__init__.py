@@ -141,7 +141,9 @@ def _figures(command: Callable[..., argparse.ArgumentParser]) -> None:
     analytics = command("analytics", data.analytics)
     analytics.add_argument("view", choices=reports.VIEWS)
     _range(analytics, ("table", *Format), "table")
-    analytics.add_argument("--kind", choices=figures.KINDS, default="weekly", help="cohorts by week or month")
+    analytics.add_argument(
+        "--kind", choices=figures.COHORT_KINDS, default="weekly", help="cohorts by week or month"
+    )
     analytics.add_argument(
         "--mode", choices=("exact", "unbounded"), default="exact", help="active in period n, or in n or later"
     )

@@ -70,7 +70,7 @@ async def insights(request: web.Request) -> web.StreamResponse:
 async def _rollups(request: web.Request, statistic: str) -> web.StreamResponse:
     params.check_parameters(request, RANGE | _PAGE)
     pool, file_format = request.app[DEPS].pool, format_of(request)
-    dates = await figures.recent(pool, statistic, date_range(request))
+    dates = await figures.default_range(pool, statistic, date_range(request))
     if file_format is not Format.JSON:
         _refuse_paging(request, file_format)
         return await send_file(request, export.statistic(pool, statistic, dates), file_format)
@@ -83,7 +83,7 @@ async def retention(request: web.Request) -> web.StreamResponse:
     """The cohort table."""
     params.check_parameters(request, RANGE | {"kind", "mode"})
     file_format = format_of(request)
-    kind = params.one_of(request, "kind", frozenset(figures.KINDS)) or Statistic.WEEKLY
+    kind = params.one_of(request, "kind", frozenset(figures.COHORT_KINDS)) or Statistic.WEEKLY
     mode = params.one_of(request, "mode", frozenset({"exact", "unbounded"}))
     cohorts = await figures.cohorts(
         request.app[DEPS].pool, Statistic(kind), date_range(request), unbounded=mode == "unbounded"
@@ -197,7 +197,7 @@ def _answer(request: web.Request, fields: dict[str, Any]) -> web.Response:
 
 async def send_file(request: web.Request, data: Export, file_format: Format) -> web.StreamResponse:
     """Stream an export. An error before the first chunk is answered as any other."""
-    chunks = export.written(data, file_format)
+    chunks = export.encode(data, file_format)
     first = await anext(chunks)
     response = web.StreamResponse(
         headers={"Content-Disposition": f'attachment; filename="{data.name}.{file_format}"'}

@@ -77,7 +77,7 @@ async def anomalies(request: web.Request) -> web.Response:
 async def all_series(request: web.Request) -> web.Response:
     """The series that the anomaly detector watches."""
     params.check_parameters(request, frozenset())
-    return _answer_with_etag(request, {"data": await series.watched(request.app[DEPS].pool)})
+    return _answer_with_etag(request, {"data": await series.list_series(request.app[DEPS].pool)})
 
 
 @routes.get("/api/admin/analytics/series/{name}")
@@ -85,24 +85,24 @@ async def show_series(request: web.Request) -> web.Response:
     """A series' points with their expected ranges, and a forecast."""
     params.check_parameters(request, frozenset({"from", "to"}))
     pool, name = request.app[DEPS].pool, request.match_info["name"]
-    outlook = await series.outlook(pool, name)
-    if outlook is None:
-        names = ", ".join(row["name"] for row in await series.watched(pool)) or "none yet"
+    forecast = await series.series_forecast(pool, name)
+    if forecast is None:
+        names = ", ".join(row["name"] for row in await series.list_series(pool)) or "none yet"
         raise HttpRefusal(404, f"Unknown series: {name}; known: {names}")
     since, until = params.date_range(request)
-    until = until or outlook.through.date()
-    since = since or until - timedelta(days=series.SHOWN[outlook.cadence] - 1)
-    points = await series.points(pool, name, outlook.cadence, since, until)
+    until = until or forecast.through.date()
+    since = since or until - timedelta(days=series.DEFAULT_DAYS[forecast.cadence] - 1)
+    points = await series.points(pool, name, forecast.cadence, since, until)
     if points is None:
-        raise BadRequest(f"from and to hold more than {series.MOST} points; choose a shorter range")
+        raise BadRequest(f"from and to hold more than {series.MAX_POINTS} points; choose a shorter range")
     fields = {
         "name": name,
-        "cadence": outlook.cadence,
-        "measure": outlook.measure,
+        "cadence": forecast.cadence,
+        "measure": forecast.measure,
         "from": since,
         "to": until,
     }
-    return _answer_with_etag(request, {"data": fields | {"points": points, "forecast": outlook.forecast}})
+    return _answer_with_etag(request, {"data": fields | {"points": points, "forecast": forecast.forecast}})
 
 
 @routes.get("/api/admin/users/{id}/profile")
@@ -110,7 +110,7 @@ async def profile(request: web.Request) -> web.Response:
     """A user's profile: habits and risk of leaving."""
     params.check_parameters(request, frozenset())
     user = request.match_info["id"]
-    data = await user_profiles.stored(request.app[DEPS].pool, user)
+    data = await user_profiles.stored_profile(request.app[DEPS].pool, user)
     if data is None:
         raise HttpRefusal(404, f"No profile of {user}: userBehavior makes them for who was active in 90 days")
     return _answer_with_etag(request, {"data": data})

@@ -140,7 +140,7 @@ async def _charts(deps: AdminDeps, query: ChartQuery, dates: DateRange) -> dict[
     ranges = await series.ranges(
         pool, [topic.series for topic in charts.TOPICS if topic.series], dates.since, dates.until
     )
-    anomalies = await series.marks(pool, dates.since, dates.until)
+    anomalies = await series.anomalies_between(pool, dates.since, dates.until)
     days, by_day = charts.days_between(dates.since, dates.until), {row["period"]: row for row in rows}
     return {
         "charts": [
