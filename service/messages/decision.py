@@ -1,4 +1,4 @@
-"""What a job may decide: a message, or a named reason against one. Pure values; the runner applies them."""
+"""What a job may decide: a message, or a reason for sending none. Pure values; the planner stores them."""
 
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -15,10 +15,10 @@ class Message:
     ``dedupe_key``: unique per channel; job, user, period (``goalDeadlines:{user}:{date}``).
     ``stages``: further unique keys consumed together with it, each with the channels' message
     (``goalDeadlines:{goal}:{due}:{stage}``).
-    ``facts``: JSON-able values that the templates print, in no language; frozen in the outbox.
-    ``goal_ids`` and ``session_ids`` in them are asked for again before sending.
+    ``facts``: the JSON values that templates show, without words of any language; stored in the outbox.
+    ``goal_ids`` and ``session_ids`` in them are revalidated before sending.
     ``expires_at``: the instant (UTC) from which it is useless and will not be sent.
-    ``in_app``: priority, data and url of the in-app notification, and ``facts`` for its words.
+    ``in_app``: priority, data and url of the in-app notification, and ``facts`` for its template.
     ``in_app_life``: how long it is worth showing.
     """
 
@@ -37,7 +37,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Nothing for this user now, and why. ``detail`` is one sentence for the person who asks."""
+    """Why this user gets nothing now. ``detail``: one sentence for operators."""
 
     user_id: str
     reason: Reason

@@ -1,4 +1,4 @@
-"""What delivery decides about a claimed message: whether it still holds, and what to record of it. Pure."""
+"""Decisions about a claimed delivery: whether it is still valid, and what to record after sending. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from service.messages.reminder import Reminder
 
 
 def reason_to_skip(delivery: ClaimedDelivery, job: Reminder, current: DashboardState) -> Reason | None:
-    """Why the recipient may not get this any more, as the dashboard and this service stand now."""
+    """Why the recipient may no longer get this, by the current state; None: they may."""
     user = current.users.get(delivery.user_id)
     if user is None:
         return Reason.REVALIDATED_AWAY
@@ -26,7 +26,7 @@ def reason_to_skip(delivery: ClaimedDelivery, job: Reminder, current: DashboardS
 
 
 def quiet_hours_delay(delivery: ClaimedDelivery, job: Reminder, current: DashboardState) -> Settlement | None:
-    """A message that a retry or an outage moved into somebody's quiet hours waits for their end."""
+    """Postpones or skips a message that a retry or an outage moved into quiet hours; None: it may go."""
     user = replace(current.users[delivery.user_id], timezone=delivery.zone)
     at = eligibility.earliest_time(
         user, job.kind, delivery.history, delivery.claimed_at, delivery.expires_at, late=False
@@ -42,9 +42,9 @@ def quiet_hours_delay(delivery: ClaimedDelivery, job: Reminder, current: Dashboa
 
 
 def valid_facts(delivery: ClaimedDelivery, job: Reminder, current: DashboardState) -> dict[str, Any] | None:
-    """The facts that still hold; None when nothing does.
+    """The facts that are still true; None when none are.
 
-    What was on the wire before is sent whole or not at all, so that the copy is byte-identical.
+    A message that may have been sent before keeps all its facts, so that a second copy has the same bytes.
     """
     if job.revalidate is None:
         return delivery.facts
@@ -53,7 +53,7 @@ def valid_facts(delivery: ClaimedDelivery, job: Reminder, current: DashboardStat
 
 
 def settlement_of(claimed: ClaimedDelivery, result: SendResult, fate: Fate, spread: float) -> Settlement:
-    """What to record for a result. ``spread`` in [0, 1) keeps retries apart."""
+    """What to record for a result. ``spread`` in [0, 1): random, so that retries do not coincide."""
     base = Settlement(
         claimed.id,
         claimed.epoch,
@@ -91,7 +91,7 @@ def settlement_of(claimed: ClaimedDelivery, result: SendResult, fate: Fate, spre
 
 
 def _age(claimed: ClaimedDelivery, result: SendResult) -> timedelta:
-    """How long a message that was refused for our sake has waited; none when all of them are."""
+    """How long a message that the server refuses because of us has waited; 0 if it refuses all messages."""
     return timedelta() if before_recipient(result.phase) else claimed.claimed_at - claimed.message_date
 
 

@@ -1,4 +1,4 @@
-"""Writing what a job decided: deliveries, stages, notifications and reasons, set by set."""
+"""Stores what a job decided: deliveries, stages, notifications and reasons, a page at a time."""
 
 import hashlib
 import secrets
@@ -47,7 +47,7 @@ class PlannedMessage:
 
 @dataclass(frozen=True, slots=True)
 class RefusedPerson:
-    """Why a user gets nothing, with the local date that the decision was about."""
+    """Why a user gets nothing on a local date."""
 
     user_id: str
     local_date: date
@@ -57,11 +57,12 @@ class RefusedPerson:
 
 @dataclass(frozen=True, slots=True)
 class RunStamp:
-    """What all messages of a run share. ``resent``: kinds sent once more when their receipt is unknown.
+    """What all messages of a run share. ``resent``: kinds sent a second time when nobody knows if they
+    arrived.
 
-    ``spread``: mails of one slot leave over so long a time, each at a moment of its own, so that nine o'clock
-    in one zone is no spike. ``to_dashboard``: in-app messages are also written into the dashboard's inbox.
-    ``traceparent``: the step that plans them, for the traces of whoever sends them.
+    ``spread``: the time over which the mails of one slot are sent, so that nine o'clock in one zone causes no
+    spike. ``to_dashboard``: in-app messages are also written into the dashboard's inbox. ``traceparent``: the
+    trace context of the step that plans them.
     """
 
     run_id: int
@@ -75,12 +76,12 @@ class RunStamp:
 
 
 async def lock_budget(connection: asyncpg.Connection) -> None:
-    """Nudges of different jobs are planned one page after the other, so that each sees what the other did."""
+    """Lock the budget of nudges until the end of the transaction, so that jobs do not exceed it together."""
     await connection.execute(_SQL["lock_budget"])
 
 
 async def lock_existing_users(connection: asyncpg.Connection, user_ids: Sequence[str]) -> frozenset[str]:
-    """Which of these users there still are; until the transaction ends none of them is erased."""
+    """Those of these users that still exist. None of them is erased before the transaction ends."""
     await connection.execute(_SQL["block_erasure"])
     return frozenset(row["id"] for row in await connection.fetch(_SQL["existing_users"], list(user_ids)))
 
@@ -88,7 +89,7 @@ async def lock_existing_users(connection: asyncpg.Connection, user_ids: Sequence
 async def contact_histories(
     connection: asyncpg.Connection, users: Sequence[User], at: datetime
 ) -> dict[str, ContactHistory]:
-    """What this service knows about contacting some users, by id; the past around ``at``."""
+    """The contact history of some users, by id; ``past``: messages within nine days of ``at``."""
     rows = await connection.fetch(
         _SQL["contact_history"], [u.id for u in users], [u.email for u in users], at
     )
@@ -121,7 +122,7 @@ async def plan(
 
 
 async def existing_messages(connection: asyncpg.Connection, keys: Sequence[str]) -> set[tuple[str, str]]:
-    """The (dedupe key, channel) among these that are in the outbox already."""
+    """The (dedupe key, channel) of the messages with these keys that are in the outbox already."""
     return {
         (row["dedupe_key"], row["channel"])
         for row in await connection.fetch(_SQL["existing_messages"], list(keys))
@@ -145,7 +146,7 @@ async def record_refusals(
 
 
 def message_id(dedupe_key: str, channel: Channel, mail_domain: str) -> str:
-    """The Message-ID, without angle brackets: the same for the same decision, for ever."""
+    """The Message-ID, without angle brackets; always the same for the same message."""
     return f"{hashlib.sha256(f'{dedupe_key}/{channel}'.encode()).hexdigest()[:32]}@{mail_domain}"
 
 
@@ -181,7 +182,7 @@ def _row(stamp: RunStamp, planned: PlannedMessage) -> Mapping[str, Any]:
 
 
 def spread_delay(spread: timedelta, channel: Channel, dedupe_key: str) -> timedelta:
-    """A mail's part of the spread; the same for the same mail."""
+    """By how much of ``spread`` a mail is delayed; always the same for the same mail."""
     if channel is not Channel.EMAIL:
         return timedelta(0)
     return spread * (crc32(dedupe_key.encode()) / 2**32)

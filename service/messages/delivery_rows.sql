@@ -3,11 +3,11 @@
 SELECT pg_advisory_xact_lock_shared(hashtext('service.erasure'))
 
 -- name: existing_users
--- Which of these users there are.
+-- Those of these users that exist.
 SELECT id FROM service.users WHERE id = ANY ($1::text[])
 
 -- name: contact_history
--- What recipients told this service, which of their addresses are suppressed, and what was planned for them lately.
+-- Recipients' choices, whether their addresses are suppressed, and the messages planned for them within nine days.
 SELECT u.id AS user_id,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
         FROM service.preference_override AS o WHERE o.user_id = u.id) AS overrides,
@@ -24,12 +24,12 @@ FROM unnest($1::text[], $2::text[]) AS u(id, email)
 LEFT JOIN service.recipient_setting AS s ON s.user_id = u.id
 
 -- name: lock_budget
--- Until the end of the transaction nobody else plans nudges.
+-- Nobody else plans nudges until the end of the transaction.
 SELECT pg_advisory_xact_lock(1852073063)
 
 -- name: plan
--- Messages with their stages and in-app notifications, all or none. A dedupe key that exists is left as it is:
--- that message was decided before, by us, by a peer, or by this run before a crash.
+-- Insert messages with their stages and in-app notifications, all or none. An existing dedupe key is left unchanged:
+-- that message was decided before, by this process, by another, or by this run before a crash.
 WITH incoming AS (
     SELECT * FROM jsonb_to_recordset($1::jsonb) AS m(
         dedupe_key text, channel text, job text, run_id bigint, kind text, user_id text, zone text, local_date date,
@@ -63,12 +63,12 @@ WITH incoming AS (
 SELECT dedupe_key, channel FROM planned
 
 -- name: record_refusals
--- Why somebody who was looked at got nothing; a repeated page says the same again.
+-- Why users got nothing. A page that is repeated after a crash overwrites its rows.
 INSERT INTO service.decision (run_id, user_id, job, local_date, reason, detail)
 SELECT $1, user_id, $2, local_date, reason, detail
 FROM unnest($3::text[], $4::date[], $5::text[], $6::text[]) AS d(user_id, local_date, reason, detail)
 ON CONFLICT (run_id, user_id) DO UPDATE SET reason = excluded.reason, detail = excluded.detail
 
 -- name: existing_messages
--- Which of these messages exist already.
+-- Those of these messages that exist.
 SELECT dedupe_key, channel FROM service.delivery WHERE dedupe_key = ANY ($1)

@@ -1,4 +1,4 @@
-"""What traces say about a delivery: never an address, a name or an id of a person."""
+"""The trace attributes of a delivery; never an address, a name or an id of a person."""
 
 from service.messages.delivery_state import DeliveryState
 from service.messages.mail.transport import SendResult
@@ -7,7 +7,7 @@ from service.tracing import Span, Value
 
 
 def attempt_attributes(delivery: ClaimedDelivery) -> dict[str, Value]:
-    """What a trace says about an attempt; whom it is for is nobody's business."""
+    """The attributes of an attempt, without its recipient."""
     return {
         "messaging.system": "outbox",
         "messaging.operation.name": "deliver",
@@ -19,7 +19,7 @@ def attempt_attributes(delivery: ClaimedDelivery) -> dict[str, Value]:
 
 
 def record_answer(span: Span, result: SendResult) -> None:
-    """The server's answer ends the sending."""
+    """Record the server's answer, and end the span."""
     span.note({"jobs.smtp.phase": str(result.phase)})
     if result.code is not None:
         span.note({"jobs.smtp.code": result.code})

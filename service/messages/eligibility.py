@@ -1,4 +1,4 @@
-"""Whether and when somebody may be contacted: one place for all jobs, asked at planning and at sending."""
+"""Whether and when a user may be contacted; for all jobs, at planning and before sending. Pure."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from service.messages.reason import Reason
 from service.zones import zone_of
 
 Overrides = Mapping[tuple[str, str], bool]
-"""(kind or ``*``, channel or ``*``) to on or off: what the recipient told this service. It wins."""
+"""(kind or ``*``, channel or ``*``) → on or off: choices made here; they override the dashboard's."""
 
 _NUDGES_A_WEEK = 3
 _PROMPTS_A_DAY = 2
@@ -25,7 +25,7 @@ _MANUAL_LIFE = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class PastMessage:
-    """A message that was planned for somebody and still stands."""
+    """A message that was planned for a user, and counts as delivered."""
 
     kind: str
     channel: str
@@ -35,10 +35,11 @@ class PastMessage:
 
 @dataclass(frozen=True, slots=True)
 class ContactHistory:
-    """What this service knows about contacting somebody, beside what the dashboard says.
+    """What this service knows about a recipient, besides what the dashboard says.
 
-    ``suppressed``: the address is on the suppression list. ``paused_until``: asked for silence until then.
-    ``quiet``: quiet hours chosen here; they win. ``past``: what was planned in the last days.
+    ``suppressed``: the address is on the suppression list. ``paused_until``: all messages are paused until
+    then. ``quiet``: quiet hours chosen here, which override the dashboard's. ``past``: messages of the last
+    days.
     """
 
     overrides: Overrides = field(default_factory=dict)
@@ -50,10 +51,10 @@ class ContactHistory:
 
 @dataclass(frozen=True, slots=True)
 class MessageTerms:
-    """On which terms a run asks for a message; instants are aware, UTC.
+    """The terms on which a run sends a message; instants are aware, UTC.
 
-    ``start``: it goes out no earlier. ``expires``: it is useless from then on. ``key``: its dedupe key.
-    ``capped``: the budget holds for it (not for a forced one). ``late``: a catch-up, which keeps the night.
+    ``start``: the earliest time. ``expires``: when it becomes useless. ``key``: its dedupe key. ``capped``:
+    whether the budget applies (not to a forced run). ``late``: a catch-up run, which does not send at night.
     ``nudges``: the names of all kinds that share the budget of nudges.
     """
 
@@ -66,7 +67,7 @@ class MessageTerms:
 
 
 def message_terms(message: Message, tick: Tick, now: datetime, nudges: frozenset[str]) -> MessageTerms:
-    """The terms of a run that is carried out at ``now``: a manual one starts now and knows no lateness."""
+    """The terms of a run that is executed at ``now``. A manual run starts now, for a day."""
     return MessageTerms(
         start=now if tick.manual else max(now, tick.as_of),
         expires=max(message.expires_at, now + _MANUAL_LIFE) if tick.manual else message.expires_at,
@@ -78,16 +79,16 @@ def message_terms(message: Message, tick: Tick, now: datetime, nudges: frozenset
 
 
 RuleResult = Reason | datetime | None
-"""What a rule says of a message: why not, from when on, or nothing against it."""
+"""The result of a rule: why the message may not be sent, from when on it may, or None: no objection."""
 
 
 def rule_results(
     message: Message, user: User, channel: Channel, history: ContactHistory, terms: MessageTerms
 ) -> Iterator[tuple[str, RuleResult]]:
-    """Each rule about a message on a channel, in the order in which they are asked.
+    """The name and result of each rule about a message on a channel, in the order of evaluation.
 
-    Account, address, preferences, pause, suppression; budget; quiet hours. The last says from when on it may
-    go.
+    Account, address, preferences, pause, suppression; budget; quiet hours. The result of the last is the time
+    from which the message may be sent.
     """
     yield from contact_rules(user, message.kind, channel, history, terms.start)
     arguments = (message.kind, channel, message.local_date, terms.key, history.past, terms.nudges)
@@ -101,7 +102,7 @@ def rule_results(
 def eligible_at(
     message: Message, user: User, channel: Channel, history: ContactHistory, terms: MessageTerms
 ) -> datetime | Reason:
-    """When a message may go out on a channel, or the first rule that keeps it from that."""
+    """When a message may be sent on a channel, or the reason of the first rule that forbids it."""
     result: RuleResult = None
     for _, result in rule_results(message, user, channel, history, terms):
         if isinstance(result, Reason):
@@ -113,10 +114,9 @@ def eligible_at(
 def contact_refusal(
     user: User, kind: MessageKind, channel: Channel, history: ContactHistory, at: datetime
 ) -> Reason | None:
-    """None when the user may get this kind on this channel at ``at``, else the first rule that forbids it.
+    """The reason of the first rule that forbids this kind on this channel at ``at``; None: none does.
 
-    In-app messages need a sound account too: without a usable address there is no contact at all (spec,
-    Preferences).
+    In-app messages, too, need an active account and a valid address (spec, Preferences).
     """
     return next((reason for _, reason in contact_rules(user, kind, channel, history, at) if reason), None)
 
@@ -124,7 +124,7 @@ def contact_refusal(
 def contact_rules(
     user: User, kind: MessageKind, channel: Channel, history: ContactHistory, at: datetime
 ) -> Iterator[tuple[str, Reason | None]]:
-    """Each rule about contacting somebody, in the order in which they are asked, and whether it forbids."""
+    """The name of each rule about contacting a user, in order, and the reason if it forbids it."""
     yield "account", None if user.active else Reason.INACTIVE_ACCOUNT
     yield "address", None if valid_address(user.email) else Reason.NO_EMAIL
     yield "wishes", blocked_by_preferences(user.preferences, kind, channel, history.overrides)
@@ -142,7 +142,7 @@ def budget(
     past: Sequence[PastMessage],
     nudges: Collection[str],
 ) -> Reason | None:
-    """None when one more message fits into what a person should get, else CAP_DAILY or CAP_WEEKLY.
+    """None when the budget allows one more message, else CAP_DAILY or CAP_WEEKLY.
 
     Nudges by mail: one a local day and three in seven days, all kinds of nudges together. Prompts by mail:
     two a day. In-app messages: one per kind and day, prompts apart. ``past`` may hold the message itself.
@@ -165,9 +165,9 @@ def budget(
 def blocked_by_preferences(
     preferences: Preferences, kind: MessageKind, channel: Channel, overrides: Overrides
 ) -> Reason | None:
-    """Which preference forbids this kind on this channel; None: it is allowed.
+    """The preference that forbids this kind on this channel; None: it is allowed.
 
-    What the recipient decided here wins over what the dashboard says.
+    What the recipient chose here overrides the preferences of the dashboard.
     """
     for arguments, terms in ((kind.name, channel), (kind.name, "*"), ("*", channel), ("*", "*")):
         enabled = overrides.get((arguments, str(terms)))
@@ -189,10 +189,10 @@ def blocked_by_preferences(
 def earliest_time(
     user: User, kind: MessageKind, history: ContactHistory, at: datetime, expires: datetime, *, late: bool
 ) -> datetime | Reason:
-    """When a message decided at ``at`` may go out: now, at the end of the quiet hours, or not (QUIET_HOURS).
+    """When a message may be sent at or after ``at``: at once, after the quiet hours, or never (QUIET_HOURS).
 
-    A prompt is never postponed: it is about this moment. ``late``: a catch-up; without a setting of the
-    user's own it keeps the night from 21:00 to 08:00 local.
+    A prompt is never postponed. ``late``: a catch-up run; for users without quiet hours of their own it is
+    quiet from 21:00 to 08:00 local time.
     """
     quiet = history.quiet or user.preferences.quiet or (_NIGHT if late else None)
     zone = zone_of(user.timezone)

@@ -1,8 +1,9 @@
-"""Why somebody did, did not, or will (not) get a message: what is recorded, and every rule with its verdict.
+"""Explains why a user got, did not get, or will get a message: stored records, and each rule with its
+verdict.
 
-What was decided is told from the ledger. The rules are asked as they stand now, at the user's own slot of the
-local date, by deciding without sending: for a slot to come that is the forecast, for one that has passed it
-shows what would hold today. What other jobs will have sent until then is not foreseen.
+Records come from the ledger. The rules are evaluated now, for the user's slot of the local date, by deciding
+without sending: for a future slot this is a forecast, for a past one it shows what would happen today.
+Messages that other jobs will send before a future slot are not taken into account.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,8 +44,9 @@ _SQL = queries.load(__file__)
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """When a job is due for somebody on a local date. ``until``, ``since``: what lies between the slots next
-    to it belongs to it; None: there is none on that side."""
+    """When a job is due for a user on a local date. ``since``, ``until``: the slots before and after it on
+    that date; records between them belong to it. None: there is no other slot on that side.
+    """
 
     schedule: Schedule
     zone: ZoneInfo
@@ -56,9 +58,9 @@ class _Due:
 
 
 class Explainer:
-    """Answers for one user, job and moment. Reads only.
+    """Explains one user, job and moment. Read-only.
 
-    ``timings``: each job's schedule and clock; ``service_zone``: the one clock, where they have one.
+    ``timings``: each job's schedule and zone; ``service_zone``: the zone of jobs that have only one.
     """
 
     def __init__(
@@ -79,9 +81,9 @@ class Explainer:
         self._spread = spread
 
     async def explain(self, name: str, user_id: str, at: datetime | None = None) -> dict[str, Any]:
-        """Everything that is known, JSON-able. ``name``: ``goalDeadlines`` or ``reminder.goalDeadlines``.
+        """The explanation as JSON. ``name``: ``goalDeadlines`` or ``reminder.goalDeadlines``.
 
-        ``at`` (aware): any moment of the local date that is asked about; None: now. Raises UnknownUser,
+        ``at`` (aware): any moment of the local date; None: now. Raises UnknownUser,
         UnknownJob, BadRequest.
         """
         job = reminder_named(self._jobs, name)
@@ -184,7 +186,7 @@ async def _record(connection: asyncpg.Connection, job: Reminder, user: User, due
 
 
 def _is_storable(text: str) -> bool:
-    """Whether PostgreSQL could hold it at all: no NUL, no half of a surrogate pair."""
+    """Whether PostgreSQL can store the text: no NUL, no half of a surrogate pair."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 

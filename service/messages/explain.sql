@@ -3,7 +3,7 @@
 SELECT service.now()
 
 -- name: person
--- One person as jobs see them. $1: id.
+-- One user, as jobs read them. $1: id.
 SELECT * FROM service.recipient WHERE id = $1
 
 -- name: definition
@@ -11,7 +11,7 @@ SELECT * FROM service.recipient WHERE id = $1
 SELECT materialized_through, paused_at, paused_until, paused_by, paused_reason FROM service.job_def WHERE job = $1
 
 -- name: deliveries
--- What was decided to be sent on a local date. $1 user, $2 job, $3 date; of runs from $4 to before $5 (or NULL).
+-- Deliveries of a local date. $1 user, $2 job, $3 date; of runs from $4 to before $5 (or NULL).
 SELECT d.id, d.channel, d.state, d.reason, d.attempt, d.run_id, d.dedupe_key, d.not_before, d.dot_at, d.settled_at
 FROM service.delivery AS d LEFT JOIN service.job_run AS r ON r.id = d.run_id
 WHERE d.user_id = $1 AND d.job = $2 AND d.local_date = $3
@@ -19,7 +19,7 @@ WHERE d.user_id = $1 AND d.job = $2 AND d.local_date = $3
 ORDER BY d.id
 
 -- name: decisions
--- Why nothing was sent on a local date. $1 user, $2 job, $3 date; of runs from $4 to before $5 (or NULL).
+-- Reasons for sending nothing on a local date. $1 user, $2 job, $3 date; of runs from $4 to before $5 (or NULL).
 SELECT d.run_id, d.reason, d.detail, d.decided_at
 FROM service.decision AS d JOIN service.job_run AS r ON r.id = d.run_id
 WHERE d.user_id = $1 AND d.job = $2 AND d.local_date = $3
@@ -27,7 +27,7 @@ WHERE d.user_id = $1 AND d.job = $2 AND d.local_date = $3
 ORDER BY d.run_id
 
 -- name: runs
--- The runs of a job on a local date that were for this person too. $1 user, $2 job, $3 date;
+-- The runs of a job on a local date that included this user. $1 user, $2 job, $3 date;
 -- from $4 to before $5 (or NULL); $6 the zone of the date, $7 the slot group by any name.
 SELECT id, trigger, state, reason, nominal_at, started_at, finished_at FROM service.job_run
 WHERE job = $2 AND (zones IS NULL OR zones && $7::text[]) AND coalesce(options ->> 'userId', $1) = $1

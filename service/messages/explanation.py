@@ -1,6 +1,4 @@
-"""What explain says, from what it read: every rule with its verdict, the outcome on each channel, and all in
-words. Pure.
-"""
+"""The explanation of a case: each rule with its verdict, the outcome on each channel, and sentences. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,11 +24,11 @@ Row = Mapping[str, Any]
 _UNDECIDED = frozenset({"pending", "running"})
 _MESSAGE_RULES = ("budget", "quiet_hours", "once")
 _SCHEMA_ERRORS = (SchemaUnknown, DashboardIncomplete)
-"""The dashboard answers, but what the job rests on is not there."""
+"""The dashboard answers, but lacks what the job needs."""
 
 
 class SlotTime(StrEnum):
-    """Where a slot lies: decided, due and not decided yet, or to come."""
+    """Whether a slot was decided, is due and not decided yet, or is to come."""
 
     PAST = "past"
     NOW = "now"
@@ -38,7 +36,7 @@ class SlotTime(StrEnum):
 
 
 class RuleVerdict(StrEnum):
-    """What a rule says. NOT_REACHED: it is about a message, and there is none."""
+    """The verdict of a rule. NOT_REACHED: it applies to a message, and there is none."""
 
     PASSED = "passed"
     STOPPED = "stopped"
@@ -57,7 +55,7 @@ class RuleAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ChannelOutcome:
-    """What the rules come to on one channel: when the message goes out (UTC), or the first that stops it."""
+    """The rules on one channel. ``at``: when the message goes out (UTC); None: a rule stops it."""
 
     rules: tuple[RuleAnswer, ...]
     at: datetime | None
@@ -65,13 +63,13 @@ class ChannelOutcome:
 
     @property
     def stop(self) -> RuleAnswer | None:
-        """The first rule that stops it."""
+        """The first rule that stops the message."""
         return next((rule for rule in self.rules if rule.verdict is RuleVerdict.STOPPED), None)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredJob:
-    """What the ledger holds of a job: until when its slots are decided, and its pause."""
+    """A job in the ledger: until when its slots are decided, and its pause."""
 
     through: datetime | None
     pause: Pause
@@ -81,14 +79,14 @@ class StoredJob:
 
 @dataclass(frozen=True, slots=True)
 class SlotRecord:
-    """What the ledger holds of one user and slot."""
+    """The stored runs, deliveries and decisions of one user and slot."""
 
     runs: Sequence[Row]
     deliveries: Sequence[Row]
     decisions: Sequence[Row]
 
     def run_of(self, slot: datetime) -> Row | None:
-        """The run that the slot brought about; manual ones have no slot."""
+        """The run of the slot; manual runs have no slot."""
         slot_runs = (row for row in self.runs if row["trigger"] in {Trigger.CRON, Trigger.CATCHUP})
         return next((row for row in slot_runs if row["nominal_at"] == slot), None)
 
@@ -97,9 +95,9 @@ class SlotRecord:
 class ExplainedCase:
     """Everything that was read about a user, a job and a moment. Instants are aware, UTC.
 
-    ``day`` is the date of ``at`` by ``zone``, the clock of the job's dates. ``slot``: None where the day has
-    none; ``following``: the first after ``at``. ``start``: the instant of which the rules are asked.
-    ``decision``: None where the job does not look at this user. ``problem``: why the copy is not fresh.
+    ``day``: the date of ``at`` in ``zone``, the zone of the job's dates. ``slot``: None if the day has none;
+    ``following``: the first after ``at``. ``start``: the instant for which the rules are evaluated.
+    ``decision``: None if the job does not select this user. ``problem``: why the copy is not fresh.
     """
 
     job: Reminder
@@ -122,12 +120,12 @@ class ExplainedCase:
     problem: SourceUnavailable | SchemaUnknown | JobOff | None
 
     def local_time(self, at: datetime) -> str:
-        """An instant by the user's clock: ``Tue 10 Mar at 09:00 (Europe/Berlin)``."""
+        """An instant in the user's zone: ``Tue 10 Mar at 09:00 (Europe/Berlin)``."""
         return format_local(at, zone_of(self.user.timezone))
 
 
 def slot_time_of(slot: datetime, now: datetime, run: Row | None, through: datetime | None) -> SlotTime:
-    """Where a slot lies. ``run``: what it brought about; ``through``: up to where slots are decided."""
+    """``run``: the run of the slot, if any; ``through``: until when slots are decided."""
     if slot > now:
         return SlotTime.FUTURE
     undecided = run["state"] in _UNDECIDED if run else through is not None and through < slot
@@ -135,7 +133,7 @@ def slot_time_of(slot: datetime, now: datetime, run: Row | None, through: dateti
 
 
 def format_local(at: datetime, zone: ZoneInfo) -> str:
-    """An instant by a clock, with its zone."""
+    """An instant in a zone, with the name of the zone."""
     local = at.astimezone(zone)
     return f"{local:%a} {local.day} {local:%b} at {local:%H:%M} ({zone})"
 
@@ -144,9 +142,10 @@ def format_local(at: datetime, zone: ZoneInfo) -> str:
 
 
 def outcomes(case: ExplainedCase, delays: Mapping[Channel, timedelta]) -> dict[Channel, ChannelOutcome]:
-    """Each channel of the message (of a mail, where there is none) with every rule, also behind a stop.
+    """The outcome on each channel of the message, or on all channels if there is none.
 
-    ``delays``: by how much the message of a channel is put off so that those of a slot are spread.
+    All rules are listed, also those after the one that stops it. ``delays``: by how much the message of a
+    channel is delayed so that those of a slot are spread.
     """
     message = case.decision if isinstance(case.decision, Message) else None
     channels = message.channels if message else (Channel.EMAIL, Channel.IN_APP)
@@ -185,7 +184,7 @@ def _rule(name: str, reason: str | None, detail: str = "") -> RuleAnswer:
 
 
 def _slot_rules(case: ExplainedCase, channel: Channel) -> Iterator[RuleAnswer]:
-    """What comes before all that is about contacting somebody."""
+    """The rules that come before those about contacting a user."""
     if case.slot is None:
         yield _rule("slot", "no_slot", no_slot(case))
         yield RuleAnswer("lateness", RuleVerdict.NOT_REACHED, detail="There is no slot.")
@@ -199,14 +198,14 @@ def _slot_rules(case: ExplainedCase, channel: Channel) -> Iterator[RuleAnswer]:
 
 
 def no_slot(case: ExplainedCase) -> str:
-    """That a job is not due on a day, and when it is."""
+    """The sentence that a job is not due on a day, and when it is due next."""
     local = case.following.astimezone(case.zone)
     on = f"{case.day:%A} {case.day.day} {case.day:%B}"
     return f"{case.job.name} has no slot on {on}; the next is {format_local(local, case.zone)}."
 
 
 def _lateness_rule(case: ExplainedCase, slot: Slot, channel: Channel) -> RuleAnswer:
-    """A slot is useful until its job's limit; a mail until it expires."""
+    """A slot is useful until the limit of its job, a mail until it expires."""
     run = case.record.run_of(slot.at)
     if run and run["state"] == "missed":
         return _rule("lateness", Reason.STALE, f"The run of this slot was missed: {run['reason']}.")
@@ -275,7 +274,7 @@ _STATE_PHRASES = {
 
 
 def conclusion(case: ExplainedCase, outcomes: Mapping[Channel, ChannelOutcome]) -> str:
-    """What became of it on each channel, else what would. Recorded facts come before rules."""
+    """What happened on each channel, or else what would happen; records take precedence over rules."""
     record = case.record
     if record.deliveries:
         return " ".join(_recorded_sentences(case))
@@ -293,7 +292,7 @@ def _stale_copy_sentence(case: ExplainedCase) -> str | None:
 
 
 def _recorded_sentences(case: ExplainedCase) -> Iterator[str]:
-    """The last message on each channel, and what its run said of the others."""
+    """The last message on each channel, and why its run sent none on the others."""
     last = {Channel(row["channel"]): row for row in case.record.deliveries}
     for channel in Channel:
         if channel in last:
@@ -312,7 +311,8 @@ def _delivery_sentence(case: ExplainedCase, channel: Channel, row: Row) -> str:
     if row["state"] in _STATE_PHRASES:
         date = f" on {case.local_time(at)}" if at else ""
         return f"{_SUBJECTS[channel]} {_STATE_PHRASES[row['state']]}{date}{_because(row['reason'])}."
-    return f"{_SUBJECTS[channel]} is {row['state']}, due on {case.local_time(row['not_before'])}{_because(row['reason'])}."
+    due = case.local_time(row["not_before"])
+    return f"{_SUBJECTS[channel]} is {row['state']}, due on {due}{_because(row['reason'])}."
 
 
 def _skip_sentence(row: Row) -> str:
@@ -320,7 +320,7 @@ def _skip_sentence(row: Row) -> str:
 
 
 def _past_sentence(case: ExplainedCase, outcomes: Mapping[Channel, ChannelOutcome]) -> str:
-    """A slot that has passed without a word about this user."""
+    """A past slot for which nothing is stored about this user."""
     if case.slot is None:
         return no_slot(case)
     slot = case.local_time(case.slot.at)

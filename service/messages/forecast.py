@@ -1,9 +1,9 @@
 """How many messages each reminder will send, by hour.
 
-The slots to come are exact: they follow from the schedules and from where people live. Whom a job will choose
-is not known before its slot, and asking for everybody and every slot is too dear. So the answer is an upper
-bound: who could get a message then, by account, address, wishes and pauses. For one job and its next slot the
-job itself can be asked, without sending (``exactly``); what others send until then is not foreseen.
+The slots are exact: they follow from the schedules and from the users' zones. Whom a job will select is not
+known before its slot, and deciding for every user and slot is too expensive. So ``upper_bound`` counts who
+could get a message then, by account, address, preferences and pauses. ``exact`` decides for one job and its
+next slot, without sending; it does not take into account what other jobs send before.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ Counts = dict[Channel, int]
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """People alike: slot group of a job, channels, pause. ``paused_until``: nothing to them before."""
+    """Users with the same slot group and pause, counted by channel. ``paused_until``: no messages before."""
 
     group: str
     paused_until: datetime | None
@@ -50,7 +50,7 @@ class Audience:
 
 @dataclass(frozen=True, slots=True)
 class JobForecast:
-    """What is needed to lay out one job: its timing, its pause, and who could be written to."""
+    """The input for the forecast of one job: its timing, its pause, and who could be written to."""
 
     job: Reminder
     timing: Timing
@@ -59,7 +59,7 @@ class JobForecast:
 
 
 class Forecaster:
-    """Looks ahead; reads only. ``service_zone``: the one clock, where jobs have one."""
+    """Makes forecasts; read-only. ``service_zone``: the zone of jobs that have only one."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Forecaster:
         self._exact_lock = asyncio.Lock()
 
     async def upper_bound(self, days: int, name: str | None = None) -> dict[str, Any]:
-        """At most how many messages each reminder (or the one named) sends in the next days, by hour in UTC.
+        """The most messages that each reminder (or the named one) sends in the next days, by hour in UTC.
 
         Raises UnknownJob, BadRequest.
         """
@@ -108,7 +108,7 @@ class Forecaster:
         }
 
     async def exact(self, name: str) -> dict[str, Any]:
-        """What a reminder would send at its next slot, as things stand now; nothing is written.
+        """What a reminder would send at its next slot, by the current state. Writes nothing.
 
         One at a time: AlreadyRunning. Raises UnknownJob, BadRequest, SourceUnavailable, SchemaUnknown.
         """
@@ -145,7 +145,7 @@ class Forecaster:
 def hourly_forecast(
     plan: JobForecast, service_zone: ZoneInfo, after: datetime, until: datetime
 ) -> dict[str, Any]:
-    """A job's messages by the hour in UTC in (after, until]; hours without a slot are left out."""
+    """A job's messages by hour in UTC in (after, until]; hours without a slot are omitted."""
     hours: dict[datetime, Counts] = defaultdict(lambda: dict.fromkeys(Channel, 0))
     by_group: dict[str, list[Audience]] = defaultdict(list)
     for audience in plan.audiences:
@@ -177,7 +177,7 @@ def _instants(
     until: datetime,
     local_times: dict[str, list[datetime]],
 ) -> set[datetime]:
-    """A slot group's slots; ``local_times`` keeps the wall-clock times, which are the same in every zone."""
+    """A slot group's slots; ``local_times`` caches the wall-clock times, which are the same in every zone."""
     schedule, zone = timing.of(group, service_zone)
     if schedule.expression not in local_times:
         local_times[schedule.expression] = schedule.wall_clock(after, until)
@@ -189,7 +189,7 @@ def _instants(
 def next_slot(
     timing: Timing, groups: Iterable[str], service_zone: ZoneInfo, after: datetime
 ) -> tuple[datetime, list[str]] | None:
-    """The next instant at which a job is due, and whose slot that is."""
+    """The next instant at which a job is due, and the slot groups that are due then."""
     due: dict[datetime, list[str]] = defaultdict(list)
     for group in groups:
         schedule, zone = timing.of(group, service_zone)
@@ -198,7 +198,7 @@ def next_slot(
 
 
 def _audiences(rows: Iterable[asyncpg.Record], kind: MessageKind) -> list[Audience]:
-    """Who may get a kind on which channel: the rules of sending, asked once for all who are alike."""
+    """Who may get a kind on which channel, by the rules of eligibility; each row stands for many users."""
     audiences = []
     for row in rows:
         preferences = preferences_from_json(row["preferences"])

@@ -3,8 +3,8 @@
 SELECT service.now()
 
 -- name: audience
--- Active people with an address, counted by what decides when and whether they are written to: zone, chosen hours, wishes of
--- the dashboard and their own, pause. mailable: those whose address is not suppressed.
+-- Active users with an address, counted by what decides when and whether they are written to: zone, chosen hours,
+-- preferences in the dashboard and here, pause. mailable: those whose address is not suppressed.
 SELECT r.timezone, r.hours, o.overrides, CASE WHEN r.paused_until > service.now() THEN r.paused_until END AS paused_until,
        r.preferences - '{quiet,work_start,work_end,work_minutes,short_break_minutes,week_start}'::text[] AS preferences,
        count(*) AS people, count(*) FILTER (WHERE s.address IS NULL) AS mailable

@@ -1,4 +1,4 @@
-"""Goals as mails show them: the date in the user's calendar, progress, order."""
+"""How messages show goals: due date in the user's zone, progress, order."""
 
 from datetime import date
 from typing import Any
@@ -27,13 +27,13 @@ def order(goal: Goal, due: date | None) -> tuple[date, int, str]:
 
 
 def is_reached(goal: Goal) -> bool:
-    """Whether the target is met, whatever the status says: such a goal needs no reminder."""
+    """Whether the target is reached, whatever the status says: such a goal needs no reminder."""
     target = goal.target_value
     return bool(target and target > 0 and goal.current_value is not None and goal.current_value >= target)
 
 
 def goal_facts(goal: Goal, due: date | None, today: date) -> dict[str, Any]:
-    """What templates print of a goal; JSON-able and without a word of any language.
+    """What templates show of a goal, as JSON without words of any language.
 
     ``days``: from today to the due date, negative when it has passed. ``percent``: 0–100.
     """

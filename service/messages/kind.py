@@ -1,4 +1,4 @@
-"""What a message is about: a value that a reminder brings with it, and that everything else asks."""
+"""Kinds of message: a value that each reminder defines, and that all other parts read."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,23 +20,23 @@ class Channel(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What a kind of message is for; decides how often and when somebody may get it."""
+    """The purpose of a kind of message; decides how often and when a user may get it."""
 
     DEADLINE = "deadline"
-    """About a date of the recipient's own. Neither capped nor counted."""
+    """About a date that the recipient set. Not limited by a budget."""
     NUDGE = "nudge"
     """Asks for something: one mail a local day and three in seven days, all nudges together."""
     REPORT = "report"
-    """Tells what was. Neither capped nor counted, and not a reminder to the dashboard's switch for these."""
+    """About a past period. Not limited by a budget, nor by the dashboard's preference for reminders."""
     PROMPT = "prompt"
-    """About this moment: never postponed, at most two mails a local day, at no hour of anybody's choice."""
+    """About this moment: never postponed, at most two mails a local day; recipients cannot choose an hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Invented facts for one way in which a mail can turn out: for previews, pictures and tests.
 
-    ``facts`` have the shape that the job freezes in the outbox.
+    ``facts``: as the job stores them in the outbox.
     """
 
     variant: str

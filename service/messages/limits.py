@@ -1,7 +1,8 @@
-"""How much mail a recipient's domain is sent at a time. Seconds are passed in: any clock that never steps.
+"""Limits per recipient domain: concurrent mails, and mails per second. Times are seconds of a monotonic
+clock.
 
-A batch holds a place in each of its domains from its claim until the last of its messages for that domain is
-through; so many places are there as the domain may have mails at once. A rate is kept at the final dot.
+A batch counts against each of its domains from its claim until its last message for that domain is done; a
+domain allows as many batches as mails at once. The rate is applied before the final dot.
 """
 
 import math
@@ -11,10 +12,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 UNLIMITED = 2**31 - 1
-"""Room for as many as somebody likes."""
+"""No limit."""
 
 _LOOKAHEAD_SECONDS = 2.0
-"""Seconds: of a domain with a rate no more is taken in hand, so that other mail need not wait for it."""
+"""At most this much of a domain with a rate is claimed, so that other mail need not wait for it."""
 
 _DOMAIN = re.compile(r"\*|(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 
@@ -26,20 +27,20 @@ def domain_of(address: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DomainLimit:
-    """``at_once``: mails under way to a domain at one time; ``per_second``: mails. 0: no limit."""
+    """``at_once``: concurrent mails to a domain; ``per_second``: mails a second. 0: no limit."""
 
     at_once: int = 0
     per_second: float = 0.0
 
     @property
     def max_reserved(self) -> int:
-        """So many may be in hand, whatever the connections."""
+        """The most messages that may be claimed at a time."""
         return max(1, int(self.per_second * _LOOKAHEAD_SECONDS)) if self.per_second else UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
 class DomainLimits:
-    """The limit of each named domain, and of every other one."""
+    """The limits of the named domains, and of all others."""
 
     others: DomainLimit = DomainLimit()
     named: Mapping[str, DomainLimit] = field(default_factory=dict)
@@ -93,7 +94,7 @@ class _DomainState:
 
 
 class DomainLimiter:
-    """What this process has in hand for each domain, and what it may take besides."""
+    """Counts what this process has claimed for each domain, and says how much more it may claim."""
 
     def __init__(self, limits: DomainLimits) -> None:
         self._limits = limits
@@ -101,17 +102,17 @@ class DomainLimiter:
 
     @property
     def others(self) -> int:
-        """How many messages a batch may take of a domain that ``rooms`` does not name."""
+        """The most messages of a batch for a domain that ``capacities`` does not name."""
         return self._limits.others.max_reserved
 
     def capacities(self, now: float) -> dict[str, int]:
-        """How many messages one more batch may take of each of these domains."""
+        """The most messages of another batch for each domain with a limit or with messages under way."""
         for domain in [name for name, state in self._domains.items() if _is_idle(state, now)]:
             del self._domains[domain]
         return {domain: self.capacity(domain, now) for domain in {*self._limits.named, *self._domains}}
 
     def capacity(self, domain: str, now: float) -> int:
-        """How many messages one more batch may take of this domain; 0: none now."""
+        """The most messages of another batch for this domain; 0: none now."""
         limit, state = self._limits.of(domain), self._domains.get(domain)
         if state is None:
             return limit.max_reserved
@@ -121,9 +122,9 @@ class DomainLimiter:
         return max(0, limit.max_reserved - state.messages) if limit.per_second else UNLIMITED
 
     def reserve(self, domains: Iterable[str], probes: Collection[str] = ()) -> "BatchShare":
-        """A batch with these messages, one domain each, begins.
+        """Count a new batch. ``domains``: one for each of its messages.
 
-        ``probes``: domains that asked us to wait a while ago; no other batch gets any of them meanwhile.
+        ``probes``: domains that asked us to wait a while ago; only this batch may send to them.
         """
         counts = Counter(domains)
         for domain, count in counts.items():
@@ -134,18 +135,18 @@ class DomainLimiter:
         return BatchShare(self, counts)
 
     def next_at(self, domain: str) -> float:
-        """When the next message may go; long ago where nothing was sent lately."""
+        """When the next message may be sent; in the past if nothing was sent lately."""
         state = self._domains.get(domain)
         return state.next_at if state else -math.inf
 
     def record_send(self, domain: str, at: float) -> None:
-        """A message goes at this moment: the next one has to keep its distance."""
+        """A message is sent at this time: apply the rate to the next one."""
         if per_second := self._limits.of(domain).per_second:
             state = self._domains[domain]
             state.next_at = max(state.next_at, at) + 1 / per_second
 
     def order(self, domains: Iterable[str], now: float) -> list[int]:
-        """The positions of a batch's messages in the order in which they may go: those with a rate last."""
+        """The positions of a batch's messages in the order of sending: those with a rate last."""
         reserved: Counter[str] = Counter()
         due = []
         for position, domain in enumerate(domains):
@@ -156,7 +157,7 @@ class DomainLimiter:
         return [position for _, position in sorted(due)]
 
     def release(self, domain: str, messages: int, *, last: bool) -> None:
-        """Messages of a batch are through; ``last``: it has no more of this domain."""
+        """Messages of a batch are done; ``last``: it has no more for this domain."""
         state = self._domains[domain]
         state.messages -= messages
         if last:
@@ -165,18 +166,18 @@ class DomainLimiter:
 
 
 class BatchShare:
-    """What one batch holds; every message is given back once, by ``gone`` or by ``close``."""
+    """What one batch has reserved; each message is released once, by ``done`` or by ``close``."""
 
     def __init__(self, limiter: DomainLimiter, remaining: Counter[str]) -> None:
         self._limiter = limiter
         self._remaining = remaining
 
     def done(self, domain: str) -> None:
-        """One message of this domain is through."""
+        """One message for this domain is done."""
         self._give_back(domain, 1)
 
     def close(self) -> None:
-        """All that is left is through, or given up."""
+        """Release all that is left."""
         for domain, count in list(self._remaining.items()):
             self._give_back(domain, count)
 

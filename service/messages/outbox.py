@@ -1,4 +1,4 @@
-"""The outbox: messages that were decided and how far each has come."""
+"""The outbox: the table of deliveries, and their state."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -21,7 +21,7 @@ _LAST_CHARACTER = "\U0010ffff"
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A message that this process owns until its lease ends. ``dot_at`` set: it was on the wire before."""
+    """A delivery that this process owns until its lease ends. ``dot_at``: it may have been sent then."""
 
     id: int
     epoch: int
@@ -56,10 +56,10 @@ _COLUMNS = tuple(field.name for field in fields(ClaimedDelivery) if field.name !
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of a claimed message. ``delay``: try again later; ``refund``: the attempt did not count.
+    """The result of a claimed delivery. ``delay``: try again later; ``refund``: the attempt does not count.
 
-    ``unwritten``: the final dot certainly was not written, so its mark goes back to ``dot_at``, which an
-    earlier attempt left.
+    ``unwritten``: the final dot was certainly not written, so the mark is reset to ``dot_at``, that of an
+    earlier attempt.
     """
 
     id: int
@@ -91,20 +91,20 @@ class DeliveryFilter:
 
     @property
     def values(self) -> tuple[str | date | int | None, ...]:
-        """As the queries take them."""
+        """The parameters of the queries."""
         dates = (self.since, self.until)
         return (self.user, self.job, self.reason, *dates, *address_range(self.address), self.run)
 
 
 def address_range(prefix: str | None) -> tuple[str | None, str | None]:
-    """Between which addresses, in lower case and byte order, those lie that begin like this."""
+    """The range of addresses with this prefix, in lower case and byte order."""
     return (None, None) if prefix is None else (prefix.lower(), prefix.lower() + _LAST_CHARACTER)
 
 
 class Outbox:
-    """The outbox as one process sees it. ``owner``: its unique name; ``lease``: how long a claim holds.
+    """The outbox of one process. ``owner``: its unique name; ``lease``: how long a claim lasts.
 
-    ``jobs``: whose messages it claims, because it can make them; None: those of every job.
+    ``jobs``: the jobs whose messages it can compose, and claims; None: all.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Outbox:
         self._jobs = None if jobs is None else list(jobs)
 
     async def recover(self) -> int:
-        """Free what dead owners left, and expire what is no longer useful. Returns how many were freed."""
+        """Release expired leases, and expire what is no longer useful. Returns how many were released."""
         await self._pool.execute(_SQL["expire"])
         await self._pool.execute(_SQL["forget_pauses"])
         tags = [await self._pool.execute(_SQL[name]) for name in ("recover_claimed", "recover_sending")]
@@ -127,8 +127,8 @@ class Outbox:
     ) -> list[ClaimedDelivery]:
         """Own up to ``limit`` messages that are due, resends last.
 
-        ``capacities``: how many of each of these domains at most; ``other_domains``: of every other one. What is for a
-        domain that asked us to wait stays where it is.
+        ``capacities``: the most messages for each of these domains; ``other_domains``: for every other one.
+        Messages to a domain that asked us to wait are not claimed.
         """
         lease = (self.owner, self.lease)
         room_args = (list(capacities), list(capacities.values()), other_domains)
@@ -145,7 +145,7 @@ class Outbox:
         return frozenset(row["id"] for row in rows)
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[int]:
-        """Record what became of messages, fenced by their epoch; returns the ids that were still ours."""
+        """Store results, fenced by the epoch; returns the ids that were still ours."""
         if not settlements:
             return frozenset()
         s = settlements
@@ -165,36 +165,37 @@ class Outbox:
         return frozenset(row["id"] for row in rows)
 
     async def pause(self, domain: str, pauses: Sequence[timedelta], reply: str) -> datetime:
-        """Leave a domain alone, by the next of these growing pauses unless it is paused already; until when.
+        """Pause a domain, by the next of these growing pauses unless it is paused already; returns until
+        when.
 
-        A mail that gets through after the pause starts them anew.
+        A mail that is accepted after the pause ends the sequence.
         """
         text = reply.replace("\0", "")[:200]
         until: datetime = await self._pool.fetchval(_SQL["pause_domain"], domain, list(pauses), text)
         return until
 
     async def paused(self) -> dict[str, datetime]:
-        """The domains that are left alone now, and until when."""
+        """The domains that are paused now, and until when."""
         return {row["domain"]: row["until"] for row in await self._pool.fetch(_SQL["paused_domains"])}
 
     async def update_changed(self, changed: Sequence[Mapping[str, Any]]) -> None:
-        """Store what re-validation changed: ``{id, epoch, facts, address, name}`` each."""
+        """Store what revalidation changed: ``{id, epoch, facts, address, name}`` each."""
         if changed:
             await self._pool.execute(_SQL["update_changed"], list(changed))
 
     async def note_hard_bounces(
         self, refused: Mapping[int, bool], connection: Connection | None = None
     ) -> None:
-        """Remember refused addresses; True: the server says that there is no such address."""
+        """Count hard bounces by delivery id; True: the server says that there is no such address."""
         if refused:
             await (connection or self._pool).execute(
                 _SQL["record_hard_bounces"], list(refused), list(refused.values())
             )
 
     async def release(self, claimed: Sequence[ClaimedDelivery], pause: timedelta = timedelta(0)) -> None:
-        """Give back what was not sent, to be claimed again after ``pause``.
+        """Release deliveries that were not sent, to be claimed again after ``pause``.
 
-        A mark "about to write the final dot" is taken back too: the dot must certainly not have been written.
+        Their mark "about to write the final dot" is reset: the dot must certainly not have been written.
         """
         claims = ([c.id for c in claimed], [c.epoch for c in claimed], [c.dot_at for c in claimed])
         await self._pool.execute(_SQL["release"], *claims, pause)

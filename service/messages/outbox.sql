@@ -1,25 +1,26 @@
 -- name: expire
--- What nobody could send while it was useful.
+-- Deliveries that were not sent while they were useful.
 UPDATE service.delivery AS d SET state = 'expired', settled_at = service.now(), reason = 'stale',
     detail = coalesce((SELECT format('%s asked us to wait: %s', p.domain, p.reply)
                        FROM service.domain_pause AS p WHERE p.domain = d.domain), d.detail)
 WHERE state = 'planned' AND expires_at <= (SELECT service.now())
 
 -- name: recover_claimed
--- The owner died before the final dot: certain non-delivery, so the message is free again.
+-- The owner died before the final dot, so nothing was delivered: planned again.
 UPDATE service.delivery SET state = 'planned', owner = NULL, lease_until = NULL
 WHERE state = 'claimed' AND lease_until < service.now()
 
 -- name: recover_sending
--- The owner died after it had recorded the dot: the server may or may not have taken it.
+-- The owner died after it had marked the dot: the server may or may not have accepted the message.
 UPDATE service.delivery SET state = 'unconfirmed', owner = NULL, lease_until = NULL,
     reason = 'the sender died after the final dot was due', not_before = service.now() + interval '15 minutes'
 WHERE state = 'sending' AND lease_until < service.now()
 
 -- name: claim
--- A batch for this owner, oldest first, with what recipients told us. Zero rows: nothing may go, or peers were faster.
--- Of each domain in $4 at most as many as $5 says, of every other at most $6; of one that is paused none, and of one
--- that was paused and has taken nothing since, one; of the jobs in $8 alone (NULL: of all). Where those fill the front of the queue, each domain is looked up.
+-- A batch for this owner, oldest first, with the recipients' choices. Zero rows: nothing is due, or others were faster.
+-- For each domain in $4 at most $5 messages, for every other at most $6; none for a paused domain, and one for a domain
+-- that was paused and has accepted nothing since. Only of the jobs in $8 (NULL: of all). If the front of the queue holds
+-- too few that may be sent, the oldest of each domain are looked up.
 WITH RECURSIVE capacity AS MATERIALIZED (
     SELECT domain, least(coalesce(r.max_messages, $6), CASE WHEN p.until > service.now() THEN 0 WHEN p.failures > 0 THEN 1 END) AS max_messages
     FROM unnest($4::text[], $5::int[]) AS r(domain, max_messages) FULL JOIN service.domain_pause AS p USING (domain)
@@ -70,7 +71,7 @@ FROM claimed AS c LEFT JOIN service.recipient_setting AS s ON s.user_id = c.user
 ORDER BY c.not_before, c.id
 
 -- name: claim_resend
--- Unconfirmed messages whose kind may be sent a second time, once, a quarter of an hour later. $4: domains without room.
+-- Unconfirmed messages whose kind may be sent a second time: once, after 15 minutes. $4: domains without capacity.
 WITH claimed AS (
     UPDATE service.delivery SET state = 'claimed', owner = $1, lease_until = service.now() + $2,
                                 epoch = epoch + 1, resends = resends + 1
@@ -95,16 +96,16 @@ FROM claimed AS c LEFT JOIN service.recipient_setting AS s ON s.user_id = c.user
 ORDER BY c.not_before, c.id
 
 -- name: mark_dots
--- The durable "about to write the final dot". Rows that are not returned must not be sent: they are not ours.
+-- The durable mark "about to write the final dot". Rows that are not returned are not ours and must not be sent.
 UPDATE service.delivery AS d SET state = 'sending', dot_at = service.now()
 FROM unnest($1::bigint[], $2::bigint[]) AS mine(id, epoch)
 WHERE d.id = mine.id AND d.epoch = mine.epoch AND d.state = 'claimed' AND d.lease_until > service.now()
 RETURNING d.id
 
 -- name: settle
--- What became of our messages. A row that was taken for unconfirmed meanwhile may still become sent, or free again where the
--- final dot was not written after all ($9; its mark goes back to $10, which an earlier attempt left): that is evidence.
--- What got through ends what is remembered of a domain's pauses; locked rows are left to others: no deadlock.
+-- The results of our deliveries. A row that became unconfirmed meanwhile may still become sent, or planned again if the
+-- final dot was certainly not written ($9; the mark is reset to $10, that of an earlier attempt). An accepted mail ends
+-- the pauses of its domain; locked rows are skipped, so that there is no deadlock.
 WITH settled AS (
     UPDATE service.delivery AS d SET
         state = s.state, reason = s.reason, smtp_code = s.code, smtp_reply = s.reply, lease_until = NULL,
@@ -127,7 +128,7 @@ WITH settled AS (
 SELECT id FROM settled
 
 -- name: pause_domain
--- A domain asked us to wait: the next of the growing pauses in $2, unless one is under way. $3: what it said.
+-- A domain asked us to wait: the next of the growing pauses in $2, unless it is paused already. $3: its reply.
 INSERT INTO service.domain_pause AS p (domain, failures, until, reply)
 VALUES ($1, 1, service.now() + ($2::interval[])[1], $3)
 ON CONFLICT (domain) DO UPDATE SET
@@ -138,21 +139,21 @@ ON CONFLICT (domain) DO UPDATE SET
 RETURNING until
 
 -- name: paused_domains
--- The domains that are left alone now, and until when.
+-- The domains that are paused now, and until when.
 SELECT domain, until FROM service.domain_pause WHERE until > service.now() ORDER BY domain
 
 -- name: forget_pauses
--- What a domain said a day ago says nothing about today.
+-- Pauses that ended more than a day ago.
 DELETE FROM service.domain_pause WHERE until < service.now() - interval '1 day'
 
 -- name: update_changed
--- What re-validation left of a message that was never on the wire; the same bytes from now on.
+-- What revalidation changed in a delivery that was never sent; from now on its bytes stay the same.
 UPDATE service.delivery AS d SET facts = n.facts, address = n.address, recipient_name = n.name
 FROM jsonb_to_recordset($1::jsonb) AS n(id bigint, epoch bigint, facts jsonb, address text, name text)
 WHERE d.id = n.id AND d.epoch = n.epoch AND d.state = 'claimed' AND d.dot_at IS NULL
 
 -- name: record_hard_bounces
--- Remember refusals of addresses; three in thirty days suppress, and so does "there is no such address" at once.
+-- Count hard bounces of addresses; three in thirty days suppress an address, "there is no such address" does at once.
 WITH refused AS (
     SELECT lower(d.address) AS address, d.id, n.at_once
     FROM unnest($1::bigint[], $2::boolean[]) AS n(id, at_once) JOIN service.delivery AS d ON d.id = n.id
@@ -170,7 +171,7 @@ HAVING bool_or(at_once) OR count(DISTINCT id) + (
 ON CONFLICT (address) DO NOTHING
 
 -- name: release
--- Give back what was claimed and not sent; it costs no attempt. $3: the marks of final dots that earlier attempts left.
+-- Release what was claimed and not sent, without counting an attempt. $3: the marks of earlier attempts.
 UPDATE service.delivery AS d SET state = 'planned', attempt = greatest(attempt - 1, 0), owner = NULL, lease_until = NULL,
                                  not_before = greatest(d.not_before, service.now() + $4), dot_at = mine.dot_at
 FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) AS mine(id, epoch, dot_at)
@@ -181,14 +182,14 @@ WHERE d.id = mine.id AND d.epoch = mine.epoch AND d.state IN ('claimed', 'sendin
 SELECT state, count(*) AS n FROM service.delivery WHERE channel = 'email' GROUP BY state
 
 -- name: resend
--- An operator's decision: send what is not known to have arrived, or failed, once more.
+-- An operator's decision: send a mail again that failed, expired, was cancelled or is unconfirmed.
 UPDATE service.delivery SET state = 'planned', not_before = service.now(), resends = resends + 1, attempt = 0,
     expires_at = greatest(expires_at, service.now() + interval '24 hours'), reason = NULL
 WHERE id = $1 AND channel = 'email' AND state IN ('unconfirmed', 'failed', 'expired', 'cancelled')
 RETURNING id
 
 -- name: cancel
--- Take back a message that has not left.
+-- Cancel a message that has not been sent, and withdraw its notification.
 WITH cancelled AS (
     UPDATE service.delivery SET state = 'cancelled', settled_at = service.now()
     WHERE id = $1 AND state = 'planned' RETURNING id

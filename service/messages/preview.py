@@ -1,6 +1,6 @@
-"""Previews and test mails: what a job would write, without the outbox.
+"""Previews and test mails: what a job would send, without the outbox.
 
-A preview has links of its own that lead to nobody's preferences, so that it can be passed around.
+The links in a preview belong to no user, so it can be passed around.
 """
 
 import secrets
@@ -30,7 +30,7 @@ from service.messages.reminder import Reminder, decide_for_user
 _SQL = queries.load(__file__)
 _TOKEN_BYTES = 24
 _NO_ADDRESS = "nobody@example.org"
-_TOKEN_PLACEHOLDER = "links-are-hidden-from-viewers"
+_HIDDEN_LINK = "links-are-hidden-from-viewers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class PreviewRequest:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A mail in its four forms; ``source`` is the message as it would leave, headers and all."""
+    """A mail as subject, text and HTML; ``source``: the complete message with its headers."""
 
     subject: str
     text: str
@@ -58,7 +58,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message of the outbox in words. A mail has ``mail``, an in-app notification ``notice``."""
+    """A rendered message of the outbox. A mail has ``mail``, an in-app notification ``notice``."""
 
     channel: str
     state: str
@@ -67,7 +67,7 @@ class StoredMessage:
 
 
 class Previewer:
-    """Shows and sends what jobs would write. ``compose`` makes the bytes of a email, signed if mails are."""
+    """Shows and sends what jobs would send. ``compose`` makes the bytes of an email, signed if mails are."""
 
     def __init__(
         self,
@@ -215,5 +215,5 @@ class Previewer:
 
 
 def _email_from_row(row: asyncpg.Record, *, links: bool) -> Email:
-    """The email of a row of the outbox; the same bytes as when it was sent, but for hidden links."""
-    return email_of(row.__getitem__, **({} if links else {"token": _TOKEN_PLACEHOLDER}))
+    """The email of a row of the outbox: the same bytes as when it was sent, except for hidden links."""
+    return email_of(row.__getitem__, **({} if links else {"token": _HIDDEN_LINK}))

@@ -1,4 +1,4 @@
-"""Why a message was not sent: every stop has a name (spec: eligibility)."""
+"""The reasons for not sending a message (spec: eligibility)."""
 
 from enum import StrEnum
 

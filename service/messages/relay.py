@@ -1,4 +1,4 @@
-"""Whether the mail server lets us send at all: what its answers say about that, and how long to wait."""
+"""Whether the mail server accepts mail from us at all, by its answers, and how long to wait if not."""
 
 from service.engine.retry import backoff
 from service.messages.mail.smtp_reply import Fate, before_recipient
@@ -9,12 +9,12 @@ _FIRST_PAUSE = 5.0
 
 
 class RelayState:
-    """What the answers since the last mail that the server took add up to.
+    """The state of sending, by the answers since the last accepted mail.
 
-    A refusal of us before a recipient was named stops all sending. After that it is one message's: only three
-    different recipients, or three contents that are refused for good, with nothing taken in between, stop it.
-    ``problem``: a sentence while sending is stopped; then single messages probe, until one is taken.
-    ``probing``: such a message is under way.
+    A refusal before a recipient was named stops all sending. A later one concerns one message: only refusals
+    of three different recipients, or of three contents for good, with nothing accepted in between, stop it.
+    ``problem``: why sending is stopped; then single messages probe the server until one is accepted.
+    ``probing``: a probe is under way.
     """
 
     def __init__(self) -> None:
@@ -26,11 +26,11 @@ class RelayState:
 
     @property
     def closed(self) -> bool:
-        """Whether no message may be begun."""
+        """Whether no message may be sent."""
         return self.problem is not None and not self.probing
 
     def note(self, fate: Fate, result: SendResult, recipient: str) -> None:
-        """Take one answer into account."""
+        """Update the state with one answer."""
         if fate is Fate.SENT:
             self._record_accepted()
         elif fate is Fate.OURS and before_recipient(result.phase):
@@ -47,7 +47,7 @@ class RelayState:
 
     def _record_accepted(self) -> None:
         if self.closed:
-            return  # it was under way when sending stopped, over a connection that had been let in
+            return  # sent over a connection from before sending stopped
         self.problem = None
         self._probes = 0
         self._recipients.clear()
@@ -58,8 +58,8 @@ class RelayState:
             self._recipients.add(recipient)
         if len(self._recipients) == _MAX_REFUSALS:
             self.problem = (
-                f"the mail server refused mails to {_MAX_REFUSALS} recipients in a row for what we are or send,"
-                f" at last at {result.phase}: {result.code}"
+                f"the mail server refused mails to {_MAX_REFUSALS} recipients in a row"
+                f" for what we are or send, at last at {result.phase}: {result.code}"
             )
 
     def _record_content_refusal(self, result: SendResult) -> None:

@@ -21,7 +21,7 @@ from service.messages.reason import Reason
 
 _PAGE = 1000
 YIELD_EVERY = 50
-"""After so many users others get their turn: a page must not keep the probes waiting."""
+"""Other tasks run after so many users: a page must not delay the health probes."""
 
 
 class PersonFacts(Protocol):
@@ -38,7 +38,7 @@ class FactsPage:
     facts: Sequence[Any]
     cursor: str
     scanned: int
-    """How many users the page looked at, chosen or not."""
+    """How many users the page covers, selected or not."""
 
 
 Read = Callable[[asyncpg.Connection, Tick, str], AsyncIterator[FactsPage]]
@@ -47,15 +47,15 @@ Read = Callable[[asyncpg.Connection, Tick, str], AsyncIterator[FactsPage]]
 Decide = Callable[[Any, Tick], Decision]
 
 Revalidate = Callable[[dict[str, Any], DashboardState], dict[str, Any] | None]
-"""``revalidate(frozen facts, how things stand now)``: the facts that remain true; None if nothing does."""
+"""``revalidate(stored facts, current state)``: the facts that are still true; None if none are."""
 
 InApp = Callable[[dict[str, Any]], dict[str, Any]]
-"""``in_app(facts)``: ``Message.in_app`` of the facts that remain true, where it names what may go away."""
+"""``in_app(facts)``: ``Message.in_app`` after revalidation, for reminders whose notification names goals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reminder(Job):
-    """A job that writes to people. They may choose an hour of their own for its kind of message."""
+    """A job that sends messages. Recipients may choose their own hour for its kind."""
 
     type: JobType = JobType.REMINDER
     kind: MessageKind
@@ -69,20 +69,20 @@ class Reminder(Job):
         return self.kind.name
 
     async def work(self, context: RunContext) -> None:
-        """Decide page by page, as the planner does it."""
+        """Let the planner decide page by page."""
         await context.resources[ReminderWork].work(self, context)
 
 
 class ReminderWork:
-    """How runs of reminders are carried out; see ``planner.Planner``."""
+    """Carries out runs of reminders; see ``planner.Planner``."""
 
     async def work(self, job: Reminder, context: RunContext) -> None:
-        """Carry a run out, from the context's cursor on."""
+        """Carry out a run, from the cursor of the context on."""
         raise NotImplementedError
 
 
 def reminders(jobs: Mapping[str, Job]) -> dict[str, Reminder]:
-    """Those of some jobs that write to people, by id."""
+    """The reminders among these jobs, by id."""
     return {id_: job for id_, job in jobs.items() if isinstance(job, Reminder)}
 
 
@@ -124,7 +124,7 @@ async def pages(
 
 
 def dates(iso_dates: Sequence[str] | None) -> frozenset[date]:
-    """Local dates that a query gathered as JSON; None when there were none."""
+    """Local dates that a query returned as JSON; None: there were none."""
     return frozenset(map(date.fromisoformat, iso_dates or ()))
 
 
@@ -135,7 +135,7 @@ def kinds_of(jobs: Mapping[str, Job]) -> dict[str, MessageKind]:
 
 
 def decide_safely(job: Reminder, facts: PersonFacts, tick: Tick) -> tuple[Decision, str | None]:
-    """One user's failure never stops the others: it becomes a reason and a traceback."""
+    """The decision about one user. A failure becomes a reason and a traceback."""
     try:
         return job.decide(facts, tick), None
     except Exception as error:  # noqa: BLE001
@@ -145,9 +145,9 @@ def decide_safely(job: Reminder, facts: PersonFacts, tick: Tick) -> tuple[Decisi
 async def decide_for_user(
     connection: asyncpg.Connection, job: Reminder, tick: Tick
 ) -> tuple[User, Decision] | None:
-    """What a reminder says about the one user of a tick; None: it does not look at them. Writes nothing.
+    """The decision of a reminder about the user of a tick; None: it does not select them. Writes nothing.
 
-    Preferences, budgets and quiet hours are not asked. An error of the job becomes a reason, as in a run.
+    Preferences, budgets and quiet hours are ignored. An error of the job becomes a reason, as in a run.
     """
     async for page in job.read(connection, tick, ""):
         for facts in page.facts:

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class StatementGroup:
-    """Joins what connections ask for while the last statement was under way into the next one."""
+    """Joins what connections write while a statement is running into the next statement."""
 
     def __init__(self, write: Callable[[list[Any]], Awaitable[frozenset[int]]]) -> None:
         self._write = write
@@ -14,7 +14,7 @@ class StatementGroup:
         self._flushing: asyncio.Task[None] | None = None
 
     async def add(self, items: Sequence[Any]) -> frozenset[int]:
-        """Write these with everybody else's; returns the ids that the database accepted (of all of them)."""
+        """Write these together with those of others; returns all ids that the database accepted."""
         done: asyncio.Future[frozenset[int]] = asyncio.get_running_loop().create_future()
         self._waiting.append((list(items), done))
         if self._flushing is None or self._flushing.done():
@@ -26,7 +26,7 @@ class StatementGroup:
             batch, self._waiting = self._waiting, []
             try:
                 accepted = await self._write([item for items, _ in batch for item in items])
-            except BaseException as error:  # noqa: BLE001 — every asker must hear of it
+            except BaseException as error:  # noqa: BLE001 — every caller must get it
                 for _, done in batch:
                     if not done.done():
                         done.set_exception(error)

@@ -1,4 +1,4 @@
-"""What bounces and complaints change: a delivery's state, and who is not written to any more."""
+"""Applies bounces and complaints: to the state of a delivery, and to the suppression list."""
 
 import asyncpg
 
@@ -10,7 +10,7 @@ _SQL = queries.load(__file__)
 
 
 class Suppressions:
-    """Reports about deliveries. Each method says whether the report was news; repeating it is none.
+    """Records reports about deliveries. Each method returns whether the report changed something.
 
     ``connection``: in its transaction.
     """
@@ -22,7 +22,7 @@ class Suppressions:
     async def record_hard_bounce(
         self, delivery: int, diagnostic: str, *, no_such_address: bool, connection: Connection | None = None
     ) -> bool:
-        """The address does not take mail: suppressed at the third in thirty days, or at once when unknown."""
+        """The address refuses mail: suppressed after three in 30 days, or at once if it does not exist."""
         if (
             await (connection or self._pool).fetchval(
                 _SQL["record_hard_bounce"], delivery, _without_nul(diagnostic)
@@ -36,7 +36,7 @@ class Suppressions:
     async def record_complaint(
         self, delivery: int, diagnostic: str, connection: Connection | None = None
     ) -> bool:
-        """The recipient called it spam: the address is suppressed at once."""
+        """The recipient reported it as spam: the address is suppressed at once."""
         executor = connection or self._pool
         return (
             await executor.fetchval(_SQL["record_complaint"], delivery, _without_nul(diagnostic)) is not None
@@ -45,7 +45,7 @@ class Suppressions:
     async def record_arrival(
         self, delivery: int, diagnostic: str, connection: Connection | None = None
     ) -> bool:
-        """Nothing against the address; an unconfirmed message is known to have been taken."""
+        """Any other report: it proves that the server accepted an unconfirmed message."""
         executor = connection or self._pool
         return await executor.fetchval(_SQL["record_arrival"], delivery, _without_nul(diagnostic)) is not None
 

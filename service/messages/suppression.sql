@@ -1,10 +1,10 @@
 -- name: record_hard_bounce
--- The address does not take mail. Zero rows: no such delivery, or it was taken in before. $1 id, $2 what was said.
+-- The address refuses mail. Zero rows: no such delivery, or the report is known. $1 id, $2 diagnostic.
 UPDATE service.delivery SET state = 'bounced', reason = 'hard_bounce', smtp_reply = left($2, 500), settled_at = service.now()
 WHERE id = $1 AND channel = 'email' AND state IN ('sent', 'sending', 'unconfirmed') RETURNING id
 
 -- name: record_complaint
--- The recipient called it spam: the address gets nothing more. $1 id, $2 what was said.
+-- The recipient reported it as spam: the address is suppressed. $1 id, $2 diagnostic.
 WITH complained AS (
     UPDATE service.delivery SET state = 'complained', reason = 'complaint', smtp_reply = left($2, 500),
                                 settled_at = service.now()
@@ -16,7 +16,7 @@ WITH complained AS (
 SELECT id FROM complained
 
 -- name: record_arrival
--- A report of a passing failure, a delay or an arrival: the mail server had taken an unconfirmed message. $1 id, $2 said.
+-- A report of a temporary failure, a delay or an arrival: the server had accepted the message. $1 id, $2 diagnostic.
 UPDATE service.delivery SET detail = left($2, 500),
     state = CASE state WHEN 'unconfirmed' THEN 'sent' ELSE state END,
     reason = CASE state WHEN 'unconfirmed' THEN 'confirmed_by_report' ELSE reason END

@@ -237,7 +237,10 @@ def test_whoever_is_told_did_not_focus_today_and_a_mail_has_its_reason(
     done: frozenset[date], others: frozenset[date], away: int, in_session: bool
 ) -> None:
     found = told(
-        done_days=done, recent_days=done | others, away_since=TODAY - timedelta(days=away), in_session=in_session
+        done_days=done,
+        recent_days=done | others,
+        away_since=TODAY - timedelta(days=away),
+        in_session=in_session,
     )
 
     if isinstance(found, Message):

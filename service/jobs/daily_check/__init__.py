@@ -60,10 +60,11 @@ KIND = MessageKind(
 class Facts:
     """What is known about one candidate at the slot.
 
-    ``away_since``: the local date of the last activity, where the user was then; None without any.
-    ``done_days``: local dates with a completed focus session. ``recent_days``: dates with any session, of the
-    last days. ``in_session``: a focus session is running or paused. ``gentle_on``: when the last gentle mail was
-    for. ``steps``: (episode start, step, date) of inactiveUsers in the last 30 days.
+    ``away_since``: the local date of the last activity, in the zone of that time; None without any.
+    ``done_days``: local dates with a completed focus session. ``recent_days``: the last days' dates with any
+    session. ``in_session``: a focus session is running or paused. ``moved``: local dates of changes of zone.
+    ``gentle_on``: the local date of the last gentle mail. ``steps``: (episode start, step, date) of
+    inactiveUsers in the last 30 days.
     """
 
     user: User

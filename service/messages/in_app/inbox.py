@@ -1,4 +1,5 @@
-"""In-app notifications into the dashboard's own inbox (IN_APP=dashboard): claim, ask once more, write, mark.
+"""Writes in-app notifications into the dashboard's own inbox (IN_APP=dashboard): claim, revalidate, write,
+mark.
 
 A batch is claimed, written and marked in one transaction of ours. A crash between the write and the mark
 leaves it unmarked; it is written again under the same ids, which changes nothing there. While the inbox is
@@ -39,12 +40,12 @@ _REFUSED = "refused_by_dashboard"
 _MAX_REFUSAL = 200
 
 Words = Callable[[str, Mapping[str, Any], str], Notice]
-"""(template, facts, locale) to title, message and button."""
+"""(template, facts, locale) → title, message and button."""
 
 
 @dataclass(frozen=True, slots=True)
 class DueNotification:
-    """A notification that is due, and what its recipient told this service."""
+    """A notification that is due, with the contact history of its recipient."""
 
     id: int
     dedupe_key: str
@@ -94,9 +95,10 @@ InboxDecision = Notification | WithdrawnNotification | PostponedNotification
 class DashboardInbox:
     """Writes what is due into the dashboard. Several may share one database.
 
-    ``notify``: see ``Source.notify``. ``current_state`` asks the dashboard how users, goals and sessions are now.
-    ``render_notice`` words a notification again when part of it is no longer true. ``timeout``: seconds that the
-    dashboard may take for a batch. ``problem``: a sentence while notifications wait, or were refused.
+    ``notify``: see ``Source.notify``. ``current_state`` asks the dashboard for users, open goals and running
+    sessions by id. ``render_notice`` renders a notification again when part of it is no longer true.
+    ``timeout``: seconds that the dashboard may take for a batch. ``problem``: a sentence while notifications
+    wait, or were refused.
     """
 
     def __init__(
@@ -131,7 +133,7 @@ class DashboardInbox:
         return f"IN_APP=dashboard: {reason}" if reason else None
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Write until ``stop``; more and more rarely while the inbox is closed."""
+        """Write until ``stop``; at growing intervals while the inbox is closed."""
         while not stop.is_set():
             if await self.run_once():
                 continue
@@ -139,7 +141,7 @@ class DashboardInbox:
             await first_of(pause, stop)
 
     async def run_once(self) -> int:
-        """Write one batch; returns how many notifications were decided, 0 also where ``problem`` says why."""
+        """Write one batch; returns how many notifications were decided; 0 if none, or see ``problem``."""
         try:
             async with asyncio.timeout(self._timeout):
                 decided = await self._one_batch()
@@ -171,7 +173,7 @@ class DashboardInbox:
         return len(due)
 
     async def _settle(self, connection: asyncpg.Connection, due: Sequence[DueNotification]) -> None:
-        """Decide about each, write what still holds, and record what became of all."""
+        """Decide about each, write what is still valid, and record the results."""
         decisions = await self._decide_all(due)
         notifications = [decision for decision in decisions.values() if isinstance(decision, Notification)]
         refused = await self._notify(notifications)
@@ -216,7 +218,7 @@ class DashboardInbox:
 def decide(
     notification: DueNotification, job: Reminder, current: DashboardState, render_notice: Words
 ) -> InboxDecision:
-    """The note to write, or why it is not written (now)."""
+    """The notification to write, or why it is not written (now)."""
     if notification.expires_at <= notification.claimed_at:
         return WithdrawnNotification(DeliveryState.EXPIRED, Reason.STALE)
     if obstacle := _obstacle(notification, job, current):
@@ -234,7 +236,7 @@ def decide(
 def _obstacle(
     notification: DueNotification, job: Reminder, current: DashboardState
 ) -> WithdrawnNotification | PostponedNotification | None:
-    """What stands against contacting the recipient, as the dashboard and this service know them now."""
+    """Why the recipient may not be contacted (now), by the current state."""
     user = current.users.get(notification.user_id)
     if user is None:
         return WithdrawnNotification(DeliveryState.SKIPPED, Reason.REVALIDATED_AWAY)
@@ -257,7 +259,7 @@ def _obstacle(
 
 
 def notification_of(notification: DueNotification) -> Notification:
-    """What is written of a notification."""
+    """The notification as the dashboard gets it."""
     same = {field.name for field in fields(Notification)} & {field.name for field in fields(DueNotification)}
     return Notification(
         key=notification.dedupe_key,
@@ -269,7 +271,7 @@ def notification_of(notification: DueNotification) -> Notification:
 def _with_new_text(
     notification: DueNotification, job: Reminder, facts: dict[str, Any], render_notice: Words
 ) -> DueNotification:
-    """A notification that names what may go away says what remains."""
+    """The notification with the text for the remaining facts."""
     if job.in_app is None:
         return notification
     in_app = job.in_app(facts)

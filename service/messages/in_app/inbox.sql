@@ -1,10 +1,10 @@
 -- name: limit_idle_time
--- A process that freezes while it writes must not hold its rows for ever: its transaction is ended for it.
+-- End the transaction of a process that hangs while it writes, so that its rows are released.
 SELECT set_config('idle_in_transaction_session_timeout', '60s', true)
 
 -- name: claim
--- Notifications of our jobs ($3) to write into the dashboard now, oldest first, with what recipients told us. They are ours until the
--- end of the transaction.
+-- Notifications of our jobs ($3) to write into the dashboard now, oldest first, with the recipients' choices. They are
+-- locked until the end of the transaction.
 WITH due AS (
     SELECT * FROM service.notification AS n
     WHERE write_at <= service.now() AND (SELECT service.fits($2))
@@ -22,7 +22,7 @@ LEFT JOIN service.recipient_setting AS s ON s.user_id = d.user_id
 ORDER BY n.write_at, n.id
 
 -- name: record_written
--- The dashboard has these, in these words.
+-- The dashboard has these, with this text.
 WITH delivered AS (
     UPDATE service.notification AS n SET delivered_at = service.now(), write_at = NULL, title = w.title,
         message = w.message, data = w.data, priority = w.priority, action = w.action
@@ -33,7 +33,7 @@ UPDATE service.delivery SET settled_at = service.now(), reason = NULL, detail = 
 WHERE id IN (SELECT delivery_id FROM delivered)
 
 -- name: withdraw
--- What no longer holds is shown nowhere; its delivery says why.
+-- Notifications that are no longer valid; the reason is stored with the delivery.
 WITH withdrawn AS (
     UPDATE service.notification AS n SET withdrawn_at = service.now(), write_at = NULL
     FROM unnest($1::bigint[], $2::text[], $3::text[]) AS g(id, state, reason)
@@ -43,7 +43,7 @@ UPDATE service.delivery AS d SET state = withdrawn.state, reason = withdrawn.rea
 FROM withdrawn WHERE d.id = withdrawn.delivery_id
 
 -- name: postpone
--- To be tried again later, and why.
+-- Notifications to try again later, and why.
 WITH postponed AS (
     UPDATE service.notification AS n SET write_at = p.at
     FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[]) AS p(id, at, reason, detail)

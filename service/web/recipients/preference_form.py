@@ -100,7 +100,7 @@ def read_preferences(
 ) -> PreferenceForm:
     """What was chosen. Fields that are missing leave their setting as it was.
 
-    A browser leaves out what is off, so the field ``names_on_page`` names the switches that the page had: what it
+    A browser leaves out what is off, so the field ``shown`` names the switches that the page had: what it
     names is on or off, what it does not name is untouched. ``kinds``: those there are. ``offered``:
     the hours that may be chosen. ``accepted_zones``: the names of zones that our database knows too;
     None: all there are.
