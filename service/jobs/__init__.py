@@ -1,6 +1,6 @@
 """The folder is the registry: every package below ``service.jobs`` exports one ``JOB``.
 
-Packages outside this one bring further jobs in the same way; see ``extra_jobs``.
+Packages outside this one add jobs in the same way; see ``extra_jobs``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ from service.messages.reminder import reminders
 def all_jobs(packages: Sequence[str] = ()) -> dict[str, Job]:
     """Every job by its id (``reminder.goalDeadlines``), reminders first.
 
-    ``packages``: importable packages that bring further jobs (EXTRA_JOBS). Raises ConfigurationError naming
-    everything that is wrong with one of them.
+    ``packages``: importable packages with further jobs (EXTRA_JOBS). Raises ConfigurationError naming all
+    problems of them.
     """
     return dict(_all_jobs(tuple(packages)))
 
@@ -36,7 +36,7 @@ def hours_of_kinds(
 ) -> dict[str, frozenset[int]]:
     """The hours that may be chosen for each kind of message, by its name.
 
-    ``schedules``: by job id, where they are not the usual ones.
+    ``schedules``: by job id, where they differ from the default.
     """
     overrides = schedules or {}
     return {

@@ -1,7 +1,7 @@
-"""Jobs from packages outside this one (EXTRA_JOBS): loading them, and what is required of them.
+"""Jobs from packages outside this one (EXTRA_JOBS): loads and checks them.
 
-Such a package is laid out like ``service.jobs``: each package below it exports one ``JOB``. It brings its
-SQL, its templates and its translations; it has no tables and no migrations. The names of its jobs, kinds and
+Such a package has the layout of ``service.jobs``: each package below it exports one ``JOB``. It contains its
+SQL, templates and translations; it has no tables and no migrations. The names of its jobs, kinds and
 templates begin with a prefix of its own: ``acme.stalledGoals``.
 """
 
@@ -27,7 +27,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*\.[A-Za-z][A-Za-z0-9_]*")
 def jobs_of_package(package: str) -> list[Job]:
     """The ``JOB`` of every package below ``package``, by module name.
 
-    Raises ConfigurationError where it cannot be imported, or brings no job.
+    Raises ConfigurationError if it cannot be imported, or has no job.
     """
     try:
         modules = [importlib.import_module(name) for name in _packages_below(package)]
@@ -53,7 +53,7 @@ def _packages_below(package: str) -> list[str]:
 
 
 def require_usable(own_jobs: Iterable[Job], extra: Mapping[str, Sequence[Job]]) -> None:
-    """Raises ConfigurationError naming everything that is wrong with the jobs of other packages.
+    """Raises ConfigurationError naming all problems of the jobs of other packages.
 
     ``own_jobs``: the service's jobs. ``extra``: package to its jobs.
     """
@@ -74,7 +74,7 @@ def require_usable(own_jobs: Iterable[Job], extra: Mapping[str, Sequence[Job]]) 
 
 
 def _names(job: Job) -> dict[str, str]:
-    """What of a job has to be unique: what it is to its name."""
+    """The names of a job that have to be unique, by what they name."""
     names = {"job": job.id}
     if isinstance(job, Reminder):
         names |= {"kind": job.kind.name, "template": job.kind.template}

@@ -1,7 +1,8 @@
 """breakReminders: a break after long continuous focus, while it lasts.
 
 The first is due after twice the user's work time of continuous focus, then one every work time, at most three
-per stretch, within work hours. A timer that seems forgotten gets one question instead: "still running?".
+per stretch of focus, within work hours. For a timer that seems forgotten the user is asked once whether it is
+still running.
 """
 
 from collections.abc import AsyncIterator
@@ -51,7 +52,7 @@ KIND = MessageKind(
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about one candidate. ``running``: focus sessions, newest first. ``earlier``: completed
+    """What the job knows about a candidate. ``running``: focus sessions, newest first. ``earlier``: completed
     ones of the last hours as (start, end). ``last_write``: when the user last changed anything."""
 
     user: User
@@ -76,7 +77,7 @@ def _facts(row: asyncpg.Record) -> Facts:
 
 
 def decide(facts: Facts, tick: Tick) -> Decision:
-    """A break, the question whether the timer still runs, or why nothing."""
+    """A break, the question whether the timer still runs, or why there is no message."""
     user, at = facts.user, tick.as_of
     if not facts.running:
         return Skip(user.id, Reason.NOT_DUE, "No focus session is running.")
@@ -167,7 +168,7 @@ def _message(
 
 
 def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | None:
-    """Only while the session runs."""
+    """Nothing is sent once the session has ended."""
     return facts if current.running_sessions.issuperset(facts["session_ids"]) else None
 
 
@@ -181,7 +182,7 @@ JOB = Reminder(
     read=read,
     decide=decide,
     kind=KIND,
-    needs=frozenset({"timer_sessions"}),  # hardly anybody gets these by mail
+    needs=frozenset({"timer_sessions"}),  # these are hardly ever sent by mail
     revalidate=revalidate,
     timeout=timedelta(minutes=5),
 )

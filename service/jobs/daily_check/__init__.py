@@ -1,7 +1,7 @@
-"""dailyCheck: a word in the evening to somebody who has not focused today. No guilt.
+"""dailyCheck: a reminder in the evening for users who have not focused today.
 
-Who gets it: users active within seven local days, without a completed focus session today and none under way.
-The first that fits:
+Who gets it: users active within seven local days, without a completed focus session today and none running.
+The first variant that applies:
 
 - *streak*: three days or more in a row up to yesterday: mail and notification;
 - *gentle*: no session today and the two days before: mail and notification, once in three days, and not when
@@ -58,7 +58,7 @@ KIND = MessageKind(
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about one candidate at the slot.
+    """What the job knows about a candidate at the slot.
 
     ``away_since``: the local date of the last activity, in the zone of that time; None without any.
     ``done_days``: local dates with a completed focus session. ``recent_days``: the last days' dates with any
@@ -101,7 +101,7 @@ def _facts(row: asyncpg.Record) -> Facts:
 
 
 def decide(facts: Facts, tick: Tick) -> Decision:
-    """The word of the evening, or why there is none."""
+    """The reminder, or why there is none."""
     today = tick.local_date(facts.user.timezone)
     if not tick.force and (skip := _skip(facts, today, tick)):
         return skip
@@ -176,7 +176,7 @@ def _message(facts: Facts, today: date, tick: Tick, variant: str, streak: int) -
 
 
 def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | None:
-    """Goals that were closed meanwhile are not shown."""
+    """Remove goals that were closed meanwhile."""
     return {**facts, "goals": [goal for goal in facts["goals"] if goal["id"] in current.open_goals]}
 
 

@@ -1,6 +1,6 @@
 -- name: page
 -- The next users who were active within seven local days, with the dates of their sessions and up to three goals.
-WITH people AS MATERIALIZED (  -- whose slot it is, before anything is asked about each of them
+WITH people AS MATERIALIZED (  -- whose slot it is, before the expensive part
     SELECT * FROM service.recipient
     WHERE id > $1 AND ($4::text IS NULL OR id = $4)
       AND ($3::text[] IS NULL OR service.slot_group(timezone, hours, $7) = ANY ($3))

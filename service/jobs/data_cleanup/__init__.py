@@ -1,8 +1,8 @@
-"""dataCleanup: forget the service's own old rows; archive the dashboard's old sessions, if that is allowed.
+"""dataCleanup: delete the service's own old rows; archive the dashboard's old sessions, if that is allowed.
 
-``CLEANUP_MODE=report`` (default) and dry runs say what would go, by month. ``archive`` writes each month's
-file, reads it back, and only then removes what it holds. Stopped at any moment it goes on where it was: how
-far each file has come stands in the database (see ``service.archive.archive``).
+``CLEANUP_MODE=report`` (default) and dry runs count what would be removed, by month. ``archive`` writes each
+month's file, verifies it, and only then removes its sessions. It can be stopped at any time and continues
+where it was: the state of each file is stored in the database (see ``service.archive.archive``).
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from service.errors import ArchiveDamaged, CleanupRefused
 log = structlog.get_logger()
 
 _ATTEMPTS = 3
-"""How often a month is written in one run, when its sessions are edited meanwhile."""
+"""How often a month is written in one run if its sessions are edited meanwhile."""
 
 
 async def work(context: RunContext) -> None:
-    """Our own rows first: they go whatever becomes of the dashboard's."""
+    """Delete our own rows first: that does not depend on the dashboard."""
     await _delete_expired(context)
     archive, policy = context.resources.get(Archive), context.resources[RetentionPolicy]
     if archive is None:
@@ -48,7 +48,7 @@ async def work(context: RunContext) -> None:
 
 
 async def _rewrite_files(archive: Archive) -> None:
-    """Take out of the files what is not archived any more, above all what an erasure could not."""
+    """Remove from the files what is no longer archived, above all what an erasure could not remove."""
     async with archive.exclusive():
         await archive.rewrite()
 
@@ -83,7 +83,7 @@ async def _report(context: RunContext, archive: Archive) -> dict[date, int]:
 
 
 async def _count(context: RunContext, archive: Archive) -> dict[date, int]:
-    """How many sessions of each month may go now; one step for each, for a month may be long to count."""
+    """How many sessions of each month may be removed now; a step per month, since counting may take long."""
     async with context.step() as connection:
         oldest = await archive.oldest_end(connection)
     due: dict[date, int] = {}
@@ -95,7 +95,7 @@ async def _count(context: RunContext, archive: Archive) -> dict[date, int]:
 
 
 async def _require_allowed(context: RunContext, archive: Archive, due: dict[date, int]) -> None:
-    """Raise CleanupRefused when rows may not be removed, or so many that somebody must have said so."""
+    """Raise CleanupRefused if rows may not be removed, or so many that an operator must confirm it."""
     if not due:
         return
     if obstacle := await archive.dashboard.removal_obstacle():
@@ -111,7 +111,7 @@ async def _require_allowed(context: RunContext, archive: Archive, due: dict[date
 
 
 class _ArchiveRun:
-    """One run's work on the archive, within its time."""
+    """The work on the archive in one run, within its time budget."""
 
     def __init__(self, context: RunContext, archive: Archive) -> None:
         self._context = context
@@ -120,7 +120,7 @@ class _ArchiveRun:
         self._deadline = self._clock() + context.resources[RetentionPolicy].budget.total_seconds()
 
     async def finish_started(self) -> None:
-        """Go on with what a former run began: remove what a verified file holds, forget the unfinished."""
+        """Continue earlier runs: remove the sessions of verified files, discard unfinished files."""
         for file in await self._files():
             if file.state == "verified":
                 await self._remove(file)
@@ -129,7 +129,7 @@ class _ArchiveRun:
                     await self._archive.discard(connection, file.name)
 
     async def _resumed(self, file: ArchiveFile) -> bool:
-        """False: what was written did not survive; nothing was removed on its account."""
+        """Verify a written file; False: it is damaged, and nothing was removed for it."""
         try:
             await self._verify(file)
         except ArchiveDamaged as error:
@@ -138,7 +138,7 @@ class _ArchiveRun:
         return True
 
     async def archive_all(self) -> None:
-        """Every month that has something to go, oldest first, as far as the time reaches."""
+        """Archive each month with sessions to remove, oldest first, while there is time."""
         untidy = {file.month for file in await self._files() if file.leftovers}
         for month in sorted({*await _count(self._context, self._archive), *untidy}):
             edits = 0
@@ -147,7 +147,7 @@ class _ArchiveRun:
                 await maintenance.rebuild_stale_days(self._context)
 
     async def _archive_some(self, month: date) -> ArchiveFile | None:
-        """Write, verify, remove what may go of a month; None: nothing may."""
+        """Write, verify and remove what may be removed of a month; None: there is nothing."""
         async with self._context.step() as connection:
             name = await self._archive.plan(connection, month)
             files = await self._archive.files(connection)

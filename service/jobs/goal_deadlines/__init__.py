@@ -5,8 +5,8 @@ Who gets it: users with an open goal that reached a *stage* today, in their own 
 - ``D7`` due in seven days · ``D1`` due tomorrow · ``D0`` due today, and D1 was not delivered for this goal ·
   ``OV`` the first run after the due date, at most 30 days after it.
 
-Each stage of a goal and its due date is announced once; moving the deadline re-arms it, moving it back
-does not.
+Each stage of a goal and due date is announced once. A new due date has stages of its own; a date that the
+goal had before does not.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -64,7 +64,7 @@ class DueGoal:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about one candidate. ``stages``: used stage keys, and whether that message stands."""
+    """What the job knows about a candidate. ``stages``: used stage key → whether it was delivered."""
 
     user: User
     goals: tuple[DueGoal, ...]
@@ -84,7 +84,7 @@ def _facts(row: asyncpg.Record) -> Facts:
 
 
 def decide(facts: Facts, tick: Tick) -> Decision:
-    """The message of the user's day, or why there is none."""
+    """The message of the day, or why there is none."""
     today = tick.local_date(facts.user.timezone)
     staged = [(goal, stage) for goal in facts.goals if (stage := _stage(goal, today, facts.stages, tick))]
     if not staged:
@@ -150,7 +150,7 @@ def _sections(
 
 
 def _mail(today: date, sections: list[dict[str, Any]], more: int) -> dict[str, Any]:
-    """The facts that the templates print, counted: ``count`` goals in all, ``tomorrow`` of them tomorrow."""
+    """The facts for the templates. ``count``: all goals; ``tomorrow``: those due tomorrow."""
     goals = [(section["key"], goal) for section in sections for goal in section["goals"]]
     return {
         "local_date": today.isoformat(),
@@ -163,7 +163,7 @@ def _mail(today: date, sections: list[dict[str, Any]], more: int) -> dict[str, A
 
 
 def in_app(facts: dict[str, Any]) -> dict[str, Any]:
-    """The notification about the goals that triggered the message: it names the most pressing one."""
+    """The notification about the goals that triggered the message; it names the most urgent one."""
     named = [(section["key"], goal) for section in facts["sections"] for goal in section["goals"]]
     named = [(key, goal) for key, goal in named if key != "also"]
     section, first = named[0]
@@ -176,7 +176,7 @@ def in_app(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | None:
-    """Take out the goals that are no longer open. None when no stage that triggered the message is left."""
+    """Remove goals that are no longer open. None: no goal that triggered the message is left."""
     sections = [
         {**section, "goals": [goal for goal in section["goals"] if goal["id"] in current.open_goals]}
         for section in facts["sections"]

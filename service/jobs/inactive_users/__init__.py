@@ -1,8 +1,8 @@
-"""inactiveUsers: a few words to somebody who has been away, at most three times, then silence.
+"""inactiveUsers: at most three reminders for users who have been away.
 
 n = D - the local date of the last activity. Steps at n = 3, 7, 14, each on the first eligible day before the
-next one, the last until n = 21. Whoever never began gets the first step only, in words of its own; n counts
-from the signup. Three absences in a row without an answer: half a year of silence.
+next one, the last until n = 21. Users who never began get only the first step, with its own text; n counts
+from the signup. After three absences in a row without a reaction they get none for half a year.
 """
 
 from collections.abc import AsyncIterator
@@ -49,9 +49,9 @@ KIND = MessageKind(
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about one candidate.
+    """What the job knows about a candidate.
 
-    ``away_since``: the local date of the last activity, or of the signup for whoever never began (then
+    ``away_since``: the local date of the last activity, or of the signup for users who never began (then
     ``last_activity`` is None). ``sent``: steps of this absence. ``episodes``: earlier absences, ascending.
     """
 
@@ -93,7 +93,7 @@ def _facts(row: asyncpg.Record) -> Facts:
 
 
 def decide(facts: Facts, tick: Tick) -> Decision:
-    """The step that the absence has reached, or why nothing is said."""
+    """The step that the absence has reached, or why there is no message."""
     user = facts.user
     today = tick.local_date(user.timezone)
     if facts.away_since is None:
@@ -155,7 +155,7 @@ def _message(facts: Facts, step: int, away: int, today: date, tick: Tick) -> Mes
 
 
 def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | None:
-    """Goals that were closed meanwhile are not shown."""
+    """Remove goals that were closed meanwhile."""
     return {**facts, "goals": [goal for goal in facts["goals"] if goal["id"] in current.open_goals]}
 
 

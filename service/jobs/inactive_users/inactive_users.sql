@@ -1,6 +1,6 @@
 -- name: page
--- The next users who have been away for some days, or never began, with what was written about it before.
-WITH people AS MATERIALIZED (  -- whose slot it is, before anything is asked about each of them
+-- The next users who have been away for some days, or never began, with earlier messages about it.
+WITH people AS MATERIALIZED (  -- whose slot it is, before the expensive part
     SELECT * FROM service.recipient
     WHERE id > $1 AND ($4::text IS NULL OR id = $4)
       AND ($3::text[] IS NULL OR service.slot_group(timezone, hours, $7) = ANY ($3))

@@ -51,7 +51,7 @@ KIND = MessageKind(
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about one user at the slot: sessions of two months, and the goals that matter to them."""
+    """What the job knows about a user at the slot: the sessions and goals of two months."""
 
     user: User
     sessions: tuple[LocalSession, ...]

@@ -6,7 +6,7 @@ from service.messages.kind import Sample
 
 
 def _month(variant: str, **changes: Any) -> Sample:
-    """February 2026, empty unless told otherwise."""
+    """February 2026; ``changes`` replace facts of an empty month."""
     weeks = (
         ("2026-02-01", "2026-02-01"),
         ("2026-02-02", "2026-02-08"),

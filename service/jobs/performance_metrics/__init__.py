@@ -1,7 +1,7 @@
-"""performanceMetrics: the hour before, in UTC, as it was measured; null with a reason where it was not.
+"""performanceMetrics: metrics of the hour before, in UTC; null with a reason where nothing was measured.
 
-What a process feels itself (loop lag, memory, CPU, pools, answers of its API) it tells with its sign of life;
-runs, mails and lateness are counted in the ledger, for all processes together.
+Each process reports its own metrics (loop lag, memory, CPU, pools, API responses) with its heartbeat; runs,
+mails and lateness are counted in the ledger, for all processes together.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -86,7 +86,7 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def _dashboard_figures(counters: dict[str, Any] | None, previous: dict[str, Any] | None) -> dict[str, Any]:
-    """The dashboard's own answers in this hour, from its counters now and an hour ago."""
+    """The responses of the dashboard in this hour, from its counters now and an hour ago."""
     nothing = {"requests": 0, "averageResponseTime": None, "errorRate": None, "throughput": None}
     if counters is None:
         return nothing | {"reason": "DASHBOARD_METRICS_URL is not set"}
@@ -95,7 +95,7 @@ def _dashboard_figures(counters: dict[str, Any] | None, previous: dict[str, Any]
     earlier = (previous or {}).get("dashboard", {}).get("counters")
     if earlier is None:
         return nothing | {"reason": "first reading: rates need an hour", "counters": counters}
-    restarted = counters["requests"] < earlier["requests"]  # counters start anew with their process
+    restarted = counters["requests"] < earlier["requests"]  # counters restart with the process
     delta = {name: value - (0 if restarted else earlier[name]) for name, value in counters.items()}
     if not delta["requests"]:
         return nothing | {"reason": "no request in this hour", "counters": counters}

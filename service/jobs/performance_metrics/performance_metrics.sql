@@ -1,9 +1,9 @@
 -- name: exists
--- Whether this hour has been measured: what was measured is never measured again.
+-- Whether this hour has been measured; it is measured only once.
 SELECT EXISTS (SELECT FROM service.rollup WHERE statistic = 'performance' AND period = $1)
 
 -- name: processes
--- The processes that showed a sign of life lately, with their vitals.
+-- The processes with a recent heartbeat, and their metrics.
 SELECT name, vitals FROM service.replica
 WHERE seen_at > service.now() - interval '5 minutes' AND vitals <> '{}' ORDER BY name
 
@@ -36,7 +36,7 @@ FROM service.delivery
 WHERE channel = 'email' AND settled_at >= $1 AND settled_at < $2
 
 -- name: ledger
--- How many runs and deliveries wait, are under way or stand unconfirmed now.
+-- How many runs and deliveries are waiting, in progress or unconfirmed now.
 SELECT 'runs' AS what, state, count(*) AS n FROM service.job_run
 WHERE state IN ('pending', 'running') GROUP BY state
 UNION ALL
@@ -52,5 +52,5 @@ SELECT figures FROM service.rollup WHERE statistic = 'performance' AND period = 
 INSERT INTO service.alert (name, detail) VALUES ($1, $2) ON CONFLICT (name) WHERE cleared_at IS NULL DO NOTHING
 
 -- name: clear_alerts
--- Alerts that hold no longer are cleared once.
+-- Clear alerts that no longer apply.
 UPDATE service.alert SET cleared_at = service.now() WHERE cleared_at IS NULL AND NOT name = ANY ($1::text[])

@@ -58,11 +58,11 @@ KIND = MessageKind(
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about one user at the slot.
+    """What the job knows about a user at the slot.
 
     ``sessions``: of the last three weeks, with their local dates. ``done_days``: all dates with a completed
     focus session. ``goals``: open ones due about now, and those completed lately. ``reported``: the figures
-    that the last review told, None if there was none.
+    of the last review; None: there was none.
     """
 
     user: User
@@ -169,7 +169,7 @@ def _mail_facts(
 
 
 def as_json(figures: PeriodFigures) -> dict[str, Any]:
-    """The figures that a review stands for; the next one compares with them."""
+    """The figures of a review, which the next one compares with its own."""
     return {
         "focus_seconds": figures.focus_seconds,
         "sessions": figures.sessions,
@@ -187,7 +187,7 @@ def _completed(goals: Sequence[Goal], week: Period, tick: Tick, zone: ZoneInfo) 
 
 
 def _final(previous: PeriodFigures, reported: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Last week's figures, where they are no longer what was told."""
+    """Last week's figures, if they have changed since its review."""
     if reported is None:
         return None
     sessions = abs(previous.sessions - reported["sessions"])
@@ -197,7 +197,7 @@ def _final(previous: PeriodFigures, reported: Mapping[str, Any] | None) -> dict[
 
 
 def _suggestion(current: PeriodFigures, coming: Sequence[tuple[Goal, date]], today: date) -> dict[str, Any]:
-    """One suggestion, by the first rule that fits."""
+    """The suggestion of the first rule that applies."""
     for goal, due in coming:
         if goal.progress is not None and goal.progress < 50:
             return {"rule": "goal_behind", **goal_facts(goal, due, today)}
@@ -213,7 +213,7 @@ def _suggestion(current: PeriodFigures, coming: Sequence[tuple[Goal, date]], tod
 
 
 def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | None:
-    """Goals that were closed meanwhile are no longer ahead; a suggestion about one falls back."""
+    """Remove goals that were closed meanwhile; a suggestion about one is replaced."""
     goals = [goal for goal in facts["goals"] if goal["id"] in current.open_goals]
     suggestion = facts["suggestion"]
     if suggestion["rule"] == "goal_behind" and suggestion["id"] not in current.open_goals:

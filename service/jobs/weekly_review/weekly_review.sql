@@ -1,5 +1,5 @@
 -- name: page
--- The next users with their sessions since before the earlier week, goals, and what the last review told them.
+-- The next users with their sessions since before the earlier week, goals, and the figures of the last review.
 WITH chosen AS MATERIALIZED (
     SELECT r.*, zone.name AS zone, ($2::timestamptz AT TIME ZONE zone.name)::date AS today
     FROM service.recipient AS r

@@ -1,4 +1,4 @@
-"""What an e-mail address must look like before anything is sent to it."""
+"""Validates e-mail addresses before anything is sent to them."""
 
 import re
 

@@ -1,7 +1,7 @@
-"""Bounces and complaints: understood, tied to their delivery, remembered.
+"""Intake of bounces and complaints: parse a report, find its delivery, record it.
 
-A report proves nothing by itself: anybody can write one. Only the signed envelope sender that it came back to
-(VERP) says which delivery it is about.
+A report proves nothing by itself, because anybody can write one. Only the signed envelope sender to which it
+was sent (VERP) says which delivery it is about.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ log = structlog.get_logger()
 
 _BATCH = 200
 MAX_REPORT_BYTES = 1 << 20
-"""Of a report; real ones have a few kilobytes."""
+"""Only so much of a report is read; real ones have a few kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class IntakeResult:
-    """What a mail was understood as. ``kind``: of the report, or ``ignored``; ``news``: whether it changed
-    something; ``delivery`` None: it came back to no address of ours."""
+    """The result of a mail. ``kind``: of the report, or ``ignored``; ``news``: whether it changed something;
+    ``delivery`` None: it was not sent to an address of ours."""
 
     kind: str
     delivery: int | None
@@ -38,7 +38,7 @@ class IntakeResult:
 
 
 class BounceIntake:
-    """Takes in what arrives at ``address``; ``secret`` tells genuine envelope senders from invented ones."""
+    """Processes mail to the bounce ``address``; ``secret`` is the one that signs envelope senders."""
 
     def __init__(self, bounces: Suppressions, address: str, secret: bytes) -> None:
         self._bounces = bounces
@@ -49,7 +49,8 @@ class BounceIntake:
     async def process(
         self, raw: bytes, recipient: str | None = None, connection: asyncpg.Connection | None = None
     ) -> IntakeResult:
-        """Act on one mail; ``recipient``: the envelope's, where the mail server told it. May be repeated.
+        """Process one mail; may be repeated. ``recipient``: that of the envelope, if the mail server passes
+        it on.
 
         ``connection``: in its transaction.
         """
@@ -84,7 +85,7 @@ class BounceIntake:
 
 
 class BounceMaildir:
-    """Reads a Maildir that receives what is sent to the bounce address."""
+    """Reads the Maildir that receives mail to the bounce address."""
 
     def __init__(self, folder: Path, intake: BounceIntake, *, pause: float = 60.0) -> None:
         self._folder = folder
@@ -92,7 +93,7 @@ class BounceMaildir:
         self._pause = pause
 
     async def read(self) -> int:
-        """Take in what is new, oldest first. Taken mails are moved to ``cur``; a crash before repeats one."""
+        """Process new mails, oldest first, and move them to ``cur``; a crash may repeat one."""
         names = await asyncio.to_thread(_new_files, self._folder)
         for name in names:
             raw = await asyncio.to_thread(_read_head, self._folder / "new" / name)

@@ -1,6 +1,6 @@
-"""What comes back to the envelope sender: bounces (RFC 3464, 6533), complaints (RFC 5965), old plain texts.
+"""Parses mail to the envelope sender: bounces (RFC 3464, 6533), complaints (RFC 5965), old plain texts.
 
-What cannot be understood is no bounce.
+What cannot be parsed is not a bounce.
 """
 
 import re
@@ -97,9 +97,9 @@ class ReportKind(StrEnum):
     HARD = "hard"
     """The address does not take mail and will not."""
     SOFT = "soft"
-    """Not delivered; nothing is said against the address for good: full, refused, unreachable."""
+    """Not delivered, but not because the address is wrong: mailbox full, refused, unreachable."""
     COMPLAINT = "complaint"
-    """The recipient called it spam."""
+    """The recipient reported it as spam."""
     DELIVERED = "delivered"
     DELAYED = "delayed"
     """Not delivered yet; the other server keeps trying."""
@@ -107,7 +107,7 @@ class ReportKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BounceReport:
-    """One report. The mail it came in proves nothing: trust it as far as ``envelope_to`` is signed."""
+    """A report. The mail proves nothing: trust it only if an address in ``envelope_to`` is signed."""
 
     kind: ReportKind
     status: str | None
@@ -133,7 +133,7 @@ _SEVERITIES = (ReportKind.DELIVERED, ReportKind.DELAYED, ReportKind.SOFT, Report
 
 
 def parse(raw: bytes) -> BounceReport | None:
-    """What a mail to the envelope sender reports; None for anything else. Never raises."""
+    """The report in a mail to the envelope sender; None: it is not a report. Never raises."""
     mail = parse_part(decode_text(raw[:_MAX_BYTES]).lstrip("\n"))
     if _is_vacation(mail.fields):
         return None
@@ -227,7 +227,7 @@ def _kind(action: str, status: str | None, diagnostic: str) -> ReportKind:
 
 
 def _failure(status: str | None, diagnostic: str) -> ReportKind:
-    """HARD only where the other side says, for good, that it is the address."""
+    """HARD only if the other server says that the address is wrong, permanently."""
     permanent = status.startswith("5.") if status else bool(_PERMANENT_CODE.search(diagnostic))
     if not permanent:
         return ReportKind.SOFT
@@ -238,7 +238,7 @@ def _failure(status: str | None, diagnostic: str) -> ReportKind:
 
 
 def _status(field: str, diagnostic: str) -> str | None:
-    """The declared code; where that says nothing (Exim: always 5.0.0), the one in the server's words."""
+    """The declared status; if that is unspecific (Exim: always 5.0.0), the one in the server's reply."""
     match = _STATUS.search(field)
     declared = match.group() if match else None
     if declared is not None and not declared.endswith(".0.0"):

@@ -1,4 +1,4 @@
-"""The bytes of a mail: headers and MIME, the same bytes at every attempt."""
+"""Composes a mail: headers and MIME; every attempt has the same bytes."""
 
 import binascii
 import hashlib
@@ -61,7 +61,7 @@ class Email:
 
 
 def email_of(column: Callable[[str], Any], **overrides: Any) -> Email:
-    """The email of a stored message. ``column`` gives its columns by name, ``overrides`` others for some."""
+    """The email of a stored delivery. ``column`` reads a column; ``overrides`` replace some values."""
     names = (
         "template",
         "facts",
@@ -77,13 +77,13 @@ def email_of(column: Callable[[str], Any], **overrides: Any) -> Email:
 
 
 class Composer:
-    """Makes mails, signed where there is a ``signer``.
+    """Composes mails, signed if there is a ``signer``.
 
-    ``kinds``: those whose mails it can make. ``mail_from`` and ``reply_to`` are mailboxes such as
+    ``kinds``: those whose mails it can compose. ``mail_from`` and ``reply_to`` are mailboxes such as
     ``Dashboard <hello@example.org>``.
 
-    Raises ConfigurationError where no lawful mail could be made of these values; ``warnings`` holds
-    sentences about what large providers will not like.
+    Raises ConfigurationError if these values do not allow valid mails. ``warnings``: what large providers may
+    object to, a sentence each.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ class DkimSigner:
 
     @classmethod
     def from_pem(cls, pem: bytes, domain: str, selector: str) -> Self:
-        """A signer with this private key (PEM, no passphrase). ConfigurationError names all that is wrong."""
+        """A signer with this private key (PEM, no passphrase). ConfigurationError names all problems."""
         problems = _name_problems(domain, selector)
         try:
             key = _usable_key(pem)

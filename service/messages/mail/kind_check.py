@@ -1,4 +1,4 @@
-"""Whether a kind of message has everything that a recipient may get to read, in every language."""
+"""Checks that a kind of message has all its texts, in every language."""
 
 from collections.abc import Iterator
 

@@ -17,7 +17,7 @@ from service.messages.mail.transport import (
 
 
 class MaildirTransport:
-    """Writes each mail to ``tmp`` and renames it into ``new``: it is there whole, or not at all.
+    """Writes each mail to ``tmp`` and renames it into ``new``, so that no part of a mail is ever visible.
 
     The file's name is the delivery's id, so that the same mail written twice is one file.
     """
@@ -73,4 +73,4 @@ class MaildirTransport:
         return None if os.access(self.folder / "tmp", os.W_OK) else f"{self.folder} cannot be written"
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Nothing to close."""

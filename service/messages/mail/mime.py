@@ -1,4 +1,4 @@
-"""MIME of mails that anybody may have written, split by hand in bounded work.
+"""Splits MIME of untrusted mails in bounded time.
 
 ``email.parser`` recurses with the nesting and slows down with the number of boundaries.
 """
@@ -30,12 +30,12 @@ class MimePart:
 
 
 def decode_text(raw: bytes) -> str:
-    """Text of whatever bytes, with line ends ``\\n`` and without NUL."""
+    """Any bytes as text, with line ends ``\\n`` and without NUL."""
     return raw.replace(b"\0", b"").decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def leaves(mail: MimePart) -> Iterator[MimePart]:
-    """The leaves in their order. What is inside of a returned message is not opened."""
+    """The leaves in their order. A returned message is not split."""
     waiting = [(mail, 0)]
     for _ in range(_MAX_PARTS):
         if not waiting:

@@ -1,4 +1,4 @@
-"""From frozen facts to the three texts of a mail: subject, plain text, HTML."""
+"""Renders stored facts as the three texts of a mail: subject, plain text, HTML."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -16,11 +16,11 @@ from service.text import clean, shorten
 
 SUBJECT_LIMIT = 78
 MAX_GOALS = 25
-"""More would push the mail over the size at which large providers hide its end, unsubscribe link included."""
+"""With more goals a mail may exceed the size at which large providers clip it, unsubscribe link included."""
 
 _FOLDER = Path(__file__).parent / "templates"
 MAIL_FILES = ("subject.txt", "body.txt", "body.html", "preheader.html", "in_app.txt")
-"""What the folder of a kind's templates holds."""
+"""The template files of a kind."""
 _LIMITS = {"subject": SUBJECT_LIMIT, "headline": 120, "url_path": 1000}
 _LIMIT = 100
 _NAME_LIMIT = 60
@@ -30,7 +30,7 @@ _FAKED_REPLY = re.compile(r"^(?:(?:re|fwd?|aw|wg|sv|antw)\s*:\s*)+", re.IGNORECA
 
 @dataclass(frozen=True, slots=True)
 class MailLinks:
-    """Where the mail leads. ``frontend`` is the dashboard's base, the others are complete addresses."""
+    """The links of a mail. ``frontend``: the base URL of the dashboard; the others are complete URLs."""
 
     frontend: str
     unsubscribe: str
@@ -38,13 +38,13 @@ class MailLinks:
     preferences: str
 
     def to(self, path: str) -> str:
-        """A page of the dashboard; whatever the path holds, it stays below the dashboard's address."""
+        """The URL of a page of the dashboard; no path can lead elsewhere."""
         return f"{self.frontend}/{quote(path.lstrip('/'), safe='/?=&-._~')}"
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedMail:
-    """The same content three times over."""
+    """A rendered mail."""
 
     subject: str
     text: str
@@ -57,7 +57,7 @@ RenderError = TemplateError
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """The words of an in-app notification."""
+    """The text of an in-app notification."""
 
     title: str
     message: str
@@ -101,7 +101,7 @@ class Renderer:
         links: MailLinks,
         reason: str = "",
     ) -> RenderedMail:
-        """Print the facts. ``KeyError``: no such template; ``UndefinedError``: a fact is missing."""
+        """Render the facts. ``KeyError``: no such template; ``UndefinedError``: a fact is missing."""
         texts = self._texts[template, language_of(locale)]
         context = limit_goals(cleaned_facts(facts)) | self._frame(texts, links, name=name, reason=reason)
         subject = as_subject(texts.subject.render(context), texts.words)
@@ -110,7 +110,7 @@ class Renderer:
         return RenderedMail(subject, text, texts.html.render(context))
 
     def notice(self, template: str, facts: Mapping[str, Any], locale: str) -> Notice:
-        """Word an in-app notification: title of at most 100 characters, message 500, button 30."""
+        """Render an in-app notification: title of at most 100 characters, message 500, button 30."""
         texts = self._texts[template, language_of(locale)]
         text = texts.in_app.render(cleaned_facts(facts) | {"w": texts.words})
         title, message, button = (line for line in text.split("\n") if line.strip())
@@ -128,7 +128,7 @@ class Renderer:
 
 
 def cleaned_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts with every text cleaned and shortened to what a reader can take in."""
+    """The facts with every text cleaned and shortened."""
     return {key: _cleaned(value, _LIMITS.get(key, _LIMIT)) for key, value in facts.items()}
 
 
@@ -145,10 +145,10 @@ def _cleaned(value: Any, limit: int) -> Any:
 def limit_goals(facts: dict[str, Any]) -> dict[str, Any]:
     """At most ``MAX_GOALS`` goals over all sections; the rest is added to ``more``.
 
-    ``count`` of a section: how many there are, shown or not; those left out before are also due soon.
+    ``count`` of a section: all its goals, shown or not. Goals that the job left out count as due soon.
     """
     if not {"sections", "more"} <= facts.keys():
-        return facts  # another kind of mail, or a mistake that printing will name
+        return facts  # another kind of mail, or an error that rendering will report
     room, hidden, sections = MAX_GOALS, 0, []
     for section in facts["sections"]:
         goals = section["goals"][:room]
@@ -162,13 +162,13 @@ def limit_goals(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_subject(text: str, words: Words) -> str:
-    """One line of 3–78 characters that does not pretend to be an answer."""
+    """One line of 3 to 78 characters, without a prefix such as ``Re:``."""
     subject = shorten(_FAKED_REPLY.sub("", clean(text)), SUBJECT_LIMIT)
     return subject if len(subject) >= 3 else words.default_subject
 
 
 def environments(words: Words) -> tuple[Environment, Environment]:
-    """One for plain text, one for HTML, speaking a language."""
+    """The environments for plain text and for HTML, in one language."""
     text = Environment(
         loader=BaseLoader(),
         undefined=StrictUndefined,
@@ -178,7 +178,7 @@ def environments(words: Words) -> tuple[Environment, Environment]:
         keep_trailing_newline=True,
         extensions=["jinja2.ext.i18n"],
     )
-    # An HTML parser moves {% for %} out of tables, where the loop silently vanishes; comments stay.
+    # An HTML parser moves {% for %} out of tables and so loses the loop; comments stay where they are.
     html = Environment(
         loader=BaseLoader(),
         undefined=StrictUndefined,

@@ -1,9 +1,9 @@
-"""The SMTP pool: aiosmtplib opens connections, a pipelined transaction of our own runs on them.
+"""The SMTP pool: aiosmtplib opens connections, on which our own pipelined transactions run.
 
-aiosmtplib does what is subtle and rare: connect, EHLO, STARTTLS, AUTH. Then its transport gets our protocol,
-``Wire``, which reads replies strictly in order, so that ``MAIL RCPT DATA`` travel in one write, and those of
-the next message together with this message's final dot (RFC 2920). The dot itself is written only when the
-caller has made a durable note of it.
+aiosmtplib does what is difficult and rare: connect, EHLO, STARTTLS, AUTH. Then its transport gets our
+protocol, ``Wire``, which reads replies strictly in order, so that ``MAIL RCPT DATA`` travel in one write,
+and those of the next message together with this message's final dot (RFC 2920). The dot itself is written
+only when the caller has made a durable note of it.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _OPEN_SECONDS = 60.0  # seconds for which a log-in that succeeded says that the 
 
 @dataclass(frozen=True, slots=True)
 class SmtpConfig:
-    """Where and how to send. Timeouts in seconds; RFC 5321 asks for patience after the dot."""
+    """Where and how to send. Timeouts in seconds; RFC 5321 requires a long one after the dot."""
 
     host: str
     port: int
@@ -90,7 +90,7 @@ class _Connection:
         on_result: OnResult,
         should_send: ShouldSend,
     ) -> Sequence[Envelope]:
-        """Send in order; returns those that must go over another connection, untouched."""
+        """Send in order; returns those that were not sent and need another connection."""
         reused = self.sent > 0
         ahead: Envelope | None = None
         for index, envelope in enumerate(envelopes):
@@ -108,7 +108,7 @@ class _Connection:
                 await on_result(_failed(envelope, self._phase, None, str(error)))
                 return envelopes[index + 1 :]
             except BaseException:
-                # Cancelled, or the caller failed before the dot: half a message must never be gone on with.
+                # Cancelled, or the caller failed before the dot: never continue after half a message.
                 self._wire.abort()
                 raise
             self.sent += 1
@@ -126,7 +126,7 @@ class _Connection:
         *,
         ahead: bool,
     ) -> tuple[SendResult, Envelope | None]:
-        """One message. ``ahead``: its commands went out already. Returns the next one, if its did."""
+        """Send one message. ``ahead``: its commands were sent before. Returns the next one if its were."""
         refusal = await self._commands(envelope, ahead=ahead)
         if refusal:
             return refusal, None
@@ -139,7 +139,7 @@ class _Connection:
         goes_on = self._pipelining and self.sent + 1 < self._config.per_connection
         upcoming = following() if goes_on else None
         self._wire.write(_DOT, replies=1)
-        self._phase = SmtpPhase.DOT  # not before: what is lost until here was certainly not delivered
+        self._phase = SmtpPhase.DOT  # not before: until here the message was certainly not delivered
         if upcoming:
             self._send_commands(upcoming)
         code, reply = await self._wire.reply(self._config.data_timeout)
@@ -154,7 +154,7 @@ class _Connection:
         self._wire.write(self._reset + mail + rcpt + b"DATA\r\n", replies=3 + bool(self._reset))
 
     async def _commands(self, envelope: Envelope, *, ahead: bool) -> SendResult | None:
-        """MAIL, RCPT, DATA, in one write or one by one. None: the content may follow."""
+        """Send MAIL, RCPT, DATA, together or one by one. None: the server waits for the content."""
         self._phase = SmtpPhase.MAIL
         if self._pipelining:
             return await self._pipelined(envelope, ahead=ahead)
@@ -187,7 +187,7 @@ class _Connection:
             if code not in {250, 251} and refusal is None:
                 refusal = _failed(envelope, phase, code, reply)
         code, reply = await self._wire.reply(self._config.command_timeout)
-        if refusal and code == 354:  # it wants content nevertheless: an empty message to nobody
+        if refusal and code == 354:  # it accepts content nevertheless: send an empty message, to no recipient
             await self._execute(_DOT)
         if refusal or code != 354:
             self._reset = b"RSET\r\n"
@@ -195,7 +195,7 @@ class _Connection:
         return None
 
     async def quit(self) -> None:
-        """Say goodbye."""
+        """Send QUIT and close."""
         try:
             if not self._wire.lost:
                 self._wire.write(b"QUIT\r\n", replies=1)
@@ -206,9 +206,9 @@ class _Connection:
 
 
 class _ConnectGate:
-    """Lets connections be opened side by side once the server has let us in, and until then one by one.
+    """Opens connections concurrently while the server accepts us, and otherwise one at a time.
 
-    So a server that refuses us is asked once, not once by everybody: who waited meanwhile hears its answer.
+    So a server that refuses us is tried once, not once per connection: the others get the same refusal.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -221,7 +221,7 @@ class _ConnectGate:
 
     @property
     def closed(self) -> bool:
-        """Whether a refusal is fresh (5 s, doubling to 60 s with each in a row): asking again is no use."""
+        """Whether the last refusal is recent (5 s, doubling to 60 s with each in a row)."""
         age = self._clock.monotonic() - self._refused_at
         return self.refusal is not None and age < backoff(self._refusals, first=5.0)
 
@@ -253,7 +253,7 @@ class _ConnectGate:
 
 
 class SmtpPool:
-    """Connections to one server, kept open, shared, and recycled after so many messages or so long a rest."""
+    """A pool of connections to one server. They are closed after a number of messages or when idle."""
 
     def __init__(self, config: SmtpConfig, clock: Clock) -> None:
         self._config = config
@@ -270,7 +270,7 @@ class SmtpPool:
         on_result: OnResult,
         should_send: ShouldSend = always,
     ) -> None:
-        """Send in order over one connection at a time; one result for each envelope that is wanted."""
+        """Send in order over one connection at a time; one result for each envelope that should be sent."""
         remaining: Sequence[Envelope] = [e for e in envelopes if not _rejection(e)]
         for envelope in envelopes:
             if rejection := _rejection(envelope):
@@ -338,7 +338,7 @@ class SmtpPool:
     async def ping(self) -> str | None:
         """None when a connection is open or can be opened, else what is wrong.
 
-        After a refusal it is not tried again at each question: the answer stands for a while.
+        After a refusal the server is not tried again for a while.
         """
         if any(connection.usable for connection in self._idle_connections) or self._free.locked():
             return None
@@ -351,7 +351,7 @@ class SmtpPool:
         return None
 
     async def close(self) -> None:
-        """Say goodbye on every connection."""
+        """Close all connections with QUIT."""
         connections, self._idle_connections = self._idle_connections, []
         await asyncio.gather(*(connection.quit() for connection in connections))
 
@@ -365,7 +365,7 @@ def _failed(envelope: Envelope, phase: SmtpPhase, code: int | None, reply: str) 
 
 
 def _rejection(envelope: Envelope) -> SendResult | None:
-    """What must never reach a wire: smuggled line ends, addresses that are no addresses."""
+    """The rejection of an envelope that must not be sent: malformed address, bare line end."""
     if not (_MAILBOX.fullmatch(envelope.recipient) and _MAILBOX.fullmatch(envelope.sender)):
         return _failed(envelope, SmtpPhase.RCPT, 553, "5.1.3 the address cannot be sent to")
     if _has_bare(envelope.content):

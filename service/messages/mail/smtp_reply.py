@@ -1,8 +1,8 @@
-"""What a server's answer means for a message: whom it is about (spec, SMTP answers and reports).
+"""Classifies the replies of a mail server: what they are about (spec, SMTP answers and reports).
 
-An enhanced code is read only at its place: directly after the basic code on any line (RFC 2034), or in
-qmail's ``(#5.1.1)`` at a line's end; never inside an address, a URL or a name. Where codes and words name
-several, the mildest counts, so that nobody is given up for what may be our fault.
+An enhanced code is read only directly after the basic code of a line (RFC 2034), or in qmail's ``(#5.1.1)``
+at the end of a line; never inside an address, a URL or a name. If codes and words disagree, the mildest
+counts, so that no address is given up for what may be our fault.
 """
 
 import re
@@ -15,40 +15,40 @@ from service.messages.mail.transport import SendResult, SmtpPhase
 
 
 class About(StrEnum):
-    """Whom an answer is about. Where several are named, the first in this order counts."""
+    """What a refusal is about. If it names several, the first in this order counts."""
 
     WAY = "way"
-    """The connection, the relay, the moment: try again."""
+    """The connection, the relay, or a temporary problem: try again."""
     MAILBOX = "mailbox"
-    """This person's mailbox as it is now: full, disabled for a while, busy."""
+    """The current state of the recipient's mailbox: full, disabled for a while, busy."""
     US = "us"
     """Our host, log-in, sender, reputation or content."""
     ADDRESS = "address"
-    """There is nobody of this address."""
+    """The recipient's address does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyVerdict:
-    """What a refusal says. ``at_once``: that there is no such address, beyond doubt, so once is enough."""
+    """What a refusal is about. ``at_once``: the address certainly does not exist: suppress it at once."""
 
     about: About
     at_once: bool = False
 
 
 class Fate(StrEnum):
-    """What becomes of a message after the server's answer."""
+    """What to do with a message after the server's reply."""
 
     SENT = "sent"
     RETRY = "retry"
-    """Trouble on the way, or with the mailbox as it is now: later, at an attempt's cost."""
+    """A temporary problem of the connection or the mailbox: try later, and count the attempt."""
     HARD = "hard"
-    """The address does not take mail: failed, and a hard bounce against it."""
+    """The address refuses mail: failed, and counted as a hard bounce."""
     NO_SUCH_ADDRESS = "no_such_address"
     """As HARD, and the address is suppressed at once."""
     CONTENT = "content"
-    """The content is too large or malformed, which no retry heals: failed; three in a row are an alarm."""
+    """The content is too large or malformed, so a retry is useless: failed; three in a row stop sending."""
     OURS = "ours"
-    """The server refuses us: nothing counts against the recipient, and the message is tried again."""
+    """The server refuses us, not the recipient: try again without counting the attempt."""
     UNCONFIRMED = "unconfirmed"
     """The connection was lost after the dot: nobody knows."""
 
@@ -62,7 +62,7 @@ _RECIPIENT_NAMED = frozenset({SmtpPhase.RCPT, SmtpPhase.DATA, SmtpPhase.CONTENT,
 
 
 def judge(phase: SmtpPhase, code: int | None, text: str) -> ReplyVerdict:
-    """Whom a refusal is about. ``code`` None: no answer. ``text``: what follows the code, line by line."""
+    """What a refusal is about. ``code`` None: no reply. ``text``: the lines after the code."""
     if code is None:
         return ReplyVerdict(About.WAY)
     codes, words = enhanced_codes(code, text), say.prose(text)
@@ -91,16 +91,15 @@ def fate_of(result: SendResult) -> Fate:
 
 
 def before_recipient(phase: SmtpPhase) -> bool:
-    """Whether no recipient had been named yet, so that a refusal is of every message."""
+    """Whether no recipient had been named yet, so that the server refuses every message."""
     return phase not in _RECIPIENT_NAMED
 
 
 def throttles(result: SendResult) -> bool:
-    """Whether the recipient's domain asks us to come more slowly.
+    """Whether the recipient's domain asks us to send more slowly.
 
-    Not so when the answer is about one mailbox (X.1.n; full, busy), or about one sender and recipient
-    who have not met (greylisting: trying again is the point), or was given before the recipient was named:
-    that is the relay.
+    False if the reply is about one mailbox (X.1.n; full, busy), if it is greylisting, which expects a retry,
+    or if it came before the recipient was named: then it is about the relay.
     """
     if result.accepted or result.code not in _THROTTLES or before_recipient(result.phase):
         return False
@@ -114,7 +113,7 @@ def throttles(result: SendResult) -> bool:
 
 
 def _about_temporary(phase: SmtpPhase, codes: list[str], words: str) -> About:
-    """4xx: always tried again; about one mailbox where the answer says so, greylisting apart."""
+    """4xx is always tried again; about the mailbox if the reply says so, except for greylisting."""
     if before_recipient(phase) or say.GREYLISTED.search(words):
         return About.WAY
     mailbox = any(_MAILBOX_CODE.fullmatch(code) for code in codes) or say.full_or_busy(words)
@@ -122,13 +121,13 @@ def _about_temporary(phase: SmtpPhase, codes: list[str], words: str) -> About:
 
 
 def _about_session(codes: list[str], words: str) -> About:
-    """Before a recipient was named nothing can be about one."""
+    """Before a recipient was named the reply cannot be about one."""
     temporary = any(map(_is_of_the_way, codes)) or say.LATER.search(words) or say.TEMPORARY.search(words)
     return About.WAY if temporary else About.US
 
 
 def _about_basic_code(phase: SmtpPhase, code: int) -> About:
-    """What a basic code alone says (RFC 5321): at RCPT these are about the recipient, all others about us."""
+    """By the basic code alone (RFC 5321): at RCPT these are about the recipient, all others about us."""
     if phase is not SmtpPhase.RCPT:
         return About.US
     if code in _ABOUT_A_RECIPIENT:
@@ -137,7 +136,7 @@ def _about_basic_code(phase: SmtpPhase, code: int) -> About:
 
 
 def _is_permanent_content_error(result: SendResult) -> bool:
-    """Whether the message itself is too large or malformed; words say so only once it was read."""
+    """Whether the message is too large or malformed; words count only after the server has read it."""
     if before_recipient(result.phase):
         return False
     codes = enhanced_codes(result.code, result.reply)
@@ -160,7 +159,7 @@ _WAY_CODE = re.compile(r"5\.[34]\.\d+|4\.\d+\.\d+")
 
 
 def enhanced_codes(code: int | None, text: str) -> list[str]:
-    """The RFC 3463 codes that stand at their place, one of a line at most, e.g. ``5.1.1``."""
+    """The RFC 3463 codes, at most one per line, such as ``5.1.1``."""
     codes = (_enhanced_code(code, line.strip()) for line in text.splitlines())
     return [found_code for found_code in codes if found_code]
 

@@ -8,11 +8,11 @@ _HANGUP = getattr(select, "POLLRDHUP", 0)  # Linux; elsewhere POLLHUP, which is 
 
 
 class ConnectionLost(Exception):
-    """The connection broke, or the peer kept silent for too long; the text says which."""
+    """The connection broke or timed out; the text says which."""
 
 
 class Wire(asyncio.Protocol):
-    """Reads replies in order; a reply that nobody waits for ends the connection: never guess."""
+    """Reads replies in order. An unexpected reply ends the connection."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -54,7 +54,7 @@ class Wire(asyncio.Protocol):
         self._writable.set()
 
     def write(self, data: bytes, replies: int) -> None:
-        """Write commands to which so many replies are due. When it raises, the peer got nothing of them."""
+        """Write commands that will get so many replies. If it raises, the peer got none of them."""
         if self.lost or self._transport.is_closing() or self._hung_up():
             raise ConnectionLost("connection lost")
         self._expected += replies
@@ -63,13 +63,13 @@ class Wire(asyncio.Protocol):
             raise ConnectionLost("connection lost")
 
     def _hung_up(self) -> bool:
-        """Whether the peer has closed its side, also where the event loop has not come round to telling."""
+        """Whether the peer has closed its side, even if the event loop has not reported it yet."""
         peer = select.poll()
         peer.register(self._transport.get_extra_info("socket").fileno(), _HANGUP)
         return bool(peer.poll(0))
 
     async def drain(self, seconds: float) -> None:
-        """Wait until the peer has taken what was written."""
+        """Wait until the write buffer is drained. ``seconds``: the timeout."""
         try:
             async with asyncio.timeout(seconds):
                 await self._writable.wait()
@@ -77,7 +77,7 @@ class Wire(asyncio.Protocol):
             raise ConnectionLost("timeout") from None
 
     async def reply(self, seconds: float) -> tuple[int, str]:
-        """The next reply in order."""
+        """The next reply. ``seconds``: the timeout."""
         try:
             async with asyncio.timeout(seconds):
                 reply = await self._replies.get()
@@ -89,6 +89,6 @@ class Wire(asyncio.Protocol):
         return reply
 
     def abort(self) -> None:
-        """End the connection without a word."""
+        """Close the connection at once."""
         self.lost = True
         self._transport.abort()

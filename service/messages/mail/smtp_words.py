@@ -1,9 +1,9 @@
-"""Whom the words of a mail server's answer name. English only: in other languages the codes decide."""
+"""Patterns for the words of a mail server's reply. English only: in other languages the codes decide."""
 
 import re
 
 _LONGEST = 2000
-"""Characters of an answer that are read; what servers really say is much shorter."""
+"""Characters of a reply that are read; real replies are much shorter."""
 
 _QUOTED = re.compile(
     r"\b[a-z][a-z0-9+.-]{0,20}://\S+"  # a URL
@@ -15,7 +15,7 @@ _SPACE = re.compile(r"\s+")
 
 
 def prose(text: str) -> str:
-    """The server's own words on one line, without what it quotes: addresses, URLs, hosts."""
+    """The reply on one line, without quoted addresses, URLs and hosts."""
     text_without_quotes = _QUOTED.sub(" ", text[:_LONGEST].replace("’", "'"))
     return _SPACE.sub(" ", text_without_quotes).strip()
 
@@ -30,7 +30,7 @@ _PERSON = r"(?<!your )\b(?:user|account|mail ?box|in ?box|recipient|address(?:ee
 
 GREYLISTED = _any_of(r"gr[ae]y-? ?list")
 TRY_AGAIN = _any_of(r"(?<!and )(?<!then )(?<!or )\btry again\b(?! with| using)")
-"""As such it says little: a log-in is also to be tried again, with the right password."""
+"""Ambiguous: a failed log-in may also be tried again, with the right password."""
 LATER = _any_of(
     GREYLISTED.pattern,
     r"\b(?:try|retry|resend)(?: \w+){0,2} (?:later|in (?:a|an|some|\d+)\b|after \d|soon|shortly)",
@@ -135,7 +135,7 @@ US = _any_of(
     r"\bsyntax error|\bpipelining\b",
 )
 IP = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\w)")
-"""An answer that says no more than an address of a host is about the client."""
+"""A reply that names only the address of a host is about the client."""
 
 # ── The address ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,4 +1,4 @@
-"""How a composed message leaves: what a transport is given and what it reports."""
+"""The interface of transports: what they get and what they report."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class SmtpPhase(StrEnum):
-    """Where in the conversation a message stood when its fate was decided."""
+    """The SMTP phase in which a message was accepted or refused."""
 
     CONNECT = "connect"
     EHLO = "ehlo"
@@ -17,14 +17,14 @@ class SmtpPhase(StrEnum):
     RCPT = "rcpt"
     DATA = "data"
     CONTENT = "content"
-    """The content was being written; the final dot was not: certain non-delivery."""
+    """The content was being written, but not the final dot: certainly not delivered."""
     DOT = "dot"
     """The final dot was written, or may have been."""
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A message ready to leave. ``content`` has CRLF line ends only and is not dot-stuffed."""
+    """A message ready to send. ``content`` has CRLF line ends only and is not dot-stuffed."""
 
     id: int
     sender: str
@@ -34,7 +34,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """The fate of one message. ``code`` None: the connection broke or timed out in ``phase``."""
+    """The result of one message. ``code`` None: the connection broke or timed out in ``phase``."""
 
     id: int
     accepted: bool
@@ -44,16 +44,16 @@ class SendResult:
 
 
 BeforeDot = Callable[[Sequence[int]], Awaitable[frozenset[int]]]
-"""Asked before the final dot is written; returns those that may get it. Everything else must not be sent."""
+"""Called before the final dot is written; returns the ids that may get it. The others must not be sent."""
 
 OnResult = Callable[[SendResult], Awaitable[None]]
 
 ShouldSend = Callable[[Envelope], bool]
-"""Asked before a message's first command. What is no longer wanted is left alone: no result."""
+"""Called before the first command of a message. False: it is not sent, and gets no result."""
 
 
 def always(_envelope: Envelope) -> bool:
-    """All are wanted."""
+    """Send all."""
     return True
 
 
@@ -67,10 +67,10 @@ class Transport(Protocol):
         on_result: OnResult,
         should_send: ShouldSend = always,
     ) -> None:
-        """Send over one connection, in order; exactly one result for each that is wanted."""
+        """Send over one connection, in order; exactly one result for each that should be sent."""
 
     async def ping(self) -> str | None:
         """None when a message could be sent now, else what is wrong."""
 
     async def close(self) -> None:
-        """Say goodbye and close every connection."""
+        """Close all connections."""

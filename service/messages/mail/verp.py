@@ -1,4 +1,4 @@
-"""Envelope senders that name their delivery, so that a bounce says which mail it is about (VERP, signed)."""
+"""Signed envelope senders (VERP): the address of a bounce tells which delivery it is about."""
 
 import hashlib
 import hmac
@@ -13,7 +13,7 @@ _MAX_LOCAL = 64
 def envelope_sender(base: str, delivery_id: int, secret: bytes) -> str:
     """``bounce@example.org`` becomes ``bounce+<id>-<signature>@example.org``.
 
-    ``ValueError`` for a base that is no plain address or leaves no room, for a negative or enormous id, and
+    ``ValueError`` for a base that is not a plain address or is too long, for a negative or enormous id, and
     for an empty secret.
     """
     local, _, domain = base.rpartition("@")
@@ -30,7 +30,7 @@ def envelope_sender(base: str, delivery_id: int, secret: bytes) -> str:
 
 
 def delivery_of(address: str, base: str, secret: bytes) -> int | None:
-    """The delivery that an address names; None for anything foreign or forged. Case does not matter."""
+    """The delivery of an envelope sender; None: it is not ours, or forged. Case does not matter."""
     if not address.isascii() or not base.isascii() or not secret:
         return None
     prefix = base.rpartition("@")[0].lower() + "+"

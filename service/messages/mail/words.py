@@ -1,6 +1,6 @@
-"""Words, numbers and dates of one language: a gettext catalogue and Babel's locale data.
+"""Texts, numbers and dates of one language: a gettext catalogue and Babel's locale data.
 
-Sources are English; ``catalogues/<language>.po`` holds the others. A language is one more file there.
+The sources are English; ``catalogues/<language>.po`` has the translations. A new language is one more file.
 """
 
 import gettext
@@ -43,7 +43,7 @@ _DUE = {
 
 
 class Words:
-    """Everything that a page or a mail says in one language, apart from the facts."""
+    """The texts of pages and mails in one language, without the facts."""
 
     def __init__(self, language: str, catalogues: Path | None = None) -> None:
         self.language = language
@@ -72,17 +72,17 @@ class Words:
         return self._of(kind).gettext(kind.stop)
 
     def _of(self, kind: MessageKind) -> "Words":
-        """The same language with the words of the package that brings the kind."""
+        """The same language with the texts of the package that defines the kind."""
         return words_for(self.language, kind.catalogues)
 
     @property
     def default_subject(self) -> str:
-        """For a mail whose subject would say nothing."""
+        """For a mail whose subject would be empty."""
         return self.gettext("A reminder for you")
 
     @property
     def test_reason(self) -> str:
-        """Why somebody gets a mail that was sent as a test."""
+        """Why somebody gets a test mail."""
         return self.gettext("You asked for a test mail.")
 
     def section(self, key: str) -> str:
@@ -95,12 +95,12 @@ class Words:
         return ", ".join(self.gettext(text) % {"num": count} for text, count in counts)
 
     def greeting(self, name: str) -> str:
-        """The first words of the mail; fits people whose name nobody knows."""
+        """The salutation; without a name if it is unknown."""
         return self.gettext("Hello %(name)s,") % {"name": name} if name else self.gettext("Hello,")
 
     # ── Dates and numbers ───────────────────────────────────────────────────────────────────────────────────
 
-    @lru_cache(maxsize=2048)  # noqa: B019 — a few instances, alive as long as the process
+    @lru_cache(maxsize=2048)  # noqa: B019 — few instances, which live as long as the process
     def day(self, iso: str) -> str:
         """A date with its weekday: ``2026-03-10`` → ``Tue 10 Mar``."""
         return self._dated(iso, self.gettext("EEE d MMM"))
@@ -226,7 +226,7 @@ def language_of(locale: str) -> str:
 
 
 def words_for(locale: str, catalogues: Path | None = None) -> Words:
-    """The words of a locale. ``catalogues``: a folder of ``<language>.po`` that is asked before our own."""
+    """The texts of a locale. ``catalogues``: a folder of ``<language>.po`` that has precedence."""
     return _words(language_of(locale), catalogues)
 
 

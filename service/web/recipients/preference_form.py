@@ -1,4 +1,4 @@
-"""What a recipient may decide on the preference page, read from its form; pure."""
+"""The preferences of a recipient, and reading them from the form of the preference page. Pure."""
 
 from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,11 +19,11 @@ LONGEST_PAUSE = 365
 
 @dataclass(frozen=True, slots=True)
 class RecipientSettings:
-    """Decisions beyond on and off. None: as the dashboard has it.
+    """Settings besides the switches. None: as in the dashboard.
 
-    ``timezone``: the name that was chosen; another name of a zone stays, and its zone is used.
-    ``quiet_start == quiet_end``: no quiet hours at all. ``hours``: name of a kind to whole hour of the
-    local day, also of kinds whose package is away.
+    ``timezone``: the name as it was chosen, which may be an alias. ``quiet_start == quiet_end``: no quiet
+    hours at all. ``hours``: name of a kind → hour of the local day, also for kinds whose package is not
+    loaded.
     """
 
     timezone: str | None = None
@@ -38,12 +38,12 @@ class RecipientSettings:
 
     @property
     def zone(self) -> str:
-        """The zone that holds."""
+        """The zone that applies."""
         return self.timezone or self.dashboard_timezone
 
     @property
     def pause_ends(self) -> str | None:
-        """The local date on which a pause ends; None: there is none now."""
+        """The local date on which the pause ends; None: there is no pause now."""
         if self.paused_until is None or self.now is None or self.paused_until <= self.now:
             return None
         return self.paused_until.astimezone(zones.zone_of(self.zone)).date().isoformat()
@@ -67,9 +67,9 @@ class RecipientSettings:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceForm:
-    """The form as it was sent. ``switches``: those that it showed, and no others.
+    """The submitted form. ``switches``: only those that the page showed.
 
-    ``problems``: fields that cannot be meant; ``typed``: a wrong zone.
+    ``problems``: the fields with invalid values; ``typed``: an unknown time zone as it was typed.
     """
 
     switches: Mapping[Switch, bool]
@@ -79,9 +79,10 @@ class PreferenceForm:
 
 
 def choosable(stored: Mapping[str, int], offered: Hours) -> dict[str, int]:
-    """The chosen hours that hold: at any that is not offered the job would be of no use, so it is ignored.
+    """The chosen hours that apply. An hour that is not offered is ignored, because the job would be useless
+    then.
 
-    Kinds whose package is away keep theirs.
+    Kinds whose package is not loaded keep theirs.
     """
     return {kind: hour for kind, hour in stored.items() if hour in offered.get(kind, (hour,))}
 
@@ -98,12 +99,10 @@ def read_preferences(
     offered: Hours,
     accepted_zones: Container[str] | None = None,
 ) -> PreferenceForm:
-    """What was chosen. Fields that are missing leave their setting as it was.
-
-    A browser leaves out what is off, so the field ``shown`` names the switches that the page had: what it
-    names is on or off, what it does not name is untouched. ``kinds``: those there are. ``offered``:
-    the hours that may be chosen. ``accepted_zones``: the names of zones that our database knows too;
-    None: all there are.
+    """Read the preferences from a form. Missing fields leave their setting unchanged. A browser does not
+    send switches that are off, so the field ``shown`` names all switches of the page; others are unchanged.
+    ``kinds``: all kinds. ``offered``: the hours that may be chosen. ``accepted_zones``: the names of zones
+    that our database knows, too; None: all zones.
     """
     names_on_page = set(str(form.get("shown", "")).split())
     switches = {

@@ -1,7 +1,7 @@
 """/u/{token} and /preferences/{token}: the links at the end of every mail.
 
-GET shows a page and changes nothing, because mail scanners follow links. POST acts, needs no session, may be
-repeated, and answers the same for a token that nobody has.
+GET shows a page and changes nothing, because mail scanners follow links. POST makes the change, needs no
+session, may be repeated, and responds alike for an unknown token.
 """
 
 from collections.abc import Container, Iterable, Mapping
@@ -62,7 +62,7 @@ def _pages(words: Words) -> Environment:
 def effective(
     preferences: Mapping[str, Any], overrides: Overrides, kinds: Iterable[MessageKind]
 ) -> dict[Switch, bool]:
-    """What somebody gets on which channel, as the rules of sending see it."""
+    """Which switches are on, by the rules of eligibility."""
     stored = preferences_from_json(dict(preferences))
     return {
         (kind.name, channel): blocked_by_preferences(stored, kind, channel, overrides) is None
@@ -73,7 +73,7 @@ def effective(
 
 @routes.get("/pages.css")
 async def stylesheet(_request: web.Request) -> web.Response:
-    """The look of these pages, the same for everybody."""
+    """The stylesheet of these pages."""
     return style("pages.css")
 
 
@@ -82,7 +82,7 @@ async def stylesheet(_request: web.Request) -> web.Response:
 
 @routes.get("/u/{token}")
 async def confirm_unsubscribe(request: web.Request) -> web.Response:
-    """Ask once more. Tells nothing that the token would have to be looked up for."""
+    """Ask for confirmation. The page does not depend on the token, which is not looked up."""
     everything = request.query.get("all") == "1"
     return _page(request, _words_for_browser(request), "unsubscribe.html", everything=everything)
 
@@ -105,7 +105,7 @@ async def unsubscribe(request: web.Request) -> web.Response:
 
 @routes.get("/preferences/{token}")
 async def show_preferences(request: web.Request) -> web.Response:
-    """Everything as it stands; for an unknown token as it stands for somebody new."""
+    """The current preferences; for an unknown token those of a new user."""
     holder = await _holder(request)
     switches = await _switches(request, holder)
     accepted_zones = await accepted(request.app[DEPS].pool)
@@ -119,9 +119,9 @@ async def show_preferences(request: web.Request) -> web.Response:
 
 @routes.post("/preferences/{token}")
 async def save_preferences(request: web.Request) -> web.Response:
-    """Store what differs from before, so that what was not touched still follows the dashboard.
+    """Store only what has changed, so that everything else still follows the dashboard.
 
-    A mistake (a zone that does not exist) stores nothing and shows the page again, with what was typed.
+    An invalid value, such as an unknown zone, stores nothing and shows the page again, with the typed value.
     """
     deps, holder = request.app[DEPS], await _holder(request)
     accepted_zones = await accepted(deps.pool)
@@ -168,7 +168,7 @@ async def _settings(
     zone = zones.canonical_name(holder["timezone"])
     return RecipientSettings(
         **{name: holder[name] for name in names},
-        timezone=zone if zone in accepted_zones else None,  # what cannot be used does not hold
+        timezone=zone if zone in accepted_zones else None,  # an unusable zone is ignored
         dashboard_timezone=holder["dashboard_timezone"],
         dashboard_locale=holder["dashboard_locale"],
         hours=choosable(holder["hours"], request.app[DEPS].hours),
@@ -183,7 +183,7 @@ async def _store(
     choices: Mapping[tuple[str, str], bool],
     settings: RecipientSettings | None = None,
 ) -> None:
-    """One act, one trace; what changes nothing leaves none."""
+    """Store the changes with one entry in the audit log; without changes there is no entry."""
     async with transaction(request) as connection:
         details: dict[str, Any] = {}
         if choices and await _store_choices(connection, action, user_id, choices):
@@ -240,7 +240,7 @@ def _preferences(
 
 
 def _words_for_browser(request: web.Request) -> Words:
-    """The language that the browser asks for: it tells nothing about the token."""
+    """The language of the browser: it does not depend on the token."""
     accepted_languages = request.headers.get("Accept-Language", "").split(",")
     tags = [piece.partition(";")[0].strip() for piece in accepted_languages]
     return words_for(negotiate_locale(tags, list(LANGUAGES), sep="-") or "en")

@@ -1,5 +1,5 @@
 -- name: holder
--- Whose link this is: the user, the kind of the message, what the dashboard says and what was decided here. $1: token.
+-- The user of a link, the kind of the message, the preferences in the dashboard and here. $1: token.
 SELECT d.user_id, d.kind, coalesce(u.preferences, '{}') AS preferences,
        coalesce(z.used, service.default_zone()) AS dashboard_timezone, coalesce(u.locale, 'en') AS dashboard_locale,
        s.timezone, s.locale, s.quiet_start, s.quiet_end, coalesce(s.hours, '{}') AS hours, s.paused_until,
@@ -11,15 +11,15 @@ LEFT JOIN service.recipient_setting s ON s.user_id = d.user_id
 WHERE d.token = $1
 
 -- name: now
--- The clock that decides when a pause ends.
+-- The database's time, which decides when a pause ends.
 SELECT service.now()
 
 -- name: overrides
--- What the person decided here before. $1: user.
+-- The user's choices here. $1: user.
 SELECT kind, channel, enabled FROM service.preference_override WHERE user_id = $1
 
 -- name: store_choices
--- Remember decisions. $1 user, $2 kinds, $3 on or off, $4 where it was decided, $5 channels.
+-- Store choices. $1 user, $2 kinds, $3 on or off, $4 source, $5 channels.
 INSERT INTO service.preference_override (user_id, kind, channel, enabled, source)
 SELECT $1, kind, channel, enabled, $4 FROM unnest($2::text[], $3::boolean[], $5::text[]) AS decided (kind, enabled, channel)
 ON CONFLICT (user_id, kind, channel) DO UPDATE
@@ -27,7 +27,7 @@ SET enabled = excluded.enabled, source = excluded.source, updated_at = service.n
 WHERE preference_override.enabled <> excluded.enabled
 
 -- name: store_settings
--- Remember settings; NULL: as the dashboard has it. $1 user, $2 zone, $3 language, $4 and $5 quiet hours, $6 hours of
+-- Store settings; NULL: as in the dashboard. $1 user, $2 zone, $3 language, $4 and $5 quiet hours, $6 hours of
 -- the day by kind, $7 paused until.
 INSERT INTO service.recipient_setting (user_id, timezone, locale, quiet_start, quiet_end, hours, paused_until)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -37,5 +37,5 @@ ON CONFLICT (user_id) DO UPDATE SET
     updated_at = service.now()
 
 -- name: audit
--- Leave a trace of what a recipient did. $1 act, $2 what.
+-- An entry in the audit log for a recipient. $1 action, $2 details.
 INSERT INTO service.audit (who, act, what) VALUES ('recipient', $1, $2)
