@@ -143,7 +143,7 @@ class Planner(ReminderWork):
             if isinstance(decision, Message):
                 terms = eligibility.message_terms(decision, tick, now, self._settings.nudges)
                 planned, skip = plan_channels(decision, facts.user, contacts[facts.user.id], terms)
-                result.planned.extend(self._with_notice(one) for one in planned)
+                result.planned.extend(self._with_notice(message) for message in planned)
             if skip:
                 local_date = tick.local_date(facts.user.timezone)
                 result.refused.append(RefusedPerson(facts.user.id, local_date, str(skip.reason), skip.detail))

@@ -71,7 +71,7 @@ def judge(phase: SmtpPhase, code: int | None, text: str) -> ReplyVerdict:
     if before_recipient(phase):
         return ReplyVerdict(_about_session(codes, words))
     named = {*_named_by_codes(code, codes, words), *_named_by_words(codes, words)}
-    about = next((one for one in About if one in named), None) or _about_basic_code(phase, code)
+    about = next((subject for subject in About if subject in named), None) or _about_basic_code(phase, code)
     return ReplyVerdict(about, about is About.ADDRESS and bool(codes) and set(codes) <= _NO_SUCH_ADDRESS)
 
 
