@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import asyncpg
 import structlog
@@ -152,7 +153,12 @@ def candidate_profiles(settings: SyncSettings) -> list[Profile]:
 
 def _reading_key(profile: Profile, tail: SessionTail, default_timezone: str, *, date_only: bool) -> str:
     """Identifies everything that decides how documents are read; when it changes, all is loaded again."""
-    shape = {name: sorted(v) if isinstance(v, frozenset) else v for name, v in asdict(profile).items()}
+    shape: dict[str, Any] = {
+        name: sorted(v) if isinstance(v, frozenset) else v for name, v in asdict(profile).items()
+    }
+    for table in (shape["users"], shape["goals"], shape["sessions"]):
+        if not table["rules"]:  # a profile without rules keeps the key that it had before there were any
+            del table["rules"]
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:8]
     tail_word = "included" if tail.included else "excluded"
     return f"{profile.name} {digest} tail={tail_word} zone={default_timezone} dates={date_only}"

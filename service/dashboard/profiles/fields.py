@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from service.dashboard.profiles.rules import Rule
 from service.dashboard.profiles.shapes import Document, Paths, Table
 
 Getter = Callable[[Document], Any]
@@ -39,18 +40,45 @@ def _none(_: Document) -> Any:
 
 
 def getters(table: Table) -> Getters:
-    return Getters({field: getter(paths) for field, paths in table.fields.items()})
+    """Each field's getter, which applies the rule of the field."""
+    return Getters({f: _ruled(getter(paths), table.rules.get(f)) for f, paths in table.fields.items()})
+
+
+def path_getters(table: Table, field: str) -> list[Getter]:
+    """A getter for each path of a field whose values are combined; a constant has no path."""
+    paths: list[Paths] = [(path,) for path in table.fields[field]] or [()]
+    return [_ruled(getter(path), table.rules.get(field)) for path in paths]
+
+
+def _ruled(read: Getter, rule: Rule | None) -> Getter:
+    if rule is None:
+        return read
+    apply = rule.apply
+    return lambda document: apply(read(document))
 
 
 def share(table: Table, field: str, documents: Sequence[Document]) -> float:
     """The share of documents that have a field; alternatives are written ``planned|focus``."""
-    paths = [path for name in field.split("|") for path in table.fields.get(name, ())]
-    return sum(any(_has(document, path) for path in paths) for document in documents) / len(documents)
+    names = field.split("|")
+    return sum(any(_is_stored(table, name, document) for name in names) for document in documents) / len(
+        documents
+    )
+
+
+def _is_stored(table: Table, field: str, document: Document) -> bool:
+    """Whether a document has a field, or what it is derived from."""
+    rule = table.rules.get(field)
+    if rule and rule.always_filled:
+        return True
+    if any(_has(document, path) for path in table.fields.get(field, ())):
+        return True
+    operands = rule.operands if rule else ()
+    return bool(operands) and all(_is_stored(table, operand, document) for operand in operands)
 
 
 def values(table: Table, field: str, documents: Sequence[Document]) -> list[Any]:
     """The values of a field in these documents, without missing values and empty text."""
-    get = getter(table.fields[field])
+    get = getters(table)[field]
     stored = [get(document) for document in documents]
     return [value for value in stored if value is not None and value != ""]
 

@@ -5,14 +5,24 @@ A malformed value never raises: it is left out, or its document is, and the reas
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from service import zones
 from service.dashboard.model import Goal, Preferences, QuietHours, TimerSession, User
-from service.dashboard.profiles.fields import getter, getters
+from service.dashboard.profiles.fields import getters, path_getters
+from service.dashboard.profiles.rules import UNLISTED
 from service.dashboard.profiles.shapes import DIGEST, Collection, Document, Profile
-from service.dashboard.profiles.values import clock_time, due, flag, identity, instant, number, text
+from service.dashboard.profiles.values import (
+    clock_time,
+    due,
+    flag,
+    identity,
+    instant,
+    number,
+    seconds,
+    text,
+)
 
 _INT4 = 2**31 - 1
 
@@ -82,12 +92,13 @@ class Reader:
         self._date_only = date_only
         self._tail_included = tail_included
         self._get = {collection: getters(profile.table(collection)) for collection in Collection}
-        self._user_name = [getter((path,)) for path in profile.users.fields["name"]]
+        self._user_name = path_getters(profile.users, "name") if "name" in profile.users.fields else []
         self._preference_getters = {
-            field: [getter((path,)) for path in paths]
-            for field, paths in profile.users.fields.items()
+            field: path_getters(profile.users, field)
+            for field in profile.users.fields
             if field.startswith(_PREFERENCE)
         }
+        self._derived = {field: rule.derive for field, rule in profile.sessions.rules.items() if rule.derive}
         self._record_readers = {
             Collection.USERS: self._user,
             Collection.GOALS: self._goal,
@@ -141,7 +152,7 @@ class Reader:
 
     def _preferences(self, document: Document, reasons: list[str]) -> Preferences:
         get = self._get[Collection.USERS]
-        said = {field: self._is_allowed(field, document) for field in self._preference_getters}
+        said = {field: self._is_allowed(field, document, reasons) for field in self._preference_getters}
         quiet = _quiet(get["quiet"](document), reasons)
         week_start = number(get["week_start"](document))
         return Preferences(
@@ -161,13 +172,12 @@ class Reader:
             week_start=int(week_start) if week_start in {0, 1, 2, 3, 4, 5, 6} else 1,
         )
 
-    def _is_allowed(self, field: str, document: Document) -> bool | None:
+    def _is_allowed(self, field: str, document: Document, reasons: list[str]) -> bool | None:
         """Whether a preference allows messages: one ``false`` wins over any number of ``true``."""
-        values = [
-            value
-            for getter in self._preference_getters[field]
-            if (value := flag(getter(document))) is not None
-        ]
+        stored = [getter(document) for getter in self._preference_getters[field]]
+        if UNLISTED in stored:
+            reasons.append(field)
+        values = [value for one in stored if (value := flag(one)) is not None]
         return all(values) if values else None
 
     def _goal(self, key: str, updated: datetime | None, document: Document, reasons: list[str]) -> Goal:
@@ -210,12 +220,11 @@ class Reader:
         get = self._get[Collection.SESSIONS]
         owner = identity(get["user"](document))
         kind = text(get["kind"](document), 50)
-        started = instant(get["started"](document))
+        started, ended = self._start_and_end(document, reasons)
         status = self._status(get["status"](document))
         if not (key and owner and kind and started and status):
             raise _Unusable(_first_missing(id=key, user=owner, kind=kind, started=started, status=status))
-        ended = _optional(get["ended"](document), "ended", reasons)
-        planned = _seconds(get["planned"](document), self.profile.planned_unit)
+        planned = _whole_seconds(get["planned"](document), self.profile.planned_unit)
         span = (ended - started).total_seconds() if ended else None
         focus = self._focus_seconds(document, started, ended)
         running = status in {"running", "paused"}
@@ -240,6 +249,25 @@ class Reader:
             updated_at=updated,
         )
 
+    def _start_and_end(
+        self, document: Document, reasons: list[str]
+    ) -> tuple[datetime | None, datetime | None]:
+        """As they are stored, or one of them derived from the other and a duration."""
+        get = self._get[Collection.SESSIONS]
+        started = instant(get["started"](document))
+        ended = _optional(get["ended"](document), "ended", reasons)
+        if started is None and ended is not None and "started" in self._derived:
+            started = _moved(ended, self._duration("started", document), -1)
+        elif ended is None and started is not None and "ended" in self._derived:
+            ended = _moved(started, self._duration("ended", document), 1)
+        return started, ended
+
+    def _duration(self, field: str, document: Document) -> float | None:
+        """The duration from which the start or the end is derived, in seconds."""
+        name = self._derived[field].split(" ")[2]
+        unit = self.profile.planned_unit if name == "planned" else self.profile.focus_unit
+        return seconds(self._get[Collection.SESSIONS][name](document), unit)
+
     def _status(self, stored: Any) -> str | None:
         if not isinstance(stored, str):
             return None
@@ -256,10 +284,11 @@ class Reader:
         """Stored focus time, or profile A's: elapsed time, plus the last running stretch if it lacks that."""
         get = self._get[Collection.SESSIONS]
         if "elapsed" not in get:
-            return (
-                (number(get["focus"](document)) or 0.0) * self.profile.focus_unit if "focus" in get else 0.0
-            )
-        elapsed = (number(get["elapsed"](document)) or 0.0) * self.profile.focus_unit
+            focus = seconds(get["focus"](document), self.profile.focus_unit)
+            if focus is None and ended is not None and "focus" in self._derived:
+                return (ended - started).total_seconds()
+            return focus or 0.0
+        elapsed = seconds(get["elapsed"](document), self.profile.focus_unit) or 0.0
         if ended is None:
             return elapsed
         resumed = instant(get["resumed"](document)) if "resumed" in get else None
@@ -282,6 +311,16 @@ def _optional(value: Any, reason: str, reasons: list[str]) -> datetime | None:
     return at
 
 
+def _moved(at: datetime, duration: float | None, sign: int) -> datetime | None:
+    """A time later or earlier by a number of seconds; None where there is no such time."""
+    if duration is None:
+        return None
+    try:
+        return instant(at + sign * timedelta(seconds=duration))
+    except OverflowError:
+        return None
+
+
 def _quiet(value: Any, reasons: list[str]) -> QuietHours | None:
     if not isinstance(value, Mapping) or flag(value.get("enabled", True)) is not True:
         return None
@@ -297,9 +336,9 @@ def _minutes(value: Any, default: int) -> int:
     return int(parsed) if parsed and 1 <= parsed <= 24 * 60 else default
 
 
-def _seconds(value: Any, unit: float) -> int | None:
-    parsed = number(value)
-    return min(int(parsed * unit), _INT4) if parsed is not None and parsed >= 0 else None
+def _whole_seconds(value: Any, unit: float) -> int | None:
+    parsed = seconds(value, unit)
+    return int(min(parsed, _INT4)) if parsed is not None and parsed >= 0 else None
 
 
 def _progress(stored: float | None, target: float | None, current: float | None) -> float | None:

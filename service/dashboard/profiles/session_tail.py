@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from service.dashboard.profiles.fields import Getter, getter
+from service.dashboard.profiles.fields import Getter, getters
 from service.dashboard.profiles.shapes import Document, Profile
 from service.dashboard.profiles.values import instant, number
 
@@ -30,7 +30,7 @@ def uses_tail(profile: Profile) -> bool:
 
 def judge_tail(profile: Profile, documents: Sequence[Document]) -> SessionTail:
     """Decide by majority among completed sessions that were never paused (nor resumed)."""
-    get = {field: getter(paths) for field, paths in profile.sessions.fields.items()}
+    get = getters(profile.sessions)
     votes = [vote for document in documents if (vote := _vote(profile, get, document)) is not None]
     if not votes:
         return SessionTail()

@@ -4,9 +4,11 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from service.dashboard.profiles.rules import Rule
 
 Document = Mapping[str, Any]
 Paths = tuple[str, ...]
@@ -29,11 +31,13 @@ class Collection(StrEnum):
 class Table:
     """Where one kind of record is stored: the table's or collection's name, and canonical field → paths.
 
-    An empty name: the dashboard has no such table, and needs none.
+    An empty name: the dashboard has no such table, and needs none. ``rules``: canonical field → how its
+    stored value becomes ours; fields without a rule are read as they are stored.
     """
 
     name: str
     fields: Mapping[str, Paths]
+    rules: Mapping[str, Rule] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

@@ -44,6 +44,14 @@ def number(value: Any) -> float | None:
     return result if math.isfinite(result) else None
 
 
+def seconds(value: Any, unit: float) -> float | None:
+    """A duration in seconds, from a number of units of ``unit`` seconds, or an interval; None for others."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    parsed = number(value)
+    return None if parsed is None else parsed * unit
+
+
 def instant(value: Any) -> datetime | None:
     """An instant: a date and time, ISO text, or milliseconds since 1970; None when it cannot be one."""
     if isinstance(value, datetime):
