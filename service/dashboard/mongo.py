@@ -20,11 +20,26 @@ from pymongo import DeleteOne, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from service.dashboard.mongo_origin import accepted, after_id, open_cursor, require_ids, scans
 from service.dashboard.notification import Notification, digest, notification_record
 from service.dashboard.profiles.shapes import DIGEST, Document, Table
 from service.dashboard.profiles.values import identity, instant
-from service.dashboard.source import IN_APP_REMEDY, INBOX, DigestPage, SourceDocument, SourcePage
-from service.errors import CleanupRefused, ConfigurationError, InboxClosed, SourceUnavailable
+from service.dashboard.source import (
+    IN_APP_REMEDY,
+    INBOX,
+    DigestPage,
+    SourceDocument,
+    SourcePage,
+    read_only_obstacle,
+    require_writable,
+)
+from service.errors import (
+    CleanupRefused,
+    ConfigurationError,
+    InboxClosed,
+    SchemaUnknown,
+    SourceUnavailable,
+)
 from service.url import describe_error, parameters
 
 log = structlog.get_logger()
@@ -108,6 +123,7 @@ class MongoSource:
         self._name = database
         self._timeout = timeout
         self._client: Any = None
+        self._views: frozenset[str] | None = None
 
     @property
     def _database(self) -> Any:
@@ -127,6 +143,13 @@ class MongoSource:
             return self._client.get_database(self._name, codec_options=_CODEC)
         return self._client.get_default_database(default="dashboard").with_options(codec_options=_CODEC)
 
+    async def _read(self, table: Table, cursor: Any, limit: int | None = None) -> list[Any]:
+        """The next documents of a cursor; None: all of them."""
+        with _reachable(), accepted(table):
+            documents = list(await cursor.to_list(limit))
+        require_ids(table, documents)
+        return documents
+
     async def ping(self) -> None:
         """Raises SourceUnavailable when the database does not answer."""
         with _reachable():
@@ -141,25 +164,37 @@ class MongoSource:
     async def table_names(self) -> frozenset[str]:
         """The names of all collections."""
         with _reachable():
-            names = await self._database.list_collection_names()
-        return frozenset(name for name in names if not name.startswith("system."))
+            collections = await self._database.list_collections(nameOnly=True)
+            types = {entry["name"]: entry.get("type") for entry in await collections.to_list(None)}
+        self._views = frozenset(name for name, type_ in types.items() if type_ == "view")
+        return frozenset(name for name in types if not name.startswith("system."))
 
-    async def exists(self, name: str) -> bool:
-        """Whether there is such a collection, or view."""
-        return name in await self.table_names()
+    async def _is_view(self, name: str) -> bool:
+        if self._views is None:
+            await self.table_names()
+        return name in (self._views or ())
 
-    async def sample(self, name: str, limit: int) -> list[Document]:
+    async def exists(self, table: Table) -> bool:
+        """Whether there is such a collection, or view. Raises SchemaUnknown for an unusable pipeline."""
+        if table.query:
+            await self.sample(table, 1)
+        return table.stored_as in await self.table_names()
+
+    async def sample(self, table: Table, limit: int) -> list[Document]:
         """The newest documents of a collection, whole."""
-        with _reachable():
-            return list(await self._database[name].find().sort("_id", -1).limit(limit).to_list(limit))
+        return await self._read(
+            table, open_cursor(self._database, table, {}, sort=[("_id", -1)], limit=limit), limit
+        )
 
     async def newest_update(self, table: Table) -> datetime | None:
         """The newest update time; None when no document has one."""
         if table.updated is None:
             return None
-        query = self._database[table.name].find({table.updated: {"$type": "date"}}, {table.updated: 1})
-        with _reachable():
-            documents = await query.sort(table.updated, -1).limit(1).to_list(1)
+        order = [(table.updated, -1)]
+        cursor = open_cursor(
+            self._database, table, {table.updated: {"$type": "date"}}, {table.updated: 1}, sort=order, limit=1
+        )
+        documents = await self._read(table, cursor, 1)
         return instant(_value_at(documents[0], table.updated)) if documents else None
 
     async def page(self, table: Table, after: str, limit: int) -> SourcePage:
@@ -186,39 +221,45 @@ class MongoSource:
 
         ``min`` crosses types: ids may be strings and ObjectIds.
         """
-        query = self._raw(table).find(condition, _projection(table)).sort(_BY_ID).hint(_BY_ID)
+        if table.id != "_id":
+            raise SchemaUnknown(f"{table.name}: a record's id must be _id in MongoDB, not {table.id}")
         first_id = json_util.loads(after)["_id"] if after else None
-        if after:
-            query = query.min([("_id", first_id)])
-        with _reachable():
-            documents = list(await query.limit(limit + 1).batch_size(limit + 1).to_list(limit + 1))
+        options: dict[str, Any] = {"sort": _BY_ID, "limit": limit + 1, "batch_size": limit + 1}
+        if table.query or await self._is_view(table.name):  # these know neither ``hint`` nor ``min``
+            condition = {**condition, **(after_id(first_id) if after else {})}
+        else:
+            options |= {"hint": _BY_ID, **({"min": {"_id": first_id}} if after else {})}
+        cursor = open_cursor(self._raw, table, condition, _projection(table), **options)
+        documents = await self._read(table, cursor, limit + 1)
         if after and documents and _id_of(bytes(documents[0].raw)) == first_id:
             documents = documents[1:]
         documents = documents[:limit]
         return documents, json_util.dumps({"_id": _id_of(bytes(documents[-1].raw))}) if documents else after
 
-    def _raw(self, table: Table) -> Any:
-        return self._database.get_collection(table.name, _RAW)
+    @property
+    def _raw(self) -> Any:
+        """The database, whose documents stay undecoded."""
+        return self._database.with_options(codec_options=_RAW)
 
     async def changes(
         self, table: Table, since: datetime, limit: int
     ) -> AsyncGenerator[list[Document], None]:
         """Batches of documents that were updated at or after ``since``, oldest first."""
         assert table.updated is not None
-        query = self._raw(table).find({table.updated: {"$gte": since}}, _projection(table))
-        cursor = query.sort(table.updated, 1).allow_disk_use(True).batch_size(limit)  # noqa: FBT003
+        options = {"sort": [(table.updated, 1)], "allow_disk_use": True, "batch_size": limit}
+        condition = {table.updated: {"$gte": since}}
+        cursor = open_cursor(self._raw, table, condition, _projection(table), **options)
         try:
-            while True:
-                with _reachable():
-                    batch = await cursor.to_list(limit)
-                if not batch:
-                    return
+            while batch := await self._read(table, cursor, limit):
                 yield await _decoded(batch)
         finally:
             await cursor.close()
 
     async def lacks_index(self, table: Table) -> bool:
         """Whether reading changes has to scan the whole collection, for lack of an index."""
+        if table.query or await self._is_view(table.name):
+            with _reachable(), accepted(table):
+                return await scans(self._database, table)
         with _reachable():
             indexes = await self._database[table.name].index_information()
         leading = {spec["key"][0][0] for spec in indexes.values() if spec["key"]}
@@ -226,15 +267,14 @@ class MongoSource:
 
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]:
         """The documents with these ids as they are now."""
-        query = self._raw(table).find({"_id": {"$in": _possible_ids(ids)}}, _projection(table))
-        with _reachable():
-            return await _decoded(await query.to_list(None))
+        condition = {"_id": {"$in": _possible_ids(ids)}}
+        cursor = open_cursor(self._raw, table, condition, _projection(table))
+        return await _decoded(await self._read(table, cursor))
 
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]:
         """Which of these ids still exist."""
-        query = self._database[table.name].find({"_id": {"$in": _possible_ids(ids)}}, {"_id": 1})
-        with _reachable():
-            return frozenset(key for d in await query.to_list(None) if (key := identity(d["_id"])))
+        cursor = open_cursor(self._database, table, {"_id": {"$in": _possible_ids(ids)}}, {"_id": 1})
+        return frozenset(key for d in await self._read(table, cursor) if (key := identity(d["_id"])))
 
     async def notify(self, notifications: Sequence[Notification]) -> dict[str, str]:
         """Insert notifications by their id, leaving existing ones unchanged; see ``Source.notify``."""
@@ -255,19 +295,25 @@ class MongoSource:
 
     # ── Archiving ───────────────────────────────────────────────────────────────────────────────────────────
 
-    async def removal_obstacle(self, _table: Table) -> str | None:
+    async def removal_obstacle(self, table: Table) -> str | None:
         """Why documents must not be removed; None: they may be."""
+        if obstacle := read_only_obstacle(table):
+            return obstacle
+        if await self._is_view(table.name):
+            return f"{table.name} is a view: its documents can only be read, not removed or restored"
         return None
 
     async def originals(self, table: Table, ids: Sequence[str]) -> list[SourceDocument]:
         """The complete documents with these ids, and their text (canonical extended JSON)."""
-        query = self._raw(table).find({"_id": {"$in": _possible_ids(ids)}})
+        require_writable(table)
+        query = self._database.get_collection(table.name, _RAW).find({"_id": {"$in": _possible_ids(ids)}})
         with _reachable():
             raw_documents = await query.to_list(None)
         return await asyncio.to_thread(lambda: [_source_document(raw.raw) for raw in raw_documents])
 
     async def remove(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
         """Remove these documents (id → text) if they are unchanged; returns the ids that were not removed."""
+        require_writable(table)
         deletions = await asyncio.to_thread(lambda: [_delete_if_unchanged(body) for body in bodies.values()])
         with _reachable(), _permitted():
             await self._database[table.name].bulk_write(deletions, ordered=False)
@@ -275,6 +321,7 @@ class MongoSource:
 
     async def insert(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
         """Restore documents without overwriting any; returns the ids that exist afterwards."""
+        require_writable(table)
         documents = await asyncio.to_thread(lambda: list(map(_document, bodies.values())))
         with _reachable(), _permitted():
             try:

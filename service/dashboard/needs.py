@@ -20,7 +20,7 @@ from service.dashboard.profiles.shapes import Collection, Document, Profile, Tab
 from service.dashboard.profiles.values import identity, instant
 from service.dashboard.source import INBOX
 from service.engine import queries
-from service.errors import DashboardIncomplete, JobOff
+from service.errors import DashboardIncomplete, JobOff, SchemaUnknown
 
 _SQL = queries.load(__file__)
 _ENOUGH_TO_JUDGE = 10
@@ -38,8 +38,8 @@ class TableSource(Protocol):
 
     @property
     def kind(self) -> str: ...
-    async def exists(self, name: str) -> bool: ...
-    async def sample(self, name: str, limit: int) -> list[Document]: ...
+    async def exists(self, table: Table) -> bool: ...
+    async def sample(self, table: Table, limit: int) -> list[Document]: ...
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]: ...
 
 
@@ -160,7 +160,11 @@ class MissingDataCheck:
     ) -> list[MissingData]:
         table = profile.table(collection)
         documents = samples.get(table.name, ())
-        if not documents and table.name not in tables and not await self._source.exists(table.name):
+        try:
+            exists = bool(documents) or table.name in tables or await self._source.exists(table)
+        except SchemaUnknown as error:  # a query of the mapping file
+            return [MissingData(collection, None, str(error))]
+        if not exists:
             gap = await self._missing_table(profile, collection, tables, samples)
             return [gap] if gap else []
         if not documents:
@@ -184,7 +188,7 @@ class MissingDataCheck:
         - there are ten users or more, of whom somebody would have a goal or a session;
         - a collection that the profile does not know holds ids of users.
         """
-        name = profile.table(collection).name
+        name = profile.table(collection).stored_as
         users = samples.get(profile.users.name, ())
         candidate = None
         if self._source.kind == "mongodb":
@@ -211,9 +215,9 @@ class MissingDataCheck:
     ) -> str | None:
         """A collection unknown to the profile whose newest documents hold the id of one of these users."""
         ids = {identity(user.get(profile.users.id)) for user in users} - {None}
-        mapped = {profile.table(collection).name for collection in Collection} | {INBOX}
+        mapped = {profile.table(collection).stored_as for collection in Collection} | {INBOX}
         for name in sorted(tables - mapped)[:50] if ids else ():
-            for document in await self._source.sample(name, 3):
+            for document in await self._source.sample(Table(name, {}), 3):
                 if any(identity(value) in ids for key, value in document.items() if key != "_id"):
                     return name
         return None

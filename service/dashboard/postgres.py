@@ -13,9 +13,19 @@ from typing import Any, cast
 import asyncpg
 
 from service.dashboard.notification import Notification, digest, notification_record
+from service.dashboard.postgres_origin import accepted, column_types, origin, scans
+from service.dashboard.postgres_origin import quoted as _quoted
 from service.dashboard.profiles.shapes import DIGEST, Document, Table
 from service.dashboard.profiles.values import identity, instant
-from service.dashboard.source import IN_APP_REMEDY, INBOX, DigestPage, SourceDocument, SourcePage
+from service.dashboard.source import (
+    IN_APP_REMEDY,
+    INBOX,
+    DigestPage,
+    SourceDocument,
+    SourcePage,
+    read_only_obstacle,
+    require_writable,
+)
 from service.engine import queries
 from service.errors import CleanupRefused, InboxClosed, SchemaUnknown, SourceUnavailable
 
@@ -104,43 +114,48 @@ class PostgresSource:
             rows = await (await self._open()).fetch(_SQL["tables"])
         return frozenset(row["name"] for row in rows)
 
-    async def exists(self, name: str) -> bool:
-        """Whether there is such a table or view; the name may begin with a schema."""
-        return bool(await self._columns(name))
+    async def exists(self, table: Table) -> bool:
+        """Whether there is such a table or view; the name may begin with a schema.
 
-    async def sample(self, name: str, limit: int) -> list[Document]:
+        Raises SchemaUnknown for an unusable SELECT.
+        """
+        return bool(await self._columns(table))
+
+    async def sample(self, table: Table, limit: int) -> list[Document]:
         """The newest complete rows of a table by its id; none when there is no such table."""
-        columns = await self._columns(name)
+        columns = await self._columns(table)
         if not columns:
             return []
-        order = "id" if "id" in columns else next(iter(columns))
-        return await self._rows("t.*", f"{_quoted(name)} t ORDER BY t.{_quoted(order)} DESC LIMIT $1", limit)
+        candidates = (*table.fields.get("id", ()), "id", *columns)
+        order = next(name for name in candidates if name in columns)
+        return await self._rows(table, "t.*", f"ORDER BY t.{_quoted(order)} DESC LIMIT $1", limit)
 
     async def newest_update(self, table: Table) -> datetime | None:
         """The newest update time; None when no row has one."""
         if not await self._has(table, table.updated):
             return None
         column = _quoted(table.updated or "")
-        where = f"{_quoted(table.name)} t WHERE {column} IS NOT NULL ORDER BY {column} DESC LIMIT 1"
-        rows = await self._rows(f"{column} AS at", where)
+        tail = f"WHERE {column} IS NOT NULL ORDER BY {column} DESC LIMIT 1"
+        rows = await self._rows(table, f"{column} AS at", tail)
         return instant(rows[0]["at"]) if rows else None
 
     async def page(self, table: Table, after: str, limit: int) -> SourcePage:
         """Rows in id order after a position."""
-        columns = await self._columns(table.name)
+        columns = await self._columns(table)
         if not columns:
             return SourcePage([], after)
         key = _quoted(table.id)
-        where = f"WHERE {key} > $2::text::{columns[table.id]}" if after else ""
-        tail = f"{_quoted(table.name)} t {where} ORDER BY {key} LIMIT $1"
-        rows = await self._rows(await self._select(table), tail, limit, *([after] if after else []))
+        select = await self._select(table)
+        where = f"{key} > $2::text::{columns[table.id]}" if after else f"{key} IS NOT NULL"
+        tail = f"WHERE {where} ORDER BY {key} LIMIT $1"
+        rows = await self._rows(table, select, tail, limit, *([after] if after else []))
         return SourcePage(rows, str(rows[-1][table.id]) if rows else after)
 
     async def digests(
         self, table: Table, after: str, limit: int, since: datetime | None = None
     ) -> DigestPage:
         """Ids and digests in id order after a position. ``since``: of rows that started then or later."""
-        columns = await self._columns(table.name)
+        columns = await self._columns(table)
         if not columns:
             return DigestPage([], after)
         key = _quoted(table.id)
@@ -153,11 +168,11 @@ class PostgresSource:
         if since and started:
             arguments.append(since)
             conditions.append(f"{_quoted(started)} >= ${len(arguments)}::timestamptz")
-        tail = f"{_quoted(table.name)} t WHERE {' AND '.join(conditions)} ORDER BY {key} LIMIT $1"
-        digest = await self._digest(table)
-        rows = await self._rows(f"{key} AS id, {digest} AS digest", tail, *arguments)
-        found = [(id_, row["digest"]) for row in rows if (id_ := identity(row["id"]))]
-        return DigestPage(found, str(rows[-1]["id"]) if rows else after)
+        select = f"{key} AS id, {await self._digest(table)} AS digest"
+        tail = f"WHERE {' AND '.join(conditions)} ORDER BY {key} LIMIT $1"
+        rows = await self._rows(table, select, tail, *arguments)
+        digests = [(id_, row["digest"]) for row in rows if (id_ := identity(row["id"]))]
+        return DigestPage(digests, str(rows[-1]["id"]) if rows else after)
 
     async def changes(
         self, table: Table, since: datetime, limit: int
@@ -165,15 +180,15 @@ class PostgresSource:
         """Batches of rows that were updated at or after ``since``, oldest first."""
         if not await self._has(table, table.updated):
             return
-        columns = await self._columns(table.name)
+        columns = await self._columns(table)
         updated, key = _quoted(table.updated or ""), _quoted(table.id)
         first = f"{updated} >= $2::timestamptz"
         later = f"({updated}, {key}) > ($2::timestamptz, $3::text::{columns[table.id]})"
         position: list[Any] = [since]
         while True:
             condition = later if len(position) == 2 else first
-            tail = f"{_quoted(table.name)} t WHERE {condition} ORDER BY {updated}, {key} LIMIT $1"
-            rows = await self._rows(await self._select(table), tail, limit, *position)
+            tail = f"WHERE {condition} ORDER BY {updated}, {key} LIMIT $1"
+            rows = await self._rows(table, await self._select(table), tail, limit, *position)
             if rows:
                 yield rows
             last = instant(rows[-1][table.updated or ""]) if rows else None
@@ -183,22 +198,25 @@ class PostgresSource:
 
     async def lacks_index(self, table: Table) -> bool:
         """Whether reading changes has to scan the whole table, for lack of an index."""
-        with _reachable():
-            pool = await self._open()
-            return not await pool.fetchval(_SQL["has_index"], _quoted(table.name), table.updated)
+        if not await self._has(table, table.updated):
+            return True
+        with _reachable(), accepted(table):
+            async with (await self._open()).acquire() as connection:
+                return await scans(connection, table)
 
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]:
         """The rows with these ids as they are now."""
-        if not await self._columns(table.name):
+        if not await self._columns(table):
             return []
-        return await self._rows(await self._select(table), await self._by_id(table), *self._keys(table, ids))
+        select, tail = await self._select(table), await self._by_id(table)
+        return await self._rows(table, select, tail, *self._keys(table, ids))
 
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]:
         """Which of these ids still exist."""
-        if not await self._columns(table.name):
+        if not await self._columns(table):
             return frozenset()
         column = f"{_quoted(table.id)} AS id"
-        rows = await self._rows(column, await self._by_id(table), *self._keys(table, ids))
+        rows = await self._rows(table, column, await self._by_id(table), *self._keys(table, ids))
         return frozenset(key for row in rows if (key := identity(row["id"])))
 
     async def notify(self, notifications: Sequence[Notification]) -> dict[str, str]:
@@ -217,8 +235,13 @@ class PostgresSource:
 
     async def removal_obstacle(self, table: Table) -> str | None:
         """Why rows must not be removed: this would affect rows of other tables. None: they may be."""
+        if obstacle := read_only_obstacle(table):
+            return obstacle
         with _reachable():
-            rows = await (await self._open()).fetch(_SQL["referring_tables"], _quoted(table.name))
+            pool = await self._open()
+            if await pool.fetchval(_SQL["is_view"], _quoted(table.name)):
+                return f"{table.name} is a view: other tables may refer to the rows behind it"
+            rows = await pool.fetch(_SQL["referring_tables"], _quoted(table.name))
         if not rows:
             return None
         others = ", ".join(row["name"] for row in rows)
@@ -226,21 +249,23 @@ class PostgresSource:
 
     async def originals(self, table: Table, ids: Sequence[str]) -> list[SourceDocument]:
         """The rows with these ids, and their text (JSON); None where it would not restore the same row."""
-        if not await self._columns(table.name):
+        require_writable(table)
+        if not await self._columns(table):
             return []
         name, body = _quoted(table.name), f"to_jsonb({_ROW_ALIAS})"
         again = f"jsonb_populate_record(NULL::{name}, {body})::text IS NOT DISTINCT FROM {_ROW_ALIAS}::text"
         select = (
             f"{await self._select(table)}, CASE WHEN {again} THEN {body}::text END AS {_quoted(_BODY_ALIAS)}"
         )
-        where = await self._by_id(table, _ROW_ALIAS)
-        rows = [dict(row) for row in await self._rows(select, where, *self._keys(table, ids))]
+        tail, keys = await self._by_id(table), self._keys(table, ids)
+        rows = [dict(row) for row in await self._rows(table, select, tail, *keys, alias=_ROW_ALIAS)]
         return [SourceDocument(row, row.pop(_BODY_ALIAS)) for row in rows]
 
     async def remove(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]:
         """Remove these rows (id → text) if they are unchanged; returns the ids that were not removed."""
+        require_writable(table)
         name, key = _quoted(table.name), _quoted(table.id)
-        kind = (await self._columns(table.name))[table.id]
+        kind = (await self._columns(table))[table.id]
         async with self._write_transaction() as connection:
             await connection.execute(
                 f"DELETE FROM {name} AS {_ROW_ALIAS}"  # noqa: S608
@@ -255,6 +280,7 @@ class PostgresSource:
 
         A row that the dashboard refuses (its user was deleted) does not prevent the others.
         """
+        require_writable(table)
         with _reachable():
             writable = await (await self._open()).fetch(_SQL["writable_columns"], _quoted(table.name))
         columns = ", ".join(_quoted(row["name"]) for row in writable)
@@ -280,9 +306,9 @@ class PostgresSource:
             except asyncpg.InsufficientPrivilegeError as error:
                 raise CleanupRefused(f"the dashboard does not let us write: {error}; grant it") from None
 
-    async def _by_id(self, table: Table, alias: str = "t") -> str:
-        kind = (await self._columns(table.name))[table.id]
-        return f"{_quoted(table.name)} {alias} WHERE {_quoted(table.id)} = ANY ($1::text[]::{kind}[])"
+    async def _by_id(self, table: Table) -> str:
+        kind = (await self._columns(table))[table.id]
+        return f"WHERE {_quoted(table.id)} = ANY ($1::text[]::{kind}[])"
 
     def _keys(self, table: Table, ids: Sequence[str]) -> tuple[list[str]]:
         """The ids that the type of the id column allows; others cannot exist."""
@@ -293,15 +319,15 @@ class PostgresSource:
             return ([key for key in ids if len(key) == 36],)
         return (list(ids),)
 
-    async def _columns(self, name: str) -> dict[str, str]:
-        if name not in self._column_types:
-            with _reachable():
-                rows = await (await self._open()).fetch(_SQL["columns"], _quoted(name))
-            self._column_types[name] = {row["name"]: row["type"] for row in rows}
-        return self._column_types[name]
+    async def _columns(self, table: Table) -> dict[str, str]:
+        if table.name not in self._column_types:
+            with _reachable(), accepted(table):
+                async with (await self._open()).acquire() as connection:
+                    self._column_types[table.name] = await column_types(connection, table)
+        return self._column_types[table.name]
 
     async def _has(self, table: Table, column: str | None) -> bool:
-        return column is not None and column in await self._columns(table.name)
+        return column is not None and column in await self._columns(table)
 
     async def _select(self, table: Table) -> str:
         """Select only columns that are mapped and that exist, and their digest."""
@@ -313,21 +339,24 @@ class PostgresSource:
         return f"hashtextextended(ROW({', '.join(await self._mapped_columns(table))})::text, 0)"
 
     async def _mapped_columns(self, table: Table) -> list[str]:
-        columns = await self._columns(table.name)
+        columns = await self._columns(table)
         mapped = {path.split(".")[0] for paths in table.fields.values() for path in paths}
         if table.id not in columns:
             raise SchemaUnknown(f"{table.name} has no column {table.id}")
         return [_quoted(column) for column in columns if column in mapped]
 
-    async def _rows(self, select: str, tail: str, *arguments: Any) -> list[Document]:
-        with _reachable():
+    async def _rows(
+        self, table: Table, select: str, tail: str, *arguments: Any, alias: str = "t"
+    ) -> list[Document]:
+        sql = f"SELECT {select} FROM {origin(table)} {alias} {tail}"  # noqa: S608  quoted names
+        with _reachable(), accepted(table):
             pool = await self._open()
             try:
-                rows = await pool.fetch(f"SELECT {select} FROM {tail}", *arguments)  # noqa: S608  quoted names
+                rows = await pool.fetch(sql, *arguments)
             except (ValueError, OverflowError):
                 # A date that Python cannot represent (44 BC) becomes text here, and is counted as malformed.
-                query = f"SELECT to_jsonb(x) AS x FROM (SELECT {select} FROM {tail}) x"  # noqa: S608
-                return [row["x"] for row in await pool.fetch(query, *arguments)]
+                rows = await pool.fetch(f"SELECT to_jsonb(x) AS x FROM ({sql}) x", *arguments)  # noqa: S608
+                return [row["x"] for row in rows]
         return [dict(row) for row in rows]
 
 
@@ -414,10 +443,6 @@ async def _try_insert(connection: asyncpg.Connection, sql: str, bodies: Iterable
     except asyncpg.IntegrityConstraintViolationError:
         return False
     return True
-
-
-def _quoted(name: str) -> str:
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
 
 
 async def _set_json_codecs(connection: asyncpg.Connection) -> None:

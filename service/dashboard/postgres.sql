@@ -5,19 +5,6 @@ FROM pg_class c
 WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') AND pg_table_is_visible(c.oid)
   AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
 
--- name: columns
--- The columns of a table ($1, quoted) and their types; no rows: there is no such table.
-SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type
-FROM pg_attribute a
-WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
-
--- name: has_index
--- Whether some index of a table ($1, quoted) begins with a column ($2).
-SELECT EXISTS (
-    SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-    WHERE i.indrelid = to_regclass($1) AND a.attname = $2 AND i.indisvalid
-)
-
 -- name: inbox
 -- The table of notifications ($1, quoted): its columns that can be written, whether id alone is unique,
 -- and whether we may insert. No row: there is no such table.
@@ -40,3 +27,7 @@ ORDER BY a.attnum
 -- Tables with foreign keys to a table ($1, quoted).
 SELECT DISTINCT conrelid::regclass::text AS name FROM pg_constraint
 WHERE contype = 'f' AND confrelid = to_regclass($1) ORDER BY 1
+
+-- name: is_view
+-- Whether a name ($1, quoted) is that of a view.
+SELECT relkind IN ('v', 'm') FROM pg_class WHERE oid = to_regclass($1)

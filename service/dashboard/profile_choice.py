@@ -18,7 +18,7 @@ from service.dashboard.needs import MissingDataCheck
 from service.dashboard.profiles.detect import Match, detect
 from service.dashboard.profiles.reader import Reader
 from service.dashboard.profiles.session_tail import SessionTail, judge_tail, uses_tail
-from service.dashboard.profiles.shapes import PROFILES, Collection, Document, Profile
+from service.dashboard.profiles.shapes import PROFILES, Collection, Document, Profile, Table
 from service.dashboard.source import Source
 from service.dashboard.sync_settings import SyncSettings
 from service.dashboard.sync_state import SyncState
@@ -98,19 +98,31 @@ class ProfileChoice:
             self.reading_key = key
         return self._reader
 
-    async def _samples(self, tables: frozenset[str]) -> dict[str, list[Document]]:
+    async def _samples(self, tables: frozenset[str]) -> Mapping[str, Sequence[Document]]:
         """The newest documents of all collections that a profile names; of others if those are empty."""
-        names = {name for profile in self.candidates for c in Collection if (name := profile.table(c).name)}
-        samples = {name: await self._source.sample(name, 50) for name in sorted(names)}
+        mapped = {
+            t.name: t for profile in self.candidates for c in Collection if (t := profile.table(c)).name
+        }
+        samples: dict[str, Sequence[Document]] = {}
+        refused: list[SchemaUnknown] = []
+        for name, table in sorted(mapped.items()):
+            try:
+                samples[name] = await self._source.sample(table, 50)
+            except SchemaUnknown as error:
+                samples[name] = []
+                refused.append(error)
         if not any(samples.values()):
-            for name in sorted(tables - names)[:50]:
-                samples[name] = await self._source.sample(name, 1)
+            if refused:
+                raise refused[0]
+            for name in sorted(tables - set(mapped))[:50]:
+                samples[name] = await self._source.sample(Table(name, {}), 1)
         return samples
 
     async def _judge_tail(self, profile: Profile, states: Mapping[Collection, SyncState]) -> SessionTail:
         if not profile.sessions.name or not uses_tail(profile) or self._session_tail != "auto":
             return SessionTail(included=self._session_tail == "included")
-        tail = judge_tail(profile, await self._source.sample(profile.sessions.name, 400))
+        readable = not self._missing_data.unreadable(Collection.SESSIONS)
+        tail = judge_tail(profile, await self._source.sample(profile.sessions, 400) if readable else [])
         previous = states.get(Collection.SESSIONS)
         if previous and (tail.ambiguous or not tail.votes):  # unclear: keep the previous decision
             return SessionTail("tail=included" in previous.profile, tail.agreement, tail.votes)
@@ -122,9 +134,9 @@ class ProfileChoice:
         self._warned_for, self.warnings = profile.name, []
         for collection in Collection:
             table = profile.table(collection)
-            if not table.name:
+            if not table.name or (table.query and self._missing_data.unreadable(collection)):
                 continue
-            if table.name not in tables and not await self._source.exists(table.name):
+            if not table.query and table.name not in tables and not await self._source.exists(table):
                 self.warnings.append(f"{table.name} does not exist")
             elif table.updated is None:
                 self.warnings.append(f"{table.name} has no time of writing: edits are found once a day")
@@ -157,8 +169,12 @@ def _reading_key(profile: Profile, tail: SessionTail, default_timezone: str, *, 
         name: sorted(v) if isinstance(v, frozenset) else v for name, v in asdict(profile).items()
     }
     for table in (shape["users"], shape["goals"], shape["sessions"]):
-        if not table["rules"]:  # a profile without rules keeps the key that it had before there were any
-            del table["rules"]
+        for name in (
+            "rules",
+            "query",
+        ):  # a profile without them keeps the key that it had before there were any
+            if not table[name]:
+                del table[name]
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:8]
     tail_word = "included" if tail.included else "excluded"
     return f"{profile.name} {digest} tail={tail_word} zone={default_timezone} dates={date_only}"

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Protocol
 
 from service.dashboard.notification import Notification
-from service.dashboard.profiles.shapes import Document, Table
+from service.dashboard.profiles.shapes import Document, SourceQuery, Table
+from service.errors import CleanupRefused, SchemaUnknown
 
 INBOX = "notifications"
 """The collection or table of the dashboard's own in-app notifications."""
@@ -41,8 +42,34 @@ class SourceDocument:
     body: str | None
 
 
+_QUERY_KINDS = {"mongodb": "a pipeline of MongoDB", "postgresql": "a SELECT of PostgreSQL"}
+
+
+def require_kind(table: Table, kind: str) -> SourceQuery | None:
+    """The query that stands for a table, if any. Raises SchemaUnknown if it is for another database."""
+    if table.query is not None and table.query.kind != kind:
+        raise SchemaUnknown(
+            f"{table.name} is {_QUERY_KINDS[table.query.kind]}; DASHBOARD_URL is of another kind"
+        )
+    return table.query
+
+
+def read_only_obstacle(table: Table) -> str | None:
+    """Why rows of a query of the mapping file cannot be removed or restored; None for a table."""
+    if table.query is None:
+        return None
+    return f"{table.name} is a query of the mapping file: its rows can only be read, not removed or restored"
+
+
+def require_writable(table: Table) -> None:
+    """Raises CleanupRefused for a query of the mapping file."""
+    if obstacle := read_only_obstacle(table):
+        raise CleanupRefused(obstacle)
+
+
 class Source(Protocol):
-    """A dashboard's database. Every method raises SourceUnavailable when it cannot be reached.
+    """A dashboard's database. Every method raises SourceUnavailable when it cannot be reached, and
+    SchemaUnknown where it refuses a query of the mapping file.
 
     The methods are described where ``MongoSource`` and ``PostgresSource`` implement them.
     """
@@ -50,8 +77,8 @@ class Source(Protocol):
     async def ping(self) -> None: ...
     async def close(self) -> None: ...
     async def table_names(self) -> frozenset[str]: ...
-    async def exists(self, name: str) -> bool: ...
-    async def sample(self, name: str, limit: int) -> list[Document]: ...
+    async def exists(self, table: Table) -> bool: ...
+    async def sample(self, table: Table, limit: int) -> list[Document]: ...
     async def newest_update(self, table: Table) -> datetime | None: ...
     async def page(self, table: Table, after: str, limit: int) -> SourcePage: ...
     def changes(self, table: Table, since: datetime, limit: int) -> AsyncGenerator[list[Document], None]: ...

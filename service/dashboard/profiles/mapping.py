@@ -40,6 +40,7 @@ from service.dashboard.profiles.mapping_fields import (
     field_problems,
     field_rule,
 )
+from service.dashboard.profiles.mapping_source import source_problems, source_query
 from service.dashboard.profiles.rules import Rule
 from service.dashboard.profiles.shapes import PROFILES, Collection, Profile, Table
 from service.errors import ConfigurationError
@@ -85,7 +86,7 @@ def parse_mapping(text: str, preferences: Iterable[str] = ()) -> Profile:
     known = _KNOWN | {"users": _KNOWN["users"] | {f"pref_{name}" for name in preferences}}
     problems = [*_file_problems(given), *_table_name_problems(given)]
     has_base = not problems
-    by_section = {c: _section_problems(c, given.get(c, {}), known[c]) for c in Collection}
+    by_section = {c: _section_problems(c, given, known[c]) for c in Collection}
     well_formed = [collection for collection, section_problems in by_section.items() if not section_problems]
     problems += [problem for section_problems in by_section.values() for problem in section_problems]
     profile = _profile(given, well_formed) if has_base else _EMPTY
@@ -131,7 +132,7 @@ def _overlay(
 ) -> Table:
     section = written.get(collection, {})
     units = UNIT_FIELDS.get(collection, {})
-    overrides = {f: value for f, value in section.items() if f not in _STATES and f not in units}
+    overrides = {f: value for f, value in section.items() if f not in {"source", *_STATES, *units}}
     paths, rules = dict(base.fields), dict(base.rules)
     if "focus" in overrides:  # with stored focus time, profile A's computation is not needed
         paths.pop("elapsed", None)
@@ -147,7 +148,10 @@ def _overlay(
         for key, field in units.items():
             if key in section:
                 rules[field] = replace(rules.get(field, Rule()), factor=UNITS[section[key]] / 60)
-    return Table(given.get("tables", {}).get(collection, base.name), paths, rules)
+    name = given.get("tables", {}).get(collection, base.name)
+    if "source" not in section:
+        return Table(name, paths, rules)
+    return Table(f"the source of {collection}", paths, rules, source_query(section["source"], name))
 
 
 # ── Problems ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -181,7 +185,8 @@ def _table_name_problems(given: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _section_problems(section: Collection, written: Any, known: set[str]) -> list[str]:
+def _section_problems(section: Collection, given: Mapping[str, Any], known: set[str]) -> list[str]:
+    written, tables = given.get(section, {}), given.get("tables", {})
     if not isinstance(written, dict):
         return [f"[{section}] must be a table"]
     problems = []
@@ -191,6 +196,9 @@ def _section_problems(section: Collection, written: Any, known: set[str]) -> lis
                 problems.append(f"[{section}] {key} must be one of {', '.join(UNITS)}")
         elif _STATES.get(key) == section:
             problems += _state_problems(section, key, value)
+        elif key == "source":
+            table = tables.get(section) if isinstance(tables, dict) else None
+            problems += source_problems(section, value, table=table)
         elif key not in known:
             problems.append(f"[{section}] unknown field {key!r}; known are {', '.join(sorted(known))}")
         else:
@@ -210,9 +218,10 @@ def _cross_problems(profile: Profile, collection: Collection, given: Mapping[str
     """Problems that concern several entries of a section."""
     table = profile.table(collection)
     section = given.get(collection, {})
-    if not table.name:
-        known = given.get("tables", {}).get(collection) == ""
-        return [] if known else [f'[tables] {collection}: name where they are, or "" where there are none']
+    if not table.name or (table.query and table.query.kind == "mongodb" and not table.stored_as):
+        if given.get("tables", {}).get(collection) == "":
+            return []
+        return [f'[tables] {collection}: name where they are, or "" where there are none']
     problems = [
         f"[{collection}] {' or '.join(field.split('|'))} must be mapped: without it nothing can be read"
         for field in ("id", *REQUIRED[collection])

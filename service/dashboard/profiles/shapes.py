@@ -28,16 +28,36 @@ class Collection(StrEnum):
 
 
 @dataclass(frozen=True)
+class SourceQuery:
+    """A query of a mapping file that stands for a table.
+
+    ``text``: a SELECT for PostgreSQL, or a pipeline as JSON for MongoDB, which starts from ``collection``.
+    ``kind``: of the database, as ``Source.kind``.
+    """
+
+    kind: str
+    text: str
+    collection: str = ""
+
+
+@dataclass(frozen=True)
 class Table:
     """Where one kind of record is stored: the table's or collection's name, and canonical field → paths.
 
     An empty name: the dashboard has no such table, and needs none. ``rules``: canonical field → how its
-    stored value becomes ours; fields without a rule are read as they are stored.
+    stored value becomes ours; fields without a rule are read as they are stored. ``query``: what is read in
+    place of a table; ``name`` is then for messages only.
     """
 
     name: str
     fields: Mapping[str, Paths]
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    query: SourceQuery | None = None
+
+    @property
+    def stored_as(self) -> str:
+        """The name of the table or collection in the database; empty for a SELECT."""
+        return self.query.collection if self.query else self.name
 
     @property
     def id(self) -> str:

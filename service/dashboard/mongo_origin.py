@@ -1,0 +1,93 @@
+"""What the MongoDB source reads: a collection, a view, or a pipeline of the mapping file."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import json_util
+from bson.errors import BSONError
+from pymongo.errors import OperationFailure
+
+from service.dashboard.profiles.shapes import Document, Table
+from service.dashboard.source import require_kind
+from service.errors import SchemaUnknown
+
+_QUERY_ERRORS = frozenset({2, 9, 14, 16, 17, 40, 168, 241})
+"""BadValue, FailedToParse, TypeMismatch, … InvalidPipelineOperator, ConversionFailure."""
+_FIRST_LOCATION = 15_000
+"""Errors of single stages and operators; the server's own states have numbers below."""
+
+_SOME_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def open_cursor(
+    database: Any,
+    table: Table,
+    condition: Document,
+    projection: Mapping[str, int] | None = None,
+    **options: Any,
+) -> Any:
+    """A cursor over the documents that fulfil a condition. ``options``: of ``find`` (sort, limit, …).
+
+    Raises SchemaUnknown for a SELECT.
+    """
+    query = require_kind(table, "mongodb")
+    if query is None:
+        return database[table.name].find(condition, projection, **options)
+    batch = {"batchSize": options["batch_size"]} if "batch_size" in options else {}
+    stages = [*_pipeline(table), *_stages(condition, projection, options)]
+    return database[query.collection].aggregate(stages, allowDiskUse=True, **batch)
+
+
+def after_id(id_: Any) -> Document:
+    """The condition of documents after an id, whatever its type: ids may be strings and ObjectIds."""
+    return {"$expr": {"$gt": ["$_id", {"$literal": id_}]}}
+
+
+async def scans(database: Any, table: Table) -> bool:
+    """Whether reading the changes of a view or a pipeline scans a whole collection."""
+    stages = [*_pipeline(table), {"$match": {table.updated: {"$gte": _SOME_TIME}}}]
+    command = {"aggregate": table.stored_as, "pipeline": stages, "cursor": {}}
+    return "'COLLSCAN'" in str(await database.command("explain", command, verbosity="queryPlanner"))
+
+
+@contextmanager
+def accepted(table: Table) -> Iterator[None]:
+    """Raises SchemaUnknown where MongoDB refuses a pipeline, or cannot finish it for what documents hold."""
+    try:
+        yield
+    except OperationFailure as error:
+        code = error.code or 0
+        if table.query is None or not (code in _QUERY_ERRORS or code >= _FIRST_LOCATION):
+            raise
+        reason = str((error.details or {}).get("errmsg", code))[:300]
+        raise SchemaUnknown(f"{table.name} cannot be read: {reason}") from None
+
+
+def require_ids(table: Table, documents: list[Document]) -> None:
+    """Raises SchemaUnknown where a pipeline has lost the ids."""
+    if table.query and not all("_id" in document for document in documents):
+        raise SchemaUnknown(f"{table.name} gives documents without _id, which identifies a record")
+
+
+def _pipeline(table: Table) -> list[dict[str, Any]]:
+    try:
+        stages: list[dict[str, Any]] = json_util.loads(table.query.text) if table.query else []
+    except (BSONError, ValueError, TypeError) as error:
+        raise SchemaUnknown(f"{table.name} is no pipeline: {error}") from None
+    return stages
+
+
+def _stages(
+    condition: Document, projection: Mapping[str, int] | None, options: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """The stages of an aggregation that do what ``find`` does with these arguments."""
+    if condition:
+        yield {"$match": condition}
+    if "sort" in options:
+        yield {"$sort": dict(options["sort"])}
+    if "limit" in options:
+        yield {"$limit": options["limit"]}
+    if projection:
+        yield {"$project": projection}
