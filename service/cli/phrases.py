@@ -14,6 +14,7 @@ LOCAL = {
     "restore": "put a month's archived sessions back into the dashboard",
     "user": "everything that is stored about one person, as JSON; or its erasure",
     "sync": "copy what changed at the dashboard now; or confirm that it lost rows on purpose",
+    "schema": "show a built-in profile as a mapping file, or try a mapping file on the dashboard",
     "migrate": "bring our database's schema up to date",
     "check-config": "check the configuration and name every problem",
 }
@@ -33,6 +34,7 @@ EXAMPLES = {
     "restore": "restore --month 2026-01",
     "user": "user export 64f0c0ffee",
     "sync": "sync --confirm users",
+    "schema": "schema try mapping.toml",
     "migrate": "migrate",
     "check-config": "check-config",
 }

@@ -201,11 +201,8 @@ async def test_a_query_that_cannot_be_run_stops_only_those_that_need_it(
 
 async def test_queries_of_which_none_can_be_run_are_refused(pool: asyncpg.Pool, dashboard: Dashboard) -> None:
     await fill(dashboard)
-    mapping = "".join(
-        f"[{collection}]\nsource = "
-        + ('"SELECT nothing"\n' if dashboard.profile == "PG" else "'[{\"$x\": 1}]'\n")
-        for collection in ("users", "goals", "timer_sessions")
-    )
+    query = {"PG": '"SELECT nothing"', "A": "'[{\"$x\": 1}]'"}[dashboard.profile]
+    mapping = "".join(f"[{collection}]\nsource = {query}\n" for collection in Collection)
     extends = f'extends = "{dashboard.profile}"\n'
     profile = parse_mapping(extends + mapping)
     with pytest.raises(SchemaUnknown, match="cannot be read"):

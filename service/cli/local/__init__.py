@@ -18,7 +18,7 @@ from service.archive.archive import SESSIONS
 from service.cli import reports
 from service.cli.arguments import parse_instant
 from service.cli.exit_codes import INTERRUPTED, Exit
-from service.cli.local import data, jobs, serve
+from service.cli.local import data, jobs, schema, serve
 from service.cli.local.terminal import err
 from service.cli.phrases import EXAMPLES, LOCAL, LOCAL_ONLY
 from service.errors import (
@@ -123,6 +123,11 @@ def _parser() -> argparse.ArgumentParser:
         help="rows that are missing at the dashboard are gone for good: users, goals or timer_sessions",
     )  # fmt: skip
     sync.add_argument("--full", action="store_true", help="read every row again, whatever is known about it")
+    schema_parser = command("schema", schema.schema)
+    schema_parser.add_argument(
+        "what", choices=("show", "try"), help="show prints a profile; try reads 200 records of each table"
+    )
+    schema_parser.add_argument("profile", metavar="PROFILE|FILE", help="A, B, J, PG, or a mapping file (try)")
     command("migrate", data.migrate_schema)
     check = command("check-config", serve.check_config)
     check.add_argument(
