@@ -161,7 +161,7 @@ def _try_field(table: Table, field: str, documents: Sequence[Document]) -> Field
 def _example(value: Any) -> str:
     if value is UNLISTED:
         return "(not in its values)"
-    words = " ".join(str(value).split())
+    words = str(value).lower() if isinstance(value, bool) else " ".join(str(value).split())
     if _SECRET_VALUE.search(words) or (isinstance(value, Mapping) and _SECRET_NAME.search(words)):
         return "(hidden)"
     if _ADDRESS.fullmatch(words):

@@ -12,6 +12,7 @@ import pytest
 from bson import json_util
 
 from service.dashboard.profiles.mapping import parse_mapping
+from service.dashboard.profiles.mapping_fields import UNIT_FIELDS, UNITS, FieldKey
 from service.dashboard.profiles.mapping_text import NAME, mapping_text
 from service.dashboard.profiles.shapes import PROFILES, Collection
 from service.dashboard.schema_trial import try_profile
@@ -137,3 +138,10 @@ def test_the_other_mappings_of_the_documentation_are_accepted() -> None:
     text = _DOCUMENTATION.read_text("utf-8").split("\n## Examples\n")[0]
     blocks = re.findall(r"^```toml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     assert [parse_mapping(block).name for block in blocks] == ["my-dashboard", "mapping", "mapping"]
+
+
+def test_the_documentation_names_every_field_and_key() -> None:
+    text = _DOCUMENTATION.read_text("utf-8")
+    named = set(re.findall(r"`(\w+)`", text))
+    fields = {f for profile in PROFILES.values() for c in Collection for f in profile.table(c).fields}
+    assert {*fields, *FieldKey, *UNITS, *(key for keys in UNIT_FIELDS.values() for key in keys)} <= named
