@@ -18,6 +18,7 @@ _QUERY_ERRORS = frozenset({2, 9, 14, 16, 17, 40, 168, 241})
 _FIRST_LOCATION = 15_000
 """Errors of single stages and operators; the server's own states have numbers below."""
 
+_IN_ORDER = frozenset({"$match", "$set", "$addFields", "$project", "$unset", "$lookup"})
 _SOME_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -36,7 +37,11 @@ def open_cursor(
     if query is None:
         return database[table.name].find(condition, projection, **options)
     batch = {"batchSize": options["batch_size"]} if "batch_size" in options else {}
-    stages = [*_pipeline(table), *_stages(condition, projection, options)]
+    pipeline = _pipeline(table)
+    if dict(options.get("sort", ())).keys() == {"_id"} and all(map(_keeps_order, pipeline)):
+        # Sorted first, by the index, a page ends with its limit; sorted last, all that follows is read.
+        pipeline.insert(0, {"$sort": dict(options.pop("sort"))})
+    stages = [*pipeline, *_stages(condition, projection, options)]
     return database[query.collection].aggregate(stages, allowDiskUse=True, **batch)
 
 
@@ -77,6 +82,17 @@ def _pipeline(table: Table) -> list[dict[str, Any]]:
     except (BSONError, ValueError, TypeError) as error:
         raise SchemaUnknown(f"{table.name} is no pipeline: {error}") from None
     return stages
+
+
+def _keeps_order(stage: Mapping[str, Any]) -> bool:
+    """Whether a stage leaves ids, and the order of documents, as they are."""
+    ((name, value),) = stage.items()
+    if name not in _IN_ORDER or name == "$match":
+        return name == "$match"
+    if isinstance(value, Mapping):
+        own = value.get("_id")
+        return (own is None or (name == "$project" and own == 1)) and value.get("as") != "_id"
+    return "_id" not in ([value] if isinstance(value, str) else value)
 
 
 def _stages(

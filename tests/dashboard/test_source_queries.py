@@ -136,6 +136,53 @@ async def test_ids_of_several_types_are_all_paged(mongo_dashboard: MongoDashboar
     assert seen == keys
 
 
+@pytest.mark.parametrize(
+    "stages",
+    [
+        '{"$set": {"name": {"$concat": ["$name", "!"]}}}',
+        '{"$project": {"_id": 1, "name": 1}}, {"$match": {"name": {"$ne": "x"}}}',
+        '{"$lookup": {"from": "goals", "localField": "_id", "foreignField": "userId", "as": "goals"}}',
+        '{"$unset": ["secret"]}',
+    ],
+)
+async def test_a_page_of_a_pipeline_reads_no_more_than_itself(
+    mongo_dashboard: MongoDashboard, stages: str
+) -> None:
+    documents = [{"_id": ObjectId(f"{n:024x}"), "name": str(n)} for n in range(500)]
+    await mongo_dashboard.database["users"].insert_many(documents)
+    table = query_table(f"[users]\nsource = '[{stages}]'")
+    first = await mongo_dashboard.source.page(table, "", 100)
+    await mongo_dashboard.database.command("profile", 2)
+    second = await mongo_dashboard.source.page(table, first.after, 100)
+    await mongo_dashboard.database.command("profile", 0)
+    assert [document["_id"] for document in second.documents] == [one["_id"] for one in documents[100:200]]
+    profiled = await mongo_dashboard.database["system.profile"].find_one({"command.aggregate": "users"})
+    assert profiled["docsExamined"] < 250
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        '{"$set": {"_id": {"$subtract": [100, "$_id"]}}}',
+        '{"$project": {"_id": {"$subtract": [100, "$_id"]}}}',
+        '{"$sort": {"_id": -1}}',
+        '{"$group": {"_id": "$_id"}}',
+        '{"$replaceRoot": {"newRoot": {"_id": {"$subtract": [100, "$_id"]}}}}',
+    ],
+)
+async def test_a_pipeline_that_changes_ids_or_order_is_paged_all_the_same(
+    mongo_dashboard: MongoDashboard, stages: str
+) -> None:
+    await mongo_dashboard.database["users"].insert_many([{"_id": n} for n in range(1, 8)])
+    table = query_table(f"[users]\nsource = '[{stages}]'")
+    seen, after = [], ""
+    while (page := await mongo_dashboard.source.page(table, after, 2)).documents:
+        seen += [document["_id"] for document in page.documents]
+        after = page.after
+    assert seen == sorted(seen)
+    assert len(seen) == 7
+
+
 _MAPPINGS = {
     "mongo": """
 [users]
