@@ -70,7 +70,7 @@ async def example(place: tuple[str, Any]) -> tuple[str, Source]:
 async def test_every_record_is_read_as_expected(pool: asyncpg.Pool, example: tuple[str, Source]) -> None:
     name, source = example
     sync = Sync(pool, source, SyncSettings(profile=parse_mapping(mapping(name))))
-    await sync.run_once(sweep=True)
+    await sync.run_once(compare=True)
     assert sync.health()["healthy"]
     expected = json.loads((_FOLDER / name / "expected.json").read_text("utf-8"))
     for table, records in expected.items():
