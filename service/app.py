@@ -22,7 +22,6 @@ from service.dashboard.sync_settings import Progress
 from service.demo import maildir_page
 from service.engine import zone_table
 from service.engine.context import Resources
-from service.engine.database import migrate
 from service.engine.heartbeat import Heartbeat
 from service.engine.job import Job
 from service.engine.ledger import Ledger
@@ -48,7 +47,7 @@ from service.messages.reminder import kinds_of
 from service.messages.suppression import Suppressions
 from service.settings import Settings, unread
 from service.setup import health
-from service.setup.databases import Databases, connect, find_databases
+from service.setup.databases import Databases, connect, find_databases, migrate
 from service.setup.parts import (
     analytics_settings,
     bounce_box,
@@ -334,7 +333,7 @@ async def _open_database(stack: AsyncExitStack, url: str, settings: Settings) ->
     """Our database with its schema, and with queries that it accepts. Raises ConfigurationError."""
     pool = await connect(url)
     stack.push_async_callback(pool.close)
-    if applied := await migrate(pool, settings.default_timezone):
+    if applied := await migrate(pool, url, settings.default_timezone):
         log.info("migrations applied", names=applied)
     async with pool.acquire() as connection:
         await prepare_queries(connection, settings.job_packages)

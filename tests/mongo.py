@@ -17,6 +17,8 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from tests.certificates import Certificate
+
 BINARY = Path(sysconfig.get_path("purelib")) / "fiftyone/db/bin/mongod"
 
 
@@ -40,6 +42,16 @@ def guarded() -> Iterator[tuple[str, Any]]:
         _first_account(port, root)
         with MongoClient[dict[str, Any]](f"mongodb://root:root@127.0.0.1:{port}/") as client:
             yield f"mongodb://{{}}@127.0.0.1:{port}/", client
+
+
+@contextmanager
+def with_tls(certificate: Certificate) -> Iterator[int]:
+    """A server that demands TLS; its port on 127.0.0.1."""
+    with _process("--tlsMode", "requireTLS", "--tlsCertificateKeyFile", str(certificate.both)) as port:
+        url = f"mongodb://127.0.0.1:{port}/?tls=true&tlsInsecure=true"
+        with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=60_000) as client:
+            client.admin.command("ping")
+        yield port
 
 
 def _first_account(port: int, account: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from pymongo import DeleteOne, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from service.dashboard import mongo_errors
 from service.dashboard.mongo_origin import accepted, after_id, open_cursor, require_ids, scans
 from service.dashboard.notification import Notification, digest, notification_record
 from service.dashboard.profiles.shapes import DIGEST, Document, Table
@@ -72,7 +73,7 @@ def _reachable() -> Iterator[None]:
     try:
         yield
     except (PyMongoError, BSONError, OSError) as error:
-        raise SourceUnavailable(f"MongoDB does not answer: {type(error).__name__}") from error
+        raise SourceUnavailable(mongo_errors.describe(error)) from error
 
 
 @contextmanager

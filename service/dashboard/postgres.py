@@ -26,7 +26,9 @@ from service.dashboard.source import (
     read_only_obstacle,
     require_writable,
 )
-from service.engine import queries
+from service.engine import postgres_errors, queries
+from service.engine.database_errors import FAILURES
+from service.engine.postgres_errors import Server
 from service.errors import CleanupRefused, InboxClosed, SchemaUnknown, SourceUnavailable
 
 _SQL = queries.load(__file__)
@@ -53,10 +55,8 @@ def _reachable() -> Iterator[None]:
         asyncpg.UndefinedFunctionError,
     ) as error:
         raise SchemaUnknown(f"the dashboard's tables changed: {error}") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-        raise SourceUnavailable(
-            f"the dashboard's PostgreSQL does not answer: {type(error).__name__}"
-        ) from error
+    except FAILURES as error:
+        raise SourceUnavailable(postgres_errors.describe(error, Server("DASHBOARD"))) from error
 
 
 _ROW_ALIAS = '"the row"'
@@ -87,6 +87,7 @@ class PostgresSource:
                 max_size=self._connections,
                 timeout=self._timeout,
                 command_timeout=120,
+                connect=self._connect,
                 init=_set_json_codecs,
                 server_settings={
                     "timezone": "UTC",
@@ -95,6 +96,14 @@ class PostgresSource:
                 },
             )
         return self._pool
+
+    async def _connect(self, *arguments: Any, **values: Any) -> asyncpg.Connection:
+        """A connection for the pool. Raises SourceUnavailable, which says where and why it failed."""
+        try:
+            return await asyncpg.connect(*arguments, **values)
+        except FAILURES as error:
+            server = Server("DASHBOARD", self._url)
+            raise SourceUnavailable(postgres_errors.describe(error, server)) from error
 
     async def ping(self) -> None:
         """Raises SourceUnavailable when the database does not answer."""

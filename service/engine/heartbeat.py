@@ -12,9 +12,11 @@ import asyncpg
 import structlog
 
 from service.clock import Clock
+from service.engine import postgres_errors
 from service.engine.database_errors import FAILURES
 from service.engine.ledger import Ledger
 from service.engine.loops import first_of
+from service.engine.postgres_errors import Server
 from service.engine.schema import SchemaRange
 from service.engine.supervisor import Loop
 
@@ -161,4 +163,7 @@ class Heartbeat:
 
 
 def _error_name(error: Exception | None) -> str:
-    return type(error).__name__ if error else "the event loop was held up"
+    if error is None:
+        return "the event loop was held up"
+    reason = postgres_errors.known_reason(error, Server("DATABASE"))
+    return f"it {reason}" if reason else type(error).__name__

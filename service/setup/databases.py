@@ -1,14 +1,16 @@
 """Finding and connecting to our own PostgreSQL and the dashboard's database."""
 
 import asyncio
+import ssl
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import structlog
 
-from service.engine import embedded
-from service.engine.database import open_pool
+from service.engine import database, embedded, postgres_errors
+from service.engine.database_errors import FAILURES
+from service.engine.postgres_errors import Server
 from service.errors import ConfigurationError, SourceUnavailable
 from service.settings import Settings
 
@@ -60,15 +62,37 @@ async def ensure_database(server: str, name: str) -> str:
     return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
 
 
-async def connect(dsn: str) -> asyncpg.Pool:
+async def connect(dsn: str, attempts: int = _START_ATTEMPTS) -> asyncpg.Pool:
     """Connect to our own PostgreSQL; waits for one that is still starting (compose, a restarted node).
 
-    Raises SourceUnavailable, and ConfigurationError for a URL that the driver does not understand.
+    ``attempts``: one a second. Raises SourceUnavailable if it cannot be reached, and ConfigurationError if it
+    refuses us, or if the driver does not understand the URL.
     """
-    for attempt in range(_START_ATTEMPTS):
+    problem = ""
+    for attempt in range(attempts):
         try:
-            return await open_pool(dsn, max_size=20)
-        except (OSError, asyncpg.CannotConnectNowError) as error:
-            log.warning("waiting for our PostgreSQL", attempt=attempt + 1, error=type(error).__name__)
-            await asyncio.sleep(1)
-    raise SourceUnavailable("DATABASE_URL: this service's PostgreSQL cannot be reached; is it running?")
+            return await database.open_pool(dsn, max_size=20)
+        except FAILURES as error:
+            problem = postgres_errors.describe(error, Server("DATABASE", dsn))
+            if not _may_pass(error):
+                raise ConfigurationError([problem]) from error
+            log.warning("waiting for our PostgreSQL", attempt=attempt + 1, problem=problem)
+        await asyncio.sleep(1)
+    raise SourceUnavailable(problem)
+
+
+async def migrate(pool: asyncpg.Pool, dsn: str, default_zone: str) -> list[str]:
+    """``engine.database.migrate``; raises ConfigurationError also for a role that may not."""
+    try:
+        return await database.migrate(pool, default_zone)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise ConfigurationError([postgres_errors.describe(error, Server("DATABASE", dsn))]) from error
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another attempt may succeed: it may be starting, or be full for a moment."""
+    if isinstance(error, asyncpg.PostgresError):
+        passing = (asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
+        refused = isinstance(error, asyncpg.ProtocolViolationError)
+        return isinstance(error, (*passing, asyncpg.PostgresConnectionError)) and not refused
+    return not isinstance(error, ssl.SSLError)

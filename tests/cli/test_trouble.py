@@ -1,7 +1,6 @@
 """What a command says when something is in its way: a sentence with a remedy, a number for the shell."""
 
 import asyncio
-import ipaddress
 import json
 import os
 import signal
@@ -11,18 +10,15 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from service.cli import client
 from service.web import idempotency
+from tests import certificates
 from tests.cli.conftest import Typist
 from tests.process import spawn
 
@@ -45,26 +41,10 @@ async def answering(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncI
 
 
 def _certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    private = ec.generate_private_key(ec.SECP256R1())
-    who = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "jobs")])
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(who, who, private.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(names, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(private, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    key = private.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "both.pem").write_bytes(key + made.public_bytes(pem))
-    authority = folder / "authority.pem"
-    authority.write_bytes(made.public_bytes(pem))
+    made = certificates.make(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "both.pem")
-    return context, authority
+    context.load_cert_chain(made.both)
+    return context, made.authority
 
 
 async def _json(body: object, status: int = 200) -> web.Response:

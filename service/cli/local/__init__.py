@@ -21,6 +21,8 @@ from service.cli.exit_codes import INTERRUPTED, Exit
 from service.cli.local import data, jobs, schema, serve
 from service.cli.local.terminal import err
 from service.cli.phrases import EXAMPLES, LOCAL, LOCAL_ONLY
+from service.engine import postgres_errors
+from service.engine.postgres_errors import Server
 from service.errors import (
     BadRequest,
     ConfigurationError,
@@ -40,21 +42,32 @@ _UNAVAILABLE = (SourceUnavailable, asyncpg.PostgresConnectionError, ConnectionEr
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line, and print every expected error as one line. Returns the exit code."""
     options = _parser().parse_args(arguments)
+    url = ""
     try:
         settings = Settings.load(also=parts.problems_of)
+        url = settings.database_url
         on_terminal = sys.stderr.isatty()
         as_json = settings.log_format == "json" or (settings.log_format == "auto" and not on_terminal)
         quiet = options.command not in {"serve"} and settings.log_level == "info"
         log.configure("warning" if quiet else settings.log_level, json=as_json)
         return int(_run(options.act(settings, options)))
     except (ServiceError, *_UNAVAILABLE) as error:
-        for problem in getattr(error, "problems", [str(error)]):
+        for problem in _problems(error, url):
             err.print(f"[red]✗[/] {escape(problem)}", highlight=False, soft_wrap=True)
         if isinstance(error, _WRONG_USE):
             return Exit.WRONG_USE
         return Exit.UNAVAILABLE if isinstance(error, _UNAVAILABLE) else Exit.FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _problems(error: Exception, url: str) -> list[str]:
+    """What to print about an error; ``url``: our database's."""
+    if isinstance(error, ConfigurationError):
+        return error.problems
+    if isinstance(error, ServiceError):
+        return [str(error)]
+    return [postgres_errors.describe(error, Server("DATABASE", url))]
 
 
 def _run(work: Coroutine[Any, Any, Exit]) -> Exit:

@@ -7,10 +7,9 @@ from service import app
 from service.cli import reports
 from service.cli.exit_codes import Exit
 from service.cli.local.terminal import err, out, print_rows, progress_bar, reporter
-from service.engine.database import migrate, open_pool
 from service.errors import DashboardBusy
 from service.settings import Settings
-from service.setup.databases import find_databases
+from service.setup.databases import connect, find_databases, migrate
 
 
 async def analytics(settings: Settings, options: argparse.Namespace) -> Exit:
@@ -105,9 +104,9 @@ async def sync(settings: Settings, options: argparse.Namespace) -> Exit:
 async def migrate_schema(settings: Settings, options: argparse.Namespace) -> Exit:
     """Bring our database's schema up to date."""
     databases = await find_databases(settings)
-    pool = await open_pool(databases.service)
+    pool = await connect(databases.service, attempts=1)
     try:
-        applied = await migrate(pool, settings.default_timezone)
+        applied = await migrate(pool, databases.service, settings.default_timezone)
     finally:
         await pool.close()
     print_rows([{"applied": name} for name in applied], options, title="Migrations", empty="nothing to do")

@@ -1,0 +1,124 @@
+"""Trouble with the dashboard's MongoDB is told with its remedy, on real servers; secrets are not."""
+
+import dataclasses
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import AutoReconnect, ServerSelectionTimeoutError
+
+from service.dashboard.mongo import MongoSource
+from service.dashboard.mongo_errors import describe
+from service.dashboard.profiles.shapes import PROFILES
+from service.errors import ConfigurationError, SourceUnavailable
+from tests import certificates, mongo
+from tests.certificates import Certificate
+
+_SECRET = "Heron-owl"
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[str]:
+    """A server with accounts, as ``{}@host/``: ``nobody`` may nothing, ``reader`` may read."""
+    with mongo.guarded() as (address, client):
+        _fill(client)
+        yield address
+
+
+def _fill(client: MongoClient[dict[str, Any]]) -> None:
+    client["dash"]["users"].insert_one({"name": "Ann"})
+    client["dash"].create_collection("people", viewOn="users", pipeline=[])
+    for name, roles in (("nobody", []), ("reader", [{"role": "read", "db": "dash"}])):
+        client["admin"].command("createUser", name, pwd=_SECRET, roles=roles)
+
+
+def _indexes(source: MongoSource, collection: str) -> Awaitable[object]:
+    return source.lacks_index(dataclasses.replace(PROFILES["A"].users, name=collection))
+
+
+async def told(url: str, collection: str = "users", *, timeout: float = 0.5, indexes: bool = False) -> str:
+    """What reading says about this server."""
+    source = MongoSource(url, database="dash", timeout=timeout)
+    try:
+        with pytest.raises((SourceUnavailable, ConfigurationError)) as caught:
+            await (_indexes(source, collection) if indexes else source.sample(collection, 1))
+    finally:
+        await source.close()
+    sentence = str(caught.value)
+    assert sentence.startswith("DASHBOARD_URL: ")
+    assert "Heron" not in sentence
+    return sentence
+
+
+async def test_a_wrong_password_and_a_user_of_another_database(guarded: str) -> None:
+    for url in (guarded.format("reader:Heron-bad"), guarded.format(f"reader:{_SECRET}") + "dash"):
+        sentence = await told(url, timeout=10)
+        assert "MongoDB refuses the user or the password" in sentence
+        assert "?authSource=admin" in sentence
+
+
+async def test_no_user_and_one_without_a_role(guarded: str) -> None:
+    assert "wants a user and a password" in await told(guarded.format("").replace("@", ""), timeout=10)
+    sentence = await told(guarded.format(f"nobody:{_SECRET}"), timeout=10)
+    assert (
+        "does not let the user of the URL read users; grant it the role read on the database dash" in sentence
+    )
+
+
+async def test_what_cannot_be_done_on_a_view(guarded: str) -> None:
+    sentence = await told(guarded.format(f"reader:{_SECRET}"), "people", timeout=10, indexes=True)
+    assert "dash.people is a view; let the mapping name the collection behind it" in sentence
+
+
+async def test_tls_of_a_server_that_has_none(guarded: str) -> None:
+    sentence = await told(guarded.format(f"reader:{_SECRET}") + "?tls=true")
+    assert "does not offer TLS, which the URL demands" in sentence
+
+
+async def test_an_address_where_no_mongodb_is() -> None:
+    sentence = await told(f"mongodb://jobs:{_SECRET}@127.0.0.1:1,no-such-host.invalid:5/?replicaSet=x")
+    assert "at 127.0.0.1:1 refuses connections: nothing listens there" in sentence
+    assert "at no-such-host.invalid:5 cannot be found: no such host name" in sentence
+
+
+async def test_a_replica_set_of_another_name(mongod: str) -> None:
+    sentence = await told(mongod.replace("directConnection=true", "replicaSet=other"))
+    assert "has no member of the replica set that the URL names" in sentence
+
+
+@pytest.fixture(scope="module", params=["127.0.0.1", "db.example"])
+def private(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server that demands TLS: the host of its certificate, that certificate, and its URL."""
+    certificate = certificates.make(tmp_path_factory.mktemp("tls"), [request.param])
+    with mongo.with_tls(certificate) as port:
+        yield request.param, certificate, f"mongodb://127.0.0.1:{port}/"
+
+
+async def test_tls_and_a_private_authority(private: tuple[str, Certificate, str], tmp_path: Path) -> None:
+    host, certificate, url = private
+    assert "if it demands TLS, add tls=true to the URL" in await told(url)
+    sentence = await told(f"{url}?tls=true")
+    assert "not trusted here; name the file of its authority (CA) in DASHBOARD_CA_FILE" in sentence
+    trusting = f"{url}?tls=true&tlsCAFile={certificate.authority}"
+    if host == "127.0.0.1":
+        source = MongoSource(trusting, database="dash")
+        assert await source.table_names() == frozenset()
+        await source.close()
+    else:
+        assert "shows a certificate for another name" in await told(trusting)
+    assert "the MongoDB driver refuses it" in await told(f"{url}?tls=true&tlsCAFile={tmp_path}/none.pem")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ServerSelectionTimeoutError("No primary available, Timeout: 5s"), "has no primary at the moment"),
+        (AutoReconnect("db:27017: timed out (configured timeouts)"), "MongoDB at db:27017 does not answer"),
+        (ServerSelectionTimeoutError("Got response id 8, Timeout: 5s"), "does not answer as a MongoDB does"),
+        (ValueError("a document"), "a document that cannot be read (ValueError)"),
+    ],
+)  # fmt: skip
+def test_what_no_server_can_be_asked_for(error: Exception, reason: str) -> None:
+    assert reason in describe(error)
