@@ -325,13 +325,18 @@ class Settings(BaseModel):
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
+    def smtp_is_local(self) -> bool:
+        """Whether the mail server is on this machine."""
+        return self.smtp_host in _LOOPBACK
+
+    @property
     def smtp_security(self) -> Literal["none", "starttls", "tls"]:
         """``auto``: TLS from the start on port 465, STARTTLS elsewhere, plain to this machine."""
         if self.smtp_tls != "auto":
             return self.smtp_tls
         if self.smtp_port == 465:
             return "tls"
-        return "none" if self.smtp_host in _LOOPBACK else "starttls"
+        return "none" if self.smtp_is_local else "starttls"
 
     def tokens(self) -> dict[str, str]:
         """Bearer token to role."""

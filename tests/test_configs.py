@@ -21,9 +21,6 @@ CASES = Path(__file__).parent / "cases" / "configs"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((CASES / "expected.json").read_text("utf-8"))
 ON_ITS_OWN = {f"{n:02}" for n in (8, 10, 11, 12, 14, 18)}
 """Numbers of the files for which a process is started; for the others the command runs in the tests' own."""
-LATER = {"09-ledger-closed.env": "check-config does not connect yet"}
-"""Files that are not answered as they should be, and why."""
-
 Answer = tuple[int, str]
 """Exit code, and everything that was printed."""
 
@@ -105,15 +102,7 @@ def told(output: str, item: str) -> bool:
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=LATER[name]))
-        if name in LATER
-        else name
-        for name in EXPECTED
-    ],
-)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_an_environment_is_answered_as_expected(
     answers: Mapping[str, Answer], tmp_path: Path, name: str
 ) -> None:
@@ -130,4 +119,3 @@ def test_an_environment_is_answered_as_expected(
 
 def test_every_file_has_an_expectation() -> None:
     assert {path.name for path in CASES.glob("*.env")} == set(EXPECTED)
-    assert set(LATER) <= set(EXPECTED)

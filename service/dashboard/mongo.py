@@ -181,6 +181,15 @@ class MongoSource:
             await self.sample(table, 1)
         return table.stored_as in await self.table_names()
 
+    async def count(self, table: Table) -> int:
+        """How many documents a collection (the one behind a pipeline) has, about."""
+        with _reachable():
+            return int(await self._database[table.stored_as].estimated_document_count())
+
+    async def hides_rows(self, _table: Table) -> bool:
+        """Whether the server may hide documents from us: MongoDB does not."""
+        return False
+
     async def sample(self, table: Table, limit: int) -> list[Document]:
         """The newest documents of a collection, whole."""
         return await self._read(

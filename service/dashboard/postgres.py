@@ -130,6 +130,17 @@ class PostgresSource:
         """
         return bool(await self._columns(table))
 
+    async def count(self, table: Table) -> int:
+        """How many rows of a table we see."""
+        return int((await self._rows(table, "count(*) AS n", ""))[0]["n"])
+
+    async def hides_rows(self, table: Table) -> bool:
+        """Whether row level security of a table may hide rows from us; False for a SELECT, which may join."""
+        if table.query:
+            return False
+        with _reachable():
+            return bool(await (await self._open()).fetchval(_SQL["hides_rows"], _quoted(table.name)))
+
     async def sample(self, table: Table, limit: int) -> list[Document]:
         """The newest complete rows of a table by its id; none when there is no such table."""
         columns = await self._columns(table)

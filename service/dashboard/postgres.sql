@@ -5,6 +5,10 @@ FROM pg_class c
 WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') AND pg_table_is_visible(c.oid)
   AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
 
+-- name: hides_rows
+-- Whether row level security of a table ($1, quoted) applies to our role.
+SELECT row_security_active(to_regclass($1))
+
 -- name: inbox
 -- The table of notifications ($1, quoted): its columns that can be written, whether id alone is unique,
 -- and whether we may insert. No row: there is no such table.

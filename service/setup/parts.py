@@ -19,7 +19,7 @@ from service.clock import Clock
 from service.dashboard.mongo import MongoSource, check_url
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.profiles.mapping import profile_from_setting
-from service.dashboard.profiles.shapes import Profile
+from service.dashboard.profiles.shapes import PROFILES, Profile
 from service.dashboard.server_metrics import dashboard_counters
 from service.dashboard.source import Source
 from service.dashboard.sync import Sync
@@ -52,11 +52,11 @@ log = structlog.get_logger()
 _ANY_DELIVERY = 2**62
 
 
-def source_of(url: str, settings: Settings) -> Source:
-    """The dashboard behind a URL."""
+def source_of(url: str, settings: Settings, timeout: float = 5.0) -> Source:
+    """The dashboard behind a URL. ``timeout``: seconds until it counts as unreachable."""
     if url.lower().startswith("mongodb"):
-        return MongoSource(url, database=settings.dashboard_database)
-    return PostgresSource(url)
+        return MongoSource(url, database=settings.dashboard_database, timeout=timeout)
+    return PostgresSource(url, timeout=timeout)
 
 
 def sync_of(
@@ -86,9 +86,20 @@ def sync_of(
 def profile_of(settings: Settings, kinds: Iterable[MessageKind]) -> Profile | None:
     """The profile of a mapping file; None for the built-in ones. Raises ConfigurationError."""
     preferences = [kind.dashboard_preference for kind in kinds]
-    return profile_from_setting(
-        settings.dashboard_schema, lambda path: Path(path).read_text("utf-8"), preferences
-    )
+    return profile_from_setting(settings.dashboard_schema, _mapping_file, preferences)
+
+
+def _mapping_file(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise ConfigurationError(
+            [
+                f"DASHBOARD_SCHEMA: cannot read {path}: {reason};"
+                f" use auto, {', '.join(PROFILES)}, or the path of a mapping file"
+            ]
+        ) from None
 
 
 def analytics_settings(settings: Settings) -> AnalyticsSettings:
@@ -151,7 +162,12 @@ def transport_of(settings: Settings, clock: Clock) -> Transport:
     """SMTP, or the local inbox if no host is configured."""
     if not settings.smtp_host:
         return MaildirTransport(settings.data_dir / "inbox")
-    config = SmtpConfig(
+    return SmtpPool(smtp_config(settings), clock)
+
+
+def smtp_config(settings: Settings, connect_timeout: float = 30.0) -> SmtpConfig:
+    """How mails are sent. ``connect_timeout``: seconds for each step up to the log-in."""
+    return SmtpConfig(
         host=settings.smtp_host,
         port=settings.smtp_port,
         security=settings.smtp_security,
@@ -159,8 +175,8 @@ def transport_of(settings: Settings, clock: Clock) -> Transport:
         password=settings.smtp_pass,
         connections=settings.smtp_connections,
         per_connection=settings.smtp_per_connection,
+        connect_timeout=connect_timeout,
     )
-    return SmtpPool(config, clock)
 
 
 def composer_of(settings: Settings, kinds: Iterable[MessageKind]) -> Composer:
@@ -233,6 +249,7 @@ def problems_of(settings: Settings) -> list[str]:
         lambda: resent_kinds(settings, kinds),
         lambda: envelope_senders(settings, composer_of(settings, kinds).sender),
         lambda: check_url(settings.dashboard_url),
+        lambda: profile_of(settings, kinds),
     ]
     for check in checks:
         try:

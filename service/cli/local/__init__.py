@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from rich.markup import escape
@@ -31,9 +31,12 @@ from service.errors import (
     UnknownJob,
     UnknownJobType,
 )
+from service.jobs import all_jobs
+from service.messages.reminder import kinds_of
 from service.settings import Settings
-from service.setup import parts
+from service.setup import parts, preflight
 
+_Result = TypeVar("_Result")
 _COLLECTIONS = ("users", "goals", "timer_sessions")
 _WRONG_USE = (ConfigurationError, BadRequest, UnknownJob, UnknownJobType)
 _UNAVAILABLE = (SourceUnavailable, asyncpg.PostgresConnectionError, ConnectionError)
@@ -44,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     url = ""
     try:
-        settings = Settings.load(also=parts.problems_of)
+        settings = _load(connect=options.command == "check-config" and not options.offline)
         url = settings.database_url
         on_terminal = sys.stderr.isatty()
         as_json = settings.log_format == "json" or (settings.log_format == "auto" and not on_terminal)
@@ -61,6 +64,26 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _load(*, connect: bool) -> Settings:
+    """The settings. Raises ConfigurationError naming every problem.
+
+    ``connect``: also name what does not work of settings that are right where others are wrong.
+    """
+    usable: list[Settings] = []
+
+    def also(settings: Settings) -> list[str]:
+        usable.append(settings)
+        return parts.problems_of(settings)
+
+    try:
+        return Settings.load(also=also)
+    except ConfigurationError as error:
+        if connect and usable:
+            findings = _run(preflight.check_connections(usable[0], kinds_of(all_jobs()).values()))
+            error.problems += [problem for one in findings.values() for problem in one.problems]
+        raise
+
+
 def _problems(error: Exception, url: str) -> list[str]:
     """What to print about an error; ``url``: our database's."""
     if isinstance(error, ConfigurationError):
@@ -70,7 +93,7 @@ def _problems(error: Exception, url: str) -> list[str]:
     return [postgres_errors.describe(error, Server("DATABASE", url))]
 
 
-def _run(work: Coroutine[Any, Any, Exit]) -> Exit:
+def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
     """Run on uvloop if it is installed."""
     try:
         import uvloop  # noqa: PLC0415 — not on every platform
@@ -143,9 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     schema_parser.add_argument("profile", metavar="PROFILE|FILE", help="A, B, J, PG, or a mapping file (try)")
     command("migrate", data.migrate_schema)
     check = command("check-config", serve.check_config)
-    check.add_argument(
-        "--offline", action="store_true", help="connect to nothing, which is what it does anyway"
-    )
+    check.add_argument("--offline", action="store_true", help="connect to nothing")
     return parser
 
 

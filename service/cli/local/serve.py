@@ -17,7 +17,7 @@ from service.errors import AlreadyRunning
 from service.jobs import all_jobs
 from service.messages.reminder import kinds_of
 from service.settings import Settings, unread
-from service.setup import parts
+from service.setup import parts, preflight
 
 
 async def serve(settings: Settings, _options: argparse.Namespace) -> Exit:
@@ -27,17 +27,25 @@ async def serve(settings: Settings, _options: argparse.Namespace) -> Exit:
 
 
 async def check_config(settings: Settings, options: argparse.Namespace) -> Exit:
-    """Print the settings. Invalid ones have been reported when they were loaded."""
-    kinds = kinds_of(all_jobs(settings.job_packages))
-    warnings = [*parts.composer_of(settings, kinds.values()).warnings, *unread()]
+    """Print the settings, and what they lead to unless ``--offline``.
+
+    Invalid settings have been reported when they were loaded.
+    """
+    kinds = kinds_of(all_jobs(settings.job_packages)).values()
+    warnings = [*parts.composer_of(settings, kinds).warnings, *unread()]
     await parts.tracing_for(settings, "check-config").close()
+    findings = {} if options.offline else await preflight.check_connections(settings, kinds)
     rows = [{"setting": name.upper(), "value": str(value)} for name, value in settings.described().items()]
+    rows += [{"setting": name, "value": fact} for name, one in findings.items() for fact in one.facts]
     print_rows(rows, options, title="Configuration")
     if (signer := parts.signer_of(settings)) and not options.json:
         out.print(f"\nDNS record for DKIM: {signer.txt_name} TXT {signer.txt_record}", soft_wrap=True)
-    for warning in warnings:
+    for warning in (*warnings, *(warning for one in findings.values() for warning in one.warnings)):
         err.print(f"[yellow]![/] {escape(warning)}", highlight=False, soft_wrap=True)
-    return Exit.DONE
+    problems = [problem for one in findings.values() for problem in one.problems]
+    for problem in problems:
+        err.print(f"[red]✗[/] {escape(problem)}", highlight=False, soft_wrap=True)
+    return Exit.UNAVAILABLE if problems else Exit.DONE
 
 
 async def demo(settings: Settings, options: argparse.Namespace) -> Exit:
