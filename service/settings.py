@@ -22,6 +22,7 @@ from pydantic import (
 from service import url as urls
 from service import zones
 from service.archive.manifest import RetentionPolicy
+from service.engine.postgres_url import Pooler
 from service.engine.run import JobRules
 from service.environment import read_environment, schedule_problems
 from service.errors import ConfigurationError
@@ -54,6 +55,14 @@ class Settings(BaseModel):
     """mongodb:// or postgresql://; empty: the sample dashboard."""
     dashboard_database: str = ""
     """Name of the MongoDB database where the URL names none."""
+    database_pooler: Pooler = "auto"
+    """transaction: DATABASE_URL leads to a pooler that lends connections by the transaction (PgBouncer)."""
+    dashboard_pooler: Pooler = "auto"
+    """The same for DASHBOARD_URL, if it is a PostgreSQL."""
+    database_ca_file: Path | None = None
+    """PEM of the authority that signs the certificate of our PostgreSQL; it is then verified."""
+    dashboard_ca_file: Path | None = None
+    """The same for the dashboard's database."""
     dashboard_schema: str = "auto"
     """auto, A, B, J, or the path of a mapping file (TOML)."""
     data_dir: Path = Path("data")
@@ -187,6 +196,13 @@ class Settings(BaseModel):
         if value:
             otherwise = "must start with mongodb:// or postgresql://, or be empty for the sample dashboard"
             urls.database(value, (*urls.MONGODB, *urls.POSTGRESQL), otherwise)
+        return value
+
+    @field_validator("database_ca_file", "dashboard_ca_file")
+    @classmethod
+    def _readable(cls, value: Path | None) -> Path | None:
+        if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
+            raise ValueError(f"{value} is no file that can be read; name the PEM file of the authority (CA)")
         return value
 
     @field_validator("mail_from", "mail_reply_to")

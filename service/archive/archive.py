@@ -21,8 +21,7 @@ from service.archive import archive_parquet
 from service.archive.manifest import ArchivedSession, FileName, FileProof, Manifest, name_of, span
 from service.dashboard.model import TimerSession
 from service.engine import queries
-from service.engine.database import long_statements
-from service.engine.database_errors import undo_at_end
+from service.engine.database import advisory_lock
 from service.errors import ArchiveDamaged, BadRequest
 
 _SQL = queries.load(__file__)
@@ -105,15 +104,8 @@ class Archive:
     @asynccontextmanager
     async def exclusive(self, *, wait: bool = True) -> AsyncIterator[bool]:
         """Lock the archive for writing. Yields False if another process holds it and ``wait`` is off."""
-        async with self._pool.acquire() as connection:
-            if wait:
-                async with long_statements(connection):
-                    await connection.execute(_SQL["lock"])
-            elif not await connection.fetchval(_SQL["try_lock"]):
-                yield False
-                return
-            async with undo_at_end(lambda: connection.execute(_SQL["unlock"])):
-                yield True
+        async with advisory_lock(self._pool, "hashtext('service.archive')", wait=wait) as locked:
+            yield locked
 
     # ── What can be archived ────────────────────────────────────────────────────────────────────────────────
 

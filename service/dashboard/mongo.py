@@ -6,6 +6,7 @@ import warnings
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import bson
@@ -114,15 +115,18 @@ def _hide_url_values(url: str) -> Iterator[None]:
 class MongoSource:
     """Reads one MongoDB database; only ``notify``, ``remove`` and ``insert`` write.
 
-    ``timeout``: seconds until it counts as unreachable.
+    ``timeout``: seconds until it counts as unreachable. ``ca_file``: the authority of its certificate.
     """
 
     kind = "mongodb"
 
-    def __init__(self, url: str, *, database: str = "", timeout: float = 5.0) -> None:
+    def __init__(
+        self, url: str, *, database: str = "", timeout: float = 5.0, ca_file: Path | None = None
+    ) -> None:
         self._url = url
         self._name = database
         self._timeout = timeout
+        self._tls: dict[str, Any] = {"tls": True, "tlsCAFile": str(ca_file)} if ca_file else {}
         self._client: Any = None
         self._views: frozenset[str] | None = None
 
@@ -137,6 +141,7 @@ class MongoSource:
                         serverSelectionTimeoutMS=milliseconds,
                         connectTimeoutMS=milliseconds,
                         appname="dashboard-jobs",
+                        **self._tls,
                     )
             except _REFUSALS as error:
                 raise _refusal(error, self._url) from None

@@ -8,9 +8,11 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, cast
 
 import asyncpg
+import structlog
 
 from service.dashboard.notification import Notification, digest, notification_record
 from service.dashboard.postgres_origin import accepted, column_types, origin, scans
@@ -26,11 +28,13 @@ from service.dashboard.source import (
     read_only_obstacle,
     require_writable,
 )
-from service.engine import postgres_errors, queries
+from service.engine import postgres_errors, postgres_url, queries
 from service.engine.database_errors import FAILURES
 from service.engine.postgres_errors import Server
+from service.engine.postgres_url import Pooler
 from service.errors import CleanupRefused, InboxClosed, SchemaUnknown, SourceUnavailable
 
+log = structlog.get_logger()
 _SQL = queries.load(__file__)
 _REQUIRED_COLUMNS = ("id", "user_id", "title", "message")
 _INBOX_COLUMNS = (
@@ -59,6 +63,7 @@ def _reachable() -> Iterator[None]:
         raise SourceUnavailable(postgres_errors.describe(error, Server("DASHBOARD"))) from error
 
 
+_SESSION = {"timezone": "UTC", "default_transaction_read_only": "on", "application_name": "dashboard-jobs"}
 _ROW_ALIAS = '"the row"'
 """An alias that is not the name of a column."""
 _BODY_ALIAS = "the row as text"
@@ -67,13 +72,22 @@ _BODY_ALIAS = "the row as text"
 class PostgresSource:
     """Reads one PostgreSQL database; only ``notify``, ``remove`` and ``insert`` write.
 
-    ``timeout``: seconds until it counts as unreachable.
+    ``timeout``: seconds until it counts as unreachable. ``pooler`` and ``ca_file``: see ``postgres_url``.
     """
 
     kind = "postgresql"
 
-    def __init__(self, url: str, *, timeout: float = 5.0, connections: int = 3) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 5.0,
+        connections: int = 3,
+        pooler: Pooler = "auto",
+        ca_file: Path | None = None,
+    ) -> None:
         self._url = url
+        self._target = postgres_url.read(url, pooler, ca_file)
         self._timeout = timeout
         self._connections = connections
         self._pool: asyncpg.Pool | None = None
@@ -81,19 +95,17 @@ class PostgresSource:
 
     async def _open(self) -> asyncpg.Pool:
         if self._pool is None:
+            for warning in self._target.warnings:
+                log.warning("DASHBOARD_URL", warning=warning)
             self._pool = await asyncpg.create_pool(
-                self._url,
+                self._target.url,
                 min_size=0,
-                max_size=self._connections,
+                max_size=min(self._connections, self._target.connections or self._connections),
                 timeout=self._timeout,
                 command_timeout=120,
                 connect=self._connect,
                 init=_set_json_codecs,
-                server_settings={
-                    "timezone": "UTC",
-                    "default_transaction_read_only": "on",
-                    "application_name": "dashboard-jobs",
-                },
+                **self._target.pool_options(_SESSION),
             )
         return self._pool
 

@@ -6,21 +6,25 @@ import json
 import random
 import re
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import asyncpg
 import structlog
 from asyncpg.pool import PoolAcquireContext
 
-from service.engine import schema, zone_table
+from service.engine import postgres_url, queries, schema, zone_table
+from service.engine.database_errors import undo_at_end
+from service.engine.postgres_url import Pooler
 from service.errors import ConfigurationError
 from service.url import describe_error
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 """A connection, or one of the pool."""
+_SQL = queries.load(__file__)
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # the escape, not a backslash that somebody typed before it
 MIGRATION_LOCK = 0x6A6F6273  # "jobs": one migrator at a time
 _ROLE_CHANGED = (
@@ -33,6 +37,8 @@ _ROLE_CHANGED = (
 )
 """Errors after a failover or a restart: 25006, 57P01, 57P02, 57P03, lost connections, and sessions in a state
 that asyncpg does not understand, as after a shutdown while they were idle."""
+_FEWEST_CONNECTIONS = 5
+"""Some work holds one connection and needs another; a smaller limit in the URL would stop it."""
 _GIVE_BACK = 2.0
 _CANCEL = 5.0
 _CONNECT = 10.0
@@ -86,6 +92,8 @@ class DatabaseSession(asyncpg.Connection):
     """One session at our PostgreSQL."""
 
     __slots__ = ("_ends_at", "timeouts")
+    pooled = False
+    """Whether a pooler may lend another session of the server for each transaction."""
 
     def __init__(self, *args: Any, **values: Any) -> None:
         super().__init__(*args, **values)
@@ -132,6 +140,13 @@ class DatabaseSession(asyncpg.Connection):
     def _give_up(self, waiters: "tuple[asyncio.Future[None], ...]") -> None:
         if not self.is_closed() and not all(waiter.done() for waiter in waiters):
             self.terminate()
+
+
+class PooledSession(DatabaseSession):
+    """One connection to a pooler that lends the server's sessions out for a transaction each."""
+
+    __slots__ = ()
+    pooled = True
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:
@@ -191,11 +206,18 @@ class Pool(asyncpg.Pool):
 
 
 async def open_pool(
-    dsn: str, *, min_size: int = 1, max_size: int = 10, timeouts: Timeouts = DEFAULT
+    dsn: str,
+    *,
+    min_size: int = 1,
+    max_size: int = 10,
+    timeouts: Timeouts = DEFAULT,
+    pooler: Pooler = "auto",
+    ca_file: Path | None = None,
 ) -> asyncpg.Pool:
     """Open the shared pool. jsonb columns arrive and leave as Python values; times are aware UTC.
 
     A statement that takes too long raises QueryCanceledError, or TimeoutError if the server does not answer.
+    Through a pooler (see ``postgres_url``) only the client's timeouts hold.
     Raises ConfigurationError for a DSN that the driver does not understand.
     """
 
@@ -205,20 +227,22 @@ async def open_pool(
         session.enable_keepalive()
         await _prepare(connection)
 
+    target = postgres_url.read(dsn, pooler, ca_file)
+    limit = max(target.connections or max_size, _FEWEST_CONNECTIONS)
     try:
         return await Pool(
-            dsn,
+            target.url,
             min_size=min_size,
-            max_size=max_size,
+            max_size=min(max_size, limit),
             max_queries=50_000,
             max_inactive_connection_lifetime=300.0,
             init=begin,
             loop=None,
-            connection_class=DatabaseSession,
+            connection_class=PooledSession if target.pooled else DatabaseSession,
             record_class=asyncpg.Record,
             timeout=_CONNECT,
             command_timeout=timeouts.command,
-            server_settings=timeouts.server_settings(),
+            **target.pool_options(timeouts.server_settings()),
         )
     except (asyncpg.ClientConfigurationError, ValueError) as error:
         raise ConfigurationError(
@@ -230,19 +254,56 @@ async def open_pool(
 async def long_statements(connection: Connection) -> AsyncIterator[None]:
     """Raise the timeouts of statements and locks to what statistics need.
 
-    On the server they apply until the transaction ends; outside of one, until the session is released.
+    On the server they apply until the transaction ends; outside of one, until the session is released, or not
+    at all through a pooler.
     """
     session = cast("DatabaseSession", connection)
     seconds = session.timeouts.long_statement
     command = "SET LOCAL" if connection.is_in_transaction() else "SET"
-    await connection.execute(
-        f"{command} statement_timeout = {_ms(seconds)}; {command} lock_timeout = {_ms(seconds)}"
-    )
+    if command == "SET LOCAL" or not session.pooled:
+        await connection.execute(
+            f"{command} statement_timeout = {_ms(seconds)}; {command} lock_timeout = {_ms(seconds)}"
+        )
     before = session.set_command_timeout(seconds + _CONNECT)
     try:
         yield
     finally:
         session.set_command_timeout(before)
+
+
+@asynccontextmanager
+async def advisory_lock(pool: asyncpg.Pool, key: str, *values: Any, wait: bool) -> AsyncIterator[bool]:
+    """Hold an advisory lock on a connection of its own; yields False if it is taken and ``wait`` is off.
+
+    ``key``: an SQL expression of ``values``. PostgreSQL releases the lock when this process dies. Through a
+    pooler it is the lock of a transaction, for as long as which the pooler leaves us the session.
+    """
+    async with pool.acquire() as connection:
+        pooled = cast("DatabaseSession", connection).pooled
+        scope = "_xact" if pooled else ""
+        async with _own_transaction(connection) if pooled else nullcontext():
+            if wait:
+                async with long_statements(connection):
+                    await connection.execute(f"SELECT pg_advisory{scope}_lock({key})", *values)
+            elif not await connection.fetchval(f"SELECT pg_try_advisory{scope}_lock({key})", *values):
+                yield False
+                return
+            if pooled:
+                yield True
+                return
+            unlock = f"SELECT pg_advisory_unlock({key})"
+            async with undo_at_end(lambda: connection.execute(unlock, *values)):
+                yield True
+
+
+@asynccontextmanager
+async def _own_transaction(connection: Connection) -> AsyncIterator[None]:
+    """A transaction that may be idle for long, and writes nothing."""
+    transaction = connection.transaction()
+    await transaction.start()
+    async with undo_at_end(transaction.rollback):
+        await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        yield
 
 
 # ── Migrations ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -276,66 +337,77 @@ async def migrate(
     async with pool.acquire() as connection:
         if not (await schema.require_readable(connection)).writable:
             return []
-        await _take_turn(connection, waiting)
-        applied = await _apply_missing(connection, waiting)
-        await zone_table.fill(connection, default_zone)
+        async with _turn(connection, waiting):
+            await connection.execute(_SQL["prepare_migrations"])
+            rows = await connection.fetch(_SQL["applied_migrations"])
+        applied = await _apply_missing(connection, {row["name"]: row["checksum"] for row in rows}, waiting)
+        async with _turn(connection, waiting):
+            await connection.execute(f"SET LOCAL lock_timeout = {_ms(waiting.turn)}")
+            names = await connection.fetch(_SQL["applied_migrations"])
+            await schema.note_version(connection, [row["name"] for row in names])
+            await zone_table.fill(connection, default_zone)
         return applied
 
 
-async def _take_turn(connection: Connection, waiting: MigrationWaits) -> None:
-    """Take the migration lock. Migrations may take long: only waiting for locks is limited."""
-    await connection.execute(f"SET statement_timeout = 0; SET lock_timeout = {_ms(waiting.turn)}")
-    try:
-        await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK, timeout=_DAY)
-    except asyncpg.LockNotAvailableError:
-        raise ConfigurationError(
-            [
-                f"another process has been migrating the database for {waiting.turn:.0f} s;"
-                " wait for it, or stop it, and start again"
-            ]
-        ) from None
+@asynccontextmanager
+async def _turn(connection: Connection, waiting: MigrationWaits) -> AsyncIterator[None]:
+    """A transaction of the only migrator. It may take long: only waiting for locks is limited.
+
+    Raises ConfigurationError if another process migrates for too long.
+    """
+    async with connection.transaction():
+        await connection.execute(
+            "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;"
+            f" SET LOCAL lock_timeout = {_ms(waiting.turn)}"
+        )
+        try:
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK, timeout=_DAY)
+        except asyncpg.LockNotAvailableError:
+            raise ConfigurationError(
+                [
+                    f"another process has been migrating the database for {waiting.turn:.0f} s;"
+                    " wait for it, or stop it, and start again"
+                ]
+            ) from None
+        # The lock timeout keeps others from queueing behind a lock that a migration waits for.
+        await connection.execute(f"SET LOCAL lock_timeout = {_ms(waiting.lock)}")
+        yield
 
 
-async def _apply_missing(connection: Connection, waiting: MigrationWaits) -> list[str]:
-    await connection.execute(
-        "CREATE TABLE IF NOT EXISTS public.service_migration"
-        " (name text PRIMARY KEY, checksum text NOT NULL,"
-        " applied_at timestamptz NOT NULL DEFAULT now())"
-    )
-    rows = await connection.fetch("SELECT name, checksum FROM public.service_migration")
-    checksums = {row["name"]: row["checksum"] for row in rows}
+async def _apply_missing(
+    connection: Connection, checksums: Mapping[str, str], waiting: MigrationWaits
+) -> list[str]:
     applied: list[str] = []
     for path in schema.files():
         text = path.read_text("utf-8")
         checksum = hashlib.sha256(text.encode()).hexdigest()
         if path.stem not in checksums:
-            await _apply(connection, path.stem, text, checksum, waiting)
-            applied.append(path.stem)
+            if await _apply(connection, path.stem, text, checksum, waiting):
+                applied.append(path.stem)
         elif checksums[path.stem] != checksum:
             raise ConfigurationError(
                 [f"migration {path.stem} was changed after it was applied; add a new one instead"]
             )
-    await schema.note_version(connection, [*checksums, *applied])
     return applied
 
 
 async def _apply(
     connection: Connection, name: str, text: str, checksum: str, waiting: MigrationWaits
-) -> None:
-    """Apply one migration. The lock timeout keeps others from queueing behind a lock that it waits for."""
+) -> bool:
+    """Apply one migration; False: another process has done so meanwhile."""
     for attempt in range(1, waiting.attempts + 1):
         try:
-            async with connection.transaction():
-                await connection.execute(f"SET LOCAL lock_timeout = {_ms(waiting.lock)}")
-                await connection.execute(text, timeout=_DAY)
-                await connection.execute(
-                    "INSERT INTO public.service_migration (name, checksum) VALUES ($1, $2)", name, checksum
-                )
+            async with _turn(connection, waiting):
+                if await connection.fetchval(_SQL["is_applied"], name):
+                    return False
+                # Our schema exists: it holds the table of migrations, and a role may own it and no more.
+                await connection.execute(text.replace("CREATE SCHEMA service;", "", 1), timeout=_DAY)
+                await connection.execute(_SQL["record_migration"], name, checksum)
         except asyncpg.LockNotAvailableError:
             log.warning("migration waits for a lock", name=name, attempt=attempt)
             await asyncio.sleep(waiting.pause)
         else:
-            return
+            return True
     raise ConfigurationError(
         [
             f"migration {name}: another session holds a lock on a table that it changes;"

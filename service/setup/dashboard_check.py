@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Collection as Values
-from typing import Protocol
 
 from service import zones
 from service.dashboard.profile_choice import candidate_profiles
@@ -11,20 +10,14 @@ from service.dashboard.profiles.fields import values
 from service.dashboard.profiles.shapes import Collection, Document, Profile
 from service.dashboard.source import Source
 from service.dashboard.sync_settings import SyncSettings
+from service.engine import postgres_url
 from service.errors import SchemaUnknown, SourceUnavailable
 from service.messages.kind import MessageKind
 from service.settings import Settings
+from service.setup.findings import Findings
 from service.setup.parts import profile_of, source_of
 
 _SAMPLE = 200
-
-
-class Findings(Protocol):
-    """Where the sentences go; see ``preflight.Findings``."""
-
-    facts: list[str]
-    warnings: list[str]
-    problems: list[str]
 
 
 async def check_dashboard(
@@ -38,6 +31,9 @@ async def check_dashboard(
     if not settings.dashboard_url:
         findings.facts.append("DASHBOARD_URL is empty: the sample dashboard")
         return
+    if not settings.dashboard_url.startswith("mongodb"):
+        warnings = postgres_url.read(settings.dashboard_url, settings.dashboard_pooler).warnings
+        findings.warnings += [f"DASHBOARD_URL: {warning}" for warning in warnings]
     source = source_of(settings.dashboard_url, settings, timeout=seconds)
     try:
         schema = "auto" if profile else settings.dashboard_schema

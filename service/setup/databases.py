@@ -3,14 +3,16 @@
 import asyncio
 import ssl
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import structlog
 
-from service.engine import database, embedded, postgres_errors
+from service.engine import database, embedded, postgres_errors, postgres_url
 from service.engine.database_errors import FAILURES
 from service.engine.postgres_errors import Server
+from service.engine.postgres_url import Pooler
 from service.errors import ConfigurationError, SourceUnavailable
 from service.settings import Settings
 
@@ -62,16 +64,20 @@ async def ensure_database(server: str, name: str) -> str:
     return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
 
 
-async def connect(dsn: str, attempts: int = _START_ATTEMPTS) -> asyncpg.Pool:
+async def connect(
+    dsn: str, pooler: Pooler = "auto", ca_file: Path | None = None, *, attempts: int = _START_ATTEMPTS
+) -> asyncpg.Pool:
     """Connect to our own PostgreSQL; waits for one that is still starting (compose, a restarted node).
 
     ``attempts``: one a second. Raises SourceUnavailable if it cannot be reached, and ConfigurationError if it
     refuses us, or if the driver does not understand the URL.
     """
     problem = ""
+    for warning in postgres_url.read(dsn, pooler, ca_file).warnings:
+        log.warning("DATABASE_URL", warning=warning)
     for attempt in range(attempts):
         try:
-            return await database.open_pool(dsn, max_size=20)
+            return await database.open_pool(dsn, max_size=20, pooler=pooler, ca_file=ca_file)
         except FAILURES as error:
             problem = postgres_errors.describe(error, Server("DATABASE", dsn))
             if not _may_pass(error):

@@ -54,9 +54,10 @@ _ANY_DELIVERY = 2**62
 
 def source_of(url: str, settings: Settings, timeout: float = 5.0) -> Source:
     """The dashboard behind a URL. ``timeout``: seconds until it counts as unreachable."""
+    ca_file = settings.dashboard_ca_file
     if url.lower().startswith("mongodb"):
-        return MongoSource(url, database=settings.dashboard_database, timeout=timeout)
-    return PostgresSource(url, timeout=timeout)
+        return MongoSource(url, database=settings.dashboard_database, timeout=timeout, ca_file=ca_file)
+    return PostgresSource(url, timeout=timeout, pooler=settings.dashboard_pooler, ca_file=ca_file)
 
 
 def sync_of(

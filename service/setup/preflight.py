@@ -6,14 +6,13 @@ A check changes nothing, returns sentences, and is given up after ``TIMEOUT`` se
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
 
 from service import connection_errors
 from service.clock import SystemClock
-from service.engine import postgres_errors, queries, schema
+from service.engine import postgres_errors, postgres_url, queries, schema
 from service.engine.database_errors import FAILURES
 from service.engine.postgres_errors import Server
 from service.errors import ConfigurationError, ServiceError
@@ -21,6 +20,7 @@ from service.messages.kind import MessageKind
 from service.messages.mail.smtp import SmtpPool
 from service.settings import Settings
 from service.setup.dashboard_check import check_dashboard
+from service.setup.findings import Findings
 from service.setup.parts import smtp_config
 
 TIMEOUT = 5.0
@@ -29,15 +29,6 @@ _CONNECT = TIMEOUT - 1
 _OLDEST = 150_000
 _CLOCKS_APART = 2.0
 _SQL = queries.load(__file__)
-
-
-@dataclass
-class Findings:
-    """``facts``: what is there; ``warnings``: what should be looked at; ``problems``: what will not work."""
-
-    facts: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
 
 
 Check = Callable[[Settings, Findings], Awaitable[None]]
@@ -85,22 +76,27 @@ async def check_ledger(settings: Settings, findings: Findings) -> None:
         return
     server = Server("DATABASE", settings.database_url)
     try:
-        connection = await asyncpg.connect(settings.database_url, timeout=_CONNECT)
+        target = postgres_url.read(settings.database_url, settings.database_pooler, settings.database_ca_file)
+        findings.warnings += [f"DATABASE_URL: {warning}" for warning in target.warnings]
+        connection = await asyncpg.connect(target.url, timeout=_CONNECT, **target.options({}))
         try:
-            await _inspect_ledger(connection, server, findings)
+            pooler = ", through a pooler" if target.pooled else ""
+            await _inspect_ledger(connection, server, findings, pooler)
         finally:
             connection.terminate()
     except FAILURES as error:
         findings.problems.append(postgres_errors.describe(error, server))
 
 
-async def _inspect_ledger(connection: asyncpg.Connection, server: Server, findings: Findings) -> None:
+async def _inspect_ledger(
+    connection: asyncpg.Connection, server: Server, findings: Findings, pooler: str
+) -> None:
     clock = SystemClock()
     asked_at = clock.now()
     row = await connection.fetchrow(_SQL["server"])
     assert row
     middle = asked_at + (clock.now() - asked_at) / 2
-    findings.facts.append(f"{server.place}: version {row['version_name']}")
+    findings.facts.append(f"{server.place}{pooler}: version {row['version_name']}")
     findings.problems += [f"{server.prefix}_URL: {server.place} {text}" for text in _ledger_problems(row)]
     if apart := _clock_warning((row["clock"] - middle).total_seconds()):
         findings.warnings.append(apart)

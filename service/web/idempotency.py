@@ -13,12 +13,13 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import asyncpg
 from aiohttp import web
 
 from service.engine import queries
+from service.engine.database import advisory_lock
 from service.engine.database_errors import undo_at_end
 from service.web.audit import transaction
 from service.web.auth import HttpRefusal, error, failure
@@ -26,6 +27,8 @@ from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
 _MAX_LENGTH = 200
+_LOCK = "hashtextextended($1, 1868784741)"
+"""Held while the action of a key is carried out."""
 _IN_PROGRESS = "The act of this Idempotency-Key is still being carried out; ask again"
 _ABANDONED = (
     "Whoever carried this out is gone, and nobody knows how far it came;"
@@ -134,33 +137,27 @@ async def once_with_lock(
     key = await _key(request)
     if key is None:
         return _response(await act())
-    async with request.app[GATE], request.app[DEPS].pool.acquire() as proxy:
-        connection = cast("asyncpg.Connection", proxy)
-        if not await connection.fetchval(_SQL["lock"], key.text):
+    pool = request.app[DEPS].pool
+    async with request.app[GATE], advisory_lock(pool, _LOCK, key.text, wait=False) as locked:
+        if not locked:
             raise HttpRefusal(409, _IN_PROGRESS)
-        async with undo_at_end(lambda: connection.execute(_SQL["unlock"], key.text)):
-            stored = await _claim_key(connection, key)
-            if stored and stored["status"] is not None:
-                return _replay(stored)
-            if stored and not repeatable:
-                raise HttpRefusal(409, _ABANDONED)
-            answer = await _attempt(request, connection, key, act)
-            await _store_answer(connection, key, answer)
-            return _response(answer)
+        stored = await _claim_key(pool, key)
+        if stored and stored["status"] is not None:
+            return _replay(stored)
+        if stored and not repeatable:
+            raise HttpRefusal(409, _ABANDONED)
+        answer = await _attempt(request, key, act)
+        await _store_answer(pool, key, answer)
+        return _response(answer)
 
 
-async def _attempt(
-    request: web.Request,
-    connection: asyncpg.Connection,
-    key: IdempotencyKey,
-    act: Callable[[], Awaitable[Answer]],
-) -> Answer:
+async def _attempt(request: web.Request, key: IdempotencyKey, act: Callable[[], Awaitable[Answer]]) -> Answer:
     try:
         return await act()
     except Exception as problem:
         answer = _failure_answer(request, problem)
         if answer[0] < 500 or answer[0] == 503:
-            async with undo_at_end(lambda: connection.execute(_SQL["release"], key.text)):
+            async with undo_at_end(lambda: request.app[DEPS].pool.execute(_SQL["release"], key.text)):
                 raise
         return answer
 
@@ -178,7 +175,9 @@ async def _in_savepoint(connection: asyncpg.Connection, act: Act) -> Answer:
         return refused.status, {"success": False, "error": str(refused)}
 
 
-async def _claim_key(connection: asyncpg.Connection, key: IdempotencyKey) -> asyncpg.Record | None:
+async def _claim_key(
+    connection: asyncpg.Connection | asyncpg.Pool, key: IdempotencyKey
+) -> asyncpg.Record | None:
     """Store a new key and return None, or return its stored row. Raises HttpRefusal."""
     await connection.execute(_SQL["forget"])
     if await connection.fetchval(_SQL["claim"], key.text, key.request) is not None:

@@ -22,11 +22,3 @@ UPDATE service.idempotency SET status = $2, answer = $3 WHERE key = $1
 -- name: release
 -- Delete a key whose request changed nothing, so that it can be used again. $1 key.
 DELETE FROM service.idempotency WHERE key = $1
-
--- name: lock
--- Held while the action of a key is carried out; PostgreSQL releases it when the process dies. $1 key.
-SELECT pg_try_advisory_lock(hashtextextended($1, 1868784741))
-
--- name: unlock
--- Release the lock of a key. $1 key.
-SELECT pg_advisory_unlock(hashtextextended($1, 1868784741))

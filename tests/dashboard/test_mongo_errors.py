@@ -101,13 +101,13 @@ async def test_tls_and_a_private_authority(private: tuple[str, Certificate, str]
     assert "if it demands TLS, add tls=true to the URL" in await told(url)
     sentence = await told(f"{url}?tls=true")
     assert "not trusted here; name the file of its authority (CA) in DASHBOARD_CA_FILE" in sentence
+    source = MongoSource(url, database="dash", ca_file=certificate.authority)
     trusting = f"{url}?tls=true&tlsCAFile={certificate.authority}"
     if host == "127.0.0.1":
-        source = MongoSource(trusting, database="dash")
         assert await source.table_names() == frozenset()
-        await source.close()
     else:
         assert "shows a certificate for another name" in await told(trusting)
+    await source.close()
     assert "the MongoDB driver refuses it" in await told(f"{url}?tls=true&tlsCAFile={tmp_path}/none.pem")
 
 

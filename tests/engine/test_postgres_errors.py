@@ -89,7 +89,7 @@ async def test_what_has_to_be_granted(server: PostgresServer, admin: asyncpg.Con
     assert "use the table users; GRANT SELECT ON users TO that user" in await told(url)
     assert "GRANT USAGE ON SCHEMA dash" in await told(url, "dash.goals")
     assert 'GRANT CONNECT ON DATABASE closed TO "jobs"' in await told(server.url(f"jobs:{_SECRET}", "closed"))
-    assert "the schema public; GRANT ALL ON SCHEMA public" in await told_ours(url)
+    assert "the database postgres; GRANT CREATE ON DATABASE postgres" in await told_ours(url)
 
 
 async def test_rules_of_access(server: PostgresServer, admin: asyncpg.Connection) -> None:

@@ -17,7 +17,7 @@ from service.cli.local import serve
 from service.engine.schema import SCHEMA
 from service.settings import Settings
 from service.setup import preflight
-from service.setup.preflight import Findings
+from service.setup.findings import Findings
 from tests.conftest import with_database
 from tests.kinds import KINDS
 from tests.smtp_server import RecordingServer

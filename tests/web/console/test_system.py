@@ -114,9 +114,7 @@ async def test_migrations_and_versions_are_told(pool: asyncpg.Pool) -> None:
     async with admin(pool, version="9.8.7") as given:
         page = await see(given)
 
-    names = [
-        row["name"] for row in await pool.fetch("SELECT name FROM public.service_migration ORDER BY 1 DESC")
-    ]
+    names = [row["name"] for row in await pool.fetch("SELECT name FROM service.migration ORDER BY 1 DESC")]
     assert list(table(section(page, "migrations"))) == names
     assert table(section(page, "versions"))["Service"] == ["9.8.7"]
     assert "No process has told yet" in page

@@ -15,7 +15,7 @@ FROM service.sync_state AS s ORDER BY s.collection
 
 -- name: migrations
 -- Applied migrations, the newest first.
-SELECT name, applied_at FROM public.service_migration ORDER BY name DESC
+SELECT name, applied_at FROM service.migration ORDER BY name DESC
 
 -- name: versions
 -- The version, time and size of our database.
