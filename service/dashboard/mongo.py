@@ -17,13 +17,14 @@ from bson.errors import BSONError, InvalidId
 from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import DeleteOne, UpdateOne, WriteConcern
+from pymongo import DeleteOne, WriteConcern
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from service.dashboard import mongo_errors
+from service.dashboard.mongo_inbox import inbox_writable, refused_messages, upsert_notification
 from service.dashboard.mongo_origin import accepted, after_id, open_cursor, require_ids, scans
-from service.dashboard.notification import Notification, digest, notification_record
+from service.dashboard.notification import Notification
 from service.dashboard.profiles.shapes import DIGEST, Document, Table
 from service.dashboard.profiles.values import identity, instant
 from service.dashboard.source import (
@@ -65,7 +66,6 @@ _BY_ID = [("_id", 1)]
 _DURABLE = WriteConcern("majority", wtimeout=10_000)  # acknowledged writes survive a failover
 _REFUSALS = (PyMongoError, ValueError, TypeError, OSError)
 """What the driver raises for an invalid URL, or for the files that it names."""
-_FORBIDDEN = {13, 166, 8000}  # Unauthorized, CommandNotSupportedOnView, the refusal of a hosted MongoDB
 
 
 @contextmanager
@@ -293,7 +293,7 @@ class MongoSource:
 
     async def notify(self, notifications: Sequence[Notification]) -> dict[str, str]:
         """Insert notifications by their id, leaving existing ones unchanged; see ``Source.notify``."""
-        with _reachable(), _writable():
+        with _reachable(), inbox_writable():
             collections = await self._database.list_collection_names(
                 filter={"name": INBOX}, authorizedCollections=True
             )
@@ -303,9 +303,9 @@ class MongoSource:
                 return {}
             inbox = self._database[INBOX].with_options(write_concern=_DURABLE)
             try:
-                await inbox.bulk_write([_upsert(note) for note in notifications], ordered=False)
+                await inbox.bulk_write([upsert_notification(note) for note in notifications], ordered=False)
             except BulkWriteError as error:
-                return _refused_messages(notifications, error)
+                return refused_messages(notifications, error)
         return {}
 
     # ── Archiving ───────────────────────────────────────────────────────────────────────────────────────────
@@ -345,57 +345,6 @@ class MongoSource:
                 if _other_than_duplicates(error.details["writeErrors"]):
                     raise
         return await self.existing(table, list(bodies))
-
-
-@contextmanager
-def _writable() -> Iterator[None]:
-    """Raises InboxClosed where we may only read, or where the inbox is a view."""
-    try:
-        yield
-    except OperationFailure as error:
-        if error.code not in _FORBIDDEN:
-            raise
-        raise InboxClosed(
-            f"the dashboard's {INBOX} may not be written to (MongoDB error {error.code}):"
-            f" allow find, insert and update there, {IN_APP_REMEDY}"
-        ) from error
-
-
-def _upsert(notification: Notification) -> UpdateOne:
-    document = {
-        _camel(name): value for name, value in notification_record(notification).items() if value is not None
-    }
-    for name in ("userId", "relatedId"):
-        if ObjectId.is_valid(document.get(name)):
-            document[name] = ObjectId(document[name])
-    return UpdateOne(
-        {"_id": ObjectId(digest(notification.key)[:12])}, {"$setOnInsert": document}, upsert=True
-    )
-
-
-def _refused_messages(notifications: Sequence[Notification], error: BulkWriteError) -> dict[str, str]:
-    """The messages for documents that the dashboard's validation rejects, by key; duplicates do not count."""
-    details: Mapping[str, Any] = error.details
-    if details.get("writeConcernErrors"):  # some may be lost: write all of them again
-        raise error
-    write_errors = [
-        write_error
-        for write_error in details["writeErrors"]
-        if "_id" not in write_error.get("keyPattern", {})
-    ]
-    if forbidden := next(
-        (write_error for write_error in write_errors if write_error["code"] in _FORBIDDEN), None
-    ):
-        raise OperationFailure(forbidden["errmsg"], forbidden["code"])
-    return {
-        notifications[write_error["index"]].key: f"{write_error['errmsg']} ({write_error['code']})"
-        for write_error in write_errors
-    }
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.title() for word in rest)
 
 
 async def _decoded(raw: Sequence[RawBSONDocument]) -> list[Document]:

@@ -184,6 +184,8 @@ async def _upsert(
     *,
     mark: bool,
 ) -> int:
+    if not records:
+        return 0
     last = {record.id: record for record in records}  # a batch may hold a document twice
     rows = ((*row(record), digests.get(id_)) for id_, record in last.items())
     async with connection.transaction():

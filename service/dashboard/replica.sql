@@ -1,18 +1,18 @@
 -- name: incoming_users
--- The target of COPY, emptied at each commit; jsonb is copied as text because COPY is binary.
-CREATE TEMP TABLE IF NOT EXISTS incoming_users ON COMMIT DELETE ROWS AS
+-- The target of COPY, gone at each commit, because a pooler may lend its session to others; jsonb is copied as text because COPY is binary.
+CREATE TEMP TABLE IF NOT EXISTS incoming_users ON COMMIT DROP AS
 SELECT id, name, email, timezone, timezone_valid, locale, active, preferences::text AS preferences,
        created_at, last_login_at, updated_at, digest
 FROM service.users WITH NO DATA
 
 -- name: incoming_goals
--- The target of COPY, emptied at each commit.
-CREATE TEMP TABLE IF NOT EXISTS incoming_goals ON COMMIT DELETE ROWS AS
+-- The target of COPY, gone at each commit, because a pooler may lend its session to others.
+CREATE TEMP TABLE IF NOT EXISTS incoming_goals ON COMMIT DROP AS
 SELECT * FROM service.goals WITH NO DATA
 
 -- name: incoming_timer_sessions
--- The target of COPY, emptied at each commit.
-CREATE TEMP TABLE IF NOT EXISTS incoming_timer_sessions ON COMMIT DELETE ROWS AS
+-- The target of COPY, gone at each commit, because a pooler may lend its session to others.
+CREATE TEMP TABLE IF NOT EXISTS incoming_timer_sessions ON COMMIT DROP AS
 SELECT * FROM service.timer_sessions WITH NO DATA
 
 -- name: upsert_users

@@ -11,7 +11,7 @@ from pymongo.errors import AutoReconnect, ServerSelectionTimeoutError
 
 from service.dashboard.mongo import MongoSource
 from service.dashboard.mongo_errors import describe
-from service.dashboard.profiles.shapes import PROFILES
+from service.dashboard.profiles.shapes import PROFILES, Table
 from service.errors import ConfigurationError, SourceUnavailable
 from tests import certificates, mongo
 from tests.certificates import Certificate
@@ -43,7 +43,7 @@ async def told(url: str, collection: str = "users", *, timeout: float = 0.5, ind
     source = MongoSource(url, database="dash", timeout=timeout)
     try:
         with pytest.raises((SourceUnavailable, ConfigurationError)) as caught:
-            await (_indexes(source, collection) if indexes else source.sample(collection, 1))
+            await (_indexes(source, collection) if indexes else source.sample(Table(collection, {}), 1))
     finally:
         await source.close()
     sentence = str(caught.value)

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from service.dashboard.postgres import PostgresSource
+from service.dashboard.profiles.shapes import Table
 from service.demo import sample
 from service.engine import schema
 from service.engine.database import advisory_lock, long_statements, migrate, open_pool
@@ -113,8 +114,8 @@ async def test_a_dashboard_is_read_through_a_pooler(
     await admin.close()
     source = PostgresSource(pooler.format(database), connections=6)
     try:
-        counts = await asyncio.gather(*(source.count("users") for _ in range(40)))
-        samples = await asyncio.gather(*(source.sample("users", n) for n in range(1, 8)))
+        counts = await asyncio.gather(*(source.count(Table("users", {})) for _ in range(40)))
+        samples = await asyncio.gather(*(source.sample(Table("users", {}), n) for n in range(1, 8)))
     finally:
         await source.close()
     assert set(counts) == {9}

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from service.dashboard.postgres import PostgresSource
+from service.dashboard.profiles.shapes import Table
 from service.engine.postgres_errors import Server, describe
 from service.errors import ConfigurationError, SourceUnavailable
 from service.setup import databases
@@ -46,7 +47,7 @@ async def told(url: str, table: str = "users") -> str:
     source = PostgresSource(url, timeout=2)
     try:
         with pytest.raises(SourceUnavailable) as caught:
-            await source.sample(table, 1)
+            await source.sample(Table(table, {}), 1)
     finally:
         await source.close()
     sentence = str(caught.value)

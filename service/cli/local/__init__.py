@@ -145,6 +145,14 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--user", metavar="ID", required=True)
     explain.add_argument("--at", type=parse_instant, metavar="TIME", help="default now; ISO 8601 with a zone")
     _figures(command)
+    _data(command)
+    command("migrate", data.migrate_schema)
+    check = command("check-config", serve.check_config)
+    check.add_argument("--offline", action="store_true", help="connect to nothing")
+    return parser
+
+
+def _data(command: Callable[..., argparse.ArgumentParser]) -> None:
     archive = command("archive", data.archive)
     archive.add_argument("what", choices=("list", "verify"))
     restore = command("restore", data.restore)
@@ -164,10 +172,6 @@ def _parser() -> argparse.ArgumentParser:
         "what", choices=("show", "try"), help="show prints a profile; try reads 200 records of each table"
     )
     schema_parser.add_argument("profile", metavar="PROFILE|FILE", help="A, B, J, PG, or a mapping file (try)")
-    command("migrate", data.migrate_schema)
-    check = command("check-config", serve.check_config)
-    check.add_argument("--offline", action="store_true", help="connect to nothing")
-    return parser
 
 
 def _figures(command: Callable[..., argparse.ArgumentParser]) -> None:
