@@ -70,19 +70,18 @@ class Reconciliation:
         self._store = store
         self._since = since
 
-    async def run(self, budget: float | None = None) -> tuple[int, int] | None:
-        """Begin a pass or go on with one; returns how many rows of the copy changed and how many were
-        deleted.
+    async def run(self, budget: float | None = None) -> tuple[int, int]:
+        """Begin a pass or go on with one; returns how many rows of the copy changed, and how many are gone.
 
-        ``budget``: seconds after which staging stops until the next run; None: all of it now, from the start.
-        None is returned where the pass is not complete yet.
+        ``budget``: seconds after which staging, and reading again, stop until the next run, so that others
+        get the lock of the copy; None: all of it now, from the start.
         """
         after = await self._begin_or_continue(anew=budget is None)
         if not await self._stage(after, budget):
-            return None
+            return 0, 0
         await self._compare()
-        changed = await self._read_different()
-        return changed, await self._delete_missing()
+        changed, complete = await self._read_different(budget)
+        return changed, await self._delete_missing() if complete else 0
 
     # ── Staging ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -141,13 +140,17 @@ class Reconciliation:
                     await transaction.execute(_SQL["mark_existing"], collection, list(existing))
             after = ids[-1]
 
-    async def _read_different(self) -> int:
-        after, changed = "", 0
+    async def _read_different(self, budget: float | None) -> tuple[int, bool]:
+        """Read rows again; returns how many changed, and whether all were read (else they are found anew)."""
+        clock = asyncio.get_running_loop().time
+        begun, after, changed = clock(), "", 0
         while ids := await self._next_ids("next_different", after):
+            if after and budget is not None and clock() - begun > budget:
+                return changed, False
             documents = await self._source.fetch(self._table, ids)
             changed += await self._store(self._connection, self._collection, documents)
             after = ids[-1]
-        return changed
+        return changed, True
 
     async def _next_ids(self, query: str, after: str) -> list[str]:
         return await _ids(self._connection, query, self._collection, after, _BATCH)

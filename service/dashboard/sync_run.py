@@ -296,12 +296,11 @@ class SyncRun:
             self._store_reread,
             since,
         )
-        result = await comparison.run(None if requested else self._settings.interval * _SHARE_OF_TIME)
-        if result:
-            changed, deleted = result
-            self.report.changed[collection] += changed
-            if deleted:
-                self.report.deleted[collection] += deleted
+        budget = None if requested else self._settings.interval * _SHARE_OF_TIME
+        changed, deleted = await comparison.run(budget)
+        self.report.changed[collection] += changed
+        if deleted:
+            self.report.deleted[collection] += deleted
 
     async def read_everything(self, collections: Sequence[Collection]) -> None:
         """Read every row of these tables again, and store what changed, whatever its digest says."""

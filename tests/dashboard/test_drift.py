@@ -223,6 +223,29 @@ async def test_a_pass_goes_on_where_it_was_and_begins_anew_where_its_rows_are_lo
     assert (await staged(), await drift.title(8), await count(pool, "goals")) == (0, "Edited", 9)
 
 
+async def test_many_differences_are_read_in_parts(
+    pool: asyncpg.Pool, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an upgrade: others get the lock of the copy between the parts."""
+    monkeypatch.setattr("service.dashboard.reconciliation._BATCH", 4)
+    drift = Drift(pool, dashboard, interval=0)
+    await fill(dashboard)
+    for number in range(1, 10):
+        await drift.goal(number, updated=NOON if number == 9 else T0)
+    await drift.later(timedelta(0))
+    await pool.execute("UPDATE service.goals SET digest = NULL")
+
+    async def without_digest() -> int:
+        return int(await pool.fetchval("SELECT count(*) FROM service.goals WHERE digest IS NULL"))
+
+    counts = []
+    for time in (SOON, *[timedelta(0)] * 7):
+        await drift.later(time)
+        counts.append(await without_digest())
+    left = sorted(set(counts), reverse=True)
+    assert left[0] > left[1] > left[-1] == 0
+
+
 async def test_a_long_pass_is_repeated_less_often(drift: Drift) -> None:
     await drift.later(SOON)
     await drift.pool.execute("UPDATE service.sync_state SET pass_lasted = '10 seconds'")
