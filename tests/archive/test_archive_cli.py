@@ -1,33 +1,36 @@
-"""``python -m service archive`` and ``restore``, as an operator calls them."""
+"""``archive``, ``restore`` and ``user``, as an operator types them."""
 
-import asyncio
-import os
-import sys
 from pathlib import Path
 
+import pytest
+
 from tests.archive.archiving import Case
+from tests.cli.conftest import Typist, typed
 from tests.dashboard.conftest import PostgresDashboard
 from tests.given import World
-from tests.process import spawn
+
+__all__ = ["typed"]  # a fixture of another folder
 
 
 async def test_list_verify_and_restore(
-    world: World, postgres_dashboard: PostgresDashboard, dsn: str, tmp_path: Path
+    world: World,
+    postgres_dashboard: PostgresDashboard,
+    dsn: str,
+    tmp_path: Path,
+    typed: Typist,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     case = await Case.at(world, postgres_dashboard, tmp_path / "archive")
     before = await case.stored()
-    env = {
-        **os.environ, "DATABASE_URL": dsn, "DASHBOARD_URL": postgres_dashboard.url, "DATA_DIR": str(tmp_path),
+    for name, value in {
+        "DATABASE_URL": dsn, "DASHBOARD_URL": postgres_dashboard.url, "DATA_DIR": str(tmp_path),
         "CLEANUP_MODE": "archive", "CLEANUP_INTERVAL_DAYS": "90", "LOG_LEVEL": "error", "COLUMNS": "200",
-    }  # fmt: skip
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
 
-    async def call(*arguments: str) -> tuple[int | None, str]:
-        pipe, beside = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
-        process = await spawn(
-            sys.executable, "-m", "service", *arguments, env=env, stdout=pipe, stderr=beside
-        )
-        said, _ = await process.communicate()
-        return process.returncode, said.decode()
+    async def call(*arguments: str) -> tuple[int, str]:
+        answer = await typed(*arguments)
+        return answer.code, answer.out.decode() + answer.err
 
     assert await call("archive", "list") == (0, "nothing is archived\n")
     assert (await call("run", "analytics", "dataCleanup"))[0] == 0
