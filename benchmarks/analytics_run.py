@@ -18,7 +18,7 @@ from pathlib import Path
 
 import asyncpg
 
-from benchmarks.dashboards import SESSIONS, YEAR, fill_mongo, fill_postgres
+from benchmarks.dashboards import SESSIONS, YEAR, fill_mongo_apart, fill_postgres
 from service import log
 from service.analytics.maintenance import AnalyticsSettings
 from service.analytics.runtime_metrics import RuntimeMetrics
@@ -101,8 +101,7 @@ async def measure(sessions: int, dsn: str, url: str | None) -> None:
     watching = asyncio.ensure_future(vitals.serve(stop))
     print(f"\n{sessions:,} sessions, {users:,} users, 50 zones, {YEAR} days", flush=True)
     if url:
-        filler = [sys.executable, "-m", "benchmarks.analytics_run", "--mongo", url, str(sessions), str(users)]
-        await asyncio.to_thread(subprocess.run, filler, check=True)  # its memory is not the service's
+        await fill_mongo_apart(url, "bench", sessions, users)
         seconds, sync = await _load(pool, MongoSource(url, database="bench"))
         await sync.close()
         _line("first load, MongoDB", seconds, f"{(sessions + users) / seconds:,.0f} rows/s")
@@ -162,10 +161,7 @@ async def one_size(sessions: int) -> None:
 def main() -> None:
     """Each size in a process of its own, so that peak memory is its own."""
     log.configure("error", json=True)
-    if sys.argv[1:2] == ["--mongo"]:
-        url, sessions, users = sys.argv[2:5]
-        fill_mongo(url, "bench", int(sessions), int(users), datetime.now(UTC))
-    elif sys.argv[1:2] == ["--one"]:
+    if sys.argv[1:2] == ["--one"]:
         with asyncio.Runner(loop_factory=__import__("uvloop").new_event_loop) as runner:
             runner.run(one_size(int(sys.argv[2])))
     else:

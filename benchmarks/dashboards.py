@@ -1,7 +1,10 @@
 """A dashboard of many people for benchmarks: the same users and sessions in PostgreSQL and in MongoDB."""
 
+import asyncio
 import random
-from datetime import datetime, timedelta
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -42,6 +45,12 @@ async def fill_postgres(dsn: str, sessions: int, users: int, now: datetime) -> N
     await connection.execute(_USERS, users, _zones(), now)
     await connection.execute(SESSIONS, sessions, users, now, "s", YEAR * 86_400)
     await connection.close()
+
+
+async def fill_mongo_apart(url: str, name: str, sessions: int, users: int) -> None:
+    """``fill_mongo`` in a process of its own: its memory is not the service's."""
+    filler = [sys.executable, "-m", "benchmarks.dashboards", url, name, str(sessions), str(users)]
+    await asyncio.to_thread(subprocess.run, filler, check=True)
 
 
 def fill_mongo(url: str, name: str, sessions: int, users: int, now: datetime) -> None:
@@ -97,3 +106,8 @@ def _insert(collection: Any, documents: Any) -> None:
             collection.insert_many(batch, ordered=False)
         except BulkWriteError as error:
             raise RuntimeError(str(error.details)[:500]) from None
+
+
+if __name__ == "__main__":
+    _url, _name, _sessions, _users = sys.argv[1:]
+    fill_mongo(_url, _name, int(_sessions), int(_users), datetime.now(UTC))

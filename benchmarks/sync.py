@@ -19,7 +19,7 @@ from pathlib import Path
 import asyncpg
 from pymongo import MongoClient
 
-from benchmarks.dashboards import fill_mongo, fill_postgres
+from benchmarks.dashboards import fill_mongo_apart, fill_postgres
 from service import log
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
@@ -114,8 +114,7 @@ async def on_mongodb(sessions: int, folder: Path) -> None:
     ours, server = embedded.start(folder / "jobs")
     try:
         with mongo.server() as url:
-            filler = [sys.executable, "-m", "benchmarks.sync", "--mongo", url, str(sessions), str(users)]
-            await asyncio.to_thread(subprocess.run, filler, check=True)  # its memory is not the service's
+            await fill_mongo_apart(url, "bench", sessions, users)
             pool = await open_pool(await databases.ensure_database(ours, "jobs"))
             await migrate(pool)
 
@@ -136,10 +135,7 @@ async def on_mongodb(sessions: int, folder: Path) -> None:
 def main() -> None:
     """Each kind in a process of its own, so that peak memory is its own."""
     log.configure("error", json=True)
-    if sys.argv[1:2] == ["--mongo"]:
-        url, sessions, users = sys.argv[2:5]
-        fill_mongo(url, "bench", int(sessions), int(users), datetime.now(UTC))
-    elif sys.argv[1:2] == ["--one"]:
+    if sys.argv[1:2] == ["--one"]:
         work = on_mongodb if sys.argv[2] == "mongodb" else on_postgres
         with (
             tempfile.TemporaryDirectory(prefix="jobs-bench-") as name,

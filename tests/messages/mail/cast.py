@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from service.messages.mail.compose import Composer, Email
+from service.messages.mail.sample_goals import sample_goal
 from tests.acme import KINDS
 
 
@@ -20,48 +21,25 @@ def composer() -> Composer:
     )
 
 
-def goal(
-    number: int,
-    title: str,
-    due: str,
-    days: int,
-    percent: int | None,
-    amount: tuple[float, float, str] | None,
-) -> dict[str, Any]:
-    """One goal as the facts hold it; ``amount``: current, target, unit."""
-    current, target, unit = amount or (None, None, None)
-    return {
-        "id": f"g{number}",
-        "title": title,
-        "due": due,
-        "days": days,
-        "percent": percent,
-        "current": current,
-        "target": target,
-        "unit": unit,
-        "url_path": f"/goals/g{number}",
-    }
-
-
 def six_goals() -> dict[str, Any]:
     """A full day: every section, and two goals more."""
     books, forms = (3, 10, "books"), (0, 1, "form")
     sections = {
         "tomorrow": [
-            goal(1, "Read ten books", "2026-03-11", 1, 30, books),
-            goal(2, "Hand in the tax return", "2026-03-11", 1, 0, forms),
+            sample_goal(1, "Read ten books", "2026-03-11", 1, 30, books),
+            sample_goal(2, "Hand in the tax return", "2026-03-11", 1, 0, forms),
         ],
-        "today": [goal(3, "Call grandmother", "2026-03-10", 0, None, None)],
-        "overdue": [goal(4, "Run 42 km this month", "2026-03-09", -1, 88, (37, 42, "km"))],
-        "week": [goal(5, "Practise the étude daily", "2026-03-17", 7, 100, (20, 20, "days"))],
-        "also": [goal(6, "Plant tomatoes", "2026-03-14", 4, 5, (1, 20, "pots"))],
+        "today": [sample_goal(3, "Call grandmother", "2026-03-10", 0, None, None)],
+        "overdue": [sample_goal(4, "Run 42 km this month", "2026-03-09", -1, 88, (37, 42, "km"))],
+        "week": [sample_goal(5, "Practise the étude daily", "2026-03-17", 7, 100, (20, 20, "days"))],
+        "also": [sample_goal(6, "Plant tomatoes", "2026-03-14", 4, 5, (1, 20, "pots"))],
     }
     return _mail(sections, count=8, tomorrow=2, more=2)
 
 
 def one_goal(title: str = "Read ten books") -> dict[str, Any]:
     """The most common mail: one goal, tomorrow."""
-    only = goal(1, title, "2026-03-11", 1, 30, (3, 10, "books"))
+    only = sample_goal(1, title, "2026-03-11", 1, 30, (3, 10, "books"))
     return _mail({"tomorrow": [only]}, count=1, tomorrow=1, more=0)
 
 

@@ -9,9 +9,10 @@ import pytest
 from jinja2 import UndefinedError
 
 from service.messages.mail.render import RenderedMail, as_subject
+from service.messages.mail.sample_goals import sample_goal
 from service.messages.mail.words import words_for
 from service.text import clean, shorten
-from tests.messages.mail.cast import composer, goal, one_goal, six_goals
+from tests.messages.mail.cast import composer, one_goal, six_goals
 from tests.messages.mail.reading import Page, addresses, said
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -127,7 +128,7 @@ def test_an_unknown_template_raises() -> None:
 )
 def test_the_bar_leaves_out_empty_cells(percent: int | None, widths: list[str]) -> None:
     facts = one_goal()
-    facts["sections"][0]["goals"] = [goal(1, "Read", "2026-03-11", 1, percent, None)]
+    facts["sections"][0]["goals"] = [sample_goal(1, "Read", "2026-03-11", 1, percent, None)]
 
     html = rendered(facts).html
 
