@@ -169,7 +169,9 @@ class Sync:
                 reader, Collection.SESSIONS, [original.document for original in originals]
             )
             async with self._lock.step() as connection:
-                await replica.upsert(connection, Collection.SESSIONS, reading.records, mark=True)
+                await replica.upsert(
+                    connection, Collection.SESSIONS, reading.records, mark=True, digests=reading.digests
+                )
         key = reader.profile.sessions.id
         bodies = {identity(original.document[key]): original.body for original in originals}
         return [(record, body) for record in reading.records if (body := bodies.get(record.id))]
