@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from service.cli.local import terminal
 from tests.archive.archiving import Case
 from tests.cli.conftest import Typist, typed
 from tests.dashboard.conftest import PostgresDashboard
@@ -24,9 +25,10 @@ async def test_list_verify_and_restore(
     before = await case.stored()
     for name, value in {
         "DATABASE_URL": dsn, "DASHBOARD_URL": postgres_dashboard.url, "DATA_DIR": str(tmp_path),
-        "CLEANUP_MODE": "archive", "CLEANUP_INTERVAL_DAYS": "90", "LOG_LEVEL": "error", "COLUMNS": "200",
+        "CLEANUP_MODE": "archive", "CLEANUP_INTERVAL_DAYS": "90", "LOG_LEVEL": "error",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(terminal.out, "width", 200)  # COLUMNS counts only at the module's first import
 
     async def call(*arguments: str) -> tuple[int, str]:
         answer = await typed(*arguments)
