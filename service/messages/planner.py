@@ -6,7 +6,6 @@ crash continues at the cursor, and whoever lost the lease writes nothing.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +20,7 @@ from service.messages.decision import Message, Skip
 from service.messages.delivery_rows import PlannedMessage, RefusedPerson, RunStamp
 from service.messages.eligibility import ContactHistory, MessageTerms
 from service.messages.kind import Channel, Purpose
-from service.messages.mail.render import Notice
+from service.messages.mail.render import Notice, RenderNotice
 from service.messages.reason import Reason
 from service.messages.reminder import (
     YIELD_EVERY,
@@ -30,9 +29,6 @@ from service.messages.reminder import (
     ReminderWork,
     decide_safely,
 )
-
-Word = Callable[[str, Mapping[str, Any], str], Notice]
-"""Renders an in-app notification: (template, facts, locale) → title, message and button."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +57,9 @@ class DecidedPage:
 class Planner(ReminderWork):
     """Plans what reminders decide. ``outbox_wake``: set when there is something to send."""
 
-    def __init__(self, settings: PlannerSettings, render_notice: Word, outbox_wake: asyncio.Event) -> None:
+    def __init__(
+        self, settings: PlannerSettings, render_notice: RenderNotice, outbox_wake: asyncio.Event
+    ) -> None:
         self._settings = settings
         self._render_notice = render_notice
         self._outbox_wake = outbox_wake

@@ -28,7 +28,7 @@ from service.messages.delivery_rows import contact_history_from_row
 from service.messages.delivery_state import DeliveryState
 from service.messages.eligibility import ContactHistory
 from service.messages.kind import Channel
-from service.messages.mail.render import Notice
+from service.messages.mail.render import RenderNotice
 from service.messages.reason import Reason
 from service.messages.reminder import Reminder, reminders
 
@@ -38,9 +38,6 @@ _SQL = queries.load(__file__)
 _REFUSED_RETRY_DELAY = timedelta(hours=1)
 _REFUSED = "refused_by_dashboard"
 _MAX_REFUSAL = 200
-
-Words = Callable[[str, Mapping[str, Any], str], Notice]
-"""(template, facts, locale) → title, message and button."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +104,7 @@ class DashboardInbox:
         notify: Callable[[Sequence[Notification]], Awaitable[dict[str, str]]],
         current_state: Callable[[Sequence[str], Sequence[str], Sequence[str]], Awaitable[DashboardState]],
         jobs: Mapping[str, Job],
-        render_notice: Words,
+        render_notice: RenderNotice,
         *,
         batch: int = 200,
         idle: float = 2.0,
@@ -216,7 +213,7 @@ class DashboardInbox:
 
 
 def decide(
-    notification: DueNotification, job: Reminder, current: DashboardState, render_notice: Words
+    notification: DueNotification, job: Reminder, current: DashboardState, render_notice: RenderNotice
 ) -> InboxDecision:
     """The notification to write, or why it is not written (now)."""
     if notification.expires_at <= notification.claimed_at:
@@ -269,7 +266,7 @@ def notification_of(notification: DueNotification) -> Notification:
 
 
 def _with_new_text(
-    notification: DueNotification, job: Reminder, facts: dict[str, Any], render_notice: Words
+    notification: DueNotification, job: Reminder, facts: dict[str, Any], render_notice: RenderNotice
 ) -> DueNotification:
     """The notification with the text for the remaining facts."""
     if job.in_app is None:

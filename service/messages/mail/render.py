@@ -1,7 +1,7 @@
 """Renders stored facts as the three texts of a mail: subject, plain text, HTML."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,10 @@ class Notice:
     title: str
     message: str
     button: str
+
+
+RenderNotice = Callable[[str, Mapping[str, Any], str], Notice]
+"""Renders an in-app notification: (template, facts, locale) → title, message and button."""
 
 
 @dataclass(frozen=True, slots=True)
