@@ -20,7 +20,6 @@ from service.clock import Clock, SystemClock
 from service.dashboard.sync import Sync
 from service.dashboard.sync_settings import Progress
 from service.demo import maildir_page
-from service.engine import zone_table
 from service.engine.context import Resources
 from service.engine.heartbeat import Heartbeat
 from service.engine.job import Job
@@ -64,7 +63,7 @@ from service.setup.parts import (
     tracing_for,
     transport_of,
 )
-from service.setup.timings import definition, in_our_zones, timings_of
+from service.setup.timings import definition, timings_of
 from service.tracing import Tracer
 from service.web import AdminDeps, build_app
 from service.zones import zone_of
@@ -354,7 +353,6 @@ async def open_service(
         stack.push_async_callback(tracing.close)
         databases = await find_databases(settings)
         pool = await _open_database(stack, databases.service, settings)
-        settings = in_our_zones(settings, await zone_table.accepted(pool))
         opened = Opened(databases, pool, tracing.tracer, clock or SystemClock(), progress)
         service = Service(settings, design, opened)
         await service.register()

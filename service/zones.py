@@ -7,7 +7,7 @@ place that people know (``Europe/Oslo``) and is used as it is; any other link is
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -18,13 +18,6 @@ from zoneinfo import TZPATH, ZoneInfo
 
 UTC_NAME = "UTC"
 _NO_ZONES = {"Factory", "localtime", "posixrules"}
-_LINKED_ONCE = {
-    "CST6CDT": "America/Chicago",
-    "EST5EDT": "America/New_York",
-    "MST7MDT": "America/Denver",
-    "PST8PDT": "America/Los_Angeles",
-}
-"""Zones of their own in 2026f, links in versions before it; the clocks have been the same since 1967."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +52,6 @@ def places() -> tuple[str, ...]:
     return tuple(sorted(_names().places))
 
 
-def all_names(database_names: Iterable[str]) -> list[str]:
-    """Our names and those of a database, in lower case: anything else is no zone, and never was."""
-    others = set(database_names) - _NO_ZONES
-    others = {name for name in others if not name.startswith(("posix/", "right/"))}
-    return sorted(name.lower() for name in others | set(_names().zones))
-
-
-def usable_names(database_names: Collection[str]) -> dict[str, str]:
-    """The names that can be used with a database that knows ``database_names``, each with its name there.
-
-    That is the current name, or one with the same clocks: databases with old data know only Europe/Kiev, some
-    with new data no former names. A word without a slash is never put in place of another: it may be an
-    abbreviation there, without summer time (CET).
-    """
-    usable = {name: _first_in(_equivalent_names(name), database_names) for name in _names().zones}
-    return {name: database_name for name, database_name in sorted(usable.items()) if database_name}
-
-
 def equal_groups(group: str) -> list[str]:
     """A slot group (``Asia/Kolkata@7``) under every name of its zone; a run may have been planned by any."""
     zone, separator, hour = group.partition("@")
@@ -98,6 +73,15 @@ def current_groups(groups: Iterable[str]) -> tuple[str, ...]:
 def zone_of(name: str) -> ZoneInfo:
     """The ``ZoneInfo`` of a name, with that name as its key; UTC if it is no name. Never raises."""
     return _clock(canonical_name(name) or UTC_NAME)
+
+
+def file_of(name: str) -> Traversable:
+    """The TZif file of a name in IANA's spelling. Raises KeyError for any other."""
+    for data in (_data(), _package()):  # a machine may lack the files of former names
+        file = data.joinpath(*_names().zones[name].split("/"))
+        if file.is_file():
+            return file
+    raise KeyError(name)
 
 
 def iso(at: datetime) -> str:
@@ -150,17 +134,6 @@ def _groups() -> Mapping[str, list[str]]:
     return groups
 
 
-def _equivalent_names(name: str) -> list[str]:
-    """The current name, then others with the same clocks; the closest first."""
-    zone = _names().zones[name]
-    aliases = [alias for alias in _groups()[zone] if "/" in alias]
-    return list(dict.fromkeys([current_name(name), zone, *aliases, *filter(None, [_LINKED_ONCE.get(zone)])]))
-
-
-def _first_in(names: Iterable[str], available: Collection[str]) -> str | None:
-    return next((name for name in names if name in available), None)
-
-
 def _current_group(group: str) -> str:
     zone, separator, hour = group.partition("@")
     name = canonical_name(zone)
@@ -169,12 +142,8 @@ def _current_group(group: str) -> str:
 
 @cache
 def _clock(name: str) -> ZoneInfo:
-    for data in (_data(), _package()):  # a machine may lack the files of former names
-        file = data.joinpath(*_names().zones[name].split("/"))
-        if file.is_file():
-            with file.open("rb") as opened:
-                return ZoneInfo.from_file(opened, key=name)
-    raise KeyError(name)
+    with file_of(name).open("rb") as opened:
+        return ZoneInfo.from_file(opened, key=name)
 
 
 @cache

@@ -11,31 +11,32 @@ RETURNING user_id, local_day, onward
 -- name: rebuild_days
 -- Rebuild the rollups of the days ($1 users, $2 local dates) from sessions and goals. Returns the days that changed.
 -- A session belongs to the date of its start in the zone that was valid then. Its focus is spread evenly over the
--- time it ran (an abandoned one: over the time it is credited), split at the local hour; a local hour begins on a
--- quarter of an hour in every zone. Cumulated seconds are rounded, so that the hours add up to the day exactly.
+-- time it ran (an abandoned one: over the time it is credited), split at the local hour and where the clocks change.
+-- Cumulated seconds are rounded, so that the hours add up to the day exactly.
 -- OFFSET 0 forces index lookups by key: the planner knows the number of keys, but not how many rows they have.
 WITH keys AS MATERIALIZED (
     SELECT DISTINCT u AS user_id, d AS local_date FROM unnest($1::text[], $2::date[]) AS k (u, d)
 ), sessions AS MATERIALIZED (
-    SELECT s.user_id, k.local_date, z.timezone, s.started_at, s.kind, s.focus, s.status, s.tags, s.goal_id, s.rating,
+    SELECT s.user_id, k.local_date, z.zone, z.ahead, z.utc_to, s.started_at, s.kind, s.focus, s.status, s.tags, s.goal_id, s.rating,
            s.focus AND s.status = 'completed' AS done,
            CASE WHEN s.focus AND s.status IN ('completed', 'abandoned') THEN s.focus_seconds ELSE 0 END AS credited,
            CASE WHEN s.status = 'abandoned' THEN s.started_at + make_interval(secs => s.focus_seconds)
                 ELSE greatest(s.ended_at, s.started_at) END AS ended_at
     FROM keys AS k
     CROSS JOIN LATERAL (
-        SELECT coalesce(n.used, service.default_zone()) AS timezone, u.since,
-               coalesce((SELECT min(l.since) FROM service.user_zone AS l WHERE l.user_id = u.user_id AND l.since > u.since),
-                        'infinity') AS until
-        FROM service.user_zone AS u LEFT JOIN service.zone AS n ON n.name = u.timezone
+        SELECT n.name AS zone, p.ahead, p.utc_to, greatest(u.since, p.utc_from) AS since,
+               least(p.utc_to, (SELECT min(l.since) FROM service.user_zone AS l
+                                WHERE l.user_id = u.user_id AND l.since > u.since)) AS until
+        FROM service.user_zone AS u JOIN service.zone AS n ON n.name = u.timezone
+        CROSS JOIN LATERAL service.zone_periods(n, k.local_date::timestamp AT TIME ZONE 'UTC' - interval '1 day',
+                                                k.local_date::timestamp AT TIME ZONE 'UTC' + interval '2 days') AS p
         WHERE u.user_id = k.user_id OFFSET 0) AS z
     CROSS JOIN LATERAL (
         SELECT * FROM service.timer_sessions AS t
         WHERE t.user_id = k.user_id
-          AND t.started_at >= greatest(z.since, k.local_date::timestamp AT TIME ZONE z.timezone - interval '3 hours')
-          AND t.started_at < least(z.until, (k.local_date + 1)::timestamp AT TIME ZONE z.timezone + interval '3 hours')
+          AND t.started_at >= greatest(z.since, k.local_date::timestamp AT TIME ZONE 'UTC' - z.ahead)
+          AND t.started_at < least(z.until, (k.local_date + 1)::timestamp AT TIME ZONE 'UTC' - z.ahead)
         OFFSET 0) AS s
-    WHERE (s.started_at AT TIME ZONE z.timezone)::date = k.local_date
 ), base AS (
     SELECT user_id, local_date, count(*)::int AS started, sum(credited)::int AS focus_seconds,
            (count(*) FILTER (WHERE done))::int AS completed,
@@ -51,40 +52,44 @@ WITH keys AS MATERIALIZED (
                  sum(credited) AS seconds
           FROM sessions GROUP BY user_id, local_date, kind) AS totals
     GROUP BY user_id, local_date
+), stretches AS (  -- of sessions, from one change of the clocks to the next; hour: the local one in which it begins
+    SELECT c.*, date_trunc('hour', c.lo AT TIME ZONE 'UTC' + c.ahead) AS hour
+    FROM (SELECT user_id, local_date, credited, started_at, ended_at, ahead, started_at AS lo,
+                 CASE WHEN ended_at > utc_to THEN utc_to ELSE ended_at END AS hi
+          FROM sessions WHERE credited > 0
+          UNION ALL
+          SELECT s.user_id, s.local_date, s.credited, s.started_at, s.ended_at, p.ahead, p.utc_from, least(p.utc_to, s.ended_at)
+          FROM sessions AS s JOIN service.zone AS z ON z.name = s.zone
+          CROSS JOIN LATERAL service.zone_periods(z, s.utc_to, s.ended_at) AS p
+          WHERE s.credited > 0 AND s.ended_at > s.utc_to AND p.utc_from < s.ended_at) AS c
 ), pieces AS (
-    SELECT s.user_id, s.local_date, extract(hour FROM p.lo AT TIME ZONE s.timezone)::int AS hour,
+    SELECT s.user_id, s.local_date, extract(hour FROM p.hour)::int AS hour,
            CASE WHEN s.ended_at IS NULL OR s.ended_at <= s.started_at THEN s.credited ELSE
-               round(s.credited * extract(epoch FROM least(p.hi, s.ended_at) - s.started_at)
-                     / extract(epoch FROM s.ended_at - s.started_at))
-             - round(s.credited * extract(epoch FROM p.lo - s.started_at)
-                     / extract(epoch FROM s.ended_at - s.started_at)) END AS seconds
-    FROM sessions AS s
+               round(s.credited * extract(epoch FROM p.hi - s.started_at) / extract(epoch FROM s.ended_at - s.started_at))
+             - round(s.credited * extract(epoch FROM p.lo - s.started_at) / extract(epoch FROM s.ended_at - s.started_at))
+           END AS seconds
+    FROM stretches AS s
     CROSS JOIN LATERAL (
-        SELECT s.started_at AS lo, s.ended_at AS hi
-        WHERE s.ended_at IS NULL
-           OR date_bin('1 hour', s.started_at AT TIME ZONE s.timezone, '2000-01-01')
-              + interval '1 hour' >= s.started_at AT TIME ZONE s.timezone + (s.ended_at - s.started_at)
+        SELECT s.hour, s.lo, s.hi
+        WHERE s.hi IS NULL OR s.hi AT TIME ZONE 'UTC' + s.ahead <= s.hour + interval '1 hour'
         UNION ALL
-        SELECT greatest(q, s.started_at), q + interval '15 minutes'
-        FROM generate_series(date_bin('15 minutes', s.started_at, '2000-01-01Z'), s.ended_at - interval '1 microsecond',
-                             interval '15 minutes') AS q
-        WHERE date_bin('1 hour', s.started_at AT TIME ZONE s.timezone, '2000-01-01')
-              + interval '1 hour' < s.started_at AT TIME ZONE s.timezone + (s.ended_at - s.started_at)) AS p
-    WHERE s.credited > 0
+        SELECT h, greatest(s.lo, (h - s.ahead) AT TIME ZONE 'UTC'),
+               least(s.hi, (h + interval '1 hour' - s.ahead) AT TIME ZONE 'UTC')
+        FROM generate_series(s.hour, s.hi AT TIME ZONE 'UTC' + s.ahead - interval '1 microsecond', interval '1 hour') AS h
+        WHERE s.hi AT TIME ZONE 'UTC' + s.ahead > s.hour + interval '1 hour') AS p
 ), hours AS (
     SELECT user_id, local_date, jsonb_object_agg(hour, seconds) AS hours
     FROM (SELECT user_id, local_date, hour, sum(seconds)::int AS seconds FROM pieces
           GROUP BY user_id, local_date, hour HAVING sum(seconds) > 0) AS totals
     GROUP BY user_id, local_date
 ), goals AS (
-    SELECT g.user_id, (t.at AT TIME ZONE z.timezone)::date AS local_date, (count(*) FILTER (WHERE t.created))::int AS created,
+    SELECT g.user_id, service.user_time(g.user_id, t.at)::date AS local_date, (count(*) FILTER (WHERE t.created))::int AS created,
            (count(*) FILTER (WHERE NOT t.created))::int AS completed
     FROM (SELECT DISTINCT user_id FROM keys) AS k
     JOIN service.goals AS g ON g.user_id = k.user_id
     CROSS JOIN LATERAL (SELECT g.created_at AS at, true AS created
                         UNION ALL SELECT g.completed_at, false WHERE NOT g.open) AS t
-    CROSS JOIN LATERAL (SELECT service.zone_at(g.user_id, t.at) AS timezone) AS z
-    WHERE z.timezone IS NOT NULL AND t.at IS NOT NULL
+    WHERE t.at IS NOT NULL
     GROUP BY 1, 2
 ), fresh AS (
     SELECT k.user_id, k.local_date, coalesce(b.started, 0) AS started, coalesce(b.focus_seconds, 0) AS focus_seconds,
@@ -236,20 +241,25 @@ SELECT count(*) FILTER (WHERE new) AS new, count(*) FILTER (WHERE NOT new) AS re
 WITH days AS MATERIALIZED (
     SELECT unnest($1::date[]) AS day
 ), bounds AS MATERIALIZED (
-    SELECT min(day) AS lo, max(day) AS hi, min(day)::timestamp AT TIME ZONE 'UTC' - interval '1 day' AS since,
-           max(day)::timestamp AT TIME ZONE 'UTC' + interval '2 days' AS until FROM days
+    SELECT min(day) AS lo, max(day) AS hi FROM days
+), spans AS MATERIALIZED (  -- of the service zone, from one change of the clocks to the next
+    SELECT p.ahead, greatest(p.utc_from, b.lo::timestamp AT TIME ZONE 'UTC' - p.ahead) AS since,
+           least(p.utc_to, (b.hi + 1)::timestamp AT TIME ZONE 'UTC' - p.ahead) AS until
+    FROM bounds AS b JOIN service.zone AS z ON z.name = $2
+    CROSS JOIN LATERAL service.zone_periods(z, b.lo::timestamp AT TIME ZONE 'UTC' - interval '1 day',
+                                            b.hi::timestamp AT TIME ZONE 'UTC' + interval '2 days') AS p
 ), sessions AS MATERIALIZED (
-    SELECT (s.started_at AT TIME ZONE $2)::date AS day, s.user_id, s.focus, s.status, s.focus_seconds
-    FROM bounds AS b JOIN service.timer_sessions AS s ON s.started_at >= b.since AND s.started_at < b.until
+    SELECT (s.started_at AT TIME ZONE 'UTC' + b.ahead)::date AS day, s.user_id, s.focus, s.status, s.focus_seconds
+    FROM spans AS b JOIN service.timer_sessions AS s ON s.started_at >= b.since AND s.started_at < b.until
     WHERE s.user_id IN (SELECT user_id FROM service.user_zone)
 ), goals AS MATERIALIZED (
-    SELECT (g.created_at AT TIME ZONE $2)::date AS day, g.user_id, true AS created,
+    SELECT (g.created_at AT TIME ZONE 'UTC' + b.ahead)::date AS day, g.user_id, true AS created,
            g.completed_at IS NOT NULL AND NOT g.open AS completed
-    FROM bounds AS b JOIN service.goals AS g ON g.created_at >= b.since AND g.created_at < b.until
+    FROM spans AS b JOIN service.goals AS g ON g.created_at >= b.since AND g.created_at < b.until
     WHERE g.user_id IN (SELECT user_id FROM service.user_zone)
     UNION ALL
-    SELECT (g.completed_at AT TIME ZONE $2)::date, g.user_id, false, true
-    FROM bounds AS b JOIN service.goals AS g ON g.completed_at >= b.since AND g.completed_at < b.until AND NOT g.open
+    SELECT (g.completed_at AT TIME ZONE 'UTC' + b.ahead)::date, g.user_id, false, true
+    FROM spans AS b JOIN service.goals AS g ON g.completed_at >= b.since AND g.completed_at < b.until AND NOT g.open
     WHERE g.user_id IN (SELECT user_id FROM service.user_zone)
 ), active AS (
     SELECT day, count(DISTINCT user_id) AS users
@@ -265,8 +275,8 @@ WITH days AS MATERIALIZED (
            count(*) FILTER (WHERE created AND completed) AS reached
     FROM goals GROUP BY day
 ), accounts AS (
-    SELECT (u.created_at AT TIME ZONE $2)::date AS day, count(*) AS new
-    FROM bounds AS b JOIN service.users AS u ON u.created_at >= b.since AND u.created_at < b.until GROUP BY 1
+    SELECT (u.created_at AT TIME ZONE 'UTC' + b.ahead)::date AS day, count(*) AS new
+    FROM spans AS b JOIN service.users AS u ON u.created_at >= b.since AND u.created_at < b.until GROUP BY 1
 ), visits AS MATERIALIZED (
     SELECT d.local_date AS d, lag(d.local_date) OVER dates AS p, lead(d.local_date) OVER dates AS n
     FROM bounds AS b JOIN service.user_day AS d ON d.local_date BETWEEN b.lo - 29 AND b.hi
@@ -537,13 +547,12 @@ WITH windows AS MATERIALIZED (
         USING (period)
     GROUP BY period
 ), completions AS MATERIALIZED (
-    SELECT w.period, g.user_id, extract(hour FROM g.completed_at AT TIME ZONE z.timezone)::int AS hour
+    SELECT w.period, g.user_id, extract(hour FROM service.user_time(g.user_id, g.completed_at))::int AS hour
     FROM windows AS w
     CROSS JOIN LATERAL (
         SELECT * FROM service.goals AS a WHERE a.completed_at >= w.since AND a.completed_at < w.until AND NOT a.open
         OFFSET 0) AS g
-    CROSS JOIN LATERAL (SELECT service.zone_at(g.user_id, g.completed_at) AS timezone) AS z
-    WHERE z.timezone IS NOT NULL
+    WHERE g.user_id IN (SELECT user_id FROM service.user_zone)
 ), aims AS (
     SELECT period, jsonb_object_agg(hour, n) AS hours
     FROM (SELECT period, hour, count(*) AS n FROM completions GROUP BY period, hour) AS totals

@@ -22,7 +22,6 @@ from service.dashboard.profiles.shapes import PROFILES, Collection, Document, Pr
 from service.dashboard.source import Source
 from service.dashboard.sync_settings import SyncSettings
 from service.dashboard.sync_state import SyncState
-from service.engine import zone_table
 from service.errors import SchemaUnknown, SourceUnavailable
 
 _log = structlog.get_logger()
@@ -49,7 +48,6 @@ class ProfileChoice:
         self._default_timezone = settings.default_timezone
         self._date_only = settings.deadline_date_only == "auto"
         self._session_tail = settings.session_tail
-        self._zones: frozenset[str] | None = None
         self._reader: Reader | None = None
         self.match = Match(None)
         self.tail = SessionTail()
@@ -91,7 +89,6 @@ class ProfileChoice:
             self._reader = Reader(
                 profile,
                 default_timezone=self._default_timezone,
-                zones=await self._zone_names(),
                 date_only=self._date_only,
                 tail_included=self.tail.included,
             )
@@ -144,16 +141,6 @@ class ProfileChoice:
                 self.warnings.append(f"{table.name}.{table.updated} has no index: every reading scans it all")
         for warning in self.warnings:
             _log.warning("dashboard_warning", warning=warning)
-
-    async def _zone_names(self) -> frozenset[str]:
-        if self._zones is None:
-            self._zones = frozenset(await zone_table.accepted(self._pool))
-        return self._zones
-
-    async def zones_digest(self) -> str:
-        """A digest of the names of known zones; it changes when an upgrade brings other ones."""
-        names = "\n".join(sorted(await self._zone_names()))
-        return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
 def candidate_profiles(settings: SyncSettings) -> list[Profile]:

@@ -101,10 +101,11 @@ ON CONFLICT (user_id, local_day) DO UPDATE SET onward = true
 INSERT INTO service.stale_day AS t (user_id, local_day)
 SELECT user_id, local_date FROM service.user_day
 UNION
-SELECT g.user_id, (x.at AT TIME ZONE z.timezone)::date
+SELECT g.user_id, service.local_time(x.at, k)::date
 FROM service.goals AS g
 CROSS JOIN LATERAL (VALUES (g.created_at), (g.completed_at)) AS x (at)
 JOIN service.zone_span AS z ON z.user_id = g.user_id AND x.at >= z.since AND x.at < z.until
+JOIN service.zone AS k ON k.name = z.timezone
 ON CONFLICT (user_id, local_day) DO UPDATE SET onward = t.onward
 
 -- name: mark_all_timer_sessions
@@ -112,7 +113,8 @@ ON CONFLICT (user_id, local_day) DO UPDATE SET onward = t.onward
 INSERT INTO service.stale_day AS t (user_id, local_day)
 SELECT user_id, local_date FROM service.user_day
 UNION
-SELECT s.user_id, (s.started_at AT TIME ZONE z.timezone)::date
+SELECT s.user_id, service.local_time(s.started_at, k)::date
 FROM service.timer_sessions AS s
 JOIN service.zone_span AS z ON z.user_id = s.user_id AND s.started_at >= z.since AND s.started_at < z.until
+JOIN service.zone AS k ON k.name = z.timezone
 ON CONFLICT (user_id, local_day) DO UPDATE SET onward = t.onward

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import asyncpg
 
-from service import zones
 from service.dashboard.needs import MissingData, MissingDataCheck, absent_tables, check_absent, waits_for
 from service.dashboard.profiles.detect import detect
 from service.dashboard.profiles.fields import getters, share
@@ -119,7 +118,7 @@ async def try_profile(
     check = MissingDataCheck(cast("asyncpg.Pool", _NoCopy()), source)
     await check.check(profile, names, samples)
     missing = check.current
-    reader = Reader(profile, default_timezone=default_timezone, zones=zones.names())
+    reader = Reader(profile, default_timezone=default_timezone)
     return SchemaTrial(
         problem,
         tuple(

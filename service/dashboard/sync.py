@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from service import zones
 from service.dashboard import reconciliation, replica, sync_state
 from service.dashboard.canaries import Canaries
 from service.dashboard.dashboard_state import DashboardState
@@ -294,7 +295,7 @@ class Sync:
             reader,
             self._settings,
             reading_key=self._choice.reading_key,
-            zones=await self._choice.zones_digest(),
+            zones=zones.version(),
             started_at=started_at,
             rejected=self._rejected,
         )

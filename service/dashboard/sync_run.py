@@ -58,7 +58,7 @@ class SyncRun:
     """One synchronisation, by a process that holds the lock.
 
     ``reading_key``: identifies how ``reader`` reads; a table that was loaded under another key is loaded
-    again. ``zones``: a digest of the time zones that the reader knows. ``started_at``: by the clock of our
+    again. ``zones``: the version of the zone data. ``started_at``: by the clock of our
     database. ``rejected``: table → reason → number of documents or values; updated here.
     """
 
@@ -227,7 +227,7 @@ class SyncRun:
         self._rejected[state.collection] = dict(state.rejected)
 
     async def _read_zones_again(self, state: SyncState) -> None:
-        """Read users with an unknown zone again when the set of known zones changed, as after an upgrade."""
+        """Read users with an unknown zone again where the zone data has changed, as after an upgrade."""
         if state.zones == self._zones:
             return
         after, state.rejected["timezone"] = "", 0

@@ -29,5 +29,5 @@ UPDATE service.sync_state SET synced_at = service.now(), fresh_at = $2, error = 
 SELECT id FROM service.users WHERE NOT timezone_valid AND id > $1 ORDER BY id LIMIT $2
 
 -- name: record_zones
--- The digest of the zones with which users were read ($1), and what was rejected ($2).
+-- The version of the zone data with which users were read ($1), and what was rejected ($2).
 UPDATE service.sync_state SET zones = $1, rejected = $2 WHERE collection = 'users'

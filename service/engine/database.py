@@ -340,7 +340,8 @@ async def migrate(
         async with _turn(connection, waiting):
             await connection.execute(_SQL["prepare_migrations"])
             rows = await connection.fetch(_SQL["applied_migrations"])
-        applied = await _apply_missing(connection, {row["name"]: row["checksum"] for row in rows}, waiting)
+        checksums = {row["name"]: row["checksum"] for row in rows}
+        applied = await _apply_missing(connection, checksums, waiting, default_zone)
         async with _turn(connection, waiting):
             await connection.execute(f"SET LOCAL lock_timeout = {_ms(waiting.turn)}")
             names = await connection.fetch(_SQL["applied_migrations"])
@@ -375,14 +376,14 @@ async def _turn(connection: Connection, waiting: MigrationWaits) -> AsyncIterato
 
 
 async def _apply_missing(
-    connection: Connection, checksums: Mapping[str, str], waiting: MigrationWaits
+    connection: Connection, checksums: Mapping[str, str], waiting: MigrationWaits, default_zone: str | None
 ) -> list[str]:
     applied: list[str] = []
     for path in schema.files():
         text = path.read_text("utf-8")
         checksum = hashlib.sha256(text.encode()).hexdigest()
         if path.stem not in checksums:
-            if await _apply(connection, path.stem, text, checksum, waiting):
+            if await _apply(connection, path.stem, text, checksum, waiting, default_zone):
                 applied.append(path.stem)
         elif checksums[path.stem] != checksum:
             raise ConfigurationError(
@@ -392,7 +393,12 @@ async def _apply_missing(
 
 
 async def _apply(
-    connection: Connection, name: str, text: str, checksum: str, waiting: MigrationWaits
+    connection: Connection,
+    name: str,
+    text: str,
+    checksum: str,
+    waiting: MigrationWaits,
+    default_zone: str | None,
 ) -> bool:
     """Apply one migration; False: another process has done so meanwhile."""
     for attempt in range(1, waiting.attempts + 1):
@@ -402,6 +408,8 @@ async def _apply(
                     return False
                 # Our schema exists: it holds the table of migrations, and a role may own it and no more.
                 await connection.execute(text.replace("CREATE SCHEMA service;", "", 1), timeout=_DAY)
+                if name == zone_table.FILLED_AFTER:
+                    await zone_table.fill(connection, default_zone)
                 await connection.execute(_SQL["record_migration"], name, checksum)
         except asyncpg.LockNotAvailableError:
             log.warning("migration waits for a lock", name=name, attempt=attempt)

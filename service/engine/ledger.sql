@@ -233,9 +233,9 @@ WHERE seen_at > service.now() - interval '5 minutes' ORDER BY started_at
 
 -- name: places
 -- The zones in which somebody lives, and those of people who chose their own hours.
-SELECT coalesce(z.used, service.default_zone()) AS timezone, '{}'::jsonb AS hours
+SELECT z.used AS timezone, '{}'::jsonb AS hours
 FROM (SELECT timezone FROM service.users GROUP BY timezone) AS u
-LEFT JOIN service.zone AS z ON service.zone_key(z.name) = service.zone_key(u.timezone)
+JOIN service.zone AS z ON z.name = u.timezone
 UNION
 SELECT timezone, hours FROM service.recipient
 WHERE id IN (SELECT user_id FROM service.recipient_setting)

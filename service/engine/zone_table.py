@@ -1,45 +1,69 @@
-"""``service.zone``: the zones that both Python and our PostgreSQL know; SQL looks stored zones up there."""
+"""``service.zone``: every time zone with its clock, by which SQL computes local time."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from datetime import datetime
 
 import asyncpg
 import structlog
 
 from service import zones
 from service.engine import queries
+from service.zone_periods import ZonePeriods, differences, periods
 
 _SQL = queries.load(__file__)
 _Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+_Span = tuple[str, datetime, datetime]
+FILLED_AFTER = "0024_zone_periods"
+"""The migration whose transaction fills it for the first time: nobody sees it without clocks."""
 log = structlog.get_logger()
 
 
 async def fill(connection: _Connection, default_zone: str | None = None) -> None:
-    """Update ``service.zone`` from both sides' data, and replace stored values that are no zones.
+    """Update the table if this process's zone data is newer than the table's, and mark days that change.
 
-    ``default_zone``: of users without a zone; None, or one that PostgreSQL does not know: unchanged.
+    Older data changes nothing: processes with different data may share the database.
+    ``default_zone``: of users without a zone; None: unchanged.
     """
-    database_names = {row["name"] for row in await connection.fetch(_SQL["database_names"])}
-    usable = zones.usable_names(database_names)
     async with connection.transaction():
-        await connection.execute(_SQL["fill"], list(usable), list(usable.values()))
-        if default_zone in usable:
-            await connection.execute(_SQL["default"], usable[default_zone])
-        healed = await _heal(connection, usable, zones.all_names(database_names))
-    if any(healed.values()):
-        log.warning("unknown time zones replaced", **healed)
+        before, names = await stored_version(connection), sorted(zones.names())
+        if before is None or before <= zones.version():
+            await connection.execute(_SQL["names"], names, [zones.current_name(name) for name in names])
+        if before is None:
+            await connection.execute(_SQL["forget_others"], names)
+        if before is None or before < zones.version():
+            await _update_clocks(connection, reopen=before is not None)
+            log.info("zone data", version=zones.version(), before=before)
+        if default_zone is not None:
+            await connection.execute(_SQL["default"], zones.current_name(default_zone))
 
 
-async def accepted(pool: asyncpg.Pool) -> dict[str, str]:
-    """The usable names, in IANA's spelling, each with PostgreSQL's name of its zone."""
-    return {row["name"]: row["used"] for row in await pool.fetch(_SQL["accepted"])}
+async def stored_version(connection: _Connection) -> str | None:
+    """The version of the zone data in the table, like 2026f; None: it has never been filled."""
+    version: str | None = await connection.fetchval(_SQL["version"])
+    return version
 
 
-async def _heal(connection: _Connection, usable: Iterable[str], names: list[str]) -> dict[str, int]:
-    """Replace unknown zones; returns how many, by where they were stored."""
-    accepted_names = list(usable)
-    used = [zones.current_name(name) for name in accepted_names]
-    history = [row["user_id"] for row in await connection.fetch(_SQL["heal_history"], names)]
-    await connection.execute(_SQL["forget_moves"], history)
-    users = await connection.fetch(_SQL["heal_users"], accepted_names, used)
-    chosen = await connection.fetch(_SQL["heal_settings"], names)
-    return {"history": len(set(history)), "users": len(users), "settings": len(chosen)}
+async def _update_clocks(connection: _Connection, *, reopen: bool) -> None:
+    rows = await connection.fetch(_SQL["clocks"])
+    former = {row["name"]: ZonePeriods(row["changes"], row["offsets"]) for row in rows}
+    new = {name: clock for name in zones.names() if (clock := periods(name)) != former[name]}
+    spans = _spans(former, new) if reopen else []
+    await _mark(connection, spans)
+    await connection.executemany(
+        _SQL["set_clock"], [(name, clock.changes, clock.offsets) for name, clock in new.items()]
+    )
+    await _mark(connection, spans)
+    await connection.execute(_SQL["set_version"], zones.version())
+
+
+def _spans(former: Mapping[str, ZonePeriods], new: Mapping[str, ZonePeriods]) -> list[_Span]:
+    """Zones, and from when to when their offset is another one."""
+    return [(name, *span) for name, clock in new.items() for span in differences(former[name], clock)]
+
+
+async def _mark(connection: _Connection, spans: list[_Span]) -> None:
+    """Mark as stale what lies in these spans, by the clocks of the table: before and after they are set."""
+    if spans:
+        names, starts, ends = (list(column) for column in zip(*spans, strict=True))
+        await connection.execute(_SQL["mark_days"], names, starts, ends)
+        await connection.execute(_SQL["mark_periods"], starts, ends)

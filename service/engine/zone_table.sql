@@ -1,70 +1,60 @@
--- name: database_names
--- The zones that PostgreSQL can compute with.
-SELECT name FROM pg_timezone_names
+-- name: version
+-- The version of the zone data in the table.
+SELECT version FROM service.zone_data
 
--- name: fill
--- Names ($1), each with PostgreSQL's name of its zone ($2); deletes others.
-WITH gone AS (DELETE FROM service.zone WHERE name <> '' AND name <> ALL ($1::text[]))
+-- name: set_version
+-- The same, after it was filled from data of this version ($1).
+INSERT INTO service.zone_data (version) VALUES ($1) ON CONFLICT ((true)) DO UPDATE SET version = excluded.version
+
+-- name: names
+-- Names ($1), each with the current name of its zone ($2).
 INSERT INTO service.zone AS z (name, used) SELECT * FROM unnest($1::text[], $2::text[])
 ON CONFLICT (name) DO UPDATE SET used = excluded.used WHERE z.used <> excluded.used
+
+-- name: forget_others
+-- Names beside these ($1): the table began with those of PostgreSQL.
+DELETE FROM service.zone WHERE name <> '' AND name <> ALL ($1::text[])
 
 -- name: default
 -- The zone of users without one.
 INSERT INTO service.zone AS z (name, used) VALUES ('', $1)
 ON CONFLICT (name) DO UPDATE SET used = excluded.used WHERE z.used <> excluded.used
 
--- name: heal_history
--- Where somebody is said to have lived in what is no zone ($1: all names, in lower case), the zone before it holds, or
--- today's. A word that PostgreSQL took for an abbreviation (CET has no summer time there) becomes the zone it means.
--- Days are marked as stale by the trigger. Rows that somebody is writing are left for the next start.
-UPDATE service.user_zone AS z SET timezone = h.healed
-FROM (SELECT u.user_id, u.since, coalesce(
-          k.used,
-          (SELECT e.used FROM service.user_zone AS b JOIN service.zone AS e ON e.name = b.timezone AND e.name <> ''
-           WHERE b.user_id = u.user_id AND b.since < u.since ORDER BY b.since DESC LIMIT 1),
-          (SELECT r.timezone FROM service.recipient AS r WHERE r.id = u.user_id),
-          service.default_zone()) AS healed
-      FROM service.user_zone AS u
-      LEFT JOIN service.zone AS k ON service.zone_key(k.name) = service.zone_key(u.timezone) AND k.name <> ''
-      WHERE service.zone_key(u.timezone) <> ALL ($1::text[]) OR k.name <> u.timezone
-         OR (k.used <> u.timezone AND u.timezone NOT LIKE '%/%')
-      FOR UPDATE OF u SKIP LOCKED) AS h
-WHERE z.user_id = h.user_id AND z.since = h.since
-RETURNING z.user_id
+-- name: clocks
+-- The clock of each name, without its start in the infinite past.
+SELECT name, starts[2:] AS changes, offsets FROM service.zone WHERE name <> ''
 
--- name: forget_moves
--- Moves of these people ($1) that lead to the zone where they were.
-DELETE FROM service.user_zone AS z
-USING (SELECT user_id, since, timezone, lag(timezone) OVER (PARTITION BY user_id ORDER BY since) AS before
-       FROM service.zone_span WHERE user_id = ANY ($1::text[])) AS s
-WHERE z.user_id = s.user_id AND z.since = s.since AND s.timezone = s.before
+-- name: set_clock
+-- The clock of a name ($1): its changes ($2), and the offset before the first and after each ($3).
+UPDATE service.zone SET starts = '-infinity'::timestamptz || $2::timestamptz[], offsets = $3 WHERE name = $1
 
--- name: heal_users
--- People under the name that is used ($2) for the one that is stored ($1); without one the default, and to be read again.
-WITH zones AS (
-    SELECT * FROM unnest($1::text[], $2::text[]) AS n (name, used)
-), healed AS (
-    UPDATE service.users AS u SET timezone = coalesce(h.used, service.default_zone()),
-                                  timezone_valid = u.timezone_valid AND h.used IS NOT NULL
-    FROM (SELECT u.id, n.used FROM service.users AS u
-          LEFT JOIN zones AS n ON service.zone_key(n.name) = service.zone_key(u.timezone)
-          WHERE n.used IS DISTINCT FROM u.timezone
-          FOR UPDATE OF u SKIP LOCKED) AS h
-    WHERE u.id = h.id
-    RETURNING u.id
-), again AS (
-    UPDATE service.sync_state SET zones = NULL
-    WHERE collection = 'users' AND zones IS NOT NULL AND EXISTS (SELECT FROM healed)
-)
-SELECT id FROM healed
+-- name: mark_days
+-- The days, by the clocks of the table, of what happened in these zones ($1) from $2 to before $3.
+INSERT INTO service.stale_day AS d (user_id, local_day, onward)
+SELECT z.user_id, service.user_time(z.user_id, a.at)::date, bool_or(a.onward)
+FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS c (zone, since, until)
+JOIN service.zone_span AS z ON z.timezone = c.zone
+CROSS JOIN LATERAL (
+    SELECT s.started_at AS at, false AS onward FROM service.timer_sessions AS s
+    WHERE s.user_id = z.user_id AND s.started_at >= c.since - interval '1 day' AND s.started_at < c.until
+      AND greatest(s.started_at, s.ended_at) >= c.since
+    UNION ALL
+    SELECT t.at, false
+    FROM service.goals AS g CROSS JOIN LATERAL unnest(ARRAY[g.created_at, g.completed_at]) AS t (at)
+    WHERE g.user_id = z.user_id AND t.at >= c.since AND t.at < c.until
+    UNION ALL
+    SELECT u.created_at, true FROM service.users AS u
+    WHERE u.id = z.user_id AND u.created_at >= c.since AND u.created_at < c.until) AS a
+WHERE a.at >= z.since AND a.at < z.until
+GROUP BY 1, 2
+ON CONFLICT (user_id, local_day) DO UPDATE SET onward = d.onward OR excluded.onward
 
--- name: heal_settings
--- Users who chose what is no zone ($1: all names, in lower case) follow the dashboard again.
-UPDATE service.recipient_setting SET timezone = NULL
-WHERE user_id IN (SELECT user_id FROM service.recipient_setting
-                  WHERE service.zone_key(timezone) <> ALL ($1::text[]) FOR UPDATE SKIP LOCKED)
-RETURNING user_id
-
--- name: accepted
--- The usable names, each with PostgreSQL's name of its zone.
-SELECT name, used FROM service.zone WHERE name <> ''
+-- name: mark_periods
+-- The service's days, and windows with hours of people, that overlap spans from $1 to before $2.
+INSERT INTO service.stale_period (statistic, period)
+SELECT DISTINCT r.statistic, r.period
+FROM unnest($1::timestamptz[], $2::timestamptz[]) AS c (since, until)
+JOIN service.rollup AS r ON r.period >= c.since AT TIME ZONE 'UTC' - interval '2 days'
+                        AND r.period < c.until AT TIME ZONE 'UTC' + interval '1 day'
+WHERE r.statistic IN ('daily', 'behaviour')
+ON CONFLICT DO NOTHING

@@ -29,9 +29,10 @@ ORDER BY d.run_id
 -- name: runs
 -- The runs of a job on a local date that included this user. $1 user, $2 job, $3 date;
 -- from $4 to before $5 (or NULL); $6 the zone of the date, $7 the slot group by any name.
-SELECT id, trigger, state, reason, nominal_at, started_at, finished_at FROM service.job_run
+SELECT id, trigger, state, reason, nominal_at, started_at, finished_at
+FROM service.job_run JOIN service.zone AS clock ON clock.name = $6
 WHERE job = $2 AND (zones IS NULL OR zones && $7::text[]) AND coalesce(options ->> 'userId', $1) = $1
   AND nominal_at BETWEEN $3::date - interval '2 days' AND $3::date + interval '3 days'
-  AND (nominal_at AT TIME ZONE $6)::date = $3
+  AND service.local_time(nominal_at, clock)::date = $3
   AND ($4::timestamptz IS NULL OR nominal_at >= $4) AND ($5::timestamptz IS NULL OR nominal_at < $5)
 ORDER BY id

@@ -68,21 +68,6 @@ def _too_late(name: str, job: Job, at: datetime) -> str:
     )
 
 
-def in_our_zones(settings: Settings, accepted: Mapping[str, str]) -> Settings:
-    """The settings with the names by which our PostgreSQL knows their zones (``accepted``: name → its name).
-
-    Raises ConfigurationError for a zone that it does not know.
-    """
-    chosen = {name: getattr(settings, name) for name in ("service_timezone", "default_timezone")}
-    if unknown := [
-        f"{name.upper()}: our PostgreSQL does not know {zone}; update its zone data, or choose another"
-        for name, zone in chosen.items()
-        if zone not in accepted
-    ]:
-        raise ConfigurationError(unknown)
-    return settings.model_copy(update={name: accepted[zone] for name, zone in chosen.items()})
-
-
 def definition(job: Job, timing: Timing, settings: Settings) -> JobDefinition:
     """The job's row in the ledger; the hash changes with everything that decides when the job is due."""
     zone = settings.service_timezone if timing.mode is TimeMode.SERVICE else ""

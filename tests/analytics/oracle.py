@@ -14,6 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from service.dashboard.model import Goal, TimerSession, User
+from service.zones import zone_of
 
 DAY = timedelta(days=1)
 ALWAYS = datetime.min.replace(tzinfo=UTC)
@@ -38,7 +39,7 @@ class Truth:
 
     def zone(self, user: str, at: datetime) -> ZoneInfo:
         """The zone that was valid for somebody at an instant."""
-        return ZoneInfo([name for since, name in self.zones[user] if since <= at][-1])
+        return zone_of([name for since, name in self.zones[user] if since <= at][-1])
 
     def local(self, user: str, at: datetime) -> datetime:
         """The user's wall clock at an instant."""
@@ -46,7 +47,7 @@ class Truth:
 
     def service_day(self, at: datetime) -> date:
         """The date at an instant in the service zone."""
-        return at.astimezone(ZoneInfo(self.service_zone)).date()
+        return at.astimezone(zone_of(self.service_zone)).date()
 
     def signup(self, user: User) -> date | None:
         """The local date on which an account was made; None: nobody knows."""

@@ -25,7 +25,7 @@ status = {{ constant = "completed" }}
 
 
 def read(mapping: str, collection: Collection, document: dict[str, Any]) -> Reading:
-    reader = Reader(parse_mapping(mapping), default_timezone="UTC", zones=frozenset({"UTC"}))
+    reader = Reader(parse_mapping(mapping), default_timezone="UTC")
     return reader.read(collection, [{"_id": 1, "userId": 1, "title": "Read", **document}])
 
 

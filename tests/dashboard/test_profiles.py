@@ -22,7 +22,6 @@ from tests.kinds import BREAKS, DAILY, DEADLINES, INACTIVE
 T0 = datetime(2026, 3, 10, 9, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 MIDNIGHT = datetime(2026, 4, 1, tzinfo=UTC)
-ZONES = frozenset({"UTC", "Europe/Berlin", "Pacific/Chatham"})
 
 SAMPLES: dict[str, dict[str, dict[str, Any]]] = {
     "A": {
@@ -74,7 +73,7 @@ SAMPLES: dict[str, dict[str, dict[str, Any]]] = {
 
 def reader(profile: Profile | str = "A", **options: Any) -> Reader:
     chosen = PROFILES[profile] if isinstance(profile, str) else profile
-    return Reader(chosen, default_timezone="UTC", zones=ZONES, **options)
+    return Reader(chosen, default_timezone="UTC", **options)
 
 
 def one(

@@ -3,7 +3,7 @@
 A malformed value never raises: it is left out, or its document is, and the reason is counted.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -75,20 +75,18 @@ def credit(status: str, span: float | None, focus: float, planned: int | None) -
 
 
 class Reader:
-    """Reads documents of one profile. ``zones``: the time zones that Python and PostgreSQL both know."""
+    """Reads documents of one profile."""
 
     def __init__(
         self,
         profile: Profile,
         *,
         default_timezone: str,
-        zones: Set[str],
         date_only: bool = True,
         tail_included: bool = False,
     ) -> None:
         self.profile = profile
         self._default_timezone = default_timezone
-        self._zones = zones
         self._date_only = date_only
         self._tail_included = tail_included
         self._get = {collection: getters(profile.table(collection)) for collection in Collection}
@@ -129,8 +127,7 @@ class Reader:
         if not key:
             raise _Unusable("id")
         zone = zones.canonical_name(get["timezone"](document))
-        valid = zone in self._zones
-        if not valid:
+        if zone is None:
             reasons.append("timezone")
         active = get["active"](document)
         is_active = flag(active)
@@ -140,8 +137,8 @@ class Reader:
             id=key,
             name=" ".join(part for getter in self._user_name if (part := text(getter(document), 200))),
             email=text(get["email"](document), 320),
-            timezone=zones.current_name(zone) if valid and zone else self._default_timezone,
-            timezone_valid=valid,
+            timezone=zones.current_name(zone) if zone else self._default_timezone,
+            timezone_valid=zone is not None,
             locale=text(get["locale"](document), 35) or "en",
             active=is_active if is_active is not None else active is None,
             created_at=_optional(get["created"](document), "created", reasons),

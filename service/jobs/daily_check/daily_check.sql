@@ -5,26 +5,27 @@ WITH people AS MATERIALIZED (  -- whose slot it is, before the expensive part
     WHERE id > $1 AND ($4::text IS NULL OR id = $4)
       AND ($3::text[] IS NULL OR service.slot_group(timezone, hours, $7) = ANY ($3))
 ), chosen AS MATERIALIZED (
-    SELECT r.*, zone.name AS zone, ($2::timestamptz AT TIME ZONE zone.name)::date AS today,
+    SELECT r.*, service.local_time($2::timestamptz, clock)::date AS today,
            last.at AS last_activity,
-           (last.at AT TIME ZONE coalesce($5::text, service.zone_at(r.id, last.at), r.timezone))::date AS away_since
+           coalesce(CASE WHEN $5::text IS NULL THEN service.user_time(r.id, last.at)::date END,
+                    service.local_time(last.at, clock)::date) AS away_since
     FROM people AS r
-    CROSS JOIN LATERAL (SELECT coalesce($5::text, r.timezone) AS name) AS zone
+    JOIN service.zone AS clock ON clock.name = coalesce($5::text, r.timezone)
     CROSS JOIN LATERAL (SELECT service.last_activity(r.id, $2) AS at) AS last
     WHERE ($4 IS NOT NULL OR last.at > $2 - interval '9 days')
     ORDER BY r.id LIMIT $6
 )
 SELECT c.*,
-       (SELECT jsonb_agg(DISTINCT (s.started_at AT TIME ZONE coalesce($5, s.timezone))::date)
-        FROM service.local_session AS s
+       (SELECT jsonb_agg(DISTINCT coalesce(service.local_time(s.started_at, clock)::date, s.local_day))
+        FROM service.local_session AS s LEFT JOIN service.zone AS clock ON clock.name = $5
         WHERE s.user_id = c.id AND s.focus AND s.status = 'completed' AND s.started_at <= $2) AS done_days,
-       (SELECT jsonb_agg(DISTINCT (s.started_at AT TIME ZONE coalesce($5, s.timezone))::date)
-        FROM service.local_session AS s
+       (SELECT jsonb_agg(DISTINCT coalesce(service.local_time(s.started_at, clock)::date, s.local_day))
+        FROM service.local_session AS s LEFT JOIN service.zone AS clock ON clock.name = $5
         WHERE s.user_id = c.id AND s.started_at BETWEEN $2 - interval '5 days' AND $2) AS recent_days,
        EXISTS (SELECT 1 FROM service.timer_sessions AS s
                WHERE s.user_id = c.id AND s.focus AND s.status IN ('running', 'paused')
                  AND s.started_at BETWEEN $2 - interval '24 hours' AND $2) AS in_session,
-       (SELECT jsonb_agg((z.since AT TIME ZONE z.timezone)::date)
+       (SELECT jsonb_agg(z.since_date)
         FROM service.zone_span AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
        (SELECT max(d.local_date) FROM service.delivery AS d
         WHERE d.user_id = c.id AND d.job = 'reminder.dailyCheck' AND d.channel = 'email' AND d.local_date < c.today

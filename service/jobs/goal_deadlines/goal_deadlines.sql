@@ -1,21 +1,22 @@
 -- name: page
 -- The next users who have an open goal due from 30 days ago to 7 days ahead, with these goals and their used stages.
 WITH due AS MATERIALIZED (
-    SELECT u.id AS user_id, g.id AS goal_id, coalesce(g.due_date, (g.due_at AT TIME ZONE zone.name)::date) AS due,
-           ($2::timestamptz AT TIME ZONE zone.name)::date AS today
+    SELECT u.id AS user_id, g.id AS goal_id, coalesce(g.due_date, service.local_time(g.due_at, clock)::date) AS due,
+           service.local_time($2::timestamptz, clock)::date AS today
     FROM (
-        SELECT id, timezone FROM service.recipient AS u
+        SELECT id, clock.name AS zone
+        FROM service.recipient AS u JOIN service.zone AS clock ON clock.name = coalesce($5::text, u.timezone)
         WHERE id > $1 AND ($4::text IS NULL OR id = $4)
           AND ($3::text[] IS NULL OR service.slot_group(timezone, hours, $7) = ANY ($3))
           AND EXISTS (SELECT 1 FROM service.goals AS g
                       WHERE g.user_id = u.id AND g.open
-                        AND coalesce(g.due_date, (g.due_at AT TIME ZONE coalesce($5::text, u.timezone))::date)
-                            BETWEEN ($2::timestamptz AT TIME ZONE coalesce($5, u.timezone))::date - 30
-                                AND ($2::timestamptz AT TIME ZONE coalesce($5, u.timezone))::date + 7
+                        AND coalesce(g.due_date, service.local_time(g.due_at, clock)::date)
+                            BETWEEN service.local_time($2::timestamptz, clock)::date - 30
+                                AND service.local_time($2::timestamptz, clock)::date + 7
                         AND NOT coalesce(g.target_value > 0 AND g.current_value >= g.target_value, false))
         ORDER BY id LIMIT $6
     ) AS u
-    CROSS JOIN LATERAL (SELECT coalesce($5::text, u.timezone) AS name) AS zone
+    JOIN service.zone AS clock ON clock.name = u.zone
     JOIN service.goals AS g ON g.user_id = u.id AND g.open
          AND NOT coalesce(g.target_value > 0 AND g.current_value >= g.target_value, false)
          AND (g.due_date IS NOT NULL OR g.due_at IS NOT NULL)

@@ -6,9 +6,10 @@ WITH people AS MATERIALIZED (  -- whose slot it is, before the expensive part
       AND ($3::text[] IS NULL OR service.slot_group(timezone, hours, $7) = ANY ($3))
 ), chosen AS MATERIALIZED (
     SELECT r.*, last.at AS last_activity,
-           (coalesce(last.at, r.created_at) AT TIME ZONE coalesce($5::text, service.zone_at(
-               r.id, coalesce(last.at, r.created_at)), r.timezone))::date AS away_since
+           coalesce(CASE WHEN $5::text IS NULL THEN service.user_time(r.id, coalesce(last.at, r.created_at))::date END,
+                    service.local_time(coalesce(last.at, r.created_at), clock)::date) AS away_since
     FROM people AS r
+    JOIN service.zone AS clock ON clock.name = coalesce($5::text, r.timezone)
     CROSS JOIN LATERAL (SELECT service.last_activity(r.id, $2) AS at) AS last
     WHERE ($4 IS NOT NULL OR coalesce(last.at, r.created_at) BETWEEN $2 - interval '35 days' AND $2 - interval '1 day')
     ORDER BY r.id LIMIT $6
@@ -29,10 +30,10 @@ SELECT c.*,
                 AND service.counts_as_delivered(d.state)
                 AND d.dedupe_key NOT LIKE '%:force:%'
               GROUP BY 1) AS e) AS episodes,
-       (SELECT jsonb_agg(DISTINCT (s.started_at AT TIME ZONE coalesce($5, s.timezone))::date)
-        FROM service.local_session AS s
+       (SELECT jsonb_agg(DISTINCT coalesce(service.local_time(s.started_at, clock)::date, s.local_day))
+        FROM service.local_session AS s LEFT JOIN service.zone AS clock ON clock.name = $5
         WHERE s.user_id = c.id AND s.focus AND s.status = 'completed' AND s.started_at <= $2) AS done_days,
-       (SELECT jsonb_agg((z.since AT TIME ZONE z.timezone)::date)
+       (SELECT jsonb_agg(z.since_date)
         FROM service.zone_span AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
        (SELECT jsonb_agg(to_jsonb(g))
         FROM (SELECT g.* FROM service.goals AS g

@@ -1,15 +1,15 @@
 -- name: page
 -- The next users with their sessions since before the earlier week, goals, and the figures of the last review.
 WITH chosen AS MATERIALIZED (
-    SELECT r.*, zone.name AS zone, ($2::timestamptz AT TIME ZONE zone.name)::date AS today
+    SELECT r.*, service.local_time($2::timestamptz, clock)::date AS today
     FROM service.recipient AS r
-    CROSS JOIN LATERAL (SELECT coalesce($5::text, r.timezone) AS name) AS zone
+    JOIN service.zone AS clock ON clock.name = coalesce($5::text, r.timezone)
     WHERE r.id > $1 AND ($4::text IS NULL OR r.id = $4)
       AND ($3::text[] IS NULL OR service.slot_group(r.timezone, r.hours, $7) = ANY ($3))
     ORDER BY r.id LIMIT $6
 )
 SELECT c.*, sessions.recent AS sessions, sessions.done_days,
-       (SELECT jsonb_agg((z.since AT TIME ZONE z.timezone)::date)
+       (SELECT jsonb_agg(z.since_date)
         FROM service.zone_span AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
        (SELECT jsonb_agg(to_jsonb(g)) FROM service.goals AS g
         WHERE g.user_id = c.id
@@ -26,6 +26,7 @@ CROSS JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_array(s.day, s.focus, s.status, s.focus_seconds, s.category))
                FILTER (WHERE s.day > c.today - 23) AS recent,
            jsonb_agg(DISTINCT s.day) FILTER (WHERE s.focus AND s.status = 'completed') AS done_days
-    FROM (SELECT l.*, (l.started_at AT TIME ZONE coalesce($5, l.timezone))::date AS day FROM service.local_session AS l
+    FROM (SELECT l.*, coalesce(service.local_time(l.started_at, clock)::date, l.local_day) AS day
+          FROM service.local_session AS l LEFT JOIN service.zone AS clock ON clock.name = $5
           WHERE l.user_id = c.id AND l.started_at <= $2) AS s) AS sessions
 ORDER BY c.id

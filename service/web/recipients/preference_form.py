@@ -1,6 +1,6 @@
 """The preferences of a recipient, and reading them from the form of the preference page. Pure."""
 
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
 from typing import Any
@@ -97,12 +97,10 @@ def read_preferences(
     current: RecipientSettings,
     kinds: Collection[MessageKind],
     offered: Hours,
-    accepted_zones: Container[str] | None = None,
 ) -> PreferenceForm:
     """Read the preferences from a form. Missing fields leave their setting unchanged. A browser does not
     send switches that are off, so the field ``shown`` names all switches of the page; others are unchanged.
-    ``kinds``: all kinds. ``offered``: the hours that may be chosen. ``accepted_zones``: the names of zones
-    that our database knows, too; None: all zones.
+    ``kinds``: all kinds. ``offered``: the hours that may be chosen.
     """
     names_on_page = set(str(form.get("shown", "")).split())
     switches = {
@@ -113,7 +111,7 @@ def read_preferences(
     }
     problems: set[str] = set()
     hourly = {kind.name: offered[kind.name] for kind in kinds if kind.postponable}
-    zone = _zone(form, current, zones.names() if accepted_zones is None else accepted_zones, problems)
+    zone = _zone(form, current, problems)
     quiet_start, quiet_end = _quiet(form, current, problems)
     settings = replace(
         current,
@@ -128,16 +126,14 @@ def read_preferences(
     return PreferenceForm(switches, settings, frozenset(problems), typed)
 
 
-def _zone(
-    form: Mapping[str, Any], current: RecipientSettings, accepted_zones: Container[str], problems: set[str]
-) -> str | None:
+def _zone(form: Mapping[str, Any], current: RecipientSettings, problems: set[str]) -> str | None:
     value = form.get("timezone")
     name = zones.canonical_name(value)
     if value is None or name == current.zone:
         return current.timezone
     if not str(value).strip() or name == current.dashboard_timezone:
         return None
-    if name is None or name not in accepted_zones:
+    if name is None:
         problems.add("timezone")
         return current.timezone
     return name

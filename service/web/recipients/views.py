@@ -4,7 +4,7 @@ GET shows a page and changes nothing, because mail scanners follow links. POST m
 session, may be repeated, and responds alike for an unknown token.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -17,7 +17,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from service import zones
 from service.dashboard.replica import preferences_from_json
 from service.engine import queries
-from service.engine.zone_table import accepted
 from service.messages.eligibility import Overrides, blocked_by_preferences
 from service.messages.kind import Channel, MessageKind
 from service.messages.mail.words import LANGUAGES, Words, words_for
@@ -108,13 +107,7 @@ async def show_preferences(request: web.Request) -> web.Response:
     """The current preferences; for an unknown token those of a new user."""
     holder = await _holder(request)
     switches = await _switches(request, holder)
-    accepted_zones = await accepted(request.app[DEPS].pool)
-    return _preferences(
-        request,
-        holder,
-        accepted_zones,
-        PreferenceForm(switches, await _settings(request, holder, accepted_zones)),
-    )
+    return _preferences(request, holder, PreferenceForm(switches, await _settings(request, holder)))
 
 
 @routes.post("/preferences/{token}")
@@ -124,14 +117,11 @@ async def save_preferences(request: web.Request) -> web.Response:
     An invalid value, such as an unknown zone, stores nothing and shows the page again, with the typed value.
     """
     deps, holder = request.app[DEPS], await _holder(request)
-    accepted_zones = await accepted(deps.pool)
-    before, switches = await _settings(request, holder, accepted_zones), await _switches(request, holder)
-    submitted = read_preferences(
-        await params.form(request), before, deps.kinds.values(), deps.hours, accepted_zones
-    )
+    before, switches = await _settings(request, holder), await _switches(request, holder)
+    submitted = read_preferences(await params.form(request), before, deps.kinds.values(), deps.hours)
     form = replace(submitted, switches={**switches, **submitted.switches})
     if form.problems:
-        return _preferences(request, holder, accepted_zones, form)
+        return _preferences(request, holder, form)
     if holder is not None:
         changed = {
             (kind, str(channel)): enabled
@@ -140,7 +130,7 @@ async def save_preferences(request: web.Request) -> web.Response:
         }
         settings = form.settings if form.settings != before else None
         await _store(request, "preferences", holder["user_id"], changed, settings)
-    return _preferences(request, holder, accepted_zones, form, saved=True)
+    return _preferences(request, holder, form, saved=True)
 
 
 async def _holder(request: web.Request) -> asyncpg.Record | None:
@@ -159,16 +149,13 @@ async def _switches(request: web.Request, holder: asyncpg.Record | None) -> dict
     return effective(holder["preferences"], overrides, kinds)
 
 
-async def _settings(
-    request: web.Request, holder: asyncpg.Record | None, accepted_zones: Container[str]
-) -> RecipientSettings:
+async def _settings(request: web.Request, holder: asyncpg.Record | None) -> RecipientSettings:
     if holder is None:
         return RecipientSettings(now=await request.app[DEPS].pool.fetchval(_SQL["now"]))
     names = ("locale", "quiet_start", "quiet_end", "paused_until")
-    zone = zones.canonical_name(holder["timezone"])
     return RecipientSettings(
         **{name: holder[name] for name in names},
-        timezone=zone if zone in accepted_zones else None,  # an unusable zone is ignored
+        timezone=zones.canonical_name(holder["timezone"]),
         dashboard_timezone=holder["dashboard_timezone"],
         dashboard_locale=holder["dashboard_locale"],
         hours=choosable(holder["hours"], request.app[DEPS].hours),
@@ -216,7 +203,6 @@ async def _store_settings(connection: asyncpg.Connection, user_id: str, settings
 def _preferences(
     request: web.Request,
     holder: asyncpg.Record | None,
-    accepted_zones: Container[str],
     form: PreferenceForm,
     *,
     saved: bool = False,
@@ -234,7 +220,7 @@ def _preferences(
         saved=saved,
         hours={name: sorted(offered[name]) for name, kind in kinds.items() if kind.postponable},
         times=TIMES,
-        zones=[name for name in zones.places() if name in accepted_zones],
+        zones=zones.places(),
         languages={tag: words_for(tag).locale.get_display_name() for tag in LANGUAGES},
     )
 

@@ -6,7 +6,7 @@ SELECT d.user_id, d.kind, coalesce(u.preferences, '{}') AS preferences,
        service.now() AS now
 FROM service.delivery d
 LEFT JOIN service.users u ON u.id = d.user_id
-LEFT JOIN service.zone z ON service.zone_key(z.name) = service.zone_key(u.timezone)
+LEFT JOIN service.zone z ON z.name = u.timezone
 LEFT JOIN service.recipient_setting s ON s.user_id = d.user_id
 WHERE d.token = $1
 

@@ -7,14 +7,14 @@ ORDER BY id = $1 DESC, lower(email) = lower($1) DESC NULLS LAST, id LIMIT $2
 
 -- name: person
 -- A person as jobs see them, with preference overrides, suppression and profile. $1: id.
-SELECT r.*, service.now() AS now, coalesce(z.used, service.default_zone()) AS dashboard_timezone,
+SELECT r.*, service.now() AS now, z.used AS dashboard_timezone,
        p.figures, p.as_of AS profile_as_of,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
         FROM service.preference_override AS o WHERE o.user_id = r.id) AS overrides,
        (SELECT jsonb_build_object('reason', s.reason, 'detail', s.detail)
         FROM service.suppression AS s WHERE s.address = lower(r.email)) AS suppression
 FROM service.recipient AS r JOIN service.users AS u USING (id)
-LEFT JOIN service.zone AS z ON service.zone_key(z.name) = service.zone_key(u.timezone)
+JOIN service.zone AS z ON z.name = u.timezone
 LEFT JOIN service.user_profile AS p ON p.user_id = r.id
 WHERE r.id = $1
 
