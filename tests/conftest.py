@@ -15,7 +15,7 @@ import structlog
 
 from service.engine import embedded
 from service.engine.database import migrate, open_pool
-from tests import mongo
+from tests import mongo, zone_data
 from tests.given import World
 
 LONG = os.environ.get("LONG") == "1"
@@ -124,6 +124,13 @@ async def pool(dsn: str) -> AsyncIterator[asyncpg.Pool]:
     pool = await open_pool(dsn, max_size=10)
     yield pool
     await pool.close()
+
+
+@pytest.fixture
+def new_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[zone_data.NewData]:
+    """``new_data({"Asia/Newtown": periods})``: newer zone data from now on, with these clocks."""
+    yield lambda clocks: zone_data.bring(tmp_path / zone_data.NEW, monkeypatch, clocks)
+    zone_data.forget()
 
 
 @pytest.fixture

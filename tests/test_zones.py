@@ -8,9 +8,7 @@ import pytest
 
 from service import zones
 from tests.zone_cases import ACCEPTED, CASES, INSTANTS, REFUSED, Case
-
-FORMER = {name for name in zones.names() if name not in zones.places() and not name.startswith("Etc/")}
-"""What PostgreSQL lacks where it reads zone data without former names."""
+from tests.zone_data import forget
 
 
 def test_the_table_is_read_whole() -> None:
@@ -48,37 +46,6 @@ def test_every_name_can_be_used_and_is_its_own_spelling() -> None:
     assert all(zones.current_name(place) == place for place in zones.places())
 
 
-def test_a_database_without_former_names_knows_them_by_the_new_ones() -> None:
-    known = zones.usable_names(zones.names() - FORMER | {"UTC"})
-
-    assert {known[name] for name in ("Asia/Calcutta", "Asia/Kolkata")} == {"Asia/Kolkata"}
-    assert known["US/Pacific"] == "America/Los_Angeles"
-    assert (known["EST5EDT"], known["PST8PDT"]) == ("America/New_York", "America/Los_Angeles")
-    assert known["UTC"] == "UTC"
-    assert set(known) == zones.names()
-
-
-def test_a_database_with_old_data_knows_them_by_the_former_ones() -> None:
-    known = zones.usable_names(zones.names() - {"Europe/Kyiv", "Asia/Kolkata"})
-
-    assert {known[name] for name in ("Europe/Kiev", "Europe/Kyiv")} == {"Europe/Kiev"}
-    assert {known[name] for name in ("Asia/Calcutta", "Asia/Kolkata")} == {"Asia/Calcutta"}
-
-
-def test_a_word_that_may_be_an_abbreviation_stands_for_no_zone() -> None:
-    same = {"Europe/Brussels", "Europe/Amsterdam", "Europe/Luxembourg"}
-    known = zones.usable_names(zones.names() - same)
-
-    assert "CET" in zones.names() - same
-    assert zones.names() - set(known) == same | {"CET", "MET"}
-
-
-def test_what_one_side_does_not_know_cannot_be_used() -> None:
-    known = zones.usable_names(zones.names() - {"America/Coyhaique"} | {"localtime", "Factory", "posixrules"})
-
-    assert zones.names() - set(known) == {"America/Coyhaique"}
-
-
 def test_a_run_that_was_planned_by_a_former_name_is_for_the_same_people() -> None:
     planned = ("Asia/Calcutta@7", "Europe/Oslo", "localtime")
 
@@ -91,12 +58,9 @@ def test_a_run_that_was_planned_by_a_former_name_is_for_the_same_people() -> Non
 @pytest.fixture
 def forgotten() -> Iterator[None]:
     """The zone data is looked for again, now and after the test."""
-    caches = (zones._data, zones._names, zones._groups, zones._clock, zones.zone_of)
-    for one in caches:
-        one.cache_clear()
+    forget()
     yield
-    for one in caches:
-        one.cache_clear()
+    forget()
 
 
 @pytest.mark.parametrize(("theirs", "newer"), [("2019a", False), ("2199a", True)])

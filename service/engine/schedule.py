@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from service.errors import BadRequest, ScheduleError
+from service.zone_periods import FIRST, LAST
 
 _EPOCH = datetime(2024, 1, 1)  # noqa: DTZ001 — naive on purpose: wall-clock time
 _DAY = timedelta(days=1)
-_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,8 +36,8 @@ def to_instant(local: datetime, zone: ZoneInfo) -> datetime:
 
 def check_instant(at: datetime) -> None:
     """Raises BadRequest for an aware instant around which dates cannot be computed in every zone."""
-    if not _FIRST <= at < _LAST:
-        raise BadRequest(f"{at.isoformat()} is out of reach: use a time from 1970 to 2199")
+    if not FIRST <= at < LAST:
+        raise BadRequest(f"{at.isoformat()} is out of reach: use a time from 1970 to 2099")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import asyncpg
 
-from service import connection_errors
+from service import connection_errors, zones
 from service.clock import SystemClock
-from service.engine import postgres_errors, postgres_url, queries, schema
+from service.engine import postgres_errors, postgres_url, queries, schema, zone_table
 from service.engine.database_errors import FAILURES
 from service.engine.postgres_errors import Server
 from service.errors import ConfigurationError, ServiceError
@@ -102,6 +102,7 @@ async def _inspect_ledger(
         findings.warnings.append(apart)
     if row["schema_exists"] and row["may_use_schema"]:
         findings.problems += await _schema_problems(connection, row["role"], findings)
+        await _compare_zone_data(connection, findings)
 
 
 def _ledger_problems(row: asyncpg.Record) -> list[str]:
@@ -141,6 +142,21 @@ async def _schema_problems(connection: asyncpg.Connection, role: str, findings: 
             f' ({refused[0]}, …); GRANT ALL ON ALL TABLES IN SCHEMA service TO "{role}"'
         )
     return problems
+
+
+async def _compare_zone_data(connection: asyncpg.Connection, findings: Findings) -> None:
+    """Slots go by this machine's data, local dates by the database's: the newest that any process had."""
+    ours = zones.version()
+    filled = await connection.fetchval(_SQL["zones_filled"])
+    theirs = await zone_table.stored_version(connection) if filled else None
+    if theirs is not None and theirs > ours:
+        findings.warnings.append(
+            f"time zones: this machine has data {ours}, another process has {theirs}; update tzdata here"
+        )
+    elif theirs != ours:
+        findings.facts.append(f"time zones: data {theirs or 'of no version'}; the start brings {ours}")
+    else:
+        findings.facts.append(f"time zones: data {ours}")
 
 
 def _clock_warning(apart: float) -> str | None:

@@ -16,3 +16,7 @@ WHERE c.relnamespace = to_regnamespace('service') AND c.relkind IN ('r', 'p')
   AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
            AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))
 ORDER BY 1
+
+-- name: zones_filled
+-- Whether the database has zone data: it does since migration 24.
+SELECT to_regclass('service.zone_data') IS NOT NULL

@@ -24,6 +24,7 @@ CHANGES = {
     "UTC": ("2026-03-10",),
     "Pacific/Kiritimati": ("2026-03-10",),
     "Etc/GMT+12": ("2026-03-10",),
+    "America/Caracas": ("2016-05-01",),  # from 2:30 to 3:00
 }
 
 
@@ -56,6 +57,8 @@ def _nights(zone: str, dice: random.Random) -> list[TimerSession]:
 
 @pytest.mark.parametrize("zone", CHANGES)
 async def test_every_second_of_focus_lies_in_its_local_hour(lab: Lab, zone: str) -> None:
+    last = at(CHANGES[zone][-1])
+    await lab.clock(min(lab.now, last + 30 * DAY))  # else all periods from there to now are derived
     await lab.put(*people("ann", zone=zone), *_nights(zone, random.Random(zone)))
     async with lab.pool.acquire() as connection:
         days = 1
@@ -79,6 +82,21 @@ async def test_an_hour_that_happens_twice_holds_two_hours(lab: Lab) -> None:
     assert [(str(r["local_date"]), r["hours"]) for r in rows] == [
         ("2025-11-02", {"0": 7260, "1": 3600, "23": 60})
     ]
+    await lab.check()
+
+
+async def test_an_hour_in_which_the_clocks_change_is_split_there(lab: Lab) -> None:
+    """Caracas, 1 May 2016: from 2:30 to 3:00; Lord Howe, 3 April: from 2:00 back to 1:30."""
+    await lab.clock(at("2016-05-10"))
+    await lab.put(*people("ann", zone="America/Caracas"), *people("ben", zone="Australia/Lord_Howe"))
+    await lab.put(session("s", "ann", at("2016-05-01 06:50"), 20))
+    await lab.put(session("t", "ben", at("2016-04-02 14:50"), 20))
+    await lab.put(session("u", "ben", at("2016-04-02 15:20"), 20))
+    await lab.run(BEHAVIOUR)
+    rows = await lab.pool.fetch("SELECT local_date, hours FROM service.user_day ORDER BY 1")
+    assert [(str(r["local_date"]), r["hours"]) for r in rows] == [
+        ("2016-04-03", {"1": 1800, "2": 600}), ("2016-05-01", {"2": 600, "3": 600}),
+    ]  # fmt: skip
     await lab.check()
 
 

@@ -4,15 +4,15 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
-import pytest
 
-from service import zones as names
 from service.dashboard.sync import Sync
 from service.dashboard.sync_settings import SyncSettings
 from service.engine import zone_table
+from service.zone_periods import ZonePeriods
 from tests.dashboard.conftest import T0, Dashboard
 from tests.dashboard.test_conformance import fill
 from tests.zone_cases import CASES
+from tests.zone_data import NewData
 
 
 async def _people(pool: asyncpg.Pool) -> dict[str, tuple[str, bool]]:
@@ -53,49 +53,26 @@ async def _edited_later(dashboard: Dashboard) -> None:
     await dashboard.put("users", 9, name="Late", email="l@example.org", timezone="UTC", **later)
 
 
-async def _without(pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch, *gone: str) -> None:
-    """A start at which PostgreSQL's zone data lacks some names."""
-    listed = ", ".join(f"'{name}'" for name in ("", *gone))
-    theirs = f"SELECT name FROM pg_timezone_names WHERE name NOT IN ({listed})"
-    monkeypatch.setitem(zone_table._SQL, "database_names", theirs)
-    async with pool.acquire() as connection:
-        await zone_table.fill(connection)
-
-
-async def test_former_names_are_understood_where_postgresql_lacks_them(
-    pool: asyncpg.Pool, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await _without(pool, monkeypatch, "Asia/Calcutta", "US/Pacific", "Europe/Kiev", "CET")
-    await fill(dashboard, 4)
-    for n, zone in enumerate(("Asia/Calcutta", "US/Pacific", "Europe/Kiev", "CET"), start=1):
-        await dashboard.put("users", n, name=f"Person {n}", email="p@example.org", timezone=zone)
-    sync = Sync(pool, dashboard.source)
-    report = await sync.run_once()
-
-    expected = ("Asia/Kolkata", "America/Los_Angeles", "Europe/Kyiv", "Europe/Brussels")
-    assert await _people(pool) == {dashboard.key(n): (zone, True) for n, zone in enumerate(expected, start=1)}
-    assert not report.rejected
-
-
-async def test_a_zone_that_postgresql_learns_later_is_read_again_once(
-    pool: asyncpg.Pool, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+async def test_a_zone_that_new_data_brings_is_read_again_once(
+    pool: asyncpg.Pool, dashboard: Dashboard, new_data: NewData
 ) -> None:
     """Nobody edits the account for it, and the rest is not loaded again."""
     await fill(dashboard)
     await _edited_later(dashboard)
-    await dashboard.put("users", 1, name="Person 1", email="p@example.org", timezone="Asia/Tokyo")
+    await dashboard.put("users", 1, name="Person 1", email="p@example.org", timezone="Asia/Newtown")
     await dashboard.put("users", 2, name="Person 2", email="p@example.org", timezone="Mars/Olympus")
-    await _without(pool, monkeypatch, *names.equal_groups("Asia/Tokyo"))
     before = Sync(pool, dashboard.source, SyncSettings(default_timezone="Asia/Kathmandu"))
     await before.run_once()
     assert (await _people(pool))[dashboard.key(1)] == ("Asia/Kathmandu", False)
     assert before.health()["rejected"]["users"] == {"timezone": 2}
 
-    await _without(pool, monkeypatch)
+    new_data({"Asia/Newtown": ZonePeriods([], [3600])})
+    async with pool.acquire() as connection:
+        await zone_table.fill(connection)
     sync = Sync(pool, dashboard.source, SyncSettings(default_timezone="Asia/Kathmandu"))
     report = await sync.run_once()
 
-    assert (await _people(pool))[dashboard.key(1)] == ("Asia/Tokyo", True)
+    assert (await _people(pool))[dashboard.key(1)] == ("Asia/Newtown", True)
     assert (await _people(pool))[dashboard.key(2)] == ("Asia/Kathmandu", False)
     assert (await _people(pool))[dashboard.key(3)] == ("Europe/Berlin", True)
     assert (report.changed["users"], report.changed.total()) == (1, 1)
@@ -103,19 +80,3 @@ async def test_a_zone_that_postgresql_learns_later_is_read_again_once(
     assert not (
         await Sync(pool, dashboard.source, SyncSettings(default_timezone="Asia/Kathmandu")).run_once()
     ).changed.total()
-
-
-async def test_a_name_that_was_spoiled_here_is_read_again_after_a_start(
-    pool: asyncpg.Pool, dashboard: Dashboard
-) -> None:
-    await fill(dashboard)
-    await _edited_later(dashboard)
-    await Sync(pool, dashboard.source, SyncSettings(default_timezone="Asia/Tokyo")).run_once()
-    await pool.execute("UPDATE service.users SET timezone = 'localtime' WHERE id = $1", dashboard.key(2))
-    async with pool.acquire() as connection:
-        await zone_table.fill(connection, "Asia/Tokyo")
-    assert (await _people(pool))[dashboard.key(2)] == ("Asia/Tokyo", False)
-
-    await Sync(pool, dashboard.source, SyncSettings(default_timezone="Asia/Tokyo")).run_once()
-
-    assert (await _people(pool))[dashboard.key(2)] == ("Europe/Berlin", True)

@@ -1,11 +1,12 @@
 """Every query of every ``.sql`` file is one that PostgreSQL accepts."""
 
+import re
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from service.engine import queries
+from service.engine import queries, schema
 
 _FILES = sorted(
     path
@@ -24,3 +25,25 @@ async def test_every_query_can_be_prepared(pool: asyncpg.Pool, path: Path) -> No
         for sql in found.values():
             if not sql.lower().startswith(("create temp", "truncate", "drop")) and "incoming_" not in sql:
                 await connection.prepare(sql)
+
+
+_ZONE_DATA = re.compile(r"\bAT\s+TIME\s+ZONE\s+(?!'UTC')|\btimezone\s*\(\s*(?!'UTC')", re.IGNORECASE)
+"""What reads PostgreSQL's own zone data; from UTC and to it nothing has to be read."""
+_LAST_USE = "0025_zones_checked"
+
+
+@pytest.mark.parametrize(
+    "path", [*_FILES, *(path for path in schema.files() if path.stem > _LAST_USE)], ids=lambda path: path.stem
+)
+def test_no_query_reads_the_zone_data_of_postgresql(path: Path) -> None:
+    assert _ZONE_DATA.findall(path.read_text("utf-8")) == []
+
+
+async def test_no_view_and_no_function_reads_the_zone_data_of_postgresql(pool: asyncpg.Pool) -> None:
+    rows = await pool.fetch(
+        "SELECT proname AS name, prosrc AS text FROM pg_proc WHERE pronamespace = 'service'::regnamespace"
+        " UNION ALL SELECT viewname, definition FROM pg_views WHERE schemaname = 'service'"
+    )
+
+    assert {"local_session", "user_time", "zones_touched"} <= {row["name"] for row in rows}
+    assert [row["name"] for row in rows if _ZONE_DATA.search(row["text"])] == []

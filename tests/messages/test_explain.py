@@ -535,7 +535,7 @@ async def test_the_answer_over_http_and_its_errors(world: World) -> None:
     Draft202012Validator(schema).validate(described["example"])
     assert [status for status, _ in errors.values()] == [400, 404, 404, 400, 404, 404, 404, *[400] * 6]
     assert errors["ann/explain?job=goalDeadlines&at=9999-12-31T23:59:59Z"][1]["error"] == (
-        "9999-12-31T23:59:59+00:00 is out of reach: use a time from 1970 to 2199"
+        "9999-12-31T23:59:59+00:00 is out of reach: use a time from 1970 to 2099"
     )
     assert "writes to nobody" in errors["ann/explain?job=analytics.dailyAnalytics"][1]["error"]
 
@@ -556,7 +556,7 @@ async def test_what_is_unknown_is_named(world: World, job: str, who: str, error:
         await explained(world, who, job=job)
 
 
-@pytest.mark.parametrize("at", ["1970-01-01T00:00:00Z", "2199-12-31T23:59:59Z"])
+@pytest.mark.parametrize("at", ["1970-01-01T00:00:00Z", "2099-12-31T23:59:59Z"])
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Midway"])
 async def test_the_ends_of_the_calendar_are_answered_in_every_zone(world: World, at: str, zone: str) -> None:
     await world.at(EARLY)

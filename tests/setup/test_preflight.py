@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from pymongo import MongoClient
 
+from service import zones
 from service.cli import local
 from service.cli.exit_codes import Exit
 from service.cli.local import serve
@@ -74,7 +75,7 @@ async def test_what_works_is_told_as_facts(
         )  # fmt: skip
 
     assert [problem for one in findings.values() for problem in one.problems] == []
-    assert f"schema {SCHEMA}" in findings["ledger"].facts
+    assert {f"schema {SCHEMA}", f"time zones: data {zones.version()}"} <= set(findings["ledger"].facts)
     assert {"users: 2 rows", "goals: 0 rows"} <= set(findings["dashboard"].facts)
     assert "'Mars/Base'" in findings["dashboard"].warnings[0]
     assert "logged in as mailer" in findings["mail"].facts[0]

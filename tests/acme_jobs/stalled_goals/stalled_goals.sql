@@ -16,8 +16,10 @@ CROSS JOIN LATERAL (
             WHERE s.stage_key = ANY (array_agg('acme.stalledGoals:' || g.id || ':' || since.day))) AS announced
     FROM service.goals AS g
     CROSS JOIN LATERAL (
-        SELECT (coalesce(max(s.started_at), g.created_at) AT TIME ZONE coalesce($5::text, p.timezone))::date AS day
-        FROM service.timer_sessions AS s WHERE s.goal_id = g.id AND s.started_at <= $2::timestamptz
+        SELECT service.local_time(last.at, clock)::date AS day
+        FROM (SELECT coalesce(max(s.started_at), g.created_at) AS at
+              FROM service.timer_sessions AS s WHERE s.goal_id = g.id AND s.started_at <= $2::timestamptz) AS last
+        JOIN service.zone AS clock ON clock.name = coalesce($5::text, p.timezone)
     ) AS since
     WHERE g.user_id = p.id AND g.open
 ) AS rest
