@@ -10,15 +10,17 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
 from benchmarks.mail_server import mail_server
 from service.clock import SystemClock
-from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import Preferences, User
+from service.dashboard.dashboard_state import DashboardState, StateQuery
+from service.dashboard.model import Goal, Preferences, User
 from service.engine import embedded
 from service.engine.database import migrate, open_pool
 from service.jobs import all_jobs
@@ -29,6 +31,8 @@ from service.messages.mail.sample_goals import RECIPIENT
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.mail.transport import Envelope, SendResult
 from service.messages.outbox import Outbox
+from service.messages.planner import PlannerSettings
+from service.messages.replacement import Replacements
 from service.settings import Settings
 from service.setup.parts import email_of_delivery
 from tests.samples import samples_of
@@ -62,6 +66,7 @@ async def mixed(mails: int, composer: Composer) -> tuple[float, float]:
             lambda claimed: composer.compose(email_of_delivery(claimed)),
             _current_state,
             all_jobs(),
+            Replacements(pool, all_jobs(), PlannerSettings("example.org"), composer.notice),
             sender=lambda _id: _SENDER,
             clock=SystemClock(),
             wake=asyncio.Event(),
@@ -99,9 +104,7 @@ async def _plan(pool: asyncpg.Pool, mails: int) -> None:
     await pool.execute("ANALYZE service.delivery")
 
 
-async def _current_state(
-    users: Sequence[str], goals: Sequence[str], sessions: Sequence[str]
-) -> DashboardState:
+async def _current_state(query: StateQuery) -> DashboardState:
     now = datetime.now(UTC)
     people = {
         id_: User(
@@ -115,9 +118,41 @@ async def _current_state(
             created_at=now - timedelta(days=100),
             last_login_at=now,
         )
-        for id_ in users
+        for id_ in query.users
     }
-    return DashboardState(people, frozenset(goals), frozenset(sessions))
+    goals = {id_: goal for id_ in query.goals if (goal := _goals().get(id_))}
+    return DashboardState(people, goals, frozenset(query.sessions))
+
+
+@cache
+def _goals() -> dict[str, Goal]:
+    """The goals of the samples, as the dashboard would have them."""
+    found: dict[str, Goal] = {}
+    values: list[Any] = [dict(sample.facts) for sample in samples_of(all_jobs())]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict) and {"id", "title", "due"} <= value.keys():
+            found[value["id"]] = _goal(value)
+        values += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return found
+
+
+def _goal(facts: dict[str, Any]) -> Goal:
+    due = facts["due"] and date.fromisoformat(facts["due"])
+    values = {"target_value": facts["target"], "current_value": facts["current"], "unit": facts["unit"]}
+    times: dict[str, Any] = dict.fromkeys(("due_at", "created_at", "completed_at"))
+    return Goal(
+        id=facts["id"],
+        user_id="",
+        title=facts["title"],
+        category=None,
+        open=True,
+        priority="medium",
+        progress=facts["percent"],
+        due_date=due,
+        **values,
+        **times,
+    )
 
 
 def _address(user_id: str) -> str:

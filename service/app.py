@@ -40,9 +40,10 @@ from service.messages.mail.compose import Composer
 from service.messages.mail.maildir import MaildirTransport
 from service.messages.mail.transport import Transport
 from service.messages.outbox import Outbox
-from service.messages.planner import Planner
+from service.messages.planner import Planner, PlannerSettings
 from service.messages.preview import Previewer
 from service.messages.reminder import kinds_of
+from service.messages.replacement import Replacements
 from service.messages.suppression import Suppressions
 from service.settings import Settings, unread
 from service.setup import health
@@ -165,9 +166,12 @@ class Service:
         return TriggerLoop(self.ledger, self.jobs, self.timings, self._zone, self._due, sweep=sweep)
 
     @cached_property
+    def _planning(self) -> PlannerSettings:
+        return planner_settings(self.settings, self.composer, self._design.kinds)
+
+    @cached_property
     def runner(self) -> Runner:
-        planning = planner_settings(self.settings, self.composer, self._design.kinds)
-        planner = Planner(planning, self.composer.notice, self._outgoing)
+        planner = Planner(self._planning, self.composer.notice, self._outgoing)
         return Runner(
             self.pool,
             self.ledger,
@@ -194,6 +198,13 @@ class Service:
         return transport_of(self.settings, self._clock)
 
     @cached_property
+    def replacements(self) -> Replacements:
+        running = runner_settings(self.settings)
+        return Replacements(
+            self.pool, self.jobs, self._planning, self.composer.notice, running.rules, running.clock_zone
+        )
+
+    @cached_property
     def delivery(self) -> DeliveryLoop:
         return DeliveryLoop(
             self.outbox,
@@ -201,6 +212,7 @@ class Service:
             lambda claimed: self.composer.compose(email_of_delivery(claimed)),
             self.sync.current_state,
             self.jobs,
+            self.replacements,
             sender=self._design.sender,
             clock=self._clock,
             wake=self._outgoing,
@@ -213,7 +225,9 @@ class Service:
         if self.settings.in_app != "dashboard":
             return None
         standing = partial(self.sync.current_state, addresses=False)
-        return DashboardInbox(self.pool, self.sync.notify, standing, self.jobs, self.composer.notice)
+        return DashboardInbox(
+            self.pool, self.sync.notify, standing, self.jobs, self.replacements, self.composer.notice
+        )
 
     @cached_property
     def bounces(self) -> BounceIntake | None:

@@ -14,7 +14,7 @@ from service.analytics.maintenance import AnalyticsSettings
 from service.archive.manifest import RetentionPolicy
 from service.clock import SystemClock
 from service.dashboard import replica
-from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.dashboard_state import DashboardState, StateQuery
 from service.dashboard.model import Goal, Preferences, User
 from service.engine.context import Resources
 from service.engine.job import Job
@@ -39,6 +39,7 @@ from service.messages.mail.transport import (
 from service.messages.outbox import Outbox
 from service.messages.planner import Planner, PlannerSettings
 from service.messages.reminder import Reminder, reminders
+from service.messages.replacement import Replacements
 from service.setup.parts import email_of_delivery
 from tests.acme import KINDS
 from tests.clock import stop_clock
@@ -217,26 +218,40 @@ class World:
             lambda claimed: make.compose(email_of_delivery(claimed)),
             changes.pop("current_state", self.current_state),
             self.jobs,
+            changes.pop("replacements", self.replacements()),
             **{**values, **changes},
         )
 
-    async def current_state(
-        self, user_ids: Sequence[str], goal_ids: Sequence[str], session_ids: Sequence[str] = ()
-    ) -> DashboardState:
+    def replacements(self, **changes: Any) -> Replacements:
+        """What decides again before sending. ``changes``: of its arguments."""
+        planning = PlannerSettings("example.org", nudges=nudges(KINDS.values()))
+        values = {"settings": planning, "render_notice": composer().notice, **changes}
+        return Replacements(self.pool, self.jobs, **values)
+
+    async def current_state(self, query: StateQuery) -> DashboardState:
         """How people, goals and sessions stand in the copy."""
-        users = await self.pool.fetch("SELECT * FROM service.users WHERE id = ANY ($1)", list(user_ids))
+        users = await self.pool.fetch("SELECT * FROM service.users WHERE id = ANY ($1)", list(query.users))
         goals = await self.pool.fetch(
-            "SELECT id FROM service.goals WHERE open AND id = ANY ($1)", list(goal_ids)
+            "SELECT to_jsonb(g) AS goal FROM service.goals AS g WHERE id = ANY ($1)", list(query.goals)
+        )
+        sessions = await self.pool.fetch(
+            "SELECT to_jsonb(s) AS session FROM service.timer_sessions AS s"
+            " WHERE id = ANY ($1) OR user_id = ANY ($2)",
+            list(query.sessions),
+            list(query.recent),
         )
         people = [replica.user_from_row(row) for row in users]
-        running = await self.pool.fetch(
-            "SELECT id FROM service.timer_sessions WHERE status = 'running' AND id = ANY ($1)",
-            list(session_ids),
-        )
+        found = [replica.goal_from_json(row["goal"]) for row in goals]
+        timers = [replica.session_from_json(row["session"]) for row in sessions]
         return DashboardState(
             {u.id: u for u in people},
-            frozenset(row["id"] for row in goals),
-            frozenset(row["id"] for row in running),
+            {g.id: g for g in found if g.open},
+            frozenset(t.id for t in timers if t.status == "running" and t.id in query.sessions),
+            {g.id: g for g in found if not g.open},
+            {
+                user_id: [t for t in timers if t.user_id == user_id and t.started_at >= since]
+                for user_id, since in query.recent.items()
+            },
         )
 
     async def mails(self) -> dict[str, tuple[str, str | None]]:

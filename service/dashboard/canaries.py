@@ -9,13 +9,14 @@ than a fifth of them are missing, the answer is not used.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 import asyncpg
 import structlog
 
 from service.dashboard.loss import LossWindow, is_plausible
-from service.dashboard.model import User
+from service.dashboard.model import Goal, TimerSession, User
 from service.dashboard.profiles.reader import Reader
 from service.dashboard.profiles.shapes import Collection, Document, Table
 from service.engine import queries
@@ -32,6 +33,9 @@ class RowSource(Protocol):
     """The part of a source that canaries need."""
 
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]: ...
+    async def fetch_recent(
+        self, table: Table, user_ids: Sequence[str], since: datetime
+    ) -> list[Document]: ...
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]: ...
 
 
@@ -75,11 +79,47 @@ class Canaries:
 
     async def fetch_records(self, reader: Reader, collection: Collection, ids: Sequence[str]) -> list[Any]:
         """The records with these ids as they are at the dashboard now. Raises AnswerDoubted."""
-        table = reader.profile.table(collection)
-        if not ids or not table.name:
+        if not ids:
             return []
         requested = set(ids)
-        canaries = await self._choose(collection, requested)
+        records = await self._fetch_with_canaries(reader, collection, requested)
+        return [record for record in records if record.id in requested]
+
+    async def fetch_goals(self, reader: Reader, ids: Sequence[str], *, due_dates: bool) -> list[Goal]:
+        """The goals with these ids as they are at the dashboard now. Raises AnswerDoubted.
+
+        ``due_dates``: raises DashboardIncomplete when no goal has a date any more, and most had one.
+        """
+        if not ids:
+            return []
+        requested = set(ids)
+        goals: list[Goal] = await self._fetch_with_canaries(reader, Collection.GOALS, requested)
+        if due_dates:
+            dated = any(goal.due_date or goal.due_at for goal in goals)
+            await self._require_filled("goals.due", "date", [goal.id for goal in goals], filled=dated)
+        return [goal for goal in goals if goal.id in requested]
+
+    async def fetch_recent_sessions(
+        self, reader: Reader, user_ids: Sequence[str], since: datetime
+    ) -> list[TimerSession]:
+        """The sessions of these users that started since, as they are at the dashboard now.
+
+        Raises AnswerDoubted where other sessions are missing: then the latest may be missing as well.
+        """
+        if not user_ids or not reader.profile.sessions.name:
+            return []
+        documents = await self._source.fetch_recent(reader.profile.sessions, user_ids, since)
+        await self._fetch_with_canaries(reader, Collection.SESSIONS, set())
+        return reader.read(Collection.SESSIONS, documents).records
+
+    async def _fetch_with_canaries(
+        self, reader: Reader, collection: Collection, requested: set[str]
+    ) -> list[Any]:
+        """The records with these ids and of the canaries."""
+        table = reader.profile.table(collection)
+        canaries = await self._choose(collection, requested) if table.name else []
+        if not (table.name and (requested or canaries)):
+            return []
         try:
             documents = await self._source.fetch(table, [*requested, *canaries])
         except SchemaUnknown as error:
@@ -88,20 +128,25 @@ class Canaries:
         records = reader.read(collection, documents).records
         existing = {record.id for record in records}
         await self._require_plausible(collection, requested, set(canaries), existing)
-        return [record for record in records if record.id in requested]
+        return records
 
     async def require_addresses(self, users: Sequence[User]) -> None:
         """Raises DashboardIncomplete when none of these users has an address any more, and most had one."""
-        if any(user.email for user in users):
-            self.doubts.pop("users.email", None)
+        filled = any(user.email for user in users)
+        await self._require_filled("users.email", "address", [user.id for user in users], filled=filled)
+
+    async def _require_filled(self, field: str, name: str, ids: Sequence[str], *, filled: bool) -> None:
+        """Raises DashboardIncomplete when a field is empty (not ``filled``) in all of these rows, and the
+        copy has it for most."""
+        if filled:
+            self.doubts.pop(field, None)
             return
-        with_address = await self._pool.fetchval(_SQL["count_addresses"], [user.id for user in users])
-        if with_address >= 2 and 2 * with_address > len(users):
-            message = (
-                f"the dashboard has no address (users.email) for any of {len(users)} users; messages wait"
-            )
-            self._record_doubt("users.email", message)
-            raise DashboardIncomplete(message, ("users.email",))
+        in_copy = await self._pool.fetchval(_SQL[f"count_{field.replace('.', '_')}"], ids)
+        if in_copy >= 2 and 2 * in_copy > len(ids):
+            table = field.partition(".")[0]
+            message = f"the dashboard has no {name} ({field}) for any of {len(ids)} {table}; messages wait"
+            self._record_doubt(field, message)
+            raise DashboardIncomplete(message, (field,))
 
     async def renew(self, collection: Collection, table: Table) -> None:
         """Choose other canaries that the dashboard has now; if it lost too many rows, keep the old ones."""

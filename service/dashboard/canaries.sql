@@ -30,6 +30,10 @@ SELECT count(*) FROM service.goals WHERE id = ANY ($1::text[])
 SELECT count(*) FROM service.timer_sessions AS s
 WHERE id = ANY ($1::text[]) AND NOT EXISTS (SELECT FROM service.archived_session AS a WHERE a.id = s.id)
 
--- name: count_addresses
+-- name: count_users_email
 -- How many of these users have an address in the copy.
 SELECT count(*) FROM service.users WHERE id = ANY ($1::text[]) AND email IS NOT NULL
+
+-- name: count_goals_due
+-- How many of these goals have a date in the copy.
+SELECT count(*) FROM service.goals WHERE id = ANY ($1::text[]) AND (due_date IS NOT NULL OR due_at IS NOT NULL)

@@ -286,6 +286,13 @@ class MongoSource:
         cursor = open_cursor(self._raw, table, condition, _projection(table))
         return await _decoded(await self._read(table, cursor))
 
+    async def fetch_recent(self, table: Table, user_ids: Sequence[str], since: datetime) -> list[Document]:
+        """The sessions of these users that started at or after ``since``, as they are now."""
+        started = {table.fields["started"][0]: {"$gte": since}} if table.fields.get("started") else {}
+        condition = {table.fields["user"][0]: {"$in": _possible_ids(user_ids)}, **started}
+        cursor = open_cursor(self._raw, table, condition, _projection(table))
+        return await _decoded(await self._read(table, cursor))
+
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]:
         """Which of these ids still exist."""
         cursor = open_cursor(self._database, table, {"_id": {"$in": _possible_ids(ids)}}, {"_id": 1})

@@ -238,6 +238,23 @@ class PostgresSource:
         select, tail = await self._select(table), await self._by_id(table)
         return await self._rows(table, select, tail, *self._keys(table, ids))
 
+    async def fetch_recent(self, table: Table, user_ids: Sequence[str], since: datetime) -> list[Document]:
+        """The sessions of these users that started at or after ``since``, as they are now."""
+        columns = await self._columns(table)
+        if not columns:
+            return []
+        column, *path = table.fields["user"][0].split(".")
+        if path:
+            condition = f"{_quoted(column)}::jsonb #>> $2::text[] = ANY ($1::text[])"
+            arguments: list[Any] = [list(user_ids), path]
+        else:
+            condition = f"{_quoted(column)} = ANY ($1::text[]::{columns.get(column, 'text')}[])"
+            arguments = [_possible_ids(columns.get(column, "text"), user_ids)]
+        if started := next((path for path in table.fields.get("started", ()) if path in columns), None):
+            arguments.append(since)
+            condition += f" AND {_quoted(started)} >= ${len(arguments)}::timestamptz"
+        return await self._rows(table, await self._select(table), f"WHERE {condition}", *arguments)
+
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]:
         """Which of these ids still exist."""
         if not await self._columns(table):
@@ -338,13 +355,7 @@ class PostgresSource:
         return f"WHERE {_quoted(table.id)} = ANY ($1::text[]::{kind}[])"
 
     def _keys(self, table: Table, ids: Sequence[str]) -> tuple[list[str]]:
-        """The ids that the type of the id column allows; others cannot exist."""
-        kind = self._column_types[table.name].get(table.id, "text")
-        if kind in {"integer", "bigint", "smallint"}:
-            return ([key for key in ids if key.lstrip("-").isdecimal()],)
-        if kind == "uuid":
-            return ([key for key in ids if len(key) == 36],)
-        return (list(ids),)
+        return (_possible_ids(self._column_types[table.name].get(table.id, "text"), ids),)
 
     async def _columns(self, table: Table) -> dict[str, str]:
         if table.name not in self._column_types:
@@ -385,6 +396,15 @@ class PostgresSource:
                 rows = await pool.fetch(f"SELECT to_jsonb(x) AS x FROM ({sql}) x", *arguments)  # noqa: S608
                 return [row["x"] for row in rows]
         return [dict(row) for row in rows]
+
+
+def _possible_ids(column_type: str, ids: Sequence[str]) -> list[str]:
+    """The ids that the type of a column allows; others cannot exist."""
+    if column_type in {"integer", "bigint", "smallint"}:
+        return [key for key in ids if key.lstrip("-").isdecimal()]
+    if column_type == "uuid":
+        return [key for key in ids if len(key) == 36]
+    return list(ids)
 
 
 async def _try_insert(connection: asyncpg.Connection, sql: str, bodies: Iterable[str]) -> bool:

@@ -16,12 +16,13 @@ import structlog
 from service import zones
 from service.dashboard import reconciliation, replica, sync_state
 from service.dashboard.canaries import Canaries
-from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.dashboard_state import DashboardState, StateQuery
 from service.dashboard.loss import Loss
 from service.dashboard.model import TimerSession
 from service.dashboard.needs import MissingDataCheck, absent_tables, check_absent, waits_for
 from service.dashboard.notification import Notification
 from service.dashboard.profile_choice import ProfileChoice
+from service.dashboard.profiles.reader import Reader
 from service.dashboard.profiles.shapes import Collection
 from service.dashboard.profiles.values import identity
 from service.dashboard.source import Source
@@ -106,31 +107,40 @@ class Sync:
         """Accept that the rows which a table misses now were deleted; see ``reconciliation.confirm_loss``."""
         return await reconciliation.confirm_loss(self._pool, Collection(table), actor)
 
-    async def current_state(
-        self,
-        user_ids: Sequence[str],
-        goal_ids: Sequence[str],
-        session_ids: Sequence[str] = (),
-        *,
-        addresses: bool = True,
-    ) -> DashboardState:
-        """The state of these users, goals and sessions at the dashboard now; missing ones were deleted.
+    async def current_state(self, query: StateQuery, *, addresses: bool = True) -> DashboardState:
+        """The dashboard's answer now; users, goals and sessions that are missing from it were deleted.
 
         ``addresses``: mails will be sent, so addresses are needed. Raises AnswerDoubted when rows are missing
-        that should be there, DashboardIncomplete when no user has an address any more, SourceUnavailable and
-        SchemaUnknown.
+        that should be there, DashboardIncomplete when no user has an address, or no goal a date any more,
+        SourceUnavailable and SchemaUnknown.
         """
-        reader = await self._choice.reader()
-        users = await self._canaries.fetch_records(reader, Collection.USERS, user_ids)
+        reader, fetch = await self._choice.reader(), self._canaries.fetch_records
+        users = await fetch(reader, Collection.USERS, query.users)
         if addresses:
             await self._canaries.require_addresses(users)
-        goals = await self._canaries.fetch_records(reader, Collection.GOALS, goal_ids)
-        sessions = await self._canaries.fetch_records(reader, Collection.SESSIONS, session_ids)
+        goals = await self._canaries.fetch_goals(reader, query.goals, due_dates=query.due_dates)
+        sessions = await fetch(reader, Collection.SESSIONS, query.sessions)
+        recent = await self._recent_sessions(reader, query.recent)
         return DashboardState(
-            {user.id: user for user in users},
-            frozenset(goal.id for goal in goals if goal.open),
-            frozenset(session.id for session in sessions if session.status == "running"),
+            users={user.id: user for user in users},
+            open_goals={goal.id: goal for goal in goals if goal.open},
+            running_sessions=frozenset(session.id for session in sessions if session.status == "running"),
+            closed_goals={goal.id: goal for goal in goals if not goal.open},
+            recent_sessions=recent,
         )
+
+    async def _recent_sessions(
+        self, reader: Reader, since: Mapping[str, datetime]
+    ) -> dict[str, list[TimerSession]]:
+        """The latest sessions of some users, each since an instant of their own, by user."""
+        found: dict[str, list[TimerSession]] = {}
+        if since:
+            for session in await self._canaries.fetch_recent_sessions(
+                reader, list(since), min(since.values())
+            ):
+                if session.user_id in since and session.started_at >= since[session.user_id]:
+                    found.setdefault(session.user_id, []).append(session)
+        return found
 
     async def require(self, needs: frozenset[str]) -> None:
         """Check that the dashboard has what a job needs, by the last synchronisation of any process.

@@ -13,22 +13,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import structlog
 
 from service.clock import Clock
-from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.dashboard_state import DashboardState, StateQuery
+from service.engine.database_errors import one_line
 from service.engine.job import Job
 from service.engine.loops import first_of
 from service.engine.retry import domain_pauses
 from service.errors import SchemaUnknown, SourceUnavailable
 from service.messages.delivery_decisions import (
+    before_sending,
     changed_columns,
-    ids_in_facts,
-    quiet_hours_delay,
-    reason_to_skip,
     settlement_of,
-    valid_facts,
-    with_current_data,
+    state_query,
 )
 from service.messages.delivery_settings import DeliverySettings
 from service.messages.delivery_state import DeliveryState
@@ -37,15 +36,16 @@ from service.messages.limits import BatchShare, DomainLimiter, domain_of
 from service.messages.mail.smtp_reply import Fate, fate_of, throttles
 from service.messages.mail.transport import Envelope, SendResult, Transport
 from service.messages.outbox import ClaimedDelivery, Outbox, Settlement
-from service.messages.reason import Reason
 from service.messages.relay import RelayState
-from service.messages.reminder import reminders
+from service.messages.reminder import Revalidated, reminders
+from service.messages.replacement import Replacements
 from service.messages.statement_group import StatementGroup
 from service.tracing import UNTRACED, Span, Tracer, Value
 
 log = structlog.get_logger()
 
 _DASHBOARD_PAUSE = timedelta(seconds=30)
+_BUSY_PAUSE = timedelta(seconds=2)
 _RECOVER_SECONDS = 10.0
 _FOREVER = datetime.max.replace(tzinfo=UTC)
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -63,9 +63,10 @@ class ComposedDelivery:
 class DeliveryLoop:
     """Sends what is in the outbox. Several may share one database.
 
-    ``compose`` makes the bytes of a mail. ``current_state`` asks the dashboard for users, open goals and
-    running sessions by id. ``sender``: the envelope sender of a delivery id. ``wake``: set when messages were
-    planned. ``tracer`` records each attempt. ``wait``: how ``serve`` waits for seconds or an event.
+    ``compose`` makes the bytes of a mail. ``current_state`` asks the dashboard. ``replacements`` decides
+    again about messages that do not hold any more. ``sender``: the envelope sender of a delivery id.
+    ``wake``: set when messages were planned. ``tracer`` records each attempt. ``wait``: how ``serve`` waits
+    for seconds or an event.
     """
 
     def __init__(
@@ -73,8 +74,9 @@ class DeliveryLoop:
         outbox: Outbox,
         transport: Transport,
         compose: Callable[[ClaimedDelivery], bytes],
-        current_state: Callable[[Sequence[str], Sequence[str], Sequence[str]], Awaitable[DashboardState]],
+        current_state: Callable[[StateQuery], Awaitable[DashboardState]],
         jobs: Mapping[str, Job],
+        replacements: Replacements,
         *,
         sender: Callable[[int], str],
         clock: Clock,
@@ -88,6 +90,7 @@ class DeliveryLoop:
         self._compose = compose
         self._current_state = current_state
         self._jobs = reminders(jobs)
+        self._replacements = replacements
         self._sender = sender
         self._clock = clock
         self._wake = wake
@@ -137,10 +140,9 @@ class DeliveryLoop:
         self._signal_work()
         if self.problem:
             return await self._probe()
+        count = self._settings.connection_count(self._outbox.lease)
         async with asyncio.TaskGroup() as group:
-            connections = [
-                group.create_task(self._send_batches(stop)) for _ in range(self._connection_count())
-            ]
+            connections = [group.create_task(self._send_batches(stop)) for _ in range(count)]
         return sum(connection.result() for connection in connections)
 
     async def _probe(self) -> int:
@@ -154,7 +156,7 @@ class DeliveryLoop:
         """Send batch after batch, until no connection has anything left to do; returns how many messages."""
         processed = 0
         while not (self.problem or (stop and stop.is_set())):
-            done = await self._one_batch(self._batch_size())
+            done = await self._one_batch(self._settings.batch_size(self._outbox.lease))
             processed += done or 0
             if done == 0 or (done is None and not self._busy):
                 break
@@ -181,24 +183,6 @@ class DeliveryLoop:
         if at_once or now >= self._recover_at:
             self._recover_at = now + _RECOVER_SECONDS
             await self._outbox.recover()
-
-    def _connection_count(self) -> int:
-        """Few enough connections that each can send a batch well within its lease, even at a limited rate."""
-        if not self._settings.rate:
-            return self._settings.connections
-        return max(
-            1,
-            min(
-                self._settings.connections, int(self._settings.rate * self._outbox.lease.total_seconds() / 4)
-            ),
-        )
-
-    def _batch_size(self) -> int:
-        """Few enough messages that a batch ends well within its lease, even at a limited rate."""
-        if not self._settings.rate:
-            return self._settings.batch
-        share = self._settings.rate * self._outbox.lease.total_seconds() / 4 / self._connection_count()
-        return max(1, min(self._settings.batch, int(share)))
 
     async def _one_batch(self, limit: int) -> int | None:
         """How many were processed; 0: the dashboard could not be asked; None: there was nothing to claim."""
@@ -241,11 +225,7 @@ class DeliveryLoop:
 
     async def _process(self, claimed: list[ClaimedDelivery], share: BatchShare) -> int:
         try:
-            current = await self._current_state(
-                [c.user_id for c in claimed],
-                ids_in_facts(claimed, "goal_ids"),
-                ids_in_facts(claimed, "session_ids"),
-            )
+            current = await self._current_state(state_query(claimed, self._jobs))
         except (SourceUnavailable, SchemaUnknown) as error:
             # Nothing is sent without revalidation.
             self._log_dashboard_problem(str(error))
@@ -268,58 +248,72 @@ class DeliveryLoop:
     async def _prepare(
         self, claimed: Sequence[ClaimedDelivery], current: DashboardState
     ) -> list[ComposedDelivery]:
-        """Settle what is no longer valid, and compose the rest."""
+        """Settle or replace what is no longer valid, and compose the rest."""
         ready: list[ComposedDelivery] = []
         settlements: list[Settlement] = []
         changed: list[dict[str, Any]] = []
         rerouted: list[ClaimedDelivery] = []
+        outdated: list[ClaimedDelivery] = []
+        follow_zones = self._replacements.clock_zone is None
         for delivery in claimed:
-            job = self._jobs[delivery.job]
-            reason = reason_to_skip(delivery, job, current)
-            if reason is None and (wait := quiet_hours_delay(delivery, job, current)):
-                settlements.append(wait)
+            checked = before_sending(delivery, self._jobs[delivery.job], current, follow_zones=follow_zones)
+            if isinstance(checked, Settlement):
+                settlements.append(checked)
                 continue
-            facts = None if reason else valid_facts(delivery, job, current)
-            if reason is None and facts is None:
-                reason = Reason.REVALIDATED_AWAY
-            if reason or facts is None:
-                settlements.append(
-                    Settlement(delivery.id, delivery.epoch, DeliveryState.SKIPPED, str(reason))
-                )
+            if isinstance(checked, Revalidated):
+                outdated.append(delivery)
                 continue
-            updated = with_current_data(delivery, facts, current)
-            if updated != delivery:
-                changed.append(changed_columns(updated))
-            if domain_of(updated.address) != delivery.domain:
-                rerouted.append(updated)  # claimed again within the limits of its new domain
+            if checked != delivery:
+                changed.append(changed_columns(checked))
+            if domain_of(checked.address) != delivery.domain:
+                rerouted.append(checked)  # claimed again within the limits of its new domain
                 continue
             await asyncio.sleep(0)  # composing is slow: let other tasks run in between
-            try:
-                with self._span(delivery.id).child("compose") as span:
-                    content = self._compose(updated)
-                    span.note({"messaging.message.body.size": len(content)})
-                envelope = Envelope(delivery.id, self._sender(delivery.id), updated.address, content)
-            except (ValueError, KeyError, TypeError) as error:
-                log.exception("mail cannot be composed", delivery=delivery.id, job=delivery.job)
-                settlements.append(
-                    Settlement(
-                        delivery.id,
-                        delivery.epoch,
-                        DeliveryState.FAILED,
-                        "compose_error",
-                        None,
-                        str(error)[:200],
-                    )
-                )
-                continue
-            ready.append(ComposedDelivery(updated, envelope))
+            composed = self._composed(checked)
+            if isinstance(composed, Settlement):
+                settlements.append(composed)
+            else:
+                ready.append(composed)
         await self._outbox.update_changed(changed)
         await self._outbox.release(rerouted)
         await self._outbox.settle(settlements)
+        settlements += await self._replace(outdated, current)
         for settlement in settlements:
             self._count(settlement.state, settlement.reason)
             record_settlement(self._span(settlement.id), settlement)
         return ready
+
+    def _composed(self, delivery: ClaimedDelivery) -> ComposedDelivery | Settlement:
+        try:
+            with self._span(delivery.id).child("compose") as span:
+                content = self._compose(delivery)
+                span.note({"messaging.message.body.size": len(content)})
+            envelope = Envelope(delivery.id, self._sender(delivery.id), delivery.address, content)
+        except (ValueError, KeyError, TypeError) as error:
+            log.exception("mail cannot be composed", delivery=delivery.id, job=delivery.job)
+            failed, why = DeliveryState.FAILED, str(error)[:200]
+            return Settlement(delivery.id, delivery.epoch, failed, "compose_error", None, why)
+        return ComposedDelivery(delivery, envelope)
+
+    async def _replace(
+        self, outdated: Sequence[ClaimedDelivery], current: DashboardState
+    ) -> list[Settlement]:
+        """Decide again about messages that do not hold any more; what cannot be decided now is released."""
+        if not outdated:
+            return []
+        pause = timedelta(0)
+        try:
+            reasons = await self._replacements.replace_mails([(d.id, d.epoch) for d in outdated], current)
+        except asyncpg.PostgresError as error:
+            log.warning("messages are decided again later", n=len(outdated), error=one_line(error))
+            reasons, pause = {}, _BUSY_PAUSE
+        await self._outbox.release([d for d in outdated if d.id not in reasons], pause)
+        self._signal_work()
+        return [
+            Settlement(d.id, d.epoch, DeliveryState.SKIPPED, str(reasons[d.id]))
+            for d in outdated
+            if d.id in reasons
+        ]
 
     # ── Sending ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,11 +1,12 @@
 """Decisions about a claimed delivery: whether it is still valid, and what to record after sending. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Protocol
 
-from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.dashboard_state import Asked, DashboardState, StateQuery
+from service.dashboard.model import User
 from service.engine.retry import delay, pause_after_refusal
 from service.messages import eligibility
 from service.messages.delivery_state import DeliveryState
@@ -14,10 +15,96 @@ from service.messages.mail.smtp_reply import Fate, before_recipient
 from service.messages.mail.transport import SendResult, SmtpPhase
 from service.messages.outbox import ClaimedDelivery, Settlement
 from service.messages.reason import Reason
-from service.messages.reminder import Reminder
+from service.messages.reminder import Reminder, Revalidated
+from service.zones import zone_of
 
 
-def reason_to_skip(delivery: ClaimedDelivery, job: Reminder, current: DashboardState) -> Reason | None:
+def before_sending(
+    delivery: ClaimedDelivery, job: Reminder, current: DashboardState, *, follow_zones: bool
+) -> ClaimedDelivery | Settlement | Revalidated:
+    """The message as it is to be sent, or what to record because it is not, or that it is decided again.
+
+    A message that may have been sent before keeps its facts, so that a second copy has the same bytes.
+    ``follow_zones``: see ``facts_now``.
+    """
+    if reason := _reason_to_skip(delivery, job, current):
+        return _skipped(delivery, reason)
+    if wait := _quiet_hours_delay(delivery, job, current):
+        return wait
+    facts = facts_now(delivery, job, current, follow_zones=follow_zones)
+    if delivery.dot_at is not None:
+        told_before = isinstance(facts, dict)
+        return delivery if told_before else _skipped(delivery, Reason.REVALIDATED_AWAY)
+    if facts is None:
+        return _skipped(delivery, Reason.REVALIDATED_AWAY)
+    if isinstance(facts, Revalidated):
+        return facts
+    address = current.users[delivery.user_id].email or delivery.address
+    return replace(delivery, facts=facts, address=address)
+
+
+class AskedMessage(Protocol):
+    """A message about which the dashboard is asked before it is sent or shown."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def job(self) -> str: ...
+    @property
+    def zone(self) -> str: ...
+    @property
+    def own_zone(self) -> str | None: ...
+    @property
+    def facts(self) -> dict[str, Any]: ...
+    @property
+    def message_date(self) -> datetime: ...
+    @property
+    def claimed_at(self) -> datetime: ...
+
+
+def state_query(messages: Sequence[AskedMessage], jobs: Mapping[str, Reminder]) -> StateQuery:
+    """What to ask the dashboard about these messages."""
+    recent: dict[str, datetime] = {}
+    for message in messages:
+        if (span := jobs[message.job].recent) is not None:
+            since = message.message_date - span
+            recent[message.user_id] = min(since, recent.get(message.user_id, since))
+    return StateQuery(
+        users=[message.user_id for message in messages],
+        goals=[id_ for message in messages for id_ in message.facts.get("goal_ids", ())],
+        sessions=[id_ for message in messages for id_ in message.facts.get("session_ids", ())],
+        recent=recent,
+        due_dates=any("goals.due" in jobs[message.job].needs for message in messages),
+    )
+
+
+def facts_now(
+    message: AskedMessage, job: Reminder, current: DashboardState, *, follow_zones: bool
+) -> dict[str, Any] | Revalidated | None:
+    """The facts of a message as they are now; None: nothing is left to say; DECIDE_AGAIN: see ``Revalidate``.
+
+    ``follow_zones``: slots are those of people's own zones, so it is decided again also where the slot is not
+    that of the zone in which the recipient is now.
+    """
+    if follow_zones and job.kind.postponable and not same_slot(message, current.users[message.user_id]):
+        return Revalidated.DECIDE_AGAIN
+    if job.revalidate is None:
+        return message.facts
+    asked = Asked(message.user_id, zone_of(message.zone), message.message_date, message.claimed_at)
+    return job.revalidate(message.facts, replace(current, asked=asked))
+
+
+def same_slot(message: AskedMessage, user: User) -> bool:
+    """Whether the clocks of the recipient's present zone showed the same at the slot as those of the
+    message's zone. A zone that the dashboard does not know any more is no move."""
+    if message.own_zone is None and not user.timezone_valid:
+        return True
+    slot = message.message_date
+    present, former = zone_of(message.own_zone or user.timezone), zone_of(message.zone)
+    return slot.astimezone(present).utcoffset() == slot.astimezone(former).utcoffset()
+
+
+def _reason_to_skip(delivery: ClaimedDelivery, job: Reminder, current: DashboardState) -> Reason | None:
     """Why the recipient may no longer get this, by the current state; None: they may."""
     user = current.users.get(delivery.user_id)
     if user is None:
@@ -25,14 +112,16 @@ def reason_to_skip(delivery: ClaimedDelivery, job: Reminder, current: DashboardS
     return eligibility.contact_refusal(user, job.kind, Channel.EMAIL, delivery.history, delivery.claimed_at)
 
 
-def quiet_hours_delay(delivery: ClaimedDelivery, job: Reminder, current: DashboardState) -> Settlement | None:
+def _quiet_hours_delay(
+    delivery: ClaimedDelivery, job: Reminder, current: DashboardState
+) -> Settlement | None:
     """Postpones or skips a message that a retry or an outage moved into quiet hours; None: it may go."""
     user = replace(current.users[delivery.user_id], timezone=delivery.zone)
     at = eligibility.earliest_time(
         user, job.kind, delivery.history, delivery.claimed_at, delivery.expires_at, late=False
     )
     if isinstance(at, Reason):
-        return Settlement(delivery.id, delivery.epoch, DeliveryState.SKIPPED, str(at))
+        return _skipped(delivery, at)
     if at > delivery.claimed_at:
         pause = at - delivery.claimed_at
         return Settlement(
@@ -41,15 +130,8 @@ def quiet_hours_delay(delivery: ClaimedDelivery, job: Reminder, current: Dashboa
     return None
 
 
-def valid_facts(delivery: ClaimedDelivery, job: Reminder, current: DashboardState) -> dict[str, Any] | None:
-    """The facts that are still true; None when none are.
-
-    A message that may have been sent before keeps all its facts, so that a second copy has the same bytes.
-    """
-    if job.revalidate is None:
-        return delivery.facts
-    valid = job.revalidate(delivery.facts, current)
-    return delivery.facts if valid is not None and delivery.dot_at is not None else valid
+def _skipped(delivery: ClaimedDelivery, reason: Reason) -> Settlement:
+    return Settlement(delivery.id, delivery.epoch, DeliveryState.SKIPPED, str(reason))
 
 
 def settlement_of(claimed: ClaimedDelivery, result: SendResult, fate: Fate, spread: float) -> Settlement:
@@ -93,19 +175,6 @@ def settlement_of(claimed: ClaimedDelivery, result: SendResult, fate: Fate, spre
 def _age(claimed: ClaimedDelivery, result: SendResult) -> timedelta:
     """How long a message that the server refuses because of us has waited; 0 if it refuses all messages."""
     return timedelta() if before_recipient(result.phase) else claimed.claimed_at - claimed.message_date
-
-
-def ids_in_facts(deliveries: Sequence[ClaimedDelivery], key: str) -> list[str]:
-    return [id_ for delivery in deliveries for id_ in delivery.facts.get(key, ())]
-
-
-def with_current_data(
-    delivery: ClaimedDelivery, facts: dict[str, Any], current: DashboardState
-) -> ClaimedDelivery:
-    if delivery.dot_at is not None:
-        return delivery
-    user = current.users[delivery.user_id]
-    return replace(delivery, facts=facts, address=user.email or delivery.address)
 
 
 def changed_columns(delivery: ClaimedDelivery) -> dict[str, Any]:

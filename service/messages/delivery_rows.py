@@ -65,7 +65,7 @@ class RunStamp:
     trace context of the step that plans them.
     """
 
-    run_id: int
+    run_id: int | None
     job: str
     as_of: datetime
     mail_domain: str

@@ -1,9 +1,11 @@
 """How messages show goals: due date in the user's zone, progress, order."""
 
+from collections.abc import Iterable
 from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from service.dashboard.dashboard_state import DashboardState
 from service.dashboard.model import Goal
 from service.text import shorten
 
@@ -52,3 +54,23 @@ def goal_facts(goal: Goal, due: date | None, today: date) -> dict[str, Any]:
         "unit": shorten(goal.unit, _UNIT) if has_amount and goal.unit else None,
         "url_path": f"/goals/{goal.id}",
     }
+
+
+def goals_now(listed: Iterable[dict[str, Any]], current: DashboardState, today: date) -> list[dict[str, Any]]:
+    """The goals that a message lists as they are now, without those that were closed or reached meanwhile.
+
+    ``listed``: from ``goal_facts``. ``today``: the message's date.
+    """
+    pairs = [(goal, current.open_goals.get(goal["id"])) for goal in listed]
+    return [
+        {**goal, **goal_facts(now, due_on(now, current.asked.zone), today)}
+        for goal, now in pairs
+        if now and not is_reached(now)
+    ]
+
+
+def date_moved(listed: Iterable[dict[str, Any]], current: DashboardState) -> bool:
+    """Whether an open goal that a message lists is due on another date now."""
+    pairs = [(goal["due"], current.open_goals.get(goal["id"])) for goal in listed]
+    zone = current.asked.zone
+    return any(now and due_on(now, zone) != (date.fromisoformat(due) if due else None) for due, now in pairs)

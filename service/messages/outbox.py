@@ -24,6 +24,7 @@ class ClaimedDelivery:
     """A delivery that this process owns until its lease ends. ``dot_at``: it may have been sent then."""
 
     id: int
+    dedupe_key: str
     epoch: int
     attempt: int
     job: str
@@ -46,6 +47,8 @@ class ClaimedDelivery:
     """The recipient's, in lower case."""
     probe: bool
     """The domain asked us to wait a while ago and has taken nothing since."""
+    own_zone: str | None
+    """The zone that the recipient chose here; None: the dashboard's."""
     history: ContactHistory
     traceparent: str | None = None
     """The step that planned it, as W3C trace context; None: it was not traced."""

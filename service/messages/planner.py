@@ -88,16 +88,7 @@ class Planner(ReminderWork):
     ) -> tuple[DecidedPage, set[tuple[str, str]]]:
         """Decide about a page and store the result; also returns the (dedupe key, channel) that are new."""
         tick = context.tick
-        stamp = RunStamp(
-            run_id=tick.run_id,
-            job=job.id,
-            as_of=tick.as_of,
-            mail_domain=self._settings.mail_domain,
-            resent=self._settings.resent,
-            spread=self._settings.spread,
-            to_dashboard=self._settings.to_dashboard,
-            traceparent=context.traceparent,
-        )
+        stamp = replace(run_stamp(self._settings, job, tick), traceparent=context.traceparent)
         if job.kind.purpose is Purpose.NUDGE:
             await delivery_rows.lock_budget(connection)
         now = await context.now()
@@ -141,7 +132,7 @@ class Planner(ReminderWork):
             if isinstance(decision, Message):
                 terms = eligibility.message_terms(decision, tick, now, self._settings.nudges)
                 planned, skip = plan_channels(decision, facts.user, contacts[facts.user.id], terms)
-                result.planned.extend(self._with_notice(message) for message in planned)
+                result.planned.extend(with_notice(message, self._render_notice) for message in planned)
             if skip:
                 local_date = tick.local_date(facts.user.timezone)
                 result.refused.append(RefusedPerson(facts.user.id, local_date, str(skip.reason), skip.detail))
@@ -150,22 +141,38 @@ class Planner(ReminderWork):
     def _example(self, planned: PlannedMessage) -> dict[str, Any]:
         return {
             "userId": planned.user.id,
-            "title": self._notice(planned).title,
+            "title": _notice(planned, self._render_notice).title,
             "notBefore": planned.not_before.isoformat(),
         }
 
-    def _with_notice(self, planned: PlannedMessage) -> PlannedMessage:
-        """An in-app notification is rendered now, in its reader's language; a mail when it is sent."""
-        if planned.channel is Channel.EMAIL:
-            return planned
-        return replace(planned, notice=self._notice(planned))
 
-    def _notice(self, planned: PlannedMessage) -> Notice:
-        message = planned.message
-        return self._render_notice(message.kind.template, message.in_app["facts"], planned.user.locale)
+def with_notice(planned: PlannedMessage, render_notice: RenderNotice) -> PlannedMessage:
+    """An in-app notification is rendered when it is planned, in its reader's language; a mail when it is
+    sent."""
+    if planned.channel is Channel.EMAIL:
+        return planned
+    return replace(planned, notice=_notice(planned, render_notice))
+
+
+def _notice(planned: PlannedMessage, render_notice: RenderNotice) -> Notice:
+    message = planned.message
+    return render_notice(message.kind.template, message.in_app["facts"], planned.user.locale)
 
 
 # ── Pure parts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run_stamp(settings: PlannerSettings, job: Reminder, tick: Tick) -> RunStamp:
+    """What all messages share that a job decides at a tick."""
+    return RunStamp(
+        run_id=tick.run_id,
+        job=job.id,
+        as_of=tick.as_of,
+        mail_domain=settings.mail_domain,
+        resent=settings.resent,
+        spread=settings.spread,
+        to_dashboard=settings.to_dashboard,
+    )
 
 
 def plan_channels(

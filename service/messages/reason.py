@@ -22,6 +22,8 @@ class Reason(StrEnum):
     ALREADY_SENT = "already_sent"
     STALE = "stale"
     REVALIDATED_AWAY = "revalidated_away"
+    SUPERSEDED = "superseded"
+    """It was decided again before sending: another message takes its place."""
     TZ_CHANGE = "tz_change"
     HISTORIC = "historic"
     SCHEMA_UNKNOWN = "schema_unknown"

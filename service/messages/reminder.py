@@ -4,7 +4,8 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
+from enum import Enum
 from typing import Any, Protocol
 
 import asyncpg
@@ -46,8 +47,19 @@ Read = Callable[[asyncpg.Connection, Tick, str], AsyncIterator[FactsPage]]
 
 Decide = Callable[[Any, Tick], Decision]
 
-Revalidate = Callable[[dict[str, Any], DashboardState], dict[str, Any] | None]
-"""``revalidate(stored facts, current state)``: the facts that are still true; None if none are."""
+
+class Revalidated(Enum):
+    """An answer of ``revalidate`` that is not about the words of the message."""
+
+    DECIDE_AGAIN = "decide again"
+    """What the decision rested on is not so any more."""
+
+
+Revalidate = Callable[[dict[str, Any], DashboardState], dict[str, Any] | Revalidated | None]
+"""``revalidate(stored facts, current state)``: the facts as they are now.
+
+None: there is nothing left to say. DECIDE_AGAIN: the job decides about this person again, for the same slot.
+"""
 
 InApp = Callable[[dict[str, Any]], dict[str, Any]]
 """``in_app(facts)``: ``Message.in_app`` after revalidation, for reminders whose notification names goals."""
@@ -55,13 +67,18 @@ InApp = Callable[[dict[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reminder(Job):
-    """A job that sends messages. Recipients may choose their own hour for its kind."""
+    """A job that sends messages. Recipients may choose their own hour for its kind.
+
+    ``recent``: sessions that started within so long before the slot are asked for before sending; None: none
+    are.
+    """
 
     type: JobType = JobType.REMINDER
     kind: MessageKind
     read: Read
     decide: Decide
     revalidate: Revalidate | None = None
+    recent: timedelta | None = None
     in_app: InApp | None = None
 
     @property

@@ -14,9 +14,8 @@ from service.dashboard.postgres import PostgresSource
 from service.dashboard.source import Source
 from service.dashboard.sync import Sync
 from service.engine.database import open_pool
-from service.jobs import all_jobs
 from service.messages.in_app.inbox import DashboardInbox
-from tests.given import composer
+from tests.given import World, composer
 
 
 async def write_and_wait(dsn: str, kind: str, url: str, database: str) -> None:
@@ -32,7 +31,13 @@ async def write_and_wait(dsn: str, kind: str, url: str, database: str) -> None:
         return refused
 
     await DashboardInbox(
-        pool, notify, sync.current_state, all_jobs(), composer().notice, timeout=600
+        pool,
+        notify,
+        sync.current_state,
+        World(pool).jobs,
+        World(pool).replacements(),
+        composer().notice,
+        timeout=600,
     ).run_once()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from service.clock import SystemClock
 from service.dashboard.canaries import CanaryAnswer
-from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.dashboard_state import DashboardState, StateQuery
 from service.dashboard.sync import Sync
 from service.errors import AnswerDoubted
 from service.messages.delivery import DeliveryLoop
@@ -103,12 +103,12 @@ class Emptied:
         self._stage, self._collection, self._at, self._asked = stage, collection, at, 0
         self._turn = asyncio.Lock()
 
-    async def __call__(self, *ids: Any) -> DashboardState:
+    async def __call__(self, query: StateQuery) -> DashboardState:
         async with self._turn:
             self._asked += 1
             if self._asked == self._at:
                 await self._stage.dashboard.empty(self._collection)
-        return await self._stage.sync.current_state(*ids)
+        return await self._stage.sync.current_state(query)
 
 
 @pytest.mark.parametrize("collection", ["users", "goals"])
@@ -217,7 +217,7 @@ async def running(stage: Stage) -> None:
 
 async def ask_about_the_running_session(stage: Stage) -> frozenset[str]:
     key = stage.dashboard.key(1)
-    return (await stage.sync.current_state([key], [], [key])).running_sessions
+    return (await stage.sync.current_state(StateQuery([key], [], [key]))).running_sessions
 
 
 async def test_sessions_that_were_archived_are_not_missed(stage: Stage) -> None:
@@ -250,7 +250,7 @@ async def test_what_the_copy_let_go_of_is_not_missed(stage: Stage) -> None:
         await stage.dashboard.remove("users", n)
         await stage.pool.execute("DELETE FROM service.users WHERE id = $1", stage.dashboard.key(n))
 
-    standing = await stage.sync.current_state([stage.dashboard.key(1)], [])
+    standing = await stage.sync.current_state(StateQuery([stage.dashboard.key(1)]))
 
     assert set(standing.users) == {stage.dashboard.key(1)}
 
@@ -263,7 +263,7 @@ async def test_people_who_left_since_the_last_sweep_are_not_missed_after_the_nex
     await stage.sync.run_once(compare=False)
 
     for _ in range(20):
-        await stage.sync.current_state([stage.dashboard.key(2)], [])
+        await stage.sync.current_state(StateQuery([stage.dashboard.key(2)]))
     assert stage.sync.health()["healthy"]
 
 
@@ -309,6 +309,7 @@ async def test_notifications_for_the_dashboards_inbox_wait_as_well(stage: Stage)
         stage.dashboard.source.notify,
         stage.sync.current_state,
         stage.world.jobs,
+        stage.world.replacements(),
         composer().notice,
     )
     await stage.dashboard.empty("users")

@@ -6,6 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.dashboard.dashboard_state import StateQuery
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.source import Source
@@ -239,10 +240,10 @@ async def test_standing_asks_the_dashboard_itself(pool: asyncpg.Pool, dashboard:
     await dashboard.put("goals", 2, user=2, title="Done", status="completed", updated=T0 + HOUR)
     await dashboard.remove("users", 3)
     ids = [dashboard.key(n) for n in (1, 2, 3)]
-    standing = await sync.current_state(ids, [*ids, "no such id"])
+    standing = await sync.current_state(StateQuery(ids, [*ids, "no such id"]))
     assert set(standing.users) == set(ids[:2])
     assert standing.users[ids[0]].name == "Person 1"
-    assert standing.open_goals == {ids[0], ids[2]}
+    assert standing.open_goals.keys() == {ids[0], ids[2]}
 
 
 async def test_a_changed_reading_rule_loads_everything_again(

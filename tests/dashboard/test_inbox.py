@@ -20,6 +20,7 @@ from service.dashboard.source import Source
 from service.dashboard.sync import Sync
 from service.errors import InboxClosed, SourceUnavailable
 from service.messages.in_app.inbox import DashboardInbox
+from service.messages.planner import PlannerSettings
 from service.web.api import in_app
 from tests import mongo
 from tests.dashboard.conftest import INBOX, Dashboard, MongoDashboard, PostgresDashboard
@@ -42,7 +43,13 @@ class Stage:
 
     def inbox_on(self, source: Source, **changes: Any) -> DashboardInbox:
         return DashboardInbox(
-            self.pool, source.notify, self.sync.current_state, self.world.jobs, composer().notice, **changes
+            self.pool,
+            source.notify,
+            self.sync.current_state,
+            self.world.jobs,
+            self.world.replacements(settings=PlannerSettings("example.org", to_dashboard=True)),
+            composer().notice,
+            **changes,
         )
 
     async def people(self, *numbers: int, goals: int = 1, title: str = "Goal", **user: Any) -> None:
@@ -365,7 +372,13 @@ async def test_a_dashboard_that_is_down_or_slow_costs_nothing(stage: Stage) -> N
 
     for notify, said in ((down, "does not answer"), (slow, "longer than")):
         broken = DashboardInbox(
-            stage.pool, notify, stage.sync.current_state, stage.world.jobs, composer().notice, timeout=0.5
+            stage.pool,
+            notify,
+            stage.sync.current_state,
+            stage.world.jobs,
+            stage.world.replacements(),
+            composer().notice,
+            timeout=0.5,
         )
         assert await broken.run_once() == 0
         assert said in (broken.problem or "")

@@ -6,6 +6,7 @@ import asyncpg
 from bson import ObjectId
 from bson.datetime_ms import DatetimeMS
 
+from service.dashboard.dashboard_state import StateQuery
 from service.dashboard.sync import Sync
 from service.dashboard.sync_settings import SyncSettings
 from tests.dashboard.conftest import T0, MongoDashboard, PostgresDashboard
@@ -22,7 +23,7 @@ async def test_ids_of_several_types_in_one_collection_are_all_read(
     sync = Sync(pool, mongo_dashboard.source, SyncSettings(batch=2))
     await sync.run_once()
     assert await count(pool, "users") == 8
-    assert set((await sync.current_state(["7", "ana"], [])).users) == {"7", "ana"}
+    assert set((await sync.current_state(StateQuery(["7", "ana"]))).users) == {"7", "ana"}
     assert not (await sync.run_once(compare=True)).deleted
 
 

@@ -249,7 +249,7 @@ def test_a_break_is_good_for_twenty_five_minutes() -> None:
 def test_it_stands_only_while_the_session_runs(running: set[str], stands: bool) -> None:
     before = message(session(since=60)).facts
 
-    after = break_reminders.revalidate(before, DashboardState({}, frozenset(), frozenset(running)))
+    after = break_reminders.revalidate(before, DashboardState({}, {}, frozenset(running)))
 
     assert after == (before if stands else None)
 

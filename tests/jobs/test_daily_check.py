@@ -312,8 +312,9 @@ def test_goals_closed_meanwhile_are_not_shown_and_the_word_remains() -> None:
     before = message(goals=(goal("a"), goal("b"))).facts
 
     for still_open in ({"a"}, set()):
-        after = daily_check.revalidate(before, DashboardState({}, frozenset(still_open)))
-        assert after is not None
+        current = DashboardState({}, {id_: goal(id_) for id_ in still_open})
+        after = daily_check.revalidate(before, current)
+        assert isinstance(after, dict)
         assert {one["id"] for one in after["goals"]} == still_open
         assert {**after, "goals": None} == {**before, "goals": None}
 

@@ -18,6 +18,7 @@ from service.jobs import goal_deadlines
 from service.jobs.goal_deadlines import JOB, DueGoal, Facts, decide
 from service.messages.decision import Decision, Message, Skip
 from service.messages.reason import Reason
+from service.messages.reminder import Revalidated
 from tests.given import GOALS, Scripted, World, goal, user
 from tests.kinds import DEADLINES
 
@@ -400,9 +401,11 @@ def test_every_goal_with_a_fresh_stage_is_told_exactly_once(
 # ── Later, before it is sent ────────────────────────────────────────────────────────────────────────────────
 
 
-def revalidate(facts: dict[str, Any], open_goals: Iterable[str]) -> dict[str, Any] | None:
-    """What is left when only these goals are still open."""
-    return goal_deadlines.revalidate(facts, DashboardState({}, frozenset(open_goals)))
+def revalidate(facts: dict[str, Any], open_goals: Iterable[str], **changes: Any) -> Any:
+    """What is left when of its goals only these are still open; ``changes``: of each of them."""
+    dates = {one["id"]: one["due"] for section in facts["sections"] for one in section["goals"]}
+    current = {id_: goal(id_, due=dates.get(id_), **changes) for id_ in open_goals}
+    return goal_deadlines.revalidate(facts, DashboardState({}, current))
 
 
 def test_what_still_holds_is_sent_as_it_was() -> None:
@@ -422,6 +425,33 @@ def test_goals_that_were_closed_are_taken_out_and_no_longer_counted() -> None:
     assert (left["count"], left["tomorrow"], left["goal_ids"]) == (3, 1, ["b", "c", "d"])
     assert sections(alone) == {"tomorrow": ["b"]}
     assert (alone["count"], alone["tomorrow"], alone["local_date"]) == (1, 1, "2026-03-10")
+
+
+def test_the_words_are_those_of_now() -> None:
+    facts = message(due(1, "a"), due(3, "b")).facts
+
+    now = revalidate(facts, "ab", title="Renamed", current_value=5.0, progress=50.0)
+
+    told = [(one["title"], one["percent"]) for section in now["sections"] for one in section["goals"]]
+    assert told == [("Renamed", 50)] * 2
+    assert {**now, "sections": None} == {**facts, "sections": None}
+
+
+def test_a_goal_that_is_reached_meanwhile_needs_no_word() -> None:
+    facts = message(due(1, "a")).facts
+
+    assert revalidate(facts, "a", current_value=10.0) is None
+
+
+@pytest.mark.parametrize("listed", [1, 3])
+def test_a_date_that_was_moved_is_decided_again(listed: int) -> None:
+    """Also where the goal only stands under the others."""
+    facts = message(due(1, "a"), due(listed, "b")).facts
+    moved = {"a": goal("a", due="2026-03-11"), "b": goal("b", due="2026-03-15")}
+
+    found = goal_deadlines.revalidate(facts, DashboardState({}, moved))
+
+    assert found is Revalidated.DECIDE_AGAIN
 
 
 @pytest.mark.parametrize("open_goals", ["", "d", "x"])

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.dashboard_state import DashboardState, StateQuery
 from service.dashboard.model import Preferences
 from service.errors import SourceUnavailable
 from service.messages.mail.transport import Envelope, SendResult, SmtpPhase
@@ -67,7 +67,7 @@ async def test_whoever_opts_out_or_is_deleted_meanwhile_gets_nothing(world: Worl
 
 
 async def test_while_the_dashboard_is_down_nothing_is_sent_and_nothing_is_lost(world: World) -> None:
-    async def down(*_ids: Sequence[str]) -> DashboardState:
+    async def down(_query: StateQuery) -> DashboardState:
         raise SourceUnavailable("down")
 
     await _planned(world, "ann")

@@ -33,6 +33,7 @@ async def deliver(dsn: str, port: int) -> None:
         lambda claimed: make.compose(email_of_delivery(claimed)),
         World(pool).current_state,
         World(pool).jobs,
+        World(pool).replacements(),
         sender=lambda _id: make.sender,
         clock=SystemClock(),
         wake=asyncio.Event(),

@@ -21,17 +21,17 @@ from service.analytics.absence import step_due
 from service.analytics.streak import current_streak
 from service.dashboard import replica
 from service.dashboard.dashboard_state import DashboardState
-from service.dashboard.model import Goal, User
+from service.dashboard.model import Goal, TimerSession, User
 from service.engine import queries
 from service.engine.job import CatchUp, TimeMode
 from service.engine.run import Tick
 from service.engine.schedule import to_instant
 from service.jobs.daily_check.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
-from service.messages.goals import due_on, goal_facts, order
+from service.messages.goals import due_on, goal_facts, goals_now, order
 from service.messages.kind import N_, Channel, MessageKind, Purpose
 from service.messages.reason import Reason
-from service.messages.reminder import FactsPage, Reminder, dates, pages
+from service.messages.reminder import FactsPage, Reminder, Revalidated, dates, pages
 
 _SQL = queries.load(__file__)
 _UNTIL = time(21)
@@ -152,6 +152,7 @@ def _message(facts: Facts, today: date, tick: Tick, variant: str, streak: int) -
         "local_date": today.isoformat(),
         "variant": variant,
         "streak": streak,
+        "day_start": None if tick.force else to_instant(datetime.combine(today, time()), zone).isoformat(),
         "goals": [goal_facts(goal, day, today) for goal, day in due],
         "goal_ids": [goal.id for goal, _ in due],
         "url_path": "/timer",
@@ -175,9 +176,21 @@ def _message(facts: Facts, today: date, tick: Tick, variant: str, streak: int) -
     )
 
 
-def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | None:
-    """Remove goals that were closed meanwhile."""
-    return {**facts, "goals": [goal for goal in facts["goals"] if goal["id"] in current.open_goals]}
+def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | Revalidated | None:
+    """The goals as they are now. None: the person has been there since the slot."""
+    if facts.get("day_start") is not None:
+        if current.active_after(current.asked.slot):
+            return None
+        day_start = datetime.fromisoformat(facts["day_start"])
+        if any(_is_focus_of_today(session, day_start) for session in current.sessions):
+            return Revalidated.DECIDE_AGAIN
+    return {**facts, "goals": goals_now(facts["goals"], current, date.fromisoformat(facts["local_date"]))}
+
+
+def _is_focus_of_today(session: TimerSession, day_start: datetime) -> bool:
+    if session.status == "completed":
+        return session.focus and session.started_at >= day_start
+    return session.focus and session.status in {"running", "paused"}
 
 
 JOB = Reminder(
@@ -192,4 +205,5 @@ JOB = Reminder(
     kind=KIND,
     needs=frozenset({"users.email", "timer_sessions"}),
     revalidate=revalidate,
+    recent=timedelta(hours=24),
 )

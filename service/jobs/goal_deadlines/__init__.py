@@ -27,10 +27,10 @@ from service.engine.run import Tick
 from service.engine.schedule import to_instant
 from service.jobs.goal_deadlines.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
-from service.messages.goals import goal_facts, order
+from service.messages.goals import date_moved, goal_facts, goals_now, order
 from service.messages.kind import N_, MessageKind, Purpose
 from service.messages.reason import Reason
-from service.messages.reminder import FactsPage, Reminder, pages
+from service.messages.reminder import FactsPage, Reminder, Revalidated, pages
 
 _SQL = queries.load(__file__)
 _MAX_ALSO = 10
@@ -175,16 +175,19 @@ def in_app(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | None:
-    """Remove goals that are no longer open. None: no goal that triggered the message is left."""
+def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | Revalidated | None:
+    """The goals as they are now, without closed ones. None: no goal that triggered the message is left."""
+    listed = [goal for section in facts["sections"] for goal in section["goals"]]
+    if date_moved(listed, current):
+        return Revalidated.DECIDE_AGAIN
+    today = date.fromisoformat(facts["local_date"])
     sections = [
-        {**section, "goals": [goal for goal in section["goals"] if goal["id"] in current.open_goals]}
-        for section in facts["sections"]
+        {**section, "goals": goals_now(section["goals"], current, today)} for section in facts["sections"]
     ]
     sections = [section for section in sections if section["goals"]]
     if all(section["key"] == "also" for section in sections):
         return None
-    return _mail(date.fromisoformat(facts["local_date"]), sections, facts["more"])
+    return _mail(today, sections, facts["more"])
 
 
 def _useful_until(day: date, zone: ZoneInfo) -> datetime:

@@ -7,7 +7,7 @@ from the signup. After three absences in a row without a reaction they get none 
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ from service.engine.run import Tick
 from service.engine.schedule import to_instant
 from service.jobs.inactive_users.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
-from service.messages.goals import due_on, goal_facts, order
+from service.messages.goals import due_on, goal_facts, goals_now, order
 from service.messages.kind import N_, MessageKind, Purpose
 from service.messages.reason import Reason
-from service.messages.reminder import FactsPage, Reminder, dates, pages
+from service.messages.reminder import FactsPage, Reminder, Revalidated, dates, pages
 
 _SQL = queries.load(__file__)
 _UNTIL = time(20)
@@ -132,6 +132,7 @@ def _message(facts: Facts, step: int, away: int, today: date, tick: Tick) -> Mes
         "local_date": today.isoformat(),
         "variant": variant,
         "days_away": away,
+        "last_activity": _last_activity(facts, tick),
         "longest_streak": longest_streak(facts.done_days, facts.moved),
         "goals": [goal_facts(goal, day, today) for goal, day in due],
         "goal_ids": [goal.id for goal, _ in due],
@@ -154,9 +155,20 @@ def _message(facts: Facts, step: int, away: int, today: date, tick: Tick) -> Mes
     )
 
 
-def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | None:
-    """Remove goals that were closed meanwhile."""
-    return {**facts, "goals": [goal for goal in facts["goals"] if goal["id"] in current.open_goals]}
+def _last_activity(facts: Facts, tick: Tick) -> str | None:
+    """The instant of the last activity, or of the signup; None: who is forced gets it in any case."""
+    since = facts.last_activity or facts.user.created_at
+    return None if tick.force or since is None else since.isoformat()
+
+
+def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | Revalidated | None:
+    """The goals as they are now. None: the person has been there since the slot."""
+    if (last_activity := facts.get("last_activity")) is not None:
+        if current.active_after(current.asked.slot):
+            return None
+        if current.active_after(datetime.fromisoformat(last_activity)):
+            return Revalidated.DECIDE_AGAIN
+    return {**facts, "goals": goals_now(facts["goals"], current, date.fromisoformat(facts["local_date"]))}
 
 
 JOB = Reminder(
@@ -171,4 +183,5 @@ JOB = Reminder(
     kind=KIND,
     needs=frozenset({"users.email", "timer_sessions", "goals.status"}),
     revalidate=revalidate,
+    recent=timedelta(days=HISTORIC_DAYS),
 )

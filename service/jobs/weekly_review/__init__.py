@@ -25,7 +25,7 @@ from service.engine.run import Tick
 from service.engine.schedule import to_instant
 from service.jobs.weekly_review.samples import SAMPLES
 from service.messages.decision import Decision, Message, Skip
-from service.messages.goals import due_on, goal_facts, is_reached, order
+from service.messages.goals import date_moved, due_on, goal_facts, goals_now, is_reached, order
 from service.messages.kind import N_, MessageKind, Purpose
 from service.messages.reason import Reason
 from service.messages.reminder import FactsPage, Reminder, dates, pages
@@ -213,10 +213,12 @@ def _suggestion(current: PeriodFigures, coming: Sequence[tuple[Goal, date]], tod
 
 
 def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | None:
-    """Remove goals that were closed meanwhile; a suggestion about one is replaced."""
-    goals = [goal for goal in facts["goals"] if goal["id"] in current.open_goals]
-    suggestion = facts["suggestion"]
-    if suggestion["rule"] == "goal_behind" and suggestion["id"] not in current.open_goals:
+    """The goals as they are now, without those that were closed or moved; a suggestion about one of these is
+    replaced."""
+    today = date.fromisoformat(facts["local_date"])
+    kept = [goal for goal in facts["goals"] if not date_moved([goal], current)]
+    goals, suggestion = goals_now(kept, current, today), facts["suggestion"]
+    if suggestion["rule"] == "goal_behind" and suggestion["id"] not in {goal["id"] for goal in goals}:
         suggestion = {"rule": "keep_going"}
     return {**facts, "goals": goals, "suggestion": suggestion}
 

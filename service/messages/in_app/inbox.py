@@ -15,22 +15,25 @@ from typing import Any, cast
 import asyncpg
 import structlog
 
-from service.dashboard.dashboard_state import DashboardState
+from service.dashboard.dashboard_state import DashboardState, StateQuery
 from service.dashboard.notification import Notification, navigate
 from service.engine import queries
+from service.engine.database_errors import one_line
 from service.engine.job import Job
 from service.engine.loops import first_of
 from service.engine.retry import backoff
 from service.engine.schema import SCHEMA
 from service.errors import InboxClosed, SchemaUnknown, SourceUnavailable
 from service.messages import eligibility
+from service.messages.delivery_decisions import facts_now, state_query
 from service.messages.delivery_rows import contact_history_from_row
 from service.messages.delivery_state import DeliveryState
 from service.messages.eligibility import ContactHistory
 from service.messages.kind import Channel
 from service.messages.mail.render import RenderNotice
 from service.messages.reason import Reason
-from service.messages.reminder import Reminder, reminders
+from service.messages.reminder import Reminder, Revalidated, reminders
+from service.messages.replacement import Replacements
 
 log = structlog.get_logger()
 
@@ -45,11 +48,15 @@ class DueNotification:
     """A notification that is due, with the contact history of its recipient."""
 
     id: int
+    delivery_id: int
     dedupe_key: str
     job: str
     kind: str
     user_id: str
     zone: str
+    own_zone: str | None
+    """The zone that the reader chose here; None: the dashboard's."""
+    message_date: datetime
     template: str
     locale: str
     facts: dict[str, Any]
@@ -92,8 +99,9 @@ InboxDecision = Notification | WithdrawnNotification | PostponedNotification
 class DashboardInbox:
     """Writes what is due into the dashboard. Several may share one database.
 
-    ``notify``: see ``Source.notify``. ``current_state`` asks the dashboard for users, open goals and running
-    sessions by id. ``render_notice`` renders a notification again when part of it is no longer true.
+    ``notify``: see ``Source.notify``. ``current_state`` asks the dashboard. ``replacements`` decides again
+    about notifications that do not hold any more. ``render_notice`` renders one again when part of it
+    changed.
     ``timeout``: seconds that the dashboard may take for a batch. ``problem``: a sentence while notifications
     wait, or were refused.
     """
@@ -102,8 +110,9 @@ class DashboardInbox:
         self,
         pool: asyncpg.Pool,
         notify: Callable[[Sequence[Notification]], Awaitable[dict[str, str]]],
-        current_state: Callable[[Sequence[str], Sequence[str], Sequence[str]], Awaitable[DashboardState]],
+        current_state: Callable[[StateQuery], Awaitable[DashboardState]],
         jobs: Mapping[str, Job],
+        replacements: Replacements,
         render_notice: RenderNotice,
         *,
         batch: int = 200,
@@ -114,6 +123,7 @@ class DashboardInbox:
         self._notify = notify
         self._current_state = current_state
         self._jobs = reminders(jobs)
+        self._replacements = replacements
         self._render_notice = render_notice
         self._batch = batch
         self._idle = idle
@@ -171,7 +181,7 @@ class DashboardInbox:
 
     async def _settle(self, connection: asyncpg.Connection, due: Sequence[DueNotification]) -> None:
         """Decide about each, write what is still valid, and record the results."""
-        decisions = await self._decide_all(due)
+        decisions = await self._decide_all(connection, due)
         notifications = [decision for decision in decisions.values() if isinstance(decision, Notification)]
         refused = await self._notify(notifications)
         if notifications:
@@ -183,20 +193,38 @@ class DashboardInbox:
                 )
         await _record(connection, decisions)
 
-    async def _decide_all(self, due: Sequence[DueNotification]) -> dict[int, InboxDecision]:
-        current = DashboardState({}, frozenset())
+    async def _decide_all(
+        self, connection: asyncpg.Connection, due: Sequence[DueNotification]
+    ) -> dict[int, InboxDecision]:
+        """What becomes of each; those that were decided again, or will be later, are left out."""
+        current = DashboardState({}, {})
         if unexpired := [
             notification for notification in due if notification.expires_at > notification.claimed_at
         ]:
-            current = await self._current_state(
-                [notification.user_id for notification in unexpired],
-                [id_ for notification in unexpired for id_ in notification.facts.get("goal_ids", ())],
-                [id_ for notification in unexpired for id_ in notification.facts.get("session_ids", ())],
-            )
-        return {
-            notification.id: decide(notification, self._jobs[notification.job], current, self._render_notice)
-            for notification in due
-        }
+            current = await self._current_state(state_query(unexpired, self._jobs))
+        follow_zones = self._replacements.clock_zone is None
+        decisions: dict[int, InboxDecision] = {}
+        outdated: list[int] = []
+        for notification in due:
+            job = self._jobs[notification.job]
+            decision = decide(notification, job, current, self._render_notice, follow_zones=follow_zones)
+            if isinstance(decision, Revalidated):
+                outdated.append(notification.delivery_id)
+            else:
+                decisions[notification.id] = decision
+        if outdated:
+            await self._replace(connection, outdated, current)
+        return decisions
+
+    async def _replace(
+        self, connection: asyncpg.Connection, deliveries: Sequence[int], current: DashboardState
+    ) -> None:
+        """Decide again; what cannot be decided now stays due."""
+        try:
+            async with connection.transaction():
+                await self._replacements.replace(connection, deliveries, current)
+        except asyncpg.PostgresError as error:
+            log.warning("notifications are decided again later", n=len(deliveries), error=one_line(error))
 
     def _report_refusals(self, refused: Mapping[str, str]) -> None:
         self._refused = None
@@ -213,14 +241,21 @@ class DashboardInbox:
 
 
 def decide(
-    notification: DueNotification, job: Reminder, current: DashboardState, render_notice: RenderNotice
-) -> InboxDecision:
-    """The notification to write, or why it is not written (now)."""
+    notification: DueNotification,
+    job: Reminder,
+    current: DashboardState,
+    render_notice: RenderNotice,
+    *,
+    follow_zones: bool,
+) -> InboxDecision | Revalidated:
+    """The notification to write, or why it is not written (now), or that it is decided again."""
     if notification.expires_at <= notification.claimed_at:
         return WithdrawnNotification(DeliveryState.EXPIRED, Reason.STALE)
     if obstacle := _obstacle(notification, job, current):
         return obstacle
-    facts = job.revalidate(notification.facts, current) if job.revalidate else notification.facts
+    facts = facts_now(notification, job, current, follow_zones=follow_zones)
+    if isinstance(facts, Revalidated):
+        return facts
     if facts is None:
         return WithdrawnNotification(DeliveryState.SKIPPED, Reason.REVALIDATED_AWAY)
     return notification_of(
