@@ -297,10 +297,16 @@ def _recorded_sentences(case: ExplainedCase) -> Iterator[str]:
     for channel in Channel:
         if channel in last:
             yield _delivery_sentence(case, channel, last[channel])
+            if any(_was_superseded(row, channel) for row in case.record.deliveries):
+                yield "It took the place of one that was superseded."
     runs = {row["run_id"] for row in last.values()}
     for row in case.record.decisions:
         if row["run_id"] in runs:
             yield f"{row['detail'].rstrip('.') or 'Otherwise nothing was sent'}: {row['reason']}."
+
+
+def _was_superseded(row: Row, channel: Channel) -> bool:
+    return (row["channel"], row["reason"]) == (channel, Reason.SUPERSEDED)
 
 
 def _delivery_sentence(case: ExplainedCase, channel: Channel, row: Row) -> str:
@@ -310,7 +316,8 @@ def _delivery_sentence(case: ExplainedCase, channel: Channel, row: Row) -> str:
     at = row["settled_at"] or row["dot_at"]
     if row["state"] in _STATE_PHRASES:
         date = f" on {case.local_time(at)}" if at else ""
-        return f"{_SUBJECTS[channel]} {_STATE_PHRASES[row['state']]}{date}{_because(row['reason'])}."
+        why = f" {row['detail']}" if row["state"] == DeliveryState.SKIPPED and row["detail"] else ""
+        return f"{_SUBJECTS[channel]} {_STATE_PHRASES[row['state']]}{date}{_because(row['reason'])}.{why}"
     due = case.local_time(row["not_before"])
     return f"{_SUBJECTS[channel]} is {row['state']}, due on {due}{_because(row['reason'])}."
 
