@@ -30,7 +30,7 @@ class StateQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Question:
     """The message for which the dashboard is asked: its recipient, the zone of its dates, the slot for which
     it was decided, and now (aware)."""
 
@@ -45,7 +45,7 @@ class DashboardState:
     """The dashboard's answer. A missing user was deleted; a goal that is not in ``open_goals`` is closed, or
     deleted; a missing session is not running.
 
-    ``recent_sessions``: those of the users whose latest sessions were asked for. ``asked``: the
+    ``recent_sessions``: those of the users whose latest sessions were asked for. ``question``: the
     message that it is about.
     """
 
@@ -54,20 +54,20 @@ class DashboardState:
     running_sessions: frozenset[str] = frozenset()
     closed_goals: Mapping[str, Goal] = field(default_factory=dict)
     recent_sessions: Mapping[str, Sequence[TimerSession]] = field(default_factory=dict)
-    asked: Asked = Asked("", ZoneInfo("UTC"), _NEVER, _NEVER)
+    question: Question = Question("", ZoneInfo("UTC"), _NEVER, _NEVER)
 
     @property
     def sessions(self) -> Sequence[TimerSession]:
         """The latest sessions of the message's recipient, as far as its job asks for them."""
-        return self.recent_sessions.get(self.asked.user_id, ())
+        return self.recent_sessions.get(self.question.user_id, ())
 
     def active_after(self, at: datetime) -> bool:
         """Whether the message's recipient logged in, or did something in a session, after ``at``."""
-        latest = self.asked.now + _CLOCKS_DIFFER
+        latest = self.question.now + _CLOCKS_DIFFER
         return any(at < act <= latest for act in self._acts())
 
     def _acts(self) -> Iterable[datetime]:
-        user = self.users.get(self.asked.user_id)
+        user = self.users.get(self.question.user_id)
         if (
             user
             and user.last_login_at

@@ -125,7 +125,7 @@ class PostgresSource:
 
     async def table_names(self) -> frozenset[str]:
         """The names of all visible tables and views."""
-        self._column_types.clear()
+        self._column_types = {}
         with _reachable():
             rows = await (await self._open()).fetch(_SQL["tables"])
         return frozenset(row["name"] for row in rows)
@@ -236,7 +236,7 @@ class PostgresSource:
         if not await self._columns(table):
             return []
         select, tail = await self._select(table), await self._by_id(table)
-        return await self._rows(table, select, tail, *self._keys(table, ids))
+        return await self._rows(table, select, tail, *await self._keys(table, ids))
 
     async def fetch_recent(self, table: Table, user_ids: Sequence[str], since: datetime) -> list[Document]:
         """The sessions of these users that started at or after ``since``, as they are now."""
@@ -260,7 +260,7 @@ class PostgresSource:
         if not await self._columns(table):
             return frozenset()
         column = f"{_quoted(table.id)} AS id"
-        rows = await self._rows(table, column, await self._by_id(table), *self._keys(table, ids))
+        rows = await self._rows(table, column, await self._by_id(table), *await self._keys(table, ids))
         return frozenset(key for row in rows if (key := identity(row["id"])))
 
     async def notify(self, notifications: Sequence[Notification]) -> dict[str, str]:
@@ -301,7 +301,7 @@ class PostgresSource:
         select = (
             f"{await self._select(table)}, CASE WHEN {again} THEN {body}::text END AS {_quoted(_BODY_ALIAS)}"
         )
-        tail, keys = await self._by_id(table), self._keys(table, ids)
+        tail, keys = await self._by_id(table), await self._keys(table, ids)
         rows = [dict(row) for row in await self._rows(table, select, tail, *keys, alias=_ROW_ALIAS)]
         return [SourceDocument(row, row.pop(_BODY_ALIAS)) for row in rows]
 
@@ -354,15 +354,16 @@ class PostgresSource:
         kind = (await self._columns(table))[table.id]
         return f"WHERE {_quoted(table.id)} = ANY ($1::text[]::{kind}[])"
 
-    def _keys(self, table: Table, ids: Sequence[str]) -> tuple[list[str]]:
-        return (_possible_ids(self._column_types[table.name].get(table.id, "text"), ids),)
+    async def _keys(self, table: Table, ids: Sequence[str]) -> tuple[list[str]]:
+        return (_possible_ids((await self._columns(table)).get(table.id, "text"), ids),)
 
     async def _columns(self, table: Table) -> dict[str, str]:
-        if table.name not in self._column_types:
+        known = self._column_types  # another task may forget all of it meanwhile
+        if table.name not in known:
             with _reachable(), accepted(table):
                 async with (await self._open()).acquire() as connection:
-                    self._column_types[table.name] = await column_types(connection, table)
-        return self._column_types[table.name]
+                    known[table.name] = await column_types(connection, table)
+        return known[table.name]
 
     async def _has(self, table: Table, column: str | None) -> bool:
         return column is not None and column in await self._columns(table)

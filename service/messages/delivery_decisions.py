@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from service.dashboard.dashboard_state import Asked, DashboardState, StateQuery
+from service.dashboard.dashboard_state import DashboardState, Question, StateQuery
 from service.dashboard.model import User
 from service.engine.retry import delay, pause_after_refusal
 from service.messages import eligibility
@@ -43,7 +43,7 @@ def before_sending(
     return replace(delivery, facts=facts, address=address)
 
 
-class AskedMessage(Protocol):
+class PendingMessage(Protocol):
     """A message about which the dashboard is asked before it is sent or shown."""
 
     @property
@@ -62,7 +62,7 @@ class AskedMessage(Protocol):
     def claimed_at(self) -> datetime: ...
 
 
-def state_query(messages: Sequence[AskedMessage], jobs: Mapping[str, Reminder]) -> StateQuery:
+def state_query(messages: Sequence[PendingMessage], jobs: Mapping[str, Reminder]) -> StateQuery:
     """What to ask the dashboard about these messages."""
     recent: dict[str, datetime] = {}
     for message in messages:
@@ -79,7 +79,7 @@ def state_query(messages: Sequence[AskedMessage], jobs: Mapping[str, Reminder]) 
 
 
 def facts_now(
-    message: AskedMessage, job: Reminder, current: DashboardState, *, follow_zones: bool
+    message: PendingMessage, job: Reminder, current: DashboardState, *, follow_zones: bool
 ) -> dict[str, Any] | Revalidated | None:
     """The facts of a message as they are now; None: nothing is left to say; DECIDE_AGAIN: see ``Revalidate``.
 
@@ -90,11 +90,11 @@ def facts_now(
         return Revalidated.DECIDE_AGAIN
     if job.revalidate is None:
         return message.facts
-    asked = Asked(message.user_id, zone_of(message.zone), message.message_date, message.claimed_at)
-    return job.revalidate(message.facts, replace(current, asked=asked))
+    question = Question(message.user_id, zone_of(message.zone), message.message_date, message.claimed_at)
+    return job.revalidate(message.facts, replace(current, question=question))
 
 
-def same_slot(message: AskedMessage, user: User) -> bool:
+def same_slot(message: PendingMessage, user: User) -> bool:
     """Whether the clocks of the recipient's present zone showed the same at the slot as those of the
     message's zone. A zone that the dashboard does not know any more is no move."""
     if message.own_zone is None and not user.timezone_valid:

@@ -63,7 +63,7 @@ def goals_now(listed: Iterable[dict[str, Any]], current: DashboardState, today: 
     """
     pairs = [(goal, current.open_goals.get(goal["id"])) for goal in listed]
     return [
-        {**goal, **goal_facts(now, due_on(now, current.asked.zone), today)}
+        {**goal, **goal_facts(now, due_on(now, current.question.zone), today)}
         for goal, now in pairs
         if now and not is_reached(now)
     ]
@@ -72,5 +72,5 @@ def goals_now(listed: Iterable[dict[str, Any]], current: DashboardState, today: 
 def date_moved(listed: Iterable[dict[str, Any]], current: DashboardState) -> bool:
     """Whether an open goal that a message lists is due on another date now."""
     pairs = [(goal["due"], current.open_goals.get(goal["id"])) for goal in listed]
-    zone = current.asked.zone
+    zone = current.question.zone
     return any(now and due_on(now, zone) != (date.fromisoformat(due) if due else None) for due, now in pairs)

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     SUPERSEDED = "superseded"
     """It was decided again before sending: another message takes its place."""
     TZ_CHANGE = "tz_change"
+    """The person is in a zone now where the slot is at another time: that slot decides."""
     HISTORIC = "historic"
     SCHEMA_UNKNOWN = "schema_unknown"
     USER_ERROR = "user_error"

@@ -131,7 +131,8 @@ class Stage:
 
 @pytest.fixture
 async def stage(pool: asyncpg.Pool, dashboard: Dashboard) -> AsyncIterator[Stage]:
-    async with KeepingServer() as server:
+    server = KeepingServer()
+    async with server:
         stage = Stage(pool, dashboard, server)
         yield stage
         await stage.transport.close()
@@ -140,7 +141,8 @@ async def stage(pool: asyncpg.Pool, dashboard: Dashboard) -> AsyncIterator[Stage
 @pytest.fixture
 async def mongo_stage(pool: asyncpg.Pool, mongo_dashboard: MongoDashboard) -> AsyncIterator[Stage]:
     """Where the kind of the dashboard makes no difference."""
-    async with KeepingServer() as server:
+    server = KeepingServer()
+    async with server:
         stage = Stage(pool, mongo_dashboard, server)
         yield stage
         await stage.transport.close()

@@ -12,7 +12,7 @@ from service.dashboard.postgres import PostgresSource
 from service.dashboard.source import Source
 from service.dashboard.sync import Sync
 from service.dashboard.sync_settings import SyncSettings
-from service.errors import DashboardIncomplete, SchemaUnknown, SourceUnavailable
+from service.errors import AnswerDoubted, DashboardIncomplete, SchemaUnknown, SourceUnavailable
 from tests.dashboard.conftest import T0, Dashboard
 
 HOUR = timedelta(hours=1)
@@ -244,6 +244,36 @@ async def test_standing_asks_the_dashboard_itself(pool: asyncpg.Pool, dashboard:
     assert set(standing.users) == set(ids[:2])
     assert standing.users[ids[0]].name == "Person 1"
     assert standing.open_goals.keys() == {ids[0], ids[2]}
+
+
+async def test_the_latest_sessions_of_some_users_are_asked_for(
+    pool: asyncpg.Pool, dashboard: Dashboard
+) -> None:
+    await fill(dashboard)
+    sync = Sync(pool, dashboard.source)
+    await sync.run_once()
+    values = {"kind": "focus", "status": "active", "planned": 1500, "focus": 0}
+    for number, user, started in ((4, 1, T0 + HOUR), (5, 2, T0 - HOUR), (6, 3, T0 + HOUR)):
+        await dashboard.put("timer_sessions", number, user=user, started=started, **values)
+    one, two = dashboard.key(1), dashboard.key(2)
+
+    state = await sync.current_state(StateQuery([one, two], recent={one: T0 + HOUR, two: T0, "nobody": T0}))
+
+    found = {user: [session.id for session in sessions] for user, sessions in state.recent_sessions.items()}
+    assert found == {one: [dashboard.key(4)], two: [two]}
+    assert state.recent_sessions[one][0].status == "running"
+
+
+async def test_without_sessions_that_were_there_the_latest_are_doubted(
+    pool: asyncpg.Pool, dashboard: Dashboard
+) -> None:
+    await fill(dashboard)
+    sync = Sync(pool, dashboard.source)
+    await sync.run_once()
+    await dashboard.empty("timer_sessions")
+
+    with pytest.raises(AnswerDoubted, match="timer_sessions that it had"):
+        await sync.current_state(StateQuery([dashboard.key(1)], recent={dashboard.key(1): T0}))
 
 
 async def test_a_changed_reading_rule_loads_everything_again(

@@ -179,7 +179,7 @@ def _message(facts: Facts, today: date, tick: Tick, variant: str, streak: int) -
 def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | Revalidated | None:
     """The goals as they are now. None: the person has been there since the slot."""
     if facts.get("day_start") is not None:
-        if current.active_after(current.asked.slot):
+        if current.active_after(current.question.slot):
             return None
         day_start = datetime.fromisoformat(facts["day_start"])
         if any(_is_focus_of_today(session, day_start) for session in current.sessions):

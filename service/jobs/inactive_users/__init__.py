@@ -164,7 +164,7 @@ def _last_activity(facts: Facts, tick: Tick) -> str | None:
 def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | Revalidated | None:
     """The goals as they are now. None: the person has been there since the slot."""
     if (last_activity := facts.get("last_activity")) is not None:
-        if current.active_after(current.asked.slot):
+        if current.active_after(current.question.slot):
             return None
         if current.active_after(datetime.fromisoformat(last_activity)):
             return Revalidated.DECIDE_AGAIN
