@@ -18,6 +18,8 @@ ServiceError
 │   ├── AnswerDoubted      it answers, but rows are missing; the answer is not used
 │   ├── DashboardBusy      another process reads the dashboard now
 │   └── DashboardIncomplete    it lacks a table or field that the job needs; the sentence names it
+├── ChangeStreamUnavailable    the dashboard has no change stream that we may read; the sentence says why
+├── ChangeHistoryLost      the change stream cannot go on from where it was
 ├── NotYet                 a statistic depends on another one that has not run yet
 │   └── ReleaseTooOld      the database needs a newer release; this process claims and writes nothing
 ├── InboxClosed            the dashboard has no inbox that we may write to; the message says what to do
@@ -118,6 +120,14 @@ class DashboardIncomplete(SourceUnavailable):
     def __init__(self, message: str, names: tuple[str, ...]) -> None:
         super().__init__(message)
         self.names = names
+
+
+class ChangeStreamUnavailable(ServiceError):
+    """The dashboard has no change stream that we may read. Its tables are compared instead."""
+
+
+class ChangeHistoryLost(ServiceError):
+    """The change stream cannot go on from where it was: begin a new one, and compare all tables."""
 
 
 class NotYet(ServiceError):

@@ -21,7 +21,7 @@ from pymongo import DeleteOne, WriteConcern
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from service.dashboard import mongo_errors
+from service.dashboard import mongo_changes, mongo_errors
 from service.dashboard.mongo_inbox import inbox_writable, refused_messages, upsert_notification
 from service.dashboard.mongo_origin import accepted, after_id, open_cursor, require_ids, scans
 from service.dashboard.notification import Notification
@@ -269,6 +269,10 @@ class MongoSource:
                 yield await _decoded(batch)
         finally:
             await cursor.close()
+
+    async def watch(self, tables: Sequence[Table], token: str | None) -> mongo_changes.MongoChangeStream:
+        """A stream of changes after the position of a token; see ``mongo_changes.watch``."""
+        return await mongo_changes.watch(self._database, tables, token)
 
     async def lacks_index(self, table: Table) -> bool:
         """Whether reading changes has to scan the whole collection, for lack of an index."""

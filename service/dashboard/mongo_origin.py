@@ -50,6 +50,11 @@ def after_id(id_: Any) -> Document:
     return {"$expr": {"$gt": ["$_id", {"$literal": id_}]}}
 
 
+def keeps_ids(table: Table) -> bool:
+    """Whether the ids of a table are those of the collection behind it."""
+    return require_kind(table, "mongodb") is None or all(map(_keeps_order, _pipeline(table)))
+
+
 async def scans(database: Any, table: Table) -> bool:
     """Whether reading the changes of a view or a pipeline scans a whole collection."""
     stages = [*_pipeline(table), {"$match": {table.updated: {"$gte": _SOME_TIME}}}]

@@ -27,6 +27,7 @@ from service.dashboard.profiles.shapes import DIGEST, Document, Table
 from service.dashboard.profiles.values import identity, instant
 from service.dashboard.source import (
     INBOX,
+    ChangeStream,
     DigestPage,
     SourceDocument,
     SourcePage,
@@ -37,7 +38,7 @@ from service.engine import postgres_errors, postgres_url, queries
 from service.engine.database_errors import FAILURES
 from service.engine.postgres_errors import Server
 from service.engine.postgres_url import Pooler
-from service.errors import CleanupRefused, SchemaUnknown, SourceUnavailable
+from service.errors import ChangeStreamUnavailable, CleanupRefused, SchemaUnknown, SourceUnavailable
 
 log = structlog.get_logger()
 _SQL = queries.load(__file__)
@@ -222,6 +223,10 @@ class PostgresSource:
             if len(rows) < limit or last is None:
                 return
             position = [last, str(rows[-1][table.id])]
+
+    async def watch(self, _tables: Sequence[Table], _token: str | None) -> ChangeStream:
+        """Raises ChangeStreamUnavailable: it takes rights and settings that we do not ask for."""
+        raise ChangeStreamUnavailable("PostgreSQL has none")
 
     async def lacks_index(self, table: Table) -> bool:
         """Whether reading changes has to scan the whole table, for lack of an index."""

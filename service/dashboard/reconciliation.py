@@ -133,6 +133,8 @@ class Reconciliation:
             await transaction.execute(_SQL["find_different"], collection)
             await transaction.execute(_SQL["find_missing"], collection, self._since)
             await transaction.execute(_SQL["drop_erased"])
+            if self._since is None:
+                await transaction.execute(_SQL["forget_mended"], collection)
         after = ""
         while ids := await self._next_ids("next_missing", after):
             if existing := await self._source.existing(self._table, ids):
@@ -157,36 +159,69 @@ class Reconciliation:
 
     async def _delete_missing(self) -> int:
         """Delete missing rows, or keep them where they are too many; returns how many were deleted."""
-        collection, whole = self._collection, self._since is None
+        collection = self._collection
         async with self._step(self._connection) as transaction:
-            await transaction.execute(_SQL["drop_not_in_copy"], collection)
-            if whole:
-                await transaction.execute(_SQL["forget_no_longer_missing"], collection)
-            rows = await transaction.fetchval(_SQL["count_expected"], collection)
-            confirmed = _count(await transaction.execute(_SQL["mark_confirmed"], collection))
-            deleted = await self._mark_plausible_loss(transaction, rows, confirmed)
-            await transaction.execute(_SQL[f"delete_{collection}"])
-            for query in ("delete_confirmations", "close_loss"):
+            deleted = await _delete_missing(transaction, collection, whole=self._since is None)
+            for query in ("forget_staged", "end_pass"):
                 await transaction.execute(_SQL[query], collection)
-            await transaction.execute(_SQL["record_pass"], collection, rows, deleted, confirmed, whole)
-            for query in ("delete_old_passes", "forget_staged", "forget_different", "end_pass"):
-                await transaction.execute(_SQL[query], collection)
-        return confirmed + deleted
+        return deleted
 
-    async def _mark_plausible_loss(self, transaction: asyncpg.Connection, rows: int, confirmed: int) -> int:
-        """Mark unconfirmed rows for deletion if they are few, else open a loss; returns the number marked."""
-        missing = await transaction.fetchval(_SQL["count_unmarked"], self._collection)
-        row = await transaction.fetchrow(_SQL["last_24_hours"], self._collection, rows)
-        assert row
-        window = LossWindow(row["start"] - confirmed, row["deleted"])
-        unconfirmed = await transaction.fetchval(_SQL["has_unconfirmed"], self._collection)
-        if not unconfirmed and loss.is_plausible(window, rows - confirmed, missing):
-            return _count(await transaction.execute(_SQL["mark_all"], self._collection))
-        await transaction.execute(_SQL["remember_missing"], self._collection)
-        total = max(window.start, rows - confirmed + window.deleted)
-        await transaction.execute(_SQL["open_loss"], self._collection, total, window.deleted)
-        _log.warning("rows_missing", table=self._collection, missing=missing, of=total)
-        return 0
+
+async def _delete_missing(transaction: Connection, collection: Collection, *, whole: bool) -> int:
+    """Delete the missing rows that were found, or keep them where they are too many.
+
+    ``whole``: all rows of the table were compared. Returns how many were deleted.
+    """
+    await transaction.execute(_SQL["drop_not_in_copy"], collection)
+    if whole:
+        await transaction.execute(_SQL["forget_no_longer_missing"], collection)
+    rows = await transaction.fetchval(_SQL["count_expected"], collection)
+    confirmed = _count(await transaction.execute(_SQL["mark_confirmed"], collection))
+    deleted = await _mark_plausible_loss(transaction, collection, rows, confirmed)
+    await transaction.execute(_SQL[f"delete_{collection}"])
+    for query in ("delete_confirmations", "close_loss"):
+        await transaction.execute(_SQL[query], collection)
+    await transaction.execute(_SQL["record_pass"], collection, rows, deleted, confirmed, whole)
+    for query in ("delete_old_passes", "forget_different"):
+        await transaction.execute(_SQL[query], collection)
+    return confirmed + deleted
+
+
+async def _mark_plausible_loss(
+    transaction: Connection, collection: Collection, rows: int, confirmed: int
+) -> int:
+    """Mark unconfirmed rows for deletion if they are few, else open a loss; returns the number marked."""
+    missing = await transaction.fetchval(_SQL["count_unmarked"], collection)
+    row = await transaction.fetchrow(_SQL["last_24_hours"], collection, rows)
+    assert row
+    window = LossWindow(row["start"] - confirmed, row["deleted"])
+    unconfirmed = await transaction.fetchval(_SQL["has_unconfirmed"], collection)
+    if not unconfirmed and loss.is_plausible(window, rows - confirmed, missing):
+        return _count(await transaction.execute(_SQL["mark_all"], collection))
+    await transaction.execute(_SQL["remember_missing"], collection)
+    total = max(window.start, rows - confirmed + window.deleted)
+    await transaction.execute(_SQL["open_loss"], collection, total, window.deleted)
+    _log.warning("rows_missing", table=collection, missing=missing, of=total)
+    return 0
+
+
+async def delete_few(transaction: Connection, collection: Collection, gone: Sequence[str]) -> None:
+    """Delete rows that the dashboard, asked by id, lacks. Where they are more than a few, a pass decides.
+
+    It sees all that is missing; one by one, a table that is being emptied would go up to the bound.
+    """
+    if not gone:
+        return
+    await transaction.execute(_SQL["forget_different"], collection)
+    if _count(await transaction.execute(_SQL["find_gone"], collection, gone)) <= loss.FEW:
+        await _delete_missing(transaction, collection, whole=False)
+    else:
+        await transaction.execute(_SQL["compare_gone"], collection, gone)
+
+
+async def compare_anew(transaction: Connection, collections: Sequence[Collection]) -> None:
+    """Compare these tables at the next synchronisation, from the start."""
+    await transaction.execute(_SQL["compare_anew"], list(collections))
 
 
 async def check_returned_rows(

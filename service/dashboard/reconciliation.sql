@@ -39,11 +39,13 @@ WHERE EXISTS (SELECT FROM service.staged_row AS i WHERE i.collection = 'timer_se
                   WHERE f.collection = 'timer_sessions' AND f.month = s.month AND f.state = 'verified')
 
 -- name: find_different
--- Rows that the dashboard has and the copy lacks, or has with another digest.
+-- Rows that the dashboard has and the copy lacks, or has with another digest; without those that could not be read and are the same.
 INSERT INTO service.different_row (collection, id, missing)
 SELECT DISTINCT s.collection, s.id, false
 FROM service.staged_row AS s LEFT JOIN service.expected AS e ON e.collection = $1 AND e.id = s.id
 WHERE s.collection = $1 AND (e.id IS NULL OR e.digest IS DISTINCT FROM s.digest)
+  AND NOT EXISTS (SELECT FROM service.malformed_row AS m
+                  WHERE m.collection = $1 AND m.id = s.id AND m.digest = s.digest AND m.left_out)
 
 -- name: drop_erased
 -- Erased users are not read again.
@@ -56,6 +58,29 @@ INSERT INTO service.different_row (collection, id, missing)
 SELECT collection, id, true FROM service.expected AS e
 WHERE collection = $1 AND ($2::timestamptz IS NULL OR started_at >= $2)
   AND NOT EXISTS (SELECT FROM service.staged_row AS s WHERE s.collection = $1 AND s.id = e.id)
+
+-- name: find_gone
+-- Those of these rows ($2), which the dashboard lacks, that the copy has.
+INSERT INTO service.different_row (collection, id, missing)
+SELECT collection, id, true FROM service.expected WHERE collection = $1 AND id = ANY ($2::text[])
+
+-- name: compare_gone
+-- A pass decides about these rows ($2): the one under way finds that they are missing, else one begins at the next synchronisation.
+WITH gone AS (DELETE FROM service.staged_row WHERE collection = $1 AND id = ANY ($2::text[]) RETURNING 1)
+UPDATE service.sync_state SET pass_rows = pass_rows - (SELECT count(*) FROM gone),
+    swept_at = CASE WHEN pass_after IS NOT NULL AND pass_since IS NULL THEN swept_at END
+WHERE collection = $1
+
+-- name: compare_anew
+-- Compare these tables at the next synchronisation, from the start.
+UPDATE service.sync_state SET swept_at = NULL, pass_after = NULL WHERE collection = ANY ($1::text[])
+
+-- name: forget_mended
+-- Forget what was wrong with documents that are no longer as they were.
+DELETE FROM service.malformed_row AS m
+WHERE collection = $1
+  AND NOT EXISTS (SELECT FROM service.staged_row AS s WHERE s.collection = $1 AND s.id = m.id AND s.digest = m.digest)
+  AND NOT EXISTS (SELECT FROM service.expected AS e WHERE e.collection = $1 AND e.id = m.id AND e.digest = m.digest)
 
 -- name: next_different
 -- The next page of rows to read again.

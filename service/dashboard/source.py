@@ -1,6 +1,6 @@
 """``Source``: what the service needs of a dashboard's database, whichever kind it is."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -32,6 +32,28 @@ class DigestPage:
 
     rows: list[tuple[str, int]]
     after: str
+
+
+@dataclass(frozen=True)
+class ChangeBatch:
+    """Changes at the dashboard: the ids of documents that were written or deleted, by collection.
+
+    ``replaced``: collections that were dropped or renamed. ``token``: the position behind all of it (opaque;
+    belongs to the source).
+    """
+
+    ids: Mapping[str, Set[str]]
+    replaced: frozenset[str]
+    token: str
+
+
+class ChangeStream(Protocol):
+    """An open stream of changes; see ``MongoChangeStream``."""
+
+    @property
+    def watched(self) -> frozenset[str]: ...
+    async def next_batch(self) -> ChangeBatch: ...
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -88,6 +110,7 @@ class Source(Protocol):
     async def digests(
         self, table: Table, after: str, limit: int, since: datetime | None = None
     ) -> DigestPage: ...
+    async def watch(self, tables: Sequence[Table], token: str | None) -> ChangeStream: ...
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]: ...
     async def fetch_recent(
         self, table: Table, user_ids: Sequence[str], since: datetime

@@ -14,8 +14,10 @@ import asyncpg
 import structlog
 
 from service import zones
-from service.dashboard import reconciliation, replica, sync_state
+from service.dashboard import reconciliation, sync_state
 from service.dashboard.canaries import Canaries
+from service.dashboard.change_stream import ChangeStreamConsumer
+from service.dashboard.copy_writer import CopyWriter
 from service.dashboard.dashboard_state import DashboardState, StateQuery
 from service.dashboard.loss import Loss
 from service.dashboard.model import TimerSession
@@ -27,7 +29,7 @@ from service.dashboard.profiles.shapes import Collection
 from service.dashboard.profiles.values import identity
 from service.dashboard.source import Source
 from service.dashboard.sync_lock import SyncLock
-from service.dashboard.sync_run import SyncReport, SyncRun, read_in_batches
+from service.dashboard.sync_run import SyncReport, SyncRun
 from service.dashboard.sync_settings import SyncSettings
 from service.engine import queries
 from service.engine.loops import first_of
@@ -52,6 +54,7 @@ class Sync:
         self._choice = ProfileChoice(pool, source, self._missing_data, settings)
         self._absent_tables = absent_tables(self._choice.candidates)
         self._lock = SyncLock(pool, settings.owner, settings.lease)
+        self._changes = ChangeStreamConsumer(pool, source, self._lock, settings)
         self._losses: list[Loss] = []
         self._problem: ServiceError | None = None
         self._rejected: dict[str, dict[str, int]] = {}
@@ -92,11 +95,17 @@ class Sync:
                 raise
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Synchronise every ``interval`` seconds until ``stop``; errors are logged and it is tried again."""
+        """Synchronise every ``interval`` seconds until ``stop``, and follow the change stream between.
+
+        Errors are logged and it is tried again.
+        """
         while not stop.is_set():
             pause = self._settings.interval
             try:
-                await self.run_once(max_wait=_SHORT_WAIT)
+                if not (await self.run_once(max_wait=_SHORT_WAIT)).pending:
+                    writer = self._writer(await self._choice.reader())
+                    await self._changes.follow(pause, stop, writer, self._readable_tables())
+                    continue
             except DashboardBusy:
                 pause = min(pause, self._lock.length.total_seconds() / 3)  # the holder may be frozen
             except (SourceUnavailable, SchemaUnknown, ReleaseTooOld) as error:
@@ -176,13 +185,10 @@ class Sync:
         reader = await self._choice.reader()
         async with self._lock.hold(_SHORT_WAIT):
             originals = await self._source.originals(reader.profile.sessions, ids)
-            reading = await read_in_batches(
-                reader, Collection.SESSIONS, [original.document for original in originals]
-            )
+            documents = [original.document for original in originals]
+            reading = await self._writer(reader).read(Collection.SESSIONS, documents)
             async with self._lock.step() as connection:
-                await replica.upsert(
-                    connection, Collection.SESSIONS, reading.records, mark=True, digests=reading.digests
-                )
+                await self._writer(reader).store(connection, Collection.SESSIONS, reading)
         key = reader.profile.sessions.id
         bodies = {identity(original.document[key]): original.body for original in originals}
         return [(record, body) for record in reading.records if (body := bodies.get(record.id))]
@@ -212,6 +218,10 @@ class Sync:
     async def close(self) -> None:
         """Close the connections to the dashboard."""
         await self._source.close()
+
+    def change_stream_lag(self) -> float | None:
+        """Seconds since the copy had all that the change stream told; None unless this process follows it."""
+        return self._changes.lag()
 
     def health(self) -> dict[str, Any]:
         """The state of the copy for operators, as JSON.
@@ -243,6 +253,7 @@ class Sync:
             "error": "; ".join(problems) or None,
             "lost": {loss.table: _loss_json(loss) for loss in self._losses},
             "compared_at": self._compared_at,
+            "change_stream": self._changes.health(),
             "synced_at": self._synced_at.isoformat() if self._synced_at else None,
         }
 
@@ -284,6 +295,9 @@ class Sync:
     async def _load_shared_state(self) -> None:
         """Load what all processes share: open losses, and when the copy was last up to date and compared."""
         self._losses = await reconciliation.open_losses(self._pool)
+        self._rejected = {}
+        for row in await self._pool.fetch(_SQL["rejected"]):
+            self._rejected.setdefault(row["collection"], {})[row["reason"]] = row["n"]
         rows = await self._pool.fetch(_SQL["compared_at"])
         self._compared_at = {row["collection"]: row["swept_at"].isoformat() for row in rows}
         self._synced_at = (
@@ -293,21 +307,17 @@ class Sync:
     async def _run(self, *, compare: bool | None, full: bool) -> SyncReport:
         started_at = await self._pool.fetchval("SELECT service.now()")
         states = await sync_state.load_states(self._pool)
-        self._rejected = {str(c): dict(state.rejected) for c, state in states.items() if state.rejected}
         reader = await self._choice.recognise(states)
         if reader is None:
             return SyncReport(pending=True)
         run = SyncRun(
             self._pool,
             self._source,
-            self._missing_data,
             self._lock,
-            reader,
+            self._writer(reader),
             self._settings,
-            reading_key=self._choice.reading_key,
             zones=zones.version(),
             started_at=started_at,
-            rejected=self._rejected,
         )
         restored = await self._missing_data.store()
         for collection in self._readable_tables():
@@ -319,6 +329,9 @@ class Sync:
         for collection in self._readable_tables():
             await self._canaries.renew(collection, reader.profile.table(collection))
         return run.report
+
+    def _writer(self, reader: Reader) -> CopyWriter:
+        return CopyWriter(reader, self._choice.reading_key, self._missing_data)
 
     def _readable_tables(self) -> list[Collection]:
         """The tables that can be read now; the others keep what the copy has."""

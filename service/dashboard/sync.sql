@@ -15,3 +15,8 @@ SELECT collection, swept_at FROM service.sync_state WHERE swept_at IS NOT NULL
 -- name: record_error
 -- Why the last attempt did not succeed.
 UPDATE service.sync_state SET error = $1
+
+-- name: rejected
+-- How many documents or values of each table could not be read, by reason.
+SELECT collection, reason, count(*) AS n FROM service.malformed_row, unnest(reasons) AS reason
+GROUP BY collection, reason ORDER BY collection, reason

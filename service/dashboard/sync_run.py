@@ -13,15 +13,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import asyncpg
 import structlog
 
 from service.dashboard import reconciliation, replica, sync_state
-from service.dashboard.needs import MissingDataCheck
+from service.dashboard.copy_writer import CopyWriter
 from service.dashboard.profiles.fields import getter
-from service.dashboard.profiles.reader import Problem, Reader, Reading
+from service.dashboard.profiles.reader import Reading
 from service.dashboard.profiles.shapes import DIGEST, Collection, Document, Table
 from service.dashboard.profiles.values import identity, instant
 from service.dashboard.reconciliation import Reconciliation
@@ -57,41 +56,34 @@ class SyncReport:
 class SyncRun:
     """One synchronisation, by a process that holds the lock.
 
-    ``reading_key``: identifies how ``reader`` reads; a table that was loaded under another key is loaded
-    again. ``zones``: the version of the zone data. ``started_at``: by the clock of our
-    database. ``rejected``: table → reason → number of documents or values; updated here.
+    A table that was loaded under another key than ``writer.key`` is loaded again. ``zones``: the version of the
+    zone data. ``started_at``: by the clock of our database.
     """
 
     def __init__(
         self,
         pool: asyncpg.Pool,
         source: Source,
-        missing_data: MissingDataCheck,
         lock: SyncLock,
-        reader: Reader,
+        writer: CopyWriter,
         settings: SyncSettings,
         *,
-        reading_key: str,
         zones: str,
         started_at: datetime,
-        rejected: dict[str, dict[str, int]],
     ) -> None:
         self._pool = pool
         self._source = source
-        self._missing_data = missing_data
         self._lock = lock
-        self._reader = reader
+        self._writer = writer
         self._settings = settings
-        self._reading_key = reading_key
         self._zones = zones
         self._started_at = started_at
-        self._rejected = rejected
-        self.report = SyncReport(profile=reader.profile.name)
+        self.report = SyncReport(profile=writer.profile.name)
 
     async def update(self, collection: Collection, state: SyncState | None, *, restored: bool) -> None:
         """Bring one table up to date. ``restored``: data that was missing from it is there again."""
-        read_before = state is not None and state.phase == "live" and state.profile == self._reading_key
-        if state is None or state.profile != self._reading_key:
+        read_before = state is not None and state.phase == "live" and state.profile == self._writer.key
+        if state is None or state.profile != self._writer.key:
             state = await self._begin(collection)
         if state.phase == "loading":
             await self._first_load(state)
@@ -107,15 +99,15 @@ class SyncRun:
     async def _begin(self, collection: Collection) -> SyncState:
         newest = await self._source.newest_update(self._table(collection))
         async with self._lock.step() as connection:
-            return await sync_state.begin_first_load(connection, collection, self._reading_key, newest)
+            return await sync_state.begin_first_load(connection, collection, self._writer.key, newest)
 
     async def _first_load(self, state: SyncState) -> None:
         writing: asyncio.Task[None] | None = None  # one page is stored while the next is read
         async with aclosing(self._pages(state.collection, state.last_id)) as stream:
             try:
                 async for page in stream:
-                    reading = await read_in_batches(self._reader, state.collection, page.documents)
-                    self._count_problems(state, reading)
+                    reading = await self._writer.read(state.collection, page.documents)
+                    self._count_problems(state.collection, reading)
                     if writing:
                         await writing
                     writing = asyncio.create_task(self._store_page(state, page, reading))
@@ -131,15 +123,10 @@ class SyncRun:
     async def _store_page(self, state: SyncState, page: SourcePage, reading: Reading) -> None:
         """Store rows and position in one transaction; what a crash of the server loses is read again."""
         rows = len(page.documents)
-        records = await self._missing_data.fill_from_copy(state.collection, reading.records)
         async with self._lock.step() as connection:
             await connection.execute("SET LOCAL synchronous_commit = off")
-            changed = await replica.upsert(
-                connection, state.collection, records, mark=False, digests=reading.digests
-            )
-            await connection.execute(
-                _SQL["record_page"], state.collection, page.after, rows, dict(state.rejected)
-            )
+            changed = await self._writer.store(connection, state.collection, reading, mark=False)
+            await connection.execute(_SQL["record_page"], state.collection, page.after, rows)
         state.last_id, state.rows_read = page.after, state.rows_read + rows
         self.report.read[state.collection] += rows
         self.report.changed[state.collection] += changed
@@ -182,23 +169,18 @@ class SyncRun:
     ) -> None:
         newest = newest_update(self._table(state.collection), documents)
         new = await self._without_known(state.collection, documents)
-        reading = await read_in_batches(self._reader, state.collection, new)
-        self._count_problems(state, reading)
-        records = await self._missing_data.fill_from_copy(state.collection, reading.records)
+        reading = await self._writer.read(state.collection, new)
+        self._count_problems(state.collection, reading)
         async with self._lock.step() as connection:
-            changed = await replica.upsert(
-                connection, state.collection, records, mark=True, digests=reading.digests
-            )
-            await connection.execute(
-                _SQL["record_changes"], state.collection, newest, after, changed, dict(state.rejected)
-            )
+            changed = await self._writer.store(connection, state.collection, reading)
+            await connection.execute(_SQL["record_changes"], state.collection, newest, after, changed)
         self.report.read[state.collection] += len(documents)
         self.report.changed[state.collection] += changed
 
     async def _without_known(
         self, collection: Collection, documents: Sequence[Document]
     ) -> Sequence[Document]:
-        """Leave out documents that the copy has as they are: the overlap is read several times."""
+        """Leave out documents that were read before as they are: the overlap is read several times."""
         key = self._table(collection).id
         ids = [identity(document[key]) or "" for document in documents]
         digests = [document.get(DIGEST) for document in documents]
@@ -206,45 +188,23 @@ class SyncRun:
         known = {row["id"] for row in rows}
         return [document for id_, document in zip(ids, documents, strict=True) if id_ not in known]
 
-    def _count_problems(self, state: SyncState, reading: Reading) -> None:
-        """Count each malformed document once, although the overlap is read several times."""
-        loading = state.phase == "loading"
-        for problem in reading.problems:
-            counted_before = (
-                not loading and problem.updated and state.watermark and problem.updated <= state.watermark
-            )
-            if counted_before:
-                continue
-            state.rejected[problem.reason] += 1
-            self.report.rejected[f"{state.collection}.{problem.reason}"] += 1
-            _log.debug(
-                "malformed",
-                collection=state.collection,
-                id=problem.id,
-                reason=problem.reason,
-                out=problem.fatal,
-            )
-        self._rejected[state.collection] = dict(state.rejected)
+    def _count_problems(self, collection: Collection, reading: Reading) -> None:
+        self.report.rejected.update(f"{collection}.{problem.reason}" for problem in reading.problems)
 
     async def _read_zones_again(self, state: SyncState) -> None:
         """Read users with an unknown zone again where the zone data has changed, as after an upgrade."""
         if state.zones == self._zones:
             return
-        after, state.rejected["timezone"] = "", 0
-        batch = self._settings.batch
+        after, batch = "", self._settings.batch
         while ids := [row["id"] for row in await self._pool.fetch(_SQL["users_without_zone"], after, batch)]:
-            documents = await self._source.fetch(self._reader.profile.users, ids)
-            reading = await read_in_batches(self._reader, Collection.USERS, documents)
-            state.rejected["timezone"] += sum(problem.reason == "timezone" for problem in reading.problems)
+            documents = await self._source.fetch(self._writer.profile.users, ids)
+            reading = await self._writer.read(Collection.USERS, documents)
             async with self._lock.step() as connection:
-                self.report.changed["users"] += await replica.upsert(
-                    connection, Collection.USERS, reading.records, mark=True, digests=reading.digests
-                )
+                changed = await self._writer.store(connection, Collection.USERS, reading)
+            self.report.changed["users"] += changed
             after = ids[-1]
-        state.rejected += Counter()  # drop reasons with a count of zero
         async with self._lock.step() as connection:
-            await connection.execute(_SQL["record_zones"], self._zones, dict(state.rejected))
-        self._rejected[Collection.USERS] = dict(state.rejected)
+            await connection.execute(_SQL["record_zones"], self._zones)
 
     # ── Comparing ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -290,7 +250,7 @@ class SyncRun:
         comparison = Reconciliation(
             connection,
             self._source,
-            self._reader.profile,
+            self._writer.profile,
             collection,
             self._lock.step,
             self._store_reread,
@@ -319,14 +279,13 @@ class SyncRun:
     async def _store_reread(
         self, connection: Connection, collection: Collection, documents: Sequence[Document]
     ) -> int:
-        """Store documents that are read again; malformed ones were counted before."""
-        reading = await read_in_batches(self._reader, collection, documents)
-        records = await self._missing_data.fill_from_copy(collection, reading.records)
+        """Store documents that are read again."""
+        reading = await self._writer.read(collection, documents)
         async with self._lock.step(connection) as transaction:
-            return await replica.upsert(transaction, collection, records, mark=True, digests=reading.digests)
+            return await self._writer.store(transaction, collection, reading)
 
     def _table(self, collection: Collection) -> Table:
-        return self._reader.profile.table(collection)
+        return self._writer.table(collection)
 
 
 def newest_update(table: Table, documents: Sequence[Document]) -> datetime | None:
@@ -335,17 +294,3 @@ def newest_update(table: Table, documents: Sequence[Document]) -> datetime | Non
         return None
     read = getter((table.updated,))
     return max(filter(None, (instant(read(document)) for document in documents)), default=None)
-
-
-async def read_in_batches(reader: Reader, collection: Collection, documents: Sequence[Document]) -> Reading:
-    """Read in small batches, so that the event loop is never blocked for more than a few milliseconds."""
-    records: list[Any] = []
-    problems: list[Problem] = []
-    digests: dict[str, int] = {}
-    for start in range(0, len(documents), 250):
-        batch = reader.read(collection, documents[start : start + 250])
-        records += batch.records
-        problems += batch.problems
-        digests |= batch.digests
-        await asyncio.sleep(0)
-    return Reading(records, problems, digests)

@@ -1,6 +1,6 @@
 -- name: record_page
 -- A page of the first load was stored.
-UPDATE service.sync_state SET last_id = $2, rows_read = rows_read + $3, rejected = $4 WHERE collection = $1
+UPDATE service.sync_state SET last_id = $2, rows_read = rows_read + $3 WHERE collection = $1
 
 -- name: finish_first_load
 -- The first load is complete.
@@ -8,16 +8,19 @@ UPDATE service.sync_state SET phase = 'live', synced_at = service.now(), swept_a
 WHERE collection = $1
 
 -- name: known
--- Which rows ($2) the copy of a table ($1) has with these digests ($3).
+-- Which documents ($2) of a table ($1) with these digests ($3) the copy has, or could not be read.
 SELECT d.id FROM unnest($2::text[], $3::bigint[]) AS d (id, digest)
 JOIN service.expected AS e ON e.collection = $1 AND e.id = d.id AND e.digest = d.digest
+UNION ALL
+SELECT d.id FROM unnest($2::text[], $3::bigint[]) AS d (id, digest)
+JOIN service.malformed_row AS m ON m.collection = $1 AND m.id = d.id AND m.digest = d.digest AND m.left_out
 
 -- name: record_changes
 -- A batch of changes was stored. A wrong clock at the dashboard never moves the watermark into the future.
 UPDATE service.sync_state SET
     watermark = CASE WHEN $2::timestamptz IS NULL THEN watermark
                      ELSE greatest(watermark, least($2, service.now())) END,
-    last_id = coalesce($3, last_id), rows_read = rows_read + $4, rejected = $5
+    last_id = coalesce($3, last_id), rows_read = rows_read + $4
 WHERE collection = $1
 
 -- name: record_sync
@@ -29,5 +32,5 @@ UPDATE service.sync_state SET synced_at = service.now(), fresh_at = $2, error = 
 SELECT id FROM service.users WHERE NOT timezone_valid AND id > $1 ORDER BY id LIMIT $2
 
 -- name: record_zones
--- The version of the zone data with which users were read ($1), and what was rejected ($2).
-UPDATE service.sync_state SET zones = $1, rejected = $2 WHERE collection = 'users'
+-- The version of the zone data with which users were read.
+UPDATE service.sync_state SET zones = $1 WHERE collection = 'users'

@@ -22,6 +22,7 @@ class SyncSettings:
     takes over. ``compare_people_every``: how often users and goals are compared with the dashboard, at least;
     ``compare_sessions_every``: all sessions; ``compare_recent_every``: those of the last days. ``needs``:
     what each job needs of the dashboard, by the job's name, so that health can say which jobs wait.
+    ``change_stream``: whether a change stream is followed where the dashboard has one.
     """
 
     default_timezone: str = "UTC"
@@ -38,4 +39,5 @@ class SyncSettings:
     progress: Progress | None = None
     owner: str | None = None
     lease: timedelta = timedelta(seconds=30)
+    change_stream: bool = True
     needs: Mapping[str, frozenset[str]] = field(default_factory=dict)

@@ -1,6 +1,5 @@
 """How far each table has been copied, as stored in our database."""
 
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,7 +22,6 @@ class SyncState:
     watermark: datetime | None
     last_id: str
     rows_read: int
-    rejected: Counter[str]
     zones: str | None
 
 
@@ -50,6 +48,5 @@ def _state(row: asyncpg.Record) -> SyncState:
         watermark=row["watermark"],
         last_id=row["last_id"] or "",
         rows_read=row["rows_read"],
-        rejected=Counter(row["rejected"]),
         zones=row["zones"],
     )

@@ -21,6 +21,8 @@ _SQL = queries.load(__file__)
 _TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 SYNC = "sync"
 """The name of the lease on reading the dashboard and writing the copy of it."""
+CHANGE_STREAM = "change_stream"
+"""The name of the lease on following the dashboard's change stream."""
 _POLL = 0.1
 """Seconds between two attempts to take a lease that another process holds."""
 _log = structlog.get_logger()

@@ -34,7 +34,6 @@ class Problem:
     id: str
     reason: str
     fatal: bool
-    updated: datetime | None
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,8 @@ class Reader:
             try:
                 records.append(read_record(key, updated, document, reasons))
             except _Unusable as error:
-                problems.append(Problem(key, str(error), True, updated))  # noqa: FBT003
-            problems += [Problem(key, reason, False, updated) for reason in reasons]  # noqa: FBT003
+                problems.append(Problem(key, str(error), True))  # noqa: FBT003
+            problems += [Problem(key, reason, False) for reason in reasons]  # noqa: FBT003
         return Reading(records, problems, digests)
 
     def _user(self, key: str, updated: datetime | None, document: Document, reasons: list[str]) -> User:
