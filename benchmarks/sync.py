@@ -2,7 +2,8 @@
 
 With a tenth as many users, on MongoDB and on PostgreSQL: the first load, an idle synchronisation, and a whole
 comparison of the copy with the dashboard, unchanged and with one row in a thousand edited without a new time
-of writing. Seconds, and the CPU time of this process, of the dashboard's server and of our PostgreSQL.
+of writing. Seconds, and the CPU time of this process, of the dashboard's server and of our PostgreSQL. On
+MongoDB also the lag of the change stream: from the acknowledged edit of a goal to the row of the copy.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import asyncpg
 from pymongo import MongoClient
+from pymongo.database import Database
 
 from benchmarks.dashboards import fill_mongo_apart, fill_postgres
 from service import log
@@ -25,12 +27,14 @@ from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.source import Source
 from service.dashboard.sync import Sync
+from service.dashboard.sync_settings import SyncSettings
 from service.engine import embedded
 from service.engine.database import migrate, open_pool
 from service.setup import databases
 from tests import mongo
 
 _TICK = os.sysconf("SC_CLK_TCK")
+_EDITS = 200
 _EDITED = "UPDATE timer_sessions SET focus_seconds = focus_seconds + 1 WHERE right(id, 3) = '000'"
 
 
@@ -70,7 +74,7 @@ async def _measured(name: str, work: Callable[[], Awaitable[object]], theirs: st
 async def measure(
     pool: asyncpg.Pool, source: Source, edit: Callable[[], Awaitable[object]], theirs: str, ours: str
 ) -> None:
-    """First load, idle, whole comparisons; print."""
+    """First load, idle, whole comparisons; print. Closes nothing."""
     sync = Sync(pool, source)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     await _measured("first load", sync.run_once, theirs, ours)
@@ -81,8 +85,39 @@ async def measure(
     await _measured("comparison, 0.1 % edited", lambda: sync.run_once(compare=True), theirs, ours)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"  peak memory {peak / 1024:.0f} MB, {(peak - before) / 1024:.0f} over the start", flush=True)
-    await sync.close()
-    await pool.close()
+
+
+async def measure_stream(
+    pool: asyncpg.Pool, source: Source, dashboard: Database[dict[str, object]], theirs: str, ours: str
+) -> None:
+    """Lag of single edits, of a thousand at once, and what following costs while nothing happens; print."""
+    sync, stop = Sync(pool, source, SyncSettings(interval=3600)), asyncio.Event()
+    serving = asyncio.create_task(sync.serve(stop))
+    while sync.health()["change_stream"]["state"] != "live":
+        await asyncio.sleep(0.1)
+    ids = [goal["_id"] for goal in dashboard.goals.find({}, {"_id": 1}).limit(1000)]
+
+    async def arrival(title: str, number: int) -> float:
+        begun = time.perf_counter()
+        sql = "SELECT count(*) >= $2 FROM service.goals WHERE id = ANY ($3) AND title = $1"
+        while not await pool.fetchval(sql, title, number, [str(id_) for id_ in ids]):
+            await asyncio.sleep(0.002)
+        return time.perf_counter() - begun
+
+    lags = []
+    for n, id_ in enumerate(ids[:_EDITS]):
+        edit = {"$set": {"title": f"Lag {n}"}}
+        await asyncio.to_thread(dashboard.goals.find_one_and_update, {"_id": id_}, edit)
+        lags.append(await arrival(f"Lag {n}", 1))
+    lags.sort()
+    p50, p99 = lags[len(lags) // 2], lags[len(lags) * 99 // 100]
+    print(f"  change stream, lag of {len(lags)} edits: p50 {p50:.3f} s, p99 {p99:.3f} s", flush=True)
+    many = {"$set": {"title": "All at once"}}
+    await asyncio.to_thread(dashboard.goals.update_many, {"_id": {"$in": ids}}, many)
+    print(f"  {len(ids)} edits at once: {await arrival('All at once', len(ids)):.3f} s", flush=True)
+    await _measured("change stream, idle", lambda: asyncio.sleep(10), theirs, ours)
+    stop.set()
+    await serving
 
 
 async def on_postgres(sessions: int, folder: Path) -> None:
@@ -102,7 +137,10 @@ async def on_postgres(sessions: int, folder: Path) -> None:
             await connection.close()
 
         print(f"\nPostgreSQL, {sessions:,} sessions, {users:,} users", flush=True)
-        await measure(pool, PostgresSource(url), edit, str(folder / "dashboard"), str(folder / "jobs"))
+        source = PostgresSource(url)
+        await measure(pool, source, edit, str(folder / "dashboard"), str(folder / "jobs"))
+        await source.close()
+        await pool.close()
     finally:
         their_server.stop()
         our_server.stop()
@@ -128,6 +166,10 @@ async def on_mongodb(sessions: int, folder: Path) -> None:
             print(f"\nMongoDB, {sessions:,} sessions, {users:,} users", flush=True)
             source = MongoSource(url, database="bench")
             await measure(pool, source, lambda: asyncio.to_thread(edit), "mongod", str(folder / "jobs"))
+            with MongoClient[dict[str, object]](url) as client:
+                await measure_stream(pool, source, client["bench"], "mongod", str(folder / "jobs"))
+            await source.close()
+            await pool.close()
     finally:
         server.stop()
 

@@ -251,7 +251,7 @@ class Service:
 
     @cached_property
     def runtime_metrics(self) -> RuntimeMetrics:
-        return RuntimeMetrics(self._clock, lambda: health.gauges(self.pool))
+        return RuntimeMetrics(self._clock, lambda: health.gauges(self.pool, self.sync))
 
     @cached_property
     def presence(self) -> Heartbeat:

@@ -93,6 +93,8 @@ class Settings(BaseModel):
 
     # Reading the dashboard
     sync_interval_seconds: float = Field(default=120, ge=1)
+    dashboard_change_stream: Literal["auto", "off"] = "auto"
+    """auto: a MongoDB replica set tells what changed, at once; off: it is only asked."""
     deadline_date_only: Literal["auto", "never"] = "auto"
     session_tail: Literal["auto", "included", "excluded"] = "auto"
 

@@ -71,6 +71,14 @@ WHERE m.collection = 'users' AND m.id = $1
    OR m.collection = 'timer_sessions'
       AND EXISTS (SELECT FROM service.timer_sessions AS s WHERE s.id = m.id AND s.user_id = $1)
 
+-- name: forget_malformed
+-- What was wrong with their documents.
+DELETE FROM service.malformed_row AS m
+WHERE m.collection = 'users' AND m.id = $1
+   OR m.collection = 'goals' AND EXISTS (SELECT FROM service.goals AS g WHERE g.id = m.id AND g.user_id = $1)
+   OR m.collection = 'timer_sessions'
+      AND EXISTS (SELECT FROM service.timer_sessions AS s WHERE s.id = m.id AND s.user_id = $1)
+
 -- name: keep_suppressions
 -- An address stays suppressed, but only its keyed hash is kept.
 WITH gone AS (DELETE FROM service.suppression WHERE address = ANY ($1::text[]) RETURNING address, reason, created_at)

@@ -43,6 +43,8 @@ _SQL = queries.load(__file__)
 _LOCK_WAIT = 60.0
 _RETRY = 10.0
 """Seconds after which a stream is opened again that broke."""
+_ANSWER = 30.0
+"""Seconds after which a server that tells neither changes nor their absence counts as unreachable."""
 _TOKEN_EVERY = 30.0
 """Seconds after which the position is stored also where nothing changed: servers forget old ones."""
 _log = structlog.get_logger()
@@ -158,7 +160,7 @@ class ChangeStreamConsumer:
         try:
             while not stop.is_set() and time.monotonic() < ends:
                 begun = time.monotonic()
-                batch = await stream.next_batch()
+                batch = await _next_batch(stream)
                 if token is None or batch.ids or batch.replaced or begun - self._stored > _TOKEN_EVERY:
                     await self._store(lease, batch, writer, watched, readable, anew=token is None)
                     self._stored = time.monotonic()
@@ -213,3 +215,11 @@ class ChangeStreamConsumer:
         self._since = await self._pool.fetchval("SELECT service.now()")
         self._state, self._reason = state, reason
         _log.info("change_stream", state=str(state), reason=reason)
+
+
+async def _next_batch(stream: ChangeStream) -> ChangeBatch:
+    try:
+        async with asyncio.timeout(_ANSWER):
+            return await stream.next_batch()
+    except TimeoutError:
+        raise SourceUnavailable("the change stream does not answer") from None

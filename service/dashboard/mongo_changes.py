@@ -53,10 +53,10 @@ class MongoChangeStream:
         return _batch(events, self.watched, json_util.dumps(after))
 
     async def close(self) -> None:
-        """Close it, once a reading under way is over: within a second."""
-        if self._reading:
-            await asyncio.wait([self._reading])
-        await _in_thread(self._stream.close, resumed=False)
+        """Close it, once a reading under way is over: within two seconds; a dead server is not waited for."""
+        reading = [self._reading] if self._reading else []
+        closing = asyncio.ensure_future(asyncio.to_thread(self._stream.close))
+        await asyncio.wait([*reading, closing], timeout=2 * _LONGEST)
 
 
 async def watch(database: Any, tables: Sequence[Table], token: str | None) -> MongoChangeStream:

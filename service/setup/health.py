@@ -40,9 +40,9 @@ async def _ping(request: Callable[[], Awaitable[Any]]) -> float | None:
     return round(1000 * (loop.time() - started), 3)
 
 
-def gauges(pool: asyncpg.Pool) -> dict[str, float | None]:
+def gauges(pool: asyncpg.Pool, sync: Sync) -> dict[str, float | None]:
     size, idle = pool.get_size(), pool.get_idle_size()
-    return {"poolSize": size, "poolBusy": size - idle}
+    return {"poolSize": size, "poolBusy": size - idle, "changeStreamLag": sync.change_stream_lag()}
 
 
 async def checks(

@@ -80,6 +80,7 @@ def sync_of(
         progress=progress,
         owner=owner,
         needs={job.name: job.needs for job in jobs.values()},
+        change_stream=settings.dashboard_change_stream == "auto",
     )
     return Sync(pool, source_of(url, settings), sync_settings)
 

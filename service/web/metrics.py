@@ -104,9 +104,13 @@ def _process(deps: AdminDeps) -> CollectorRegistry:
     pool.labels("idle").set(idle)
     pool.labels("busy").set(size - idle)
     lag = _gauge(registry, "jobs_loop_lag_seconds", "Event-loop lag of this process, last hour", "quantile")
-    for name, milliseconds in deps.runtime_metrics().get("loopLagMs", {}).items():
+    measured = deps.runtime_metrics()
+    for name, milliseconds in measured.get("loopLagMs", {}).items():
         if milliseconds is not None:
             lag.labels(str(int(name[1:]) / 100)).set(milliseconds / 1000)
+    if (behind := measured.get("changeStreamLag")) is not None:
+        told = "Since the copy had all that the change stream told; of the process that follows it"
+        _gauge(registry, "jobs_change_stream_lag_seconds", told).set(behind)
     registry.register(_Mails(deps.mails()))
     return registry
 

@@ -2,7 +2,8 @@
 
 ``python -m tests.dashboard.copier DSN URL DATABASE LEASE WHERE`` prints how it ended. WHERE: ``reading``
 (goals have been read and not stored), ``copying`` (their rows are on the way to our PostgreSQL), ``writing``
-(they are stored, in a transaction that is not over), ``never``.
+(they are stored, in a transaction that is not over), ``never``; ``following``: it follows the change stream
+until another process does, and freezes when it has read a goal called "New".
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from service import log
-from service.dashboard import replica
+from service.dashboard import change_stream, replica
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.source import Source
@@ -35,7 +36,7 @@ def _freezing(where: str, source: Any) -> None:
 
     async def reading(table: Any, *arguments: Any) -> Any:
         documents = await fetch(table, *arguments)
-        if table.name == "goals" and documents:
+        if table.name == "goals" and documents and (where == "reading" or documents[0]["title"] == "New"):
             _freeze()
         return documents
 
@@ -48,7 +49,7 @@ def _freezing(where: str, source: Any) -> None:
         _freeze()
         return row(goal)
 
-    if where == "reading":
+    if where in {"reading", "following"}:
         source.fetch = reading
     elif where == "writing":
         replica.upsert_goals = writing
@@ -63,13 +64,24 @@ async def copy(dsn: str, url: str, database: str, lease: float, where: str) -> s
     pool = await open_pool(dsn, max_size=5)
     sync = Sync(pool, source, SyncSettings(lease=timedelta(seconds=lease)))
     try:
-        await sync.run_once(compare=True)
+        await (_follow(sync) if where == "following" else sync.run_once(compare=True))
     except DashboardBusy:
         return "busy"
     finally:
         await sync.close()
         pool.terminate()
     return "done"
+
+
+async def _follow(sync: Sync) -> None:
+    """Until another process does."""
+    change_stream._RETRY = 0.1
+    stop = asyncio.Event()
+    serving = asyncio.create_task(sync.serve(stop))
+    while sync.health()["change_stream"]["state"] != "elsewhere":
+        await asyncio.sleep(0.05)
+    stop.set()
+    await serving
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """Trouble with the dashboard's MongoDB is told with its remedy, on real servers; secrets are not."""
 
+import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, ServerSelectionTimeoutError
@@ -11,9 +14,12 @@ from pymongo.errors import AutoReconnect, ServerSelectionTimeoutError
 from service.dashboard.mongo import MongoSource
 from service.dashboard.mongo_errors import describe
 from service.dashboard.profiles.shapes import Table
+from service.dashboard.sync import Sync
+from service.dashboard.sync_settings import SyncSettings
 from service.errors import ConfigurationError, SourceUnavailable
 from tests import certificates, mongo
 from tests.certificates import Certificate
+from tests.story.watching import until_true
 
 _SECRET = "Heron-owl"
 
@@ -27,8 +33,14 @@ def guarded() -> Iterator[str]:
 
 
 def _fill(client: MongoClient[dict[str, Any]]) -> None:
-    client["dash"]["users"].insert_one({"name": "Ann"})
-    for name, roles in (("nobody", []), ("reader", [{"role": "read", "db": "dash"}])):
+    client["dash"]["users"].insert_one({"name": "Ann", "email": "ann@example.org"})
+    finding = [{"resource": {"db": "dash", "collection": ""}, "actions": ["find", "listCollections"]}]
+    client["dash"].command("createRole", "finds", privileges=finding, roles=[])
+    for name, roles in (
+        ("nobody", []),
+        ("reader", [{"role": "read", "db": "dash"}]),
+        ("finder", [{"role": "finds", "db": "dash"}]),
+    ):
         client["admin"].command("createUser", name, pwd=_SECRET, roles=roles)
 
 
@@ -59,6 +71,33 @@ async def test_no_user_and_one_without_a_role(guarded: str) -> None:
     assert (
         "does not let the user of the URL read users; grant it the role read on the database dash" in sentence
     )
+
+
+@pytest.mark.parametrize(
+    ("user", "reason"),
+    [("finder", "may not open one; the role read on the whole database"), ("reader", "no replica set")],
+)
+async def test_a_server_without_a_change_stream_for_us_is_compared(
+    pool: asyncpg.Pool, guarded: str, user: str, reason: str
+) -> None:
+    """It is no replica set; who may not open a stream is told that first."""
+    source = MongoSource(guarded.format(f"{user}:{_SECRET}"), database="dash", timeout=10)
+    settings = SyncSettings(interval=0.1, compare_people_every=timedelta(0))
+    sync, stop = Sync(pool, source, settings), asyncio.Event()
+    serving = asyncio.create_task(sync.serve(stop))
+
+    async def found() -> bool:
+        return bool(sync.health()["change_stream"]["state"] == "none")
+
+    await until_true(found)
+    await until_true(lambda: pool.fetchval("SELECT swept_at > synced_at FROM service.sync_state LIMIT 1"))
+    stop.set()
+    await serving
+    await source.close()
+    health = sync.health()
+    assert health["healthy"]
+    assert reason in health["change_stream"]["reason"]
+    assert "Heron" not in health["change_stream"]["reason"]
 
 
 async def test_tls_of_a_server_that_has_none(guarded: str) -> None:

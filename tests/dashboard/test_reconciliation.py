@@ -454,6 +454,46 @@ async def test_rows_that_cannot_be_read_and_those_of_the_erased_do_not_come_over
         assert not await count(stage.pool, "stale_day")
 
 
+async def test_what_cannot_be_read_is_read_again_only_when_it_changes(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.goals(range(1, 21))
+    fetched: list[list[str]] = []
+
+    async def fetch(table: Any, ids: Any, fetch: Any = stage.dashboard.source.fetch) -> Any:
+        fetched.append(list(ids))
+        return await fetch(table, ids)
+
+    monkeypatch.setattr(stage.dashboard.source, "fetch", fetch)
+    sync = Sync(stage.pool, stage.dashboard.source)
+
+    async def rejected() -> Any:
+        fetched.clear()
+        return (await stage.look(sync))["rejected"].get("goals", {}), fetched
+
+    await stage.goals([77], title=" ")
+    assert await rejected() == ({"title": 1}, [])
+    for _ in range(2):
+        assert await rejected() == ({"title": 1}, [])
+    await stage.goals([77], title="", status=None)
+    assert await rejected() == ({"title": 1}, [])  # read by its time of writing
+    unstamped: dict[str, Any] = {"updated": None}
+    await stage.goals([78], title=" ", **unstamped)
+    assert await rejected() == ({"title": 2}, [[stage.dashboard.key(78)]])
+    assert await rejected() == ({"title": 2}, [])
+    await stage.goals([77], title="Readable", status=None)
+    assert await rejected() == ({"title": 1, "status": 1}, [])
+    await stage.drop("goals", [78])
+    assert await rejected() == ({"status": 1}, [])
+    await stage.goals([5], title=" ", **unstamped)  # the copy keeps what it was
+    assert await rejected() == ({"title": 1, "status": 1}, [[stage.dashboard.key(5)]])
+    assert await rejected() == ({"title": 1, "status": 1}, [])
+    await stage.goals([5])
+    assert await rejected() == ({"status": 1}, [])
+    restarted = Sync(stage.pool, stage.dashboard.source)
+    assert (await stage.look(restarted, compare=False))["rejected"] == {"goals": {"status": 1}}
+
+
 async def test_stamps_alone_change_nothing(stage: Stage) -> None:
     await fill(stage.dashboard, people=5)
     sync = Sync(stage.pool, stage.dashboard.source)

@@ -154,7 +154,7 @@ async def test_the_ledger_is_told_in_gauges(pool: asyncpg.Pool) -> None:
 
 
 async def test_a_process_tells_its_own_answers_mails_lag_and_pool(pool: asyncpg.Pool) -> None:
-    vitals = {"loopLagMs": {"p50": 1.0, "p95": None, "p99": 12.5}}
+    vitals = {"loopLagMs": {"p50": 1.0, "p95": None, "p99": 12.5}, "changeStreamLag": 0.25}
     mails = {"sent": 3, "failed:hard_bounce": 1, "failed:content_refused": 1}
     async with admin(pool, runtime_metrics=lambda: vitals, mails=lambda: mails) as given:
         run = await given.ledger.request(GOALS, Trigger.MANUAL)
@@ -170,5 +170,6 @@ async def test_a_process_tells_its_own_answers_mails_lag_and_pool(pool: asyncpg.
     assert told[count, "other", "unknown", "4xx"] == 1
     assert (told["jobs_mails_total", "sent"], told["jobs_mails_total", "failed"]) == (3, 2)
     assert (told["jobs_loop_lag_seconds", "0.5"], told["jobs_loop_lag_seconds", "0.99"]) == (0.001, 0.0125)
+    assert told["jobs_change_stream_lag_seconds",] == 0.25
     assert told["jobs_pool_connections", "idle"] + told["jobs_pool_connections", "busy"] >= 1
     assert run.state == RunState.PENDING

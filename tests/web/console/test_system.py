@@ -84,9 +84,10 @@ async def test_mail_statistics_and_the_copy_are_told(year: asyncpg.Pool) -> None
         " VALUES ('slow.example', 2, service.now() + interval '1 hour', '421 later')"
     )
     await year.execute(
-        "INSERT INTO service.sync_state (collection, phase, rows_read, rejected, synced_at, error)"
-        """ VALUES ('goals', 'live', 1234, '{"no due date": 7}', service.now(), 'refused <once>')"""
+        "INSERT INTO service.sync_state (collection, phase, rows_read, synced_at, error)"
+        " VALUES ('goals', 'live', 1234, service.now(), 'refused <once>')"
     )
+    await year.execute("INSERT INTO service.malformed_row VALUES ('goals', 'g1', 1, false, '{no due date}')")
     await year.execute("INSERT INTO service.stale_period VALUES ('weekly', '2026-03-01')")
     await year.execute("INSERT INTO service.stale_day VALUES ('u000', '2026-03-02')")
     await year.execute("INSERT INTO service.alert (name, detail) VALUES ('mail', 'nothing gets through')")

@@ -9,7 +9,10 @@ SELECT domain, failures, until, reply, until > service.now() AS paused FROM serv
 
 -- name: collections
 -- The state of the copy of the dashboard, and roughly how many rows each collection has.
-SELECT s.collection, s.phase, s.rows_read, s.rejected, s.synced_at, s.swept_at, s.error,
+SELECT s.collection, s.phase, s.rows_read, s.synced_at, s.swept_at, s.error,
+       (SELECT coalesce(jsonb_object_agg(reason, n), '{}')
+        FROM (SELECT reason, count(*) AS n FROM service.malformed_row AS m, unnest(m.reasons) AS reason
+              WHERE m.collection = s.collection GROUP BY reason) AS r) AS rejected,
        (SELECT n_live_tup FROM pg_stat_user_tables AS t WHERE t.schemaname = 'service' AND t.relname = s.collection) AS held
 FROM service.sync_state AS s ORDER BY s.collection
 
