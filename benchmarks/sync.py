@@ -3,7 +3,7 @@
 With a tenth as many users, on MongoDB and on PostgreSQL: the first load, an idle synchronisation, and a whole
 comparison of the copy with the dashboard, unchanged and with one row in a thousand edited without a new time
 of writing. Seconds, and the CPU time of this process, of the dashboard's server and of our PostgreSQL. On
-MongoDB also the lag of the change stream: from the acknowledged edit of a goal to the row of the copy.
+MongoDB also the lag of the change stream: from the acknowledged edit of a user to the row of the copy.
 """
 
 import asyncio
@@ -95,25 +95,25 @@ async def measure_stream(
     serving = asyncio.create_task(sync.serve(stop))
     while sync.health()["change_stream"]["state"] != "live":
         await asyncio.sleep(0.1)
-    ids = [goal["_id"] for goal in dashboard.goals.find({}, {"_id": 1}).limit(1000)]
+    ids = [user["_id"] for user in dashboard.users.find({}, {"_id": 1}).limit(1000)]
 
     async def arrival(title: str, number: int) -> float:
         begun = time.perf_counter()
-        sql = "SELECT count(*) >= $2 FROM service.goals WHERE id = ANY ($3) AND title = $1"
+        sql = "SELECT count(*) >= $2 FROM service.users WHERE id = ANY ($3) AND name = $1"
         while not await pool.fetchval(sql, title, number, [str(id_) for id_ in ids]):
             await asyncio.sleep(0.002)
         return time.perf_counter() - begun
 
     lags = []
     for n, id_ in enumerate(ids[:_EDITS]):
-        edit = {"$set": {"title": f"Lag {n}"}}
-        await asyncio.to_thread(dashboard.goals.find_one_and_update, {"_id": id_}, edit)
+        edit = {"$set": {"name": f"Lag {n}"}}
+        await asyncio.to_thread(dashboard.users.find_one_and_update, {"_id": id_}, edit)
         lags.append(await arrival(f"Lag {n}", 1))
     lags.sort()
     p50, p99 = lags[len(lags) // 2], lags[len(lags) * 99 // 100]
     print(f"  change stream, lag of {len(lags)} edits: p50 {p50:.3f} s, p99 {p99:.3f} s", flush=True)
-    many = {"$set": {"title": "All at once"}}
-    await asyncio.to_thread(dashboard.goals.update_many, {"_id": {"$in": ids}}, many)
+    many = {"$set": {"name": "All at once"}}
+    await asyncio.to_thread(dashboard.users.update_many, {"_id": {"$in": ids}}, many)
     print(f"  {len(ids)} edits at once: {await arrival('All at once', len(ids)):.3f} s", flush=True)
     await _measured("change stream, idle", lambda: asyncio.sleep(10), theirs, ours)
     stop.set()
