@@ -9,7 +9,7 @@ new one begins at the present operation time, and after that all tables are comp
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
@@ -72,12 +72,21 @@ class WatchableSource(Protocol):
 
 
 class ChangeStreamConsumer:
-    """Follows the change stream of one dashboard."""
+    """Follows the change stream of one dashboard.
+
+    ``readable``: checks what the dashboard lacks now, and returns the tables that can be read.
+    """
 
     def __init__(
-        self, pool: asyncpg.Pool, source: WatchableSource, lock: SyncLock, settings: SyncSettings
+        self,
+        pool: asyncpg.Pool,
+        source: WatchableSource,
+        lock: SyncLock,
+        readable: Callable[[], Awaitable[Sequence[Collection]]],
+        settings: SyncSettings,
     ) -> None:
         self._pool = pool
+        self._readable = readable
         self._source = source
         self._lock = lock
         self._enabled = settings.change_stream
@@ -108,26 +117,22 @@ class ChangeStreamConsumer:
             return None
         return round(time.monotonic() - self._caught_up, 3)
 
-    async def follow(
-        self, seconds: float, stop: asyncio.Event, writer: CopyWriter, readable: Sequence[Collection]
-    ) -> None:
-        """Store what changes in ``readable`` tables for so many seconds, or until ``stop``.
+    async def follow(self, seconds: float, stop: asyncio.Event, writer: CopyWriter) -> None:
+        """Store what changes within so many seconds, or until ``stop``.
 
         Trouble with the dashboard is told by ``health``, and the stream is opened again after a while.
         """
         ends = time.monotonic() + seconds
         while not stop.is_set() and (left := ends - time.monotonic()) > 0:
-            pause = await self._attempt(ends, stop, writer, readable) if self._enabled else left
+            pause = await self._attempt(ends, stop, writer) if self._enabled else left
             await first_of(max(0.0, min(pause, ends - time.monotonic())), stop)
 
-    async def _attempt(
-        self, ends: float, stop: asyncio.Event, writer: CopyWriter, readable: Sequence[Collection]
-    ) -> float:
+    async def _attempt(self, ends: float, stop: asyncio.Event, writer: CopyWriter) -> float:
         """Follow until the end or until something is wrong; returns the seconds to wait before the next."""
         try:
             async with self._lease.hold() as lease:
                 if lease is not None:
-                    await self._consume(lease, ends, stop, writer, readable)
+                    await self._consume(lease, ends, stop, writer)
                     return 0.0
         except ChangeStreamUnavailable as error:
             await self._enter(StreamState.NONE, f"no change stream: {error}")
@@ -151,7 +156,6 @@ class ChangeStreamConsumer:
         ends: float,
         stop: asyncio.Event,
         writer: CopyWriter,
-        readable: Sequence[Collection],
     ) -> None:
         token = await self._pool.fetchval(_SQL["load"])
         mapped = [c for c in Collection if writer.table(c).name]
@@ -162,9 +166,11 @@ class ChangeStreamConsumer:
                 begun = time.monotonic()
                 batch = await _next_batch(stream)
                 if token is None or batch.ids or batch.replaced or begun - self._stored > _TOKEN_EVERY:
-                    await self._store(lease, batch, writer, watched, readable, anew=token is None)
+                    await self._store(lease, batch, writer, watched, anew=token is None)
                     self._stored = time.monotonic()
-                token, self._tables, self._caught_up = batch.token, watched, begun
+                token, self._tables = batch.token, watched
+                if not batch.more:
+                    self._caught_up = begun
                 await self._enter(StreamState.LIVE, None)
         finally:
             await stream.close()
@@ -175,7 +181,6 @@ class ChangeStreamConsumer:
         batch: ChangeBatch,
         writer: CopyWriter,
         watched: Sequence[Collection],
-        readable: Sequence[Collection],
         *,
         anew: bool,
     ) -> None:
@@ -185,13 +190,16 @@ class ChangeStreamConsumer:
             if problem := (await read_range(self._pool)).problem:
                 raise ReleaseTooOld(problem)
             names = {collection: writer.table(collection).stored_as for collection in watched}
+            readable = (
+                await self._readable() if batch.ids else []
+            )  # first: a field may just have been renamed
             found = {
                 c: await self._read(writer, c, ids)
                 for c in readable
                 if (ids := batch.ids.get(names.get(c, "")))
             }
             async with self._lock.step() as transaction:
-                if not await transaction.fetchval(_SQL["are_live"], list(readable), writer.key):
+                if not await transaction.fetchval(_SQL["are_live"], list(found), writer.key):
                     raise DashboardBusy("the copy is being loaded anew")
                 for collection, (reading, gone) in found.items():
                     await writer.store(transaction, collection, reading)

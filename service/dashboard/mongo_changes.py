@@ -21,7 +21,7 @@ _QUIET = 0.25
 _LONGEST = 1.0
 """Seconds after its first change at which it is complete in any case."""
 _MOST = 2000
-"""Documents of one batch."""
+"""Changes of one batch."""
 _UNAUTHORISED = 13
 _NOT_OFFERED = frozenset({40573, 40324, 59, 115, 238})
 """No replica set; an unknown stage or command of a server that only speaks MongoDB's protocol."""
@@ -46,11 +46,11 @@ class MongoChangeStream:
         Raises ChangeHistoryLost, ChangeStreamUnavailable and SourceUnavailable.
         """
         self._reading = asyncio.ensure_future(_in_thread(lambda: _drain(self._stream), resumed=True))
-        events = await asyncio.shield(self._reading)
+        events, more = await asyncio.shield(self._reading)
         if any(event["operationType"] == "invalidate" for event in events):
             raise ChangeHistoryLost("the dashboard's database was dropped")
         after = {"collections": self._collections, "after": self._stream.resume_token}
-        return _batch(events, self.watched, json_util.dumps(after))
+        return _batch(events, self.watched, json_util.dumps(after), more=more)
 
     async def close(self) -> None:
         """Close it, once a reading under way is over: within two seconds; a dead server is not waited for."""
@@ -135,20 +135,22 @@ def _refusal(error: OperationFailure, *, resumed: bool) -> ServiceError:
     return ChangeStreamUnavailable(mongo_errors.describe(error))
 
 
-def _drain(stream: Any) -> list[dict[str, Any]]:
-    """Events up to a quiet moment, or of a second, or of many documents."""
+def _drain(stream: Any) -> tuple[list[dict[str, Any]], bool]:
+    """Events up to a quiet moment (then False), or of a second, or many of them (True)."""
     events: list[dict[str, Any]] = []
     ends = float("inf")
     while len(events) < _MOST and time.monotonic() < ends and stream.alive:
         event = stream.try_next()
         if event is None:
-            break
+            return events, False
         ends = min(ends, time.monotonic() + _LONGEST)
         events.append(event)
-    return events
+    return events, True
 
 
-def _batch(events: Iterable[dict[str, Any]], watched: frozenset[str], token: str) -> ChangeBatch:
+def _batch(
+    events: Iterable[dict[str, Any]], watched: frozenset[str], token: str, *, more: bool
+) -> ChangeBatch:
     """What events tell: the documents to read again, and the collections that were dropped or renamed."""
     ids: dict[str, set[str]] = {}
     replaced: set[str] = set()
@@ -158,4 +160,4 @@ def _batch(events: Iterable[dict[str, Any]], watched: frozenset[str], token: str
             ids.setdefault(name, set()).add(identity(event["documentKey"]["_id"]) or "")
         elif event["operationType"] in {"drop", "rename"}:
             replaced |= {name, event.get("to", {}).get("coll")} & watched
-    return ChangeBatch(ids, frozenset(replaced), token)
+    return ChangeBatch(ids, frozenset(replaced), more, token)

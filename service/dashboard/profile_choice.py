@@ -95,6 +95,12 @@ class ProfileChoice:
             self.reading_key = key
         return self._reader
 
+    async def check_missing(self) -> None:
+        """Check anew what the dashboard lacks of the profile. Raises SourceUnavailable, SchemaUnknown."""
+        if self.match.profile:
+            tables = await self._source.table_names()
+            await self._missing_data.check(self.match.profile, tables, await self._samples(tables))
+
     async def _samples(self, tables: frozenset[str]) -> Mapping[str, Sequence[Document]]:
         """The newest documents of all collections that a profile names; of others if those are empty."""
         mapped = {

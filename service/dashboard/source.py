@@ -38,12 +38,13 @@ class DigestPage:
 class ChangeBatch:
     """Changes at the dashboard: the ids of documents that were written or deleted, by collection.
 
-    ``replaced``: collections that were dropped or renamed. ``token``: the position behind all of it (opaque;
-    belongs to the source).
+    ``replaced``: collections that were dropped or renamed. ``more``: whether others may follow at once.
+    ``token``: the position behind all of it (opaque; belongs to the source).
     """
 
     ids: Mapping[str, Set[str]]
     replaced: frozenset[str]
+    more: bool
     token: str
 
 

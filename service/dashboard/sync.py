@@ -54,7 +54,7 @@ class Sync:
         self._choice = ProfileChoice(pool, source, self._missing_data, settings)
         self._absent_tables = absent_tables(self._choice.candidates)
         self._lock = SyncLock(pool, settings.owner, settings.lease)
-        self._changes = ChangeStreamConsumer(pool, source, self._lock, settings)
+        self._changes = ChangeStreamConsumer(pool, source, self._lock, self._check_readable, settings)
         self._losses: list[Loss] = []
         self._problem: ServiceError | None = None
         self._rejected: dict[str, dict[str, int]] = {}
@@ -104,7 +104,7 @@ class Sync:
             try:
                 if not (await self.run_once(max_wait=_SHORT_WAIT)).pending:
                     writer = self._writer(await self._choice.reader())
-                    await self._changes.follow(pause, stop, writer, self._readable_tables())
+                    await self._changes.follow(pause, stop, writer)
                     continue
             except DashboardBusy:
                 pause = min(pause, self._lock.length.total_seconds() / 3)  # the holder may be frozen
@@ -338,6 +338,11 @@ class Sync:
         return [
             c for c in Collection if c not in self._absent_tables and not self._missing_data.unreadable(c)
         ]
+
+    async def _check_readable(self) -> list[Collection]:
+        """The same, by a new look at the dashboard."""
+        await self._choice.check_missing()
+        return self._readable_tables()
 
     def _comparable_tables(self) -> list[Collection]:
         """The tables that can be read now, and those that do not exist: these have lost all of their rows."""

@@ -166,6 +166,20 @@ async def test_a_thousand_edits_are_read_in_few_parts(
     assert len(source.fetched) <= 6
 
 
+async def test_a_field_that_is_renamed_overwrites_nothing(
+    pool: asyncpg.Pool, mongo_dashboard: MongoDashboard, copy: Copy
+) -> None:
+    """The next synchronisation says what is missing; until then the copy keeps addresses and titles."""
+    await put_people(mongo_dashboard, people=12)
+    async with following(synced(pool, mongo_dashboard.source)):
+        await mongo_dashboard.rename("users", "email", "contact")
+        await mongo_dashboard.rename("goals", "title", "headline")
+        await mongo_dashboard.database["users"].update_many({}, {"$set": {"name": "Renamed"}})
+        await until_true(lambda: pool.fetchval("SELECT bool_and(name = 'Renamed') FROM service.users"))
+    assert await pool.fetchval("SELECT count(email) FROM service.users") == 13
+    assert await copy.title() == "Goal 1"
+
+
 # ── What is gone ────────────────────────────────────────────────────────────────────────────────────────────
 
 
