@@ -40,7 +40,7 @@ from service.errors import (
 )
 
 _SQL = queries.load(__file__)
-_LOCK_WAIT = 60.0
+_LOCK_WAIT = 5.0
 _RETRY = 10.0
 """Seconds after which a stream is opened again that broke."""
 _ANSWER = 30.0
@@ -190,9 +190,8 @@ class ChangeStreamConsumer:
             if problem := (await read_range(self._pool)).problem:
                 raise ReleaseTooOld(problem)
             names = {collection: writer.table(collection).stored_as for collection in watched}
-            readable = (
-                await self._readable() if batch.ids else []
-            )  # first: a field may just have been renamed
+            # The look comes first: a field may just have been renamed.
+            readable = await self._readable() if batch.ids else []
             found = {
                 c: await self._read(writer, c, ids)
                 for c in readable
