@@ -56,8 +56,8 @@ class SyncReport:
 class SyncRun:
     """One synchronisation, by a process that holds the lock.
 
-    A table that was loaded under another key than ``writer.key`` is loaded again. ``zones``: the version of the
-    zone data. ``started_at``: by the clock of our database.
+    A table that was loaded under another key than ``writer.key`` is loaded again. ``zones``: the version of
+    the zone data. ``started_at``: by the clock of our database.
     """
 
     def __init__(
