@@ -2,22 +2,31 @@
 
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorClient
 
+from service.app import Service, open_service
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.source import Source
+from service.settings import Settings
 from tests import mongo
+from tests.clock import stop_clock
 from tests.conftest import with_database
 
 T0 = datetime(2026, 3, 10, 9, tzinfo=UTC)
+BEFORE_NINE = datetime(2026, 3, 10, 7, 58, tzinfo=UTC)
+"""The same day, two minutes before nine in Berlin."""
 
 
 class Dashboard(Protocol):
@@ -285,3 +294,66 @@ def dashboard(request: pytest.FixtureRequest) -> Dashboard:
     """Each of the two dashboards in turn."""
     found: Dashboard = request.getfixturevalue(f"{request.param}_dashboard")
     return found
+
+
+# ── The whole service beside a dashboard ────────────────────────────────────────────────────────────────────
+
+
+class Stage:
+    """A dashboard and the whole service that reads it, without its loops: a test moves the clock."""
+
+    def __init__(self, dashboard: Dashboard, service: Service) -> None:
+        self.dashboard = dashboard
+        self.service = service
+        self.pool = service.pool
+
+    async def clock(self, moment: datetime) -> None:
+        await stop_clock(self.pool, moment.isoformat())
+
+    async def plan(self, moment: datetime) -> None:
+        """Decide the slots of a moment; what is planned is not delivered yet."""
+        await self.clock(moment)
+        await self.service.trigger.sweep_once()
+        while await self.service.runner.run_one():
+            pass
+
+    async def turn(self, moment: datetime) -> None:
+        """What the loops do at a moment: decide slots, run what is due, deliver."""
+        await self.plan(moment)
+        await self.service.delivery.run_once()
+
+    async def runs(self) -> dict[str, tuple[str, str | None]]:
+        """Each job's last run: state and reason."""
+        rows = await self.pool.fetch("SELECT job, state, reason FROM service.job_run ORDER BY nominal_at, id")
+        return {row["job"].partition(".")[2]: (row["state"], row["reason"]) for row in rows}
+
+    async def mails(self) -> Counter[str]:
+        """How many mails are in which state, and why."""
+        rows = await self.pool.fetch("SELECT state, reason FROM service.delivery WHERE channel = 'email'")
+        return Counter(" ".join(filter(None, row)) for row in rows)
+
+    async def missing(self) -> list[str]:
+        """What health names, by its canonical name; red exactly when there is something."""
+        health = self.service.sync.health()
+        assert health["healthy"] is not bool(health["missing"]), health
+        return [".".join(filter(None, (one["table"], one["field"]))) for one in health["missing"]]
+
+
+Opened = Callable[..., Awaitable[Stage]]
+
+
+@pytest.fixture
+async def opened(dsn: str, pool: asyncpg.Pool, tmp_path: Path) -> AsyncIterator[Opened]:
+    """Opens the service beside a dashboard that a test has filled; mails go to ``tmp_path / "inbox"``."""
+    await stop_clock(pool, BEFORE_NINE.isoformat())
+    async with AsyncExitStack() as stack:
+
+        async def opened(dashboard: Dashboard, **environ: str) -> Stage:
+            url, name = dashboard.address()
+            url = urlunsplit(urlsplit(url)._replace(path=f"/{name}")) if name else url
+            given = {"DATABASE_URL": dsn, "DASHBOARD_URL": url, "DATA_DIR": str(tmp_path)}
+            settings = Settings.load({**given, "CLAIM_JITTER_SECONDS": "0", **environ})
+            service = await stack.enter_async_context(open_service(settings))
+            return Stage(dashboard, service)
+
+        yield opened

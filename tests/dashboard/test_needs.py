@@ -1,23 +1,15 @@
 """A dashboard that lacks what jobs rest on: those jobs wait, red, by name; the others go on."""
 
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from service.app import Service, open_service
 from service.engine.run import RunRequest
 from service.errors import BadRequest, DashboardIncomplete
-from service.settings import Settings
-from tests.clock import stop_clock
-from tests.dashboard.conftest import Dashboard, MongoDashboard, PostgresDashboard
+from tests.dashboard.conftest import Dashboard, MongoDashboard, Opened, PostgresDashboard, Stage
 from tests.given import inbox
 
 DAY = timedelta(days=1)
@@ -31,61 +23,6 @@ WRITTEN = NINE - DAY
 def at(hour: int, minute: int = 0, second: int = 1) -> datetime:
     """A moment of that Tuesday by Berlin's clock."""
     return datetime(2026, 3, 10, hour - 1, minute, second, tzinfo=UTC)
-
-
-class Stage:
-    """The whole service beside a dashboard, without its loops: a test moves the clock."""
-
-    def __init__(self, dashboard: Dashboard, service: Service) -> None:
-        self.dashboard = dashboard
-        self.service = service
-        self.pool = service.pool
-
-    async def clock(self, moment: datetime) -> None:
-        await stop_clock(self.pool, moment.isoformat())
-
-    async def turn(self, moment: datetime) -> None:
-        """What the loops do at a moment: decide slots, run what is due, deliver."""
-        await self.clock(moment)
-        await self.service.trigger.sweep_once()
-        while await self.service.runner.run_one():
-            pass
-        await self.service.delivery.run_once()
-
-    async def runs(self) -> dict[str, tuple[str, str | None]]:
-        """Each job's last run: state and reason."""
-        rows = await self.pool.fetch("SELECT job, state, reason FROM service.job_run ORDER BY nominal_at, id")
-        return {row["job"].partition(".")[2]: (row["state"], row["reason"]) for row in rows}
-
-    async def mails(self) -> Counter[str]:
-        rows = await self.pool.fetch("SELECT state, reason FROM service.delivery WHERE channel = 'email'")
-        return Counter(" ".join(filter(None, row)) for row in rows)
-
-    async def missing(self) -> list[str]:
-        """What health names, by its canonical name; red exactly when there is something."""
-        health = self.service.sync.health()
-        assert health["healthy"] is not bool(health["missing"]), health
-        return [".".join(filter(None, (one["table"], one["field"]))) for one in health["missing"]]
-
-
-Opened = Callable[..., Awaitable[Stage]]
-
-
-@pytest.fixture
-async def opened(dsn: str, pool: asyncpg.Pool, tmp_path: Path) -> AsyncIterator[Opened]:
-    """Opens the service beside a dashboard that a test has filled."""
-    await stop_clock(pool, at(8, 58).isoformat())
-    async with AsyncExitStack() as stack:
-
-        async def opened(dashboard: Dashboard, **environ: str) -> Stage:
-            url, name = dashboard.address()
-            url = urlunsplit(urlsplit(url)._replace(path=f"/{name}")) if name else url
-            given = {"DATABASE_URL": dsn, "DASHBOARD_URL": url, "DATA_DIR": str(tmp_path)}
-            settings = Settings.load({**given, "CLAIM_JITTER_SECONDS": "0", **environ})
-            service = await stack.enter_async_context(open_service(settings))
-            return Stage(dashboard, service)
-
-        yield opened
 
 
 async def person(dashboard: Dashboard, n: int, *, since: datetime = NINE - 60 * DAY, **values: Any) -> None:
@@ -207,10 +144,7 @@ async def _newcomer(dashboard: Dashboard) -> None:
 
 
 async def test_mails_that_were_planned_before_wait_too(stage: Stage) -> None:
-    await stage.clock(at(9))
-    await stage.service.trigger.sweep_once()
-    while await stage.service.runner.run_one():
-        pass
+    await stage.plan(at(9))
     assert await stage.mails() == {"planned": PEOPLE}
     await stage.dashboard.rename("users", "email", "contact")
 
