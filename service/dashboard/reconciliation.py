@@ -107,6 +107,8 @@ class Reconciliation:
             if page.after == after:
                 return True
             async with self._step(self._connection) as transaction:
+                # A crash of the server empties the table too, and the pass begins from the start.
+                await transaction.execute("SET LOCAL synchronous_commit = off")
                 await transaction.copy_records_to_table(
                     "staged_row",
                     schema_name="service",
@@ -130,8 +132,7 @@ class Reconciliation:
             await transaction.execute(_SQL["forget_different"], collection)
             if collection is Collection.SESSIONS:
                 await transaction.execute(_SQL["forget_archived"])
-            await transaction.execute(_SQL["find_different"], collection)
-            await transaction.execute(_SQL["find_missing"], collection, self._since)
+            await transaction.execute(_SQL["find_different"], collection, self._since)
             await transaction.execute(_SQL["drop_erased"])
             if self._since is None:
                 await transaction.execute(_SQL["forget_mended"], collection)

@@ -39,25 +39,23 @@ WHERE EXISTS (SELECT FROM service.staged_row AS i WHERE i.collection = 'timer_se
                   WHERE f.collection = 'timer_sessions' AND f.month = s.month AND f.state = 'verified')
 
 -- name: find_different
--- Rows that the dashboard has and the copy lacks, or has with another digest; without those that could not be read and are the same.
+-- Rows that the dashboard has and the copy lacks, or has with another digest, without those that could not be read and are
+-- the same; and missing ones, which the copy has and the dashboard lacks ($2: of sessions that started since then; NULL: of
+-- all rows).
 INSERT INTO service.different_row (collection, id, missing)
-SELECT DISTINCT s.collection, s.id, false
-FROM service.staged_row AS s LEFT JOIN service.expected AS e ON e.collection = $1 AND e.id = s.id
-WHERE s.collection = $1 AND (e.id IS NULL OR e.digest IS DISTINCT FROM s.digest)
+SELECT $1, id, s.id IS NULL
+FROM (SELECT id, digest FROM service.staged_row WHERE collection = $1) AS s
+FULL JOIN (SELECT id, digest, started_at FROM service.expected WHERE collection = $1) AS e USING (id)
+WHERE CASE WHEN s.id IS NULL THEN $2::timestamptz IS NULL OR e.started_at >= $2
+           ELSE s.digest IS DISTINCT FROM e.digest END
   AND NOT EXISTS (SELECT FROM service.malformed_row AS m
                   WHERE m.collection = $1 AND m.id = s.id AND m.digest = s.digest AND m.left_out)
+ON CONFLICT DO NOTHING
 
 -- name: drop_erased
 -- Erased users are not read again.
 DELETE FROM service.different_row AS i
 WHERE collection = 'users' AND EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(i.id))
-
--- name: find_missing
--- Rows that the copy has and the dashboard lacks. $2: of sessions that started since then; NULL: of all rows.
-INSERT INTO service.different_row (collection, id, missing)
-SELECT collection, id, true FROM service.expected AS e
-WHERE collection = $1 AND ($2::timestamptz IS NULL OR started_at >= $2)
-  AND NOT EXISTS (SELECT FROM service.staged_row AS s WHERE s.collection = $1 AND s.id = e.id)
 
 -- name: find_gone
 -- Those of these rows ($2), which the dashboard lacks, that the copy has.
