@@ -248,7 +248,7 @@ class World:
             {g.id: g for g in found if g.open},
             frozenset(t.id for t in timers if t.status == "running" and t.id in query.sessions),
             {g.id: g for g in found if not g.open},
-            {
+            recent_sessions={
                 user_id: [t for t in timers if t.user_id == user_id and t.started_at >= since]
                 for user_id, since in query.recent.items()
             },

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from service.dashboard.model import Goal, TimerSession, User
+from service.dashboard.profiles.shapes import Collection
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _SIGNUP = timedelta(seconds=60)
@@ -28,6 +30,15 @@ class StateQuery:
     recent: Mapping[str, datetime] = field(default_factory=dict)
     due_dates: bool = False
 
+    @property
+    def ids(self) -> dict[Collection, Sequence[str]]:
+        """What is asked for by id, by table."""
+        return {
+            Collection.USERS: self.users,
+            Collection.GOALS: self.goals,
+            Collection.SESSIONS: self.sessions,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -45,6 +56,7 @@ class DashboardState:
     """The dashboard's answer. A missing user was deleted; a goal that is not in ``open_goals`` is closed, or
     deleted; a missing session is not running.
 
+    ``unclear``: rows that are missing from it, and of which nobody knows yet whether they were deleted.
     ``recent_sessions``: those of the users whose latest sessions were asked for. ``question``: the
     message that it is about.
     """
@@ -53,8 +65,16 @@ class DashboardState:
     open_goals: Mapping[str, Goal]
     running_sessions: frozenset[str] = frozenset()
     closed_goals: Mapping[str, Goal] = field(default_factory=dict)
+    unclear: frozenset[tuple[Collection, str]] = frozenset()
     recent_sessions: Mapping[str, Sequence[TimerSession]] = field(default_factory=dict)
     question: Question = Question("", ZoneInfo("UTC"), _NEVER, _NEVER)
+
+    def is_unclear(self, user_id: str, facts: Mapping[str, Any]) -> bool:
+        """Whether a message to this user with these facts is about such a row."""
+        rows = {(Collection.USERS, user_id)}
+        rows |= {(Collection.GOALS, id_) for id_ in facts.get("goal_ids", ())}
+        rows |= {(Collection.SESSIONS, id_) for id_ in facts.get("session_ids", ())}
+        return not self.unclear.isdisjoint(rows)
 
     @property
     def sessions(self) -> Sequence[TimerSession]:

@@ -10,7 +10,7 @@ database, where every process sees it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -265,6 +265,17 @@ async def recent_sessions_due(connection: Connection, every: timedelta, age: tim
 async def open_losses(pool: asyncpg.Pool) -> list[Loss]:
     """All losses that nobody has confirmed."""
     return [Loss(**row) for row in await pool.fetch(_SQL["open_losses"])]
+
+
+async def unconfirmed_rows(
+    pool: asyncpg.Pool, rows: Set[tuple[Collection, str]]
+) -> frozenset[tuple[Collection, str]]:
+    """Those of these (table, id) that are missing at the dashboard, in a loss that nobody has confirmed."""
+    if not rows:
+        return frozenset()
+    tables, ids = zip(*rows, strict=True)
+    found = await pool.fetch(_SQL["unconfirmed_rows"], tables, ids)
+    return frozenset((Collection(row["collection"]), row["id"]) for row in found)
 
 
 async def confirm_loss(pool: asyncpg.Pool, collection: Collection, actor: str) -> int:

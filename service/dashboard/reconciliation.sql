@@ -197,6 +197,11 @@ WHERE collection = $1
 -- Tables with a loss that nobody has confirmed.
 SELECT collection FROM service.sync_state WHERE lost_since IS NOT NULL
 
+-- name: unconfirmed_rows
+-- Those of these rows ($1 tables, $2 ids) that are missing in a loss which nobody has confirmed.
+SELECT m.collection, m.id FROM service.missing_row AS m JOIN unnest($1::text[], $2::text[]) AS r (collection, id) USING (collection, id)
+WHERE m.confirmed_at IS NULL
+
 -- name: has_unconfirmed
 -- Whether there are missing rows whose loss nobody has confirmed.
 SELECT EXISTS (SELECT FROM service.missing_row WHERE collection = $1 AND confirmed_at IS NULL)

@@ -20,7 +20,7 @@ from service.dashboard.change_stream import ChangeStreamConsumer
 from service.dashboard.copy_writer import CopyWriter
 from service.dashboard.dashboard_state import DashboardState, StateQuery
 from service.dashboard.loss import Loss
-from service.dashboard.model import TimerSession
+from service.dashboard.model import Goal, TimerSession, User
 from service.dashboard.needs import MissingDataCheck, absent_tables, check_absent, waits_for
 from service.dashboard.notification import Notification
 from service.dashboard.profile_choice import ProfileChoice
@@ -135,8 +135,18 @@ class Sync:
             open_goals={goal.id: goal for goal in goals if goal.open},
             running_sessions=frozenset(session.id for session in sessions if session.status == "running"),
             closed_goals={goal.id: goal for goal in goals if not goal.open},
+            unclear=await self._unclear(query, [*users, *goals, *sessions]),
             recent_sessions=recent,
         )
+
+    async def _unclear(
+        self, query: StateQuery, found: Sequence[User | Goal | TimerSession]
+    ) -> frozenset[tuple[Collection, str]]:
+        """Those of the missing rows that belong to a loss which nobody has confirmed."""
+        tables = {User: Collection.USERS, Goal: Collection.GOALS, TimerSession: Collection.SESSIONS}
+        asked = {(table, id_) for table, ids in query.ids.items() for id_ in ids}
+        missing = asked - {(tables[type(record)], record.id) for record in found}
+        return await reconciliation.unconfirmed_rows(self._pool, missing)
 
     async def _recent_sessions(
         self, reader: Reader, since: Mapping[str, datetime]

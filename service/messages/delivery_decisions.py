@@ -18,6 +18,10 @@ from service.messages.reason import Reason
 from service.messages.reminder import Reminder, Revalidated
 from service.zones import zone_of
 
+ROWS_MISSING = "rows_missing"
+"""A message waits: nobody knows yet whether what it is about was deleted at the dashboard."""
+UNCLEAR_PAUSE = timedelta(seconds=30)
+
 
 def before_sending(
     delivery: ClaimedDelivery, job: Reminder, current: DashboardState, *, follow_zones: bool
@@ -27,10 +31,8 @@ def before_sending(
     A message that may have been sent before keeps its facts, so that a second copy has the same bytes.
     ``follow_zones``: see ``facts_now``.
     """
-    if reason := _reason_to_skip(delivery, job, current):
-        return _skipped(delivery, reason)
-    if wait := _quiet_hours_delay(delivery, job, current):
-        return wait
+    if obstacle := _obstacle(delivery, job, current):
+        return obstacle
     facts = facts_now(delivery, job, current, follow_zones=follow_zones)
     if delivery.dot_at is not None:
         told_before = isinstance(facts, dict)
@@ -102,6 +104,17 @@ def same_slot(message: PendingMessage, user: User) -> bool:
     slot = message.message_date
     present, former = zone_of(message.own_zone or user.timezone), zone_of(message.zone)
     return slot.astimezone(present).utcoffset() == slot.astimezone(former).utcoffset()
+
+
+def _obstacle(delivery: ClaimedDelivery, job: Reminder, current: DashboardState) -> Settlement | None:
+    """Why the recipient may not get this (now), by the current state; None: they may."""
+    if current.is_unclear(delivery.user_id, delivery.facts):
+        return Settlement(
+            delivery.id, delivery.epoch, DeliveryState.PLANNED, ROWS_MISSING, delay=UNCLEAR_PAUSE, refund=True
+        )
+    if reason := _reason_to_skip(delivery, job, current):
+        return _skipped(delivery, reason)
+    return _quiet_hours_delay(delivery, job, current)
 
 
 def _reason_to_skip(delivery: ClaimedDelivery, job: Reminder, current: DashboardState) -> Reason | None:

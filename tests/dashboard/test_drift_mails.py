@@ -199,7 +199,7 @@ async def test_a_fifth_within_a_day_and_two_more(drift: Drift) -> None:
     assert "22 of 100" in drift.service.sync.health()["error"]
 
     await drift.turn(at(10, 8))
-    assert await drift.mails() == {"sent": 78, "planned": 2}
+    assert await drift.mails() == {"sent": 78, "planned rows_missing": 2}
     await drift.service.sync.confirm_loss("goals", "a person")
     await drift.compared(at(10, 8, 10))
     await drift.turn(at(10, 8, 20))

@@ -25,7 +25,12 @@ from service.engine.retry import backoff
 from service.engine.schema import SCHEMA
 from service.errors import InboxClosed, SchemaUnknown, SourceUnavailable
 from service.messages import eligibility
-from service.messages.delivery_decisions import facts_now, state_query
+from service.messages.delivery_decisions import (
+    ROWS_MISSING,
+    UNCLEAR_PAUSE,
+    facts_now,
+    state_query,
+)
 from service.messages.delivery_rows import contact_history_from_row
 from service.messages.delivery_state import DeliveryState
 from service.messages.eligibility import ContactHistory
@@ -269,6 +274,8 @@ def _obstacle(
     notification: DueNotification, job: Reminder, current: DashboardState
 ) -> WithdrawnNotification | PostponedNotification | None:
     """Why the recipient may not be contacted (now), by the current state."""
+    if current.is_unclear(notification.user_id, notification.facts):
+        return PostponedNotification(notification.claimed_at + UNCLEAR_PAUSE, ROWS_MISSING)
     user = current.users.get(notification.user_id)
     if user is None:
         return WithdrawnNotification(DeliveryState.SKIPPED, Reason.REVALIDATED_AWAY)
