@@ -318,6 +318,7 @@ class Service:
             explainer=self.explainer,
             forecaster=self.forecaster,
             previewer=self.previewer,
+            wake_sync=self.sync.wake,
             version=__version__,
             settings=self.settings.described(),
             service_zone=self._zone,

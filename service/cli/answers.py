@@ -185,6 +185,14 @@ def restart(answer: Any) -> list[Block]:
     return [FieldList((text("type"), text("running", "isRunning"), text("jobs", "activeJobs")), row)]
 
 
+def sync(answer: Any) -> list[Block]:
+    """What was asked of the copy of the dashboard."""
+    tables = ", ".join(answer["tables"])
+    if "confirmed" in answer:
+        return [TextBlock(f"{answer['confirmed']:,} rows of {tables} are gone for good.")]
+    return [TextBlock(f"Every row of {tables} is read again; see health.")]
+
+
 def run_result(answer: Any) -> list[Block]:
     """A requested run and its counts."""
     head = FieldList((ident("run", "runId"), text("state")), answer)

@@ -40,7 +40,7 @@ EXAMPLES = {
 }
 """An example of each local command."""
 
-SHARED = {"jobs", "run", "preview", "explain", "forecast", "export", "user export", "user erase"} | {
+SHARED = {"jobs", "run", "preview", "explain", "forecast", "export", "sync", "user export", "user erase"} | {
     f"analytics {view}"
     for view in (
         *("daily", "weekly", "monthly", "behaviour", "performance", "insights"),

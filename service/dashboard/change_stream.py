@@ -117,22 +117,22 @@ class ChangeStreamConsumer:
             return None
         return round(time.monotonic() - self._caught_up, 3)
 
-    async def follow(self, seconds: float, stop: asyncio.Event, writer: CopyWriter) -> None:
-        """Store what changes within so many seconds, or until ``stop``.
+    async def follow(self, seconds: float, writer: CopyWriter, *stops: asyncio.Event) -> None:
+        """Store what changes within so many seconds, or until one of ``stops``.
 
         Trouble with the dashboard is told by ``health``, and the stream is opened again after a while.
         """
         ends = time.monotonic() + seconds
-        while not stop.is_set() and (left := ends - time.monotonic()) > 0:
-            pause = await self._attempt(ends, stop, writer) if self._enabled else left
-            await first_of(max(0.0, min(pause, ends - time.monotonic())), stop)
+        while not _any_set(stops) and (left := ends - time.monotonic()) > 0:
+            pause = await self._attempt(ends, stops, writer) if self._enabled else left
+            await first_of(max(0.0, min(pause, ends - time.monotonic())), *stops)
 
-    async def _attempt(self, ends: float, stop: asyncio.Event, writer: CopyWriter) -> float:
+    async def _attempt(self, ends: float, stops: Sequence[asyncio.Event], writer: CopyWriter) -> float:
         """Follow until the end or until something is wrong; returns the seconds to wait before the next."""
         try:
             async with self._lease.hold() as lease:
                 if lease is not None:
-                    await self._consume(lease, ends, stop, writer)
+                    await self._consume(lease, ends, stops, writer)
                     return 0.0
         except ChangeStreamUnavailable as error:
             await self._enter(StreamState.NONE, f"no change stream: {error}")
@@ -154,7 +154,7 @@ class ChangeStreamConsumer:
         self,
         lease: HeldLease,
         ends: float,
-        stop: asyncio.Event,
+        stops: Sequence[asyncio.Event],
         writer: CopyWriter,
     ) -> None:
         token = await self._pool.fetchval(_SQL["load"])
@@ -162,7 +162,7 @@ class ChangeStreamConsumer:
         stream = await self._source.watch([writer.table(c) for c in mapped], token)
         watched = [c for c in mapped if writer.table(c).stored_as in stream.watched]
         try:
-            while not stop.is_set() and time.monotonic() < ends:
+            while not _any_set(stops) and time.monotonic() < ends:
                 begun = time.monotonic()
                 batch = await _next_batch(stream)
                 if token is None or batch.ids or batch.replaced or begun - self._stored > _TOKEN_EVERY:
@@ -222,6 +222,10 @@ class ChangeStreamConsumer:
         self._since = await self._pool.fetchval("SELECT service.now()")
         self._state, self._reason = state, reason
         _log.info("change_stream", state=str(state), reason=reason)
+
+
+def _any_set(stops: Sequence[asyncio.Event]) -> bool:
+    return any(stop.is_set() for stop in stops)
 
 
 async def _next_batch(stream: ChangeStream) -> ChangeBatch:

@@ -45,11 +45,15 @@ class Loss:
     since: datetime
 
     @property
-    def sentence(self) -> str:
-        """What happened and what to do, for operators."""
+    def what(self) -> str:
+        """What happened."""
         still_here = "" if self.waiting == self.missing else f" ({self.waiting:,} of them are kept here)"
         return (
             f"the dashboard lost {self.missing:,} of {self.of:,} {self.table.replace('_', ' ')}"
-            f" since {self.since:%Y-%m-%d %H:%M} UTC{still_here};"
-            f" confirm with `python -m service sync --confirm {self.table}`, or restore them"
+            f" since {self.since:%Y-%m-%d %H:%M} UTC{still_here}"
         )
+
+    @property
+    def sentence(self) -> str:
+        """What happened and what to do, for operators."""
+        return f"{self.what}; confirm with `python -m service sync --confirm {self.table}`, or restore them"

@@ -278,18 +278,28 @@ async def unconfirmed_rows(
     return frozenset((Collection(row["collection"]), row["id"]) for row in found)
 
 
-async def confirm_loss(pool: asyncpg.Pool, collection: Collection, actor: str) -> int:
+async def confirm_loss(
+    executor: Connection | asyncpg.Pool,
+    collection: Collection,
+    actor: str,
+    reason: str = "",
+    rows: int | None = None,
+) -> int:
     """Accept that exactly the rows that are missing now were deleted; the next pass deletes them here.
 
-    Returns how many. ``actor``: for the audit. Raises BadRequest when no loss is open.
+    Returns how many. ``actor``, ``reason``: for the audit. ``rows``: how many the actor was shown; None: any
+    number. Raises BadRequest when no loss is open, or when other rows are missing by now.
     """
-    accepted: int = await pool.fetchval(_SQL["confirm_loss"], collection, actor)
-    if not accepted:
-        raise BadRequest(
-            f"there is nothing to confirm: no {collection.replace('_', ' ')} are missing at the dashboard"
-            " of which nobody knows whether they were deleted"
-        )
-    return accepted
+    accepted: int = await executor.fetchval(_SQL["confirm_loss"], collection, actor, reason, rows)
+    if accepted:
+        return accepted
+    table = collection.replace("_", " ")
+    if missing := await executor.fetchval(_SQL["count_unconfirmed"], collection):
+        raise BadRequest(f"{missing:,} {table} are missing by now, not {rows:,}; look again, then confirm")
+    raise BadRequest(
+        f"there is nothing to confirm: no {table} are missing at the dashboard"
+        " of which nobody knows whether they were deleted"
+    )
 
 
 async def _ids(connection: Connection, query: str, *values: Any) -> list[str]:

@@ -242,12 +242,19 @@ FROM service.sync_state AS s LEFT JOIN service.missing_row AS m USING (collectio
 WHERE s.lost_since IS NOT NULL GROUP BY s.collection ORDER BY s.collection
 
 -- name: confirm_loss
--- Confirm the loss of exactly the rows that are missing now.
+-- Confirm the loss of exactly the rows that are missing now. $2 actor; $3 why, or empty; $4 how many they must be, or NULL.
 WITH accepted AS (
     UPDATE service.missing_row SET confirmed_at = service.now()
-    WHERE collection = $1 AND confirmed_at IS NULL RETURNING 1),
+    WHERE collection = $1 AND confirmed_at IS NULL
+      AND ($4::bigint IS NULL
+           OR $4 = (SELECT count(*) FROM service.missing_row WHERE collection = $1 AND confirmed_at IS NULL))
+    RETURNING 1),
 audited AS (
     INSERT INTO service.audit (who, act, what)
-    SELECT $2, 'confirm loss', jsonb_build_object('table', $1::text, 'rows', n)
+    SELECT $2, 'confirm loss', jsonb_strip_nulls(jsonb_build_object('table', $1::text, 'rows', n, 'reason', nullif($3::text, '')))
     FROM (SELECT count(*) AS n FROM accepted) AS a WHERE n > 0)
 SELECT count(*) FROM accepted
+
+-- name: count_unconfirmed
+-- How many rows are missing whose loss nobody has confirmed.
+SELECT count(*) FROM service.missing_row WHERE collection = $1 AND confirmed_at IS NULL

@@ -14,11 +14,12 @@ import asyncpg
 import structlog
 
 from service import zones
-from service.dashboard import reconciliation, sync_state
+from service.dashboard import full_sync, reconciliation, sync_state
 from service.dashboard.canaries import Canaries
 from service.dashboard.change_stream import ChangeStreamConsumer
 from service.dashboard.copy_writer import CopyWriter
 from service.dashboard.dashboard_state import DashboardState, StateQuery
+from service.dashboard.full_sync import FullSync
 from service.dashboard.loss import Loss
 from service.dashboard.model import Goal, TimerSession, User
 from service.dashboard.needs import MissingDataCheck, absent_tables, check_absent, waits_for
@@ -55,7 +56,9 @@ class Sync:
         self._absent_tables = absent_tables(self._choice.candidates)
         self._lock = SyncLock(pool, settings.owner, settings.lease)
         self._changes = ChangeStreamConsumer(pool, source, self._lock, self._check_readable, settings)
+        self._wake = asyncio.Event()
         self._losses: list[Loss] = []
+        self._full: list[FullSync] = []
         self._problem: ServiceError | None = None
         self._rejected: dict[str, dict[str, int]] = {}
         self._synced_at: datetime | None = None
@@ -100,21 +103,26 @@ class Sync:
         Errors are logged and it is tried again.
         """
         while not stop.is_set():
+            self._wake.clear()
             pause = self._settings.interval
             try:
                 if not (await self.run_once(max_wait=_SHORT_WAIT)).pending:
                     writer = self._writer(await self._choice.reader())
-                    await self._changes.follow(pause, stop, writer)
+                    await self._changes.follow(pause, writer, stop, self._wake)
                     continue
             except DashboardBusy:
                 pause = min(pause, self._lock.length.total_seconds() / 3)  # the holder may be frozen
             except (SourceUnavailable, SchemaUnknown, ReleaseTooOld) as error:
                 _log.warning("sync_failed", error=str(error), kind=type(error).__name__)
-            await first_of(pause, stop)
+            await first_of(pause, stop, self._wake)
 
-    async def confirm_loss(self, table: str, actor: str) -> int:
+    def wake(self) -> None:
+        """Let ``serve`` synchronise now: somebody asked for something."""
+        self._wake.set()
+
+    async def confirm_loss(self, table: str, actor: str, reason: str = "") -> int:
         """Accept that the rows which a table misses now were deleted; see ``reconciliation.confirm_loss``."""
-        return await reconciliation.confirm_loss(self._pool, Collection(table), actor)
+        return await reconciliation.confirm_loss(self._pool, Collection(table), actor, reason)
 
     async def current_state(self, query: StateQuery, *, addresses: bool = True) -> DashboardState:
         """The dashboard's answer now; users, goals and sessions that are missing from it were deleted.
@@ -262,6 +270,7 @@ class Sync:
             "schema_unknown": isinstance(self._problem, SchemaUnknown),
             "error": "; ".join(problems) or None,
             "lost": {loss.table: _loss_json(loss) for loss in self._losses},
+            "full_sync": {one.table: one.to_json() for one in self._full},
             "compared_at": self._compared_at,
             "change_stream": self._changes.health(),
             "synced_at": self._synced_at.isoformat() if self._synced_at else None,
@@ -303,11 +312,12 @@ class Sync:
         return report
 
     async def _load_shared_state(self) -> None:
-        """Load what all processes share: open losses, and when the copy was last up to date and compared."""
+        """Load what all processes share: open losses, a full synchronisation, and how old the copy is."""
         self._losses = await reconciliation.open_losses(self._pool)
         self._rejected = {}
         for row in await self._pool.fetch(_SQL["rejected"]):
             self._rejected.setdefault(row["collection"], {})[row["reason"]] = row["n"]
+        self._full = await full_sync.under_way(self._pool)
         rows = await self._pool.fetch(_SQL["compared_at"])
         self._compared_at = {row["collection"]: row["swept_at"].isoformat() for row in rows}
         self._synced_at = (
@@ -334,7 +344,9 @@ class Sync:
             await run.update(collection, states.get(collection), restored=collection in restored)
         await self._missing_data.delete_resolved()
         if full:
-            await run.read_everything(self._readable_tables())
+            async with self._lock.step() as connection:
+                await full_sync.restart(connection)
+        await run.go_on_with_full(self._readable_tables(), requested=full)
         await run.compare(self._comparable_tables(), requested=compare)
         for collection in self._readable_tables():
             await self._canaries.renew(collection, reader.profile.table(collection))

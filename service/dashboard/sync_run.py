@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import structlog
 
-from service.dashboard import reconciliation, replica, sync_state
+from service.dashboard import full_sync, reconciliation, replica, sync_state
 from service.dashboard.copy_writer import CopyWriter
 from service.dashboard.profiles.fields import getter
 from service.dashboard.profiles.reader import Reading
@@ -262,11 +262,36 @@ class SyncRun:
         if deleted:
             self.report.deleted[collection] += deleted
 
-    async def read_everything(self, collections: Sequence[Collection]) -> None:
-        """Read every row of these tables again, and store what changed, whatever its digest says."""
+    async def go_on_with_full(self, collections: Sequence[Collection], *, requested: bool) -> None:
+        """Go on with a full synchronisation of these tables, if one is under way; see ``full_sync``.
+
+        ``requested``: to its end; else for a share of the time, so that others get the lock of the copy.
+        """
+        clock = asyncio.get_running_loop().time
+        end = None if requested else clock() + self._settings.interval * _SHARE_OF_TIME
         async with self._pool.acquire() as connection:
             for collection in collections:
-                await self._read_all(connection, collection)
+                after = await full_sync.position(connection, collection)
+                if after is not None and not await self._read_from(connection, collection, after, end):
+                    return
+
+    async def _read_from(
+        self, connection: Connection, collection: Collection, after: str, end: float | None
+    ) -> bool:
+        """Read and store the rows after an id; False: the time was over before the end of the table."""
+        clock = asyncio.get_running_loop().time
+        async with aclosing(self._pages(collection, after)) as stream:
+            async for page in stream:
+                self.report.changed[collection] += await self._store_reread(
+                    connection, collection, page.documents
+                )
+                async with self._lock.step(connection) as transaction:
+                    await full_sync.record_page(transaction, collection, page.after, len(page.documents))
+                if end is not None and clock() > end:
+                    return False
+        async with self._lock.step(connection) as transaction:
+            await full_sync.finish(transaction, collection)
+        return True
 
     async def _read_all(self, connection: Connection, collection: Collection) -> None:
         """Read a whole table again, and store what changed."""

@@ -9,5 +9,5 @@ INSERT INTO service.sync_state (collection, phase, profile, watermark, last_id)
 VALUES ($1, 'loading', $2, CASE WHEN $3::timestamptz IS NOT NULL THEN least($3, service.now()) END, '')
 ON CONFLICT (collection) DO UPDATE SET
     phase = 'loading', profile = excluded.profile, watermark = excluded.watermark, last_id = '',
-    rows_read = 0, rejected = '{}', error = NULL, pass_after = NULL
+    rows_read = 0, rejected = '{}', error = NULL, pass_after = NULL, full_after = NULL
 RETURNING *

@@ -17,6 +17,7 @@ from service.web.api import (
     people,
     previews,
     run_events,
+    sync,
 )
 from service.web.auth import auth, errors, headers
 from service.web.body_timeout import body_timeout
@@ -45,6 +46,7 @@ _MODULES = (
     probes,
     recipients,
     observability,
+    sync,
 )
 
 

@@ -111,6 +111,8 @@ class AdminDeps:
     bounces: BounceIntake | None = None
     observe: Callable[[float, int], None] = lambda _seconds, _status: None
     """Called after every response with its seconds and status."""
+    wake_sync: Callable[[], None] = lambda: None
+    """Lets this process synchronise with the dashboard now."""
     version: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The configuration without secrets: see ``Settings.described``."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import MAXYEAR, UTC, date, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import asyncpg
 from aiohttp import web
@@ -105,6 +105,20 @@ class PauseBody(Body):
 class WaiveBody(Body):
     """POST /api/admin/runs/{id}/waive."""
 
+    reason: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, strict=True)
+    ]
+
+
+class SyncBody(Body):
+    """POST /api/admin/sync: ``full``, or a table whose loss is confirmed.
+
+    ``rows``: how many rows it must have lost, as the caller was shown.
+    """
+
+    full: bool = Field(default=False, strict=True)
+    confirm_loss: Literal["users", "goals", "timer_sessions"] | None = None
+    rows: int | None = Field(default=None, ge=1, le=_LARGEST_ID, strict=True)
     reason: Annotated[
         str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, strict=True)
     ]

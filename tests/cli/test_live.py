@@ -110,6 +110,7 @@ async def test_every_command_does_what_its_operation_does(
     await _jobs(shell)
     await _failed_slots(shell, pool)
     await _messages(shell, pool, tmp_path)
+    await _full_sync(shell, pool)
     await _people(shell, pool, tmp_path)
     await _analytics(shell, tmp_path)
     assert sorted(_COMMANDS - shell.names) == []
@@ -168,6 +169,17 @@ async def _failed_slots(shell: Shell, pool: asyncpg.Pool) -> None:
     assert await shell("runs", "waive", str(second), "--reason", "tried") == "The run is waived.\n"
     assert "waived because\ttried" in await shell("runs", "show", str(second))
     assert (await shell("health")).startswith("The service is healthy.\n")
+
+
+async def _full_sync(shell: Shell, pool: asyncpg.Pool) -> None:
+    """The service reads everything again in the background: what was broken in the copy is mended."""
+    await pool.execute("UPDATE service.goals SET title = 'Broken here'")
+    assert "goals" in await shell("sync", "--full", "--reason", "edited by hand")
+    async with asyncio.timeout(60):
+        while await pool.fetchval("SELECT count(*) FROM service.goals WHERE title = 'Broken here'"):
+            await asyncio.sleep(0.05)
+    assert "nothing to confirm" in await shell("sync", "--confirm", "users", "--reason", "gone", code=1)
+    assert "Say one of full and confirmLoss" in await shell("sync", "--reason", "nothing", code=2)
 
 
 async def _messages(shell: Shell, pool: asyncpg.Pool, tmp_path: Path) -> None:

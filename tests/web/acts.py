@@ -69,6 +69,19 @@ async def _failed_run(console: Console) -> Facts:
     return {"id": run.id, **(await _job()(console))}
 
 
+async def _lost(console: Console) -> Facts:
+    """The dashboard lost two of three people, and nobody knows whether that was meant."""
+    await console.world.pool.execute(
+        "INSERT INTO service.sync_state (collection, phase, lost_since, lost_of, lost_gone)"
+        " VALUES ('users', 'live', service.now(), 3, 0), ('goals', 'live', NULL, NULL, NULL)"
+    )
+    await console.world.pool.execute(
+        "INSERT INTO service.missing_row (collection, id, since) SELECT 'users', id, service.now()"
+        " FROM unnest(ARRAY['ann', 'bob']) AS id"
+    )
+    return {}
+
+
 async def _ann(_: Console) -> Facts:
     return {"id": "ann"}
 
@@ -106,6 +119,7 @@ _TO_ME = {"to": "me@example.org"}
 _DATES = {"from": "2026-03-08", "to": "2026-03-08"}
 _DAILY = _job("analytics", "dailyAnalytics")
 _OF_ALL = {"job": "job"}
+_MEANT = {"reason": "it was meant"}
 
 CASES = {
     "POST /api/admin/jobs/run": Case(
@@ -127,6 +141,29 @@ CASES = {
     "POST /api/admin/runs/{id}/retry": Case("retry-run", _failed_run, what={"run": "id"}),
     "POST /api/admin/runs/{id}/waive": Case(
         "waive-run", _failed_run, {"reason": "stale"}, _OF_ALL | {"run": "id", "reason": "stale"}
+    ),
+    "POST /api/admin/sync": Case(
+        "confirm loss",
+        _lost,
+        {"confirmLoss": "users", "rows": 2} | _MEANT,
+        {"rows": 2} | _MEANT,
+        unknown={"confirmLoss": "goals"} | _MEANT,
+    ),
+    "POST /console/system/full-sync": Case(
+        "full-sync",
+        _lost,
+        {"who": "Zoe"} | _MEANT,
+        _MEANT,
+        "Zoe (admin)",
+        unknown={"who": "Zoe"},
+    ),
+    "POST /console/system/confirm-loss": Case(
+        "confirm loss",
+        _lost,
+        {"who": "Zoe", "table": "users", "rows": "2"} | _MEANT,
+        {"table": "users", "rows": 2} | _MEANT,
+        "Zoe (admin)",
+        unknown={"who": "Zoe", "table": "users", "rows": "3"} | _MEANT,
     ),
     "POST /api/admin/test-send": Case(
         "test-send",

@@ -29,6 +29,18 @@ COMMANDS = (
         ),
         (*OPEN, *BEFORE), pages="before",
     ),
+    Command(
+        "sync", "sync", "POST", "/api/admin/sync",
+        "read everything at the dashboard again; or confirm that it lost rows on purpose",
+        'sync --full --reason "edited by hand"', answers.sync,
+        (
+            body("--full", "read every row again, whatever is known about it", const=True),
+            body("--confirm", "rows that are missing at the dashboard are gone for good", field="confirmLoss",
+                 choices=("users", "goals", "timer_sessions"), metavar="TABLE"),
+            body("--rows", "confirm only if so many rows are missing", positive_integer),
+            body("--reason", "why, for those who wonder", required=True),
+        ),
+    ),
     # ── People ──────────────────────────────────────────────────────────────────────────────────────────────
     Command(
         "user export", "exportUser", "GET", "/api/admin/users/{id}/data",

@@ -167,6 +167,7 @@ def _data(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="rows that are missing at the dashboard are gone for good: users, goals or timer_sessions",
     )  # fmt: skip
     sync.add_argument("--full", action="store_true", help="read every row again, whatever is known about it")
+    sync.add_argument("--reason", default="", help="why, for those who wonder")
     schema_parser = command("schema", schema.schema)
     schema_parser.add_argument(
         "what", choices=("show", "try"), help="show prints a profile; try reads 200 records of each table"

@@ -87,7 +87,7 @@ async def sync(settings: Settings, options: argparse.Namespace) -> Exit:
     with progress_bar(options) as progress:
         async with app.open_service(settings, progress=reporter(progress)) as service:
             if options.confirm:
-                accepted = await service.sync.confirm_loss(options.confirm, "command line")
+                accepted = await service.sync.confirm_loss(options.confirm, "command line", options.reason)
             try:
                 await service.sync.run_once(compare=True, full=options.full)
             except DashboardBusy:

@@ -1,4 +1,7 @@
-"""/console/system: processes, mail, dashboard, statistics, versions, migrations and settings."""
+"""/console/system: processes, mail, dashboard, statistics, versions, migrations and settings.
+
+Here operators have the whole dashboard read again, and confirm that it lost rows on purpose.
+"""
 
 import platform
 from collections.abc import Mapping
@@ -8,9 +11,14 @@ from typing import Any
 from aiohttp import web
 
 from service.analytics import figures
+from service.dashboard import reconciliation
+from service.dashboard.profiles.shapes import Collection
 from service.engine import queries
+from service.web import audit, params
+from service.web.api.sync import confirm_loss, request_full
+from service.web.auth import HttpRefusal
 from service.web.console.analytics.labels import WORDS, moment
-from service.web.console.pages import page
+from service.web.console.pages import page, see_other
 from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
@@ -22,6 +30,8 @@ NO_VITALS = dict.fromkeys(
     )
 )
 """The vitals of a process that has not reported any yet."""
+
+_MAX_REASON = 500
 
 routes = web.RouteTableDef()
 
@@ -42,6 +52,7 @@ async def system(request: web.Request) -> web.Response:
         checks=checks,
         mail=_details(checks, "mail"),
         dashboard=_details(checks, "dashboard"),
+        losses=await reconciliation.open_losses(deps.pool),
         loops=_details(checks, "loops") or {},
         watermarks=await figures.watermarks(deps.pool),
         settings={name.upper(): setting_text(value) for name, value in deps.settings.items()},
@@ -55,6 +66,47 @@ async def system(request: web.Request) -> web.Response:
         instant=lambda text: moment(datetime.fromisoformat(text) if text else None),
         **(rows | WORDS),
     )
+
+
+# ── The copy of the dashboard ───────────────────────────────────────────────────────────────────────────────
+
+
+@routes.post("/console/system/full-sync")
+async def read_again(request: web.Request) -> web.Response:
+    """Have every row of the dashboard read again."""
+    actor, reason = _who_and_why(request, await params.form(request))
+    async with audit.transaction(request) as connection:
+        await request_full(connection, actor, reason)
+    return _back(request)
+
+
+@routes.post("/console/system/confirm-loss")
+async def confirm(request: web.Request) -> web.Response:
+    """Confirm that the rows which a table misses, as many as the page showed, were deleted on purpose."""
+    form = await params.form(request)
+    actor, reason = _who_and_why(request, form)
+    table, rows = form.get("table", ""), form.get("rows", "")
+    if table not in set(Collection) or not (rows.isascii() and rows.isdigit() and len(rows) < 19):
+        raise HttpRefusal(400, "The form does not say which rows are gone; open the page again")
+    async with audit.transaction(request) as connection:
+        await confirm_loss(connection, table, actor, reason, int(rows))
+    return _back(request)
+
+
+def _who_and_why(request: web.Request, form: Mapping[str, str]) -> tuple[str, str]:
+    """The actor for the audit log, and the reason. Raises HttpRefusal if one is missing."""
+    name, reason = form.get("who", "").strip()[:100], form.get("reason", "").strip()[:_MAX_REASON]
+    if not name or not reason:
+        raise HttpRefusal(400, "Say who does it and why: others will ask")
+    return audit.actor(request, name), reason
+
+
+def _back(request: web.Request) -> web.Response:
+    request.app[DEPS].wake_sync()
+    return see_other("/console/system#dashboard")
+
+
+# ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _details(checks: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:

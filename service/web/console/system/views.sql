@@ -9,7 +9,8 @@ SELECT domain, failures, until, reply, until > service.now() AS paused FROM serv
 
 -- name: collections
 -- The state of the copy of the dashboard, and roughly how many rows each collection has.
-SELECT s.collection, s.phase, s.rows_read, s.synced_at, s.swept_at, s.error,
+SELECT s.collection, s.phase, s.rows_read, s.synced_at, s.swept_at, s.error, s.full_rows,
+       CASE WHEN s.full_after IS NOT NULL THEN s.full_since END AS full_since,
        (SELECT coalesce(jsonb_object_agg(reason, n), '{}')
         FROM (SELECT reason, count(*) AS n FROM service.malformed_row AS m, unnest(m.reasons) AS reason
               WHERE m.collection = s.collection GROUP BY reason) AS r) AS rejected,
