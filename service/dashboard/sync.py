@@ -268,6 +268,7 @@ class Sync:
             "missing": missing,
             "rejected": self._rejected,
             "schema_unknown": isinstance(self._problem, SchemaUnknown),
+            "problems": problems,
             "error": "; ".join(problems) or None,
             "lost": {loss.table: _loss_json(loss) for loss in self._losses},
             "full_sync": {one.table: one.to_json() for one in self._full},

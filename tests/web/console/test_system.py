@@ -9,6 +9,8 @@ import asyncpg
 from service.engine.ledger import Ledger
 from service.engine.schema import SCHEMA
 from service.settings import Settings
+from tests.given import World
+from tests.web.console.consoles import console
 from tests.web.console.test_analytics import section, table
 from tests.web.console.test_pages import sign_in
 from tests.web.given import Admin, admin
@@ -109,6 +111,41 @@ async def test_mail_statistics_and_the_copy_are_told(year: asyncpg.Pool) -> None
     assert 'class="lamp bad"' in section(page, "statistics")
     assert "1 days of 1 people wait" in section(page, "statistics")
     assert "nothing gets through" in page
+
+
+async def test_a_loss_is_confirmed_and_everything_read_again_from_the_page(world: World) -> None:
+    woken: list[str] = []
+    async with console(world, wake_sync=lambda: woken.append("sync")) as given:
+        await given.sign_in()
+        await world.pool.execute(
+            "INSERT INTO service.sync_state (collection, phase, swept_at, lost_since, lost_of, lost_gone) VALUES"
+            " ('users', 'live', service.now() - interval '3 hours', service.now(), 40, 0),"
+            " ('goals', 'loading', NULL, NULL, NULL, NULL)"
+        )
+        await world.pool.execute("INSERT INTO service.missing_row VALUES ('users', 'ann', service.now())")
+        told = section(await given.read("/console/system"), "dashboard")
+        assert "The dashboard lost 1 of 40 users since" in told
+        assert "Delete 1 row here" in told
+        assert table(told)["users"][0].endswith(">3 h ago</span>")
+        assert table(told)["goals (loading)"][0] == "not yet"
+
+        shown = {"table": "users", "rows": "1", "who": "Zoe", "reason": "test accounts"}
+        _, refused = await given.act("/console/system/confirm-loss", 409, **shown | {"rows": "2"})
+        assert "1 users are missing by now, not 2; look again, then confirm" in refused
+        _, refused = await given.act("/console/system/confirm-loss", 400, **shown | {"who": " "})
+        assert "Say who does it and why" in refused
+        await given.act("/console/system/confirm-loss", **shown)
+        await given.act("/console/system/full-sync", who="Zoe", reason="edited by hand")
+        told = section(await given.read("/console/system"), "dashboard")
+        assert "reading again</span> users, since" in told
+        assert "/console/system/full-sync" not in told
+        _, refused = await given.act("/console/system/full-sync", 409, who="Zoe", reason="again")
+        assert "everything is being read again since" in refused
+        assert [(who, act) for who, act, _ in await given.audit()] == [
+            ("Zoe (admin)", "confirm loss"),
+            ("Zoe (admin)", "full-sync"),
+        ]
+        assert len(woken) == 2
 
 
 async def test_migrations_and_versions_are_told(pool: asyncpg.Pool) -> None:
