@@ -286,6 +286,7 @@ class Service:
             close=loops.stop,
             checks=partial(health.checks, *looked_at),
             database=lambda: self.presence.problem,
+            doubts=lambda: self.sync.doubts,
             clock=self._clock,
             service_zone=self._zone,
         )

@@ -147,7 +147,12 @@ def jobs(answer: Any) -> list[Block]:
         text("last run", "lastRun.state"), time("last success", "lastSuccessAt"),
         text("clock", "mode", extra=True),
     )  # fmt: skip
-    return [TextTable(columns, rows, empty="no jobs: the service is starting")]
+    return [*_warnings(answer), TextTable(columns, rows, empty="no jobs: the service is starting")]
+
+
+def _warnings(answer: Any) -> list[Block]:
+    """What may be a mistake; it comes first."""
+    return [TextBlock(f"⚠ {one['what']}; {one['remedy']}") for one in answer.get("warnings", ())]
 
 
 def _paused(row: Row) -> str:
@@ -163,7 +168,8 @@ def health(answer: Any) -> list[Block]:
         for check_name, check in answer["checks"].items()
     ]
     columns = (name("check"), name("status"), prose("details"))
-    return [TextBlock(f"The service is {answer['status']}."), TextTable(columns, rows)]
+    status = TextBlock(f"The service is {answer['status']}.")
+    return [status, *_warnings(answer), TextTable(columns, rows)]
 
 
 def statistics(answer: Any) -> list[Block]:

@@ -14,6 +14,7 @@ import asyncpg
 import structlog
 
 from service.dashboard import sync_state
+from service.dashboard.doubts import Doubt, doubts_about
 from service.dashboard.needs import MissingDataCheck
 from service.dashboard.profiles.detect import Match, detect
 from service.dashboard.profiles.reader import Reader
@@ -31,7 +32,7 @@ class ProfileChoice:
     """Chooses one of ``candidates`` by what the dashboard holds, again at each synchronisation.
 
     ``match``: the choice. ``reading_key``: identifies everything that decides how documents are read.
-    ``warnings``: what makes reading slow or late.
+    ``warnings``: what makes reading slow or late. ``doubts``: what looks like the wrong database.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class ProfileChoice:
         self.tail = SessionTail()
         self.reading_key = ""
         self.warnings: list[str] = []
+        self.doubts: list[Doubt] = []
         self._warned_for = ""
 
     async def reader(self) -> Reader:
@@ -72,6 +74,9 @@ class ProfileChoice:
         tables = await self._source.table_names()
         samples = await self._samples(tables)
         match = detect(self.candidates, samples)
+        named = [self.match.profile] if self.match.profile else self.candidates
+        mapped = [table for profile in named for table in map(profile.table, Collection) if table.name]
+        self.doubts = await doubts_about(self._source, mapped, tables, samples)
         stored = _stored_profile(self.candidates, states)
         if match.problem and stored is None:
             self.match = match

@@ -19,6 +19,7 @@ from service.dashboard.canaries import Canaries
 from service.dashboard.change_stream import ChangeStreamConsumer
 from service.dashboard.copy_writer import CopyWriter
 from service.dashboard.dashboard_state import DashboardState, StateQuery
+from service.dashboard.doubts import Doubt
 from service.dashboard.full_sync import FullSync
 from service.dashboard.loss import Loss
 from service.dashboard.model import Goal, TimerSession, User
@@ -241,6 +242,11 @@ class Sync:
         """Seconds since the copy had all that the change stream told; None unless this process follows it."""
         return self._changes.lag()
 
+    @property
+    def doubts(self) -> Sequence[Doubt]:
+        """What looks like a mistake at the dashboard, by this process's last look."""
+        return self._choice.doubts
+
     def health(self) -> dict[str, Any]:
         """The state of the copy for operators, as JSON.
 
@@ -249,7 +255,7 @@ class Sync:
         """
         match, tail = self._choice.match, self._choice.tail
         missing = self._missing_entries()
-        warnings = list(self._choice.warnings)
+        warnings = [*(doubt.sentence for doubt in self.doubts), *self._choice.warnings]
         if tail.ambiguous:
             warnings.append(f"SESSION_TAIL is ambiguous: {tail.agreement:.0%} of {tail.votes} sessions agree")
         problems = [

@@ -5,7 +5,8 @@ be added, none is renamed. The manager holds no state but the last snapshot: eve
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
@@ -16,6 +17,7 @@ from aiohttp import web
 from service.analytics import rollups
 from service.analytics.statistic import DERIVED
 from service.clock import Clock, SystemClock
+from service.dashboard.doubts import Doubt
 from service.engine import queries
 from service.engine.database_errors import FAILURES
 from service.engine.job import Job, JobType, find
@@ -28,7 +30,9 @@ from service.manager.backfill import period_name, periods_to_derive
 from service.manager.health import Check, Checks, broken_check, database_check, type_check
 from service.manager.run_json import run_json
 from service.manager.runs import newest_runs, run_details, run_row
+from service.manager.skip_shares import unusual_shares
 from service.manager.status import StatusSnapshot
+from service.messages.reason import Reason
 from service.zones import iso_or_none
 
 _SQL = queries.load(__file__)
@@ -63,8 +67,9 @@ class JobManager:
     """Start, stop, watch and run the jobs.
 
     ``open`` starts the loops and ``close`` stops them; the pair can be repeated.
-    ``checks`` adds health checks (loops, mail, dashboard). ``database`` returns why our PostgreSQL
-    cannot be used although it answers, or None. ``schedules`` decide when a last success is stale.
+    ``checks`` adds health checks (loops, mail, dashboard), ``doubts`` what may be a mistake at the dashboard
+    and makes nothing unhealthy. ``database`` returns why our PostgreSQL cannot be used although it answers,
+    or None. ``schedules`` decide when a last success is stale.
     ``service_zone``: the zone of service days.
     """
 
@@ -80,6 +85,7 @@ class JobManager:
         close: Callable[[], Awaitable[None]] = _nothing,
         checks: Checks = _no_checks,
         database: Callable[[], str | None] = _no_problem,
+        doubts: Callable[[], Sequence[Doubt]] = tuple,
         clock: Clock | None = None,
         service_zone: ZoneInfo = _UTC,
     ) -> None:
@@ -92,6 +98,7 @@ class JobManager:
         self._close = close
         self._checks = checks
         self._database = database
+        self._doubts = doubts
         self._clock = clock or SystemClock()
         self._zone = service_zone
         self._initialized = False
@@ -226,21 +233,28 @@ class JobManager:
     async def refresh(self) -> None:
         """Take a new snapshot for ``get_status``."""
         rows = await self._pool.fetch(_SQL["overview"], list(self._jobs))
-        self._snapshot = StatusSnapshot(self._jobs, {row["job"]: row for row in rows}, self._clock.now())
+        snapshot = StatusSnapshot(self._jobs, {row["job"]: row for row in rows}, self._clock.now())
+        former, self._snapshot = self._snapshot, replace(snapshot, skip_shares=self._snapshot.skip_shares)
+        if snapshot.run_counts != former.run_counts:
+            shares = await self._pool.fetch(_SQL["skip_shares"], list(self._jobs), list(Reason))
+            self._snapshot = replace(snapshot, skip_shares=unusual_shares(map(dict, shares)))
 
     def get_status(self) -> dict[str, Any]:
-        """``{isInitialized, jobs: {reminder: {isRunning, activeJobs, jobCount, …}, analytics: …}}``.
+        """``{isInitialized, warnings, jobs: {reminder: {isRunning, activeJobs, …}, analytics: …}}``.
 
         The last snapshot, taken at ``asOf`` (null: none yet); ``refresh`` takes a new one.
         """
         return {
             "isInitialized": self._initialized,
             "asOf": iso_or_none(self._snapshot.as_of),
+            "warnings": self._all_warnings(),
             "jobs": {str(kind): self._status(kind) for kind in JobType},
         }
 
     async def health_check(self) -> dict[str, Any]:
-        """``{status: healthy|unhealthy, timestamp, checks}``; never raises for a database that is down."""
+        """``{status: healthy|unhealthy, timestamp, warnings, checks}``; never raises for a database that is
+        down. ``warnings``: what may be a mistake, ``{what, remedy, …}``; they make nothing unhealthy.
+        """
         try:
             await self.refresh()
             checks = await self._type_checks()
@@ -257,6 +271,7 @@ class JobManager:
         return {
             "status": "healthy" if healthy else "unhealthy",
             "timestamp": iso_or_none(self._clock.now()),
+            "warnings": self._all_warnings(),
             "checks": checks,
         }
 
@@ -348,6 +363,10 @@ class JobManager:
     def _require_type(self, job_type: str) -> None:
         if job_type not in set(JobType):
             raise UnknownJobType(job_type)
+
+    def _all_warnings(self) -> list[dict[str, Any]]:
+        doubts = ({"what": doubt.what, "remedy": doubt.remedy} for doubt in self._doubts())
+        return [*(share.to_json() for share in self._snapshot.skip_shares), *doubts]
 
     def _status(self, kind: JobType) -> dict[str, Any]:
         return self._snapshot.type_status(kind, running=self._initialized)

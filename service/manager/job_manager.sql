@@ -38,3 +38,37 @@ ORDER BY r.job, r.nominal_at
 -- Cancel a run of schedule_once that has not started. $1: run id.
 UPDATE service.job_run SET state = 'cancelled', reason = 'cancelled', finished_at = service.now(), epoch = epoch + 1
 WHERE id = $1 AND trigger = 'once' AND state = 'pending' RETURNING id
+
+-- name: skip_shares
+-- How many people the newest slot of each job left out, by reason, and the largest share of the same reason in the 28 slots
+-- before. A slot is a local date; of earlier ones only the zones count that the newest has come to. $1: job ids, $2: reasons.
+WITH recent AS MATERIALIZED (
+    SELECT r.*, dense_rank() OVER (PARTITION BY r.job ORDER BY r.day DESC) AS nth
+    FROM unnest($1::text[]) AS j (job)
+    CROSS JOIN LATERAL (SELECT id, job, nominal_local::date AS day, zones, done, counts FROM service.job_run
+                        WHERE job = j.job AND trigger IN ('cron', 'catchup') AND state IN ('succeeded', 'partial')
+                        ORDER BY nominal_at DESC LIMIT 2000) AS r
+    WHERE r.done > 0
+), reached AS (
+    SELECT DISTINCT job, zone FROM recent CROSS JOIN LATERAL unnest(coalesce(zones, '{}')) AS z (zone) WHERE nth = 1
+), run AS MATERIALIZED (
+    SELECT id, job, done, counts, nth FROM recent AS r
+    WHERE nth <= 29 AND (zones IS NULL OR (job, zones[1]) IN (SELECT job, zone FROM reached))
+), slot AS MATERIALIZED (
+    SELECT job, nth, sum(done)::bigint AS people FROM run GROUP BY job, nth
+), counted AS MATERIALIZED (
+    SELECT job, nth, reason, sum(n)::bigint AS n
+    FROM run CROSS JOIN LATERAL (SELECT key AS reason, value::bigint AS n FROM jsonb_each_text(counts) WHERE key = ANY ($2::text[])) AS c
+    GROUP BY job, nth, reason
+)
+SELECT c.job, c.reason, c.n AS people, s.people AS of,
+       (SELECT id FROM run AS r WHERE r.job = c.job AND r.nth = 1
+        ORDER BY (r.counts ->> c.reason)::bigint DESC NULLS LAST, id DESC LIMIT 1) AS run_id,
+       (SELECT count(*) FROM slot AS e WHERE e.job = c.job AND e.nth > 1) AS slots,
+       coalesce(h.n, 0) AS most, coalesce(h.people, 0) AS most_of
+FROM counted AS c JOIN slot AS s ON s.job = c.job AND s.nth = 1
+LEFT JOIN LATERAL (SELECT b.n, e.people FROM counted AS b JOIN slot AS e USING (job, nth)
+                   WHERE b.job = c.job AND b.reason = c.reason AND b.nth > 1
+                   ORDER BY b.n::float8 / e.people DESC LIMIT 1) AS h ON true
+WHERE c.nth = 1
+ORDER BY c.n DESC, c.job, c.reason

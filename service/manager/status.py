@@ -1,6 +1,6 @@
 """The status of the jobs, from one reading of the ledger. Pure; names are the original's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -9,16 +9,26 @@ import asyncpg
 
 from service.engine.job import Job, JobType
 from service.manager.run_json import last_run_json
+from service.manager.skip_shares import SkipShare
 from service.zones import iso_or_none
 
 
 @dataclass(frozen=True, slots=True)
 class StatusSnapshot:
-    """The jobs by id, and a row of the query ``overview`` for each, taken at ``as_of`` (None: not yet)."""
+    """The jobs by id, and a row of the query ``overview`` for each, taken at ``as_of`` (None: not yet).
+
+    ``skip_shares``: reasons for which a job suddenly leaves out far more people than it used to.
+    """
 
     jobs: Mapping[str, Job]
     rows: Mapping[str, asyncpg.Record] = field(default_factory=dict)
     as_of: datetime | None = None
+    skip_shares: Sequence[SkipShare] = ()
+
+    @property
+    def run_counts(self) -> dict[str, dict[str, int]]:
+        """How many runs of each job are in which state: as long as it is the same, no run has ended."""
+        return {job: row["states"] for job, row in self.rows.items()}
 
     def jobs_of(self, kind: JobType) -> list[Job]:
         """The jobs of a type."""

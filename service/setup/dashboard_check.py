@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection as Values
 
 from service import zones
+from service.dashboard import doubts
 from service.dashboard.profile_choice import candidate_profiles
 from service.dashboard.profiles.detect import detect
 from service.dashboard.profiles.fields import values
@@ -45,10 +46,7 @@ async def check_dashboard(
 async def _inspect(source: Source, candidates: list[Profile], findings: Findings) -> None:
     tables = await source.table_names()
     if not tables:
-        findings.warnings.append(
-            "DASHBOARD_URL: the database has no tables that this user can see; check its name in the URL"
-            " (and DASHBOARD_DATABASE), and the user's rights"
-        )
+        findings.warnings.append(f"DASHBOARD_URL: {doubts.NOTHING_VISIBLE.sentence}")
     named_tables = {
         table.name: table for profile in candidates for table in map(profile.table, Collection) if table.name
     }
@@ -95,10 +93,7 @@ async def _inspect_tables(
             continue
         findings.facts.append(f"{name}: {await source.count(table):,} rows")
         if await source.hides_rows(table):
-            findings.warnings.append(
-                f"DASHBOARD_URL: row level security of {name} may hide rows from this user; give it a policy"
-                " that shows all, or the attribute BYPASSRLS"
-            )
+            findings.warnings.append(f"DASHBOARD_URL: {doubts.hidden_rows(name).sentence}")
     if users := samples.get(profile.users.name):
         _inspect_zones(profile, users, findings)
 

@@ -118,8 +118,8 @@ async def test_a_loss_is_confirmed_and_everything_read_again_from_the_page(world
     async with console(world, wake_sync=lambda: woken.append("sync")) as given:
         await given.sign_in()
         await world.pool.execute(
-            "INSERT INTO service.sync_state (collection, phase, swept_at, lost_since, lost_of, lost_gone) VALUES"
-            " ('users', 'live', service.now() - interval '3 hours', service.now(), 40, 0),"
+            "INSERT INTO service.sync_state (collection, phase, swept_at, lost_since, lost_of, lost_gone)"
+            " VALUES ('users', 'live', service.now() - interval '3 hours', service.now(), 40, 0),"
             " ('goals', 'loading', NULL, NULL, NULL, NULL)"
         )
         await world.pool.execute("INSERT INTO service.missing_row VALUES ('users', 'ann', service.now())")
@@ -129,12 +129,12 @@ async def test_a_loss_is_confirmed_and_everything_read_again_from_the_page(world
         assert table(told)["users"][0].endswith(">3 h ago</span>")
         assert table(told)["goals (loading)"][0] == "not yet"
 
-        shown = {"table": "users", "rows": "1", "who": "Zoe", "reason": "test accounts"}
-        _, refused = await given.act("/console/system/confirm-loss", 409, **shown | {"rows": "2"})
+        act = "/console/system/confirm-loss"
+        _, refused = await given.act(act, 409, table="users", rows="2", who="Zoe", reason="test accounts")
         assert "1 users are missing by now, not 2; look again, then confirm" in refused
-        _, refused = await given.act("/console/system/confirm-loss", 400, **shown | {"who": " "})
+        _, refused = await given.act(act, 400, table="users", rows="1", who=" ")
         assert "Say who does it and why" in refused
-        await given.act("/console/system/confirm-loss", **shown)
+        await given.act(act, table="users", rows="1", who="Zoe", reason="test accounts")
         await given.act("/console/system/full-sync", who="Zoe", reason="edited by hand")
         told = section(await given.read("/console/system"), "dashboard")
         assert "reading again</span> users, since" in told

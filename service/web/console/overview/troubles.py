@@ -38,7 +38,7 @@ def problems_of(
     unconfirmed: int,
 ) -> list[OverviewProblem]:
     """All current problems, the most severe first; empty: all is well."""
-    problems = list(_of_health(health["checks"]))
+    problems = [*_of_health(health["checks"]), *map(_of_warning, health.get("warnings", ()))]
     if not replicas:
         problems.append(
             OverviewProblem(
@@ -85,6 +85,17 @@ def _of_health(checks: Mapping[str, Any]) -> Iterable[OverviewProblem]:
             yield OverviewProblem(
                 f"{name.capitalize()}: {_why(name, details)}.", _REMEDIES.get(name, "See the log.")
             )
+
+
+def _of_warning(warning: Mapping[str, Any]) -> OverviewProblem:
+    link = f"/console/runs/{warning['runId']}?reason={warning['reason']}#left" if "runId" in warning else ""
+    return OverviewProblem(f"{_sentence(warning['what'])}.", f"{_sentence(warning['remedy'])}.", link)
+
+
+def _sentence(text: str) -> str:
+    """With a capital letter, unless it begins with the name of a job or table."""
+    first = text.partition(" ")[0]
+    return text if first.lower() != first or "_" in first else text[0].upper() + text[1:]
 
 
 def _of_slot(job: str, slot: Mapping[str, Any]) -> OverviewProblem:
