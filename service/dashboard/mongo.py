@@ -25,11 +25,10 @@ from service.dashboard import mongo_changes, mongo_errors
 from service.dashboard.mongo_inbox import inbox_writable, refused_messages, upsert_notification
 from service.dashboard.mongo_origin import accepted, after_id, open_cursor, require_ids, scans
 from service.dashboard.notification import Notification
-from service.dashboard.profiles.shapes import DIGEST, Document, Table
+from service.dashboard.profiles.shapes import DIGEST, NOTIFICATIONS, Document, Table
 from service.dashboard.profiles.values import identity, instant
 from service.dashboard.source import (
     IN_APP_REMEDY,
-    INBOX,
     DigestPage,
     SourceDocument,
     SourcePage,
@@ -302,19 +301,28 @@ class MongoSource:
         cursor = open_cursor(self._database, table, {"_id": {"$in": _possible_ids(ids)}}, {"_id": 1})
         return frozenset(key for d in await self._read(table, cursor) if (key := identity(d["_id"])))
 
-    async def notify(self, notifications: Sequence[Notification]) -> dict[str, str]:
+    async def notify(
+        self, notifications: Sequence[Notification], inbox: Table | None = None
+    ) -> dict[str, str]:
         """Insert notifications by their id, leaving existing ones unchanged; see ``Source.notify``."""
-        with _reachable(), inbox_writable():
+        inbox = inbox or NOTIFICATIONS[self.kind]
+        if inbox.id != "_id":
+            raise InboxClosed(
+                f"the mapping file says that {inbox.name} has the id {inbox.id}: it must be _id"
+            )
+        with _reachable(), inbox_writable(inbox):
             collections = await self._database.list_collection_names(
-                filter={"name": INBOX}, authorizedCollections=True
+                filter={"name": inbox.name}, authorizedCollections=True
             )
             if not collections:  # an upsert would create one that the dashboard does not know
-                raise InboxClosed(f"the dashboard has no collection {INBOX}; create it, {IN_APP_REMEDY}")
+                raise InboxClosed(f"the dashboard has no collection {inbox.name}; create it, {IN_APP_REMEDY}")
             if not notifications:
                 return {}
-            inbox = self._database[INBOX].with_options(write_concern=_DURABLE)
+            collection = self._database[inbox.name].with_options(write_concern=_DURABLE)
             try:
-                await inbox.bulk_write([upsert_notification(note) for note in notifications], ordered=False)
+                await collection.bulk_write(
+                    [upsert_notification(note, inbox) for note in notifications], ordered=False
+                )
             except BulkWriteError as error:
                 return refused_messages(notifications, error)
         return {}

@@ -8,15 +8,17 @@ from bson.objectid import ObjectId
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 
-from service.dashboard.notification import Notification, digest, notification_record
-from service.dashboard.source import IN_APP_REMEDY, INBOX
+from service.dashboard.notification import Notification, digest, stored_values
+from service.dashboard.profiles.shapes import Table
+from service.dashboard.source import IN_APP_REMEDY
 from service.errors import InboxClosed
 
 _FORBIDDEN = {13, 166, 8000}  # Unauthorized, CommandNotSupportedOnView, the refusal of a hosted MongoDB
+_IDS = ("user", "related_id")
 
 
 @contextmanager
-def inbox_writable() -> Iterator[None]:
+def inbox_writable(inbox: Table) -> Iterator[None]:
     """Raises InboxClosed where we may only read, or where the inbox is a view."""
     try:
         yield
@@ -24,18 +26,17 @@ def inbox_writable() -> Iterator[None]:
         if error.code not in _FORBIDDEN:
             raise
         raise InboxClosed(
-            f"the dashboard's {INBOX} may not be written to (MongoDB error {error.code}):"
+            f"the dashboard's {inbox.name} may not be written to (MongoDB error {error.code}):"
             f" allow find, insert and update there, {IN_APP_REMEDY}"
         ) from error
 
 
-def upsert_notification(notification: Notification) -> UpdateOne:
-    document = {
-        _camel(name): value for name, value in notification_record(notification).items() if value is not None
-    }
-    for name in ("userId", "relatedId"):
-        if ObjectId.is_valid(document.get(name)):
-            document[name] = ObjectId(document[name])
+def upsert_notification(notification: Notification, inbox: Table) -> UpdateOne:
+    values = stored_values(notification, inbox)
+    document = {path: value for path, value in values.items() if value is not None}
+    for path in (path for field in _IDS for path in inbox.fields.get(field, ())):
+        if ObjectId.is_valid(document.get(path)):
+            document[path] = ObjectId(document[path])
     return UpdateOne(
         {"_id": ObjectId(digest(notification.key)[:12])}, {"$setOnInsert": document}, upsert=True
     )
@@ -59,8 +60,3 @@ def refused_messages(notifications: Sequence[Notification], error: BulkWriteErro
         notifications[write_error["index"]].key: f"{write_error['errmsg']} ({write_error['code']})"
         for write_error in write_errors
     }
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.title() for word in rest)

@@ -16,9 +16,8 @@ import asyncpg
 
 from service.dashboard.profiles.detect import REQUIRED
 from service.dashboard.profiles.fields import share, values
-from service.dashboard.profiles.shapes import Collection, Document, Profile, Table
+from service.dashboard.profiles.shapes import NOTIFICATIONS, Collection, Document, Profile, Table
 from service.dashboard.profiles.values import identity, instant
-from service.dashboard.source import INBOX
 from service.engine import queries
 from service.errors import DashboardIncomplete, JobOff, SchemaUnknown
 
@@ -215,7 +214,8 @@ class MissingDataCheck:
     ) -> str | None:
         """A collection unknown to the profile whose newest documents hold the id of one of these users."""
         ids = {identity(user.get(profile.users.id)) for user in users} - {None}
-        mapped = {profile.table(collection).stored_as for collection in Collection} | {INBOX}
+        inbox = profile.notifications or NOTIFICATIONS[self._source.kind]
+        mapped = {profile.table(collection).stored_as for collection in Collection} | {inbox.name}
         for name in sorted(tables - mapped)[:50] if ids else ():
             for document in await self._source.sample(Table(name, {}), 3):
                 if any(identity(value) in ids for key, value in document.items() if key != "_id"):

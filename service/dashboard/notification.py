@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from service.dashboard.profiles.shapes import Table
 from service.text import shorten
 
 TYPES = frozenset(
@@ -51,7 +52,7 @@ def notification_record(notification: Notification) -> dict[str, Any]:
     """
     related_id, related_model = related_object(notification.data)
     return {
-        "user_id": notification.user_id,
+        "user": notification.user_id,
         "type": notification.type if notification.type in TYPES else "system_update",
         "title": truncate(notification.title, TITLE),
         "message": truncate(notification.message, MESSAGE),
@@ -61,14 +62,20 @@ def notification_record(notification: Notification) -> dict[str, Any]:
         "priority": notification.priority if notification.priority in PRIORITIES else "medium",
         "channels": {"inApp": True, "email": False, "push": False},
         "status": "read" if notification.read_at else "sent",
-        "scheduled_for": notification.visible_from,
-        "sent_at": notification.sent_at,
-        "read_at": notification.read_at,
+        "scheduled": notification.visible_from,
+        "sent": notification.sent_at,
+        "read": notification.read_at,
         "action": _action(notification.action),
-        "expires_at": notification.expires_at,
-        "created_at": notification.visible_from,
-        "updated_at": notification.sent_at,
+        "expires": notification.expires_at,
+        "created": notification.visible_from,
+        "updated": notification.sent_at,
     }
+
+
+def stored_values(notification: Notification, inbox: Table) -> dict[str, Any]:
+    """The notification under the inbox's own field names, without its id."""
+    record = notification_record(notification)
+    return {paths[0]: record[field] for field, paths in inbox.fields.items() if field != "id"}
 
 
 def related_object(data: Mapping[str, Any]) -> tuple[str | None, str | None]:

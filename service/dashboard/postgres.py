@@ -23,10 +23,9 @@ from service.dashboard.postgres_inbox import (
 )
 from service.dashboard.postgres_origin import accepted, column_types, origin, scans
 from service.dashboard.postgres_origin import quoted as _quoted
-from service.dashboard.profiles.shapes import DIGEST, Document, Table
+from service.dashboard.profiles.shapes import DIGEST, NOTIFICATIONS, Document, Table
 from service.dashboard.profiles.values import identity, instant
 from service.dashboard.source import (
-    INBOX,
     ChangeStream,
     DigestPage,
     SourceDocument,
@@ -268,17 +267,21 @@ class PostgresSource:
         rows = await self._rows(table, column, await self._by_id(table), *await self._keys(table, ids))
         return frozenset(key for row in rows if (key := identity(row["id"])))
 
-    async def notify(self, notifications: Sequence[Notification]) -> dict[str, str]:
+    async def notify(
+        self, notifications: Sequence[Notification], inbox: Table | None = None
+    ) -> dict[str, str]:
         """Insert notifications by their id, leaving existing ones unchanged; see ``Source.notify``."""
-        with _reachable(), inbox_writable():
+        inbox = inbox or NOTIFICATIONS[self.kind]
+        with _reachable(), inbox_writable(inbox):
             async with (await self._open()).acquire() as connection:
-                columns = inbox_columns(await connection.fetchrow(_SQL["inbox"], _quoted(INBOX)))
-                rows = {notification.key: inbox_row(notification, columns) for notification in notifications}
+                found = await connection.fetchrow(_SQL["inbox"], _quoted(inbox.name), inbox.id)
+                columns = inbox_columns(found, inbox)
+                rows = {note.key: inbox_row(note, inbox, columns) for note in notifications}
                 if not rows:
                     return {}
                 async with connection.transaction():
                     await connection.execute("SET TRANSACTION READ WRITE; SET CONSTRAINTS ALL IMMEDIATE")
-                    return await insert_rows(connection, insert_statement(columns), rows)
+                    return await insert_rows(connection, insert_statement(inbox, columns), rows)
 
     # ── Archiving ───────────────────────────────────────────────────────────────────────────────────────────
 

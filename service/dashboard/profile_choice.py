@@ -166,6 +166,7 @@ def _reading_key(profile: Profile, tail: SessionTail, default_timezone: str, *, 
     shape: dict[str, Any] = {
         name: sorted(v) if isinstance(v, frozenset) else v for name, v in asdict(profile).items()
     }
+    del shape["notifications"]  # written, never read
     for table in (shape["users"], shape["goals"], shape["sessions"]):
         for name in (
             "rules",

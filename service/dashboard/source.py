@@ -9,8 +9,6 @@ from service.dashboard.notification import Notification
 from service.dashboard.profiles.shapes import Document, SourceQuery, Table
 from service.errors import CleanupRefused, SchemaUnknown
 
-INBOX = "notifications"
-"""The collection or table of the dashboard's own in-app notifications."""
 IN_APP_REMEDY = "or set IN_APP=service to keep notifications here"
 """The other remedy where we cannot write to the dashboard's inbox."""
 
@@ -124,11 +122,13 @@ class Source(Protocol):
     async def remove(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]: ...
     async def insert(self, table: Table, bodies: Mapping[str, str]) -> frozenset[str]: ...
 
-    async def notify(self, notifications: Sequence[Notification]) -> dict[str, str]:
+    async def notify(
+        self, notifications: Sequence[Notification], inbox: Table | None = None
+    ) -> dict[str, str]:
         """Write notifications to the dashboard's inbox; existing ones are left unchanged.
 
-        Returns the error message for each one that the dashboard refused, by its key. An empty list only
-        checks whether writing is possible. Raises InboxClosed where there is no inbox, or where we may not
-        write to it.
+        ``inbox``: where a mapping file says that they are stored; None: at the usual place. Returns the error
+        message for each one that the dashboard refused, by its key. An empty list only checks whether writing
+        is possible. Raises InboxClosed where there is no inbox, or where we may not write to it.
         """
         ...

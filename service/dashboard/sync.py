@@ -181,7 +181,8 @@ class Sync:
 
     async def notify(self, notifications: Sequence[Notification]) -> dict[str, str]:
         """Write notifications into the dashboard's own inbox: see ``Source.notify``."""
-        return await self._source.notify(notifications)
+        profile = self._settings.profile
+        return await self._source.notify(notifications, profile.notifications if profile else None)
 
     # ── Archiving: never during a comparison, which would take it for deletions
     # ───────────────────────────────

@@ -13,8 +13,9 @@ from bson import json_util
 
 from service.dashboard.profiles.mapping import parse_mapping
 from service.dashboard.profiles.mapping_fields import UNIT_FIELDS, UNITS, FieldKey
+from service.dashboard.profiles.mapping_notifications import FIELDS as NOTIFICATION_FIELDS
 from service.dashboard.profiles.mapping_text import NAME, mapping_text
-from service.dashboard.profiles.shapes import PROFILES, Collection
+from service.dashboard.profiles.shapes import NOTIFICATIONS, PROFILES, Collection
 from service.dashboard.schema_trial import try_profile
 from service.dashboard.source import Source
 from service.dashboard.sync import Sync
@@ -132,16 +133,23 @@ def test_a_built_in_profile_is_shown_as_a_file_that_says_the_same(name: str) -> 
         assert shown.table(collection) == PROFILES[name].table(collection)
     for attribute in ("open_states", "focus_kinds", "running_states", "planned_unit", "focus_unit"):
         assert getattr(shown, attribute) == getattr(PROFILES[name], attribute)
+    assert shown.notifications == NOTIFICATIONS["postgresql" if name == "PG" else "mongodb"]
 
 
 def test_the_other_mappings_of_the_documentation_are_accepted() -> None:
     text = _DOCUMENTATION.read_text("utf-8").split("\n## Examples\n")[0]
     blocks = re.findall(r"^```toml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    assert [parse_mapping(block).name for block in blocks] == ["my-dashboard", "mapping", "mapping"]
+    assert [parse_mapping(block).name for block in blocks] == ["my-dashboard", *["mapping"] * 3]
 
 
 def test_the_documentation_names_every_field_and_key() -> None:
     text = _DOCUMENTATION.read_text("utf-8")
     named = set(re.findall(r"`(\w+)`", text))
     fields = {f for profile in PROFILES.values() for c in Collection for f in profile.table(c).fields}
-    assert {*fields, *FieldKey, *UNITS, *(key for keys in UNIT_FIELDS.values() for key in keys)} <= named
+    assert {
+        *fields,
+        *NOTIFICATION_FIELDS,
+        *FieldKey,
+        *UNITS,
+        *(key for keys in UNIT_FIELDS.values() for key in keys),
+    } <= named

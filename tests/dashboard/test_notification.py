@@ -24,18 +24,18 @@ def note(**changes: Any) -> Notification:
 
 def test_a_record_has_every_field_of_the_dashboards_document() -> None:
     assert notification_record(note(data={"goalIds": ["g1"]})) == {
-        "user_id": "ann", "type": "goal_deadline", "title": "Due tomorrow", "message": "Read",
+        "user": "ann", "type": "goal_deadline", "title": "Due tomorrow", "message": "Read",
         "data": {"goalIds": ["g1"]}, "related_id": "g1", "related_model": "Goal", "priority": "high",
         "channels": {"inApp": True, "email": False, "push": False}, "status": "sent",
-        "scheduled_for": _AT, "sent_at": _AT + timedelta(minutes=1), "read_at": None,
+        "scheduled": _AT, "sent": _AT + timedelta(minutes=1), "read": None,
         "action": {"type": "navigate", "url": "/goals", "buttonText": "Open goals"},
-        "expires_at": _AT + timedelta(days=30), "created_at": _AT, "updated_at": _AT + timedelta(minutes=1),
+        "expires": _AT + timedelta(days=30), "created": _AT, "updated": _AT + timedelta(minutes=1),
     }  # fmt: skip
 
 
 def test_what_was_read_here_is_read_there_and_unknown_words_become_known_ones() -> None:
     told = notification_record(note(read_at=_AT, type="gossip", priority="panic", action=None))
-    assert (told["status"], told["read_at"]) == ("read", _AT)
+    assert (told["status"], told["read"]) == ("read", _AT)
     assert (told["type"], told["priority"], told["action"]) == ("system_update", "medium", None)
 
 

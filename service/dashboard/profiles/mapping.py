@@ -40,6 +40,8 @@ from service.dashboard.profiles.mapping_fields import (
     field_problems,
     field_rule,
 )
+from service.dashboard.profiles.mapping_notifications import SECTION as NOTIFICATIONS_SECTION
+from service.dashboard.profiles.mapping_notifications import notifications_problems, notifications_table
 from service.dashboard.profiles.mapping_source import source_problems, source_query
 from service.dashboard.profiles.rules import Rule
 from service.dashboard.profiles.shapes import PROFILES, Collection, Profile, Table
@@ -84,7 +86,7 @@ def parse_mapping(text: str, preferences: Iterable[str] = ()) -> Profile:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError([f"DASHBOARD_SCHEMA: the mapping file is not TOML: {error}"]) from None
     known = _KNOWN | {"users": _KNOWN["users"] | {f"pref_{name}" for name in preferences}}
-    problems = [*_file_problems(given), *_table_name_problems(given)]
+    problems = [*_file_problems(given), *_table_name_problems(given), *notifications_problems(given)]
     has_base = not problems
     by_section = {c: _section_problems(c, given, known[c]) for c in Collection}
     well_formed = [collection for collection, section_problems in by_section.items() if not section_problems]
@@ -116,6 +118,7 @@ def _profile(given: Mapping[str, Any], sections: Iterable[Collection]) -> Profil
         running_states=_states(sessions, "running_states", "running", base.running_states),
         planned_unit=UNITS.get(sessions.get("planned_unit", ""), base.planned_unit),
         focus_unit=UNITS.get(sessions.get("focus_unit", ""), base.focus_unit),
+        notifications=notifications_table(given),
     )
 
 
@@ -166,7 +169,7 @@ def _file_problems(given: Mapping[str, Any]) -> list[str]:
         problems.append(
             f"name must be up to 40 letters, digits, '.', '_' or '-', and none of {', '.join(_BASES)}, auto"
         )
-    strange = set(given) - {"name", "extends", "tables", *_KNOWN}
+    strange = set(given) - {"name", "extends", "tables", NOTIFICATIONS_SECTION, *_KNOWN}
     return [*problems, *(f"unknown section or key {section!r}" for section in sorted(strange))]
 
 
@@ -176,8 +179,10 @@ def _table_name_problems(given: Mapping[str, Any]) -> list[str]:
         return ["[tables] must be a table"]
     problems = []
     for key, value in tables.items():
+        if key == NOTIFICATIONS_SECTION:
+            continue
         if key not in _KNOWN or not isinstance(value, str) or value != value.strip():
-            problems.append(f"[tables] {key}: name one of {', '.join(_KNOWN)}")
+            problems.append(f"[tables] {key}: name one of {', '.join(_KNOWN)}, {NOTIFICATIONS_SECTION}")
         elif key == "users" and value == "":
             problems.append("[tables] users: there must be people; name where they are")
         elif value == "" and given.get(key):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from service.dashboard.profiles.mapping_fields import UNITS
-from service.dashboard.profiles.shapes import Collection, Profile
+from service.dashboard.profiles.shapes import NOTIFICATIONS, Collection, Profile
 
 NAME = "my-dashboard"
 _HEAD = """\
@@ -20,11 +20,15 @@ def mapping_text(profile: Profile) -> str:
     """The text of a mapping file that says what a built-in profile says."""
     lines = [_HEAD.format(name=profile.name, new_name=NAME)]
     lines += [f"{collection} = {json.dumps(profile.table(collection).name)}" for collection in Collection]
+    inbox = NOTIFICATIONS["postgresql" if profile.name == "PG" else "mongodb"]
+    lines.append(f"notifications = {json.dumps(inbox.name)}")
     for collection in Collection:
         lines += ["", f"[{collection}]"]
         for field, paths in profile.table(collection).fields.items():
             lines.append(f"{field} = {json.dumps(list(paths) if len(paths) > 1 else paths[0])}")
         lines += _settings(profile, collection)
+    lines += ["", "[notifications]"]
+    lines += [f"{field} = {json.dumps(path)}" for field, (path,) in inbox.fields.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -73,7 +73,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Profile:
-    """One shape of dashboard. ``planned_unit`` and ``focus_unit``: seconds per stored unit."""
+    """One shape of dashboard. ``planned_unit`` and ``focus_unit``: seconds per stored unit.
+
+    ``notifications``: the dashboard's own inbox, if a mapping file describes it; None: the usual one.
+    """
 
     name: str
     users: Table
@@ -84,6 +87,7 @@ class Profile:
     running_states: frozenset[str]
     planned_unit: float
     focus_unit: float
+    notifications: Table | None = None
 
     def table(self, collection: Collection) -> Table:
         """Where a kind of record is stored."""
@@ -216,5 +220,21 @@ _PG = Profile(
     planned_unit=1,
     focus_unit=1,
 )  # fmt: skip
+
+NOTIFICATIONS: Mapping[str, Table] = {
+    "mongodb": _table(
+        "notifications", id="_id", user="userId", type="type", title="title", message="message", data="data",
+        related_id="relatedId", related_model="relatedModel", priority="priority", channels="channels",
+        status="status", action="action", scheduled="scheduledFor", sent="sentAt", read="readAt",
+        expires="expiresAt", created="createdAt", updated="updatedAt",
+    ),
+    "postgresql": _table(
+        "notifications", id="id", user="user_id", type="type", title="title", message="message", data="data",
+        related_id="related_id", related_model="related_model", priority="priority", channels="channels",
+        status="status", action="action", scheduled="scheduled_for", sent="sent_at", read="read_at",
+        expires="expires_at", created="created_at", updated="updated_at",
+    ),
+}  # fmt: skip
+"""The usual inbox of a dashboard, by the kind of its database."""
 
 PROFILES: Mapping[str, Profile] = {p.name: p for p in (_A, _B, _J, _PG)}
