@@ -100,6 +100,24 @@ async def test_a_due_date_moved_by_a_script_arrives_within_minutes(drift: Drift)
     assert due == date(2026, 4, 6)
 
 
+async def test_preferences_a_log_in_and_a_title_written_without_a_stamp_arrive(drift: Drift) -> None:
+    later = NOON - timedelta(hours=1)
+    await drift.dashboard.put(
+        "users", 1, name="Person 1", email="p1@example.org", timezone="Europe/Berlin", active=True,
+        last_login=later, preferences={"notifications": {"email": False}},
+    )  # fmt: skip
+    await drift.goal(1, title="Another title")
+
+    await drift.later(SOON)
+
+    person = await drift.pool.fetchrow(
+        "SELECT last_login_at, preferences FROM service.users WHERE id = $1", drift.dashboard.key(1)
+    )
+    assert person
+    assert (person["last_login_at"], person["preferences"]["email"]) == (later, False)
+    assert await drift.title() == "Another title"
+
+
 async def test_sessions_imported_with_their_true_past_times_arrive(drift: Drift) -> None:
     """copy_drift, 4: at the nightly pass, and their days are counted again."""
     for number, day in ((11, 6), (12, 7)):

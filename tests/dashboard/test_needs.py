@@ -4,11 +4,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from service.dashboard.profiles.mapping import parse_mapping
+from service.dashboard.sync import Sync
+from service.dashboard.sync_settings import SyncSettings
 from service.engine.run import RunRequest
-from service.errors import BadRequest, DashboardIncomplete
+from service.errors import BadRequest, DashboardIncomplete, SchemaUnknown
 from tests.dashboard.conftest import Dashboard, MongoDashboard, Opened, PostgresDashboard, Stage
 from tests.given import inbox
 
@@ -303,6 +307,22 @@ async def test_of_a_dashboard_of_which_only_the_people_fit_nobody_is_told_to_beg
     assert "goals" in str(runs["goalDeadlines"][1])
     assert "timer_sessions" in str(runs["dailyCheck"][1])
     assert await stage.mails() == {}
+
+
+async def test_a_mapping_file_that_names_tables_which_do_not_exist_is_red(
+    pool: asyncpg.Pool, dashboard: Dashboard
+) -> None:
+    """On a dashboard of people and goals, which lie in tables of other names."""
+    await dashboard.put("users", 1, name="Ada", email="ada@example.org", timezone="UTC", active=True)
+    await dashboard.put("goals", 1, user=1, title="Read", status="active")
+    tables = 'users = "members"\ngoals = "aims"\ntimer_sessions = "laps"'
+    mapping = parse_mapping(f'extends = "{dashboard.profile}"\n[tables]\n{tables}')
+    sync = Sync(pool, dashboard.source, SyncSettings(profile=mapping))
+    with pytest.raises(SchemaUnknown, match="members"):
+        await sync.run_once()
+    health = sync.health()
+    assert not health["healthy"]
+    assert "members" in health["error"]
 
 
 async def test_a_table_that_was_there_and_is_not_is_missed_by_name(stage: Stage) -> None:
