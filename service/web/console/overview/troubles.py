@@ -12,6 +12,8 @@ _GOOD = ("succeeded", "partial")
 _LAG_MS = 250.0
 _JOB_TYPES = ("reminder", "analytics")
 _WRONG = {"unhealthy", "error", "stopped"}
+_SYSTEM = "/console/system#dashboard"
+_LOST = "The System page says what is missing, and takes a confirmation."
 _REMEDIES = {
     "database": "Check DATABASE_URL and this service's PostgreSQL.",
     "dashboard": "Check DASHBOARD_URL and the dashboard's database; reminders wait for it.",
@@ -82,9 +84,9 @@ def _of_health(checks: Mapping[str, Any]) -> Iterable[OverviewProblem]:
         elif name in _JOB_TYPES and check["status"] == "stopped" and check.get("activeJobs"):
             yield OverviewProblem(f"The {name} jobs are stopped in this process.", "Restart it.")
         elif check["status"] in _WRONG and name not in _JOB_TYPES:
-            yield OverviewProblem(
-                f"{name.capitalize()}: {_why(name, details)}.", _REMEDIES.get(name, "See the log.")
-            )
+            remedy = _LOST if details.get("lost") else _REMEDIES.get(name, "See the log.")
+            link = _SYSTEM if name == "dashboard" else ""
+            yield OverviewProblem(f"{name.capitalize()}: {_why(name, details)}.", remedy, link)
 
 
 def _of_warning(warning: Mapping[str, Any]) -> OverviewProblem:
