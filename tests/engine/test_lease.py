@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 import asyncpg
 import pytest
 
+from service.engine import lease as lease_module
+from service.engine import queries
 from service.engine.lease import HeldLease, Lease, revoke
 from service.errors import LeaseLost
+from tests.interleaving import goes_on, waits
 
+SQL = queries.load(lease_module.__file__)
 LONG, SHORT = timedelta(seconds=30), timedelta(seconds=1)
 _LATER = "UPDATE service.lease SET until = service.now() - interval '1 second'"
 _WRITE = "INSERT INTO service.erased (user_key) VALUES ('x')"
@@ -126,3 +130,91 @@ async def test_it_can_be_taken_away(pool: asyncpg.Pool) -> None:
         assert await _written(pool) == 0
     async with _taken(_lease(pool, "other")):
         assert await pool.fetchval("SELECT epoch FROM service.lease") == 3
+
+
+# ── Statement by statement ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def _entered(held: HeldLease) -> None:
+    async with held.step():
+        pytest.fail("a step began under a lease that is lost")
+
+
+async def test_a_lease_that_is_over_is_lost_though_nobody_took_it(pool: asyncpg.Pool) -> None:
+    async with _taken(_lease(pool, "one")) as held:
+        await pool.execute(_LATER)
+
+        with pytest.raises(LeaseLost):
+            await _entered(held)
+        assert not await held.ours()
+        assert not await held.renew()
+
+
+async def test_a_lease_that_ends_in_the_middle_of_a_step_is_lost_though_nobody_took_it(
+    pool: asyncpg.Pool,
+) -> None:
+    async with _taken(_lease(pool, "one")) as held:
+        with pytest.raises(LeaseLost):  # noqa: PT012
+            async with held.step() as connection:
+                await connection.execute(_WRITE)
+                await pool.execute(_LATER)
+    assert await _written(pool) == 0
+
+
+async def test_who_takes_it_a_second_time_has_lost_the_first(pool: asyncpg.Pool) -> None:
+    """As when its release was lost on the way: a process need not wait for itself."""
+    one = _lease(pool, "one")
+    async with _taken(one) as first, _taken(one) as second:
+        with pytest.raises(LeaseLost):
+            await _entered(first)
+        assert not await first.ours()
+        assert not await first.renew()
+        await first.release()
+        async with second.step() as connection:
+            await connection.execute(_WRITE)
+    assert await _written(pool) == 1
+
+
+async def test_who_takes_it_in_the_middle_of_a_step_a_second_time_commits_only_the_second(
+    pool: asyncpg.Pool,
+) -> None:
+    one = _lease(pool, "one")
+    async with _taken(one) as first:
+        with pytest.raises(LeaseLost):  # noqa: PT012
+            async with AsyncExitStack() as stack, first.step() as connection:
+                await connection.execute(_WRITE)
+                await stack.enter_async_context(_taken(one))
+    assert await _written(pool) == 0
+
+
+@asynccontextmanager
+async def _at_its_commit(pool: asyncpg.Pool, owner: str) -> AsyncIterator[None]:
+    """A transaction under the lease after its last check, before its commit."""
+    async with pool.acquire() as connection, connection.transaction():
+        assert await connection.fetchrow(SQL["fence"], "sync", owner, 1)
+        yield
+
+
+async def test_nobody_takes_it_between_the_last_check_and_the_commit(pool: asyncpg.Pool) -> None:
+    other = _lease(pool, "other")
+    async with _taken(_lease(pool, "one")):
+        async with _at_its_commit(pool, "one"):
+            await pool.execute(_LATER)
+            assert await goes_on(pool, other._taken(0.0)) is None
+        assert await other._taken(0.0)
+
+
+async def test_a_heartbeat_passes_between_the_last_check_and_the_commit(pool: asyncpg.Pool) -> None:
+    async with _taken(_lease(pool, "one")) as held, _at_its_commit(pool, "one"):
+        assert await goes_on(pool, held.renew())
+
+
+async def test_nobody_revokes_it_between_the_last_check_and_the_commit(pool: asyncpg.Pool) -> None:
+    async def revoked() -> None:
+        async with pool.acquire() as connection, connection.transaction():
+            await revoke(connection, "sync")
+
+    async with _taken(_lease(pool, "one")):
+        async with _at_its_commit(pool, "one"):
+            revocation = await waits(pool, revoked())
+        await revocation
