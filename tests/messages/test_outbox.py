@@ -1,0 +1,416 @@
+"""Two processes at one outbox, one statement at a time: neither sends or settles what the other holds.
+
+Each test notices that a condition is taken out; ``tests/guards.toml`` lists them.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import date, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service.engine import queries
+from service.engine.schema import SCHEMA
+from service.messages import delivery_rows
+from service.messages import outbox as outbox_module
+from service.messages.mail.transport import SmtpPhase
+from service.messages.outbox import ClaimedDelivery, DeliveryFilter, Outbox, Settlement
+from tests.given import GOALS, Scripted, World, goal, refused, user
+from tests.interleaving import goes_on, waits
+
+SQL = queries.load(outbox_module.__file__)
+_ROW = "SELECT * FROM service.delivery WHERE channel = 'email' ORDER BY id"
+
+
+@pytest.fixture
+async def world(world: World) -> World:
+    """Ann's mail is due at eight; a claim lasts a minute."""
+    world.jobs = {GOALS: world.jobs[GOALS]}
+    await _plan(world, "ann")
+    return world
+
+
+async def _plan(world: World, *names: str) -> None:
+    await _at(world, "08:00:00")
+    await world.live(*map(user, names), *(goal(f"g-{n}", n, "2026-03-11") for n in names))
+    await (await world.runner()).run_manual(GOALS)
+
+
+async def _at(world: World, time: str) -> None:
+    await world.at(f"2026-03-10T{time}Z")
+
+
+def _outbox(world: World, owner: str, connection: Any = None) -> Outbox:
+    return Outbox(connection or world.pool, owner, timedelta(seconds=60))
+
+
+@asynccontextmanager
+async def _open(world: World, owner: str) -> AsyncIterator[Outbox]:
+    """A process whose statements are all in one transaction, which is committed at the end."""
+    async with world.pool.acquire() as connection, connection.transaction():
+        yield _outbox(world, owner, connection)
+
+
+async def _row(world: World) -> asyncpg.Record:
+    row = await world.pool.fetchrow(_ROW)
+    assert row
+    return row
+
+
+async def _unconfirmed(world: World) -> None:
+    """The answer was lost, and it may be sent once more: a quarter of an hour later, now."""
+    await world.pool.execute("UPDATE service.delivery SET unconfirmed_policy = 'resend'")
+    await world.delivery(_lost()).run_once()
+    await _at(world, "08:20:00")
+
+
+def _lost() -> Scripted:
+    return Scripted(lambda envelope: refused(envelope, SmtpPhase.DOT, None, "lost"))
+
+
+async def _claimed(world: World, owner: str) -> tuple[Outbox, ClaimedDelivery]:
+    outbox = _outbox(world, owner)
+    (claimed,) = await outbox.claim(5)
+    return outbox, claimed
+
+
+async def _dot(outbox: Outbox, claimed: ClaimedDelivery) -> bool:
+    return await outbox.mark_dots([(claimed.id, claimed.epoch)]) == {claimed.id}
+
+
+async def _settle(outbox: Outbox, claimed: ClaimedDelivery, state: str, **values: Any) -> bool:
+    return await outbox.settle([Settlement(claimed.id, claimed.epoch, state, **values)]) == {claimed.id}
+
+
+def _changed(claimed: ClaimedDelivery) -> list[dict[str, Any]]:
+    return [{"id": claimed.id, "epoch": claimed.epoch, "facts": {}, "address": "x@example.org", "name": "X"}]
+
+
+WRITES: dict[str, Callable[[Outbox, ClaimedDelivery], Awaitable[Any]]] = {
+    "mark_dots": _dot,
+    "settle": lambda outbox, claimed: _settle(outbox, claimed, "sent"),
+    "release": lambda outbox, claimed: outbox.release([claimed]),
+    "update_changed": lambda outbox, claimed: outbox.update_changed(_changed(claimed)),
+}
+"""What the owner of a message writes."""
+
+
+# ── A process that comes back ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("resend", [False, True])
+async def test_whose_message_was_taken_over_changes_nothing(world: World, resend: bool) -> None:
+    if resend:
+        await _unconfirmed(world)
+    zombie, old = await _claimed(world, "zombie")
+    await _at(world, "08:22:00")
+    await _outbox(world, "heir").recover()
+    if resend:  # an operator allows it again
+        await world.pool.execute(
+            "UPDATE service.delivery SET state = 'unconfirmed', resends = 0 WHERE state = 'planned'"
+        )
+    heir, new = await _claimed(world, "heir")
+    stored = await _row(world)
+
+    for write in WRITES.values():
+        assert not await write(zombie, old)
+        assert await _row(world) == stored
+    assert await _dot(heir, new)
+
+
+async def test_a_claim_that_is_over_gets_no_dot(world: World) -> None:
+    slow, claimed = await _claimed(world, "slow")
+    await _at(world, "08:01:01")
+
+    assert not await _dot(slow, claimed)
+
+
+async def test_a_dot_is_granted_once(world: World) -> None:
+    outbox, claimed = await _claimed(world, "a")
+
+    assert await _dot(outbox, claimed)
+    assert not await _dot(outbox, claimed)
+
+
+async def test_what_is_settled_stays_as_it_is(world: World) -> None:
+    outbox, claimed = await _claimed(world, "a")
+    assert await _settle(outbox, claimed, "failed")
+    stored = await _row(world)
+
+    for write in WRITES.values():
+        assert not await write(outbox, claimed)
+        assert await _row(world) == stored
+
+
+async def test_what_may_have_been_sent_keeps_its_bytes(world: World) -> None:
+    await _unconfirmed(world)
+    outbox, claimed = await _claimed(world, "a")
+    stored = await _row(world)
+
+    await outbox.update_changed(_changed(claimed))
+
+    assert await _row(world) == stored
+
+
+async def test_only_a_late_acceptance_settles_what_is_unconfirmed(world: World) -> None:
+    outbox, claimed = await _claimed(world, "slow")
+    assert await _dot(outbox, claimed)
+    await _at(world, "08:02:00")
+    await _outbox(world, "heir").recover()
+
+    for state in ("failed", "planned"):
+        assert not await _settle(outbox, claimed, state)
+    assert await _settle(outbox, claimed, "sent")
+
+
+# ── Leases ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("resend", [False, True])
+@pytest.mark.parametrize("dot", [False, True])
+async def test_a_message_is_its_owners_for_a_minute(world: World, dot: bool, resend: bool) -> None:
+    if resend:
+        await _unconfirmed(world)
+    hour = "08:20" if resend else "08:00"
+    outbox, claimed = await _claimed(world, "owner")
+    assert not dot or await _dot(outbox, claimed)
+    stored = await _row(world)
+
+    await _at(world, f"{hour}:59")
+    assert await _outbox(world, "peer").recover() == 0
+    assert await _row(world) == stored
+    await world.pool.execute("UPDATE service.delivery SET expires_at = 'infinity'")
+    await _at(world, "08:21:01")
+    assert await _outbox(world, "peer").recover() == 1
+    assert (await _row(world))["state"] == ("unconfirmed" if dot else "planned")
+
+
+async def test_what_has_no_mark_is_never_unconfirmed(world: World) -> None:
+    """Its lease may end between the two statements of a recovery."""
+    await _claimed(world, "dead")
+    await _at(world, "08:02:00")
+
+    await world.pool.execute(SQL["recover_sending"])
+
+    assert (await _row(world))["state"] == "claimed"
+
+
+async def test_a_message_that_is_claimed_as_it_expires_is_sent(world: World) -> None:
+    peer = _outbox(world, "peer")
+
+    await world.pool.execute("UPDATE service.delivery SET expires_at = service.now() + interval '1 second'")
+
+    async with _open(world, "owner") as owner:
+        assert await owner.claim(5)
+        await _at(world, "08:00:01")
+        recover = await waits(world.pool, peer.recover())
+
+    await recover
+    assert (await _row(world))["state"] == "claimed"
+
+
+# ── Two that claim ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("resend", [False, True])
+async def test_a_claim_that_is_under_way_is_passed_over(world: World, resend: bool) -> None:
+    if resend:
+        await _unconfirmed(world)
+    other = _outbox(world, "other")
+
+    async with _open(world, "slow") as slow:
+        assert len(await slow.claim(5)) == 1
+        assert await goes_on(world.pool, other.claim(5)) == []
+
+    assert await other.claim(5) == []
+    row = await _row(world)
+    assert (row["owner"], row["attempt"], row["resends"]) == ("slow", 1, int(resend))
+
+
+@pytest.mark.parametrize("resend", [False, True])
+async def test_a_message_that_another_claims_meanwhile_is_not_claimed_again(
+    world: World, resend: bool
+) -> None:
+    """Between looking for messages and locking them: here where the schema's range is looked up."""
+    if resend:
+        await _unconfirmed(world)
+    await world.pool.execute(
+        "CREATE OR REPLACE FUNCTION service.fits(known int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
+        " IF current_setting('tests.stop', true) = 'here' THEN PERFORM pg_advisory_xact_lock(1); END IF;"
+        " RETURN true; END $$"
+    )
+    async with world.pool.acquire() as connection:
+        await connection.execute("SET tests.stop = 'here'")
+        slow = _outbox(world, "slow", connection)
+        async with world.pool.acquire() as gate, gate.transaction():
+            await gate.execute("SELECT pg_advisory_xact_lock(1)")
+            claim = await waits(world.pool, slow.claim(5))
+            assert len(await _outbox(world, "fast").claim(5)) == 1
+        assert await claim == []
+
+    assert (await _row(world))["owner"] == "fast"
+
+
+async def test_a_message_is_sent_again_once(world: World) -> None:
+    await world.pool.execute("UPDATE service.delivery SET unconfirmed_policy = 'resend'")
+
+    sent = []
+    for minute in (0, 14, 20, 40, 59):
+        await _at(world, f"08:{minute:02d}:00")
+        sent.append(await world.delivery(_lost()).run_once())
+
+    assert sent == [1, 0, 1, 0, 0]
+    assert (await _row(world))["state"] == "unconfirmed"
+
+
+async def test_only_what_is_unconfirmed_is_sent_again_by_itself(world: World) -> None:
+    await _unconfirmed(world)
+    await world.pool.execute("UPDATE service.delivery SET state = 'cancelled' WHERE state = 'unconfirmed'")
+
+    assert await _outbox(world, "a").claim(5) == []
+
+
+async def test_what_is_put_off_is_not_claimed(world: World) -> None:
+    outbox, claimed = await _claimed(world, "a")
+    await outbox.release([claimed], timedelta(seconds=30))
+
+    await _at(world, "08:00:29")
+    assert await outbox.claim(5) == []
+    await _at(world, "08:00:30")
+    [again] = await outbox.claim(5)
+    assert (again.attempt, again.epoch) == (1, claimed.epoch + 1)
+
+
+async def test_a_process_that_does_not_know_the_job_leaves_its_messages_alone(world: World) -> None:
+    another = Outbox(world.pool, "another", timedelta(seconds=60), jobs=["acme.other"])
+
+    assert await another.claim(5) == []
+    await _unconfirmed(world)
+    assert await another.claim(5) == []
+    assert len(await _outbox(world, "a").claim(5)) == 1
+
+
+async def test_a_release_that_is_too_old_sends_nothing_again(world: World) -> None:
+    await _unconfirmed(world)
+    await world.pool.execute("UPDATE service.schema_range SET writable_from = $1", SCHEMA + 1)
+
+    assert await _outbox(world, "old").claim(5) == []
+
+
+@pytest.mark.parametrize("resend", [False, True])
+async def test_a_claim_tells_whose_address_is_suppressed(world: World, resend: bool) -> None:
+    """In whichever case it is written; of somebody who was erased only a key is left."""
+    await _plan(world, "bob", "cat")
+    if resend:
+        await _unconfirmed(world)
+    await world.pool.execute(
+        "INSERT INTO service.suppression (address, reason) VALUES ('bob@example.org', 'complaint');"
+        " INSERT INTO service.suppressed_key (address_key, reason, created_at)"
+        " VALUES (service.keyed_hash('cat@example.org'), 'complaint', service.now());"
+        " UPDATE service.delivery SET address = initcap(address)"
+    )
+
+    claimed = await _outbox(world, "a").claim(5)
+
+    suppressed = {delivery.user_id: delivery.history.suppressed for delivery in claimed}
+    assert suppressed == {"ann": False, "bob": True, "cat": True}
+
+
+# ── An operator and a process ───────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_message_that_is_claimed_while_it_is_cancelled_is_sent(world: World) -> None:
+    id_ = (await _row(world))["id"]
+
+    async with _open(world, "owner") as owner:
+        assert await owner.claim(5)
+        cancel = await waits(world.pool, _outbox(world, "operator").cancel(id_))
+
+    assert not await cancel
+    assert (await _row(world))["state"] == "claimed"
+
+
+@pytest.mark.parametrize("act", [Outbox.retry, Outbox.resend])
+async def test_two_who_plan_a_failed_message_again_have_one_effect(
+    world: World, act: Callable[..., Coroutine[Any, Any, bool]]
+) -> None:
+    outbox, claimed = await _claimed(world, "a")
+    assert await _settle(outbox, claimed, "failed")
+
+    async with _open(world, "one") as one:
+        assert await act(one, claimed.id)
+        second = await waits(world.pool, act(outbox, claimed.id))
+
+    assert not await second
+
+
+async def test_two_who_plan_failed_messages_again_have_one_effect(world: World) -> None:
+    outbox, claimed = await _claimed(world, "a")
+    assert await _settle(outbox, claimed, "failed")
+
+    async with _open(world, "one") as one:
+        assert (await one.retry_failed(DeliveryFilter(), 5))["retried"] == 1
+        second = await waits(world.pool, outbox.retry_failed(DeliveryFilter(), 5))
+
+    assert (await second)["retried"] == 0
+
+
+async def test_what_an_operator_sends_again_is_not_sent_a_third_time(world: World) -> None:
+    await _unconfirmed(world)
+    assert await _outbox(world, "a").resend((await _row(world))["id"])
+    assert await world.delivery(_lost()).run_once() == 1
+
+    await _at(world, "08:40:00")
+
+    assert await _outbox(world, "a").claim(5) == []
+    assert (await _row(world))["state"] == "unconfirmed"
+
+
+# ── Bounces and pauses ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_address_that_is_refused_again_is_remembered_once(world: World) -> None:
+    await world.live(user("eve", email="ann@example.org"), goal("g-eve", "eve", "2026-03-11"))
+    await (await world.runner()).run_manual(GOALS)
+    ann, eve = [row["id"] for row in await world.pool.fetch(_ROW)]
+
+    for id_ in (ann, eve, ann):
+        await _outbox(world, "a").note_hard_bounces({id_: True})
+
+    assert await world.pool.fetchval("SELECT count(*) FROM service.suppression") == 1
+    assert await world.pool.fetchval("SELECT count(*) FROM service.hard_bounce") == 2
+
+
+@pytest.mark.parametrize("over", [False, True])
+async def test_an_accepted_mail_ends_a_pause_that_is_over(world: World, over: bool) -> None:
+    outbox, claimed = await _claimed(world, "a")
+    await outbox.pause(claimed.domain, [timedelta(seconds=30)], "421")
+    await _at(world, "08:00:30" if over else "08:00:29")
+
+    assert await _settle(outbox, claimed, "sent")
+
+    assert await world.pool.fetchval("SELECT count(*) FROM service.domain_pause") == 1 - over
+
+
+async def test_a_pause_that_another_writes_keeps_no_answer_waiting(world: World) -> None:
+    outbox, claimed = await _claimed(world, "a")
+    await outbox.pause(claimed.domain, [timedelta(seconds=30)], "421")
+    await _at(world, "08:00:31")
+
+    async with _open(world, "other") as other:
+        await other.pause(claimed.domain, [timedelta(seconds=30)], "421")
+        assert await goes_on(world.pool, _settle(outbox, claimed, "sent"))
+
+
+async def test_why_somebody_got_nothing_is_recorded_once(world: World) -> None:
+    """A page that was recorded and not committed as done is repeated."""
+    sql = queries.load(delivery_rows.__file__)["record_refusals"]
+    run = await world.pool.fetchval("SELECT id FROM service.job_run")
+    values = (run, GOALS, ["bob"], [date(2026, 3, 10)])
+
+    await world.pool.execute(sql, *values, ["no_email"], [""])
+    await world.pool.execute(sql, *values, ["opted_out"], [""])
+
+    assert await world.reasons() == {"bob": "opted_out"}
