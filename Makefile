@@ -1,11 +1,11 @@
-# make demo | test | test-long | check | bench | screenshots | lock | clean
+# make demo | test | test-long | mutants | check | bench | screenshots | lock | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Each worker of the tests has servers of its own, and waits for them a part of its time: one more than there are cores.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
-.PHONY: demo test test-long check bench screenshots lock clean
+.PHONY: demo test test-long mutants check bench screenshots lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python -m service demo
@@ -15,6 +15,10 @@ test: $(VENV)/.ready check
 
 test-long: $(VENV)/.ready
 	LONG=1 $(BIN)/python -m pytest tests -m long --timeout 1800 -n auto --maxprocesses 4 --dist worksteal
+
+# Takes each guard of tests/guards.toml out, and runs the test that notices; for some of them: GUARDS='fence mark_dots'.
+mutants: $(VENV)/.ready
+	$(BIN)/python -m tests.guards $(GUARDS)
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .

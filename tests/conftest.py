@@ -55,20 +55,20 @@ def postgres() -> Iterator[str]:
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield given
         return
-    folder = Path(tempfile.mkdtemp(prefix="jobs-pg-", dir=_in_memory()))
+    folder = Path(tempfile.mkdtemp(prefix="jobs-pg-", dir=in_memory()))
     dsn, server = embedded.start(folder / "data")
-    asyncio.run(_hurry(dsn))
+    asyncio.run(hurry(dsn))
     yield dsn
     server.stop()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _in_memory() -> Path | None:
+def in_memory() -> Path | None:
     """Where a folder lies in memory, if there is room: each test copies a database, slowly on a disk."""
     return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ENOUGH else None
 
 
-async def _hurry(dsn: str) -> None:
+async def hurry(dsn: str) -> None:
     """Tests kill the service, never this server: its disk need not be waited for."""
     connection = await asyncpg.connect(dsn)
     for setting in ("fsync", "synchronous_commit", "full_page_writes"):
@@ -92,7 +92,12 @@ def with_database(dsn: str, name: str) -> str:
 
 @pytest.fixture(scope="session")
 def template(postgres: str) -> str:
-    """A database with all migrations applied, copied by each test."""
+    """A database with all migrations applied (or TEST_TEMPLATE), copied by each test."""
+    return os.environ.get("TEST_TEMPLATE") or migrated(postgres)
+
+
+def migrated(postgres: str) -> str:
+    """Make a database with all migrations applied; returns its name."""
     name = f"template_{uuid.uuid4().hex[:8]}"
 
     async def make() -> None:
