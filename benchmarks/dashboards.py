@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import available_timezones
 
 import asyncpg
+from bson import ObjectId
 from pymongo import MongoClient
 from pymongo.errors import BulkWriteError
 
@@ -33,7 +34,7 @@ FROM generate_series(0, $1 - 1) AS n"""
 SESSIONS = """
 INSERT INTO timer_sessions (id, user_id, kind, status, started_at, ended_at, planned_seconds, focus_seconds,
                             tags, updated_at)
-SELECT $4 || n, 'u' || (hashint8(n) & 2147483647) % $2,
+SELECT $4 || lpad(n::text, 9, '0'), 'u' || (hashint8(n) & 2147483647) % $2,
        (ARRAY['focus', 'focus', 'focus', 'pomodoro', 'break'])[1 + n % 5],
        (ARRAY['completed', 'completed', 'completed', 'completed', 'cancelled'])[1 + n / 7 % 5],
        at, at + make_interval(secs => 600 + n % 2400), 1500, 600 + n % 2400, '{}', at + interval '1 hour'
@@ -70,7 +71,7 @@ def fill_mongo(url: str, name: str, sessions: int, users: int, now: datetime, go
         database = client[name]
         people = (
             {
-                "_id": f"u{n}",
+                "_id": _id("users", n),
                 "name": f"User {n}",
                 "email": f"u{n}@example.org",
                 "timezone": zones[n % 50],
@@ -87,12 +88,21 @@ def fill_mongo(url: str, name: str, sessions: int, users: int, now: datetime, go
             collection.create_index("updatedAt")
 
 
+def session_id(n: int) -> ObjectId:
+    """The id of a session. Like those that MongoDB makes, ids rise with the time of insertion."""
+    return _id("timersessions", n)
+
+
+def _id(collection: str, n: int) -> ObjectId:
+    return ObjectId(f"{len(collection):02x}{n:022x}")
+
+
 def _document(dice: random.Random, n: int, users: int, now: datetime) -> dict[str, Any]:
     at = now - timedelta(seconds=7200 + dice.randrange(YEAR * 86_400))
     seconds = 600 + n % 2400
     return {
-        "_id": f"s{n}",
-        "userId": f"u{dice.randrange(users)}",
+        "_id": session_id(n),
+        "userId": _id("users", dice.randrange(users)),
         "type": ("focus", "pomodoro", "break")[n % 3],
         "status": "cancelled" if n % 5 == 4 else "completed",
         "duration": 1_500_000,
@@ -107,8 +117,8 @@ def _document(dice: random.Random, n: int, users: int, now: datetime) -> dict[st
 def _goal(n: int, users: int, now: datetime) -> dict[str, Any]:
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     return {
-        "_id": f"g{n}",
-        "userId": f"u{n % users}",
+        "_id": _id("goals", n),
+        "userId": _id("users", n % users),
         "title": f"Goal {n}",
         "status": ("active", "completed", "paused")[n % 3],
         "targetValue": 10,
