@@ -281,6 +281,7 @@ class Sync:
             "full_sync": {one.table: one.to_json() for one in self._full},
             "compared_at": self._compared_at,
             "change_stream": self._changes.health(),
+            "zone_data": zones.version(),
             "synced_at": self._synced_at.isoformat() if self._synced_at else None,
         }
 

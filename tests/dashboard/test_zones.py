@@ -5,6 +5,7 @@ from typing import Any
 
 import asyncpg
 
+from service import zones
 from service.dashboard.sync import Sync
 from service.dashboard.sync_settings import SyncSettings
 from service.engine import zone_table
@@ -41,6 +42,7 @@ async def test_each_stored_name_is_used_as_the_table_says(pool: asyncpg.Pool, da
     refused = sum(not case.accepted for case in cases.values())
     assert report.rejected["users.timezone"] == refused
     assert sync.health()["rejected"]["users"] == {"timezone": refused}
+    assert sync.health()["zone_data"] == zones.version()
     stored = {
         row["id"]: row["timezone"] for row in await pool.fetch("SELECT id, timezone FROM service.users")
     }
