@@ -32,11 +32,11 @@ def inbox_writable(inbox: Table) -> Iterator[None]:
         ) from error
 
 
-def inbox_columns(found: asyncpg.Record | None, inbox: Table) -> dict[str, str]:
+def inbox_columns(table: asyncpg.Record | None, inbox: Table) -> dict[str, str]:
     """The inbox's columns and their types. Raises InboxClosed naming what is wrong with the table."""
-    if found is None:
+    if table is None:
         raise InboxClosed(f"the dashboard has no table {inbox.name}; create it, {IN_APP_REMEDY}")
-    columns: dict[str, str] = found["columns"] or {}
+    columns: dict[str, str] = table["columns"] or {}
     if missing := [name for name in _required(inbox) if name not in columns]:
         raise InboxClosed(
             f"the dashboard's table {inbox.name} has no column {', '.join(missing)}; add it, {IN_APP_REMEDY}"
@@ -47,11 +47,11 @@ def inbox_columns(found: asyncpg.Record | None, inbox: Table) -> dict[str, str]:
             f"{place} is {columns[inbox.id]}, which holds no id of ours: make it text or uuid,"
             f" {IN_APP_REMEDY}"
         )
-    if not found["id_is_unique"]:
+    if not table["id_is_unique"]:
         raise InboxClosed(
             f"{place} is not unique, so one could be written twice: make it the primary key, {IN_APP_REMEDY}"
         )
-    if not found["may_insert"]:
+    if not table["may_insert"]:
         raise InboxClosed(_not_writable(inbox))
     return columns
 

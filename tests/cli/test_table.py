@@ -1,5 +1,6 @@
 """Whatever the API can do has exactly one command, with a word or an option for everything it takes."""
 
+import shlex
 from collections import Counter
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_a_command_explains_itself_with_an_example_that_it_takes(
     assert ended.value.code == 0
     helped = capsys.readouterr().out
     assert f"--url https://jobs.example.org {command.example}" in helped
-    assert build_parser().parse_args(command.example.split()).command is command
+    assert build_parser().parse_args(shlex.split(command.example)).command is command
     for argument in command.arguments:
         assert argument.flag in helped or argument.flag.upper() in helped
 

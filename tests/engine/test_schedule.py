@@ -24,10 +24,11 @@ def _zones(long_form: bool) -> list[str]:
 
 
 def _first_instant_showing(local: datetime, zone: ZoneInfo) -> datetime:
-    """The oracle: walk UTC round the guess; the first instant whose wall clock shows ``local``."""
+    """The oracle: walk UTC round a guess; the first instant whose wall clock shows ``local``."""
     guess = local.replace(tzinfo=UTC)
-    at = guess - timedelta(hours=15)
-    while at < guess + timedelta(hours=15):
+    guess -= guess.astimezone(zone).utcoffset() or timedelta(0)
+    at = guess - timedelta(hours=3)  # no change of the clocks since 2025 is larger
+    while at < guess + timedelta(hours=3):
         if at.astimezone(zone).replace(tzinfo=None) == local:
             return at
         at += timedelta(minutes=15)

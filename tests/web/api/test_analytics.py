@@ -438,7 +438,7 @@ async def test_a_cell_is_what_a_hand_would_count(given: Admin) -> None:
 # ── Large ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("form", "size"), [("csv", 100_000), ("json", 25_000), ("parquet", 45_000)])
+@pytest.mark.parametrize(("form", "size"), [("csv", 50_000), ("json", 25_000), ("parquet", 45_000)])
 async def test_a_large_table_is_read_in_pieces(
     pool: asyncpg.Pool, form: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
