@@ -406,6 +406,7 @@ async def _moved(stage: Stage, people: Iterable[int]) -> None:
         await stage.goal(n, D7)
 
 
+@pytest.mark.long(only=True)
 async def test_a_death_between_decision_and_end_loses_nothing_and_doubles_nothing(
     mongo_stage: Stage, dsn: str
 ) -> None:

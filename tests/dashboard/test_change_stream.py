@@ -302,6 +302,7 @@ async def test_what_happens_while_nobody_follows_is_told_afterwards(
         await copy.until_title("Meanwhile")
 
 
+@pytest.mark.long(only=True)
 async def test_a_process_that_freezes_between_reading_and_writing_loses_nothing(
     pool: asyncpg.Pool, dsn: str, mongo_dashboard: MongoDashboard, copy: Copy, other: Sync
 ) -> None:
@@ -371,6 +372,7 @@ class Silent:
         pass
 
 
+@pytest.mark.long(only=True)
 async def test_a_stream_that_hangs_keeps_nothing_else_back(
     pool: asyncpg.Pool, mongo_dashboard: MongoDashboard, copy: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import LONG
 from tests.dashboard.conftest import Dashboard, MongoDashboard, Opened, Stage
 from tests.given import inbox
 from tests.messages.mail.reading import parsed
 
+pytestmark = pytest.mark.long
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 PAST_COMPARISON = timedelta(minutes=6)
 LONG_AGO = datetime(2026, 1, 5, tzinfo=UTC)
@@ -66,6 +68,13 @@ class Drift(Stage):
     @property
     def healthy(self) -> bool:
         return bool(self.service.sync.health()["healthy"])
+
+
+@pytest.fixture(params=["mongo", "postgres"] if LONG else ["postgres"])
+def dashboard(request: pytest.FixtureRequest) -> Dashboard:
+    """Both kinds in the long form; the short form of the simulation has both."""
+    found: Dashboard = request.getfixturevalue(f"{request.param}_dashboard")
+    return found
 
 
 @pytest.fixture
