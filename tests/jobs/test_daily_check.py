@@ -21,7 +21,7 @@ from service.jobs.daily_check import JOB, Facts, decide
 from service.messages.decision import Decision, Message, Skip
 from service.messages.kind import Channel
 from service.messages.reason import Reason
-from tests.given import World, goal, user
+from tests.given import Scripted, World, goal, user
 from tests.kinds import DAILY
 
 TODAY = date(2026, 3, 10)
@@ -369,6 +369,22 @@ async def test_sessions_lie_on_the_dates_of_the_zone_that_was_valid_then(world: 
     await _run(world)
 
     assert await _variants(world) == {"ann": ("streak", 4)}
+
+
+async def test_what_was_known_at_the_slot_keeps_no_mail_back(world: World) -> None:
+    """A session of yesterday by the former zone's date, of today by this one's; and one of next year."""
+    await world.at("2026-03-09T20:30:00Z")
+    await world.live(user(zone="America/Los_Angeles"))
+    starts = ["2026-03-07T20:00Z", "2026-03-08T20:00Z", "2026-03-09T20:00Z", "2027-03-09T20:00Z"]
+    await _timed(world, *(session(start, "ann", start) for start in starts))
+    await world.at("2026-03-09T22:00:00Z")
+    await world.live(user(zone="Asia/Tokyo"))
+
+    await _run(world, "2026-03-10T09:00:00Z")
+    await world.delivery(Scripted()).run_once()
+
+    assert await _variants(world) == {"ann": ("streak", 3)}
+    assert await world.mails() == {"ann": ("sent", None)}
 
 
 @pytest.mark.parametrize(

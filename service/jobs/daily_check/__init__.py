@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import asyncpg
 
@@ -152,7 +153,8 @@ def _message(facts: Facts, today: date, tick: Tick, variant: str, streak: int) -
         "local_date": today.isoformat(),
         "variant": variant,
         "streak": streak,
-        "day_start": None if tick.force else to_instant(datetime.combine(today, time()), zone).isoformat(),
+        "forced": tick.force,
+        "day_start": None if today in facts.moved else _midnight(today, zone).isoformat(),
         "goals": [goal_facts(goal, day, today) for goal, day in due],
         "goal_ids": [goal.id for goal, _ in due],
         "url_path": "/timer",
@@ -177,20 +179,30 @@ def _message(facts: Facts, today: date, tick: Tick, variant: str, streak: int) -
 
 
 def revalidate(facts: dict[str, Any], current: DashboardState) -> dict[str, Any] | Revalidated | None:
-    """The goals as they are now. None: the person has been there since the slot."""
-    if facts.get("day_start") is not None:
-        if current.active_after(current.question.slot):
+    """The goals as they are now. None: the person has been there since the slot.
+
+    On the date of a move to another zone, sessions before the slot are not looked at again: those before the
+    move are dated by the former zone.
+    """
+    if not facts.get("forced", True):
+        slot = current.question.slot
+        if current.active_after(slot):
             return None
-        day_start = datetime.fromisoformat(facts["day_start"])
-        if any(_is_focus_of_today(session, day_start) for session in current.sessions):
+        day_start = facts["day_start"] and datetime.fromisoformat(facts["day_start"])
+        if day_start and any(_is_focus_of_today(session, day_start, slot) for session in current.sessions):
             return Revalidated.DECIDE_AGAIN
     return {**facts, "goals": goals_now(facts["goals"], current, date.fromisoformat(facts["local_date"]))}
 
 
-def _is_focus_of_today(session: TimerSession, day_start: datetime) -> bool:
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return to_instant(datetime.combine(day, time()), zone)
+
+
+def _is_focus_of_today(session: TimerSession, day_start: datetime, slot: datetime) -> bool:
+    """Whether it keeps the job silent at the slot: completed since the day began, or running or paused."""
     if session.status == "completed":
-        return session.focus and session.started_at >= day_start
-    return session.focus and session.status in {"running", "paused"}
+        return session.focus and day_start <= session.started_at <= slot
+    return session.focus and session.status in {"running", "paused"} and session.started_at <= slot
 
 
 JOB = Reminder(
