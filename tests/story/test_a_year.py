@@ -45,6 +45,8 @@ JOBS = {
     "reminder.weeklyReview": ("weekly", 19),
     "reminder.monthlyReport": ("monthly", 9),
 }
+_LOOKED_AT = {"daily": DAY, "inactive": 30 * DAY}
+"""Sessions that began so long before the slot are looked at again before sending."""
 _LOST = {"skipped", "missed", "expired", "cancelled", "failed"}
 _LONG = 245 * DAY
 """From the first clock change of a year to the last; all twelve months would take a quarter of an hour."""
@@ -72,6 +74,8 @@ class Told:
     stages: tuple[str, ...] = ()
     state: str = "planned"
     reason: str | None = None
+    last: datetime | None = None
+    """The person's last activity, as it was known at the slot."""
 
     @property
     def stands(self) -> bool:
@@ -152,6 +156,17 @@ class Known:
         if login and (signup is None or login - signup > timedelta(seconds=60)):
             acts.append(login)
         return max((act for act in acts if act and act <= at), default=None)
+
+    def acts_since(self, since: datetime) -> list[datetime]:
+        """Log-ins, and what happened in the sessions that began since then."""
+        user, acts = self.user, []
+        if user and user.last_login_at:
+            at_signup = user.created_at and user.last_login_at <= user.created_at + timedelta(seconds=60)
+            acts += [] if at_signup else [user.last_login_at]
+        for s in self.sessions.values():
+            if s.started_at >= since:
+                acts += [act for act in (s.started_at, s.ended_at, s.updated_at) if act]
+        return acts
 
     @property
     def quiet(self) -> tuple[time, time] | None:
@@ -279,7 +294,8 @@ class Oracle:
                 continue
             local = at.astimezone(zone_of(who.zone)).date()
             told = Told(at, job, who.id, JOBS[job][0], found.key, channel, local, who.zone, when, found.facts,
-                        found.stages, "planned" if channel == "email" else "sent")  # fmt: skip
+                        found.stages, "planned" if channel == "email" else "sent",
+                        last=who.last_activity(at))  # fmt: skip
             self.told[found.key, channel] = told
             if channel == "email":
                 self.waiting.append(told)
@@ -531,6 +547,7 @@ class Oracle:
                 left = {s: ids & self._open(who) for s, ids in told.facts["sections"].items()}
                 told.facts = {"sections": {s: ids for s, ids in left.items() if ids}}
                 no = None if told.facts["sections"] else "revalidated_away"
+            no = no or self._contradiction(who, told, now)
             address = who.user.email or "" if who.user else ""
             if no:
                 told.state, told.reason = "skipped", no
@@ -540,6 +557,44 @@ class Oracle:
             else:
                 told.state = "sent"
         self.suppressed |= refused_now
+
+    def _contradiction(self, who: Known, told: Told, now: datetime) -> str | None:
+        """Why what is known now ends a word to somebody who seemed to be away."""
+        if told.kind not in {"daily", "inactive"}:
+            return None
+        if any(told.slot < act <= now for act in who.acts_since(told.slot - _LOOKED_AT[told.kind])):
+            return "revalidated_away"
+        if told.kind == "daily":
+            doubtful = self._focus_today(who, told)
+        else:
+            acts = who.acts_since(told.slot - _LOOKED_AT["inactive"])
+            doubtful = told.last is None or any(act > told.last for act in acts)
+        both = [t for t in who.told if t.key == told.key]
+        states = [t.state for t in both]
+        for t in both:  # for the decision they do not exist
+            t.state = "skipped"
+        again = getattr(self, f"_{told.kind}")(who, told.slot) if doubtful else None
+        for t, state in zip(both, states, strict=True):
+            t.state = state
+        if not doubtful or isinstance(again, Words):
+            return None
+        if note := self.told.get((told.key, "in_app")):
+            note.state, note.reason = "skipped", "revalidated_away"
+        return "revalidated_away"
+
+    @staticmethod
+    def _focus_today(who: Known, told: Told) -> bool:
+        """Whether there is a session that the job looks for again."""
+        if told.local_date in who.moved_on():
+            return False
+        begin = instant(told.local_date, time(), told.zone)
+        sessions = [s for s in who.sessions.values() if s.focus and s.started_at <= told.slot]
+        return any(
+            s.started_at >= begin
+            if s.status == "completed"
+            else s.status in {"running", "paused"} and s.started_at >= told.slot - DAY
+            for s in sessions
+        )
 
     def will_bounce(self, address: str, now: datetime) -> bool:
         return address in self.bounces and self.bounces[address] <= now
