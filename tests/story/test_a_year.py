@@ -6,6 +6,7 @@ says for every slot who gets what, and why others get nothing; it shares no rule
 """
 
 import asyncio
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -549,7 +550,9 @@ class Oracle:
                 no = None if told.facts["sections"] else "revalidated_away"
             no = no or self._contradiction(who, told, now)
             address = who.user.email or "" if who.user else ""
-            if no:
+            if not no and self._moved(who, told):
+                self._give_back(told)
+            elif no:
                 told.state, told.reason = "skipped", no
             elif self.will_bounce(address, now):
                 told.state, told.reason = "failed", "hard_bounce"
@@ -557,6 +560,19 @@ class Oracle:
             else:
                 told.state = "sent"
         self.suppressed |= refused_now
+
+    @staticmethod
+    def _moved(who: Known, told: Told) -> bool:
+        """Whether the clocks of the person's present zone showed something else at the slot."""
+        here, there = zone_of(who.zone), zone_of(told.zone)
+        return told.slot.astimezone(here).utcoffset() != told.slot.astimezone(there).utcoffset()
+
+    def _give_back(self, told: Told) -> None:
+        """The slot of the present zone decides: the key is free for it."""
+        for channel in ("email", "in_app"):
+            if ended := self.told.pop((told.key, channel), None):
+                ended.state, ended.reason = "skipped", "tz_change"
+                self.told[f"{told.key}:tz", channel] = ended
 
     def _contradiction(self, who: Known, told: Told, now: datetime) -> str | None:
         """Why what is known now ends a word to somebody who seemed to be away."""
@@ -811,19 +827,20 @@ def _differences(expected: dict[Any, Any], found: dict[Any, Any], most: int = 8)
 
 def _expected(oracle: Oracle) -> dict[Any, Any]:
     return {
-        (t.slot, t.key, t.channel): (t.job, t.user, t.local_date, t.zone, t.not_before, t.state, t.reason,
+        (t.slot, key, channel): (t.job, t.user, t.local_date, t.zone, t.not_before, t.state, t.reason,
                                      t.facts if t.channel == "email" else {})
-        for t in oracle.told.values()
+        for (key, channel), t in oracle.told.items()
     }  # fmt: skip
 
 
 def _found(rows: Sequence[asyncpg.Record], oracle: Oracle) -> dict[Any, Any]:
     found = {}
     for row in rows:
-        told = oracle.told.get((row["dedupe_key"], row["channel"]))
+        key = re.sub(r":tz\d+$", ":tz", row["dedupe_key"])
+        told = oracle.told.get((key, row["channel"]))
         facts = _shown(row["facts"], row["kind"]) if row["channel"] == "email" else {}
         named = {name: facts.get(name) for name in told.facts} if told and facts else facts
-        found[row["nominal_at"], row["dedupe_key"], row["channel"]] = (
+        found[row["nominal_at"], key, row["channel"]] = (
             row["job"], row["user_id"], row["local_date"], row["zone"], row["not_before"], row["state"],
             row["reason"], named,
         )  # fmt: skip
