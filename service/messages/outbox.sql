@@ -65,8 +65,7 @@ SELECT c.*,
        OR EXISTS (SELECT FROM service.suppressed_key) AND EXISTS (
            SELECT FROM service.suppressed_key AS k WHERE k.address_key = service.keyed_hash(lower(c.address))) AS suppressed,
        EXISTS (SELECT 1 FROM service.domain_pause AS p WHERE p.domain = c.domain) AS probe,
-       (SELECT z.used FROM service.zone AS z
-        WHERE service.zone_key(z.name) = service.zone_key(s.timezone) AND z.name <> '') AS own_zone,
+       (SELECT z.used FROM service.zone AS z WHERE z.name = s.timezone) AS own_zone,
        s.paused_until, service.now() AS claimed_at, NULL AS past,
        CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet
 FROM claimed AS c LEFT JOIN service.recipient_setting AS s ON s.user_id = c.user_id
@@ -92,8 +91,7 @@ SELECT c.*,
        OR EXISTS (SELECT FROM service.suppressed_key) AND EXISTS (
            SELECT FROM service.suppressed_key AS k WHERE k.address_key = service.keyed_hash(lower(c.address))) AS suppressed,
        EXISTS (SELECT 1 FROM service.domain_pause AS p WHERE p.domain = c.domain) AS probe,
-       (SELECT z.used FROM service.zone AS z
-        WHERE service.zone_key(z.name) = service.zone_key(s.timezone) AND z.name <> '') AS own_zone,
+       (SELECT z.used FROM service.zone AS z WHERE z.name = s.timezone) AS own_zone,
        s.paused_until, service.now() AS claimed_at, NULL AS past,
        CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet
 FROM claimed AS c LEFT JOIN service.recipient_setting AS s ON s.user_id = c.user_id

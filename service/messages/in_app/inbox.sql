@@ -15,8 +15,7 @@ SELECT n.id, n.delivery_id, d.dedupe_key, d.job, d.kind, d.user_id, d.zone, d.me
        n.data, n.priority, n.action, n.visible_from, n.expires_at, n.read_at,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
         FROM service.preference_override AS o WHERE o.user_id = d.user_id) AS overrides,
-       (SELECT z.used FROM service.zone AS z
-        WHERE service.zone_key(z.name) = service.zone_key(s.timezone) AND z.name <> '') AS own_zone,
+       (SELECT z.used FROM service.zone AS z WHERE z.name = s.timezone) AS own_zone,
        false AS suppressed, s.paused_until, service.now() AS claimed_at, NULL AS past,
        CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet
 FROM due AS n JOIN service.delivery AS d ON d.id = n.delivery_id
