@@ -71,6 +71,8 @@ class DashboardState:
 
     def is_unclear(self, user_id: str, facts: Mapping[str, Any]) -> bool:
         """Whether a message to this user with these facts is about such a row."""
+        if not self.unclear:
+            return False
         rows = {(Collection.USERS, user_id)}
         rows |= {(Collection.GOALS, id_) for id_ in facts.get("goal_ids", ())}
         rows |= {(Collection.SESSIONS, id_) for id_ in facts.get("session_ids", ())}

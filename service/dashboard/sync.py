@@ -144,18 +144,19 @@ class Sync:
             open_goals={goal.id: goal for goal in goals if goal.open},
             running_sessions=frozenset(session.id for session in sessions if session.status == "running"),
             closed_goals={goal.id: goal for goal in goals if not goal.open},
-            unclear=await self._unclear(query, [*users, *goals, *sessions]),
+            unclear=await self._unclear(
+                query, {Collection.USERS: users, Collection.GOALS: goals, Collection.SESSIONS: sessions}
+            ),
             recent_sessions=recent,
         )
 
     async def _unclear(
-        self, query: StateQuery, found: Sequence[User | Goal | TimerSession]
+        self, query: StateQuery, found: Mapping[Collection, Sequence[User | Goal | TimerSession]]
     ) -> frozenset[tuple[Collection, str]]:
         """Those of the missing rows that belong to a loss which nobody has confirmed."""
-        tables = {User: Collection.USERS, Goal: Collection.GOALS, TimerSession: Collection.SESSIONS}
         asked = {(table, id_) for table, ids in query.ids.items() for id_ in ids}
-        missing = asked - {(tables[type(record)], record.id) for record in found}
-        return await reconciliation.unconfirmed_rows(self._pool, missing)
+        present = {(table, record.id) for table, records in found.items() for record in records}
+        return await reconciliation.unconfirmed_rows(self._pool, asked - present)
 
     async def _recent_sessions(
         self, reader: Reader, since: Mapping[str, datetime]
