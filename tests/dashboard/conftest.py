@@ -54,17 +54,17 @@ class Dashboard(Protocol):
 # canonical word → stored word
 _MONGO: dict[str, dict[str, str]] = {
     "users": {"name": "name", "email": "email", "timezone": "timezone", "active": "isActive",
-              "last_login": "lastLoginAt", "preferences": "preferences"},
+              "last_login": "lastLoginAt", "preferences": "preferences", "created": "createdAt"},
     "goals": {"user": "userId", "title": "title", "status": "status", "due": "deadline",
-              "target": "targetValue", "current": "currentValue", "unit": "unit"},
+              "target": "targetValue", "current": "currentValue", "unit": "unit", "created": "createdAt"},
     "timer_sessions": {"user": "userId", "kind": "type", "status": "status", "started": "createdAt",
                        "ended": "endTime", "planned": "duration", "focus": "elapsedTime"},
 }  # fmt: skip
 _POSTGRES: dict[str, dict[str, str]] = {
     "users": {"name": "name", "email": "email", "timezone": "timezone", "active": "is_active",
-              "last_login": "last_login_at", "preferences": "preferences"},
+              "last_login": "last_login_at", "preferences": "preferences", "created": "created_at"},
     "goals": {"user": "user_id", "title": "title", "status": "status", "due": "due_at",
-              "target": "target_value", "current": "current_value", "unit": "unit"},
+              "target": "target_value", "current": "current_value", "unit": "unit", "created": "created_at"},
     "timer_sessions": {"user": "user_id", "kind": "kind", "status": "status", "started": "started_at",
                        "ended": "ended_at", "planned": "planned_seconds", "focus": "focus_seconds"},
 }  # fmt: skip

@@ -127,10 +127,7 @@ class SimulatedDashboard:
         await self._store(table, number)
 
     async def _store(self, table: str, number: int) -> None:
-        row = dict(self.rows[table][number])
-        if "created" in row:
-            created = "created_at" if self.dashboard.profile == "PG" else "createdAt"
-            row[created] = row.pop("created")
+        row = self.rows[table][number]
         await self.dashboard.put(table, number, **{k: v for k, v in row.items() if v is not None})
 
     def _new_id(self) -> int:

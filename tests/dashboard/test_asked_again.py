@@ -7,6 +7,7 @@ import asyncio
 import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -129,8 +130,8 @@ class Stage:
         return [row["said"] for row in rows]
 
 
-@pytest.fixture
-async def stage(pool: asyncpg.Pool, dashboard: Dashboard) -> AsyncIterator[Stage]:
+@asynccontextmanager
+async def _opened(pool: asyncpg.Pool, dashboard: Dashboard) -> AsyncIterator[Stage]:
     server = KeepingServer()
     async with server:
         stage = Stage(pool, dashboard, server)
@@ -139,13 +140,16 @@ async def stage(pool: asyncpg.Pool, dashboard: Dashboard) -> AsyncIterator[Stage
 
 
 @pytest.fixture
+async def stage(pool: asyncpg.Pool, dashboard: Dashboard) -> AsyncIterator[Stage]:
+    async with _opened(pool, dashboard) as stage:
+        yield stage
+
+
+@pytest.fixture
 async def mongo_stage(pool: asyncpg.Pool, mongo_dashboard: MongoDashboard) -> AsyncIterator[Stage]:
     """Where the kind of the dashboard makes no difference."""
-    server = KeepingServer()
-    async with server:
-        stage = Stage(pool, mongo_dashboard, server)
+    async with _opened(pool, mongo_dashboard) as stage:
         yield stage
-        await stage.transport.close()
 
 
 def key(n: int, more: str = "", day: int = 20) -> str:

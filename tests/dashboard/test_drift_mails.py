@@ -35,11 +35,10 @@ class Drift(Stage):
     """Everything is written with the same, old time of writing."""
 
     async def person(self, n: int, zone: str = "Europe/Berlin") -> None:
-        created = "created_at" if self.dashboard.profile == "PG" else "createdAt"
-        await self.dashboard.put("users", n, **{
-            "name": f"Person {n}", "email": f"p{n}@example.org", "timezone": zone, "active": True,
-            created: LONG_AGO, "updated": LONG_AGO,
-        })  # fmt: skip
+        await self.dashboard.put(
+            "users", n, name=f"Person {n}", email=f"p{n}@example.org", timezone=zone, active=True,
+            created=LONG_AGO, updated=LONG_AGO,
+        )  # fmt: skip
 
     async def goal(self, n: int, due: int, status: str = "active") -> None:
         await self.dashboard.put(

@@ -31,10 +31,9 @@ def at(hour: int, minute: int = 0, second: int = 1) -> datetime:
 
 async def person(dashboard: Dashboard, n: int, *, since: datetime = NINE - 60 * DAY, **values: Any) -> None:
     """Somebody with an account ``since`` then."""
-    created = "created_at" if dashboard.profile == "PG" else "createdAt"
     await dashboard.put("users", n, **{
         "name": f"Person {n}", "email": f"p{n}@example.org", "timezone": "Europe/Berlin", "active": True,
-        created: since, "updated": WRITTEN, **values,
+        "created": since, "updated": WRITTEN, **values,
     })  # fmt: skip
 
 
