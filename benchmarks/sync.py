@@ -166,9 +166,9 @@ async def on_mongodb(sessions: int, folder: Path) -> None:
 
             print(f"\nMongoDB, {sessions:,} sessions, {users:,} users", flush=True)
             source = MongoSource(url, database="bench")
-            await measure(pool, source, lambda: asyncio.to_thread(edit), "mongod", str(folder / "jobs"))
+            await measure(pool, source, lambda: asyncio.to_thread(edit), "bin/mongod", str(folder / "jobs"))
             with MongoClient[dict[str, object]](url) as client:
-                await measure_stream(pool, source, client["bench"], "mongod", str(folder / "jobs"))
+                await measure_stream(pool, source, client["bench"], "bin/mongod", str(folder / "jobs"))
             await source.close()
             await pool.close()
     finally:

@@ -5,7 +5,7 @@ import hashlib
 import warnings
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,17 @@ from pymongo.uri_parser import parse_uri
 
 from service.dashboard import mongo_changes, mongo_errors
 from service.dashboard.mongo_inbox import inbox_writable, refused_messages, upsert_notification
-from service.dashboard.mongo_origin import accepted, after_id, open_cursor, require_ids, scans
+from service.dashboard.mongo_origin import (
+    CODEC,
+    accepted,
+    after_id,
+    id_of,
+    key_of,
+    open_cursor,
+    require_ids,
+    scans,
+    split,
+)
 from service.dashboard.notification import Notification
 from service.dashboard.profiles.shapes import DIGEST, NOTIFICATIONS, Document, Table
 from service.dashboard.profiles.values import identity, instant
@@ -46,13 +56,6 @@ from service.url import describe_error, parameters
 
 log = structlog.get_logger()
 
-# Years beyond 9999 and invalid text become values that can be counted, not an exception.
-_CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
-    tz_aware=True,
-    tzinfo=UTC,
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-    unicode_decode_error_handler="replace",
-)
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 # Nothing may be lost between BSON and text: dates stay numbers, numbers keep their type.
 _EXACT: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
@@ -145,8 +148,8 @@ class MongoSource:
             except _REFUSALS as error:
                 raise _refusal(error, self._url) from None
         if self._name:
-            return self._client.get_database(self._name, codec_options=_CODEC)
-        return self._client.get_default_database(default="dashboard").with_options(codec_options=_CODEC)
+            return self._client.get_database(self._name, codec_options=CODEC)
+        return self._client.get_default_database(default="dashboard").with_options(codec_options=CODEC)
 
     async def _read(self, table: Table, cursor: Any, limit: int | None = None) -> list[Any]:
         """The next documents of a cursor; None: all of them."""
@@ -154,6 +157,11 @@ class MongoSource:
             documents = list(await cursor.to_list(limit))
         require_ids(table, documents)
         return documents
+
+    async def _read_undecoded(self, table: Table, cursor: Any) -> list[bytes]:
+        """All documents of a cursor over undecoded batches."""
+        with _reachable(), accepted(table):
+            return [document async for batch in cursor for document in split(table, batch)]
 
     async def ping(self) -> None:
         """Raises SourceUnavailable when the database does not answer."""
@@ -230,7 +238,7 @@ class MongoSource:
 
     async def _slice(
         self, table: Table, condition: dict[str, Any], after: str, limit: int
-    ) -> tuple[list[RawBSONDocument], str]:
+    ) -> tuple[list[bytes], str]:
         """Documents after a position, undecoded, and the next position.
 
         ``min`` crosses types: ids may be strings and ObjectIds.
@@ -243,17 +251,13 @@ class MongoSource:
             condition = {**condition, **(after_id(first_id) if after else {})}
         else:
             options |= {"hint": _BY_ID, **({"min": {"_id": first_id}} if after else {})}
-        cursor = open_cursor(self._raw, table, condition, _projection(table), **options)
-        documents = await self._read(table, cursor, limit + 1)
-        if after and documents and _id_of(bytes(documents[0].raw)) == first_id:
+        projection = _projection(table)
+        cursor = open_cursor(self._database, table, condition, projection, undecoded=True, **options)
+        documents = await self._read_undecoded(table, cursor)
+        if after and documents and id_of(documents[0]) == first_id:
             documents = documents[1:]
         documents = documents[:limit]
-        return documents, json_util.dumps({"_id": _id_of(bytes(documents[-1].raw))}) if documents else after
-
-    @property
-    def _raw(self) -> Any:
-        """The database, whose documents stay undecoded."""
-        return self._database.with_options(codec_options=_RAW)
+        return documents, json_util.dumps({"_id": id_of(documents[-1])}) if documents else after
 
     async def changes(
         self, table: Table, since: datetime, limit: int
@@ -262,10 +266,12 @@ class MongoSource:
         assert table.updated is not None
         options = {"sort": [(table.updated, 1)], "allow_disk_use": True, "batch_size": limit}
         condition = {table.updated: {"$gte": since}}
-        cursor = open_cursor(self._raw, table, condition, _projection(table), **options)
+        cursor = open_cursor(self._database, table, condition, _projection(table), undecoded=True, **options)
         try:
-            while batch := await self._read(table, cursor, limit):
-                yield await _decoded(batch)
+            with _reachable(), accepted(table):
+                async for batch in cursor:
+                    if documents := split(table, batch):
+                        yield await _decoded(documents)
         finally:
             await cursor.close()
 
@@ -286,15 +292,15 @@ class MongoSource:
     async def fetch(self, table: Table, ids: Sequence[str]) -> list[Document]:
         """The documents with these ids as they are now."""
         condition = {"_id": {"$in": _possible_ids(ids)}}
-        cursor = open_cursor(self._raw, table, condition, _projection(table))
-        return await _decoded(await self._read(table, cursor))
+        cursor = open_cursor(self._database, table, condition, _projection(table), undecoded=True)
+        return await _decoded(await self._read_undecoded(table, cursor))
 
     async def fetch_recent(self, table: Table, user_ids: Sequence[str], since: datetime) -> list[Document]:
         """The sessions of these users that started at or after ``since``, as they are now."""
         started = {table.fields["started"][0]: {"$gte": since}} if table.fields.get("started") else {}
         condition = {table.fields["user"][0]: {"$in": _possible_ids(user_ids)}, **started}
-        cursor = open_cursor(self._raw, table, condition, _projection(table))
-        return await _decoded(await self._read(table, cursor))
+        cursor = open_cursor(self._database, table, condition, _projection(table), undecoded=True)
+        return await _decoded(await self._read_undecoded(table, cursor))
 
     async def existing(self, table: Table, ids: Sequence[str]) -> frozenset[str]:
         """Which of these ids still exist."""
@@ -366,38 +372,27 @@ class MongoSource:
         return await self.existing(table, list(bodies))
 
 
-async def _decoded(raw: Sequence[RawBSONDocument]) -> list[Document]:
+async def _decoded(undecoded: Sequence[bytes]) -> list[Document]:
     """Documents with their digests; in a thread, because a page takes some milliseconds."""
     with _reachable():
-        return await asyncio.to_thread(lambda: [_with_digest(bytes(document.raw)) for document in raw])
+        return await asyncio.to_thread(lambda: list(map(_with_digest, undecoded)))
 
 
 def _with_digest(raw: bytes) -> Document:
-    return {**bson.decode(raw, _CODEC), DIGEST: _digest(raw)}
+    return {**bson.decode(raw, CODEC), DIGEST: _digest(raw)}
 
 
-def _ids_and_digests(documents: Sequence[RawBSONDocument]) -> list[tuple[str, int]]:
-    raws = [bytes(document.raw) for document in documents]
-    return [(key, _digest(raw)) for raw in raws if (key := identity(_id_of(raw)))]
+def _ids_and_digests(documents: Sequence[bytes]) -> list[tuple[str, int]]:
+    return [(key, _digest(document)) for document in documents if (key := key_of(document))]
 
 
 def _digest(raw: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "big", signed=True)
 
 
-def _id_of(raw: bytes) -> Any:
-    """The id of an undecoded document; MongoDB stores it first."""
-    if raw[4:9] == b"\x07_id\0":
-        return ObjectId(raw[9:21])
-    if raw[4:9] == b"\x02_id\0":
-        size = int.from_bytes(raw[9:13], "little")
-        return raw[13 : 12 + size].decode("utf-8", "replace")
-    return bson.decode(raw, _CODEC)["_id"]
-
-
 def _source_document(raw: bytes) -> SourceDocument:
     """A document with its text; without text if the text would not restore exactly the same document."""
-    document = bson.decode(raw, _CODEC)
+    document = bson.decode(raw, CODEC)
     try:
         body = json_util.dumps(bson.decode(raw, _EXACT), json_options=_EXACT_JSON)
         return SourceDocument(document, body if _document(body).raw == raw else None)

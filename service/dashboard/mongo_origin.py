@@ -1,15 +1,21 @@
 """What the MongoDB source reads: a collection, a view, or a pipeline of the mapping file."""
 
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import bson
 from bson import json_util
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
+from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure
 
 from service.dashboard.profiles.shapes import Document, Table
+from service.dashboard.profiles.values import identity
 from service.dashboard.source import require_kind
 from service.errors import SchemaUnknown
 
@@ -18,6 +24,16 @@ _QUERY_ERRORS = frozenset({2, 9, 14, 16, 17, 40, 168, 241})
 _FIRST_LOCATION = 15_000
 """Errors of single stages and operators; the server's own states have numbers below."""
 
+_OBJECT_ID = b"\x07_id\0"
+"""How a document begins, after its length, whose id is an ObjectId."""
+# Years beyond 9999 and invalid text become values that can be counted, not an exception.
+CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True,
+    tzinfo=UTC,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    unicode_decode_error_handler="replace",
+)
+_LENGTH = struct.Struct("<i")
 _IN_ORDER = frozenset({"$match", "$set", "$addFields", "$project", "$unset", "$lookup"})
 _SOME_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -27,22 +43,57 @@ def open_cursor(
     table: Table,
     condition: Document,
     projection: Mapping[str, int] | None = None,
+    *,
+    undecoded: bool = False,
     **options: Any,
 ) -> Any:
     """A cursor over the documents that fulfil a condition. ``options``: of ``find`` (sort, limit, …).
+
+    ``undecoded``: it yields batches of bytes (see ``split``), as the server sent them.
 
     Raises SchemaUnknown for a SELECT.
     """
     query = require_kind(table, "mongodb")
     if query is None:
-        return database[table.name].find(condition, projection, **options)
+        collection = database[table.name]
+        find = collection.find_raw_batches if undecoded else collection.find
+        return find(condition, projection, **options)
     batch = {"batchSize": options["batch_size"]} if "batch_size" in options else {}
     pipeline = _pipeline(table)
     if dict(options.get("sort", ())).keys() == {"_id"} and all(map(_keeps_order, pipeline)):
         # Sorted first, by the index, a page ends with its limit; sorted last, all that follows is read.
         pipeline.insert(0, {"$sort": dict(options.pop("sort"))})
     stages = [*pipeline, *_stages(condition, projection, options)]
-    return database[query.collection].aggregate(stages, allowDiskUse=True, **batch)
+    collection = database[query.collection]
+    aggregate = collection.aggregate_raw_batches if undecoded else collection.aggregate
+    return aggregate(stages, allowDiskUse=True, **batch)
+
+
+def split(table: Table, batch: bytes) -> list[bytes]:
+    """The documents of an undecoded batch: each begins with its length. Raises SchemaUnknown without ids."""
+    documents, start = [], 0
+    while start < len(batch):
+        end = start + _LENGTH.unpack_from(batch, start)[0]
+        documents.append(batch[start:end])
+        start = end
+    if table.query:
+        require_ids(table, map(RawBSONDocument, documents))
+    return documents
+
+
+def key_of(raw: bytes) -> str | None:
+    """The id of an undecoded document, as text."""
+    return raw[9:21].hex() if raw[4:9] == _OBJECT_ID else identity(id_of(raw))
+
+
+def id_of(raw: bytes) -> Any:
+    """The id of an undecoded document; MongoDB stores it first."""
+    if raw[4:9] == _OBJECT_ID:
+        return ObjectId(raw[9:21])
+    if raw[4:9] == b"\x02_id\0":
+        size = int.from_bytes(raw[9:13], "little")
+        return raw[13 : 12 + size].decode("utf-8", "replace")
+    return bson.decode(raw, CODEC)["_id"]
 
 
 def after_id(id_: Any) -> Document:
@@ -75,7 +126,7 @@ def accepted(table: Table) -> Iterator[None]:
         raise SchemaUnknown(f"{table.name} cannot be read: {reason}") from None
 
 
-def require_ids(table: Table, documents: list[Document]) -> None:
+def require_ids(table: Table, documents: Iterable[Mapping[str, Any]]) -> None:
     """Raises SchemaUnknown where a pipeline has lost the ids."""
     if table.query and not all("_id" in document for document in documents):
         raise SchemaUnknown(f"{table.name} gives documents without _id, which identifies a record")

@@ -197,7 +197,7 @@ class PostgresSource:
             conditions.append(f"{_quoted(started)} >= ${len(arguments)}::timestamptz")
         select = f"{key} AS id, {await self._digest(table)} AS digest"
         tail = f"WHERE {' AND '.join(conditions)} ORDER BY {key} LIMIT $1"
-        rows = await self._rows(table, select, tail, *arguments)
+        rows = await self._records(table, select, tail, *arguments)
         digests = [(id_, row["digest"]) for row in rows if (id_ := identity(row["id"]))]
         return DigestPage(digests, str(rows[-1]["id"]) if rows else after)
 
@@ -395,16 +395,20 @@ class PostgresSource:
     async def _rows(
         self, table: Table, select: str, tail: str, *arguments: Any, alias: str = "t"
     ) -> list[Document]:
+        return [dict(row) for row in await self._records(table, select, tail, *arguments, alias=alias)]
+
+    async def _records(
+        self, table: Table, select: str, tail: str, *arguments: Any, alias: str = "t"
+    ) -> Sequence[asyncpg.Record | Document]:
         sql = f"SELECT {select} FROM {origin(table)} {alias} {tail}"  # noqa: S608  quoted names
         with _reachable(), accepted(table):
             pool = await self._open()
             try:
-                rows = await pool.fetch(sql, *arguments)
+                return await pool.fetch(sql, *arguments)
             except (ValueError, OverflowError):
                 # A date that Python cannot represent (44 BC) becomes text here, and is counted as malformed.
                 rows = await pool.fetch(f"SELECT to_jsonb(x) AS x FROM ({sql}) x", *arguments)  # noqa: S608
                 return [row["x"] for row in rows]
-        return [dict(row) for row in rows]
 
 
 def _possible_ids(column_type: str, ids: Sequence[str]) -> list[str]:

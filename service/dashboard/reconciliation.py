@@ -27,7 +27,10 @@ from service.engine.database import Connection
 from service.errors import BadRequest
 
 _SQL = queries.load(__file__)
+_PAGE = 5000
+"""Ids and digests that are asked for at once."""
 _BATCH = 2000
+"""Rows that are read again, or looked up, at once."""
 _log = structlog.get_logger()
 
 Step = Callable[[Connection], AbstractAsyncContextManager[Any]]
@@ -103,7 +106,7 @@ class Reconciliation:
         begun = clock()
         while True:
             page_begun = clock()
-            page = await self._source.digests(self._table, after, _BATCH, self._since)
+            page = await self._source.digests(self._table, after, _PAGE, self._since)
             if page.after == after:
                 return True
             async with self._step(self._connection) as transaction:

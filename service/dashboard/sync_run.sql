@@ -9,8 +9,10 @@ WHERE collection = $1
 
 -- name: known
 -- Which documents ($2) of a table ($1) with these digests ($3) the copy has, or could not be read.
+-- Looked up one by one: a join would read the whole table.
 SELECT d.id FROM unnest($2::text[], $3::bigint[]) AS d (id, digest)
-JOIN service.expected AS e ON e.collection = $1 AND e.id = d.id AND e.digest = d.digest
+CROSS JOIN LATERAL (SELECT FROM service.expected AS e
+                    WHERE e.collection = $1 AND e.id = d.id AND e.digest = d.digest OFFSET 0) AS e
 UNION ALL
 SELECT d.id FROM unnest($2::text[], $3::bigint[]) AS d (id, digest)
 JOIN service.malformed_row AS m ON m.collection = $1 AND m.id = d.id AND m.digest = d.digest AND m.left_out

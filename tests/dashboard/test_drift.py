@@ -218,7 +218,7 @@ async def test_a_pass_goes_on_where_it_was_and_begins_anew_where_its_rows_are_lo
     pool: asyncpg.Pool, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unlogged tables are empty after a crash of the server; that is not taken for an empty dashboard."""
-    monkeypatch.setattr("service.dashboard.reconciliation._BATCH", 2)
+    monkeypatch.setattr("service.dashboard.reconciliation._PAGE", 2)
     drift = Drift(pool, dashboard, interval=0)
     await fill(dashboard)
     for number in range(1, 10):

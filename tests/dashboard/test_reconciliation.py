@@ -12,6 +12,7 @@ import pytest
 
 from service.archive.archive import Archive
 from service.archive.personal_data import PersonalData
+from service.dashboard import sync_run
 from service.dashboard.mongo import MongoSource
 from service.dashboard.postgres import PostgresSource
 from service.dashboard.profiles.shapes import PROFILES
@@ -558,3 +559,20 @@ async def test_ids_are_compared_as_sets_in_whatever_order_they_come(
     report = await sync.run_once(compare=True)
     assert not report.deleted
     assert await count(pool, "users") == len(values)
+
+
+_MANY_SESSIONS = """
+INSERT INTO service.timer_sessions (id, user_id, kind, status, started_at, focus, focus_seconds, digest)
+SELECT 's' || n, 'u1', 'focus', 'completed', '2026-01-01', true, 60, n FROM generate_series(1, 30000) AS n
+"""
+
+
+async def test_known_documents_are_looked_up_without_reading_the_whole_table(pool: asyncpg.Pool) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        await connection.execute(_MANY_SESSIONS)
+        await connection.execute("ANALYZE service.timer_sessions")
+        ids = [f"s{n}" for n in range(500)]
+        rows = await connection.fetch(f"EXPLAIN {sync_run._SQL['known']}", "timer_sessions", ids, [0] * 500)
+    plan = "\n".join(row[0] for row in rows)
+    assert "Seq Scan on timer_sessions" not in plan, plan

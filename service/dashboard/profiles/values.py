@@ -11,6 +11,7 @@ from typing import Any
 
 _EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+_LONGEST_ID = 200
 _HHMM = re.compile(r"(\d{1,2}):(\d{2})(?::\d{2})?")
 
 
@@ -27,9 +28,11 @@ def text(value: Any, limit: int = 1000) -> str | None:
 
 def identity(value: Any) -> str | None:
     """An id as text: ObjectId, UUID, number or string."""
+    if type(value) is str and value.isalnum() and value.isascii() and len(value) <= _LONGEST_ID:
+        return value  # nearly all of millions: the rest would change nothing
     if value is None or isinstance(value, (bool, float, dict, list, bytes, datetime)):
         return None
-    return text(value if isinstance(value, str) else str(value), 200)
+    return text(value if isinstance(value, str) else str(value), _LONGEST_ID)
 
 
 def number(value: Any) -> float | None:
