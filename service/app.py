@@ -20,6 +20,7 @@ from service.clock import Clock, SystemClock
 from service.dashboard.sync import Sync
 from service.dashboard.sync_settings import Progress
 from service.demo import maildir_page
+from service.engine.clock_watch import ClockGuard, ClockWatch
 from service.engine.context import Resources
 from service.engine.heartbeat import Heartbeat
 from service.engine.job import Job
@@ -152,7 +153,11 @@ class Service:
 
     @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(self.pool, self._design.owner, self._lease)
+        return Ledger(self.pool, self._design.owner, self._lease, self._clock_watch.latest)
+
+    @cached_property
+    def _clock_watch(self) -> ClockWatch:
+        return ClockWatch(self._clock)
 
     async def register(self) -> None:
         """Tell the ledger which jobs there are, and when they are due."""
@@ -163,7 +168,23 @@ class Service:
     @cached_property
     def trigger(self) -> TriggerLoop:
         sweep = self.settings.sweep_seconds
-        return TriggerLoop(self.ledger, self.jobs, self.timings, self._zone, self._due, sweep=sweep)
+        guard = ClockGuard(
+            self.pool,
+            self._clock_watch,
+            self._clock,
+            self._design.owner,
+            self.ledger.now,
+            self.ledger.turn_back,
+        )
+        return TriggerLoop(
+            self.ledger,
+            self.jobs,
+            self.timings,
+            self._zone,
+            self._due,
+            sweep=sweep,
+            clock_trusted=guard.check,
+        )
 
     @cached_property
     def _planning(self) -> PlannerSettings:
@@ -191,7 +212,7 @@ class Service:
 
     @cached_property
     def outbox(self) -> Outbox:
-        return Outbox(self.pool, self._design.owner, self._lease, self.jobs)
+        return Outbox(self.pool, self._design.owner, self._lease, self.jobs, latest=self._clock_watch.latest)
 
     @cached_property
     def transport(self) -> Transport:

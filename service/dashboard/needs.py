@@ -18,7 +18,8 @@ from service.dashboard.profiles.detect import REQUIRED
 from service.dashboard.profiles.fields import share, values
 from service.dashboard.profiles.shapes import NOTIFICATIONS, Collection, Document, Profile, Table
 from service.dashboard.profiles.values import identity, instant
-from service.engine import queries
+from service.engine import gates, queries
+from service.engine.gates import Cause, Scope
 from service.errors import DashboardIncomplete, JobOff, SchemaUnknown
 
 _SQL = queries.load(__file__)
@@ -27,6 +28,8 @@ _PROBES = 20
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 NEEDED_BY_SOME_JOBS = {Collection.USERS: "email", Collection.GOALS: "due"}
 """Fields without which a record can be read, but that some jobs need."""
+
+_GATE, _BY = (Scope.TABLE, Cause.FIELD), "synchronisation"
 
 Samples = Mapping[str, Sequence[Document]]
 """Table name to its newest documents."""
@@ -91,7 +94,7 @@ def absent_tables(profiles: Sequence[Profile]) -> frozenset[str]:
 
 
 class MissingDataCheck:
-    """Finds missing data, and stores it for all processes."""
+    """Finds missing data, and shuts a gate for each of it, which all processes see."""
 
     def __init__(self, pool: asyncpg.Pool, source: TableSource) -> None:
         self._pool = pool
@@ -141,16 +144,14 @@ class MissingDataCheck:
     async def store(self) -> frozenset[Collection]:
         """Store what is missing now; returns the tables with data that was missing and is there again."""
         before = {row["name"] for row in await self._pool.fetch(_SQL["load"])}
-        if self.current:
-            await self._pool.execute(
-                _SQL["store"], [gap.name for gap in self.current], [gap.sentence for gap in self.current]
-            )
+        for gap in self.current:
+            await gates.shut(self._pool, *_GATE, gap.name, by=_BY, details={"said": gap.sentence})
         back = before - {gap.name for gap in self.current}
         return frozenset(map(_table, back))
 
-    async def delete_resolved(self) -> None:
-        """Delete what is there again, once it has been read: jobs no longer wait for it."""
-        await self._pool.execute(_SQL["delete_resolved"], [gap.name for gap in self.current])
+    async def open_resolved(self) -> None:
+        """Open the gates of what is there again, once it has been read: jobs no longer wait for it."""
+        await gates.open_others(self._pool, *_GATE, [gap.name for gap in self.current], _BY)
 
     # ── One table ───────────────────────────────────────────────────────────────────────────────────────────
 

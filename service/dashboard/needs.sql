@@ -30,15 +30,5 @@ SELECT id, due_date, due_at FROM service.goals
 WHERE id = ANY ($1::text[]) AND (due_date IS NOT NULL OR due_at IS NOT NULL)
 
 -- name: load
--- What the last synchronisation found missing.
-SELECT name, said FROM service.dashboard_gap ORDER BY name
-
--- name: store
--- Store missing data ($1 names, $2 sentences); an existing row keeps its start time.
-INSERT INTO service.dashboard_gap (name, said)
-SELECT * FROM unnest($1::text[], $2::text[])
-ON CONFLICT (name) DO UPDATE SET said = excluded.said
-
--- name: delete_resolved
--- Delete everything but these ($1): it is there again, and has been read.
-DELETE FROM service.dashboard_gap WHERE name <> ALL ($1::text[])
+-- What the last synchronisation found missing: the jobs that need it wait.
+SELECT name, details ->> 'said' AS said FROM service.shut_gate WHERE scope = 'table' AND cause = 'field' ORDER BY name

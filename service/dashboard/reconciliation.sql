@@ -188,10 +188,14 @@ SELECT collection, id, service.now() FROM service.different_row WHERE collection
 ON CONFLICT DO NOTHING
 
 -- name: open_loss
--- Open a loss, which somebody has to confirm.
-UPDATE service.sync_state
-SET lost_since = coalesce(lost_since, service.now()), lost_of = coalesce(lost_of, $2), lost_gone = coalesce(lost_gone, $3)
-WHERE collection = $1
+-- Open a loss, which somebody has to confirm, and shut its gate.
+WITH opened AS (
+    UPDATE service.sync_state SET lost_since = coalesce(lost_since, service.now()), lost_of = coalesce(lost_of, $2),
+                                  lost_gone = coalesce(lost_gone, $3)
+    WHERE collection = $1 RETURNING collection, lost_of)
+INSERT INTO service.gate (scope, name, cause, by, details)
+SELECT 'table', collection, 'absence', 'synchronisation', jsonb_build_object('of', lost_of) FROM opened
+ON CONFLICT (scope, name, cause) WHERE opened_at IS NULL DO NOTHING
 
 -- name: tables_with_open_loss
 -- Tables with a loss that nobody has confirmed.
@@ -225,14 +229,22 @@ WHERE collection = $1 AND NOT EXISTS (SELECT FROM service.different_row AS i
                                       WHERE i.collection = $1 AND i.missing AND i.id = m.id)
 
 -- name: close_loss
--- Close the loss when no missing row is left.
-UPDATE service.sync_state SET lost_since = NULL, lost_of = NULL, lost_gone = NULL
-WHERE collection = $1 AND lost_since IS NOT NULL AND NOT EXISTS (SELECT FROM service.missing_row WHERE collection = $1)
+-- Close the loss when no missing row is left, and open its gate.
+WITH closed AS (
+    UPDATE service.sync_state SET lost_since = NULL, lost_of = NULL, lost_gone = NULL
+    WHERE collection = $1 AND lost_since IS NOT NULL AND NOT EXISTS (SELECT FROM service.missing_row WHERE collection = $1)
+    RETURNING collection)
+UPDATE service.gate SET opened_at = service.now(), opened_by = 'synchronisation'
+WHERE scope = 'table' AND cause = 'absence' AND opened_at IS NULL AND name IN (SELECT collection FROM closed)
 
 -- name: close_loss_and_compare
--- Close the loss after rows came back, and compare soon: other rows may have come with them.
-UPDATE service.sync_state SET lost_since = NULL, lost_of = NULL, lost_gone = NULL, swept_at = NULL
-WHERE collection = $1 AND lost_since IS NOT NULL AND NOT EXISTS (SELECT FROM service.missing_row WHERE collection = $1)
+-- Close the loss after rows came back, open its gate, and compare soon: other rows may have come with them.
+WITH closed AS (
+    UPDATE service.sync_state SET lost_since = NULL, lost_of = NULL, lost_gone = NULL, swept_at = NULL
+    WHERE collection = $1 AND lost_since IS NOT NULL AND NOT EXISTS (SELECT FROM service.missing_row WHERE collection = $1)
+    RETURNING collection)
+UPDATE service.gate SET opened_at = service.now(), opened_by = 'synchronisation'
+WHERE scope = 'table' AND cause = 'absence' AND opened_at IS NULL AND name IN (SELECT collection FROM closed)
 
 -- name: open_losses
 -- All losses that nobody has confirmed, with their numbers.

@@ -352,7 +352,7 @@ class Sync:
         restored = await self._missing_data.store()
         for collection in self._readable_tables():
             await run.update(collection, states.get(collection), restored=collection in restored)
-        await self._missing_data.delete_resolved()
+        await self._missing_data.open_resolved()
         if full:
             async with self._lock.step() as connection:
                 await full_sync.restart(connection)

@@ -74,13 +74,21 @@ def _run(row: asyncpg.Record) -> Run:
 class Ledger:
     """The ledger as one process sees it.
 
-    ``owner``: the process's unique name. ``lease``: how long a claim lasts without a heartbeat.
+    ``owner``: the process's unique name. ``lease``: how long a claim lasts without a heartbeat. ``latest``:
+    the latest time that the database's clock may plausibly show (None: unknown); see ``clock_watch``.
     """
 
-    def __init__(self, pool: asyncpg.Pool, owner: str, lease: timedelta) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        owner: str,
+        lease: timedelta,
+        latest: Callable[[], datetime | None] = lambda: None,
+    ) -> None:
         self._pool = pool
         self.owner = owner
         self.lease = lease
+        self._latest = latest
         self._definitions: dict[str, JobDefinition] = {}
 
     async def now(self, connection: Connection | None = None) -> datetime:
@@ -101,7 +109,7 @@ class Ledger:
         Several processes may call it at once: one does the work, the others return 0.
         """
         async with self._pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(_SQL["lock_definition"], job, SCHEMA)
+            row = await connection.fetchrow(_SQL["lock_definition"], job, SCHEMA, self._latest())
             if row is None or row["now"] <= row["materialized_through"]:
                 return 0
             planned = plan(row["materialized_through"], row["now"])
@@ -109,6 +117,18 @@ class Ledger:
             count = await self._insert(connection, job, planned, pause) if planned else 0
             await connection.execute(_SQL["move_watermark"], job, row["now"])
             return count
+
+    async def turn_back(self) -> int:
+        """Undo what was decided while the database's clock was ahead; returns how many runs were forgotten.
+
+        Runs that did something stay. Does nothing while no watermark lies in the future.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(_SQL["turn_back"], SCHEMA)
+            assert row
+            if row["ahead"]:
+                await connection.execute(_SQL["forget_missed"])
+            return int(row["undone"])
 
     async def _insert(
         self,
@@ -140,14 +160,13 @@ class Ledger:
 
         None: nothing to do. Overdue runs become ``missed`` and exhausted ones ``dead`` first.
         """
-        await self._pool.execute(_SQL["miss_overdue"])
-        await self._pool.execute(_SQL["bury_exhausted"])
-        jobs = list(self._definitions)
+        latest = self._latest()
+        await self._pool.execute(_SQL["miss_overdue"], latest)
+        await self._pool.execute(_SQL["bury_exhausted"], latest)
+        lease = (self.owner, self.lease, list(self._definitions))
         try:
-            row = await self._pool.fetchrow(_SQL["claim_orphan"], self.owner, self.lease, jobs, SCHEMA)
-            row = row or await self._pool.fetchrow(
-                _SQL["claim"], self.owner, self.lease, jobs, jitter, SCHEMA
-            )
+            row = await self._pool.fetchrow(_SQL["claim_orphan"], *lease, SCHEMA, latest)
+            row = row or await self._pool.fetchrow(_SQL["claim"], *lease, jitter, SCHEMA, latest)
         except asyncpg.UniqueViolationError:
             return None  # another process claimed another run of this job in the same moment
         return None if row is None else _run(row)

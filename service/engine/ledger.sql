@@ -14,9 +14,10 @@ ON CONFLICT (job) DO UPDATE SET
                                 THEN def.materialized_through ELSE excluded.materialized_through END
 
 -- name: lock_definition
--- Zero rows: another replica is deciding this job's slots now, which is as good, or this release is too old to.
+-- Zero rows: another replica is deciding this job's slots now, which is as good, or this release is too old to, or the
+-- clock cannot be trusted ($3: the latest plausible time).
 SELECT materialized_through, service.now() AS now, paused_at, paused_until
-FROM service.job_def WHERE job = $1 AND (SELECT service.fits($2)) FOR UPDATE SKIP LOCKED
+FROM service.job_def WHERE job = $1 AND (SELECT service.fits($2)) AND (SELECT service.clock_trusted($3)) FOR UPDATE SKIP LOCKED
 
 -- name: insert_slots
 -- Each (job, instant) once: a conflict means that it was decided before.
@@ -32,40 +33,66 @@ ON CONFLICT (job, nominal_at) WHERE trigger IN ('cron', 'catchup') DO NOTHING
 -- Every slot up to here has been decided.
 UPDATE service.job_def SET materialized_through = $2 WHERE job = $1
 
+-- name: turn_back
+-- After the clock was ahead: slots that it decided then and that did nothing are forgotten, and decided anew from there on.
+WITH ahead AS (
+    SELECT job FROM service.job_def WHERE materialized_through > service.now() AND (SELECT service.fits($1)) FOR UPDATE
+), undone AS (
+    DELETE FROM service.job_run AS r USING ahead AS a
+    WHERE r.job = a.job AND r.trigger IN ('cron', 'catchup') AND r.started_at IS NULL
+      AND r.state IN ('pending', 'missed', 'skipped') AND greatest(r.created_at, r.nominal_at) > service.now()
+    RETURNING r.job, r.nominal_at
+), moved AS (
+    UPDATE service.job_def AS d SET materialized_through = least(
+        service.now(), (SELECT min(u.nominal_at) - interval '1 microsecond' FROM undone AS u WHERE u.job = d.job))
+    FROM ahead AS a WHERE d.job = a.job
+)
+SELECT (SELECT count(*) FROM ahead) AS ahead, (SELECT count(*) FROM undone) AS undone
+
+-- name: forget_missed
+-- After the clock was ahead: runs that were given up then wait again.
+UPDATE service.job_run SET state = 'pending', reason = NULL, finished_at = NULL
+WHERE state = 'missed' AND finished_at > service.now() AND created_at <= service.now()
+
 -- name: miss_overdue
--- Pending runs that nobody claimed within their lateness limit, with what they waited for.
+-- Pending runs that nobody claimed within their lateness limit, with what they waited for. $1: the latest plausible time.
 UPDATE service.job_run SET state = 'missed', reason = concat_ws(': ', 'too late', reason), finished_at = service.now()
-WHERE state = 'pending' AND not_before <= service.now() AND deadline_at < service.now()
+WHERE state = 'pending' AND not_before <= service.now() AND deadline_at < service.now() AND (SELECT service.clock_trusted($1))
 
 -- name: bury_exhausted
--- Runs whose owner died at the last allowed attempt.
+-- Runs whose owner died at the last allowed attempt. $1: the latest plausible time.
 UPDATE service.job_run AS run SET state = 'dead', reason = 'attempts exhausted', finished_at = service.now()
 FROM service.job_def AS def
 WHERE run.state = 'running' AND run.lease_until < service.now() AND run.job = def.job
-  AND run.attempt >= def.max_attempts
+  AND run.attempt >= def.max_attempts AND (SELECT service.clock_trusted($1))
 
 -- name: claim_orphan
--- A run whose owner let its lease expire. Zero rows: all owners are alive, or another process was faster.
+-- A run whose owner let its lease expire. Zero rows: all owners are alive, or another process was faster, or it is stopped.
+-- $5: the latest plausible time.
 UPDATE service.job_run SET
-    owner = $1, lease_until = service.now() + $2, attempt = attempt + 1, epoch = epoch + 1
+    owner = $1, lease_until = service.now() + $2, attempt = attempt + 1, epoch = epoch + 1, progressed_at = service.now()
 WHERE id = ANY (ARRAY(
-    SELECT id FROM service.job_run
+    SELECT id FROM service.job_run AS run
     WHERE state = 'running' AND lease_until < service.now() AND job = ANY ($3) AND (SELECT service.fits($4))
+      AND (SELECT service.clock_trusted($5))
+      AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope = 'all' OR (g.scope = 'job' AND g.name = run.job))
     ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED))
 RETURNING *
 
 -- name: claim
--- One run that is due, oldest first. Zero rows: nothing to do, or another process was faster.
+-- One run that is due, oldest first. Zero rows: nothing to do, or another process was faster, or it is stopped.
+-- $6: the latest plausible time.
 -- The unique index job_run_exclusive, not the NOT EXISTS, guarantees that a job does not overlap itself.
 UPDATE service.job_run SET
     state = 'running', owner = $1, lease_until = service.now() + $2, attempt = attempt + 1, epoch = epoch + 1,
-    started_at = coalesce(started_at, service.now()), reason = NULL
+    started_at = coalesce(started_at, service.now()), progressed_at = service.now(), reason = NULL
 WHERE id = ANY (ARRAY(
     SELECT id FROM service.job_run AS due
     WHERE state = 'pending' AND not_before <= service.now() - $4::interval AND job = ANY ($3)
       AND NOT (exclusive AND EXISTS (SELECT 1 FROM service.job_run AS other
                                      WHERE other.job = due.job AND other.state = 'running' AND other.exclusive))
-      AND (SELECT service.fits($5))
+      AND (SELECT service.fits($5)) AND (SELECT service.clock_trusted($6))
+      AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope = 'all' OR (g.scope = 'job' AND g.name = due.job))
     ORDER BY not_before LIMIT 1 FOR UPDATE SKIP LOCKED))
 RETURNING *
 
@@ -82,7 +109,7 @@ SELECT 1 FROM service.job_run WHERE id = $1 AND epoch = $2 AND state = 'running'
 -- name: advance
 -- Progress, in the same transaction as the effects it stands for; counts are added up by name. Where the cursor moves on,
 -- the attempts are counted anew: they are for a run that gets no further.
-UPDATE service.job_run SET cursor = $2, done = done + $3, attempt = CASE WHEN cursor = $2 THEN attempt ELSE 1 END, counts = (
+UPDATE service.job_run SET cursor = $2, done = done + $3, progressed_at = service.now(), attempt = CASE WHEN cursor = $2 THEN attempt ELSE 1 END, counts = (
     SELECT coalesce(jsonb_object_agg(name, n), '{}') FROM (
         SELECT name, sum(value::bigint) AS n
         FROM (SELECT * FROM jsonb_each_text(counts) UNION ALL SELECT * FROM jsonb_each_text($4)) AS both_of(name, value)
@@ -147,7 +174,7 @@ SELECT * FROM service.job_run WHERE job = $1 AND request_key = $2
 -- The requesting process runs it itself. Zero rows: another process was faster, or this release is too old.
 UPDATE service.job_run SET
     state = 'running', owner = $2, lease_until = service.now() + $3, attempt = attempt + 1, epoch = epoch + 1,
-    started_at = coalesce(started_at, service.now())
+    started_at = coalesce(started_at, service.now()), progressed_at = service.now()
 WHERE id = $1 AND state = 'pending' AND (SELECT service.fits($4))
 RETURNING *
 

@@ -8,7 +8,7 @@ aiocron the service is late by up to one sweep, never wrong.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -135,7 +135,10 @@ class Timing:
 
 
 class TriggerLoop:
-    """Decides slots as they come due. ``wake`` is set when there is something to run."""
+    """Decides slots as they come due. ``wake`` is set when there is something to run.
+
+    ``clock_trusted``: asked before each sweep; while it says no, nothing is decided.
+    """
 
     def __init__(
         self,
@@ -147,6 +150,7 @@ class TriggerLoop:
         *,
         sweep: float = 10.0,
         use_crons: bool = True,
+        clock_trusted: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._ledger = ledger
         self._jobs = jobs
@@ -155,12 +159,15 @@ class TriggerLoop:
         self._wake = wake
         self._sweep = sweep
         self._use_crons = use_crons
+        self._clock_trusted = clock_trusted
         self._ring = asyncio.Event()
         self._crons: list[aiocron.Cron] = []
         self._anchor = 0.0
 
     async def sweep_once(self) -> int:
         """Decide every slot that is due now, for all jobs. Returns the number of ledger rows written."""
+        if self._clock_trusted and not await self._clock_trusted():
+            return 0
         places = await self._ledger.places()
         count = 0
         for id_, job in self._jobs.items():

@@ -1,6 +1,6 @@
 """The outbox: the table of deliveries, and their state."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
@@ -107,22 +107,33 @@ def address_range(prefix: str | None) -> tuple[str | None, str | None]:
 class Outbox:
     """The outbox of one process. ``owner``: its unique name; ``lease``: how long a claim lasts.
 
-    ``jobs``: the jobs whose messages it can compose, and claims; None: all.
+    ``jobs``: the jobs whose messages it can compose, and claims; None: all. ``latest``: the latest time that
+    the database's clock may plausibly show (None: unknown); see ``engine.clock_watch``.
     """
 
     def __init__(
-        self, pool: asyncpg.Pool, owner: str, lease: timedelta, jobs: Iterable[str] | None = None
+        self,
+        pool: asyncpg.Pool,
+        owner: str,
+        lease: timedelta,
+        jobs: Iterable[str] | None = None,
+        *,
+        latest: Callable[[], datetime | None] = lambda: None,
     ) -> None:
         self._pool = pool
         self.owner = owner
         self.lease = lease
         self._jobs = None if jobs is None else list(jobs)
+        self._latest = latest
 
     async def recover(self) -> int:
         """Release expired leases, and expire what is no longer useful. Returns how many were released."""
-        await self._pool.execute(_SQL["expire"])
+        latest = self._latest()
+        await self._pool.execute(_SQL["expire"], latest)
         await self._pool.execute(_SQL["forget_pauses"])
-        tags = [await self._pool.execute(_SQL[name]) for name in ("recover_claimed", "recover_sending")]
+        tags = [
+            await self._pool.execute(_SQL[name], latest) for name in ("recover_claimed", "recover_sending")
+        ]
         return sum(int(tag.rpartition(" ")[2]) for tag in tags)
 
     async def claim(
@@ -135,16 +146,17 @@ class Outbox:
         """
         lease = (self.owner, self.lease)
         room_args = (list(capacities), list(capacities.values()), other_domains)
-        rows = await self._pool.fetch(_SQL["claim"], *lease, limit, *room_args, SCHEMA, self._jobs)
+        own = (SCHEMA, self._jobs, self._latest())
+        rows = await self._pool.fetch(_SQL["claim"], *lease, limit, *room_args, *own)
         if len(rows) < limit:
             closed = [domain for domain, capacity in capacities.items() if not capacity]
-            resend_args = (limit - len(rows), closed, SCHEMA, self._jobs)
-            rows += await self._pool.fetch(_SQL["claim_resend"], *lease, *resend_args)
+            rows += await self._pool.fetch(_SQL["claim_resend"], *lease, limit - len(rows), closed, *own)
         return [_claimed(row) for row in rows]
 
     async def mark_dots(self, claims: Sequence[tuple[int, int]]) -> frozenset[int]:
         """Record "about to write the final dot" for (id, epoch); returns the ids that may get it."""
-        rows = await self._pool.fetch(_SQL["mark_dots"], [m[0] for m in claims], [m[1] for m in claims])
+        ids, epochs = [id_ for id_, _ in claims], [epoch for _, epoch in claims]
+        rows = await self._pool.fetch(_SQL["mark_dots"], ids, epochs, self._latest())
         return frozenset(row["id"] for row in rows)
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[int]:

@@ -1,33 +1,39 @@
 -- name: expire
--- Deliveries that were not sent while they were useful.
+-- Deliveries that were not sent while they were useful. $1: the latest plausible time.
 UPDATE service.delivery AS d SET state = 'expired', settled_at = service.now(), reason = 'stale',
     detail = coalesce((SELECT format('%s asked us to wait: %s', p.domain, p.reply)
                        FROM service.domain_pause AS p WHERE p.domain = d.domain), d.detail)
-WHERE state = 'planned' AND expires_at <= (SELECT service.now())
+WHERE state = 'planned' AND expires_at <= (SELECT service.now()) AND (SELECT service.clock_trusted($1))
 
 -- name: recover_claimed
--- The owner died before the final dot, so nothing was delivered: planned again.
+-- The owner died before the final dot, so nothing was delivered: planned again. $1: the latest plausible time.
 UPDATE service.delivery SET state = 'planned', owner = NULL, lease_until = NULL
-WHERE state = 'claimed' AND lease_until < service.now()
+WHERE state = 'claimed' AND lease_until < service.now() AND (SELECT service.clock_trusted($1))
 
 -- name: recover_sending
--- The owner died after it had marked the dot: the server may or may not have accepted the message.
+-- The owner died after it had marked the dot: the server may or may not have accepted the message. $1: as above.
 UPDATE service.delivery SET state = 'unconfirmed', owner = NULL, lease_until = NULL,
     reason = 'the sender died after the final dot was due', not_before = service.now() + interval '15 minutes'
-WHERE state = 'sending' AND lease_until < service.now()
+WHERE state = 'sending' AND lease_until < service.now() AND (SELECT service.clock_trusted($1))
 
 -- name: claim
 -- A batch for this owner, oldest first, with the recipients' choices. Zero rows: nothing is due, or others were faster.
 -- For each domain in $4 at most $5 messages, for every other at most $6; none for a paused domain, and one for a domain
--- that was paused and has accepted nothing since. Only of the jobs in $8 (NULL: of all). If the front of the queue holds
--- too few that may be sent, the oldest of each domain are looked up.
-WITH RECURSIVE capacity AS MATERIALIZED (
+-- that was paused and has accepted nothing since. Only of the jobs in $8 (NULL: of all), nothing behind a gate that is shut,
+-- and nothing after $9, the latest plausible time. If the front of the queue holds too few that may be sent, the oldest of
+-- each domain are looked up.
+WITH RECURSIVE allowed AS MATERIALIZED (
+    SELECT (SELECT service.fits($7)) AND (SELECT service.clock_trusted($9)) AND NOT coalesce(bool_or(scope = 'all'), false) AS claims,
+           coalesce(array_agg(scope || ':' || name), '{}') AS shut
+    FROM service.shut_gate
+), capacity AS MATERIALIZED (
     SELECT domain, least(coalesce(r.max_messages, $6), CASE WHEN p.until > service.now() THEN 0 WHEN p.failures > 0 THEN 1 END) AS max_messages
     FROM unnest($4::text[], $5::int[]) AS r(domain, max_messages) FULL JOIN service.domain_pause AS p USING (domain)
 ), front AS MATERIALIZED (
     SELECT id, domain, not_before FROM service.delivery
     WHERE state = 'planned' AND not_before <= (SELECT service.now()) AND expires_at > (SELECT service.now())
-      AND (SELECT service.fits($7)) AND ($8::text[] IS NULL OR job = ANY ($8))
+      AND (SELECT claims FROM allowed) AND ($8::text[] IS NULL OR job = ANY ($8))
+      AND NOT ARRAY['job:' || job, 'kind:' || kind, 'domain:' || domain] && (SELECT shut FROM allowed)
     ORDER BY not_before, id LIMIT 10 * $3
 ), near AS MATERIALIZED (
     SELECT f.id
@@ -45,7 +51,8 @@ WITH RECURSIVE capacity AS MATERIALIZED (
     FROM domains LEFT JOIN capacity AS r USING (domain) CROSS JOIN LATERAL (
         SELECT d.id FROM service.delivery AS d
         WHERE d.state = 'planned' AND d.expires_at > (SELECT service.now())
-          AND ($8 IS NULL OR d.job = ANY ($8))
+          AND (SELECT claims FROM allowed) AND ($8 IS NULL OR d.job = ANY ($8))
+          AND NOT ARRAY['job:' || d.job, 'kind:' || d.kind, 'domain:' || d.domain] && (SELECT shut FROM allowed)
           AND (d.domain, d.not_before) >= (domains.domain, '-infinity')
           AND (d.domain, d.not_before) <= (domains.domain, (SELECT service.now()))
         ORDER BY d.domain, d.not_before, d.id LIMIT coalesce(r.max_messages, $6)) AS own
@@ -72,7 +79,8 @@ FROM claimed AS c LEFT JOIN service.recipient_setting AS s ON s.user_id = c.user
 ORDER BY c.not_before, c.id
 
 -- name: claim_resend
--- Unconfirmed messages whose kind may be sent a second time: once, after 15 minutes. $4: domains without capacity.
+-- Unconfirmed messages whose kind may be sent a second time: once, after 15 minutes. $4: domains without capacity. $7: the
+-- latest plausible time.
 WITH claimed AS (
     UPDATE service.delivery SET state = 'claimed', owner = $1, lease_until = service.now() + $2,
                                 epoch = epoch + 1, resends = resends + 1
@@ -80,6 +88,8 @@ WITH claimed AS (
         SELECT id FROM service.delivery AS d
         WHERE state = 'unconfirmed' AND unconfirmed_policy = 'resend' AND resends = 0 AND not_before <= service.now()
           AND domain <> ALL ($4::text[]) AND (SELECT service.fits($5)) AND ($6::text[] IS NULL OR d.job = ANY ($6))
+          AND (SELECT service.clock_trusted($7))
+          AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope = 'all' OR (g.scope, g.name) IN (('job', d.job), ('kind', d.kind), ('domain', d.domain)))
           AND NOT EXISTS (SELECT 1 FROM service.domain_pause AS p WHERE p.domain = d.domain AND p.until > service.now())
         ORDER BY not_before, id LIMIT $3 FOR UPDATE OF d SKIP LOCKED))
     RETURNING *
@@ -98,10 +108,14 @@ FROM claimed AS c LEFT JOIN service.recipient_setting AS s ON s.user_id = c.user
 ORDER BY c.not_before, c.id
 
 -- name: mark_dots
--- The durable mark "about to write the final dot". Rows that are not returned are not ours and must not be sent.
+-- The durable mark "about to write the final dot". Rows that are not returned are not ours, or stopped by a gate, and must
+-- not be sent. $3: the latest plausible time.
 UPDATE service.delivery AS d SET state = 'sending', dot_at = service.now()
 FROM unnest($1::bigint[], $2::bigint[]) AS mine(id, epoch)
 WHERE d.id = mine.id AND d.epoch = mine.epoch AND d.state = 'claimed' AND d.lease_until > service.now()
+  AND (SELECT service.clock_trusted($3))
+  AND NOT EXISTS (SELECT FROM service.shut_gate AS g
+                  WHERE g.scope = 'all' OR (g.scope, g.name) IN (('job', d.job), ('kind', d.kind), ('domain', d.domain)))
 RETURNING d.id
 
 -- name: settle

@@ -503,7 +503,7 @@ async def test_slots_that_another_process_is_deciding_are_left_to_it(world: Worl
     await _at(world, "08:00:01")
 
     async with world.pool.acquire() as other, other.transaction():
-        assert await other.fetchrow(SQL["lock_definition"], GOALS, SCHEMA)
+        assert await other.fetchrow(SQL["lock_definition"], GOALS, SCHEMA, None)
         assert await goes_on(world.pool, ledger.materialise(GOALS, _nobody)) == 0
 
     assert await ledger.materialise(GOALS, _slot) == 1

@@ -312,7 +312,7 @@ async def test_claiming_reads_indexes_and_little_of_them_however_much_is_blocked
     await world.pool.execute(_MANY)
     await world.pool.execute("ANALYZE service.delivery")
     sql = queries.load(outbox_module.__file__)["claim"]
-    values = ("a", timedelta(seconds=60), 25, ["blocked.example"], [0], UNLIMITED, SCHEMA, ["j"])
+    values = ("a", timedelta(seconds=60), 25, ["blocked.example"], [0], UNLIMITED, SCHEMA, ["j"], None)
     async with world.pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(f"EXPLAIN (ANALYZE) {sql}", *values)
     plan = [row[0] for row in rows]

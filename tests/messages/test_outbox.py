@@ -5,7 +5,7 @@ Each test notices that a condition is taken out; ``tests/guards.toml`` lists the
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -192,7 +192,7 @@ async def test_what_has_no_mark_is_never_unconfirmed(world: World) -> None:
     await _claimed(world, "dead")
     await _at(world, "08:02:00")
 
-    await world.pool.execute(SQL["recover_sending"])
+    await world.pool.execute(SQL["recover_sending"], None)
 
     assert (await _row(world))["state"] == "claimed"
 
@@ -414,3 +414,34 @@ async def test_why_somebody_got_nothing_is_recorded_once(world: World) -> None:
     await world.pool.execute(sql, *values, ["opted_out"], [""])
 
     assert await world.reasons() == {"bob": "opted_out"}
+
+
+async def test_nothing_is_done_by_a_clock_that_ran_away(world: World) -> None:
+    latest = datetime(2026, 3, 10, 8, 3, tzinfo=UTC)
+    outbox = Outbox(world.pool, "a", timedelta(seconds=60), latest=lambda: latest)
+
+    async def ran_away() -> None:
+        """The clock is a day ahead: all would be due, expired and over."""
+        before = tuple(await _row(world))
+        await world.at("2026-03-11T08:02:00Z")
+        assert await outbox.claim(5) == []
+        assert await outbox.recover() == 0
+        assert tuple(await _row(world)) == before
+        await _at(world, "08:02:00")
+
+    await ran_away()
+    (claimed,) = await outbox.claim(5)
+    await ran_away()
+    await world.pool.execute("UPDATE service.delivery SET lease_until = 'infinity' WHERE state = 'claimed'")
+    await world.at("2026-03-11T08:02:00Z")
+    assert not await _dot(outbox, claimed)
+    await _at(world, "08:02:00")
+    assert await _dot(outbox, claimed)
+    await world.pool.execute(
+        "UPDATE service.delivery SET lease_until = '2026-03-10 08:03Z' WHERE state = 'sending'"
+    )
+    await ran_away()
+    await world.pool.execute(
+        "UPDATE service.delivery SET state = 'unconfirmed', unconfirmed_policy = 'resend'"
+    )
+    await ran_away()
