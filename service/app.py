@@ -1,10 +1,10 @@
 """The composition root: opens everything in order, closes it in reverse; it alone knows everybody."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 
 import asyncpg
@@ -28,6 +28,7 @@ from service.engine.ledger import Ledger
 from service.engine.runner import Runner
 from service.engine.supervisor import ServiceLoops, Supervisor
 from service.engine.trigger import Timing, TriggerLoop
+from service.engine.unsettled import UnsettledSlot
 from service.jobs import all_jobs, hours_of_kinds
 from service.jobs.extra_jobs import prepare_queries
 from service.manager import JobManager
@@ -48,6 +49,7 @@ from service.messages.replacement import Replacements
 from service.messages.suppression import Suppressions
 from service.settings import Settings, unread
 from service.setup import health
+from service.setup.conditions import ConditionWatch
 from service.setup.databases import Databases, connect, find_databases, migrate
 from service.setup.parts import (
     analytics_settings,
@@ -280,6 +282,26 @@ class Service:
         return Heartbeat(self.ledger, __version__, self._clock, report, self.register)
 
     @cached_property
+    def conditions(self) -> ConditionWatch:
+        problems = {
+            "process_unfit": lambda: self.presence.problem,
+            "mail_refused": lambda: self.delivery.problem,
+            "inbox_refused": lambda: self.inbox.problem if self.inbox else None,
+            "dashboard_problem": lambda: self.sync.health()["error"],
+        }
+        return ConditionWatch(
+            self.pool,
+            self._design.owner,
+            self.jobs,
+            {id_: timing.schedule for id_, timing in self.timings.items()},
+            self.supervisor,
+            self.sync,
+            problems,
+            self._unsettled,
+            self.settings.sync_interval_seconds,
+        )
+
+    @cached_property
     def supervisor(self) -> Supervisor:
         working = {
             "sync": self.sync.serve,
@@ -290,8 +312,18 @@ class Service:
             "inbox": self.inbox.serve if self.inbox else None,
         }
         gated = {name: self.presence.gated(loop) for name, loop in working.items() if loop}
-        always = {"vitals": self.runtime_metrics.serve, "presence": self.presence.serve}
+        always = {
+            "vitals": self.runtime_metrics.serve,
+            "presence": self.presence.serve,
+            "conditions": self._watch_conditions,
+        }
         return Supervisor(self._clock, gated | always)
+
+    async def _unsettled(self, now: datetime) -> Mapping[str, Sequence[UnsettledSlot]]:
+        return await self.manager.unsettled(now)
+
+    async def _watch_conditions(self, stop: asyncio.Event) -> None:
+        await self.conditions.serve(stop)
 
     @cached_property
     def manager(self) -> JobManager:
@@ -308,6 +340,7 @@ class Service:
             checks=partial(health.checks, *looked_at),
             database=lambda: self.presence.problem,
             doubts=lambda: self.sync.doubts,
+            conditions=self.conditions.report,
             clock=self._clock,
             service_zone=self._zone,
         )

@@ -14,7 +14,8 @@ from service.engine.schedule import Schedule
 from service.errors import BadRequest, UnknownJob, UnknownJobType
 from service.jobs import all_jobs
 from service.manager import JobManager
-from service.manager.health import last_slots, problems_of
+from service.manager.conditions import job_conditions
+from service.manager.health import last_slots
 from tests.acme import JOBS
 from tests.given import World
 from tests.web.given import AskedRunner, admin
@@ -80,20 +81,22 @@ async def test_unknown_names_and_senseless_options_are_refused(pool: asyncpg.Poo
 
 def test_a_job_is_unwell_when_it_failed_waits_too_long_or_lost_its_last_two_slots() -> None:
     well = {
-        "last_state": "succeeded", "materialized_through": NOW, "oldest_pending": None, "paused": False,
+        "last_state": "succeeded", "last_trigger": "manual", "last_waived_at": None,
+        "materialized_through": NOW, "oldest_pending": None, "paused": False,
         "last_success_at": NOW - timedelta(hours=1), "first_created": NOW - timedelta(days=9),
     }  # fmt: skip
     slots = [NOW - timedelta(days=1), NOW]
-    assert problems_of(well, NOW, slots) == []
-    for trouble in (
-        {"last_state": "failed"},
-        {"materialized_through": NOW - timedelta(minutes=6)},
-        {"oldest_pending": NOW - timedelta(minutes=16)},
-        {"last_success_at": NOW - timedelta(days=2)},
-        {"last_success_at": None},
+    assert job_conditions("a.b", well, NOW, slots) == []
+    for key, trouble in (
+        ("run_failed", {"last_state": "failed"}),
+        ("slots_undecided", {"materialized_through": NOW - timedelta(minutes=6)}),
+        ("watermark_ahead", {"materialized_through": NOW + timedelta(minutes=2)}),
+        ("run_waiting", {"oldest_pending": NOW - timedelta(minutes=16)}),
+        ("success_stale", {"last_success_at": NOW - timedelta(days=2)}),
+        ("success_stale", {"last_success_at": None}),
     ):
-        assert len(problems_of(well | trouble, NOW, slots)) == 1
-    assert problems_of(well | {"last_success_at": None, "paused": True}, NOW, slots) == []
+        assert [one.key for one in job_conditions("a.b", well | trouble, NOW, slots)] == [key]
+    assert job_conditions("a.b", well | {"last_success_at": None, "paused": True}, NOW, slots) == []
 
 
 def test_a_slot_is_lost_only_when_it_has_passed_in_every_zone() -> None:
@@ -139,14 +142,15 @@ async def test_every_statistic_is_counted_watched_and_named_when_it_fails(pool: 
 def test_the_rarest_statistic_too_is_stale_after_two_slots(job: Job) -> None:
     slots = last_slots(Schedule.parse(job.schedule), job.mode, NOW)
     row = {
-        "last_state": "succeeded", "materialized_through": NOW, "oldest_pending": None, "paused": False,
+        "last_state": "succeeded", "last_trigger": "manual", "last_waived_at": None,
+        "materialized_through": NOW, "oldest_pending": None, "paused": False,
         "first_created": NOW - timedelta(days=400),
     }  # fmt: skip
 
     assert len(slots) == 2
-    assert problems_of(row | {"last_success_at": slots[0]}, NOW, slots) == []
-    late = problems_of(row | {"last_success_at": slots[0] - timedelta(seconds=1)}, NOW, slots)
-    assert "stale" in late[0]
+    assert job_conditions("a.b", row | {"last_success_at": slots[0]}, NOW, slots) == []
+    late = job_conditions("a.b", row | {"last_success_at": slots[0] - timedelta(seconds=1)}, NOW, slots)
+    assert late[0].key == "success_stale"
 
 
 @pytest.mark.parametrize("mode", ["user", "service"])

@@ -161,6 +161,14 @@ def _paused(row: Row) -> str:
     return "yes" + (f": {row['pausedReason']}" if row.get("pausedReason") else "")
 
 
+_TOLD_BY_CHECKS = frozenset(
+    {
+        "slot_unsettled", "run_failed", "slots_undecided", "run_waiting", "success_stale", "loop_restarting",
+        "mail_refused", "inbox_refused", "dashboard_problem", "process_unfit", "doubt",
+    }
+)  # fmt: skip
+
+
 def health(answer: Any) -> list[Block]:
     """The overall status, and each check with its details."""
     rows = [
@@ -169,7 +177,12 @@ def health(answer: Any) -> list[Block]:
     ]
     columns = (name("check"), name("status"), prose("details"))
     status = TextBlock(f"The service is {answer['status']}.")
-    return [status, *_warnings(answer), TextTable(columns, rows)]
+    wrong = [
+        TextBlock(f"{'✗' if one['severity'] == 'problem' else '⚠'} {one['what']}")
+        for one in answer.get("conditions", ())
+        if one["key"] not in _TOLD_BY_CHECKS
+    ]
+    return [status, *wrong, *_warnings(answer), TextTable(columns, rows)]
 
 
 def statistics(answer: Any) -> list[Block]:

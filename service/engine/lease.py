@@ -15,6 +15,7 @@ import structlog
 
 from service.engine import queries
 from service.engine.database import Connection
+from service.engine.loops import gets_on
 from service.errors import LeaseLost
 
 _SQL = queries.load(__file__)
@@ -53,6 +54,7 @@ class HeldLease:
             yield cast("asyncpg.Connection", connection)
             if await connection.fetchrow(_SQL["fence"], *self._key) is None:
                 raise self.lost()
+            gets_on()
 
     async def check(self) -> None:
         """Check it before an effect outside of our database. Raises LeaseLost."""

@@ -17,7 +17,7 @@ from service.engine.database import long_statements
 from service.engine.database_errors import is_transient, undo_at_end
 from service.engine.job import Job
 from service.engine.ledger import Ledger, Run
-from service.engine.loops import first_of
+from service.engine.loops import first_of, gets_on
 from service.engine.run import JobRules, RunRequest, RunResult, RunState, Tick, Trigger
 from service.engine.run_end import REFUSED, RunEnd, StopReason
 from service.errors import (
@@ -268,6 +268,7 @@ class Runner:
             try:
                 async with asyncio.timeout(lease / 3):
                     cancelled_at = await self._ledger.heartbeat(run)
+                gets_on()
                 last_beat = self._clock.monotonic()
             except LeaseLost:
                 work.cancel()

@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
 
 from service.clock import Clock
-from service.engine.loops import first_of
+from service.engine.loops import first_of, watch
 from service.engine.retry import backoff
 
+_STANDS_STILL = 300.0
+"""Seconds without a claim, a committed page or the end of a wait."""
 log = structlog.get_logger()
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
@@ -27,6 +30,8 @@ class WatchedLoop:
     restarts: int = 0
     last_error: str | None = None
     since: datetime | None = None
+    got_on: float | None = None
+    """When it last got on, in seconds of the monotonic clock; None: not yet."""
 
 
 class Supervisor:
@@ -45,9 +50,10 @@ class Supervisor:
 
     async def _watch(self, watched: WatchedLoop, loop: Loop, stop: asyncio.Event) -> None:
         failures = 0
+        watch(partial(self._note, watched))
         while not stop.is_set():
             watched.state, watched.since = "running", self._clock.now()
-            started = self._clock.monotonic()
+            started = watched.got_on = self._clock.monotonic()
             try:
                 error = await _end_of(loop, stop)
             except Exception as died:
@@ -59,6 +65,16 @@ class Supervisor:
             watched.state, watched.restarts, watched.last_error = "restarting", watched.restarts + 1, error
             await first_of(backoff(failures), stop)
         watched.state = "stopped"
+
+    def _note(self, watched: WatchedLoop) -> None:
+        watched.got_on = self._clock.monotonic()
+
+    def stalled(self, loop: WatchedLoop) -> int | None:
+        """For how many seconds a loop that runs has been standing still; None: it gets on."""
+        if loop.state != "running" or loop.got_on is None:
+            return None
+        seconds = self._clock.monotonic() - loop.got_on
+        return round(seconds) if seconds > _STANDS_STILL else None
 
     def report(self) -> dict[str, Any]:
         """Every loop's state, for health."""

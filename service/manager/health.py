@@ -5,25 +5,18 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import asyncpg
-
 from service.engine.job import Job, JobType, TimeMode
 from service.engine.schedule import Schedule
-from service.engine.unsettled import FAILED, UnsettledSlot
+from service.engine.unsettled import UnsettledSlot
+from service.manager.conditions import job_conditions, sentence
 from service.manager.status import StatusSnapshot
-from service.zones import iso_or_none
 
 _UTC = ZoneInfo("UTC")
-_LAG = timedelta(minutes=5)
-_PENDING_TOO_LONG = timedelta(minutes=15)
 _LOOKS_BACK = tuple(timedelta(days=days) for days in (4, 20, 70))
 """How far to look back for the last slots, the shortest first."""
 _NOTHING = timedelta(0)
 _ZONES = (timedelta(hours=12), timedelta(hours=14))
 """A wall-clock time occurs up to 12 hours later than in UTC, and up to 14 earlier."""
-
-_ASKED = frozenset({"manual", None})
-"""Triggers of runs whose result somebody saw; a later run settles them."""
 
 Check = dict[str, Any]
 Checks = Callable[[], Awaitable[Mapping[str, Check]]]
@@ -85,30 +78,6 @@ def last_slots(schedule: Schedule, mode: str, now: datetime) -> list[datetime]:
     return slots
 
 
-def problems_of(
-    row: Mapping[str, Any] | asyncpg.Record,
-    now: datetime,
-    slots: list[datetime],
-    unsettled: Sequence[UnsettledSlot] = (),
-) -> list[str]:
-    """The problems of a job, in sentences; pure. ``row``: of the query ``overview``.
-
-    ``slots``: see ``last_slots``. A success older than both is stale; a pause excuses that. ``unsettled``:
-    slots that failed; a failed manual run counts until the next run.
-    """
-    problems = [slot.sentence for slot in unsettled]
-    if row["last_state"] in FAILED and row.get("last_trigger") in _ASKED and not row.get("last_waived_at"):
-        problems.append(f"the last run {row['last_state']}")
-    if now - row["materialized_through"] > _LAG:
-        problems.append("the schedule was not looked at for more than 5 minutes")
-    if row["oldest_pending"] and now - row["oldest_pending"] > _PENDING_TOO_LONG:
-        problems.append("a due run has been waiting for more than 15 minutes")
-    since = row["last_success_at"] or row["first_created"]
-    if since and len(slots) == 2 and since < slots[0] and not row["paused"]:
-        problems.append(f"the last success is stale: none since {iso_or_none(since)}")
-    return problems
-
-
 def _problems(
     snapshot: StatusSnapshot,
     job: Job,
@@ -120,4 +89,4 @@ def _problems(
     if row is None:
         return ["not registered in the ledger"]
     slots = last_slots(schedule, row["mode"], now) if schedule else []
-    return problems_of(row, now, slots, unsettled)
+    return [sentence(one) for one in job_conditions(job.id, row, now, slots, unsettled)]

@@ -19,6 +19,7 @@ from service.analytics.statistic import DERIVED
 from service.clock import Clock, SystemClock
 from service.dashboard.doubts import Doubt
 from service.engine import queries
+from service.engine.conditions import Condition, ConditionSeverity
 from service.engine.database_errors import FAILURES
 from service.engine.job import Job, JobType, find
 from service.engine.ledger import Ledger, Run
@@ -27,6 +28,7 @@ from service.engine.schedule import Schedule
 from service.engine.unsettled import UnsettledSlot, not_retried, not_waived, unsettled_of
 from service.errors import BadRequest, UnknownJobType
 from service.manager.backfill import period_name, periods_to_derive
+from service.manager.conditions import to_json as condition_json
 from service.manager.health import Check, Checks, broken_check, database_check, type_check
 from service.manager.run_json import run_json
 from service.manager.runs import newest_runs, run_details, run_row
@@ -59,6 +61,10 @@ async def _no_checks() -> Mapping[str, Check]:
     return {}
 
 
+async def _no_conditions() -> Sequence[Condition]:
+    return ()
+
+
 def _no_problem() -> str | None:
     return None
 
@@ -69,7 +75,7 @@ class JobManager:
     ``open`` starts the loops and ``close`` stops them; the pair can be repeated.
     ``checks`` adds health checks (loops, mail, dashboard), ``doubts`` what may be a mistake at the dashboard
     and makes nothing unhealthy. ``database`` returns why our PostgreSQL cannot be used although it answers,
-    or None. ``schedules`` decide when a last success is stale.
+    or None. ``conditions`` tells what is wrong now. ``schedules`` decide when a last success is stale.
     ``service_zone``: the zone of service days.
     """
 
@@ -86,6 +92,7 @@ class JobManager:
         checks: Checks = _no_checks,
         database: Callable[[], str | None] = _no_problem,
         doubts: Callable[[], Sequence[Doubt]] = tuple,
+        conditions: Callable[[], Awaitable[Sequence[Condition]]] = _no_conditions,
         clock: Clock | None = None,
         service_zone: ZoneInfo = _UTC,
     ) -> None:
@@ -99,6 +106,7 @@ class JobManager:
         self._checks = checks
         self._database = database
         self._doubts = doubts
+        self._conditions = conditions
         self._clock = clock or SystemClock()
         self._zone = service_zone
         self._initialized = False
@@ -252,8 +260,9 @@ class JobManager:
         }
 
     async def health_check(self) -> dict[str, Any]:
-        """``{status: healthy|unhealthy, timestamp, warnings, checks}``; never raises for a database that is
-        down. ``warnings``: what may be a mistake, ``{what, remedy, …}``; they make nothing unhealthy.
+        """``{status: healthy|unhealthy, timestamp, warnings, conditions, checks}``; never raises for a
+        database that is down. ``conditions``: what is wrong now, ``{key, subject, severity, since, people,
+        what}``. ``warnings``: what may be a mistake, ``{what, remedy, …}``; they make nothing unhealthy.
         """
         try:
             await self.refresh()
@@ -263,15 +272,19 @@ class JobManager:
             checks = {str(kind): broken_check(len(self._snapshot.jobs_of(kind)), error) for kind in JobType}
             checks["database"] = {"status": "error", "details": {"error": type(error).__name__}}
         checks |= await self._checks()
+        conditions = await self._conditions()
         failing = {"unhealthy", "error"} | ({"stopped"} if self._initialized else set())
         idle = {str(kind) for kind in JobType if not self._snapshot.jobs_of(kind)}
         healthy = self._initialized and all(
             check["status"] not in failing or name in idle for name, check in checks.items()
         )
+        if any(condition.severity is ConditionSeverity.PROBLEM for condition in conditions):
+            healthy = False
         return {
             "status": "healthy" if healthy else "unhealthy",
             "timestamp": iso_or_none(self._clock.now()),
             "warnings": self._all_warnings(),
+            "conditions": [condition_json(condition) for condition in conditions],
             "checks": checks,
         }
 
@@ -373,7 +386,7 @@ class JobManager:
 
     async def _type_checks(self) -> dict[str, Check]:
         now = await self._ledger.now()
-        unsettled = await self._unsettled(now)
+        unsettled = await self.unsettled(now)
         return {
             str(kind): type_check(
                 self._snapshot, kind, self._schedules, now, unsettled, running=self._initialized
@@ -381,7 +394,7 @@ class JobManager:
             for kind in JobType
         }
 
-    async def _unsettled(self, now: datetime) -> dict[str, list[UnsettledSlot]]:
+    async def unsettled(self, now: datetime) -> dict[str, list[UnsettledSlot]]:
         """Slots that failed, by job id, the oldest first."""
         unsettled: dict[str, list[UnsettledSlot]] = {}
         for row in await self._pool.fetch(_SQL["unsettled"], list(self._jobs), _MOST_NAMED):

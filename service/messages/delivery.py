@@ -20,7 +20,7 @@ from service.clock import Clock
 from service.dashboard.dashboard_state import DashboardState, StateQuery
 from service.engine.database_errors import one_line
 from service.engine.job import Job
-from service.engine.loops import first_of
+from service.engine.loops import first_of, gets_on
 from service.engine.retry import domain_pauses
 from service.errors import SchemaUnknown, SourceUnavailable
 from service.messages.delivery_decisions import (
@@ -205,6 +205,7 @@ class DeliveryLoop:
                 self._work_signal.clear()
                 capacities = self._limiter.capacities(self._clock.monotonic())
                 claimed = await self._outbox.claim(limit, capacities, self._limiter.others)
+                gets_on()
                 self._nothing_due = not claimed and not self._work_signal.is_set()
             share = self._limiter.reserve([c.domain for c in claimed], {c.domain for c in claimed if c.probe})
             if claimed:

@@ -168,6 +168,9 @@ async def _ledger(pool: asyncpg.Pool, job_ids: list[str]) -> CollectorRegistry:
     )
     for row in found["unsettled"]:
         unsettled.labels(row["job"]).set(row["n"])
+    condition = _gauge(registry, "jobs_condition", "What is wrong now: of how many", "key", "severity")
+    for row in found["conditions"]:
+        condition.labels(row["key"], row["severity"]).set(row["n"])
     _open(registry, found["open"])
     return registry
 

@@ -48,3 +48,7 @@ WHERE state = 'planned' AND not_before <= service.now()
 SELECT 'alert' AS what, name, 1 AS n FROM service.alert WHERE cleared_at IS NULL
 UNION ALL
 SELECT 'anomaly', severity, count(*) FROM service.anomaly WHERE closed_at IS NULL GROUP BY severity
+
+-- name: conditions
+-- What is wrong now, by key and severity.
+SELECT key, severity, count(*) AS n FROM service.condition WHERE expires_at > service.now() GROUP BY key, severity

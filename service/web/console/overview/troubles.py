@@ -23,6 +23,14 @@ _REMEDIES = {
 }
 
 
+_TOLD_BY_CHECKS = frozenset(
+    {
+        "slot_unsettled", "run_failed", "slots_undecided", "run_waiting", "success_stale", "loop_restarting",
+        "mail_refused", "inbox_refused", "dashboard_problem", "process_unfit", "doubt",
+    }
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class OverviewProblem:
     """A problem, its remedy, and a link to the page for it."""
@@ -40,7 +48,11 @@ def problems_of(
     unconfirmed: int,
 ) -> list[OverviewProblem]:
     """All current problems, the most severe first; empty: all is well."""
-    problems = [*_of_health(health["checks"]), *map(_of_warning, health.get("warnings", ()))]
+    problems = [
+        *_of_health(health["checks"]),
+        *map(_of_condition, _untold(health.get("conditions", ()))),
+        *map(_of_warning, health.get("warnings", ())),
+    ]
     if not replicas:
         problems.append(
             OverviewProblem(
@@ -87,6 +99,15 @@ def _of_health(checks: Mapping[str, Any]) -> Iterable[OverviewProblem]:
             remedy = _LOST if details.get("lost") else _REMEDIES.get(name, "See the log.")
             link = _SYSTEM if name == "dashboard" else ""
             yield OverviewProblem(f"{name.capitalize()}: {_why(name, details)}.", remedy, link)
+
+
+def _untold(conditions: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    return (condition for condition in conditions if condition["key"] not in _TOLD_BY_CHECKS)
+
+
+def _of_condition(condition: Mapping[str, Any]) -> OverviewProblem:
+    what, _, remedy = condition["what"].partition("; ")
+    return OverviewProblem(f"{_sentence(what)}.", f"{_sentence(remedy)}." if remedy else "The log says more.")
 
 
 def _of_warning(warning: Mapping[str, Any]) -> OverviewProblem:
