@@ -51,8 +51,8 @@ async def record(
 ) -> None:
     """Record what one look found.
 
-    ``result``: what it found. ``looked_at``: keys, each with a subject or None for all of its subjects. The look would have found every
-    condition of these: one that it did not find is over.
+    ``result``: what it found. ``looked_at``: keys, each with a subject or None for all of its subjects. The
+    look would have found every condition of these: one that it did not find is over.
     """
     unique = list({(c.key, c.subject): c for c in result}.values())
     await executor.execute(
