@@ -383,6 +383,11 @@ async def _apply_missing(
         text = path.read_text("utf-8")
         checksum = hashlib.sha256(text.encode()).hexdigest()
         if path.stem not in checksums:
+            if older := await schema.process_in_the_way(connection, text):
+                log.warning(
+                    "migrations wait for a process of an older release", name=path.stem, process=older
+                )
+                break
             if await _apply(connection, path.stem, text, checksum, waiting, default_zone):
                 applied.append(path.stem)
         elif checksums[path.stem] != checksum:

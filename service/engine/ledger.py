@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 import asyncpg
+import structlog
 
 from service.engine import queries, schema
 from service.engine.database import Connection, long_statements
@@ -16,13 +17,17 @@ from service.engine.run import Pause, PlannedRun, RunState, Trigger
 from service.engine.schema import SCHEMA, SchemaRange
 from service.errors import AlreadyRunning, LeaseLost, ReleaseTooOld
 
+log = structlog.get_logger()
 _SQL = queries.load(__file__)
 _NOTHING = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
 class JobDefinition:
-    """What the ledger knows about a job. ``schedule_hash`` changes when the schedule or its clock does."""
+    """What the ledger knows about a job. ``schedule_hash`` changes when the schedule or its clock does.
+
+    ``catch_up``: how far back a changed schedule begins at most, where the one it replaces stands earlier.
+    """
 
     job: str
     cron: str
@@ -31,6 +36,7 @@ class JobDefinition:
     timeout: timedelta
     max_attempts: int
     exclusive: bool = True
+    catch_up: timedelta = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,27 +102,45 @@ class Ledger:
         return await (connection or self._pool).fetchval(_SQL["now"])  # type: ignore[no-any-return]
 
     async def register(self, definitions: Sequence[JobDefinition]) -> None:
-        """Register jobs. New jobs and changed schedules start now. Only registered jobs are claimed."""
+        """Register jobs. Only registered jobs are claimed.
+
+        A new job starts now; a changed schedule begins where the one it replaces stands.
+        """
         for d in definitions:
-            await self._pool.execute(
-                _SQL["register"], d.job, d.cron, d.mode, d.schedule_hash, d.timeout, d.max_attempts, SCHEMA
-            )
+            schedule = (d.job, d.cron, d.mode, d.schedule_hash)
+            await self._pool.execute(_SQL["register"], *schedule, d.timeout, d.max_attempts, SCHEMA)
+            await self._pool.execute(_SQL["register_schedule"], *schedule, d.catch_up, SCHEMA)
+            await self._pool.execute(_SQL["show_watermark"], d.job)
         self._definitions = {d.job: d for d in definitions}
 
     async def materialise(self, job: str, plan: Callable[[datetime, datetime], Sequence[PlannedRun]]) -> int:
         """Decide every slot in (watermark, now]: ``plan(after, until)`` is pure. Returns the rows written.
 
-        Several processes may call it at once: one does the work, the others return 0.
+        Several processes may call it at once: one does the work, the others return 0. A process whose
+        schedule was closed decides nothing.
         """
+        hash_ = self._definitions[job].schedule_hash
         async with self._pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(_SQL["lock_definition"], job, SCHEMA, self._latest())
+            row = await connection.fetchrow(_SQL["lock_definition"], job, SCHEMA, self._latest(), hash_)
             if row is None or row["now"] <= row["materialized_through"]:
                 return 0
             planned = plan(row["materialized_through"], row["now"])
             pause = Pause(row["paused_at"], row["paused_until"])
             count = await self._insert(connection, job, planned, pause) if planned else 0
-            await connection.execute(_SQL["move_watermark"], job, row["now"])
+            await connection.execute(_SQL["move_watermark"], job, row["now"], hash_)
+            await connection.execute(_SQL["show_watermark"], job)
             return count
+
+    async def close_schedules(self) -> list[str]:
+        """Close schedules that no process has shown for ten minutes while another one is in force.
+
+        Returns the jobs whose schedule in this process is closed: it decides none of their slots.
+        """
+        for row in await self._pool.fetch(_SQL["close_schedules"], SCHEMA):
+            log.info("schedule closed", job=row["job"], schedule=row["schedule_hash"])
+        own = list(self._definitions.values())
+        names = [d.job for d in own], [d.schedule_hash for d in own]
+        return [row["job"] for row in await self._pool.fetch(_SQL["closed_schedules"], *names)]
 
     async def turn_back(self) -> int:
         """Undo what was decided while the database's clock was ahead; returns how many runs were forgotten.

@@ -3,49 +3,107 @@
 SELECT service.now()
 
 -- name: register
--- A new job and a changed schedule start now, never retroactively; everything else about a job is kept.
--- Zero rows: a release that is too old for the database does not decide when jobs are due.
+-- A new job starts now, never retroactively; everything else about a job is kept. Nothing happens for a release that is too
+-- old for the database ($7): it does not decide when jobs are due.
 INSERT INTO service.job_def AS def (job, cron, mode, schedule_hash, timeout, max_attempts, materialized_through)
 SELECT $1, $2, $3, $4, $5, $6, service.now() WHERE service.fits($7)
-ON CONFLICT (job) DO UPDATE SET
-    cron = excluded.cron, mode = excluded.mode, schedule_hash = excluded.schedule_hash,
-    timeout = excluded.timeout, max_attempts = excluded.max_attempts,
-    materialized_through = CASE WHEN def.schedule_hash = excluded.schedule_hash
-                                THEN def.materialized_through ELSE excluded.materialized_through END
+ON CONFLICT (job) DO UPDATE SET cron = excluded.cron, mode = excluded.mode, schedule_hash = excluded.schedule_hash,
+                                timeout = excluded.timeout, max_attempts = excluded.max_attempts
+
+-- name: register_schedule
+-- A changed schedule begins where the one it replaces stands, at most $5 ago; one that was closed as well.
+INSERT INTO service.job_schedule AS s (job, schedule_hash, cron, mode, materialized_through, shown_at)
+SELECT $1, $4, $2, $3, greatest(least(service.now(), coalesce(
+    (SELECT max(o.materialized_through) FROM service.job_schedule AS o
+     WHERE o.job = $1 AND o.schedule_hash <> $4 AND o.closed_at IS NULL), service.now())), service.now() - $5::interval), service.now()
+WHERE service.fits($6)
+ON CONFLICT (job, schedule_hash) DO UPDATE SET
+    shown_at = excluded.shown_at, closed_at = NULL,
+    materialized_through = CASE WHEN s.closed_at IS NULL THEN s.materialized_through ELSE excluded.materialized_through END
+
+-- name: show_watermark
+-- The watermark that status and metrics show: that of the schedule which was registered last.
+UPDATE service.job_def AS d SET materialized_through = s.materialized_through
+FROM service.job_schedule AS s WHERE d.job = $1 AND s.job = d.job AND s.schedule_hash = d.schedule_hash
 
 -- name: lock_definition
 -- Zero rows: another replica is deciding this job's slots now, which is as good, or this release is too old to, or the
--- clock cannot be trusted ($3: the latest plausible time).
-SELECT materialized_through, service.now() AS now, paused_at, paused_until
-FROM service.job_def WHERE job = $1 AND (SELECT service.fits($2)) AND (SELECT service.clock_trusted($3)) FOR UPDATE SKIP LOCKED
+-- clock cannot be trusted ($3: the latest plausible time), or this schedule ($4) was closed.
+SELECT s.materialized_through, service.now() AS now, d.paused_at, d.paused_until
+FROM service.job_schedule AS s JOIN service.job_def AS d USING (job)
+WHERE s.job = $1 AND s.schedule_hash = $4 AND s.closed_at IS NULL
+  AND (SELECT service.fits($2)) AND (SELECT service.clock_trusted($3)) FOR UPDATE SKIP LOCKED
 
 -- name: insert_slots
--- Each (job, instant) once: a conflict means that it was decided before.
+-- Each (job, instant) once: a conflict means that it was decided before. Where another schedule of the job decided an instant
+-- for other zones, those that are left get a run of their own, microseconds later.
+WITH slot AS (
+    SELECT t.*, o.n, CASE WHEN o.n = 0 THEN t.zones ELSE ARRAY(SELECT unnest(t.zones) EXCEPT SELECT unnest(o.zones) ORDER BY 1) END AS left_zones
+    FROM (SELECT trigger, nominal_at, nominal_local, string_to_array(zones, ',') AS zones, state, reason, deadline_at
+          FROM unnest($3::text[], $4::timestamptz[], $5::timestamp[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
+               AS u(trigger, nominal_at, nominal_local, zones, state, reason, deadline_at)) AS t
+    CROSS JOIN LATERAL (
+        SELECT count(DISTINCT r.id) AS n, array_agg(z) AS zones
+        FROM service.job_run AS r LEFT JOIN LATERAL unnest(r.zones) AS z ON true
+        WHERE r.job = $1 AND r.trigger IN ('cron', 'catchup')
+          AND r.nominal_at >= t.nominal_at AND r.nominal_at < t.nominal_at + interval '1 millisecond') AS o
+)
 INSERT INTO service.job_run (job, trigger, nominal_at, nominal_local, zones, state, reason, not_before, deadline_at,
                              exclusive, finished_at)
-SELECT $1, t.trigger, t.nominal_at, t.nominal_local, string_to_array(t.zones, ','), t.state, t.reason, t.nominal_at,
-       t.deadline_at, $2, CASE WHEN t.state <> 'pending' THEN service.now() END
-FROM unnest($3::text[], $4::timestamptz[], $5::timestamp[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
-     AS t(trigger, nominal_at, nominal_local, zones, state, reason, deadline_at)
+SELECT $1, trigger, nominal_at + n * interval '1 microsecond', nominal_local, left_zones, state, reason, nominal_at,
+       deadline_at, $2, CASE WHEN state <> 'pending' THEN service.now() END
+FROM slot WHERE n = 0 OR cardinality(left_zones) > 0
 ON CONFLICT (job, nominal_at) WHERE trigger IN ('cron', 'catchup') DO NOTHING
 
 -- name: move_watermark
--- Every slot up to here has been decided.
-UPDATE service.job_def SET materialized_through = $2 WHERE job = $1
+-- Every slot of this schedule ($3) up to here has been decided. No row: it was closed.
+UPDATE service.job_schedule SET materialized_through = $2, shown_at = service.now()
+WHERE job = $1 AND schedule_hash = $3 AND closed_at IS NULL
+RETURNING job
+
+-- name: close_schedules
+-- Schedules that no process has shown for ten minutes while another one of the job is in force. Their job shows that one.
+WITH closed AS (
+    UPDATE service.job_schedule AS s SET closed_at = service.now()
+    WHERE closed_at IS NULL AND shown_at < service.now() - interval '10 minutes' AND (SELECT service.fits($1))
+      AND EXISTS (SELECT FROM service.job_schedule AS o
+                  WHERE o.job = s.job AND o.closed_at IS NULL AND o.shown_at >= service.now() - interval '10 minutes')
+    RETURNING job, schedule_hash
+), shown AS (
+    UPDATE service.job_def AS d SET
+        cron = o.cron, mode = o.mode, schedule_hash = o.schedule_hash, materialized_through = o.materialized_through
+    FROM closed AS c, LATERAL (SELECT * FROM service.job_schedule AS o
+                               WHERE o.job = c.job AND o.schedule_hash <> c.schedule_hash AND o.closed_at IS NULL
+                               ORDER BY o.shown_at DESC LIMIT 1) AS o
+    WHERE d.job = c.job AND d.schedule_hash = c.schedule_hash
+)
+SELECT job, schedule_hash FROM closed ORDER BY job
+
+-- name: closed_schedules
+-- Those of our schedules ($1 jobs, $2 hashes) that were closed.
+SELECT s.job FROM service.job_schedule AS s JOIN unnest($1::text[], $2::text[]) AS ours (job, schedule_hash) USING (job, schedule_hash)
+WHERE s.closed_at IS NOT NULL ORDER BY s.job
 
 -- name: turn_back
 -- After the clock was ahead: slots that it decided then and that did nothing are forgotten, and decided anew from there on.
 WITH ahead AS (
-    SELECT job FROM service.job_def WHERE materialized_through > service.now() AND (SELECT service.fits($1)) FOR UPDATE
+    SELECT job, schedule_hash FROM service.job_schedule
+    WHERE materialized_through > service.now() AND (SELECT service.fits($1)) FOR UPDATE
 ), undone AS (
-    DELETE FROM service.job_run AS r USING ahead AS a
-    WHERE r.job = a.job AND r.trigger IN ('cron', 'catchup') AND r.started_at IS NULL
+    DELETE FROM service.job_run AS r
+    WHERE r.job IN (SELECT a.job FROM ahead AS a) AND r.trigger IN ('cron', 'catchup') AND r.started_at IS NULL
       AND r.state IN ('pending', 'missed', 'skipped') AND greatest(r.created_at, r.nominal_at) > service.now()
     RETURNING r.job, r.nominal_at
+), first AS (
+    SELECT a.job, a.schedule_hash, least(
+        service.now(), (SELECT min(u.nominal_at) - interval '1 microsecond' FROM undone AS u WHERE u.job = a.job)) AS at
+    FROM ahead AS a
 ), moved AS (
-    UPDATE service.job_def AS d SET materialized_through = least(
-        service.now(), (SELECT min(u.nominal_at) - interval '1 microsecond' FROM undone AS u WHERE u.job = d.job))
-    FROM ahead AS a WHERE d.job = a.job
+    UPDATE service.job_schedule AS s SET materialized_through = f.at
+    FROM first AS f WHERE s.job = f.job AND s.schedule_hash = f.schedule_hash
+), shown AS (
+    UPDATE service.job_def AS d SET materialized_through = f.at
+    FROM first AS f WHERE d.job = f.job AND d.schedule_hash = f.schedule_hash
 )
 SELECT (SELECT count(*) FROM ahead) AS ahead, (SELECT count(*) FROM undone) AS undone
 

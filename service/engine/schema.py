@@ -3,8 +3,13 @@
 A release knows a schema by the number of its newest migration. The row of ``service.schema_range`` holds the
 numbers that a release must know to read, and to write. A migration that breaks older releases
 raises them.
+
+The first line of a migration says what it does to processes of older releases, which run beside it during a
+roll-out: ``-- expand`` (only adds), or ``-- contract: after 0.1.1`` (takes something away that releases up to
+0.1.1 use: it waits until none of their processes is alive).
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +27,25 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 def files() -> list[Path]:
     """The migrations of this release, in the order in which they are applied."""
     return sorted(MIGRATIONS.glob("*.sql"))
+
+
+_CONTRACT = re.compile(r"-- contract: after (\d+(?:\.\d+)*)\n")
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+
+async def process_in_the_way(executor: _Executor, migration: str) -> str | None:
+    """A process that a migration (its text) would break, which therefore waits; None: it may be applied."""
+    contract = _CONTRACT.match(migration)
+    if contract is None or not await executor.fetchval(_SQL["replicas_exist"]):
+        return None
+    last = _version(contract[1])
+    for row in await executor.fetch(_SQL["replicas"]):
+        if _version(row["version"]) <= last:
+            return f"{row['name']} (release {row['version']})"
+    return None
 
 
 def number(name: str) -> int:

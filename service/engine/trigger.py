@@ -163,6 +163,7 @@ class TriggerLoop:
         self._ring = asyncio.Event()
         self._crons: list[aiocron.Cron] = []
         self._anchor = 0.0
+        self._closed: frozenset[str] = frozenset()
 
     async def sweep_once(self) -> int:
         """Decide every slot that is due now, for all jobs. Returns the number of ledger rows written."""
@@ -180,8 +181,15 @@ class TriggerLoop:
                 log.exception("slots cannot be decided", job=id_)
         if count:
             log.info("slots decided", runs=count)
+        await self._close_schedules()
         self._wake.set()
         return count
+
+    async def _close_schedules(self) -> None:
+        closed = frozenset(await self._ledger.close_schedules())
+        if new := closed - self._closed:
+            log.warning("standing down: other processes have another schedule", jobs=sorted(new))
+        self._closed = closed
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Sweep when a cron fires and every ``sweep`` seconds until ``stop``."""

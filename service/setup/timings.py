@@ -1,12 +1,12 @@
 """When jobs are due, according to the settings."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 
 import structlog
 
-from service.engine.job import Job, JobType, TimeMode
+from service.engine.job import CatchUp, Job, JobType, TimeMode
 from service.engine.ledger import JobDefinition
 from service.engine.schedule import Schedule
 from service.engine.trigger import Timing
@@ -68,6 +68,14 @@ def _too_late(name: str, job: Job, at: datetime) -> str:
     )
 
 
+_CATCH_UP = {
+    CatchUp.NONE: timedelta(0),
+    CatchUp.LATEST: timedelta(days=7),
+    CatchUp.EVERY: timedelta(days=400),
+}
+"""How far back a changed schedule of a job begins at most."""
+
+
 def definition(job: Job, timing: Timing, settings: Settings) -> JobDefinition:
     """The job's row in the ledger; the hash changes with everything that decides when the job is due."""
     zone = settings.service_timezone if timing.mode is TimeMode.SERVICE else ""
@@ -79,4 +87,5 @@ def definition(job: Job, timing: Timing, settings: Settings) -> JobDefinition:
         timeout=job.timeout,
         max_attempts=job.max_attempts,
         exclusive=not job.overlap,
+        catch_up=_CATCH_UP[job.catch_up],
     )

@@ -99,7 +99,7 @@ async def test_two_replicas_derive_each_period_once(lab: Lab, dsn: str) -> None:
     await _hundred_days(lab)
     await lab.ledger(attempts=10_000)
     await lab.pool.execute(
-        "UPDATE service.job_def SET materialized_through = materialized_through - interval '20 days'"
+        "UPDATE service.job_schedule SET materialized_through = materialized_through - interval '20 days'"
     )
     async with _parent(dsn) as parent:
         for _ in range(30):

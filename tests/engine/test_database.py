@@ -1,6 +1,7 @@
 """What Python values become on their way into jsonb; how migrations wait, and who may apply them."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import asyncpg
@@ -85,3 +86,33 @@ async def test_the_last_release_may_write_to_what_this_one_has_migrated(pool: as
     found = await schema.read_range(pool)
     assert found.version == schema.SCHEMA
     assert found.readable_from <= found.writable_from <= last_release().schema
+
+
+async def test_a_migration_that_takes_away_waits_for_processes_of_older_releases(
+    pool: asyncpg.Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{schema.SCHEMA + n:04}_{name}" for n, name in ((1, "contract"), (2, "expand"))]
+    texts = ("-- contract: after 0.1.1\nDROP TABLE service.dashboard_gap;", "-- expand\nSELECT 1;")
+    for name, text in zip(names, texts, strict=True):
+        (tmp_path / f"{name}.sql").write_text(text)
+    present = schema.files()
+    monkeypatch.setattr(schema, "files", lambda: [*present, *sorted(tmp_path.glob("*.sql"))])
+    alive = (
+        "INSERT INTO service.replica (name, version, started_at, seen_at, vitals)"
+        " VALUES ($1, $2, now(), now(), '{}')"
+    )
+    await pool.execute(alive, "new", "0.1.2")
+    await pool.execute(alive, "old", "0.1.1")
+
+    assert await migrate(pool) == [], "both wait: they are applied in order"
+    await pool.execute("UPDATE service.replica SET seen_at = now() - interval '6 minutes' WHERE name = 'old'")
+    assert await migrate(pool) == names
+
+
+def test_every_migration_says_whether_older_releases_can_go_on() -> None:
+    first_lines = {path.stem: path.read_text().partition("\n")[0] for path in schema.files()}
+    silent = [name for name, line in first_lines.items() if not re.fullmatch(_KINDS, line)]
+    assert silent == [name for name in first_lines if schema.number(name) <= 28]
+
+
+_KINDS = r"-- expand|-- contract: after \d+\.\d+\.\d+"

@@ -62,6 +62,11 @@ async def _row(world: World) -> asyncpg.Record:
     return row
 
 
+async def _hash(world: World) -> str:
+    sql = "SELECT schedule_hash FROM service.job_schedule WHERE job = $1"
+    return str(await world.pool.fetchval(sql, GOALS))
+
+
 async def _states(world: World) -> list[str]:
     return [row["state"] for row in await world.pool.fetch("SELECT state FROM service.job_run ORDER BY id")]
 
@@ -503,7 +508,7 @@ async def test_slots_that_another_process_is_deciding_are_left_to_it(world: Worl
     await _at(world, "08:00:01")
 
     async with world.pool.acquire() as other, other.transaction():
-        assert await other.fetchrow(SQL["lock_definition"], GOALS, SCHEMA, None)
+        assert await other.fetchrow(SQL["lock_definition"], GOALS, SCHEMA, None, await _hash(world))
         assert await goes_on(world.pool, ledger.materialise(GOALS, _nobody)) == 0
 
     assert await ledger.materialise(GOALS, _slot) == 1
@@ -514,7 +519,7 @@ async def test_slots_are_decided_together_with_the_watermark(world: World) -> No
     await _at(world, "08:00:01")
     await world.pool.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'disk full'; END $$;"
-        " CREATE TRIGGER refuse BEFORE UPDATE ON service.job_def FOR EACH ROW EXECUTE FUNCTION refuse()"
+        " CREATE TRIGGER refuse BEFORE UPDATE ON service.job_schedule FOR EACH ROW EXECUTE FUNCTION refuse()"
     )
 
     with pytest.raises(asyncpg.RaiseError):
@@ -527,7 +532,7 @@ async def test_a_slot_is_decided_once_wherever_the_watermark_is(world: World) ->
     ledger = await world.ledger()
     await _at(world, "08:00:01")
     assert await ledger.materialise(GOALS, _slot) == 1
-    await world.pool.execute("UPDATE service.job_def SET materialized_through = $1", SLOT)
+    await world.pool.execute("UPDATE service.job_schedule SET materialized_through = $1", SLOT)
 
     assert await ledger.materialise(GOALS, _slot) == 0
 

@@ -73,7 +73,7 @@ class World:
     async def rows(self) -> list[tuple[str, str, tuple[str, ...]]]:
         rows = await self.pool.fetch(
             "SELECT to_char(nominal_at, 'DD HH24:MI') AS at, state, trigger, zones"
-            " FROM service.job_run ORDER BY 1"
+            " FROM service.job_run ORDER BY nominal_at"
         )
         return [(row["at"], f"{row['trigger']} {row['state']}", tuple(row["zones"] or ())) for row in rows]
 
@@ -200,15 +200,80 @@ async def test_a_paused_job_skips_its_slots_and_does_not_make_up_for_them(world:
     assert [what for _, what, _ in await world.rows()] == ["catchup skipped", "catchup pending"]
 
 
-async def test_a_changed_schedule_starts_now(world: World) -> None:
+async def test_a_changed_schedule_begins_where_the_one_it_replaces_stands(world: World) -> None:
     await world.at("2026-03-10T00:00:00Z")
     await world.replica()
-    await world.at("2026-03-10T12:00:00Z")
+    await world.at("2026-03-10T09:30:00Z")
 
     _, trigger = await world.replica(job=replace(JOB, schedule="0 10 * * *"))
     await trigger.sweep_once()
 
-    assert await world.rows() == []
+    assert await world.rows() == [
+        ("10 09:00", "catchup pending", ("Europe/Berlin", "Europe/Paris")),
+    ]
+
+
+async def test_a_changed_schedule_begins_at_most_its_catch_up_ago(world: World) -> None:
+    await world.at("2026-03-01T00:00:00Z")
+    await world.replica()
+    await world.at("2026-03-10T00:00:00Z")
+
+    await world.replica(job=replace(JOB, schedule="0 10 * * *"))
+
+    through = "SELECT to_char(materialized_through, 'DD') FROM service.job_schedule ORDER BY shown_at DESC"
+    assert await world.pool.fetchval(through) == "03"
+
+
+async def test_two_schedules_during_a_roll_out_lose_no_slot(world: World) -> None:
+    """One process still has nine o'clock, the other has ten; each is started anew now and then."""
+    await world.at("2026-03-10T07:59:00Z")
+    old, new = JOB, replace(JOB, schedule="0 10 * * *")
+    await world.replica(job=old)
+    for time in ("08:00", "08:09", "08:18", "08:27", "08:36", "08:45", "08:54", "09:00"):
+        for job in (new, old, new):
+            await world.at(f"2026-03-10T{time}:01Z")
+            _, trigger = await world.replica(job=job)
+            await trigger.sweep_once()
+    assert await world.rows() == [
+        ("10 08:00", "cron pending", ("Europe/Berlin", "Europe/Paris")),  # nine o'clock there
+        ("10 09:00", "cron pending", ("Europe/Berlin", "Europe/Paris")),  # ten
+        ("10 09:00", "cron pending", ("UTC",)),
+    ]
+
+
+async def test_a_schedule_that_nobody_shows_is_closed(world: World) -> None:
+    await world.at("2026-03-10T00:00:00Z")
+    _, old = await world.replica("old")
+    _, new = await world.replica("new", replace(JOB, schedule="0 10 * * *"))
+    await world.at("2026-03-10T00:05:00Z")
+    await old.sweep_once()
+    for minute in ("09", "16", "21"):
+        await world.at(f"2026-03-10T00:{minute}:00Z")
+        await new.sweep_once()
+    open_ = "SELECT cron FROM service.job_schedule WHERE closed_at IS NULL"
+    assert [row["cron"] for row in await world.pool.fetch(open_)] == ["0 10 * * *"]
+
+    await world.at("2026-03-10T08:00:10Z")
+    assert await old.sweep_once() == 0, "it was frozen for hours: its schedule is over"
+    assert await new.sweep_once() == 0
+    await world.at("2026-03-10T09:00:10Z")
+    assert await new.sweep_once() == 1
+
+
+async def test_a_roll_out_that_is_taken_back(world: World) -> None:
+    await world.at("2026-03-10T00:00:00Z")
+    await world.replica("old")
+    _, new = await world.replica("new", replace(JOB, schedule="0 10 * * *"))
+    await new.sweep_once()
+    _, old = await world.replica("old again")
+    for minute in ("08", "11", "20"):
+        await world.at(f"2026-03-10T00:{minute}:00Z")
+        await old.sweep_once()
+    row = await world.pool.fetchrow("SELECT cron, materialized_through FROM service.job_def")
+    assert row
+    assert (row["cron"], row["materialized_through"].minute) == ("0 9 * * *", 20)
+    await world.at("2026-03-10T08:00:10Z")
+    assert await old.sweep_once() == 1
 
 
 # ── Claims, leases, fences ──────────────────────────────────────────────────────────────────────────────────

@@ -31,7 +31,8 @@ async def _backlog(pool: asyncpg.Pool, minutes: int) -> None:
     await pool.execute("CREATE TABLE effect (run_id bigint, page text)")
     await Ledger(pool, "test", timedelta(seconds=1)).register([DEFINITION])
     await pool.execute(
-        "UPDATE service.job_def SET materialized_through = service.now() - make_interval(mins => $1)", minutes
+        "UPDATE service.job_schedule SET materialized_through = service.now() - make_interval(mins => $1)",
+        minutes,
     )
 
 

@@ -128,7 +128,7 @@ async def test_the_exact_forecast_is_what_the_run_then_does_and_writes_nothing(
 
     await world.at("2026-03-10T08:00:05Z")
     runner, ledger, only = await world.runner(), await world.ledger(), {GOALS: JOBS[GOALS]}
-    await world.pool.execute("UPDATE service.job_def SET materialized_through = '2026-03-10T07:00Z'")
+    await world.pool.execute("UPDATE service.job_schedule SET materialized_through = '2026-03-10T07:00Z'")
     trigger = TriggerLoop(ledger, only, {GOALS: TIMINGS[GOALS]}, ZoneInfo("UTC"), asyncio.Event())
     await trigger.sweep_once()
     run = await runner.run_one()
