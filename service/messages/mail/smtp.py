@@ -261,6 +261,7 @@ class SmtpPool:
         self._free = asyncio.Semaphore(config.connections)
         self._idle_connections: list[_Connection] = []
         self._gate = _ConnectGate(clock)
+        self._pinging = asyncio.Lock()
         self.opened = 0
 
     async def send(
@@ -289,12 +290,16 @@ class SmtpPool:
                     await self._give_back(connection)
 
     async def _connect(self) -> _Connection:
-        while self._idle_connections:
-            connection = self._idle_connections.pop()
-            if connection.usable:
-                return connection
-            await connection.quit()
+        await self._quit_unusable()
+        if self._idle_connections:
+            return self._idle_connections.pop()
         return await self._gate.open(self._open)
+
+    async def _quit_unusable(self) -> None:
+        """Close idle connections that may carry no message any more."""
+        unusable = [connection for connection in self._idle_connections if not connection.usable]
+        self._idle_connections = [one for one in self._idle_connections if one not in unusable]
+        await asyncio.gather(*(connection.quit() for connection in unusable))
 
     async def _give_back(self, connection: _Connection) -> None:
         if connection.usable:
@@ -338,17 +343,19 @@ class SmtpPool:
     async def ping(self) -> str | None:
         """None when a connection is open or can be opened, else what is wrong.
 
-        After a refusal the server is not tried again for a while.
+        At most one connection is kept open by this. After a refusal the server is not tried again for a while.
         """
-        if any(connection.usable for connection in self._idle_connections) or self._free.locked():
+        async with self._pinging:
+            await self._quit_unusable()
+            if self._idle_connections or self._free.locked():
+                return None
+            if self._gate.closed:
+                return str(self._gate.refusal)
+            try:
+                self._idle_connections.append(await self._gate.open(self._open))
+            except _Refused as error:
+                return str(error)
             return None
-        if self._gate.closed:
-            return str(self._gate.refusal)
-        try:
-            self._idle_connections.append(await self._gate.open(self._open))
-        except _Refused as error:
-            return str(error)
-        return None
 
     async def close(self) -> None:
         """Close all connections with QUIT."""

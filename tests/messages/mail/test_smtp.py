@@ -269,6 +269,19 @@ async def test_health_is_well_as_soon_as_a_message_got_through() -> None:
         await sender.pool.close()
 
 
+async def test_health_that_is_polled_for_hours_keeps_one_connection_open() -> None:
+    clock = Watch()
+    async with RecordingServer() as server:
+        pool = SmtpPool(config(server), clock)
+        for _ in range(20):
+            clock.seconds += 61
+            assert await asyncio.gather(*(pool.ping() for _ in range(3))) == [None] * 3
+            await until(lambda: server.connections - server.closed == 1)
+        assert server.connections == 20
+        await pool.close()
+        await until(lambda: server.connections == server.closed)
+
+
 async def test_connections_are_kept_and_recycled_after_so_many_messages() -> None:
     async with RecordingServer() as server:
         sender = Sender(server, per_connection=3)
