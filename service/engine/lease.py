@@ -24,6 +24,10 @@ SYNC = "sync"
 """The name of the lease on reading the dashboard and writing the copy of it."""
 CHANGE_STREAM = "change_stream"
 """The name of the lease on following the dashboard's change stream."""
+ARCHIVE = "archive"
+"""The name of the lease on writing the archive."""
+REQUEST = "request "
+"""How the names of leases on requests begin; an idempotency key follows."""
 _POLL = 0.1
 """Seconds between two attempts to take a lease that another process holds."""
 _log = structlog.get_logger()
@@ -52,9 +56,13 @@ class HeldLease:
             if await connection.fetchrow(_SQL["begin"], *self._key, milliseconds) is None:
                 raise self.lost()
             yield cast("asyncpg.Connection", connection)
-            if await connection.fetchrow(_SQL["fence"], *self._key) is None:
-                raise self.lost()
+            await self.fence(connection)
             gets_on()
+
+    async def fence(self, connection: Connection) -> None:
+        """In a transaction: nobody can take the lease from here to its end. Raises LeaseLost."""
+        if await connection.fetchrow(_SQL["fence"], *self._key) is None:
+            raise self.lost()
 
     async def check(self) -> None:
         """Check it before an effect outside of our database. Raises LeaseLost."""

@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 
 from service.engine import schema
-from service.engine.database import MIGRATION_LOCK, MigrationWaits, Timeouts, migrate, open_pool
+from service.engine.database import MIGRATION_LOCK, MigrationWaits, migrate, open_pool
+from service.engine.session import Timeouts
 from service.errors import ConfigurationError
 from tests.releases import last_release
 

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from service.engine import database
+from service.engine import session
 from service.engine.ledger import Run
 from service.engine.run import RunState, Tick, Trigger
 from service.messages import reminder as reminder_module
@@ -49,7 +49,7 @@ async def world(dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Worl
     """
     monkeypatch.setattr(reminder_module, "_PAGE", PAGE)
     async with asyncpg.create_pool(
-        dsn, min_size=1, max_size=6, init=database._prepare, server_settings={"statement_timeout": "1000"}
+        dsn, min_size=1, max_size=6, init=session.prepare, server_settings={"statement_timeout": "1000"}
     ) as limited:
         world = World(limited)
         world.jobs = {GOALS: world.jobs[GOALS]}

@@ -12,13 +12,13 @@ from service.dashboard.postgres import PostgresSource
 from service.dashboard.profiles.shapes import Table
 from service.demo import sample
 from service.engine import schema
-from service.engine.database import advisory_lock, long_statements, migrate, open_pool
+from service.engine.database import long_statements, migrate, open_pool
+from service.engine.session import Timeouts
 from service.setup import databases
 from tests import certificates, postgres_server
 from tests.postgres_server import PostgresServer
 from tests.process import process_of
 
-_KEY = "hashtext('tests')"
 _SQL_STATE = "SELECT current_setting('statement_timeout') || current_setting('TimeZone')"
 
 
@@ -72,36 +72,52 @@ async def test_the_service_works_through_a_pooler(pooler: str, database: str) ->
 async def test_nothing_is_left_in_sessions_of_the_server(pooler: str, database: str) -> None:
     pool = await open_pool(pooler.format(database), min_size=4, max_size=4)
     before = await pool.fetchval(_SQL_STATE)
-    async with pool.acquire() as connection, long_statements(connection):
-        await connection.execute("SELECT 1")
+    async with pool.acquire() as connection, connection.transaction(), long_statements(connection):
+        assert (await connection.fetchval(_SQL_STATE)).startswith("30min")
     states = await asyncio.gather(*(pool.fetchval(_SQL_STATE) for _ in range(20)))
     await pool.close()
     assert set(states) == {before}
     assert before.endswith("UTC")
 
 
-@pytest.mark.parametrize("direct", [True, False])
-async def test_an_advisory_lock_keeps_others_out_both_ways(
-    server: PostgresServer, pooler: str, database: str, direct: bool
+async def test_transactions_through_a_pooler_have_the_limits_of_direct_ones(
+    pooler: str, database: str
 ) -> None:
-    first = await open_pool(server.url(database=database) if direct else pooler.format(database))
-    second = await open_pool(pooler.format(database) if direct else server.url(database=database))
+    limits = Timeouts(statement=7, lock=0.2, idle_transaction=3)
+    pool = await open_pool(pooler.format(database), timeouts=limits)
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
     try:
-        async with advisory_lock(first, _KEY, wait=True) as held:
-            assert held
-            assert await first.fetchval("SELECT 1") == 1
-            async with advisory_lock(second, _KEY, wait=False) as taken:
-                assert not taken
-        async with asyncio.timeout(60), advisory_lock(second, _KEY, wait=True) as taken:
-            assert taken
-        with pytest.raises(KeyError):
-            async with advisory_lock(first, _KEY, wait=False):
-                raise KeyError
-        async with advisory_lock(second, _KEY, wait=False) as taken:
-            assert taken
+        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+            assert [await connection.fetchval(f"SHOW {name}") for name in names] == ["7s", "200ms", "3s"]
+            async with connection.transaction():
+                assert await connection.fetchval("SHOW lock_timeout") == "200ms"
+        await pool.execute("CREATE TABLE held (n int)")
+        async with pool.acquire() as operator, operator.transaction():
+            await operator.execute("LOCK TABLE held")
+            async with pool.acquire() as connection:
+                with pytest.raises(asyncpg.LockNotAvailableError):
+                    async with connection.transaction():
+                        await connection.execute("INSERT INTO held VALUES (1)")
     finally:
-        await first.close()
-        await second.close()
+        await pool.close()
+
+
+async def test_a_statement_through_a_pooler_ends_with_the_clients_timeout(
+    server: PostgresServer, pooler: str, database: str
+) -> None:
+    pool = await open_pool(pooler.format(database), timeouts=Timeouts(command=0.5))
+    direct = await asyncpg.connect(server.url(database=database))
+    busy = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)' AND state = 'active'"
+    try:
+        async with asyncio.timeout(60):
+            with pytest.raises(TimeoutError):
+                await pool.execute("SELECT pg_sleep(600)")
+            while await direct.fetchval(busy):
+                pass
+        assert await pool.fetchval("SELECT 1") == 1
+    finally:
+        await direct.close()
+        await pool.close()
 
 
 async def test_a_dashboard_is_read_through_a_pooler(

@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from service.engine.database import Timeouts, long_statements, open_pool
+from service.engine.database import PoolExhausted, long_statements, open_pool
+from service.engine.database_errors import is_transient
+from service.engine.session import Timeouts
 from tests.line import Line, line_to
 
 _WRITE = "CREATE TABLE IF NOT EXISTS written (n int)"
@@ -161,8 +163,47 @@ async def test_limits_hold_for_every_session_also_after_it_was_lent(dsn: str) ->
                 await connection.fetchval(f"SHOW {name}")
                 for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
             ]
-            await connection.execute("SET statement_timeout = 0")
+            for lasting in ("SET statement_timeout = 0", " set search_path TO public", "LISTEN news"):
+                with pytest.raises(ValueError, match="would outlast its transaction"):
+                    await connection.execute(lasting)
+            async with connection.transaction(), long_statements(connection):
+                await connection.execute("SET LOCAL lock_timeout = 0; SET CONSTRAINTS ALL DEFERRED")
+            with pytest.raises(ValueError, match="need a transaction"):
+                async with long_statements(connection):
+                    pass
         assert shown == ["7s", "5s", "3s"]
+    await pool.close()
+
+
+async def test_a_session_is_given_back_without_a_question_and_without_a_transaction(dsn: str) -> None:
+    pool = await open_pool(dsn, max_size=1)
+    async with other(dsn) as outside:
+        last = "SELECT query FROM pg_stat_activity WHERE pid = $1"
+        async with pool.acquire() as connection:
+            pid = connection.get_server_pid()
+            await connection.execute("SELECT 'the last statement'")
+        assert await outside.fetchval(last, pid) == "SELECT 'the last statement'"
+
+        async with pool.acquire() as connection:
+            await connection.transaction().start()
+            await connection.execute(_WRITE)
+        assert await pool.fetchval("SELECT to_regclass('written')") is None
+        assert await pool.fetchval(_PID) == pid
+    await pool.close()
+
+
+async def test_an_exhausted_pool_says_so_in_time_and_goes_on_when_one_is_given_back(dsn: str) -> None:
+    pool = await open_pool(dsn, max_size=2, timeouts=Timeouts(acquire=0.2))
+    async with pool.acquire():
+        async with pool.acquire(), asyncio.timeout(60):
+            for ask in (pool.fetchval("SELECT 1"), pool.acquire()):
+                with pytest.raises(PoolExhausted, match=r"within 0 s \(2 of at most 2 .* DATABASE_POOL_SIZE"):
+                    await ask
+            patient = asyncio.ensure_future(pool.acquire(timeout=60))
+            await asyncio.sleep(0)
+        assert await (await patient).fetchval("SELECT 1") == 1
+        await pool.release(patient.result())
+    assert is_transient(PoolExhausted())
     await pool.close()
 
 
@@ -171,8 +212,6 @@ async def test_the_server_ends_a_statement_but_lets_statistics_take_their_time(d
     with pytest.raises(asyncpg.QueryCanceledError):
         await pool.execute("SELECT pg_sleep(60)")
     async with pool.acquire() as connection, connection.transaction(), long_statements(connection):
-        await connection.execute("SELECT pg_sleep(0.8)")
-    async with pool.acquire() as connection, long_statements(connection):
         await connection.execute("SELECT pg_sleep(0.8)")
     with pytest.raises(asyncpg.QueryCanceledError):
         await pool.execute("SELECT pg_sleep(60)")
