@@ -18,10 +18,10 @@ from typing import Protocol, cast
 import asyncpg
 
 from service.archive import archive_parquet
+from service.archive.archive_lock import ArchiveLock
 from service.archive.manifest import ArchivedSession, FileName, FileProof, Manifest, name_of, span
 from service.dashboard.model import TimerSession
 from service.engine import queries
-from service.engine.database import advisory_lock
 from service.errors import ArchiveDamaged, BadRequest
 
 _SQL = queries.load(__file__)
@@ -100,12 +100,15 @@ class Archive:
         self._pool = pool
         self.folder = folder
         self.dashboard = dashboard
+        self.lock = ArchiveLock(pool)
 
     @asynccontextmanager
     async def exclusive(self, *, wait: bool = True) -> AsyncIterator[bool]:
-        """Lock the archive for writing. Yields False if another process holds it and ``wait`` is off."""
-        async with advisory_lock(self._pool, "hashtext('service.archive')", wait=wait) as locked:
-            yield locked
+        """Lock the archive for writing; see ``ArchiveLock.hold``. Methods that write raise SourceUnavailable
+        when the lock is lost meanwhile.
+        """
+        async with self.lock.hold(wait=wait) as held:
+            yield held
 
     # ── What can be archived ────────────────────────────────────────────────────────────────────────────────
 
@@ -133,6 +136,7 @@ class Archive:
 
     async def plan(self, connection: asyncpg.Connection, month: date) -> FileName:
         """Start a new generation of a month's file."""
+        await self.lock.fence(connection)
         newest = max((name.generation for name in self._names() if name.month == month), default=0)
         generation = await connection.fetchval(_SQL["plan"], SESSIONS, month, newest)
         return FileName(SESSIONS, month, generation)
@@ -143,6 +147,7 @@ class Archive:
         None: there are no new sessions and nothing was written; ``force``: write the file even so.
         ``cutoff`` None: add no new sessions.
         """
+        await self.lock.check()
         await asyncio.to_thread(lambda: self.folder.mkdir(parents=True, exist_ok=True))
         await self.remove_old_files(name.month)
         writer = await asyncio.to_thread(archive_parquet.ArchiveWriter, self._path(name.data))
@@ -214,6 +219,7 @@ class Archive:
 
     async def record_written(self, connection: asyncpg.Connection, name: FileName, file: WrittenFile) -> None:
         """Record that the file was written."""
+        await self.lock.fence(connection)
         proof = file.proof
         await connection.execute(
             _SQL["record_written"], *_key(name), proof.rows, proof.bytes, proof.row_hash, proof.file_hash,
@@ -222,6 +228,7 @@ class Archive:
 
     async def verify(self, name: FileName, proof: FileProof) -> None:
         """Read a file back and write its manifest. Raises ArchiveDamaged."""
+        await self.lock.check()
         if await asyncio.to_thread(archive_parquet.prove, self._path(name.data)) != proof:
             raise ArchiveDamaged(f"{name.data} does not hold what was written into it")
         source, table = await self.dashboard.sessions_table()
@@ -230,10 +237,12 @@ class Archive:
 
     async def record_verified(self, connection: asyncpg.Connection, name: FileName) -> None:
         """Record that the file is its month's current one."""
+        await self.lock.fence(connection)
         await connection.execute(_SQL["record_verified"], *_key(name))
 
     async def discard(self, connection: asyncpg.Connection, name: FileName) -> None:
         """Forget a file that was never verified."""
+        await self.lock.fence(connection)
         await connection.execute(_SQL["discard"], *_key(name))
 
     async def remove_old_files(self, month: date) -> None:
@@ -258,6 +267,7 @@ class Archive:
 
         Returns those that can be removed: not those whose owner was erased meanwhile.
         """
+        await self.lock.fence(connection)
         recorded = await connection.fetch(
             _SQL["mark_for_removal"], [row.id for row in rows], [row.user_id for row in rows], name.month
         )
@@ -266,6 +276,7 @@ class Archive:
 
     async def remove(self, rows: Sequence[ArchivedSession]) -> list[str]:
         """Remove these from the dashboard if they are unchanged; returns the ids that remain."""
+        await self.lock.check()
         return (
             sorted(await self.dashboard.remove_sessions({row.id: row.body for row in rows})) if rows else []
         )
@@ -274,11 +285,13 @@ class Archive:
         self, connection: asyncpg.Connection, name: FileName, still_there: Sequence[str]
     ) -> None:
         """Record that a row group was removed, except for these rows: the file must lose them."""
+        await self.lock.fence(connection)
         await connection.execute(_SQL["unmark"], list(still_there))
         await connection.execute(_SQL["record_removed"], *_key(name), len(still_there))
 
     async def record_deleted(self, connection: asyncpg.Connection, name: FileName) -> None:
         """Record that everything that the file added was removed."""
+        await self.lock.fence(connection)
         await connection.execute(_SQL["record_deleted"], *_key(name))
 
     async def rewrite(self) -> None:
@@ -360,8 +373,11 @@ class Archive:
                 bodies = {row.id: row.body for row in batch if row.user_id in owner_ids}
                 present = await self.dashboard.existing_sessions(list(bodies))
                 missing = {id_: body for id_, body in bodies.items() if id_ not in present}
+                await self.lock.check()
                 restored = await self.dashboard.restore_sessions(missing) if missing else frozenset[str]()
-                await self._pool.execute(_SQL["unmark"], [*present, *restored])
+                async with self._pool.acquire() as connection, connection.transaction():
+                    await self.lock.fence(connection)
+                    await connection.execute(_SQL["unmark"], [*present, *restored])
                 rows, put_back = rows + len(bodies), put_back + len(restored)
                 refused += len(missing) - len(restored)
             return RestoreResult(rows, put_back, rows - put_back - refused, refused)

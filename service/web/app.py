@@ -1,10 +1,8 @@
 """Builds the aiohttp application: middlewares, routes and what the handlers share."""
 
-import asyncio
-
 from aiohttp import web
 
-from service.web import assets, docs, idempotency, metrics, probes
+from service.web import assets, docs, metrics, probes
 from service.web.api import (
     analytics,
     bounces,
@@ -50,9 +48,6 @@ _MODULES = (
 )
 
 
-_MAX_LOCKED = 2
-
-
 def build_app(deps: AdminDeps) -> web.Application:
     """The application with all routes: openapi.yaml's, the recipients' pages and the console."""
     app = web.Application(
@@ -61,7 +56,6 @@ def build_app(deps: AdminDeps) -> web.Application:
     app[DEPS] = deps
     app[probes.READY] = probes.readiness_of(deps)
     app[metrics.LEDGER] = metrics.ledger_of(deps)
-    app[idempotency.GATE] = asyncio.Semaphore(_MAX_LOCKED)
     app[metrics.ANSWERS] = metrics.AnswerTimes(deps.registry)
     app[run_events.FEED] = feed = run_events.RunFeed(deps.manager.progress)
     app.on_shutdown.append(feed.close)

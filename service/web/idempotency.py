@@ -5,12 +5,12 @@ Keys are kept for 24 hours. There are three ways to carry out a request:
 
 - ``once``: in one transaction, which writes key, effect, audit entry and answer together or not at all.
 - ``run_once``: starts a run. Key, audit entry and run are one transaction; the ledger finishes the run.
-- ``once_with_lock``: for effects outside the database. The key is stored first; a lock is held meanwhile.
+- ``once_with_lease``: for effects outside the database. The key is stored first; a lease is held meanwhile.
 """
 
-import asyncio
 import hashlib
 import json
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,24 +19,19 @@ import asyncpg
 from aiohttp import web
 
 from service.engine import queries
-from service.engine.database import advisory_lock
 from service.engine.database_errors import undo_at_end
+from service.engine.lease import REQUEST, Lease
 from service.web.audit import transaction
 from service.web.auth import HttpRefusal, error, failure
 from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
 _MAX_LENGTH = 200
-_LOCK = "hashtextextended($1, 1868784741)"
-"""Held while the action of a key is carried out."""
 _IN_PROGRESS = "The act of this Idempotency-Key is still being carried out; ask again"
 _ABANDONED = (
     "Whoever carried this out is gone, and nobody knows how far it came;"
     " see whether it happened, and use a new Idempotency-Key to do it again"
 )
-
-GATE: web.AppKey[asyncio.Semaphore] = web.AppKey("gate", asyncio.Semaphore)
-"""Limits ``once_with_lock``, which holds a connection while the action needs another from the same pool."""
 
 Answer = tuple[int, dict[str, Any]]
 """Status and body."""
@@ -126,20 +121,21 @@ async def run_once(
     return _response(outcome.answer, replayed=stored is not None)
 
 
-async def once_with_lock(
+async def once_with_lease(
     request: web.Request, act: Callable[[], Awaitable[Answer]], *, repeatable: bool
 ) -> web.Response:
     """Carry out an action with effects outside the database, once per key; meanwhile the same key gets 409.
 
-    ``repeatable``: the action is safe to repeat if the process died during it; if it is not, the key gets 409
-    until it expires. An action that refuses (4xx, 503) did nothing, and leaves the key unused.
+    ``repeatable``: the action is safe to repeat if the process died during it (half a minute later); if it is
+    not, the key gets 409 until it expires. An action that refuses (4xx, 503) did nothing, and leaves the key
+    unused.
     """
     key = await _key(request)
     if key is None:
         return _response(await act())
     pool = request.app[DEPS].pool
-    async with request.app[GATE], advisory_lock(pool, _LOCK, key.text, wait=False) as locked:
-        if not locked:
+    async with Lease(pool, f"{REQUEST}{key.text}", secrets.token_hex(8)).hold() as lease:
+        if lease is None:
             raise HttpRefusal(409, _IN_PROGRESS)
         stored = await _claim_key(pool, key)
         if stored and stored["status"] is not None:
@@ -180,6 +176,7 @@ async def _claim_key(
 ) -> asyncpg.Record | None:
     """Store a new key and return None, or return its stored row. Raises HttpRefusal."""
     await connection.execute(_SQL["forget"])
+    await connection.execute(_SQL["forget_leases"], REQUEST)
     if await connection.fetchval(_SQL["claim"], key.text, key.request) is not None:
         return None
     stored = await connection.fetchrow(_SQL["find"], key.text)

@@ -3,6 +3,13 @@
 DELETE FROM service.idempotency WHERE key = ANY (ARRAY(
     SELECT key FROM service.idempotency WHERE created_at < service.now() - interval '24 hours' FOR UPDATE SKIP LOCKED))
 
+-- name: forget_leases
+-- Delete leases on requests that ended more than an hour ago; a holder whose lease is gone has lost it. $1: how their
+-- names begin.
+DELETE FROM service.lease WHERE name = ANY (ARRAY(
+    SELECT name FROM service.lease WHERE starts_with(name, $1) AND until < service.now() - interval '1 hour'
+    FOR UPDATE SKIP LOCKED))
+
 -- name: claim
 -- Insert a key; returns nothing if it exists. Waits for a transaction that is inserting it. $1 key, $2 hash of the request.
 INSERT INTO service.idempotency (key, request) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING RETURNING key

@@ -35,8 +35,9 @@ POINTS = [
     "Archive.record_deleted after",
 ]
 
-_LEASE_IS_OVER = """
-UPDATE service.job_run SET lease_until = service.now() - interval '1 second' WHERE state = 'running'
+_LEASES_ARE_OVER = """
+UPDATE service.job_run SET lease_until = service.now() - interval '1 second' WHERE state = 'running';
+UPDATE service.lease SET until = '-infinity'
 """
 
 
@@ -106,7 +107,7 @@ async def test_a_death_in_any_phase_neither_loses_nor_doubles(
             assert there.keys() | set(case.archived()) == before.keys(), point
             assert (await case.sync.run_once(compare=True)).deleted == {}, point
 
-            await world.pool.execute(_LEASE_IS_OVER)
+            await world.pool.execute(_LEASES_ARE_OVER)
             run = await (await case.runner()).run_one()
 
             assert run is not None

@@ -343,7 +343,7 @@ class SmtpPool:
     async def ping(self) -> str | None:
         """None when a connection is open or can be opened, else what is wrong.
 
-        At most one connection is kept open by this. After a refusal the server is not tried again for a while.
+        This keeps at most one connection open. After a refusal the server is not tried again for a while.
         """
         async with self._pinging:
             await self._quit_unusable()

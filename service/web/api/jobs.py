@@ -11,7 +11,7 @@ from service.engine.run import RunState
 from service.web import audit, params
 from service.web.auth import HttpRefusal
 from service.web.deps import DEPS, ROLE, Manager, Role
-from service.web.idempotency import Answer, RunOutcome, once, once_with_lock, run_once
+from service.web.idempotency import Answer, RunOutcome, once, once_with_lease, run_once
 from service.zones import iso_or_none
 
 _STATES = frozenset(RunState)
@@ -131,7 +131,7 @@ async def restart(request: web.Request) -> web.Response:
         await audit.record(request, "restart", jobType=body.job_type)
         return 200, {"success": True, "jobType": body.job_type, "data": result}
 
-    return await once_with_lock(request, act, repeatable=True)
+    return await once_with_lease(request, act, repeatable=True)
 
 
 @routes.post("/api/admin/jobs/schedule")

@@ -7,7 +7,7 @@ from aiohttp import web
 from service.messages.preview import PreviewRequest
 from service.web import audit, params
 from service.web.deps import DEPS
-from service.web.idempotency import Answer, once_with_lock
+from service.web.idempotency import Answer, once_with_lease
 
 routes = web.RouteTableDef()
 
@@ -34,4 +34,4 @@ async def test_send(request: web.Request) -> web.Response:
         message_id = await previewer.send_test(_preview_request(body), body.to, audit.actor(request))
         return 200, {"success": True, "messageId": message_id}
 
-    return await once_with_lock(request, act, repeatable=False)
+    return await once_with_lease(request, act, repeatable=False)
