@@ -400,7 +400,7 @@ class Service:
 
 async def _open_database(stack: AsyncExitStack, url: str, settings: Settings) -> asyncpg.Pool:
     """Our database with its schema, and with queries that it accepts. Raises ConfigurationError."""
-    pool = await connect(url, settings.database_pooler, settings.database_ca_file)
+    pool = await connect(settings, url)
     stack.push_async_callback(pool.close)
     if applied := await migrate(pool, url, settings.default_timezone):
         log.info("migrations applied", names=applied)

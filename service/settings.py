@@ -22,7 +22,7 @@ from pydantic import (
 from service import url as urls
 from service import zones
 from service.archive.manifest import RetentionPolicy
-from service.engine.postgres_url import Pooler
+from service.engine.postgres_url import DEFAULT_CONNECTIONS, FEWEST_CONNECTIONS, Pooler
 from service.engine.run import JobRules
 from service.environment import read_environment, schedule_problems
 from service.errors import ConfigurationError
@@ -59,6 +59,10 @@ class Settings(BaseModel):
     """transaction: DATABASE_URL leads to a pooler that lends connections by the transaction (PgBouncer)."""
     dashboard_pooler: Pooler = "auto"
     """The same for DASHBOARD_URL, if it is a PostgreSQL."""
+    database_pool_size: int = Field(default=DEFAULT_CONNECTIONS, ge=FEWEST_CONNECTIONS, le=500)
+    """The most connections of this process to our PostgreSQL."""
+    database_pool_min_size: int = Field(default=1, ge=0, le=500)
+    """How many of them are kept open while nothing happens."""
     database_ca_file: Path | None = None
     """PEM of the authority that signs the certificate of our PostgreSQL; it is then verified."""
     dashboard_ca_file: Path | None = None
@@ -236,6 +240,11 @@ class Settings(BaseModel):
         if self.dashboard_url and self._names_no_database:
             problems.append(
                 "DASHBOARD_URL: names no database; end it with /name, before any ?, or set DASHBOARD_DATABASE"
+            )
+        if self.database_pool_min_size > self.database_pool_size:
+            problems.append(
+                f"DATABASE_POOL_MIN_SIZE ({self.database_pool_min_size}) is larger than"
+                f" DATABASE_POOL_SIZE ({self.database_pool_size}); lower it, or raise the other"
             )
         if bool(self.dkim_key) != bool(self.dkim_selector):
             problems.append("DKIM_KEY and DKIM_SELECTOR go together: set both, or neither to send unsigned")

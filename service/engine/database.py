@@ -13,7 +13,8 @@ import structlog
 from asyncpg.pool import PoolAcquireContext
 
 from service.engine import postgres_url, queries, schema, session, zone_table
-from service.engine.postgres_url import Pooler
+from service.engine.database_errors import PoolExhausted
+from service.engine.postgres_url import DEFAULT_CONNECTIONS, FEWEST_CONNECTIONS, Pooler
 from service.engine.session import DEFAULT, DatabaseSession, PooledSession, Timeouts
 from service.errors import ConfigurationError
 from service.url import describe_error
@@ -32,10 +33,8 @@ _ROLE_CHANGED = (
 )
 """Errors after a failover or a restart: 25006, 57P01, 57P02, 57P03, lost connections, and sessions in a state
 that asyncpg does not understand, as after a shutdown while they were idle."""
-FEWEST_CONNECTIONS = 5
-"""Some work holds one connection and needs another; a smaller limit in the URL would stop it."""
-DEFAULT_CONNECTIONS = 20
-"""The most connections of a process, unless it is told otherwise."""
+_IDLE = 15.0
+"""Seconds after which a connection that nobody needed is closed: other processes may be short of it."""
 _GIVE_BACK = 2.0
 _CONNECT = 10.0
 _CLOSE = 5.0
@@ -46,10 +45,6 @@ log = structlog.get_logger()
 
 
 # ── The pool ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class PoolExhausted(TimeoutError):
-    """Every connection of this process is in use, and none was given back in time. It passes by itself."""
 
 
 class PoolConnection(PoolAcquireContext):
@@ -167,7 +162,7 @@ async def open_pool(
             min_size=min_size,
             max_size=min(max_size, limit),
             max_queries=50_000,
-            max_inactive_connection_lifetime=300.0,
+            max_inactive_connection_lifetime=_IDLE,
             init=begin,
             loop=None,
             connection_class=PooledSession if target.pooled else DatabaseSession,

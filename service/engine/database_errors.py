@@ -13,6 +13,11 @@ import structlog
 
 log = structlog.get_logger()
 
+
+class PoolExhausted(TimeoutError):
+    """Every connection of this process is in use, and none was given back in time. It passes by itself."""
+
+
 FAILURES = (
     OSError,
     TimeoutError,

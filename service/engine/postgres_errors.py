@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from service import connection_errors
+from service.engine.database_errors import PoolExhausted
 from service.url import describe_error, parse
 
 _MAY_HOLD_VALUES = ("22", "23")
@@ -84,6 +85,8 @@ def known_reason(error: BaseException, server: Server) -> str | None:
         return _by_state(error.sqlstate or "", _message(error), server)
     if isinstance(error, asyncpg.ClientConfigurationError):
         return f"cannot be connected to: {_driver_refusal(error, server)}"
+    if isinstance(error, PoolExhausted):
+        return f"is too busy: {error}"
     if isinstance(error, FileNotFoundError):
         return "cannot be connected to: a file that the URL names does not exist (its socket, or sslrootcert)"
     return connection_errors.reason(error, f"{server.prefix}_CA_FILE")
@@ -159,12 +162,22 @@ def _not_from_here(message: str, server: Server) -> str:
     return f"does not accept {server.user} from this host; allow it in its pg_hba.conf"
 
 
+def _full(message: str, server: Server) -> str:
+    """Of the whole server, of our role, or of our database."""
+    for kind, name in (("role", server.role), ("database", server.database)):
+        if f"for {kind}" in message:
+            remedy = f"ALTER {kind.upper()} {name} CONNECTION LIMIT n, or close other clients"
+            ours = " (each process uses up to DATABASE_POOL_SIZE)" if server.prefix == "DATABASE" else ""
+            return f"has no connection left for our {kind}; {remedy}{ours}"
+    return "has no connection left; raise max_connections, or close other clients"
+
+
 _STATES: dict[str, Callable[[str, Server], str]] = {
     "28P01": _wrong_password,
     "28000": _not_from_here,
     "42501": _denied,
     "42704": _unknown_parameter,
-    "53300": lambda *_: "has no connection left; raise max_connections, or close other clients",
+    "53300": _full,
     "57P03": lambda *_: "is starting up or shutting down; it should answer in a moment",
     "57014": lambda *_: "cancelled a statement that took too long; look for load and locks there",
     "25006": lambda *_: "is read-only; let the URL lead to the primary",

@@ -11,6 +11,10 @@ from service.url import Url, parse
 Pooler = Literal["auto", "none", "transaction"]
 """Whether a pooler lends connections by the transaction; ``auto``: if the URL looks like it."""
 
+DEFAULT_CONNECTIONS = 20
+"""The most connections of a process to our PostgreSQL, unless it is told otherwise."""
+FEWEST_CONNECTIONS = 5
+"""Some work holds one connection and needs another: fewer would stop it."""
 _FOR_THE_DRIVER = frozenset((
     "host", "port", "dbname", "database", "user", "password", "passfile", "sslmode", "sslcert", "sslkey",
     "sslrootcert", "sslcrl", "sslpassword", "ssl_min_protocol_version", "ssl_max_protocol_version",

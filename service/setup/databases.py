@@ -3,20 +3,19 @@
 import asyncio
 import ssl
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import structlog
 
-from service.engine import database, embedded, postgres_errors, postgres_url
+from service.engine import database, embedded, postgres_errors, postgres_url, queries
 from service.engine.database_errors import FAILURES
 from service.engine.postgres_errors import Server
-from service.engine.postgres_url import Pooler
 from service.errors import ConfigurationError, SourceUnavailable
 from service.settings import Settings
 
 log = structlog.get_logger()
+_SQL = queries.load(__file__)
 
 _START_ATTEMPTS = 30
 """Seconds that a start waits for our PostgreSQL to come up."""
@@ -64,20 +63,18 @@ async def ensure_database(server: str, name: str) -> str:
     return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
 
 
-async def connect(
-    dsn: str, pooler: Pooler = "auto", ca_file: Path | None = None, *, attempts: int = _START_ATTEMPTS
-) -> asyncpg.Pool:
-    """Connect to our own PostgreSQL; waits for one that is still starting (compose, a restarted node).
+async def connect(settings: Settings, dsn: str, *, attempts: int = _START_ATTEMPTS) -> asyncpg.Pool:
+    """Connect to our own PostgreSQL at ``dsn``; waits for one that is still starting (compose, a new node).
 
     ``attempts``: one a second. Raises SourceUnavailable if it cannot be reached, and ConfigurationError if it
     refuses us, or if the driver does not understand the URL.
     """
     problem = ""
-    for warning in postgres_url.read(dsn, pooler, ca_file).warnings:
+    for warning in postgres_url.read(dsn, settings.database_pooler, settings.database_ca_file).warnings:
         log.warning("DATABASE_URL", warning=warning)
     for attempt in range(attempts):
         try:
-            return await database.open_pool(dsn, max_size=20, pooler=pooler, ca_file=ca_file)
+            return await _open(settings, dsn)
         except FAILURES as error:
             problem = postgres_errors.describe(error, Server("DATABASE", dsn))
             if not _may_pass(error):
@@ -85,6 +82,33 @@ async def connect(
             log.warning("waiting for our PostgreSQL", attempt=attempt + 1, problem=problem)
         await asyncio.sleep(1)
     raise SourceUnavailable(problem)
+
+
+async def _open(settings: Settings, dsn: str) -> asyncpg.Pool:
+    pool = await database.open_pool(
+        dsn,
+        min_size=settings.database_pool_min_size,
+        max_size=settings.database_pool_size,
+        pooler=settings.database_pooler,
+        ca_file=settings.database_ca_file,
+    )
+    if warning := await connection_warning(pool, settings.database_pool_size):
+        log.warning("DATABASE_URL", warning=warning)
+    return pool
+
+
+async def connection_warning(executor: asyncpg.Pool | asyncpg.Connection, size: int) -> str | None:
+    """A sentence if our role or database may have fewer connections than this process uses; else None."""
+    row = await executor.fetchrow(_SQL["connection_limits"])
+    limits = {"role": ("rolname", "rolconnlimit"), "database": ("datname", "datconnlimit")}
+    for kind, (name, limit) in limits.items():
+        if row and 0 <= row[limit] < size:
+            return (
+                f"the {kind} {row[name]} may have {row[limit]} connections, this process uses up to {size};"
+                f' ALTER {kind.upper()} "{row[name]}" CONNECTION LIMIT n, or lower DATABASE_POOL_SIZE: all'
+                " processes together must stay below"
+            )
+    return None
 
 
 async def migrate(pool: asyncpg.Pool, dsn: str, default_zone: str) -> list[str]:

@@ -20,6 +20,7 @@ from service.messages.kind import MessageKind
 from service.messages.mail.smtp import SmtpPool
 from service.settings import Settings
 from service.setup.dashboard_check import check_dashboard
+from service.setup.databases import connection_warning
 from service.setup.findings import Findings
 from service.setup.parts import smtp_config
 
@@ -82,6 +83,8 @@ async def check_ledger(settings: Settings, findings: Findings) -> None:
         try:
             pooler = ", through a pooler" if target.pooled else ""
             await _inspect_ledger(connection, server, findings, pooler)
+            if limit := await connection_warning(connection, settings.database_pool_size):
+                findings.warnings.append(f"DATABASE_URL: {limit}")
         finally:
             connection.terminate()
     except FAILURES as error:

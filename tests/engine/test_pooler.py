@@ -14,6 +14,7 @@ from service.demo import sample
 from service.engine import schema
 from service.engine.database import long_statements, migrate, open_pool
 from service.engine.session import Timeouts
+from service.settings import Settings
 from service.setup import databases
 from tests import certificates, postgres_server
 from tests.postgres_server import PostgresServer
@@ -183,7 +184,8 @@ async def test_a_private_authority_is_trusted(server: PostgresServer, tmp_path: 
     certificate = certificates.make(tmp_path)
     with postgres_server.pgbouncer(server.port, certificate) as port:
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        pool = await databases.connect(url, "transaction", certificate.authority, attempts=1)
+        settings = Settings(database_pooler="transaction", database_ca_file=certificate.authority)
+        pool = await databases.connect(settings, url, attempts=1)
         assert await pool.fetchval("SELECT 1") == 1
         await pool.close()
         source = PostgresSource(url, pooler="transaction", ca_file=certificate.authority)

@@ -10,6 +10,7 @@ from service.dashboard.postgres import PostgresSource
 from service.dashboard.profiles.shapes import Table
 from service.engine.postgres_errors import Server, describe
 from service.errors import ConfigurationError, SourceUnavailable
+from service.settings import Settings
 from service.setup import databases
 from tests import certificates, postgres_server
 from tests.postgres_server import PostgresServer
@@ -57,7 +58,7 @@ async def told(url: str, table: str = "users") -> str:
 
 
 async def _start(url: str) -> None:
-    pool = await databases.connect(url, attempts=1)
+    pool = await databases.connect(Settings(), url, attempts=1)
     try:
         await databases.migrate(pool, url, "UTC")
     finally:
@@ -153,6 +154,11 @@ async def test_a_pooler_is_recognised(server: PostgresServer) -> None:
     ("state", "message", "reason"),
     [
         ("53300", "sorry, too many clients already", "has no connection left; raise max_connections"),
+        (
+            "53300",
+            'too many connections for role "jobs"',
+            'ALTER ROLE "jobs" CONNECTION LIMIT n, or close other clients',
+        ),
         ("57P03", "the database system is starting up", "is starting up or shutting down"),
         ("25006", "cannot execute INSERT in a read-only transaction", "let the URL lead to the primary"),
         ("26000", 'prepared statement "x" does not exist', "set DASHBOARD_POOLER=transaction"),

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from service.engine.database import PoolExhausted, long_statements, open_pool
-from service.engine.database_errors import is_transient
+from service.engine.database import long_statements, open_pool
+from service.engine.database_errors import PoolExhausted, is_transient
 from service.engine.session import Timeouts
 from tests.line import Line, line_to
 

@@ -39,7 +39,14 @@ from service.setup import parts, preflight
 _Result = TypeVar("_Result")
 _COLLECTIONS = ("users", "goals", "timer_sessions")
 _WRONG_USE = (ConfigurationError, BadRequest, UnknownJob, UnknownJobType)
-_UNAVAILABLE = (SourceUnavailable, asyncpg.PostgresConnectionError, ConnectionError)
+_UNAVAILABLE = (
+    SourceUnavailable,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    ConnectionError,
+    TimeoutError,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -104,7 +104,7 @@ async def sync(settings: Settings, options: argparse.Namespace) -> Exit:
 async def migrate_schema(settings: Settings, options: argparse.Namespace) -> Exit:
     """Bring our database's schema up to date."""
     databases = await find_databases(settings)
-    pool = await connect(databases.service, settings.database_pooler, settings.database_ca_file, attempts=1)
+    pool = await connect(settings, databases.service, attempts=1)
     try:
         applied = await migrate(pool, databases.service, settings.default_timezone)
     finally:
