@@ -337,7 +337,7 @@ class Service:
             schedules={id_: timing.schedule for id_, timing in self.timings.items()},
             open=loops.start,
             close=loops.stop,
-            checks=partial(health.checks, *looked_at),
+            checks=health.DependencyChecks(*looked_at).report,
             database=lambda: self.presence.problem,
             doubts=lambda: self.sync.doubts,
             conditions=self.conditions.report,

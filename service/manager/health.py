@@ -52,9 +52,21 @@ def type_check(
     return {"status": status, "activeJobs": len(jobs), "details": details}
 
 
-def broken_check(active: int, error: Exception) -> Check:
-    """The check of a type with ``active`` jobs while the ledger cannot be read."""
-    return {"status": "error", "activeJobs": active, "details": {"error": type(error).__name__}}
+def broken_check(active: int, error: Exception, last: Check | None, age: timedelta | None) -> Check:
+    """The check of a type with ``active`` jobs while the ledger cannot be read.
+
+    ``last``: the check when it last could be, ``age`` ago; None: there is none yet.
+    """
+    known = last["details"] if last else {}
+    seconds = None if age is None else round(age.total_seconds())
+    details = {**known, "error": type(error).__name__, "ageSeconds": seconds}
+    return {"status": "error", "activeJobs": active, "details": details}
+
+
+def silent_check(error: Exception) -> Check:
+    """The check of our database while it cannot be asked."""
+    problem = "our PostgreSQL has not answered in time" if isinstance(error, TimeoutError) else None
+    return {"status": "error", "details": {"error": type(error).__name__, "problem": problem}}
 
 
 def database_check(problem: str | None) -> Check:

@@ -25,11 +25,12 @@ from service.engine.job import Job, JobType, find
 from service.engine.ledger import Ledger, Run
 from service.engine.run import RunRequest, RunResult, Trigger
 from service.engine.schedule import Schedule
+from service.engine.single_flight import SingleFlight
 from service.engine.unsettled import UnsettledSlot, not_retried, not_waived, unsettled_of
 from service.errors import BadRequest, UnknownJobType
 from service.manager.backfill import period_name, periods_to_derive
 from service.manager.conditions import to_json as condition_json
-from service.manager.health import Check, Checks, broken_check, database_check, type_check
+from service.manager.health import Check, Checks, broken_check, database_check, silent_check, type_check
 from service.manager.run_json import run_json
 from service.manager.runs import newest_runs, run_details, run_row
 from service.manager.skip_shares import unusual_shares
@@ -41,6 +42,8 @@ _SQL = queries.load(__file__)
 _UTC = ZoneInfo("UTC")
 LONGEST_DELAY = timedelta(days=30)
 """The longest delay of ``schedule_once``."""
+_DEADLINE = 3.0
+"""Seconds after which health no longer waits for our PostgreSQL."""
 _MOST_NAMED = 3
 """How many failed slots of one job health lists."""
 
@@ -112,6 +115,8 @@ class JobManager:
         self._initialized = False
         self._gate = asyncio.Lock()
         self._snapshot = StatusSnapshot(self._jobs)
+        self._last_checks: dict[str, Check] = {}
+        self._ledger_checks = SingleFlight(self._type_checks, deadline=_DEADLINE)
 
     # ── Start and stop ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -260,19 +265,18 @@ class JobManager:
         }
 
     async def health_check(self) -> dict[str, Any]:
-        """``{status: healthy|unhealthy, timestamp, warnings, conditions, checks}``; never raises for a
-        database that is down. ``conditions``: what is wrong now, ``{key, subject, severity, since, people,
-        what}``. ``warnings``: what may be a mistake, ``{what, remedy, …}``; they make nothing unhealthy.
+        """``{status: healthy|unhealthy, timestamp, warnings, conditions, checks}``; takes a few seconds at most
+        and never raises for a database that is down or keeps silent: then it tells what this process still
+        knows. ``conditions``: what is wrong now, ``{key, subject, severity, since, people, what}``.
+        ``warnings``: what may be a mistake, ``{what, remedy, …}``; they make nothing unhealthy.
         """
+        others = asyncio.gather(self._checks(), self._conditions())
         try:
-            await self.refresh()
-            checks = await self._type_checks()
-            checks["database"] = database_check(self._database())
+            checks = {**await self._ledger_checks.get(), "database": database_check(self._database())}
         except FAILURES as error:
-            checks = {str(kind): broken_check(len(self._snapshot.jobs_of(kind)), error) for kind in JobType}
-            checks["database"] = {"status": "error", "details": {"error": type(error).__name__}}
-        checks |= await self._checks()
-        conditions = await self._conditions()
+            checks = {**self._known_checks(error), "database": silent_check(error)}
+        further, conditions = await others
+        checks |= further
         failing = {"unhealthy", "error"} | ({"stopped"} if self._initialized else set())
         idle = {str(kind) for kind in JobType if not self._snapshot.jobs_of(kind)}
         healthy = self._initialized and all(
@@ -384,15 +388,28 @@ class JobManager:
     def _status(self, kind: JobType) -> dict[str, Any]:
         return self._snapshot.type_status(kind, running=self._initialized)
 
+    def _known_checks(self, error: Exception) -> dict[str, Check]:
+        """The checks of the jobs while the ledger cannot be read: their last ones, with their age."""
+        at = self._snapshot.as_of
+        age = self._clock.now() - at if at else None
+        return {
+            str(kind): broken_check(
+                len(self._snapshot.jobs_of(kind)), error, self._last_checks.get(str(kind)), age
+            )
+            for kind in JobType
+        }
+
     async def _type_checks(self) -> dict[str, Check]:
+        await self.refresh()
         now = await self._ledger.now()
         unsettled = await self.unsettled(now)
-        return {
+        self._last_checks = {
             str(kind): type_check(
                 self._snapshot, kind, self._schedules, now, unsettled, running=self._initialized
             )
             for kind in JobType
         }
+        return self._last_checks
 
     async def unsettled(self, now: datetime) -> dict[str, list[UnsettledSlot]]:
         """Slots that failed, by job id, the oldest first."""

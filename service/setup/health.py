@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -12,6 +11,7 @@ from service.analytics.runtime_metrics import RuntimeMetrics
 from service.dashboard.sync import Sync
 from service.engine.database_errors import FAILURES
 from service.engine.ledger import Ledger
+from service.engine.single_flight import SingleFlight
 from service.engine.supervisor import Supervisor
 from service.errors import SourceUnavailable
 from service.messages.delivery import DeliveryLoop
@@ -20,6 +20,8 @@ from service.messages.mail.transport import Transport
 from service.messages.outbox import Outbox
 
 log = structlog.get_logger()
+_DEADLINE = 3.0
+"""Seconds after which health no longer waits for a server."""
 
 
 async def heartbeat_report(ledger: Ledger, vitals: RuntimeMetrics, sync: Sync) -> dict[str, Any]:
@@ -45,35 +47,51 @@ def gauges(pool: asyncpg.Pool, sync: Sync) -> dict[str, float | None]:
     return {"poolSize": size, "poolBusy": size - idle, "changeStreamLag": sync.change_stream_lag()}
 
 
-async def checks(
-    supervisor: Supervisor,
-    delivery: DeliveryLoop,
-    outbox: Outbox,
-    transport: Transport,
-    sync: Sync,
-    notes: DashboardInbox | None,
-) -> dict[str, dict[str, Any]]:
-    """Each dependency's own view, for health."""
-    dashboard = sync.health()
-    mail = delivery.problem or await transport.ping()
-    paused = {domain: until.isoformat() for domain, until in (await _paused(outbox)).items()}
-    checks = {"inbox": _check(notes.problem)} if notes else {}
-    return checks | {
-        "dashboard": {"status": "running" if dashboard["healthy"] else "unhealthy", "details": dashboard},
-        "mail": _check(mail, pausedDomains=paused),
-        "loops": {
-            "status": "running" if supervisor.healthy else "unhealthy",
-            "details": supervisor.report(),
-        },
-    }
+class DependencyChecks:
+    """Each dependency's own view, for health; it waits for none of them for more than a few seconds."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        delivery: DeliveryLoop,
+        outbox: Outbox,
+        transport: Transport,
+        sync: Sync,
+        notes: DashboardInbox | None,
+    ) -> None:
+        self._supervisor = supervisor
+        self._delivery = delivery
+        self._sync = sync
+        self._notes = notes
+        self._ping = SingleFlight(transport.ping, deadline=_DEADLINE)
+        self._paused = SingleFlight(outbox.paused, deadline=_DEADLINE)
+
+    async def report(self) -> dict[str, dict[str, Any]]:
+        """The checks by name."""
+        dashboard = self._sync.health()
+        mail, paused = await asyncio.gather(self._mail_problem(), self._paused_domains())
+        checks = {"inbox": _check(self._notes.problem)} if self._notes else {}
+        return checks | {
+            "dashboard": {"status": "running" if dashboard["healthy"] else "unhealthy", "details": dashboard},
+            "mail": _check(mail, pausedDomains=paused),
+            "loops": {
+                "status": "running" if self._supervisor.healthy else "unhealthy",
+                "details": self._supervisor.report(),
+            },
+        }
+
+    async def _mail_problem(self) -> str | None:
+        try:
+            return self._delivery.problem or await self._ping.get()
+        except TimeoutError:
+            return f"the mail server has not answered within {_DEADLINE:.0f} seconds"
+
+    async def _paused_domains(self) -> dict[str, str]:
+        try:
+            return {domain: until.isoformat() for domain, until in (await self._paused.get()).items()}
+        except FAILURES:
+            return {}  # health has a check of its own for our database
 
 
 def _check(problem: str | None, **more: Any) -> dict[str, Any]:
     return {"status": "unhealthy" if problem else "running", "details": {"problem": problem, **more}}
-
-
-async def _paused(outbox: Outbox) -> dict[str, datetime]:
-    try:
-        return await outbox.paused()
-    except FAILURES:
-        return {}  # health has a check of its own for our database

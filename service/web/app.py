@@ -21,6 +21,7 @@ from service.web.auth import auth, errors, headers
 from service.web.body_timeout import body_timeout
 from service.web.console import pages
 from service.web.console import routes as console
+from service.web.deadline import deadline, note_start
 from service.web.deps import DEPS, AdminDeps
 from service.web.metrics import timing
 from service.web.params import MAX_BODY
@@ -51,9 +52,11 @@ _MODULES = (
 def build_app(deps: AdminDeps) -> web.Application:
     """The application with all routes: openapi.yaml's, the recipients' pages and the console."""
     app = web.Application(
-        middlewares=[timing, headers, errors, body_timeout, auth, pages.guard], client_max_size=MAX_BODY
+        middlewares=[timing, headers, errors, body_timeout, auth, pages.guard, deadline],
+        client_max_size=MAX_BODY,
     )
     app[DEPS] = deps
+    app.on_response_prepare.append(note_start)
     app[probes.READY] = probes.readiness_of(deps)
     app[metrics.LEDGER] = metrics.ledger_of(deps)
     app[metrics.ANSWERS] = metrics.AnswerTimes(deps.registry)

@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 from aiohttp import web
 
-from service.engine.database_errors import is_transient
+from service.engine.database_errors import PoolExhausted, is_transient
 from service.errors import (
     AlreadyRunning,
     ArchiveDamaged,
@@ -51,6 +51,8 @@ _INVALID_TEXT = (
 """PostgreSQL stores every character except NUL."""
 _READ_ONLY_POSTS = {"/api/admin/preview"}
 """POST routes that change nothing; they use POST because the request does not fit into a query string."""
+UNAVAILABLE = "The database cannot be reached now; try again soon"
+"""What is told while our database is away."""
 _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -130,7 +132,7 @@ def _database_failure(request: web.Request, problem: Exception) -> tuple[int, st
         return (404, "Not Found") if "\0" in request.path else (400, "A text must not hold a NUL character")
     if is_transient(problem):
         log.warning("admin_unavailable", path=route_of(request), error=type(problem).__name__)
-        return 503, "The database cannot be reached now; try again soon"
+        return 503, str(problem) if isinstance(problem, PoolExhausted) else UNAVAILABLE
     return None
 
 

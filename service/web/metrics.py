@@ -20,10 +20,10 @@ from service.analytics.anomaly.verdict import Severity
 from service.engine import queries
 from service.engine.database_errors import FAILURES
 from service.engine.schedule import Schedule
+from service.engine.single_flight import SingleFlight
 from service.engine.staleness import frequency, stale_after
 from service.web.auth import Handler, route_of
 from service.web.deps import DEPS, AdminDeps
-from service.web.single_flight import SingleFlight
 
 _SQL = queries.load(__file__)
 _DEADLINE = 5.0

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from aiohttp import web
 
+from service.engine.single_flight import SingleFlight
 from service.web import etag
 from service.web.auth import error
 from service.web.deps import DEPS, AdminDeps
-from service.web.single_flight import SingleFlight
 
 _DEADLINE = 2.0
 _TTL = 1.0

@@ -15,9 +15,9 @@ from aiohttp import ClientResponse
 
 from service.engine.database import open_pool
 from service.engine.run import RunRequest, Tick
+from service.engine.single_flight import SingleFlight
 from service.messages.decision import Decision
 from service.messages.reminder import PersonFacts
-from service.web.single_flight import SingleFlight
 from tests.given import GOALS, World, goal, user
 from tests.line import line_to
 from tests.process import until

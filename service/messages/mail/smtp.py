@@ -334,6 +334,9 @@ class SmtpPool:
         except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
             client.close()
             raise _Refused(phase, None, f"{type(error).__name__}: {error}") from error
+        except BaseException:
+            client.close()
+            raise
         transport = cast("asyncio.Transport", client.transport)
         wire = Wire(transport)
         transport.set_protocol(wire)

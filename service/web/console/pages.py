@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.engine import queries
 from service.web import params
-from service.web.auth import Handler, HttpRefusal, failure, role_of, tokenless_role
+from service.web.auth import UNAVAILABLE, Handler, HttpRefusal, failure, role_of, tokenless_role
 from service.web.console import formatting as words
 from service.web.console.session import LIFETIME, OPERATORS, OperatorSession, begin, resume
 from service.web.deps import DEPS, ROLE, Role
@@ -91,7 +91,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except Exception as problem:  # noqa: BLE001 - every exception becomes a page
         status, text = failure(request, problem)
-        return page(request, "problem.html", status=status, text=text)
+        known = await request.app[DEPS].manager.health_check() if status == 503 else None
+        return page(request, "problem.html", status=status, text=text, health=known)
 
 
 def _session(request: web.Request) -> OperatorSession | None:
@@ -175,6 +176,14 @@ def render(request: web.Request, template: str, **context: Any) -> str:
         "htmx": json.dumps(HTMX),
     }
     return _environment().get_template(template).render(common | context)
+
+
+async def health_of(request: web.Request) -> dict[str, Any]:
+    """The health check. Raises HttpRefusal (503) if our database does not answer."""
+    health = await request.app[DEPS].manager.health_check()
+    if health["checks"]["database"]["status"] == "error":
+        raise HttpRefusal(503, UNAVAILABLE)
+    return health
 
 
 async def fetch(request: web.Request, sql: str, *values: Any) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from service.engine import queries
 from service.web.console.jobs.calendar import JobClock, NextSlot, next_slot
 from service.web.console.jobs.views import clocks, job_ids
 from service.web.console.overview.troubles import problems_of, spark, streak
-from service.web.console.pages import database_now, fetch, page
+from service.web.console.pages import database_now, fetch, health_of, page
 from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
@@ -27,7 +27,8 @@ routes = web.RouteTableDef()
 async def overview(request: web.Request) -> web.Response:
     """The overview, which refreshes itself."""
     deps = request.app[DEPS]
-    now, health = await database_now(request), await deps.manager.health_check()
+    health = await health_of(request)
+    now = await database_now(request)
     rows = await fetch(request, _SQL["jobs"], list(job_ids(deps.manager)))
     clocks_ = await clocks(deps, rows)
     next_slots = await asyncio.to_thread(_next_slots, clocks_, now)

@@ -18,7 +18,7 @@ from service.web import audit, params
 from service.web.api.sync import confirm_loss, request_full
 from service.web.auth import HttpRefusal
 from service.web.console.analytics.labels import WORDS, moment
-from service.web.console.pages import page, see_other
+from service.web.console.pages import health_of, page, see_other
 from service.web.deps import DEPS
 
 _SQL = queries.load(__file__)
@@ -40,7 +40,7 @@ routes = web.RouteTableDef()
 async def system(request: web.Request) -> web.Response:
     """The system page. Mail, loops and schema are those of the process that answers the request."""
     deps = request.app[DEPS]
-    health = await deps.manager.health_check()
+    health = await health_of(request)
     rows: dict[str, Any] = {name: await deps.pool.fetch(_SQL[name]) for name in _SQL}
     [versions] = rows.pop("versions")
     rows["replicas"] = [dict(row) | {"vitals": NO_VITALS | row["vitals"]} for row in rows["replicas"]]
