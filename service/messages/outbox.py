@@ -17,6 +17,8 @@ from service.messages.limits import UNLIMITED
 
 _SQL = queries.load(__file__)
 _LAST_CHARACTER = "\U0010ffff"
+_CLAIM_TIMEOUT = 15.0
+"""Seconds: who cannot claim says so soon; what has been sent may wait longer to be recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +129,16 @@ class Outbox:
         self._latest = latest
 
     async def recover(self) -> int:
-        """Release expired leases, and expire what is no longer useful. Returns how many were released."""
+        """Release expired leases, and expire what is no longer useful. Returns how many were released.
+
+        Raises TimeoutError while somebody holds a lock on the deliveries, as ``claim`` does.
+        """
         latest = self._latest()
-        await self._pool.execute(_SQL["expire"], latest)
-        await self._pool.execute(_SQL["forget_pauses"])
+        await self._pool.execute(_SQL["expire"], latest, timeout=_CLAIM_TIMEOUT)
+        await self._pool.execute(_SQL["forget_pauses"], timeout=_CLAIM_TIMEOUT)
         tags = [
-            await self._pool.execute(_SQL[name], latest) for name in ("recover_claimed", "recover_sending")
+            await self._pool.execute(_SQL[name], latest, timeout=_CLAIM_TIMEOUT)
+            for name in ("recover_claimed", "recover_sending")
         ]
         return sum(int(tag.rpartition(" ")[2]) for tag in tags)
 
@@ -142,15 +148,17 @@ class Outbox:
         """Own up to ``limit`` messages that are due, resends last.
 
         ``capacities``: the most messages for each of these domains; ``other_domains``: for every other one.
-        Messages to a domain that asked us to wait are not claimed.
+        Messages to a domain that asked us to wait are not claimed. Raises TimeoutError, and claims nothing,
+        while somebody holds a lock on the deliveries.
         """
         lease = (self.owner, self.lease)
         room_args = (list(capacities), list(capacities.values()), other_domains)
         own = (SCHEMA, self._jobs, self._latest())
-        rows = await self._pool.fetch(_SQL["claim"], *lease, limit, *room_args, *own)
+        rows = await self._pool.fetch(_SQL["claim"], *lease, limit, *room_args, *own, timeout=_CLAIM_TIMEOUT)
         if len(rows) < limit:
             closed = [domain for domain, capacity in capacities.items() if not capacity]
-            rows += await self._pool.fetch(_SQL["claim_resend"], *lease, limit - len(rows), closed, *own)
+            resend_args = (limit - len(rows), closed, *own)
+            rows += await self._pool.fetch(_SQL["claim_resend"], *lease, *resend_args, timeout=_CLAIM_TIMEOUT)
         return [_claimed(row) for row in rows]
 
     async def mark_dots(self, claims: Sequence[tuple[int, int]]) -> frozenset[int]:

@@ -91,8 +91,8 @@ async def test_a_database_that_refuses_writes_is_a_problem_at_once(dsn: str, wor
     assert not await presence.beat()
     assert "read-only" in (presence.problem or "")
 
-    async with world.pool.acquire() as connection:
-        await connection.execute("SET default_transaction_read_only = off")
+    async with world.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET TRANSACTION READ WRITE")
         await connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     assert await presence.beat()  # the session that answers "read-only" now is not asked a second time
     assert presence.problem is None

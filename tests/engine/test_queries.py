@@ -47,3 +47,22 @@ async def test_no_view_and_no_function_reads_the_zone_data_of_postgresql(pool: a
 
     assert {"local_session", "user_time", "zones_touched"} <= {row["name"] for row in rows}
     assert [row["name"] for row in rows if _ZONE_DATA.search(row["text"])] == []
+
+
+_OUTLASTS_A_TRANSACTION = re.compile(
+    r"pg_(?:try_)?advisory_lock|\bLISTEN\b|WITH HOLD|set_config\([^)]*false\)"
+    r"|(?:;|^--[^\n]*\n|\A)\s*SET (?!LOCAL\b|TRANSACTION\b|CONSTRAINTS\b)[a-z_.]+ (?:=|TO)"
+    r"|CREATE TEMP TABLE(?![^;]*ON COMMIT DROP)",
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("path", _FILES, ids=lambda path: path.stem)
+def test_no_statement_outlasts_its_transaction(path: Path) -> None:
+    """A session is given back as it is: nobody resets it."""
+    assert _OUTLASTS_A_TRANSACTION.findall(path.read_text("utf-8")) == []
+
+
+def test_what_outlasts_a_transaction_is_recognised() -> None:
+    for sql in ("SELECT pg_advisory_lock(1)", "SET work_mem = '1GB'", "CREATE TEMP TABLE t AS SELECT 1"):
+        assert _OUTLASTS_A_TRANSACTION.search(sql)

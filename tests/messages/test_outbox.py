@@ -242,7 +242,7 @@ async def test_a_message_that_another_claims_meanwhile_is_not_claimed_again(
         " RETURN true; END $$"
     )
     async with world.pool.acquire() as connection:
-        await connection.execute("SET tests.stop = 'here'")
+        await connection.fetchval("SELECT set_config('tests.stop', 'here', false)")
         slow = _outbox(world, "slow", connection)
         async with world.pool.acquire() as gate, gate.transaction():
             await gate.execute("SELECT pg_advisory_xact_lock(1)")
@@ -445,3 +445,19 @@ async def test_nothing_is_done_by_a_clock_that_ran_away(world: World) -> None:
         "UPDATE service.delivery SET state = 'unconfirmed', unconfirmed_policy = 'resend'"
     )
     await ran_away()
+
+
+async def test_while_an_operator_locks_the_deliveries_claims_end_soon_and_take_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "_CLAIM_TIMEOUT", 0.2)
+    outbox = _outbox(world, "a")
+    async with world.pool.acquire() as operator, operator.transaction():
+        await operator.execute("LOCK TABLE service.delivery")
+        for claiming in (outbox.claim(5), outbox.recover()):
+            with pytest.raises(TimeoutError):
+                await claiming
+    row = await _row(world)
+    assert (row["state"], row["attempt"], row["epoch"]) == ("planned", 0, 0)
+    monkeypatch.undo()
+    assert len(await outbox.claim(5)) == 1
