@@ -90,6 +90,14 @@ def test_a_secret_given_twice_is_refused(tmp_path: Path) -> None:
         Settings.load({"ADMIN_TOKEN": "b", "ADMIN_TOKEN_FILE": str(tmp_path / "token")})
 
 
+def test_a_pool_is_neither_too_small_nor_smaller_than_what_stays_open() -> None:
+    assert (Settings().database_pool_size, Settings().database_pool_min_size) == (20, 1)
+    with pytest.raises(ConfigurationError, match="DATABASE_POOL_SIZE"):
+        Settings.load({"DATABASE_POOL_SIZE": "4"})
+    with pytest.raises(ConfigurationError, match=r"DATABASE_POOL_MIN_SIZE \(9\) is larger than .* \(8\)"):
+        Settings.load({"DATABASE_POOL_SIZE": "8", "DATABASE_POOL_MIN_SIZE": "9"})
+
+
 def test_one_token_cannot_have_two_roles() -> None:
     with pytest.raises(ConfigurationError, match="must differ"):
         Settings.load({"ADMIN_TOKEN": "same", "VIEWER_TOKEN": "same"})

@@ -61,7 +61,6 @@ class Timeouts:
             "tcp_keepalives_idle": "30",
             "tcp_keepalives_interval": "10",
             "tcp_keepalives_count": "3",
-            "tcp_user_timeout": "60000",
         }
 
     def set_local(self) -> str:
