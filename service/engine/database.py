@@ -38,8 +38,10 @@ _IDLE = 15.0
 _GIVE_BACK = 2.0
 _CONNECT = 10.0
 _CLOSE = 5.0
-_FULL_PAUSE = 0.5
+_FULL_PAUSE = 1.0
 """Seconds between two attempts to connect while the server has no connection left for us."""
+_LOOK = 0.02
+"""Seconds between two looks whether one of ours was given back meanwhile."""
 
 log = structlog.get_logger()
 
@@ -78,11 +80,13 @@ class Pool(asyncpg.Pool):
     Taking a connection and closing the pool end in time, also while the server keeps silent.
     """
 
-    __slots__ = ("_longest_wait",)
+    __slots__ = ("_clock", "_full_until", "_longest_wait")
 
     def __init__(self, *args: Any, longest_wait: float, **values: Any) -> None:
         super().__init__(*args, **values)
         self._longest_wait = longest_wait
+        self._clock = asyncio.get_running_loop().time
+        self._full_until = 0.0
 
     def acquire(self, *, timeout: float | None = None) -> Any:
         """A connection, for ``async with``; ``timeout`` in seconds, None: as long as the pool waits.
@@ -100,15 +104,29 @@ class Pool(asyncpg.Pool):
         try:
             async with waiting:
                 while True:
+                    await self._while_full()
+                    asking = not self.get_idle_size()
                     try:
-                        return await self._connected()
+                        connection = await self._connected()
                     except asyncpg.TooManyConnectionsError as error:
-                        full = error
-                    await asyncio.sleep(_FULL_PAUSE)  # one of ours may be given back meanwhile
+                        full, self._full_until = error, self._clock() + _FULL_PAUSE
+                        continue
+                    if asking:
+                        self._full_until = 0.0
+                    return connection
         except TimeoutError:
             if waiting.expired():
                 raise full or self._exhausted(seconds) from None
             raise
+
+    async def _while_full(self) -> None:
+        """After the server had no connection left: one task asks it again each second, the others wait for
+        one of ours.
+        """
+        while self._clock() < self._full_until and not self.get_idle_size():  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK)
+        if self._full_until and not self.get_idle_size():
+            self._full_until = self._clock() + _FULL_PAUSE
 
     async def _connected(self) -> Any:
         """A connection whose lifetime is not over."""

@@ -13,6 +13,9 @@ from service.cli.exit_codes import Exit
 from service.engine.database import open_pool
 from service.engine.database_errors import is_transient
 from service.engine.session import Timeouts
+from service.errors import SourceUnavailable
+from service.settings import Settings
+from service.setup.databases import connect
 from tests.process import process_of
 from tests.story.watching import answer, run, until_ready
 
@@ -35,16 +38,16 @@ async def small(databases: tuple[str, str]) -> AsyncIterator[str]:
     await operator.close()
 
 
-async def test_a_command_without_a_connection_names_the_remedy(
-    databases: tuple[str, str], small: str, tmp_path: Path
-) -> None:
-    environ = {"DATABASE_URL": small, "DASHBOARD_URL": databases[1]}
+async def test_a_start_without_a_connection_names_the_remedy(small: str) -> None:
     taken = [await asyncpg.connect(small) for _ in range(_LIMIT)]
-    async with process_of(tmp_path / "data", "migrate", **environ) as (process, _):
-        assert await process.wait() == Exit.UNAVAILABLE
-    told = (tmp_path / "stderr").read_text()
-    assert "has no connection left for our role; ALTER ROLE" in told
-    assert "Traceback" not in told
+    with pytest.raises(
+        SourceUnavailable, match=r"no connection left for our role; ALTER ROLE .* DATABASE_POOL_SIZE"
+    ):
+        await connect(Settings(), small, attempts=1)
+    await taken.pop().close()
+    pool = await connect(Settings(), small, attempts=60)
+    assert await pool.fetchval("SELECT 1") == 1
+    await pool.close()
     await asyncio.gather(*(one.close() for one in taken))
 
 
@@ -90,3 +93,32 @@ async def test_two_replicas_share_what_a_role_may_have(
         told = (tmp_path / name / "stderr").read_text() + (tmp_path / name / "stdout").read_text()
         assert "Traceback" not in told
         assert "may have 6 connections" in told
+
+
+@pytest.mark.long(only=True)
+async def test_a_replica_works_with_a_single_connection(
+    databases: tuple[str, str], small: str, tmp_path: Path
+) -> None:
+    environ = {"DATABASE_URL": small, "DASHBOARD_URL": databases[1], **_QUICK}
+    taken = [await asyncpg.connect(small) for _ in range(_LIMIT - 1)]
+    async with process_of(tmp_path / "data", "serve", **environ) as (process, url):
+        await until_ready(url)
+        found = await asyncio.gather(*(answer(url, "/api/admin/jobs/status") for _ in range(20)))
+        assert {status for status, _ in found} == {200}
+        assert process.returncode is None
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
+    await asyncio.gather(*(one.close() for one in taken))
+
+
+@pytest.mark.long(only=True)
+async def test_a_command_without_a_connection_names_the_remedy(
+    databases: tuple[str, str], small: str, tmp_path: Path
+) -> None:
+    environ = {"DATABASE_URL": small, "DASHBOARD_URL": databases[1]}
+    taken = [await asyncpg.connect(small) for _ in range(_LIMIT)]
+    async with process_of(tmp_path / "data", "migrate", **environ) as (process, _):
+        assert await process.wait() == Exit.UNAVAILABLE
+    told = (tmp_path / "stderr").read_text()
+    assert "has no connection left for our role; ALTER ROLE" in told
+    assert "Traceback" not in told
+    await asyncio.gather(*(one.close() for one in taken))
