@@ -30,9 +30,9 @@ class Timeouts:
 
     acquire: float = 30.0
     """The longest wait for a free session of the pool; then PoolExhausted."""
-    statement: float = 120.0
+    statement: float = 60.0
     """The server cancels a statement after this."""
-    command: float = 150.0
+    command: float = 75.0
     """The client closes a connection after this: a live server would have cancelled the statement."""
     lock: float = 60.0
     """The longest that a statement waits for a lock."""

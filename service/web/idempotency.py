@@ -134,6 +134,8 @@ async def once_with_lease(
     if key is None:
         return _response(await act())
     pool = request.app[DEPS].pool
+    if (stored := await _find(pool, key)) and stored["status"] is not None:
+        return _replay(stored)
     async with Lease(pool, f"{REQUEST}{key.text}", secrets.token_hex(8)).hold() as lease:
         if lease is None:
             raise HttpRefusal(409, _IN_PROGRESS)
@@ -179,8 +181,16 @@ async def _claim_key(
     await connection.execute(_SQL["forget_leases"], REQUEST)
     if await connection.fetchval(_SQL["claim"], key.text, key.request) is not None:
         return None
+    stored = await _find(connection, key)
+    if stored is None:
+        raise HttpRefusal(409, _IN_PROGRESS)  # it was released this very moment
+    return stored
+
+
+async def _find(connection: asyncpg.Connection | asyncpg.Pool, key: IdempotencyKey) -> asyncpg.Record | None:
+    """The stored row of a key; None: there is none. Raises HttpRefusal."""
     stored = await connection.fetchrow(_SQL["find"], key.text)
-    if stored is None or stored["request"] != key.request:
+    if stored and stored["request"] != key.request:
         raise HttpRefusal(409, "This Idempotency-Key was used for another request; choose a new one")
     return stored
 

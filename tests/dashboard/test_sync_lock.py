@@ -118,10 +118,10 @@ async def test_nobody_writes_beside_a_process_of_the_former_release(
 ) -> None:
     await fill(dashboard)
     async with pool.acquire() as former:
-        await former.execute("SELECT pg_advisory_lock($1)", SYNC_LOCK)
+        await former.fetchval("SELECT pg_advisory_lock($1)", SYNC_LOCK)
         with pytest.raises(DashboardBusy, match="former release"):
             await Sync(pool, dashboard.source).run_once()
-        await former.execute("SELECT pg_advisory_unlock($1)", SYNC_LOCK)
+        await former.fetchval("SELECT pg_advisory_unlock($1)", SYNC_LOCK)
     await Sync(pool, dashboard.source).run_once()
 
 
