@@ -265,7 +265,7 @@ class JobManager:
         }
 
     async def health_check(self) -> dict[str, Any]:
-        """``{status: healthy|unhealthy, timestamp, warnings, conditions, checks}``; takes a few seconds at most
+        """``{status: healthy|unhealthy, timestamp, warnings, conditions, checks}``; takes seconds at most
         and never raises for a database that is down or keeps silent: then it tells what this process still
         knows. ``conditions``: what is wrong now, ``{key, subject, severity, since, people, what}``.
         ``warnings``: what may be a mistake, ``{what, remedy, …}``; they make nothing unhealthy.
