@@ -263,7 +263,7 @@ class World:
 
     async def reasons(self) -> dict[str, str]:
         """Why others got nothing, from the latest run."""
-        rows = await self.pool.fetch("SELECT user_id, reason FROM service.decision ORDER BY run_id")
+        rows = await self.pool.fetch("SELECT user_id, reason FROM service.refusal_in_words ORDER BY run_id")
         return {row["user_id"]: row["reason"] for row in rows}
 
 

@@ -19,6 +19,7 @@ from service.archive.archive import Archive
 from service.dashboard import replica
 from service.engine import lease, queries
 from service.errors import SourceUnavailable, UnknownUser
+from service.messages.refusals import packed_id
 
 _SQL = queries.load(__file__)
 _FOREVER = datetime(9999, 1, 1)  # noqa: DTZ001 — naive on purpose: wall-clock time
@@ -47,6 +48,7 @@ class PersonalData:
             for table in await _tables(connection):
                 sql = f'SELECT to_jsonb(t) AS row FROM service."{table}" AS t WHERE user_id = $1 ORDER BY 1'  # noqa: S608
                 tables[table] = await _rows(connection, sql, user_id)
+            tables["decision"] = await _rows(connection, _SQL["refusals"], packed_id(user_id))
         tables["archive"] = [json.loads(row.body) async for row in self._archive.rows_of(user_id)]
         return tables
 
@@ -97,9 +99,10 @@ async def _erase(connection: Any, user_id: str, actor: str, months: list[date]) 
     deleted["suppressionsKept"] = _count(await connection.execute(_SQL["keep_suppressions"], addresses))
     deleted["hard_bounce"] = _count(await connection.execute(_SQL["forget_bounces"], addresses))
     deleted["users"] = _count(await connection.execute(_SQL["forget_user"], user_id))
+    deleted["decision"] = _count(await connection.execute(_SQL["forget_refusals"], packed_id(user_id)))
     for table in await _tables(connection):
         sql = f'DELETE FROM service."{table}" WHERE user_id = $1'  # noqa: S608 — a name from the catalogue
-        deleted[table] = _count(await connection.execute(sql, user_id))
+        deleted[table] += _count(await connection.execute(sql, user_id))
     for scrub in ("scrub_runs", "scrub_audit"):
         await connection.execute(_SQL[scrub], user_id)
     counts = Counter({name: n for name, n in deleted.items() if n})

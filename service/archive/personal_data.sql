@@ -4,7 +4,7 @@ SELECT EXISTS (SELECT FROM service.users WHERE id = $1)
     OR EXISTS (SELECT FROM service.erased WHERE user_key = service.keyed_hash($1))
 
 -- name: tables
--- Every table of ours that holds rows of users, whichever module made it.
+-- Every table of ours that holds rows of users under their ids, whichever module made it.
 SELECT c.table_name AS name FROM information_schema.columns AS c
 JOIN information_schema.tables AS t USING (table_schema, table_name)
 WHERE c.table_schema = 'service' AND c.column_name = 'user_id' AND t.table_type = 'BASE TABLE' ORDER BY 1
@@ -12,6 +12,10 @@ WHERE c.table_schema = 'service' AND c.column_name = 'user_id' AND t.table_type 
 -- name: profile
 -- The user's own row.
 SELECT to_jsonb(u) AS row FROM service.users AS u WHERE id = $1
+
+-- name: refusals
+-- Why they got nothing. $1: their packed id.
+SELECT to_jsonb(r) AS row FROM service.refusals_of($1) AS r ORDER BY run_id
 
 -- name: stages
 -- What their messages were about.
@@ -105,6 +109,11 @@ WHERE statistic = $1 AND NOT frozen
 -- These months' files must be rewritten: they hold rows that are no longer archived.
 UPDATE service.archive_file SET leftovers = leftovers + 1
 WHERE month = ANY ($2::date[]) OR month IN (SELECT month FROM service.archived_session WHERE user_id = $1)
+
+-- name: forget_refusals
+-- Why they got nothing. $1: their packed id.
+DELETE FROM service.refusal
+WHERE hashtext(encode(person, 'hex')) = hashtext(encode($1, 'hex')) AND person = $1
 
 -- name: forget_user
 -- The user's own row, before all that depends on it.

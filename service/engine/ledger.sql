@@ -247,8 +247,8 @@ RETURNING id
 
 -- name: retry
 -- A run that failed goes back to pending, at its cursor and with all its attempts; from the beginning where the job failed
--- for some of the people: they lie before the cursor. $2: how long it may take, where being late does no harm; NULL: its
--- deadline holds. Zero rows: it has not failed, or it is too late.
+-- for some of the people: they lie before the cursor, and everybody is decided again. $2: how long it may take, where being
+-- late does no harm; NULL: its deadline holds. Zero rows: it has not failed, or it is too late.
 WITH retried AS (
     UPDATE service.job_run SET
         state = 'pending', reason = 'retried by hand', attempt = 0, epoch = epoch + 1, owner = NULL, lease_until = NULL,
@@ -261,9 +261,11 @@ WITH retried AS (
         waived_at = NULL, waived_by = NULL, waived_reason = NULL
     WHERE id = $1 AND state IN ('failed', 'dead')
       AND ($2::interval IS NOT NULL OR coalesce(deadline_at >= service.now(), true))
-    RETURNING id
+    RETURNING id, cursor
 ), forgotten AS (
-    DELETE FROM service.decision AS d USING retried AS r WHERE d.run_id = r.id AND d.reason = 'user_error'
+    DELETE FROM service.refusal AS d USING retried AS r WHERE d.run_id = r.id AND r.cursor = ''
+), forgotten_before AS (
+    DELETE FROM service.decision AS d USING retried AS r WHERE d.run_id = r.id AND r.cursor = ''
 )
 SELECT id FROM retried
 

@@ -10,7 +10,7 @@ SELECT * FROM service.job_run WHERE id = $1
 
 -- name: run_reasons
 -- How many people a run left out, by reason. $1: run id.
-SELECT reason, count(*) AS n FROM service.decision WHERE run_id = $1 GROUP BY reason ORDER BY reason
+SELECT reason, count(*) AS n FROM service.refusal_in_words WHERE run_id = $1 GROUP BY reason ORDER BY reason
 
 -- name: run_deliveries
 -- What became of a run's messages. $1: run id.

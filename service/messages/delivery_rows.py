@@ -1,4 +1,4 @@
-"""Stores what a job decided: deliveries, stages, notifications and reasons, a page at a time."""
+"""Stores the messages that a job decided on: deliveries, stages and notifications, a page at a time."""
 
 import hashlib
 import secrets
@@ -43,16 +43,6 @@ class PlannedMessage:
     expires_at: datetime
     dedupe_key: str
     notice: NoticeText | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedPerson:
-    """Why a user gets nothing on a local date."""
-
-    user_id: str
-    local_date: date
-    reason: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,22 +117,6 @@ async def existing_messages(connection: asyncpg.Connection, keys: Sequence[str])
         (row["dedupe_key"], row["channel"])
         for row in await connection.fetch(_SQL["existing_messages"], list(keys))
     }
-
-
-async def record_refusals(
-    connection: asyncpg.Connection, stamp: RunStamp, refusals: Sequence[RefusedPerson]
-) -> None:
-    """Store why users got nothing."""
-    if refusals:
-        await connection.execute(
-            _SQL["record_refusals"],
-            stamp.run_id,
-            stamp.job,
-            [r.user_id for r in refusals],
-            [r.local_date for r in refusals],
-            [r.reason for r in refusals],
-            [r.detail for r in refusals],
-        )
 
 
 def message_id(dedupe_key: str, channel: Channel, mail_domain: str) -> str:

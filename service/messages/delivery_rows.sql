@@ -62,13 +62,6 @@ WITH incoming AS (
 )
 SELECT dedupe_key, channel FROM planned
 
--- name: record_refusals
--- Why users got nothing. A page that is repeated after a crash overwrites its rows.
-INSERT INTO service.decision (run_id, user_id, job, local_date, reason, detail)
-SELECT $1, user_id, $2, local_date, reason, detail
-FROM unnest($3::text[], $4::date[], $5::text[], $6::text[]) AS d(user_id, local_date, reason, detail)
-ON CONFLICT (run_id, user_id) DO UPDATE SET reason = excluded.reason, detail = excluded.detail
-
 -- name: existing_messages
 -- Those of these messages that exist.
 SELECT dedupe_key, channel FROM service.delivery WHERE dedupe_key = ANY ($1)

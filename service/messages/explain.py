@@ -36,6 +36,7 @@ from service.messages.explanation import (
     slot_time_of,
 )
 from service.messages.kind import Channel, nudges
+from service.messages.refusals import packed_id
 from service.messages.reminder import Reminder, decide_for_user, kinds_of, reminder_named
 from service.zones import equal_groups, iso
 
@@ -181,7 +182,7 @@ async def _record(connection: asyncpg.Connection, job: Reminder, user: User, due
     arguments = (user.id, job.id, due.day, due.since, due.until)
     runs = await connection.fetch(_SQL["runs"], *arguments, str(due.zone), equal_groups(due.group))
     deliveries = await connection.fetch(_SQL["deliveries"], *arguments)
-    decisions = await connection.fetch(_SQL["decisions"], *arguments)
+    decisions = await connection.fetch(_SQL["decisions"], packed_id(user.id), *arguments[1:])
     return SlotRecord([dict(r) for r in runs], [dict(d) for d in deliveries], [dict(d) for d in decisions])
 
 

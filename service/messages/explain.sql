@@ -19,10 +19,11 @@ WHERE d.user_id = $1 AND d.job = $2 AND d.local_date = $3
 ORDER BY d.id
 
 -- name: decisions
--- Reasons for sending nothing on a local date. $1 user, $2 job, $3 date; of runs from $4 to before $5 (or NULL).
+-- Reasons for sending nothing on a local date. $1 packed id of the user, $2 job, $3 date; of runs from $4 to before $5 (or
+-- NULL).
 SELECT d.run_id, d.reason, d.detail, d.decided_at
-FROM service.decision AS d JOIN service.job_run AS r ON r.id = d.run_id
-WHERE d.user_id = $1 AND d.job = $2 AND d.local_date = $3
+FROM service.refusals_of($1) AS d JOIN service.job_run AS r ON r.id = d.run_id
+WHERE d.job = $2 AND d.local_date = $3
   AND ($4::timestamptz IS NULL OR r.nominal_at >= $4) AND ($5::timestamptz IS NULL OR r.nominal_at < $5)
 ORDER BY d.run_id
 

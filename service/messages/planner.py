@@ -15,13 +15,14 @@ import asyncpg
 from service.dashboard.model import User
 from service.engine.context import RunContext
 from service.engine.run import Tick
-from service.messages import delivery_rows, eligibility
+from service.messages import delivery_rows, eligibility, refusals
 from service.messages.decision import Message, Skip
-from service.messages.delivery_rows import PlannedMessage, RefusedPerson, RunStamp
+from service.messages.delivery_rows import PlannedMessage, RunStamp
 from service.messages.eligibility import ContactHistory, MessageTerms
 from service.messages.kind import Channel, Purpose
 from service.messages.mail.render import Notice, RenderNotice
 from service.messages.reason import Reason
+from service.messages.refusals import RefusedPerson
 from service.messages.reminder import (
     YIELD_EVERY,
     FactsPage,
@@ -98,7 +99,7 @@ class Planner(ReminderWork):
         page = replace(page, facts=[facts for facts in page.facts if facts.user.id in existing_ids])
         result = await self._decide(connection, job, tick, page, now)
         new = await delivery_rows.plan(connection, stamp, result.planned)
-        await delivery_rows.record_refusals(connection, stamp, result.refused)
+        await refusals.record(connection, stamp.run_id, job.id, result.refused)
         return result, new
 
     async def _preview(

@@ -203,7 +203,7 @@ async def test_without_due_dates_only_their_reminder_waits_and_is_missed_with_th
     await stage.turn(at(20, 1))
     assert (await stage.runs())["goalDeadlines"] == ("missed", f"too late: {waiting}")
     assert not await stage.pool.fetchval(
-        "SELECT count(*) FROM service.decision AS d JOIN service.job_run AS r ON r.id = d.run_id"
+        "SELECT count(*) FROM service.refusal AS d JOIN service.job_run AS r ON r.id = d.run_id"
         " WHERE r.job = 'reminder.goalDeadlines'"
     )
 

@@ -28,7 +28,7 @@ FAULTS = {
 }
 MOMENTS = {
     "planning": "AFTER INSERT ON service.delivery FOR EACH STATEMENT",
-    "refusing": "AFTER INSERT ON service.decision FOR EACH STATEMENT",
+    "refusing": "AFTER INSERT ON service.refusal FOR EACH STATEMENT",
     "advancing": "BEFORE UPDATE ON service.job_run FOR EACH ROW WHEN (OLD.done < NEW.done)",
 }
 _ENDING = "BEFORE UPDATE ON service.job_run FOR EACH ROW WHEN (NEW.state = 'succeeded')"
@@ -97,7 +97,7 @@ async def decided(pool: asyncpg.Pool) -> tuple[int, int]:
         "SELECT count(DISTINCT user_id) FROM service.delivery WHERE channel = 'email'"
     )
     assert mails == await pool.fetchval("SELECT count(*) FROM service.delivery WHERE channel = 'email'")
-    return mails, await pool.fetchval("SELECT count(*) FROM service.decision")
+    return mails, await pool.fetchval("SELECT count(*) FROM service.refusal")
 
 
 @pytest.mark.parametrize("hit", [1, 3])

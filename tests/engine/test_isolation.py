@@ -167,7 +167,7 @@ async def test_a_user_who_cannot_be_decided_is_named_and_the_run_is_partial(worl
     assert (result.error or "").startswith("Traceback (most recent call last)")
     assert "ZeroDivisionError: about u09" in (result.error or "")
     assert await world.reasons() == dict.fromkeys(bad, "user_error")
-    assert await world.pool.fetchval("SELECT detail FROM service.decision") == "ZeroDivisionError"
+    assert await world.pool.fetchval("SELECT detail FROM service.refusal_in_words") == "ZeroDivisionError"
     assert sorted(await world.mails()) == [f"u{n:02d}" for n in range(9)]
 
 

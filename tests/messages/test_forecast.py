@@ -35,7 +35,7 @@ JOBS = {
 }
 TABLES = (
     "users", "goals", "timer_sessions", "user_zone", "recipient_setting", "preference_override",
-    "suppression", "delivery", "job_run", "job_def", "decision",
+    "suppression", "delivery", "job_run", "job_def", "refusal",
 )  # fmt: skip
 
 
@@ -262,7 +262,7 @@ async def _compare(world: World, who: str, slot: datetime, told: dict[str, Any])
         slot,
     )
     reason = await world.pool.fetchval(
-        "SELECT d.reason FROM service.decision AS d JOIN service.job_run AS r ON r.id = d.run_id"
+        "SELECT d.reason FROM service.refusal_in_words AS d JOIN service.job_run AS r ON r.id = d.run_id"
         " WHERE d.user_id = $1 AND r.nominal_at = $2",
         who,
         slot,

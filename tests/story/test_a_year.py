@@ -809,7 +809,7 @@ async def _deliveries(pool: asyncpg.Pool) -> list[asyncpg.Record]:
 
 async def _silences(pool: asyncpg.Pool) -> dict[tuple[datetime, str, str], str]:
     rows = await pool.fetch(
-        "SELECT r.nominal_at, d.job, d.user_id, d.reason FROM service.decision AS d"
+        "SELECT r.nominal_at, d.job, d.user_id, d.reason FROM service.refusal_in_words AS d"
         " JOIN service.job_run AS r ON r.id = d.run_id"
     )
     return {(row["nominal_at"], row["job"], row["user_id"]): row["reason"] for row in rows}

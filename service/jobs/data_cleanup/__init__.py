@@ -59,6 +59,7 @@ def _cutoff(context: RunContext) -> datetime:
 
 async def _delete_expired(context: RunContext) -> None:
     policy, at = context.resources[RetentionPolicy], context.tick.as_of
+    await _drop_refusal_months(context, at - policy.ledger)
     limits = [(expiry.FIGURES, at - policy.retention), (expiry.LEDGER, at - policy.ledger)]
     for table, cutoff in [(table, cutoff) for names, cutoff in limits for table in names]:
         deleted = expiry.BATCH
@@ -68,6 +69,17 @@ async def _delete_expired(context: RunContext) -> None:
                 await context.advance(
                     connection, context.cursor, deleted, _nonzero({f"{table}Forgotten": deleted})
                 )
+
+
+async def _drop_refusal_months(context: RunContext, cutoff: datetime) -> None:
+    """A dry run only counts them: its transaction would keep everybody from deciding."""
+    async with context.step() as connection:
+        months = await expiry.old_refusal_months(connection, cutoff)
+    for month in months:
+        async with context.step() as connection:
+            dropped = context.tick.dry_run or await expiry.drop_refusal_month(connection, month)
+            counts = _nonzero({"refusalMonthsForgotten": int(dropped)})
+            await context.advance(connection, context.cursor, 0, counts)
 
 
 def _nonzero(counts: dict[str, int]) -> dict[str, int]:

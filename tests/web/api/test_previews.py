@@ -46,7 +46,7 @@ async def ask(
 
 
 async def written(pool: asyncpg.Pool) -> list[int]:
-    tables = ("delivery", "delivery_stage", "notification", "decision", "job_run")
+    tables = ("delivery", "delivery_stage", "notification", "refusal", "job_run")
     return [await pool.fetchval(f"SELECT count(*) FROM service.{table}") for table in tables]
 
 

@@ -15,6 +15,7 @@ from service.engine import queries
 from service.errors import BadRequest, UnknownUser
 from service.messages.kind import Channel
 from service.messages.mail.words import words_for
+from service.messages.refusals import packed_id
 from service.messages.reminder import Reminder
 from service.web import audit, params
 from service.web.auth import HttpRefusal
@@ -64,8 +65,9 @@ async def _person(request: web.Request, problem: str = "") -> web.Response:
     before = params.optional_instant(
         "before", request.query.get("before", ""), hint="follow the link to older entries"
     )
-    history = await fetch(request, _SQL["history"], user_id, before, _PAGE + 1)
-    rows = await fetch(request, _SQL["jobs"], user_id)
+    packed = packed_id(user_id)
+    history = await fetch(request, _SQL["history"], user_id, before, _PAGE + 1, packed)
+    rows = await fetch(request, _SQL["jobs"], user_id, packed)
     return page(
         request,
         "person.html",

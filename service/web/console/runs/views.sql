@@ -11,8 +11,10 @@ FROM service.job_run AS r JOIN service.job_def AS d USING (job) WHERE r.id = $1
 SELECT count(*) FROM service.users WHERE $1::text[] IS NULL OR timezone = ANY ($1)
 
 -- name: people
--- People who were skipped by a run for a reason. $1 run, $2 reason, $3 limit.
-SELECT user_id, detail FROM service.decision WHERE run_id = $1 AND reason = $2 ORDER BY user_id LIMIT $3
+-- The first people whom a run skipped for a reason, whichever are found first. $1 run, $2 reason, $3 limit.
+SELECT * FROM (
+    SELECT user_id, detail FROM service.refusal_in_words WHERE run_id = $1 AND reason = $2 LIMIT $3) AS found
+ORDER BY user_id
 
 -- name: attempts
 -- Every attempt at a run, oldest first. $1: its id.
