@@ -46,7 +46,7 @@ ORDER BY c.relname
 
 -- name: limit_lock_wait
 -- Everybody who decides or reads waits behind us for the lock of a table: not for long.
-SELECT set_config('lock_timeout', '2s', true)
+SELECT set_config('lock_timeout', '1s', true)
 
 -- name: deliveries
 -- Messages planned before $1 that are settled, with their stages and notifications.

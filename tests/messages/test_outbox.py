@@ -5,7 +5,7 @@ Each test notices that a condition is taken out; ``tests/guards.toml`` lists the
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -13,7 +13,6 @@ import pytest
 
 from service.engine import queries
 from service.engine.schema import SCHEMA
-from service.messages import delivery_rows
 from service.messages import outbox as outbox_module
 from service.messages.mail.transport import SmtpPhase
 from service.messages.outbox import ClaimedDelivery, DeliveryFilter, Outbox, Settlement
@@ -402,18 +401,6 @@ async def test_a_pause_that_another_writes_keeps_no_answer_waiting(world: World)
     async with _open(world, "other") as other:
         await other.pause(claimed.domain, [timedelta(seconds=30)], "421")
         assert await goes_on(world.pool, _settle(outbox, claimed, "sent"))
-
-
-async def test_why_somebody_got_nothing_is_recorded_once(world: World) -> None:
-    """A page that was recorded and not committed as done is repeated."""
-    sql = queries.load(delivery_rows.__file__)["record_refusals"]
-    run = await world.pool.fetchval("SELECT id FROM service.job_run")
-    values = (run, GOALS, ["bob"], [date(2026, 3, 10)])
-
-    await world.pool.execute(sql, *values, ["no_email"], [""])
-    await world.pool.execute(sql, *values, ["opted_out"], [""])
-
-    assert await world.reasons() == {"bob": "opted_out"}
 
 
 async def test_nothing_is_done_by_a_clock_that_ran_away(world: World) -> None:

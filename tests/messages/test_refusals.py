@@ -1,276 +1,217 @@
-"""A mail server that refuses us, on real SMTP and a real database: nobody bears it, and sending backs off."""
+"""Why somebody got nothing: stored in few bytes, read in words, and there is always a table for it."""
 
-import asyncio
-from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
+import asyncpg
 import pytest
 
-from service.clock import SystemClock
-from service.engine.loops import first_of
-from service.messages.delivery import DeliveryLoop
-from service.messages.mail.smtp import SmtpConfig, SmtpPool
-from service.messages.outbox import Outbox
+from service.archive import expiry
+from service.engine import ledger as ledger_module
+from service.engine import queries
+from service.engine.run import RunState
+from service.manager import runs as runs_module
+from service.messages import explain, refusals
+from service.messages.refusals import RefusedPerson, causes_of, own_detail, packed_id
 from tests.given import GOALS, World, goal, user
-from tests.process import until
-from tests.smtp_server import DROP, Misbehave, RecordingServer
+from tests.interleaving import waits
+
+DAY = date(2026, 3, 10)
+NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
+HEX, UUID_ = "65f0c0ffee0123456789abcd", "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
+WORDS = "SELECT user_id, reason, detail FROM service.refusal_in_words ORDER BY run_id, user_id"
+MONTHS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'service.refusal'::regclass"
 
 
-async def _planned(world: World, people: int) -> None:
+def refused(*ids: str, day: date = DAY, reason: str = "not_due", detail: str = "") -> list[RefusedPerson]:
+    return [RefusedPerson(id_, day, reason, detail) for id_ in ids]
+
+
+async def record(pool: asyncpg.Pool, run: int, *people: RefusedPerson) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await refusals.record(connection, run, GOALS, people)  # type: ignore[arg-type]
+
+
+# ── What is stored ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_id_is_what_it_was(pool: asyncpg.Pool) -> None:
+    sizes = {
+        HEX: 13, UUID_: 17, HEX.upper(): 25, UUID_.upper(): 37, HEX[:-1]: 24, f"{HEX}\n": 26, "Zoë": 5,
+        UUID_.replace("-", ""): 33, "42": 3, "": 1, "anna/b?c\\000": 13, "\x01": 2,
+    }  # fmt: skip
+
+    packed = {user_id: packed_id(user_id) for user_id in sizes}
+
+    assert {user_id: len(one) for user_id, one in packed.items()} == sizes
+    unpacked = await pool.fetch(
+        "SELECT service.unpacked_id(p) FROM unnest($1::bytea[]) AS p", list(packed.values())
+    )
+    assert [row[0] for row in unpacked] == list(packed)
+
+
+async def test_a_sentence_about_many_is_stored_once_and_ones_own_goes_with_its_row(
+    pool: asyncpg.Pool,
+) -> None:
+    together = refused("a", "b", detail="It is Sunday.")
+    alone = refused("c", detail="Her goal is Secret.")
+
+    await record(pool, 1, *together, *alone, *refused("d", reason="no_email"))
+    await record(pool, 2, *refused("a", "b", detail="It is Sunday."))
+
+    assert [tuple(row) for row in await pool.fetch(WORDS)] == [
+        ("a", "not_due", "It is Sunday."), ("b", "not_due", "It is Sunday."),
+        ("c", "not_due", "Her goal is Secret."), ("d", "no_email", ""),
+        ("a", "not_due", "It is Sunday."), ("b", "not_due", "It is Sunday."),
+    ]  # fmt: skip
+    stored = await pool.fetch("SELECT job, reason, detail FROM service.refusal_cause ORDER BY 2, 3")
+    assert [tuple(row) for row in stored] == [
+        (GOALS, "no_email", ""), (GOALS, "not_due", ""), (GOALS, "not_due", "It is Sunday."),
+    ]  # fmt: skip
+
+
+def test_a_long_sentence_stays_with_the_people() -> None:
+    """PostgreSQL's indexes refuse texts of a few thousand characters."""
+    short, long = refused("a", "b", detail="x" * 200), refused("a", "b", detail="x" * 201)
+
+    for people, shared in ((short, "x" * 200), (long, "")):
+        assert causes_of(people) == [("not_due", shared)] * 2
+    assert own_detail(short[0], ("not_due", "x" * 200)) is None
+    assert own_detail(long[0], ("not_due", "")) == "x" * 201
+
+
+@pytest.mark.parametrize(
+    "of", [lambda n: f"65f0c0ff{n * 2654435761 % 2**64:016x}", lambda n: str(UUID(int=n * 2**80))]
+)
+async def test_a_row_takes_120_bytes_at_most_with_all_indexes(pool: asyncpg.Pool, of: Any) -> None:
+    """Everybody is there once, which is the dearest case; see ``benchmarks.refusals`` for a million."""
+    pages, size = 20, 1000
+    for page in range(pages):
+        ids = [of(n) for n in range(page * size, (page + 1) * size)]
+        await record(pool, 1, *refused(*ids, detail="No activity within seven days."))
+
+    total = await pool.fetchval("SELECT pg_total_relation_size('service.refusal_2026_03')")
+    assert total / (pages * size) <= 120
+
+
+# ── Its months ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_whoever_needs_a_month_makes_it_and_the_next_a_week_before(pool: asyncpg.Pool) -> None:
+    assert not await pool.fetch(MONTHS)
+
+    await record(pool, 1, *refused("a", day=date(2026, 3, 24)))
+    assert [row[0] for row in await pool.fetch(MONTHS)] == ["service.refusal_2026_03"]
+    await record(pool, 2, *refused("a", day=date(2026, 3, 25)))
+    await record(pool, 3, *refused("a", day=date(2025, 12, 31)), *refused("b", day=date(2026, 1, 1)))
+
+    assert sorted(row[0] for row in await pool.fetch(MONTHS)) == [
+        f"service.refusal_{month}" for month in ("2025_12", "2026_01", "2026_03", "2026_04")
+    ]
+    assert await pool.fetchval("SELECT count(*) FROM service.refusal") == 4
+
+
+async def test_two_who_need_a_new_month_at_once_make_it_once(pool: asyncpg.Pool) -> None:
+    async with pool.acquire() as connection:
+        async with connection.transaction():
+            await refusals.record(connection, 1, GOALS, refused("a"))
+            other = await waits(pool, record(pool, 2, *refused("b", reason="no_email")))
+        await other
+
+    assert len(await pool.fetch(MONTHS)) == 1
+    assert [row["user_id"] for row in await pool.fetch(WORDS)] == ["a", "b"]
+
+
+async def test_two_who_give_a_sentence_its_number_at_once_give_it_one(pool: asyncpg.Pool) -> None:
+    await record(pool, 1, *refused("z", reason="no_email"))
+    async with pool.acquire() as connection:
+        async with connection.transaction():
+            await refusals.record(connection, 1, GOALS, refused("a"))
+            other = await waits(pool, record(pool, 2, *refused("b")))
+        await other
+
+    assert await pool.fetchval("SELECT count(*) FROM service.refusal_cause") == 2
+    assert await pool.fetchval("SELECT count(DISTINCT cause) FROM service.refusal") == 2
+
+
+# ── A run that begins again ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def _failed(world: World, *names: str, user_errors: int) -> int:
+    """A run of everybody that failed after it had recorded why these got nothing."""
+    world.jobs = {GOALS: world.jobs[GOALS]}
     await world.at("2026-03-10T08:00:00Z")
-    names = [f"u{n:04d}" for n in range(people)]
-    await world.live(*map(user, names), *(goal(f"g-{n}", n, "2026-03-11") for n in names))
-    await (await world.runner()).run_manual(GOALS)
+    people = [user(name, email=None) for name in names]
+    await world.live(*people, *(goal(name, name, "2026-03-11") for name in names))
+    result = await (await world.runner()).run_manual(GOALS)
+    assert set(await world.reasons()) == set(names)
+    counts = {"no_email": len(names), **({"user_error": user_errors} if user_errors else {})}
+    sql = "UPDATE service.job_run SET state = 'failed', counts = $2, not_before = service.now() WHERE id = $1"
+    await world.pool.execute(sql, result.run_id, counts)
+    assert result.run_id
+    return result.run_id
 
 
-def _delivery(world: World, server: RecordingServer, **changes: Any) -> DeliveryLoop:
-    connections = changes.get("connections", 10)
-    config = SmtpConfig(
-        "127.0.0.1", server.port, "none", user="mailer", password="secret", connections=connections
-    )
-    return world.delivery(SmtpPool(config, SystemClock()), **{"connections": connections} | changes)
+async def test_a_run_that_begins_again_records_everybody_once(world: World) -> None:
+    """Also what the last release had recorded for it."""
+    run = await _failed(world, "ann", "bob", user_errors=1)
+    await world.pool.execute(
+        "INSERT INTO service.decision (run_id, user_id, job, local_date, reason)"
+        " VALUES ($1, 'ann', $2, $3, 'user_error')",
+        run, GOALS, DAY,
+    )  # fmt: skip
+
+    assert await (await world.ledger()).retry(run)
+    assert await world.reasons() == {}
+    again = await (await world.runner()).run_one()
+
+    assert again
+    assert (again.id, again.state) == (run, RunState.SUCCEEDED)
+    assert [row["user_id"] for row in await world.pool.fetch(WORDS)] == ["ann", "bob"]
 
 
-def _always(phase: str, told: str) -> Misbehave:
-    return lambda at, _recipient: told if at == phase else None
+async def test_a_run_that_goes_on_at_its_cursor_keeps_what_it_recorded(world: World) -> None:
+    run = await _failed(world, "ann", user_errors=0)
+
+    assert await (await world.ledger()).retry(run)
+
+    assert set(await world.reasons()) == {"ann"}
 
 
-async def _states(world: World) -> dict[tuple[str, str | None, int], int]:
-    """How many mails have this state, reason and number of attempts."""
-    rows = await world.pool.fetch(
-        "SELECT state, reason, attempt, count(*) FROM service.delivery WHERE channel = 'email'"
-        " GROUP BY state, reason, attempt"
-    )
-    return {tuple(row)[:3]: row["count"] for row in rows}
+# ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _held_against_people(world: World) -> int:
-    count: int = await world.pool.fetchval(
-        "SELECT (SELECT count(*) FROM service.hard_bounce) + (SELECT count(*) FROM service.suppression)"
-    )
-    return count
+async def _many(pool: asyncpg.Pool) -> None:
+    """Runs for 500 people, on days of two months."""
+    for n in range(20):
+        ids = [f"{k:024x}" for k in range(500)]
+        day = date(2026, 2 + n % 2, 1 + n)
+        await record(pool, n + 1, *refused(*ids, day=day, detail="No activity within seven days."))
+    await pool.execute("ANALYZE service.refusal")
 
 
-class Waits:
-    """Stands in for waiting: notes the seconds, and stops at the last."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.seconds: list[float] = []
-        self.stop = asyncio.Event()
-
-    async def __call__(self, seconds: float, *events: asyncio.Event) -> None:
-        assert self.stop in events
-        self.seconds.append(seconds)
-        if len(self.seconds) == self.most:
-            self.stop.set()
+async def _plan(pool: asyncpg.Pool, sql: str, *values: object) -> str:
+    return "\n".join(row[0] for row in await pool.fetch(f"EXPLAIN (COSTS OFF) {sql}", *values))
 
 
-# ── Whom an answer is about ─────────────────────────────────────────────────────────────────────────────────
+async def test_questions_read_an_index_of_the_months_in_question(pool: asyncpg.Pool) -> None:
+    await _many(pool)
+    ann = packed_id(f"{7:024x}")
+    explaining = queries.load(explain.__file__)["decisions"]
+    counting = queries.load(runs_module.__file__)["run_reasons"]
+    retrying = queries.load(ledger_module.__file__)["retry"]
+    forgetting = queries.load(expiry.__file__)["runs"]
+    one_day = await _plan(pool, explaining, ann, GOALS, date(2026, 3, 10), None, None)
 
-
-@pytest.mark.parametrize(
-    ("told", "reason", "attempt"),
-    [
-        ("504 5.5.2 <localhost>: Helo command rejected: need fully-qualified hostname", "our_fault", 0),
-        ("554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using bl.example", "our_fault", 0),
-        ("554 5.7.1 <a@example.org>: Relay access denied", "our_fault", 0),
-        ("530 5.7.0 Authentication required", "our_fault", 0),
-        ("550 5.7.1 policy", "our_fault", 0),
-        ("550 Blocked, see https://check.example/lookup?ip=5.1.1.23", "our_fault", 0),
-        ("552 5.2.2 Mailbox full", "rcpt_552", 1),
-        ("550-5.1.1 one moment\r\n550 5.2.1 This account is disabled", "rcpt_550", 1),
-    ],
-)
-async def test_what_is_not_about_the_address_is_held_against_nobody(
-    world: World, told: str, reason: str, attempt: int
-) -> None:
-    await _planned(world, 2)
-    async with RecordingServer(_always("rcpt", told), auth=True) as server:
-        for day in (10, 11, 12):
-            await world.at(f"2026-03-{day}T08:00:00Z")
-            await world.pool.execute(
-                "UPDATE service.delivery SET attempt = 0, not_before = service.now(), state = 'planned',"
-                " expires_at = service.now() + interval '1 hour' WHERE channel = 'email'"
-            )
-            await _delivery(world, server).run_once()
-
-            assert await _states(world) == {("planned", reason, attempt): 2}
-
-    assert await _held_against_people(world) == 0
-
-
-async def test_the_lines_of_an_answer_are_kept_apart(world: World) -> None:
-    await _planned(world, 1)
-    told = "550-5.7.26 Neither SPF nor DKIM\r\n550 5.7.26 passed"
-    async with RecordingServer(_always("dot", told), auth=True) as server:
-        await _delivery(world, server).run_once()
-
-    reply = await world.pool.fetchval("SELECT smtp_reply FROM service.delivery WHERE channel = 'email'")
-    assert reply == "5.7.26 Neither SPF nor DKIM\n5.7.26 passed"
-
-
-@pytest.mark.parametrize(("phase", "refused"), [("rcpt", 3), ("data", 3), ("dot", 4)])
-async def test_three_recipients_in_a_row_refused_for_our_sake_stop_all_sending(
-    world: World, phase: str, refused: int
-) -> None:
-    """With the third dot the fourth mail's commands were on their way."""
-    await _planned(world, 8)
-    async with RecordingServer(_always(phase, "554 5.7.1 not from you"), auth=True) as server:
-        delivery = _delivery(world, server, connections=1)
-        await delivery.run_once()
-
-    assert "3 recipients in a row" in (delivery.problem or "")
-    assert await _states(world) == {("planned", "our_fault", 0): refused, ("planned", None, 0): 8 - refused}
-    assert await _held_against_people(world) == 0
-
-
-async def test_the_same_recipient_refused_again_and_again_stops_nobody(world: World) -> None:
-    await _planned(world, 1)
-    async with RecordingServer(_always("rcpt", "554 5.7.1 not from you"), auth=True) as server:
-        delivery = _delivery(world, server)
-        for minute in range(0, 50, 10):
-            await world.at(f"2026-03-10T08:{minute:02d}:00Z")
-            await delivery.run_once()
-
-    assert delivery.problem is None
-    assert sum(command.startswith("RCPT") for command in server.commands) == 5
-
-
-async def test_a_mail_that_is_taken_in_between_shows_that_we_may_send(world: World) -> None:
-    await _planned(world, 9)
-
-    def refuse(phase: str, recipient: str) -> str | None:
-        return "550 5.7.1 no" if phase == "rcpt" and int(recipient[1:5]) % 3 else None
-
-    async with RecordingServer(refuse, auth=True) as server:
-        delivery = _delivery(world, server, connections=1)
-        await delivery.run_once()
-
-    assert delivery.problem is None
-    assert await _states(world) == {("planned", "our_fault", 0): 6, ("sent", None, 1): 3}
-
-
-# ── Backing off ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("phase", "told", "people"),
-    [("auth", "535 5.7.8 no", 800), ("connect", "554 5.7.1 no", 300), ("mail", "550 5.7.1 no", 300)],
-)
-async def test_a_server_that_refuses_us_is_asked_once_and_then_by_single_probes(
-    world: World, phase: str, told: str, people: int
-) -> None:
-    await _planned(world, people)
-    waits = Waits(7)
-    async with RecordingServer(_always(phase, told), auth=True) as server:
-        delivery = _delivery(world, server, wait=waits)
-        await delivery.serve(waits.stop)
-
-    assert waits.seconds == [5, 10, 20, 40, 60, 60, 60]
-    if phase == "mail":  # nine other connections had been let in
-        assert sum(command.startswith("MAIL") for command in server.commands) <= 7 + 9
-    else:
-        assert server.connections == 7
-    assert {state for state, _, _ in await _states(world)} == {"planned"}
-    assert {attempt for _, _, attempt in await _states(world)} == {0}
-
-
-@pytest.mark.parametrize("told", ["554 5.7.1 spam", "552 no", "554 no"])
-async def test_content_that_is_refused_for_our_sake_is_not_burnt(world: World, told: str) -> None:
-    await _planned(world, 300)
-    waits = Waits(5)
-    async with RecordingServer(_always("dot", told), auth=True) as server:
-        await _delivery(world, server, wait=waits).serve(waits.stop)
-
-    assert waits.seconds == [5, 10, 20, 40, 60]
-    assert server.commands.count(".") <= 3 + 9 + 9 + 4  # each connection may have had one, and one on its way
-    assert {(state, attempt) for state, _, attempt in await _states(world)} == {("planned", 0)}
-
-
-@pytest.mark.parametrize("told", ["552 5.3.4 too large", "554 5.6.0 malformed"])
-async def test_content_that_never_heals_fails_and_still_backs_off(world: World, told: str) -> None:
-    await _planned(world, 300)
-    waits = Waits(5)
-    async with RecordingServer(_always("dot", told), auth=True) as server:
-        await _delivery(world, server, wait=waits).serve(waits.stop)
-
-    burnt = (await _states(world))[("failed", "content_refused", 1)]
-    assert waits.seconds == [5, 10, 20, 40, 60]
-    assert 3 + 4 <= burnt <= 3 + 9 + 9 + 4
-
-
-async def test_the_probe_that_succeeds_ends_the_back_off_at_once(world: World) -> None:
-    await _planned(world, 300)
-    heals: list[float] = []
-
-    class Healed(Waits):
-        async def __call__(self, seconds: float, *events: asyncio.Event) -> None:
-            await super().__call__(seconds, *events)
-            if len(self.seconds) == 2:
-                heals.append(seconds)
-                await world.at("2026-03-10T08:02:00Z")
-
-    waits = Healed(3)
-    async with RecordingServer(
-        lambda phase, _: "535 5.7.8 no" if phase == "auth" and not heals else None, auth=True
-    ) as server:
-        delivery = _delivery(world, server, wait=waits)
-        await delivery.serve(waits.stop)
-
-    assert waits.seconds == [5, 10, 2]  # the last is the rest of an empty queue
-    assert delivery.problem is None
-    assert len(server.accepted) == 300
-
-
-async def test_a_stop_ends_the_back_off(world: World) -> None:
-    await _planned(world, 50)
-    stop, waiting = asyncio.Event(), asyncio.Event()
-
-    async def wait(_seconds: float, *events: asyncio.Event) -> None:
-        waiting.set()
-        await first_of(3600, *events)
-
-    async with RecordingServer(_always("auth", "535 5.7.8 no"), auth=True) as server:
-        serving = asyncio.ensure_future(_delivery(world, server, wait=wait).serve(stop))
-        async with asyncio.timeout(60):
-            await waiting.wait()
-            stop.set()
-            await serving
-
-    assert server.logins == 1
-
-
-# ── Between mark and dot ────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("pipelining", [True, False])
-async def test_a_server_that_hangs_up_between_mark_and_dot_makes_nothing_unconfirmed(
-    world: World, pipelining: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await _planned(world, 60)
-    really = Outbox.mark_dots
-
-    async def mark(outbox: Outbox, mine: Sequence[tuple[int, int]]) -> frozenset[int]:
-        marked = await really(outbox, mine)
-        if hangs_up:
-            await until(lambda: server.closed == server.connections)
-        return marked
-
-    monkeypatch.setattr(Outbox, "mark_dots", mark)
-    hangs_up = True
-    async with RecordingServer(
-        lambda phase, _: DROP if phase == "content" and hangs_up else None, auth=True, pipelining=pipelining
-    ) as server:
-        delivery = _delivery(world, server)
-        await delivery.run_once()
-        lost = await _states(world)
-        marks = await world.pool.fetchval("SELECT count(dot_at) FROM service.delivery")
-        hangs_up = False
-        await world.at("2026-03-10T08:05:00Z")
-        await delivery.run_once()
-
-    assert lost == {("planned", "content_lost", 1): 60}
-    assert marks == 0
-    assert await _states(world) == {("sent", None, 2): 60}
-    assert len(server.accepted) == 60
+    for index, plan in (
+        ("hashtext_local_date_idx", one_day),
+        ("hashtext_local_date_idx", await _plan(pool, "SELECT * FROM service.refusals_of($1)", ann)),
+        ("run_id_cause_idx", await _plan(pool, counting, 1)),
+        ("run_id_cause_idx", await _plan(pool, retrying, 1, timedelta(days=30))),
+        ("run_id_cause_idx", await _plan(pool, forgetting, NOON, expiry.BATCH)),
+    ):
+        assert index in plan, plan
+        assert "Seq Scan on refusal_2026" not in plan, plan
+    assert "refusal_2026_03" in one_day
+    assert "refusal_2026_02" not in one_day, one_day
