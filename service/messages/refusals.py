@@ -42,18 +42,19 @@ async def record(
     """Store why users got nothing; in the transaction in which the run's cursor passes them."""
     if not refusals:
         return
-    dates = [refusal.local_date for refusal in refusals]
     causes = causes_of(refusals)
     numbers = await _numbers(connection, job, set(causes))
+    dates = {refusal.local_date for refusal in refusals}
     await connection.execute(_SQL["make_months"], min(dates), max(dates))
-    await connection.execute(
-        _SQL["record"],
-        run_id,
-        [packed_id(refusal.user_id) for refusal in refusals],
-        dates,
-        [numbers[cause] for cause in causes],
-        [own_detail(refusal, cause) for refusal, cause in zip(refusals, causes, strict=True)],
-    )
+    for day in sorted(dates):
+        rows = [
+            (packed_id(refusal.user_id), numbers[cause], own_detail(refusal, cause))
+            for refusal, cause in zip(refusals, causes, strict=True)
+            if refusal.local_date == day
+        ]
+        people, of, details = map(list, zip(*rows, strict=True))
+        own = details if any(details) else None
+        await connection.execute(_SQL["record"], run_id, day, people, of, own)
 
 
 async def _numbers(connection: asyncpg.Connection, job: str, causes: set[Cause]) -> dict[Cause, int]:

@@ -15,8 +15,7 @@ SELECT $1, reason, detail FROM unnest($2::text[], $3::text[]) AS n(reason, detai
 ON CONFLICT DO NOTHING
 
 -- name: record
--- Why users got nothing. $1: run; of each the packed id, the local date, the number of the cause, and a sentence of their
--- own or NULL.
+-- Why users got nothing on a local date. $1 run, $2 date; of each the packed id, the number of the cause, and a sentence of
+-- their own or NULL ($5 NULL: nobody has one).
 INSERT INTO service.refusal (run_id, person, local_date, cause, detail)
-SELECT $1, person, local_date, cause, detail
-FROM unnest($2::bytea[], $3::date[], $4::int[], $5::text[]) AS r(person, local_date, cause, detail)
+SELECT $1, person, $2, cause, detail FROM unnest($3::bytea[], $4::int[], $5::text[]) AS r(person, cause, detail)

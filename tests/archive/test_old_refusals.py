@@ -16,7 +16,8 @@ from tests.given import GOALS, World, user
 
 CLEANUP = "analytics.dataCleanup"
 MONTHS = (
-    "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'service.refusal'::regclass ORDER BY 1"
+    "SELECT inhrelid::regclass::text FROM pg_inherits"
+    " WHERE inhparent = 'service.refusal'::regclass ORDER BY 1"
 )
 
 

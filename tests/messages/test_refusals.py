@@ -115,7 +115,7 @@ async def test_whoever_needs_a_month_makes_it_and_the_next_a_week_before(pool: a
 async def test_two_who_need_a_new_month_at_once_make_it_once(pool: asyncpg.Pool) -> None:
     async with pool.acquire() as connection:
         async with connection.transaction():
-            await refusals.record(connection, 1, GOALS, refused("a"))
+            await refusals.record(connection, 1, GOALS, refused("a"))  # type: ignore[arg-type]
             other = await waits(pool, record(pool, 2, *refused("b", reason="no_email")))
         await other
 
@@ -127,7 +127,7 @@ async def test_two_who_give_a_sentence_its_number_at_once_give_it_one(pool: asyn
     await record(pool, 1, *refused("z", reason="no_email"))
     async with pool.acquire() as connection:
         async with connection.transaction():
-            await refusals.record(connection, 1, GOALS, refused("a"))
+            await refusals.record(connection, 1, GOALS, refused("a"))  # type: ignore[arg-type]
             other = await waits(pool, record(pool, 2, *refused("b")))
         await other
 
