@@ -33,6 +33,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.api
 	$(BIN)/python -m benchmarks.anomaly
 	$(BIN)/python -m benchmarks.insight
+	$(BIN)/python -m benchmarks.refusals
 
 screenshots: $(VENV)/.ready
 	$(BIN)/python -m tests.screenshots
