@@ -73,8 +73,11 @@ async def test_a_month_is_dropped_when_all_of_it_is_too_old(world: World) -> Non
     }
 
 
-async def test_a_dry_run_says_how_many_and_drops_none(world: World) -> None:
-    result = await _clean(world, dry_run=True)
+async def test_a_dry_run_says_how_many_and_waits_for_nobody(world: World) -> None:
+    """Its transaction would hold the table until its end."""
+    async with world.pool.acquire() as reading, reading.transaction():
+        await reading.fetch("SELECT FROM service.refusal")
+        result = await _clean(world, dry_run=True)
 
     assert result.counts["refusalMonthsForgotten"] == 1
     assert (await _kept(world.pool))[0] == ["2025_06", "2025_07"]
