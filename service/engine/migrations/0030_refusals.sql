@@ -1,3 +1,4 @@
+-- expand
 -- Who was looked at and got nothing, and why: a small row for each, in a table for each month that is dropped as a whole.
 -- The last release goes on writing service.decision, and what is there stays until it is too old; see
 -- service.refusal_in_words. A later migration drops that table when it is empty.
