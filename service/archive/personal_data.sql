@@ -112,8 +112,7 @@ WHERE month = ANY ($2::date[]) OR month IN (SELECT month FROM service.archived_s
 
 -- name: forget_refusals
 -- Why they got nothing. $1: their packed id.
-DELETE FROM service.refusal
-WHERE hashtext(encode(person, 'hex')) = hashtext(encode($1, 'hex')) AND person = $1
+DELETE FROM service.refusal WHERE person = $1
 
 -- name: forget_user
 -- The user's own row, before all that depends on it.

@@ -17,5 +17,6 @@ ON CONFLICT DO NOTHING
 -- name: record
 -- Why users got nothing on a local date. $1 run, $2 date; of each the packed id, the number of the cause, and a sentence of
 -- their own or NULL ($5 NULL: nobody has one).
-INSERT INTO service.refusal (run_id, person, local_date, cause, detail)
-SELECT $1, person, $2, cause, detail FROM unnest($3::bytea[], $4::int[], $5::text[]) AS r(person, cause, detail)
+INSERT INTO service.refusal (run_id, person, local_date, cause, detail, decided_at)
+SELECT $1, person, $2, cause, detail, (SELECT floor(extract(epoch FROM service.now() - timestamptz '2020-01-01Z')))
+FROM unnest($3::bytea[], $4::int[], $5::text[]) AS r(person, cause, detail)

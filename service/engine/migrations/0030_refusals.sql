@@ -15,15 +15,15 @@ CREATE TABLE service.refusal_cause (
 -- Columns are in the order in which they leave no gaps. A run decides about everybody once (the cursor moves in the same
 -- transaction), so no index has to keep rows unique.
 CREATE TABLE service.refusal (
-    run_id     bigint      NOT NULL,
-    decided_at timestamptz NOT NULL DEFAULT service.now(),
-    local_date date        NOT NULL,
-    cause      int         NOT NULL,     -- service.refusal_cause
-    person     bytea       NOT NULL,     -- the user's id in few bytes: service.unpacked_id
+    run_id     bigint NOT NULL,
+    local_date date   NOT NULL,
+    cause      int    NOT NULL,          -- service.refusal_cause
+    decided_at int    NOT NULL,          -- seconds since 2020, UTC
+    person     bytea  NOT NULL,          -- the user's id in few bytes: service.unpacked_id
     detail     text                      -- a sentence about this person only; NULL: that of the cause
 ) PARTITION BY RANGE (local_date);
-CREATE INDEX refusal_run ON service.refusal (run_id, cause);                                         -- runs/{id}, retry
-CREATE INDEX refusal_person ON service.refusal (hashtext(encode(person, 'hex')), local_date);         -- explain, people
+CREATE INDEX refusal_run ON service.refusal (run_id, cause);       -- runs/{id}, retry
+CREATE INDEX refusal_person ON service.refusal (person);           -- explain, people; a run reads people in this order
 
 -- The id of a user that messages.refusals.packed_id made smaller: 24 hex digits to 13 bytes, a UUID to 17.
 CREATE FUNCTION service.unpacked_id(person bytea) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
@@ -35,18 +35,20 @@ $$;
 -- All of them as they are read.
 CREATE VIEW service.refusal_in_words AS
 SELECT r.run_id, service.unpacked_id(r.person) AS user_id, c.job, r.local_date, c.reason,
-       coalesce(r.detail, c.detail) AS detail, r.decided_at
+       coalesce(r.detail, c.detail) AS detail,
+       timestamptz '2020-01-01Z' + r.decided_at * interval '1 second' AS decided_at
 FROM service.refusal AS r JOIN service.refusal_cause AS c ON c.number = r.cause
 UNION ALL
 SELECT run_id, user_id, job, local_date, reason, detail, decided_at FROM service.decision;
 
--- Those of one user, by their packed id: the index holds only a hash of it.
+-- Those of one user, by their packed id.
 CREATE FUNCTION service.refusals_of(who bytea)
 RETURNS TABLE (run_id bigint, user_id text, job text, local_date date, reason text, detail text, decided_at timestamptz)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-SELECT r.run_id, service.unpacked_id(who), c.job, r.local_date, c.reason, coalesce(r.detail, c.detail), r.decided_at
+SELECT r.run_id, service.unpacked_id(who), c.job, r.local_date, c.reason, coalesce(r.detail, c.detail),
+       timestamptz '2020-01-01Z' + r.decided_at * interval '1 second'
 FROM service.refusal AS r JOIN service.refusal_cause AS c ON c.number = r.cause
-WHERE hashtext(encode(r.person, 'hex')) = hashtext(encode(who, 'hex')) AND r.person = who
+WHERE r.person = who
 UNION ALL
 SELECT d.run_id, d.user_id, d.job, d.local_date, d.reason, d.detail, d.decided_at
 FROM service.decision AS d WHERE d.user_id = service.unpacked_id(who)
