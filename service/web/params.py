@@ -110,6 +110,17 @@ class WaiveBody(Body):
     ]
 
 
+class GateBody(Body):
+    """POST /api/admin/gates. ``name``: which job, kind or domain; ``until``: it opens by itself then."""
+
+    scope: Literal["all", "job", "kind", "domain"]
+    name: str = Field(default="", max_length=200, strict=True)
+    reason: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, strict=True)
+    ]
+    until: Moment | None = None
+
+
 class SyncBody(Body):
     """POST /api/admin/sync: ``full``, or a table whose loss is confirmed.
 

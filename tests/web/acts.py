@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import ClientResponse
 
+from service.engine import gates
 from service.engine.run import Trigger
 from tests.given import GOALS
 from tests.messages.mail.test_bounce_intake import report, sender
@@ -54,6 +55,12 @@ def _mail(state: str) -> Given:
         return dict(row)
 
     return given
+
+
+async def _gate(console: Console) -> Facts:
+    pool = console.world.pool
+    id_, _ = await gates.shut(pool, gates.Scope.ALL, gates.Cause.OPERATOR, by="ann")
+    return {"id": id_}
 
 
 def _run(trigger: Trigger) -> Given:
@@ -137,6 +144,13 @@ CASES = {
     ),
     "POST /api/admin/jobs/{type}/{name}/resume": Case("resume", _job(), what=_OF_ALL),
     "POST /api/admin/jobs/{type}/{name}/backfill": Case("backfill", _DAILY, _DATES, _OF_ALL | _DATES),
+    "POST /api/admin/gates": Case(
+        "shut-gate",
+        body={"scope": "job", "name": "goalDeadlines"} | _MEANT,
+        what={"scope": "job", "name": GOALS} | _MEANT,
+        unknown={"scope": "job", "name": "nothing"} | _MEANT,
+    ),
+    "POST /api/admin/gates/{id}/open": Case("open-gate", _gate, what={"gate": "id", "scope": "all"}),
     "POST /api/admin/runs/{id}/cancel": Case("cancel-run", _run(Trigger.MANUAL), what={"run": "id"}),
     "POST /api/admin/runs/{id}/retry": Case("retry-run", _failed_run, what={"run": "id"}),
     "POST /api/admin/runs/{id}/waive": Case(

@@ -14,6 +14,7 @@ COMMANDS = (*jobs.COMMANDS, *messages.COMMANDS, *records.COMMANDS, *analytics.CO
 
 GROUPS = {
     "runs": "runs of the jobs",
+    "gates": "what is stopped",
     "messages": "mails and notifications",
     "user": "one person",
     "analytics": "figures, cohorts, anomalies",

@@ -3,7 +3,7 @@
 from service.cli import answers
 from service.cli.arguments import body, day, delay, instant, path, positional, positive_integer, query
 from service.cli.commands.command import BEFORE, Command
-from service.cli.tables import ident, name, number, text, time
+from service.cli.tables import ident, name, number, prose, text, time
 
 _JOB = (path("type", "reminder or analytics"), path("name", "for example goalDeadlines"))
 _JOB_BODY = (
@@ -126,5 +126,30 @@ COMMANDS = (
         "leave a run that failed, or is dead, as it is; health is red about it no longer",
         "runs waive 42 --reason imported-twice", answers.sentence("The run is waived."),
         (_RUN, body("--reason", "why, for those who wonder", required=True)),
+    ),
+    Command(
+        "gates list", "getGates", "GET", "/api/admin/gates",
+        "what is stopped now, by whom and why", "gates list",
+        answers.table(
+            ident("id"), name("scope"), name("name"), name("cause"), time("since", "since"),
+            time("until", "until"), text("by"), prose("details"), empty="nothing is stopped",
+        ),
+    ),
+    Command(
+        "gates shut", "shutGate", "POST", "/api/admin/gates",
+        "stop everything, a job, a kind of message or a domain: it waits until the gate is opened",
+        'gates shut kind --name deadlines --reason "wrong words"',
+        answers.sentence("It is stopped; see gates list."),
+        (
+            positional("scope", "scope", "what to stop: all, job, kind or domain"),
+            body("--name", "which job, kind or domain"),
+            body("--reason", "why, for those who wonder", required=True),
+            body("--until", "it opens by itself then; without: until gates open", instant),
+        ),
+    ),
+    Command(
+        "gates open", "openGate", "POST", "/api/admin/gates/{id}/open",
+        "let go on what a gate stopped", "gates open 3", answers.sentence("The gate is open."),
+        (path("id", "the gate's number; gates list shows them", positive_integer),),
     ),
 )  # fmt: skip
