@@ -38,4 +38,6 @@ def configure(level: str, *, json: bool) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    # The loops log that our database is away; the pool would, with a traceback, at each of its own attempts.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     root.setLevel(max(numeric, logging.WARNING) if numeric > logging.DEBUG else logging.INFO)

@@ -40,7 +40,18 @@ class PostgresServer:
         """Replace the rules for everybody but ``postgres`` (lines of pg_hba.conf)."""
         lines = ["local all all trust", "host all postgres all trust", *rules]
         (self.folder / "data" / "pg_hba.conf").write_text("\n".join(lines) + "\n")
-        _run(str(_BIN / "pg_ctl"), "-D", str(self.folder / "data"), "reload")
+        self._control("reload")
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._control("-w", "-l", str(self.folder / "log"), "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it; ``mode``: fast ends every session, immediate is as a crash."""
+        self._control("-w", "-m", mode, "stop")
+
+    def _control(self, *words: str) -> None:
+        _run(str(_BIN / "pg_ctl"), "-D", str(self.folder / "data"), *words)
 
 
 @contextmanager
@@ -58,13 +69,13 @@ def server() -> Iterator[PostgresServer]:
         }  # fmt: skip
         with (data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
-        _run(str(_BIN / "pg_ctl"), "-w", "-D", str(data), "-l", str(folder / "log"), "start")
+        started = PostgresServer(port, folder)
+        started.start()
         try:
-            started = PostgresServer(port, folder)
             started.allow(["host all all all trust"])
             yield started
         finally:
-            _run(str(_BIN / "pg_ctl"), "-w", "-m", "immediate", "-D", str(data), "stop")
+            started.stop("immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 import asyncpg
-import structlog
 
 from service import zones
 from service.dashboard import full_sync, reconciliation, sync_state
@@ -34,6 +33,7 @@ from service.dashboard.sync_lock import SyncLock
 from service.dashboard.sync_run import SyncReport, SyncRun
 from service.dashboard.sync_settings import SyncSettings
 from service.engine import queries
+from service.engine.fault_log import FaultLog
 from service.engine.loops import first_of
 from service.engine.schema import read_range
 from service.errors import DashboardBusy, ReleaseTooOld, SchemaUnknown, ServiceError, SourceUnavailable
@@ -41,7 +41,6 @@ from service.errors import DashboardBusy, ReleaseTooOld, SchemaUnknown, ServiceE
 _SQL = queries.load(__file__)
 _SHORT_WAIT = 2.0
 _LONG_WAIT = 60.0
-_log = structlog.get_logger()
 
 
 class Sync:
@@ -58,6 +57,7 @@ class Sync:
         self._lock = SyncLock(pool, settings.owner, settings.lease)
         self._changes = ChangeStreamConsumer(pool, source, self._lock, self._check_readable, settings)
         self._wake = asyncio.Event()
+        self._fault = FaultLog("sync_failed")
         self._losses: list[Loss] = []
         self._full: list[FullSync] = []
         self._problem: ServiceError | None = None
@@ -107,14 +107,16 @@ class Sync:
             self._wake.clear()
             pause = self._settings.interval
             try:
-                if not (await self.run_once(max_wait=_SHORT_WAIT)).pending:
+                report = await self.run_once(max_wait=_SHORT_WAIT)
+                self._fault.over()
+                if not report.pending:
                     writer = self._writer(await self._choice.reader())
                     await self._changes.follow(pause, writer, stop, self._wake)
                     continue
             except DashboardBusy:
                 pause = min(pause, self._lock.length.total_seconds() / 3)  # the holder may be frozen
             except (SourceUnavailable, SchemaUnknown, ReleaseTooOld) as error:
-                _log.warning("sync_failed", error=str(error), kind=type(error).__name__)
+                self._fault.occurred(error, kind=type(error).__name__)
             await first_of(pause, stop, self._wake)
 
     def wake(self) -> None:

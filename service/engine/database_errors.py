@@ -3,15 +3,13 @@
 Runs, heartbeats and the API all use this classification.
 """
 
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-import structlog
 
-log = structlog.get_logger()
+from service.engine.fault_log import FaultLog
 
 
 class PoolExhausted(TimeoutError):
@@ -30,7 +28,7 @@ _PERMANENT = ("22", "23", "42")
 """Classes of SQLSTATE that mean a mistake of ours: data and types, constraints, syntax and names."""
 _NO_GRANT = "42501"
 """Missing privilege: in the class of syntax errors, but an operator can grant it again."""
-_LONGEST = 500
+_CLEANING_UP = FaultLog("cleaning up failed")
 
 
 def is_transient(error: BaseException) -> bool:
@@ -55,12 +53,6 @@ def first_transient(error: BaseException) -> BaseException:
     return error
 
 
-def one_line(error: BaseException) -> str:
-    """An error in one line, for the log: no DETAIL of PostgreSQL, which may hold people's data."""
-    line = traceback.format_exception_only(error)[0].strip().splitlines()
-    return line[0][:_LONGEST] if line else type(error).__name__
-
-
 @asynccontextmanager
 async def undo_at_end(undo: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
     """Call ``undo`` at the end (unlock, roll back) without hiding the original error.
@@ -82,4 +74,6 @@ async def _try_undo(undo: Callable[[], Awaitable[Any]], *, always: bool) -> None
     except Exception as error:
         if not always and not is_transient(error):
             raise
-        log.warning("cleaning up failed", error=one_line(error))
+        _CLEANING_UP.occurred(error)
+    else:
+        _CLEANING_UP.over()

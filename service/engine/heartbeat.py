@@ -14,6 +14,7 @@ import structlog
 from service.clock import Clock
 from service.engine import postgres_errors
 from service.engine.database_errors import FAILURES
+from service.engine.fault_log import FaultLog
 from service.engine.ledger import Ledger
 from service.engine.loops import first_of
 from service.engine.postgres_errors import Server
@@ -61,6 +62,7 @@ class Heartbeat:
         self._timeout = timeout
         self._last_success: float | None = None
         self._failure: Exception | None = None
+        self._fault = FaultLog("heartbeat failed", clock=clock.monotonic)
         self._too_old: str | None = None
         self._fits = asyncio.Event()
         self._stands_down = asyncio.Event()
@@ -111,10 +113,10 @@ class Heartbeat:
         failure = await self._try(report)
         if isinstance(failure, asyncpg.ReadOnlySQLTransactionError):
             failure = await self._try(report)
-        if failure is not None and self._failure is None:
-            log.warning("heartbeat failed", error=_error_name(failure))
-        if failure is None and self._failure is not None:
-            log.info("heartbeat written again")
+        if failure is None:
+            self._fault.over()
+        else:
+            self._fault.occurred(failure, problem=_error_name(failure))
         self._failure = failure
         return failure is None
 

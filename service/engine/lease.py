@@ -15,6 +15,7 @@ import structlog
 
 from service.engine import queries
 from service.engine.database import Connection
+from service.engine.fault_log import FaultLog
 from service.engine.loops import gets_on
 from service.errors import LeaseLost
 
@@ -138,14 +139,16 @@ class Lease:
     async def _beat(self, lease: HeldLease) -> None:
         """Renew it until it is lost, which the next transaction notices. An error may be transient."""
         interval = self.length.total_seconds() / 3
+        fault = FaultLog("lease_not_renewed", lease=self._name)
         while True:
             await asyncio.sleep(interval)
             try:
                 async with asyncio.timeout(interval):
                     if not await lease.renew():
                         return
+                fault.over()
             except (*_TROUBLE, TimeoutError) as error:
-                _log.warning("lease_not_renewed", lease=self._name, error=type(error).__name__)
+                fault.occurred(error)
 
 
 async def revoke(connection: Connection, name: str) -> None:

@@ -10,7 +10,8 @@ from itertools import count
 import structlog
 
 from service.clock import Clock
-from service.engine.database_errors import first_transient, is_transient, one_line
+from service.engine.database_errors import first_transient, is_transient
+from service.engine.fault_log import one_line
 from service.engine.ledger import Ledger, Run
 from service.engine.run import RunState, Trigger
 from service.errors import (

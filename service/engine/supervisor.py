@@ -10,12 +10,16 @@ from typing import Any
 import structlog
 
 from service.clock import Clock
+from service.engine.fault_log import FaultLog
 from service.engine.loops import first_of, watch
 from service.engine.retry import backoff
 
 _STANDS_STILL = 300.0
 """Seconds without a claim, a committed page or the end of a wait."""
 log = structlog.get_logger()
+
+_STEADY = 5.0
+"""Seconds after which a loop that was restarted is taken for working again."""
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
 """A loop runs until its event is set."""
@@ -51,18 +55,26 @@ class Supervisor:
     async def _watch(self, watched: WatchedLoop, loop: Loop, stop: asyncio.Event) -> None:
         failures = 0
         watch(partial(self._note, watched))
+        fault = FaultLog("loop died", level="error", clock=self._clock.monotonic, loop=watched.name)
         while not stop.is_set():
             watched.state, watched.since = "running", self._clock.now()
             started = watched.got_on = self._clock.monotonic()
+            steady = asyncio.get_running_loop().call_later(_STEADY, fault.over)
             try:
-                error = await _end_of(loop, stop)
-            except Exception as died:
-                error = f"{type(died).__name__}: {died}"
-                log.exception("loop died", loop=watched.name, restarts=watched.restarts + 1)
+                error: Exception | str | None = await _end_of(loop, stop)
+            except Exception as died:  # noqa: BLE001 — logged below; the other loops go on
+                error = died
+            finally:
+                steady.cancel()
             if error is None:
                 continue
+            fault.occurred(error)
             failures = failures + 1 if self._clock.monotonic() - started < 60 else 1
-            watched.state, watched.restarts, watched.last_error = "restarting", watched.restarts + 1, error
+            watched.state, watched.restarts, watched.last_error = (
+                "restarting",
+                watched.restarts + 1,
+                _said(error),
+            )
             await first_of(backoff(failures), stop)
         watched.state = "stopped"
 
@@ -105,10 +117,11 @@ async def _end_of(loop: Loop, stop: asyncio.Event) -> str | None:
         early = "cancelled from within"
     else:
         early = "ended before its time"
-    if stop.is_set():
-        return None
-    log.error("loop ended before its time", how=early)
-    return early
+    return None if stop.is_set() else early
+
+
+def _said(error: Exception | str) -> str:
+    return error if isinstance(error, str) else f"{type(error).__name__}: {error}"
 
 
 class ServiceLoops:

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import aiocron
 import structlog
 
+from service.engine.fault_log import FaultLog
 from service.engine.job import CatchUp, Job, TimeMode
 from service.engine.ledger import Ledger
 from service.engine.loops import first_of
@@ -164,21 +165,25 @@ class TriggerLoop:
         self._crons: list[aiocron.Cron] = []
         self._anchor = 0.0
         self._closed: frozenset[str] = frozenset()
+        self._fault = FaultLog("slots cannot be decided", level="error")
 
     async def sweep_once(self) -> int:
         """Decide every slot that is due now, for all jobs. Returns the number of ledger rows written."""
         if self._clock_trusted and not await self._clock_trusted():
             return 0
         places = await self._ledger.places()
-        count = 0
+        count = failed = 0
         for id_, job in self._jobs.items():
             timing = self._timings[id_]
             groups = slot_groups(places, job.own_hours)
             plan = partial(planned_runs, timing.schedule, job, timing.mode, groups, self._service_zone)
             try:
                 count += await self._ledger.materialise(id_, plan)
-            except Exception:
-                log.exception("slots cannot be decided", job=id_)
+            except Exception as error:  # noqa: BLE001 — the slots of other jobs are decided nevertheless
+                failed += 1
+                self._fault.occurred(error, job=id_)
+        if not failed:
+            self._fault.over()
         if count:
             log.info("slots decided", runs=count)
         await self._close_schedules()

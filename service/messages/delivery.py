@@ -18,7 +18,7 @@ import structlog
 
 from service.clock import Clock
 from service.dashboard.dashboard_state import DashboardState, StateQuery
-from service.engine.database_errors import one_line
+from service.engine.fault_log import FaultLog, one_line
 from service.engine.job import Job
 from service.engine.loops import first_of, gets_on
 from service.engine.retry import domain_pauses
@@ -108,7 +108,7 @@ class DeliveryLoop:
         self._nothing_due = False
         self._busy = 0
         self._recover_at = 0.0
-        self._dashboard_problem: str | None = None
+        self._waiting = FaultLog("delivery waits for the dashboard", clock=clock.monotonic)
         self._relay = RelayState()
         self.totals: Counter[str] = Counter()
 
@@ -229,20 +229,12 @@ class DeliveryLoop:
             current = await self._current_state(state_query(claimed, self._jobs))
         except (SourceUnavailable, SchemaUnknown) as error:
             # Nothing is sent without revalidation.
-            self._log_dashboard_problem(str(error))
+            self._waiting.occurred(error)
             await self._outbox.release(claimed, _DASHBOARD_PAUSE)
             return 0
-        self._log_dashboard_problem(None)
+        self._waiting.over()
         await self._send(await self._prepare(claimed, current), share)
         return len(claimed)
-
-    def _log_dashboard_problem(self, error: str | None) -> None:
-        """Log once, not for each batch, why messages wait for the dashboard; and once when it is over."""
-        if error and error != self._dashboard_problem:
-            log.warning("delivery waits for the dashboard", error=error)
-        if self._dashboard_problem and not error:
-            log.info("delivery goes on: the dashboard answers again")
-        self._dashboard_problem = error
 
     # ── Before sending ──────────────────────────────────────────────────────────────────────────────────────
 

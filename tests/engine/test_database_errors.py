@@ -8,7 +8,9 @@ import pytest
 from asyncpg import exceptions
 from structlog.testing import capture_logs
 
-from service.engine.database_errors import first_transient, is_transient, one_line, undo_at_end
+from service.engine import database_errors
+from service.engine.database_errors import first_transient, is_transient, undo_at_end
+from service.engine.fault_log import FaultLog, one_line
 
 MISTAKES = {"22", "23", "42"}
 PASSING = (
@@ -111,8 +113,9 @@ async def _fails(error: Exception) -> None:
     raise error
 
 
-async def test_an_error_of_cleaning_up_does_not_hide_the_first() -> None:
+async def test_an_error_of_cleaning_up_does_not_hide_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     for second in (asyncpg.InterfaceError("connection is closed"), TypeError("x")):
+        monkeypatch.setattr(database_errors, "_CLEANING_UP", FaultLog("cleaning up failed"))
         with capture_logs() as logs, pytest.raises(KeyError):
             async with undo_at_end(lambda error=second: _fails(error)):  # type: ignore[misc]
                 raise KeyError("first")

@@ -18,7 +18,7 @@ import structlog
 from service.dashboard.dashboard_state import DashboardState, StateQuery
 from service.dashboard.notification import Notification, navigate
 from service.engine import queries
-from service.engine.database_errors import one_line
+from service.engine.fault_log import FaultLog, one_line
 from service.engine.job import Job
 from service.engine.loops import first_of
 from service.engine.retry import backoff
@@ -136,6 +136,7 @@ class DashboardInbox:
         self._failures = 0
         self._tested = False
         self._closed: str | None = None
+        self._waiting = FaultLog("notifications wait for the dashboard")
         self._refused: str | None = None
 
     @property
@@ -161,14 +162,12 @@ class DashboardInbox:
             return self._record_problem(str(error))
         except TimeoutError:
             return self._record_problem(f"the dashboard took longer than {self._timeout:.0f} s for one batch")
-        if self._closed:
-            log.info("dashboard inbox is open again")
+        self._waiting.over()
         self._failures, self._tested, self._closed = 0, True, None
         return decided
 
     def _record_problem(self, problem: str) -> int:
-        if problem != self._closed:
-            log.warning("notifications wait for the dashboard", problem=problem)
+        self._waiting.occurred(problem)
         self._failures, self._closed = self._failures + 1, problem
         return 0
 
