@@ -23,6 +23,7 @@ ServiceError
 ├── NotYet                 a statistic depends on another one that has not run yet
 │   └── ReleaseTooOld      the database needs a newer release; this process claims and writes nothing
 ├── InboxClosed            the dashboard has no inbox that we may write to; the message says what to do
+├── RunCancelled           somebody asked the run to stop
 └── LeaseLost              this process no longer owns the run; its writes are refused
 """
 
@@ -143,6 +144,10 @@ class InboxClosed(ServiceError):
 
     Notifications wait until it can be written to; the message says what is missing and what to do.
     """
+
+
+class RunCancelled(ServiceError):
+    """Somebody asked the run to stop; what its step has written is undone."""
 
 
 class LeaseLost(ServiceError):

@@ -2,7 +2,7 @@
 
 The main operations: materialise, claim, heartbeat, step, finish."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from service.engine import queries, schema
 from service.engine.database import Connection, long_statements
 from service.engine.run import Pause, PlannedRun, RunState, Trigger
 from service.engine.schema import SCHEMA, SchemaRange
-from service.errors import AlreadyRunning, LeaseLost, ReleaseTooOld
+from service.errors import AlreadyRunning, LeaseLost, ReleaseTooOld, RunCancelled
 
 log = structlog.get_logger()
 _SQL = queries.load(__file__)
@@ -56,6 +56,7 @@ class Run:
     not_before: datetime
     deadline_at: datetime | None
     cursor: str
+    halvings: int
     done: int
     counts: dict[str, int]
     error: str | None
@@ -75,6 +76,18 @@ def _run(row: asyncpg.Record) -> Run:
             "zones": None if zones is None else tuple(zones),
         }
     )
+
+
+def _still_ours(run: Run, row: asyncpg.Record | None) -> datetime | None:
+    """When somebody asked the run to stop, if any. Raises LeaseLost if the row is not there."""
+    if row is None:
+        raise LeaseLost(f"run {run.id} of {run.job} is no longer ours (epoch {run.epoch})")
+    return row["cancel_requested_at"]  # type: ignore[no-any-return]
+
+
+async def _check_fence(connection: Connection, run: Run, query: str) -> None:
+    if _still_ours(run, await connection.fetchrow(_SQL[query], run.id, run.epoch)):
+        raise RunCancelled(f"somebody asked run {run.id} of {run.job} to stop")
 
 
 class Ledger:
@@ -179,17 +192,22 @@ class Ledger:
         )
         return int(tag.rpartition(" ")[2])
 
-    async def claim(self, jitter: timedelta = _NOTHING) -> Run | None:
+    async def claim(self, jitter: timedelta = _NOTHING, held: Collection[int] = ()) -> Run | None:
         """Claim one run: one whose lease expired first, else the oldest that has been due for ``jitter``.
 
-        None: nothing to do. Overdue runs become ``missed`` and exhausted ones ``dead`` first.
+        None: nothing to do. Overdue runs become ``missed``, exhausted ones ``dead``, those that failed are
+        retried when it is time, first. ``held``: what this process works on; what else it owns it claimed
+        without hearing so.
         """
         latest = self._latest()
+        await self._pool.execute(_SQL["cancel_pending"])
         await self._pool.execute(_SQL["miss_overdue"], latest)
         await self._pool.execute(_SQL["bury_exhausted"], latest)
         lease = (self.owner, self.lease, list(self._definitions))
+        for due in await self._pool.fetch(_SQL["due_retries"], list(self._definitions), SCHEMA, latest):
+            await self._pool.execute(_SQL["retry"], due["id"], None, "by itself")
         try:
-            row = await self._pool.fetchrow(_SQL["claim_orphan"], *lease, SCHEMA, latest)
+            row = await self._pool.fetchrow(_SQL["claim_orphan"], *lease, SCHEMA, latest, list(held))
             row = row or await self._pool.fetchrow(_SQL["claim"], *lease, jitter, SCHEMA, latest)
         except asyncpg.UniqueViolationError:
             return None  # another process claimed another run of this job in the same moment
@@ -213,17 +231,22 @@ class Ledger:
     ) -> datetime | None:
         """Extend the lease. Returns when a cancellation was requested, if any. Raises LeaseLost: stop now."""
         row = await (connection or self._pool).fetchrow(_SQL["heartbeat"], run.id, run.epoch, self.lease)
-        if row is None:
-            raise LeaseLost(f"run {run.id} of {run.job} is no longer ours (epoch {run.epoch})")
-        return row["cancel_requested_at"]  # type: ignore[no-any-return]
+        return _still_ours(run, row)
+
+    async def cancel_requested(self, run: Run) -> datetime | None:
+        """When somebody asked the run to stop; None: nobody did."""
+        return await self._pool.fetchval(_SQL["cancel_requested"], run.id)  # type: ignore[no-any-return]
 
     @asynccontextmanager
     async def step(self, run: Run) -> AsyncIterator[asyncpg.Connection]:
-        """A transaction that holds the fence: what is written in it counts only if the run is still ours."""
+        """A transaction that holds the fence: what is written in it counts only if the run is still ours.
+
+        Raises LeaseLost, and RunCancelled once somebody has asked the run to stop, also before the commit.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
-            if await connection.fetchrow(_SQL["fence"], run.id, run.epoch) is None:
-                raise LeaseLost(f"run {run.id} of {run.job} is no longer ours (epoch {run.epoch})")
+            await _check_fence(connection, run, "fence")
             yield cast("asyncpg.Connection", connection)
+            await _check_fence(connection, run, "fence_again")
 
     @asynccontextmanager
     async def long_step(self, run: Run) -> AsyncIterator[asyncpg.Connection]:
@@ -251,6 +274,10 @@ class Ledger:
     ) -> None:
         """End a run. Raises LeaseLost when it is not ours any more."""
         await self._fenced("finish", run, str(state), reason, error, None if counts is None else dict(counts))
+
+    async def fail(self, run: Run, error: str) -> None:
+        """End a run by an error of its own: it is retried by itself, in shorter pages after the third."""
+        await self._fenced("fail", run, error)
 
     async def retry_later(self, run: Run, pause: timedelta, error: str) -> None:
         """Put a run back after a transient failure; ``dead`` when its attempts are used up.
@@ -311,7 +338,8 @@ class Ledger:
 
         ``allowed``: a new deadline from now, for jobs that may run late; None: the old deadline applies.
         """
-        return await (connection or self._pool).fetchval(_SQL["retry"], run_id, allowed) is not None
+        values = (run_id, allowed, "by hand")
+        return await (connection or self._pool).fetchval(_SQL["retry"], *values) is not None
 
     async def waive(self, run_id: int, actor: str, reason: str, connection: Connection | None = None) -> bool:
         """Accept a failed or dead run as it is. False: it is neither, or it was waived before."""

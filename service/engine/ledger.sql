@@ -113,27 +113,51 @@ UPDATE service.job_run SET state = 'pending', reason = NULL, finished_at = NULL
 WHERE state = 'missed' AND finished_at > service.now() AND created_at <= service.now()
 
 -- name: miss_overdue
--- Pending runs that nobody claimed within their lateness limit, with what they waited for. $1: the latest plausible time.
-UPDATE service.job_run SET state = 'missed', reason = concat_ws(': ', 'too late', reason), finished_at = service.now()
+-- Pending runs that nobody claimed within their lateness limit, with what they waited for. One that had failed stays red.
+-- $1: the latest plausible time.
+UPDATE service.job_run SET state = CASE WHEN unsettled_since IS NULL THEN 'missed' ELSE 'dead' END,
+                           reason = concat_ws(': ', 'too late', reason), finished_at = service.now()
 WHERE state = 'pending' AND not_before <= service.now() AND deadline_at < service.now() AND (SELECT service.clock_trusted($1))
 
 -- name: bury_exhausted
--- Runs whose owner died at the last allowed attempt. $1: the latest plausible time.
-UPDATE service.job_run AS run SET state = 'dead', reason = 'attempts exhausted', finished_at = service.now()
-FROM service.job_def AS def
-WHERE run.state = 'running' AND run.lease_until < service.now() AND run.job = def.job
-  AND run.attempt >= def.max_attempts AND (SELECT service.clock_trusted($1))
+-- Runs whose owner died at the last allowed attempt. The third death at one cursor halves the pages, and each that follows.
+-- $1: the latest plausible time.
+UPDATE service.job_run SET state = 'dead', reason = 'attempts exhausted', finished_at = service.now(),
+    halvings = CASE WHEN attempt >= 3 OR halvings BETWEEN 1 AND 8 THEN least(10, halvings + 1) ELSE halvings END
+WHERE id = ANY (ARRAY(
+    SELECT run.id FROM service.job_run AS run JOIN service.job_def AS def ON def.job = run.job
+    WHERE run.state = 'running' AND run.lease_until < service.now() AND run.attempt >= def.max_attempts
+      AND (SELECT service.clock_trusted($1))
+    FOR UPDATE OF run SKIP LOCKED))
+
+-- name: cancel_pending
+-- Runs that were put back after somebody had asked them to stop.
+UPDATE service.job_run SET state = 'cancelled', reason = 'cancelled on request', finished_at = service.now()
+WHERE state = 'pending' AND cancel_requested_at IS NOT NULL
+
+-- name: due_retries
+-- Slots that failed and whose time has come to be retried by themselves. $3: the latest plausible time.
+SELECT run.id FROM service.job_run AS run
+WHERE run.unsettled_since IS NOT NULL AND run.trigger <> 'manual' AND service.retry_at(run) <= service.now()
+  AND coalesce(run.deadline_at >= service.now(), true)
+  AND run.job = ANY ($1) AND (SELECT service.fits($2)) AND (SELECT service.clock_trusted($3))
+ORDER BY run.nominal_at LIMIT 10
 
 -- name: claim_orphan
--- A run whose owner let its lease expire. Zero rows: all owners are alive, or another process was faster, or it is stopped.
--- $5: the latest plausible time.
+-- A run whose owner let its lease expire, or that this process claimed without hearing so: it is not among those that it
+-- works on ($6), and its lease is ten seconds old. Zero rows: all owners are alive, or another process was faster, or it is
+-- stopped. $5: the latest plausible time. The third
+-- death at one cursor halves the pages, and each that follows; of a page of one person three as well: then it is passed over.
 UPDATE service.job_run SET
-    owner = $1, lease_until = service.now() + $2, attempt = attempt + 1, epoch = epoch + 1, progressed_at = service.now()
+    owner = $1, lease_until = service.now() + $2, attempt = attempt + 1, epoch = epoch + 1, progressed_at = service.now(),
+    halvings = CASE WHEN attempt >= 3 OR halvings BETWEEN 1 AND 8 THEN least(10, halvings + 1) ELSE halvings END
 WHERE id = ANY (ARRAY(
     SELECT id FROM service.job_run AS run
-    WHERE state = 'running' AND lease_until < service.now() AND job = ANY ($3) AND (SELECT service.fits($4))
+    WHERE state = 'running' AND job = ANY ($3) AND (SELECT service.fits($4))
       AND (SELECT service.clock_trusted($5))
       AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope = 'all' OR (g.scope = 'job' AND g.name = run.job))
+      AND (lease_until < service.now()
+           OR owner = $1 AND id <> ALL ($6) AND lease_until < service.now() + $2 - least(interval '10 seconds', $2 / 2))
     ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED))
 RETURNING *
 
@@ -161,13 +185,24 @@ WHERE id = $1 AND epoch = $2 AND state = 'running'
 RETURNING cancel_requested_at
 
 -- name: fence
--- Holds the run for the length of a transaction. Zero rows: a newer epoch owns it, write nothing.
-SELECT 1 FROM service.job_run WHERE id = $1 AND epoch = $2 AND state = 'running' FOR UPDATE
+-- Nobody takes the run over during a transaction; heartbeats and requests to stop pass. Zero rows: a newer epoch owns it,
+-- write nothing.
+SELECT cancel_requested_at FROM service.job_run WHERE id = $1 AND epoch = $2 AND state = 'running' FOR KEY SHARE
+
+-- name: fence_again
+-- The same before the commit, up to which nothing passes.
+SELECT cancel_requested_at FROM service.job_run WHERE id = $1 AND epoch = $2 AND state = 'running' FOR NO KEY UPDATE
+
+-- name: cancel_requested
+-- Whether somebody has asked the run to stop.
+SELECT cancel_requested_at FROM service.job_run WHERE id = $1
 
 -- name: advance
 -- Progress, in the same transaction as the effects it stands for; counts are added up by name. Where the cursor moves on,
--- the attempts are counted anew: they are for a run that gets no further.
-UPDATE service.job_run SET cursor = $2, done = done + $3, progressed_at = service.now(), attempt = CASE WHEN cursor = $2 THEN attempt ELSE 1 END, counts = (
+-- the attempts are counted anew: they are for a run that gets no further. Pages are as long as ever after a person was passed over.
+UPDATE service.job_run SET cursor = $2, done = done + $3, progressed_at = service.now(),
+    attempt = CASE WHEN cursor = $2 THEN attempt ELSE 1 END,
+    halvings = CASE WHEN halvings > 9 THEN 0 ELSE halvings END, counts = (
     SELECT coalesce(jsonb_object_agg(name, n), '{}') FROM (
         SELECT name, sum(value::bigint) AS n
         FROM (SELECT * FROM jsonb_each_text(counts) UNION ALL SELECT * FROM jsonb_each_text($4)) AS both_of(name, value)
@@ -175,18 +210,29 @@ UPDATE service.job_run SET cursor = $2, done = done + $3, progressed_at = servic
 WHERE id = $1
 
 -- name: finish
--- The end of a run, refused to anyone but its owner.
-UPDATE service.job_run SET state = $3, reason = $4, error = $5, counts = coalesce($6, counts),
-                           finished_at = service.now(), lease_until = NULL
+-- The end of a run, refused to anyone but its owner. One that was asked to stop and has no other reason says that it was faster.
+UPDATE service.job_run SET state = $3, error = $5, counts = coalesce($6, counts),
+    reason = coalesce($4, CASE WHEN cancel_requested_at IS NOT NULL THEN 'finished before the stop' END),
+    finished_at = service.now(), lease_until = NULL
+WHERE id = $1 AND epoch = $2 AND state = 'running'
+RETURNING id
+
+-- name: fail
+-- The end of a run by an error of its own. The third at one cursor halves the pages, and each that follows; one of a single
+-- person passes that person over.
+UPDATE service.job_run SET state = 'failed', reason = NULL, error = $3, finished_at = service.now(), lease_until = NULL,
+    halvings = CASE WHEN attempt + retries >= 3 OR halvings > 0 THEN least(10, halvings + 1) ELSE halvings END
 WHERE id = $1 AND epoch = $2 AND state = 'running'
 RETURNING id
 
 -- name: retry_later
--- Back to pending after a transient failure; dead when the attempts are used up. $3: the pause for each attempt so far.
+-- Back to pending after a transient failure; dead when the attempts are used up. $3: the pause for each attempt so far. The
+-- pages become shorter, to a sixteenth at most: it is hardly a person's fault, but a long page may be too slow.
 UPDATE service.job_run AS run SET
     state = CASE WHEN run.attempt >= def.max_attempts THEN 'dead' ELSE 'pending' END,
     reason = CASE WHEN run.attempt >= def.max_attempts THEN 'attempts exhausted' ELSE 'waiting to retry' END,
     finished_at = CASE WHEN run.attempt >= def.max_attempts THEN service.now() END,
+    halvings = CASE WHEN run.attempt >= 3 AND run.halvings < 4 THEN run.halvings + 1 ELSE run.halvings END,
     not_before = service.now() + $3::interval * run.attempt, error = $4, lease_until = NULL, owner = NULL
 FROM service.job_def AS def
 WHERE run.id = $1 AND run.epoch = $2 AND run.state = 'running' AND def.job = run.job
@@ -237,7 +283,7 @@ WHERE id = $1 AND state = 'pending' AND (SELECT service.fits($4))
 RETURNING *
 
 -- name: cancel
--- A pending run ends here; a running one is asked to stop by its next heartbeat. Zero rows: it is over.
+-- A pending run ends here; a running one is asked to stop. Zero rows: it is over.
 UPDATE service.job_run SET
     cancel_requested_at = service.now(),
     state = CASE WHEN state = 'pending' THEN 'cancelled' ELSE state END,
@@ -248,10 +294,13 @@ RETURNING id
 -- name: retry
 -- A run that failed goes back to pending, at its cursor and with all its attempts; from the beginning where the job failed
 -- for some of the people: they lie before the cursor, and everybody is decided again. $2: how long it may take, where being
--- late does no harm; NULL: its deadline holds. Zero rows: it has not failed, or it is too late.
+-- late does no harm; NULL: its deadline holds. $3: 'by itself' or 'by hand'. Zero rows: it has not failed, or it is too late.
 WITH retried AS (
     UPDATE service.job_run SET
-        state = 'pending', reason = 'retried by hand', attempt = 0, epoch = epoch + 1, owner = NULL, lease_until = NULL,
+        state = 'pending', reason = 'retried ' || $3,
+        retries = CASE WHEN $3 = 'by itself' THEN retries + 1 ELSE 0 END,
+        halvings = CASE WHEN $3 = 'by itself' THEN halvings ELSE 0 END,
+        attempt = 0, epoch = epoch + 1, owner = NULL, lease_until = NULL,
         not_before = service.now(), finished_at = NULL, cancel_requested_at = NULL,
         deadline_at = CASE WHEN $2::interval IS NULL OR deadline_at IS NULL THEN deadline_at
                            ELSE greatest(deadline_at, service.now() + $2) END,
@@ -259,7 +308,7 @@ WITH retried AS (
         done = CASE WHEN counts ? 'user_error' THEN 0 ELSE done END,
         counts = CASE WHEN counts ? 'user_error' THEN '{}' ELSE counts END,
         waived_at = NULL, waived_by = NULL, waived_reason = NULL
-    WHERE id = $1 AND state IN ('failed', 'dead')
+    WHERE id = $1 AND (state IN ('failed', 'dead') OR state = 'cancelled' AND unsettled_since IS NOT NULL)
       AND ($2::interval IS NOT NULL OR coalesce(deadline_at >= service.now(), true))
     RETURNING id, cursor
 ), forgotten AS (
@@ -271,10 +320,10 @@ SELECT id FROM retried
 
 -- name: waive
 -- A run that failed is left as it is, and no longer red; written down with who and why. Zero rows: it has not failed, or was
--- waived before.
+-- waived before, or is being retried.
 WITH waived AS (
     UPDATE service.job_run SET waived_at = service.now(), waived_by = $2, waived_reason = $3
-    WHERE id = $1 AND state IN ('failed', 'dead') AND waived_at IS NULL
+    WHERE id = $1 AND unsettled_since IS NOT NULL AND state NOT IN ('pending', 'running')
     RETURNING id, job, nominal_at)
 INSERT INTO service.audit (who, act, what)
 SELECT $2, 'waive-run', jsonb_build_object('run', id, 'job', job, 'reason', $3::text) FROM waived

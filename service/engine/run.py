@@ -13,6 +13,8 @@ from service.zones import zone_of
 
 _DETAIL = re.compile(r"^(?:DETAIL|HINT|CONTEXT): ", re.MULTILINE)
 _LONGEST_LINE = 500
+MOST_HALVINGS = 9
+"""So often halved, a page of a thousand people is one person. `ledger.sql` knows the number."""
 
 
 class Trigger(StrEnum):
@@ -83,6 +85,8 @@ class Tick:
 
     ``zones``: the slot groups whose slot this is (``Europe/Berlin``, ``Europe/Berlin@7``); None: every user.
     ``confirm``: an operator confirmed a large removal.
+    ``halvings``: how often the run's pages were halved, because its owners died at the same cursor; if more
+    often than MOST_HALVINGS, the next person is passed over.
     ``clock_zone``: when set (``REMINDER_TIME_MODE=service``), all local dates are taken in this one zone.
     """
 
@@ -95,6 +99,7 @@ class Tick:
     force: bool = False
     dry_run: bool = False
     confirm: bool = False
+    halvings: int = 0
     clock_zone: str | None = None
     rules: JobRules = JobRules()
 

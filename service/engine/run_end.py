@@ -22,6 +22,7 @@ from service.errors import (
     JobOff,
     LeaseLost,
     NotYet,
+    RunCancelled,
     SchemaUnknown,
     SourceUnavailable,
 )
@@ -33,6 +34,9 @@ REFUSED = (CleanupRefused, ArchiveDamaged)
 _TOO_MANY_ERRORS = 0.2
 _USER_ERRORS = "user_error"
 """The name under which people whose failure did not stop a run are counted."""
+PASSED_OVER = "passed_over"
+"""Those of them that no attempt came past: trying again would end more processes."""
+_CANCELLED = "cancelled on request"
 _DASHBOARD_PAUSE = timedelta(seconds=30)
 _BUSY_PAUSE = timedelta(seconds=2)
 _DEPENDENCY_PAUSE = timedelta(minutes=1)
@@ -105,13 +109,15 @@ class RunEnd:
 
     async def failed(self, run: Run, error: Exception) -> None:
         """Put the run back after a transient error; end it after any other."""
+        if isinstance(error, RunCancelled):
+            return await self._ledger.finish(run, RunState.CANCELLED, reason=_CANCELLED)
         if isinstance(error, (SourceUnavailable, NotYet, JobOff)) or is_transient(error):
             return await self._put_back(run, error)
         if isinstance(error, SchemaUnknown):
             return await self._ledger.finish(run, RunState.FAILED, reason="schema_unknown", error=str(error))
         if isinstance(error, REFUSED):
             return await self._ledger.finish(run, RunState.FAILED, reason="refused", error=str(error))
-        return await self._ledger.finish(run, RunState.FAILED, error=_traceback(error))
+        return await self._ledger.fail(run, _traceback(error))
 
     async def _put_back(self, run: Run, error: Exception) -> None:
         """Put the run back; only errors of our own use up an attempt."""
@@ -139,16 +145,17 @@ class RunEnd:
 
     async def _succeed(self, run: Run, errors: Sequence[str]) -> None:
         current = await self._ledger.get(run.id)
-        failed, total = (current.counts.get(_USER_ERRORS, 0), current.done) if current else (0, 0)
-        state = RunState.SUCCEEDED
+        counts, total = (current.counts, current.done) if current else ({}, 0)
+        failed, state = counts.get(_USER_ERRORS, 0), RunState.SUCCEEDED
         if failed:
-            state = RunState.FAILED if failed > total * _TOO_MANY_ERRORS else RunState.PARTIAL
+            too_many = failed - counts.get(PASSED_OVER, 0) > total * _TOO_MANY_ERRORS
+            state = RunState.FAILED if too_many else RunState.PARTIAL
         await self._ledger.finish(run, state, error=errors[0] if errors else None)
 
     async def _stopped(self, run: Run, why: StopReason) -> None:
         if why is StopReason.LEASE_LOST:
             raise LeaseLost(f"run {run.id} of {run.job}: the lease could not be kept")
-        await self._ledger.finish(run, RunState.CANCELLED, reason="cancelled on request")
+        await self._ledger.finish(run, RunState.CANCELLED, reason=_CANCELLED)
 
 
 def _traceback(error: BaseException) -> str:

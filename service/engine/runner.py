@@ -33,6 +33,9 @@ from service.zones import current_groups
 
 log = structlog.get_logger()
 
+_LOOK = 1.0
+"""Seconds between two looks whether somebody asked a run to stop."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunnerSettings:
@@ -97,7 +100,7 @@ class Runner:
     async def run_one(self) -> Run | None:
         """Claim and execute one run. None: nothing is due."""
         jitter = self._settings.jitter * random.random()  # noqa: S311 — spreads replicas, hides nothing
-        run = await self._ledger.claim(jitter)
+        run = await self._ledger.claim(jitter, self.running)
         if run is None:
             return None
         await self._carry_out(run)
@@ -260,16 +263,22 @@ class Runner:
             await self._end.write(run, partial(self._end.ended, run, end))
 
     async def _beat(self, run: Run, work: "asyncio.Future[Sequence[str]]") -> StopReason:
-        """Renew the lease on a connection of its own; give up after 0.8 of a lease without success."""
+        """Renew the lease on a connection of its own; give up after 0.8 of a lease without success.
+
+        Between two heartbeats, look whether somebody asked the run to stop.
+        """
         lease = self._ledger.lease.total_seconds()
         last_beat = self._clock.monotonic()
         while True:
-            await asyncio.sleep(lease / 3)
+            await asyncio.sleep(min(_LOOK, lease / 3))
             try:
                 async with asyncio.timeout(lease / 3):
-                    cancelled_at = await self._ledger.heartbeat(run)
+                    if self._clock.monotonic() - last_beat < lease / 3:
+                        cancelled_at = await self._ledger.cancel_requested(run)
+                    else:
+                        cancelled_at = await self._ledger.heartbeat(run)
+                        last_beat = self._clock.monotonic()
                 gets_on()
-                last_beat = self._clock.monotonic()
             except LeaseLost:
                 work.cancel()
                 return StopReason.LEASE_LOST
@@ -306,6 +315,7 @@ class Runner:
             user_id=options.get("userId"),
             force=bool(options.get("force")),
             confirm=bool(options.get("confirm")),
+            halvings=run.halvings,
             clock_zone=self._settings.clock_zone,
             rules=self._settings.rules,
         )

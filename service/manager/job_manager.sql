@@ -22,15 +22,16 @@ WHERE d.job = ANY($1::text[])
 ORDER BY d.job
 
 -- name: unsettled
--- Slots that failed and were neither retried nor waived: the newest of each job. people: about how many had to be
+-- Slots that failed and have neither succeeded since nor been waived: the newest of each job. people: about how many had to be
 -- processed; NULL: the job is not about people. others: with the newest, how many are not listed here. $1: job ids, $2: how many each.
-SELECT r.id, r.job, r.state, r.nominal_at, r.deadline_at, r.done, CASE WHEN r.nth = 1 THEN greatest(0, r.n - $2) ELSE 0 END AS others,
+SELECT r.id, r.job, r.state, r.nominal_at, r.deadline_at, r.done, r.retry_at, CASE WHEN r.nth = 1 THEN greatest(0, r.n - $2) ELSE 0 END AS others,
        CASE WHEN starts_with(r.job, 'reminder.') THEN (
            SELECT count(*) FROM service.users AS u
            WHERE r.zones IS NULL OR u.timezone = ANY (ARRAY(SELECT split_part(z, '@', 1) FROM unnest(r.zones) AS z))) END AS people
-FROM (SELECT *, row_number() OVER (PARTITION BY job ORDER BY nominal_at DESC) AS nth, count(*) OVER (PARTITION BY job) AS n
-      FROM service.job_run
-      WHERE state IN ('failed', 'dead') AND waived_at IS NULL AND trigger <> 'manual' AND job = ANY ($1::text[])) AS r
+FROM (SELECT run.*, service.retry_at(run) AS retry_at, row_number() OVER (PARTITION BY job ORDER BY nominal_at DESC) AS nth,
+             count(*) OVER (PARTITION BY job) AS n
+      FROM service.job_run AS run
+      WHERE unsettled_since IS NOT NULL AND trigger <> 'manual' AND job = ANY ($1::text[])) AS r
 WHERE r.nth <= $2
 ORDER BY r.job, r.nominal_at
 

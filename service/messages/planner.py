@@ -15,6 +15,7 @@ import asyncpg
 from service.dashboard.model import User
 from service.engine.context import RunContext
 from service.engine.run import Tick
+from service.engine.run_end import PASSED_OVER
 from service.messages import delivery_rows, eligibility, refusals
 from service.messages.decision import Message, Skip
 from service.messages.delivery_rows import PlannedMessage, RunStamp
@@ -30,6 +31,8 @@ from service.messages.reminder import (
     ReminderWork,
     decide_safely,
 )
+
+_PASSED_OVER = "Each attempt at this person ended the process, or failed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,10 @@ class Planner(ReminderWork):
                 result, new = await self._preview(connection, job, context, page)
             else:
                 result, new = await self._plan(connection, job, context, page)
-            await context.advance(connection, page.cursor, page.scanned, _page_counts(result, new))
+            counts = _page_counts(result, new)
+            if page.passed_over:
+                counts[PASSED_OVER] = len(page.passed_over)
+            await context.advance(connection, page.cursor, page.scanned, counts)
             context.note({"jobs.step.users": page.scanned, "jobs.step.planned": len(new)})
         context.errors += result.errors
 
@@ -93,11 +99,15 @@ class Planner(ReminderWork):
         if job.kind.purpose is Purpose.NUDGE:
             await delivery_rows.lock_budget(connection)
         now = await context.now()
-        existing_ids = await delivery_rows.lock_existing_users(
-            connection, [facts.user.id for facts in page.facts]
-        )
+        ids = [facts.user.id for facts in page.facts] + [id_ for id_, _ in page.passed_over]
+        existing_ids = await delivery_rows.lock_existing_users(connection, ids)
         page = replace(page, facts=[facts for facts in page.facts if facts.user.id in existing_ids])
         result = await self._decide(connection, job, tick, page, now)
+        result.refused.extend(
+            RefusedPerson(id_, tick.local_date(zone), str(Reason.USER_ERROR), _PASSED_OVER)
+            for id_, zone in page.passed_over
+            if id_ in existing_ids
+        )
         new = await delivery_rows.plan(connection, stamp, result.planned)
         await refusals.record(connection, stamp.run_id, job.id, result.refused)
         return result, new

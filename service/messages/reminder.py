@@ -14,7 +14,7 @@ from service.dashboard.dashboard_state import DashboardState
 from service.dashboard.model import User
 from service.engine.context import RunContext
 from service.engine.job import Job, JobType, find
-from service.engine.run import Tick
+from service.engine.run import MOST_HALVINGS, Tick
 from service.errors import BadRequest
 from service.messages.decision import Decision, Skip
 from service.messages.kind import MessageKind
@@ -40,10 +40,15 @@ class FactsPage:
     cursor: str
     scanned: int
     """How many users the page covers, selected or not."""
+    passed_over: Sequence[tuple[str, str]] = ()
+    """The id and zone of a user who is not looked at, because no attempt came past them."""
 
 
 Read = Callable[[asyncpg.Connection, Tick, str], AsyncIterator[FactsPage]]
-"""``read(connection, tick, after)`` streams pages of facts about users whose id is greater than ``after``."""
+"""``read(connection, tick, after)`` streams pages of facts about users whose id is greater than ``after``.
+
+Its pages are shorter as often as ``tick.halvings`` says: see ``pages``.
+"""
 
 Decide = Callable[[Any, Tick], Decision]
 
@@ -121,16 +126,23 @@ async def pages(
     facts_of: Callable[[asyncpg.Record], Any],
     kind: MessageKind,
 ) -> AsyncIterator[FactsPage]:
-    """Facts about users in pages of 1,000, by user id.
+    """Facts about users in pages of 1,000, by user id; shorter where attempts ended at the same cursor.
 
     ``sql`` takes the last user id, the tick's instant, its slot groups (or NULL), one user's id (or NULL),
     the one zone of all local dates (or NULL), how many users to look at, and the name of the kind, under
     which people choose an hour of their own; its rows begin with the user.
     """
     groups = None if tick.zones is None else list(tick.zones)
-    while rows := await connection.fetch(
-        sql, after, tick.as_of, groups, tick.user_id, tick.clock_zone, _PAGE, kind.name
-    ):
+    values = (tick.as_of, groups, tick.user_id, tick.clock_zone)
+    size = max(1, _PAGE >> tick.halvings)
+    if tick.halvings > MOST_HALVINGS:
+        size = _PAGE
+        # Only what is needed: whatever it is about them, it may be in any of their facts.
+        only = f"SELECT id, timezone FROM ({sql}) AS person"  # noqa: S608 — from a file
+        if person := await connection.fetchrow(only, after, *values, 1, kind.name):
+            after = person["id"]
+            yield FactsPage([], after, 1, passed_over=[(after, person["timezone"])])
+    while rows := await connection.fetch(sql, after, *values, size, kind.name):
         after = rows[-1]["id"]
         facts = []
         for row in rows:

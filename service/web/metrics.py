@@ -164,7 +164,10 @@ async def _ledger(pool: asyncpg.Pool, job_ids: list[str]) -> CollectorRegistry:
         for state, n in row["states"].items():
             runs.labels(row["job"], state).set(n)
     unsettled = _gauge(
-        registry, "jobs_unsettled_slots", "Failed slots that were neither retried nor waived", "job_name"
+        registry,
+        "jobs_unsettled_slots",
+        "Slots that failed and are neither made up for nor waived",
+        "job_name",
     )
     for row in found["unsettled"]:
         unsettled.labels(row["job"]).set(row["n"])

@@ -29,9 +29,9 @@ CROSS JOIN LATERAL (
             AND nominal_at <= (SELECT service.now()) GROUP BY state) AS by_state) AS r
 
 -- name: unsettled
--- Slots that failed and were neither retried nor waived.
+-- Slots that failed and have neither succeeded since nor been waived.
 SELECT d.job, count(r.id) AS n FROM service.job_def AS d
-LEFT JOIN service.job_run AS r ON r.job = d.job AND r.state IN ('failed', 'dead') AND r.waived_at IS NULL AND r.trigger <> 'manual'
+LEFT JOIN service.job_run AS r ON r.job = d.job AND r.unsettled_since IS NOT NULL AND r.trigger <> 'manual'
 GROUP BY d.job
 
 -- name: schedules

@@ -28,12 +28,13 @@ SLOT = datetime.fromisoformat("2026-03-10T08:00:00+00:00")
 
 async def _step(ledger: Ledger, run: Run) -> None:
     async with ledger.step(run):
-        pass
+        pytest.fail("it got through the fence")
 
 
 WRITES: dict[str, Callable[[Ledger, Run], Awaitable[Any]]] = {
     "heartbeat": Ledger.heartbeat,
     "step": _step,
+    "fail": lambda ledger, run: ledger.fail(run, "x"),
     "finish": lambda ledger, run: ledger.finish(run, RunState.SUCCEEDED),
     "retry_later": lambda ledger, run: ledger.retry_later(run, timedelta(0), "x"),
     "wait_for": lambda ledger, run: ledger.wait_for(run, timedelta(0), "x"),
@@ -203,7 +204,7 @@ async def test_a_run_is_buried_once(world: World) -> None:
     await heir.claim()
     stored = await _row(world)
 
-    await _at(world, "08:03:00")
+    await _at(world, "08:02:59")
     await heir.claim()
 
     assert await _row(world) == stored

@@ -435,8 +435,8 @@ async def test_claiming_reads_the_index_not_the_table(world: World) -> None:
     await world.pool.execute("ANALYZE service.job_run")
     sql = queries.load(ledger_module.__file__)
     for query, index in (("claim", "job_run_due"), ("claim_orphan", "job_run_leases")):
-        jitter = [timedelta(0)] if query == "claim" else []
-        values = ("a", timedelta(seconds=60), [ID], *jitter, SCHEMA, None)
+        more = (timedelta(0), SCHEMA, None) if query == "claim" else (SCHEMA, None, [1])
+        values = ("a", timedelta(seconds=60), [ID], *more)
         plan = "\n".join(row[0] for row in await world.pool.fetch(f"EXPLAIN {sql[query]}", *values))
         assert index in plan
         assert "Seq Scan" not in plan

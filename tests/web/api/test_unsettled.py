@@ -144,8 +144,8 @@ async def test_a_mistake_of_ours_fails_at_once_and_stays_red_whatever_runs_later
 
     assert status == 503
     assert problems == [
-        "the slot 2026-03-10T08:00:00Z failed with about 10 people undecided;"
-        f" retry it or waive it: python -m service runs retry {run.id}"
+        "the slot 2026-03-10T08:00:00Z failed with about 10 people undecided; it is retried by itself"
+        f" at 2026-03-10T08:01:00Z; retry it now or waive it: python -m service runs retry {run.id}"
     ]
 
 
@@ -194,8 +194,8 @@ async def test_a_dead_run_goes_on_at_its_cursor(given: Console) -> None:
         "UPDATE service.job_run SET state = 'dead', cursor = 'u5', done = 6, attempt = 5"
     )
     assert (await health(given))[1] == [
-        "the slot 2026-03-10T08:00:00Z is dead with about 4 people undecided;"
-        f" retry it or waive it: python -m service runs retry {run.id}"
+        "the slot 2026-03-10T08:00:00Z is dead with about 4 people undecided; it is retried by itself"
+        f" at 2026-03-10T08:01:00Z; retry it now or waive it: python -m service runs retry {run.id}"
     ]
 
     await act(given, run.id, "retry", 202)

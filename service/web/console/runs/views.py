@@ -6,7 +6,6 @@ from typing import Any
 from aiohttp import web
 
 from service.engine import queries
-from service.engine.unsettled import FAILED
 from service.web import audit, params
 from service.web.api.run_events import follow
 from service.web.auth import HttpRefusal
@@ -68,7 +67,7 @@ async def _run_content(request: web.Request) -> dict[str, Any]:
         "attempts": await fetch(request, _SQL["attempts"], run_id),
         "reason": reason,
         "people": people,
-        "unsettled": row["state"] in FAILED and row["waived_at"] is None,
+        "unsettled": row["unsettled_since"] is not None and row["state"] not in ACTIVE,
         "too_late": _too_late(row),
     }
 
