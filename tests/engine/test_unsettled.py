@@ -13,7 +13,7 @@ from service.engine.ledger import Ledger, Run
 from service.engine.run import RunState, Trigger
 from service.engine.schema import SCHEMA
 from service.errors import LeaseLost, RunCancelled
-from tests.given import GOALS, World
+from tests.given import GOALS, World, goal, user
 from tests.interleaving import goes_on, waits
 
 SQL = queries.load(ledger_module.__file__)
@@ -56,7 +56,7 @@ async def _claim(world: World, owner: str = "owner", **values: Any) -> Run | Non
 
 async def test_a_run_that_fails_is_retried_after_pauses_that_double_up_to_an_hour(world: World) -> None:
     ledger, run = await _claimed(world)
-    passed, pauses = 0.0, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+    passed, pauses = 0.0, [1, 2, 4, 8, 16, 32, *([60] * 18)]
 
     for pause in pauses:
         await ledger.fail(run, "x")
@@ -302,3 +302,30 @@ async def test_a_run_that_a_process_claimed_without_hearing_so_is_claimed_again_
     assert (too_soon, others, held) == (None, None, None)
     assert run
     assert (run.id, run.epoch) == (row["id"], 2)
+
+
+# ── One person who cannot be looked at ──────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("where", ["facts", "writing"])
+async def test_a_person_who_fails_the_page_is_passed_over(world: World, where: str) -> None:
+    """The run is retried in ever shorter pages, and everybody else is decided."""
+    people = [f"u{n:02d}" for n in range(40)]
+    await world.live(*map(user, people), *(goal(f"g-{id_}", id_, "2026-03-11") for id_ in people))
+    if where == "facts":
+        await world.pool.execute("""UPDATE service.users SET preferences = '"x"' WHERE id = 'u23'""")
+    else:
+        await world.pool.execute("ALTER TABLE service.delivery ADD CHECK (user_id <> 'u23')")
+    runner = await world.runner()
+    run = await (await world.ledger()).request(GOALS, Trigger.ONCE)
+
+    for hour in range(20):
+        await _at(world, 61 * hour)
+        ended = await runner.run_one()
+        if ended and ended.state is RunState.PARTIAL:
+            break
+
+    assert ended
+    assert (ended.id, ended.state, ended.done) == (run.id, RunState.PARTIAL, 40)
+    assert sorted(await world.mails()) == [id_ for id_ in people if id_ != "u23"]
+    assert await world.reasons() == {"u23": "user_error"}

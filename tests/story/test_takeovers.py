@@ -1,4 +1,4 @@
-"""A run whose owners die one after the other, each of them a page further, comes to its end."""
+"""A run whose owners die one after the other comes to its end: each a page further, or all at one person."""
 
 import asyncio
 import os
@@ -41,10 +41,10 @@ def _tell(process: asyncio.subprocess.Process, line: str) -> None:
     process.stdin.write(f"{line}\n".encode())
 
 
-async def _due(world: World) -> Run:
+async def _due(world: World, people: int = PEOPLE) -> Run:
     # The real clock: leases of real processes run out by it.
     today = await world.pool.fetchval("SELECT (service.now() AT TIME ZONE 'UTC')::date + 1")
-    names = [f"u{n:05d}" for n in range(PEOPLE)]
+    names = [f"u{n:05d}" for n in range(people)]
     await world.live(
         *(user(name, "UTC") for name in names),
         *(goal(f"g-{name}", name, today.isoformat()) for name in names),
@@ -73,3 +73,36 @@ async def test_a_run_that_gets_further_at_each_takeover_is_not_given_up(world: W
     assert [row["state"] for row in attempts] == ["lost"] * DEATHS + ["succeeded"]
     assert world.jobs[GOALS].max_attempts < DEATHS
     assert DEATHS * PAGE < PEOPLE
+
+
+FATAL, FEW = "u00077", 250
+_OVER = """
+UPDATE service.job_run
+SET lease_until = least(lease_until, service.now()), finished_at = service.now() - interval '1 hour'
+"""
+"""Nobody waits until a lease is over, or until a dead run is retried."""
+
+
+async def test_a_person_whose_data_kills_the_process_is_passed_over(world: World, dsn: str) -> None:
+    """Found by halving the pages; everybody else is decided."""
+    run, deaths = await _due(world, FEW), 0
+    async with _parent(dsn) as parent:
+        while True:
+            _tell(parent, f"fatal {FATAL}")
+            if await _line(parent) == "done":
+                break
+            deaths += 1
+            await world.pool.execute(_OVER)
+            assert deaths < 20
+
+    ended = await (await world.ledger()).get(run.id)
+    assert ended is not None
+    assert (ended.state, ended.done) == (RunState.PARTIAL, FEW)
+    assert (ended.counts["user_error"], ended.counts["passed_over"]) == (1, 1)
+    mails = "SELECT count(DISTINCT user_id) FROM service.delivery WHERE channel = 'email'"
+    assert await world.pool.fetchval(mails) == FEW - 1
+    decided = await world.pool.fetch("SELECT user_id, reason, detail FROM service.decision")
+    assert [tuple(row) for row in decided] == [
+        (FATAL, "user_error", "Each attempt at this person ended the process, or failed.")
+    ]
+    assert deaths > world.jobs[GOALS].max_attempts

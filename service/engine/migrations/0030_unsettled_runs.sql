@@ -23,12 +23,12 @@ CREATE TRIGGER run_unsettled BEFORE INSERT OR UPDATE OF state, waived_at ON serv
     FOR EACH ROW EXECUTE FUNCTION service.note_unsettled();
 
 -- When a slot that failed is retried by itself: after a minute, then after twice as long each time, at most an hour; as long
--- as it is useful. NULL: never.
+-- as it is useful, or for a day. NULL: never.
 CREATE FUNCTION service.retry_at(run service.job_run) RETURNS timestamptz LANGUAGE sql STABLE AS $$
     SELECT at FROM (
         SELECT coalesce(run.finished_at, run.unsettled_since) + interval '1 minute' * least(60, 2 ^ least(run.retries, 6)) AS at) AS next
     WHERE run.unsettled_since IS NOT NULL AND run.state IN ('failed', 'dead') AND run.trigger <> 'manual'
-      AND CASE WHEN run.deadline_at IS NULL THEN run.retries < 10 ELSE at <= run.deadline_at END
+      AND CASE WHEN run.deadline_at IS NULL THEN run.retries < 24 ELSE at <= run.deadline_at END
 $$;
 
 -- Asked at each claim, by health and by every scrape; nearly always empty.
