@@ -20,11 +20,14 @@ from service.clock import Clock, SystemClock
 from service.dashboard.sync import Sync
 from service.dashboard.sync_settings import Progress
 from service.demo import maildir_page
+from service.engine import database
 from service.engine.clock_watch import ClockGuard, ClockWatch
 from service.engine.context import Resources
+from service.engine.database_errors import FAILURES
 from service.engine.heartbeat import Heartbeat
 from service.engine.job import Job
 from service.engine.ledger import Ledger
+from service.engine.loops import cancelled_at_stop
 from service.engine.runner import Runner
 from service.engine.supervisor import ServiceLoops, Supervisor
 from service.engine.trigger import Timing, TriggerLoop
@@ -304,18 +307,18 @@ class Service:
     @cached_property
     def supervisor(self) -> Supervisor:
         working = {
-            "sync": self.sync.serve,
-            "trigger": self.trigger.serve,
+            "sync": cancelled_at_stop(self.sync.serve),
+            "trigger": cancelled_at_stop(self.trigger.serve),
             "runner": self.runner.serve,
             "delivery": self.delivery.serve,
             "bounces": bounce_box(self.settings, self.bounces),
-            "inbox": self.inbox.serve if self.inbox else None,
+            "inbox": cancelled_at_stop(self.inbox.serve) if self.inbox else None,
         }
         gated = {name: self.presence.gated(loop) for name, loop in working.items() if loop}
         always = {
             "vitals": self.runtime_metrics.serve,
-            "presence": self.presence.serve,
-            "conditions": self._watch_conditions,
+            "presence": cancelled_at_stop(self.presence.serve),
+            "conditions": cancelled_at_stop(self._watch_conditions),
         }
         return Supervisor(self._clock, gated | always)
 
@@ -344,6 +347,14 @@ class Service:
             clock=self._clock,
             service_zone=self._zone,
         )
+
+    async def released(self) -> bool:
+        """Whether this process holds nothing any more; False where nobody knows."""
+        try:
+            async with asyncio.timeout(1):
+                return not await self.ledger.held()
+        except FAILURES:
+            return False
 
     # ── HTTP ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,9 +1,7 @@
-"""The HTTP port, signals, and serving until a signal stops the process."""
+"""The HTTP port, and serving until a signal stops the process."""
 
-import asyncio
 import gc
-import os
-import signal
+from contextlib import AsyncExitStack
 
 import structlog
 from aiohttp import web
@@ -11,18 +9,23 @@ from aiohttp import web
 from service import __version__
 from service.app import Service, open_service
 from service.demo import sample
+from service.engine.loops import until_stopped
 from service.errors import ConfigurationError
 from service.settings import Settings
+from service.stopping import Ending
 from service.web import body_timeout
 
 log = structlog.get_logger()
+
+_ANSWER = 0.5
+"""Seconds that answers which are under way may take at a stop, after the loops have stopped."""
 
 
 async def listen(service: Service, *, inbox_page: bool = False) -> web.AppRunner:
     """Open the HTTP port. Raises ConfigurationError if it is in use."""
     settings = service.settings
     app = await service.web_app(inbox_page=inbox_page)
-    http = web.AppRunner(app, access_log=None, keepalive_timeout=body_timeout.HEAD)
+    http = web.AppRunner(app, access_log=None, keepalive_timeout=body_timeout.HEAD, shutdown_timeout=_ANSWER)
     await http.setup()
     try:
         await web.TCPSite(http, settings.host, settings.port).start()
@@ -34,21 +37,6 @@ async def listen(service: Service, *, inbox_page: bool = False) -> web.AppRunner
     return http
 
 
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """The first SIGTERM or SIGINT sets ``stop``, for a graceful end; the second ends the process at once."""
-    loop = asyncio.get_running_loop()
-
-    def on_signal(name: str) -> None:
-        if stop.is_set():
-            log.warning("second signal: ending at once", signal=name)
-            os._exit(1)
-        log.info("stopping", signal=name)
-        stop.set()
-
-    for signal_ in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_, on_signal, signal_.name)
-
-
 def freeze_loaded_objects() -> None:
     """Exclude the objects that the start has loaded from garbage collection.
 
@@ -58,21 +46,32 @@ def freeze_loaded_objects() -> None:
     gc.freeze()
 
 
-async def serve(settings: Settings) -> None:
-    """Run the service until a signal stops it."""
-    stop = asyncio.Event()
-    stop_on_signals(stop)
-    async with open_service(settings) as service:
-        if service.databases.sample:
-            await sample.write(
-                service.databases.dashboard, sample.people(1, (await service.ledger.now()).date())
-            )
-        http = await listen(service, inbox_page=settings.loopback)
-        try:
-            await service.manager.initialize()
-            freeze_loaded_objects()
-            log.info("serving", host=settings.host, port=settings.port, version=__version__)
-            await stop.wait()
-        finally:
-            await service.manager.shutdown()
-            await http.cleanup()
+async def serve(settings: Settings) -> int:
+    """Run the service until a signal stops it, also while it starts. Returns the exit code."""
+    ending = Ending(settings.shutdown_grace_seconds)
+    ending.listen()
+    async with AsyncExitStack() as stack:
+        if await until_stopped(_start(stack, settings, ending), ending.stop) is None:
+            ending.released = True  # nothing was begun
+        else:
+            await ending.stop.wait()
+    ending.closed(embedded=not settings.database_url)
+    return ending.code
+
+
+async def _start(stack: AsyncExitStack, settings: Settings, ending: Ending) -> Service:
+    service = await stack.enter_async_context(open_service(settings))
+    if service.databases.sample:
+        await sample.write(service.databases.dashboard, sample.people(1, (await service.ledger.now()).date()))
+    http = await listen(service, inbox_page=settings.loopback)
+    stack.push_async_callback(http.cleanup)
+
+    async def stop_loops() -> None:
+        await service.manager.shutdown()
+        ending.released = await service.released()
+
+    stack.push_async_callback(stop_loops)
+    await service.manager.initialize()
+    freeze_loaded_objects()
+    log.info("serving", host=settings.host, port=settings.port, version=__version__)
+    return service

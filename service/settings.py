@@ -93,7 +93,7 @@ class Settings(BaseModel):
     sweep_seconds: float = Field(default=10, ge=1, le=60)
     lease_seconds: float = Field(default=60, ge=5, le=3600)
     claim_jitter_seconds: float = Field(default=2, ge=0, le=300)
-    shutdown_grace_seconds: float = Field(default=20, ge=0, le=600)
+    shutdown_grace_seconds: float = Field(default=7, ge=0, le=600)
 
     # Reading the dashboard
     sync_interval_seconds: float = Field(default=120, ge=1)

@@ -4,13 +4,16 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """0 done, 1 failed or refused, 2 wrong configuration or usage, 3 unavailable, 4 not allowed."""
+    """0 done, 1 failed or refused, 2 wrong configuration or usage, 3 unavailable, 4 not allowed; 5 serve
+    stopped, but left something to its lease.
+    """
 
     DONE = 0
     FAILED = 1
     WRONG_USE = 2
     UNAVAILABLE = 3
     NOT_ALLOWED = 4
+    SOMETHING_LEFT = 5
 
 
 INTERRUPTED = 130

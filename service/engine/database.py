@@ -37,7 +37,7 @@ _IDLE = 15.0
 """Seconds after which a connection that nobody needed is closed: other processes may be short of it."""
 _GIVE_BACK = 2.0
 _CONNECT = 10.0
-_CLOSE = 5.0
+_CLOSE = 0.5
 _FULL_PAUSE = 1.0
 """Seconds between two attempts to connect while the server has no connection left for us."""
 _LOOK = 0.02
@@ -144,7 +144,7 @@ class Pool(asyncpg.Pool):
         )
 
     async def close(self) -> None:
-        """Close all connections, within a few seconds."""
+        """Close all connections; those that are still used after a moment are cut."""
         with suppress(TimeoutError):  # asyncpg has terminated those that are left
             async with asyncio.timeout(_CLOSE):
                 await super().close()

@@ -16,10 +16,9 @@ from service.engine import postgres_errors
 from service.engine.database_errors import FAILURES
 from service.engine.fault_log import FaultLog
 from service.engine.ledger import Ledger
-from service.engine.loops import first_of
+from service.engine.loops import Loop, first_of
 from service.engine.postgres_errors import Server
 from service.engine.schema import SchemaRange
-from service.engine.supervisor import Loop
 
 log = structlog.get_logger()
 

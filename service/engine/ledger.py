@@ -298,6 +298,10 @@ class Ledger:
         """Release a run to another process at once, at its cursor, without using up an attempt."""
         await self._fenced("release", run)
 
+    async def held(self) -> int:
+        """How many runs, messages and leases this process holds."""
+        return await self._pool.fetchval(_SQL["held"], self.owner)  # type: ignore[no-any-return]
+
     async def _fenced(self, query: str, run: Run, *values: Any) -> None:
         if await self._pool.fetchval(_SQL[query], run.id, run.epoch, *values) is None:
             raise LeaseLost(f"run {run.id} of {run.job} is no longer ours (epoch {run.epoch})")

@@ -259,6 +259,12 @@ UPDATE service.job_run SET state = 'pending', attempt = attempt - 1, epoch = epo
 WHERE id = $1 AND epoch = $2 AND state = 'running'
 RETURNING id
 
+-- name: held
+-- How much a process holds: runs, messages and leases.
+SELECT (SELECT count(*) FROM service.job_run WHERE state = 'running' AND owner = $1)
+     + (SELECT count(*) FROM service.delivery WHERE state IN ('claimed', 'sending') AND owner = $1)
+     + (SELECT count(*) FROM service.lease WHERE owner = $1 AND until > service.now())
+
 -- name: running
 -- Whether a job runs now, exclusively.
 SELECT id FROM service.job_run WHERE job = $1 AND state = 'running' AND exclusive AND lease_until >= service.now()

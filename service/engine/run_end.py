@@ -42,6 +42,8 @@ _BUSY_PAUSE = timedelta(seconds=2)
 _DEPENDENCY_PAUSE = timedelta(minutes=1)
 _RETRY_PAUSE = timedelta(minutes=1)
 """For each attempt since the run last advanced."""
+_RELEASE = 3.0
+"""Seconds that a process which stops waits for the release of a run."""
 _WRITE_PAUSE = 1.0
 """Seconds between two attempts to record how a run ended."""
 
@@ -96,7 +98,7 @@ class RunEnd:
     async def hand_over(self, run: Run) -> None:
         """Release the run as this process stops; if that fails, it can be claimed when its lease expires."""
         try:
-            async with asyncio.timeout(self._ledger.lease.total_seconds() / 3):
+            async with asyncio.timeout(min(_RELEASE, self._ledger.lease.total_seconds() / 3)):
                 await self._ledger.release(run)
         except Exception as error:  # noqa: BLE001 — the process stops, whatever happens
             log.warning("run not handed over", job=run.job, run=run.id, error=one_line(error))

@@ -41,14 +41,12 @@ _LOOK = 1.0
 class RunnerSettings:
     """``rules``: what operators may tune in jobs. ``clock_zone``: one zone for all local dates
     (``REMINDER_TIME_MODE=service``), else None. ``jitter``: the longest random delay of a claim, which
-    spreads runs over processes. ``grace``: how long the current run may continue at a stop. ``idle``: seconds
-    between two polls for work.
+    spreads runs over processes. ``idle``: seconds between two polls for work.
     """
 
     rules: JobRules = field(default_factory=JobRules)
     clock_zone: str | None = None
     jitter: timedelta = timedelta(0)
-    grace: timedelta = timedelta(seconds=20)
     idle: float = 5.0
 
 
@@ -93,6 +91,8 @@ class Runner:
         self._resources = resources
         self._settings = settings
         self._tracer = tracer
+        self._stop = asyncio.Event()
+        self._over = asyncio.Event()
         self.running: dict[int, Run] = {}
 
     # ── Claiming ────────────────────────────────────────────────────────────────────────────────────────────
@@ -107,21 +107,18 @@ class Runner:
         return await self._ledger.get(run.id)
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Run what comes due until ``stop``; the current run gets its grace, then goes to another process."""
-        stopping = asyncio.ensure_future(stop.wait())
-        try:
-            while not stop.is_set():
-                self._wake.clear()
-                turn = asyncio.ensure_future(self.run_one())
-                await asyncio.wait({turn, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not turn.done():
-                    await asyncio.wait({turn}, timeout=self._settings.grace.total_seconds())
-                if not turn.done():
-                    turn.cancel()
-                if await _result(turn) is None:
-                    await first_of(self._settings.idle, stop, self._wake)
-        finally:
-            stopping.cancel()
+        """Run what comes due until ``stop``.
+
+        Then every run of this process, also one that somebody waits for, is released at its cursor.
+        """
+        self._stop = stop
+        while not stop.is_set():
+            self._wake.clear()
+            if await self.run_one() is None:
+                await first_of(self._settings.idle, stop, self._wake)
+        while self.running:
+            self._over.clear()
+            await self._over.wait()
 
     async def run_manual(self, job_id: str, request: RunRequest = RunRequest()) -> RunResult:
         """Run a job now, for each user's local date at ``as_of`` (default: now).
@@ -237,22 +234,23 @@ class Runner:
                 task.cancel()
             await asyncio.gather(beat, work, return_exceptions=True)
             del self.running[run.id]
+            self._over.set()
             await asyncio.shield(self._tell(run, self._clock.monotonic() - started, span))
 
     async def _settle(
         self, run: Run, work: "asyncio.Future[Sequence[str]]", beat: "asyncio.Future[StopReason]"
     ) -> None:
-        """Wait for the work and record how it ended."""
+        """Wait for the work and record how it ended; hand it over if this process stops before."""
+        stopping = asyncio.ensure_future(self._stop.wait())
+        ends = cast("list[asyncio.Future[Any]]", [work, beat, stopping])
         try:
             async with asyncio.timeout(self._jobs[run.job].timeout.total_seconds()):
-                await asyncio.wait(
-                    cast("list[asyncio.Future[Any]]", [work, beat]), return_when=asyncio.FIRST_COMPLETED
-                )
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if not (work.done() or beat.done()):
+                return await self._hand_over(run, work)
             end = _end_of(work, beat)
         except asyncio.CancelledError:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
-            await asyncio.shield(self._end.hand_over(run))
+            await self._hand_over(run, work)
             raise
         except LeaseLost:
             raise
@@ -261,6 +259,14 @@ class Runner:
             await self._end.write(run, partial(self._end.failed, run, error), error)
         else:
             await self._end.write(run, partial(self._end.ended, run, end))
+        finally:
+            stopping.cancel()
+        return None
+
+    async def _hand_over(self, run: Run, work: "asyncio.Future[Sequence[str]]") -> None:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        await asyncio.shield(self._end.hand_over(run))
 
     async def _beat(self, run: Run, work: "asyncio.Future[Sequence[str]]") -> StopReason:
         """Renew the lease on a connection of its own; give up after 0.8 of a lease without success.
@@ -372,10 +378,3 @@ def _failure(run: Run, result: Run | None) -> str | None:
     if result is None or result.epoch != run.epoch:
         return "lost"
     return str(result.state) if result.state in {RunState.FAILED, RunState.DEAD} else None
-
-
-async def _result(turn: "asyncio.Future[Run | None]") -> Run | None:
-    try:
-        return await turn
-    except asyncio.CancelledError:
-        return None

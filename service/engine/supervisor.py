@@ -1,7 +1,6 @@
 """The supervisor: every loop of the service is watched, restarted when it dies, and visible in health."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -11,7 +10,7 @@ import structlog
 
 from service.clock import Clock
 from service.engine.fault_log import FaultLog
-from service.engine.loops import first_of, watch
+from service.engine.loops import Loop, first_of, watch
 from service.engine.retry import backoff
 
 _STANDS_STILL = 300.0
@@ -20,9 +19,6 @@ log = structlog.get_logger()
 
 _STEADY = 5.0
 """Seconds after which a loop that was restarted is taken for working again."""
-
-Loop = Callable[[asyncio.Event], Awaitable[None]]
-"""A loop runs until its event is set."""
 
 
 @dataclass
@@ -124,6 +120,10 @@ def _said(error: Exception | str) -> str:
     return error if isinstance(error, str) else f"{type(error).__name__}: {error}"
 
 
+_CANCEL = 0.5
+"""Seconds that loops may take to be cancelled."""
+
+
 class ServiceLoops:
     """The loops of this process, under their supervisor; start and stop can be repeated."""
 
@@ -139,13 +139,13 @@ class ServiceLoops:
         self._task = asyncio.create_task(self._supervisor.serve(self._stop), name="loops")
 
     async def stop(self) -> None:
-        """Stop claiming, and finish or release current runs, within the grace."""
+        """Stop claiming and release current runs within the grace; what still runs is cancelled."""
         if self._task is None:
             return
         self._stop.set()
-        _, late = await asyncio.wait({self._task}, timeout=self._grace + 10)
+        _, late = await asyncio.wait({self._task}, timeout=self._grace)
         if late:
             log.warning("loops did not stop in time; what they hold is released by its lease")
             self._task.cancel()
-            await asyncio.wait({self._task}, timeout=5)
+            await asyncio.wait({self._task}, timeout=_CANCEL)
         self._task = None

@@ -25,8 +25,8 @@ from service.dashboard.source import Source
 from service.dashboard.sync import Sync
 from service.dashboard.sync_settings import Progress, SyncSettings
 from service.engine.job import Job
+from service.engine.loops import Loop
 from service.engine.runner import RunnerSettings
-from service.engine.supervisor import Loop
 from service.errors import ConfigurationError
 from service.jobs import all_jobs
 from service.messages.delivery_settings import DeliverySettings
@@ -156,7 +156,6 @@ def runner_settings(settings: Settings) -> RunnerSettings:
         rules=settings.rules,
         clock_zone=settings.service_timezone if settings.reminder_time_mode == "service" else None,
         jitter=timedelta(seconds=settings.claim_jitter_seconds),
-        grace=timedelta(seconds=settings.shutdown_grace_seconds),
     )
 
 

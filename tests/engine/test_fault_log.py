@@ -15,7 +15,8 @@ from service.engine import supervisor
 from service.engine.database import migrate, open_pool
 from service.engine.fault_log import FaultLog
 from service.engine.heartbeat import Heartbeat
-from service.engine.supervisor import Loop, Supervisor
+from service.engine.loops import Loop
+from service.engine.supervisor import Supervisor
 from service.engine.trigger import TriggerLoop
 from service.errors import SourceUnavailable
 from tests.given import Scripted, World

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from service.engine import supervisor as module
-from service.engine.supervisor import Loop, Supervisor
+from service.engine.loops import Loop
+from service.engine.supervisor import Supervisor
 
 _START = datetime(2026, 3, 10, 8, tzinfo=UTC)
 

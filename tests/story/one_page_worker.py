@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import asyncpg
@@ -50,8 +49,11 @@ async def _run(dsn: str, word: str, id_: str) -> None:
     pool = await open_pool(dsn, max_size=5)
     world = World(pool)
     job = world.reminder()
-    changed = {"page": _stuck_after_a_page, "fatal": partial(_deadly, id_=id_)}
-    world.jobs = {GOALS: changed[word](job) if word in changed else job}
+    if word == "page":
+        job = _stuck_after_a_page(job)
+    elif word == "fatal":
+        job = _deadly(job, id_)
+    world.jobs = {GOALS: job}
     await (await world.runner(f"runner-{os.getpid()}")).run_one()
     await pool.close()
 
