@@ -23,7 +23,6 @@ from service.demo import maildir_page
 from service.engine import database
 from service.engine.clock_watch import ClockGuard, ClockWatch
 from service.engine.context import Resources
-from service.engine.database_errors import FAILURES
 from service.engine.heartbeat import Heartbeat
 from service.engine.job import Job
 from service.engine.ledger import Ledger
@@ -347,14 +346,6 @@ class Service:
             clock=self._clock,
             service_zone=self._zone,
         )
-
-    async def released(self) -> bool:
-        """Whether this process holds nothing any more; False where nobody knows."""
-        try:
-            async with asyncio.timeout(1):
-                return not await self.ledger.held()
-        except FAILURES:
-            return False
 
     # ── HTTP ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,7 +12,8 @@ from service.demo import sample
 from service.engine.loops import until_stopped
 from service.errors import ConfigurationError
 from service.settings import Settings
-from service.stopping import Ending
+from service.setup import health
+from service.stopping import Shutdown
 from service.web import body_timeout
 
 log = structlog.get_logger()
@@ -48,18 +49,18 @@ def freeze_loaded_objects() -> None:
 
 async def serve(settings: Settings) -> int:
     """Run the service until a signal stops it, also while it starts. Returns the exit code."""
-    ending = Ending(settings.shutdown_grace_seconds)
-    ending.listen()
+    shutdown = Shutdown(settings.shutdown_grace_seconds)
+    shutdown.listen()
     async with AsyncExitStack() as stack:
-        if await until_stopped(_start(stack, settings, ending), ending.stop) is None:
-            ending.released = True  # nothing was begun
+        if await until_stopped(_start(stack, settings, shutdown), shutdown.stop) is None:
+            shutdown.released = True  # nothing was begun
         else:
-            await ending.stop.wait()
-    ending.closed(embedded=not settings.database_url)
-    return ending.code
+            await shutdown.stop.wait()
+    shutdown.closed(embedded=not settings.database_url)
+    return shutdown.code
 
 
-async def _start(stack: AsyncExitStack, settings: Settings, ending: Ending) -> Service:
+async def _start(stack: AsyncExitStack, settings: Settings, shutdown: Shutdown) -> Service:
     service = await stack.enter_async_context(open_service(settings))
     if service.databases.sample:
         await sample.write(service.databases.dashboard, sample.people(1, (await service.ledger.now()).date()))
@@ -68,7 +69,7 @@ async def _start(stack: AsyncExitStack, settings: Settings, ending: Ending) -> S
 
     async def stop_loops() -> None:
         await service.manager.shutdown()
-        ending.released = await service.released()
+        shutdown.released = await health.released(service.ledger)
 
     stack.push_async_callback(stop_loops)
     await service.manager.initialize()

@@ -18,7 +18,7 @@ _TIDY = 0.5
 """Seconds for what the interpreter does after that. Threads that hang in a driver would keep it for ever."""
 
 
-class Ending:
+class Shutdown:
     """From the first SIGTERM or SIGINT, which sets ``stop``, to the end of the process.
 
     ``grace``: seconds that the loops may take. Two seconds later the process ends, whatever still hangs.

@@ -42,6 +42,15 @@ async def _ping(request: Callable[[], Awaitable[Any]]) -> float | None:
     return round(1000 * (loop.time() - started), 3)
 
 
+async def released(ledger: Ledger) -> bool:
+    """Whether this process holds nothing any more; False where nobody knows."""
+    try:
+        async with asyncio.timeout(1):
+            return not await ledger.held()
+    except FAILURES:
+        return False
+
+
 def gauges(pool: asyncpg.Pool, sync: Sync) -> dict[str, float | None]:
     size, idle = pool.get_size(), pool.get_idle_size()
     return {"poolSize": size, "poolBusy": size - idle, "changeStreamLag": sync.change_stream_lag()}

@@ -18,7 +18,7 @@ from service.jobs import all_jobs
 from service.messages.reminder import kinds_of
 from service.settings import Settings, unread
 from service.setup import parts, preflight
-from service.stopping import Ending
+from service.stopping import Shutdown
 
 
 async def serve(settings: Settings, _options: argparse.Namespace) -> Exit:
@@ -52,9 +52,9 @@ async def demo(settings: Settings, options: argparse.Namespace) -> Exit:
     """Run the service with sample data, an embedded PostgreSQL and a local inbox."""
     token = settings.admin_token or secrets.token_urlsafe(16)
     settings = settings.model_copy(update={"admin_token": token})
-    ending = Ending(settings.shutdown_grace_seconds)
-    ending.listen()
-    stop = ending.stop
+    shutdown = Shutdown(settings.shutdown_grace_seconds)
+    shutdown.listen()
+    stop = shutdown.stop
     out.print("[bold]Starting[/] PostgreSQL and the sample dashboard …")
     async with app.open_service(settings) as service:
         if service.databases.sample:
@@ -71,7 +71,7 @@ async def demo(settings: Settings, options: argparse.Namespace) -> Exit:
         finally:
             await service.manager.shutdown()
             await http.cleanup()
-    ending.closed(embedded=True)
+    shutdown.closed(embedded=True)
     return Exit.DONE
 
 
