@@ -20,7 +20,6 @@ from service.clock import Clock, SystemClock
 from service.dashboard.sync import Sync
 from service.dashboard.sync_settings import Progress
 from service.demo import maildir_page
-from service.engine import database
 from service.engine.clock_watch import ClockGuard, ClockWatch
 from service.engine.context import Resources
 from service.engine.heartbeat import Heartbeat
