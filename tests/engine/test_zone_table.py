@@ -106,7 +106,7 @@ async def test_the_time_zone_of_the_session_plays_no_part(pool: asyncpg.Pool) ->
     at = datetime(2026, 7, 15, 12, tzinfo=UTC)
     await _live(pool, {"a": "Europe/Berlin"}, at)
     async with pool.acquire() as connection:
-        await connection.execute("SET TimeZone = 'Pacific/Kiritimati'")
+        await connection.fetchval("SELECT set_config('TimeZone', 'Pacific/Kiritimati', false)")
         row = await connection.fetchrow(
             "SELECT local_start, service.user_time('a', $1) AS same, service.signup_day('nobody', $1)"
             " FROM service.local_session",
