@@ -8,7 +8,7 @@ import subprocess
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,22 +22,54 @@ from tests.certificates import Certificate
 BINARY = Path(sysconfig.get_path("purelib")) / "fiftyone/db/bin/mongod"
 
 
+class MongoServer:
+    """A mongod of its own, that can be killed and started again with what it holds."""
+
+    def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
+        self.port = _free_port()
+        self._command = [
+            str(BINARY), "--dbpath", str(folder), "--port", str(self.port), "--bind_ip", "127.0.0.1",
+            *arguments, "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--quiet",
+        ]  # fmt: skip
+        self.start()
+
+    def start(self) -> None:
+        nowhere = subprocess.DEVNULL
+        self.process = subprocess.Popen(self._command, stdout=nowhere, stderr=nowhere)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def url(self) -> str:
+        """Of the one member of a replica set."""
+        return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
+
+
 @contextmanager
 def server() -> Iterator[str]:
     """URL of a one-member replica set on this machine; it is stopped, by its process, at the end."""
     if given := os.environ.get("TEST_MONGODB_URL"):
         yield given
         return
-    with _process("--replSet", "rs0") as port:
-        url = f"mongodb://127.0.0.1:{port}/?directConnection=true"
-        _initiate(url, port)
-        yield url
+    with replica_set() as member:
+        yield member.url
+
+
+@contextmanager
+def replica_set() -> Iterator[MongoServer]:
+    """The one member of a replica set, which is this test's own."""
+    with _process("--replSet", "rs0") as member:
+        _initiate(member.url, member.port)
+        yield member
 
 
 @contextmanager
 def guarded() -> Iterator[tuple[str, Any]]:
     """A server with accounts: its address as ``{}@host/``, for ``user:password``, and its administrator."""
-    with _process("--auth") as port:
+    with _process("--auth") as guarded_server:
+        port = guarded_server.port
         root = {"roles": ["root"], "pwd": "root"}
         _first_account(port, root)
         with MongoClient[dict[str, Any]](f"mongodb://root:root@127.0.0.1:{port}/") as client:
@@ -47,11 +79,11 @@ def guarded() -> Iterator[tuple[str, Any]]:
 @contextmanager
 def with_tls(certificate: Certificate) -> Iterator[int]:
     """A server that demands TLS; its port on 127.0.0.1."""
-    with _process("--tlsMode", "requireTLS", "--tlsCertificateKeyFile", str(certificate.both)) as port:
-        url = f"mongodb://127.0.0.1:{port}/?tls=true&tlsInsecure=true"
+    with _process("--tlsMode", "requireTLS", "--tlsCertificateKeyFile", str(certificate.both)) as started:
+        url = f"mongodb://127.0.0.1:{started.port}/?tls=true&tlsInsecure=true"
         with MongoClient[dict[str, Any]](url, serverSelectionTimeoutMS=60_000) as client:
             client.admin.command("ping")
-        yield port
+        yield started.port
 
 
 def _first_account(port: int, account: dict[str, Any]) -> None:
@@ -63,22 +95,16 @@ def _first_account(port: int, account: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _process(*arguments: str) -> Iterator[int]:
-    """A mongod of its own; the port on which it will answer."""
+def _process(*arguments: str) -> Iterator[MongoServer]:
+    """A mongod of its own, which will answer soon."""
     if not BINARY.exists():
         pytest.skip("no mongod here; set TEST_MONGODB_URL")
     folder = Path(tempfile.mkdtemp(prefix="jobs-mongo-"))
-    port = _free_port()
-    process = subprocess.Popen(
-        [str(BINARY), "--dbpath", str(folder), "--port", str(port), "--bind_ip", "127.0.0.1",
-         *arguments, "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--quiet"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    server = MongoServer(folder, arguments)
     try:
-        yield port
+        yield server
     finally:
-        process.kill()
-        process.wait()
+        server.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -53,6 +53,17 @@ class PostgresServer:
     def _control(self, *words: str) -> None:
         _run(str(_BIN / "pg_ctl"), "-D", str(self.folder / "data"), *words)
 
+    def restart(self, mode: str) -> None:
+        """Stop it (fast, immediate) and start it again on the same port."""
+        log = str(self.folder / "log")
+        _run(str(_BIN / "pg_ctl"), "-w", "-m", mode, "-D", str(self.folder / "data"), "-l", log, "restart")
+
+    def processes(self) -> list[psutil.Process]:
+        """All of its processes, the first of which starts the others."""
+        pid = (self.folder / "data" / "postmaster.pid").read_text().splitlines()[0]
+        postmaster = psutil.Process(int(pid))
+        return [postmaster, *postmaster.children()]
+
 
 @contextmanager
 def server() -> Iterator[PostgresServer]:

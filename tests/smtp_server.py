@@ -20,9 +20,11 @@ _MESSAGE_ID = re.compile(rb"^Message-ID: <([^>]+)>", re.MULTILINE)
 
 HANG = "hang"
 DROP = "drop"
+SLOW = "slow"
 _END = b"\r\n.\r\n"
 Misbehave = Callable[[str, str], str | None]
-"""``(phase, recipient)`` to an answer such as ``550 5.1.1 no``, to HANG or DROP, or to None for good manners.
+"""``(phase, recipient)`` to an answer such as ``550 5.1.1 no``, to HANG or DROP, to ``slow 5`` (good manners
+after five seconds), or to None for good manners.
 
 Phases: connect, auth, mail, rcpt, data, content (after some of it), dot (not taken), after_dot (taken, but no
 word).
@@ -42,6 +44,10 @@ class Accepted:
 
 class _Drop(Exception):
     pass
+
+
+def _well(_phase: str, _recipient: str) -> None:
+    return
 
 
 class _Wire:
@@ -79,7 +85,7 @@ class RecordingServer:
         auth: bool = False,
         log: TextIO | None = None,
     ) -> None:
-        self._misbehave = misbehave or (lambda _phase, _recipient: None)
+        self._misbehave = misbehave or _well
         self._extensions = ["PIPELINING"] * pipelining + ["AUTH PLAIN"] * auth
         self._log = log
         self._server: asyncio.Server | None = None
@@ -90,6 +96,10 @@ class RecordingServer:
         self.logins = 0
         self.commands: list[str] = []
         self.port = 0
+
+    def behave(self, misbehave: Misbehave | None = None) -> None:
+        """Misbehave in this way from now on; None: in none."""
+        self._misbehave = misbehave or _well
 
     async def __aenter__(self) -> "RecordingServer":
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -126,12 +136,9 @@ class RecordingServer:
         wire = _Wire(reader)
 
         async def answer(phase: str, good: str) -> bool:
-            told = self._misbehave(phase, recipient)
-            if told == DROP:
-                raise _Drop
-            if told == HANG:
-                await asyncio.Event().wait()
-            writer.write(f"{told or good}\r\n".encode())
+            told = await self._told(phase, recipient)
+            if words := told or good:
+                writer.write(f"{words}\r\n".encode())
             return told is None
 
         await answer("connect", "220 ready")
@@ -174,17 +181,25 @@ class RecordingServer:
             begun += await wire.until(b"\r\n")
             if begun == b".\r\n":
                 break
-        if self._misbehave("content", recipient) == DROP:
-            raise _Drop
+        await self._told("content", recipient)
         wire.put_back(b"\r\n" + begun)
         content = (await wire.until(_END))[:-3].replace(b"\r\n..", b"\r\n.")[2:]
         self.commands.append(".")
-        told = self._misbehave("dot", recipient)
-        if told is None:
+        if await answer("dot", ""):  # type: ignore[misc]
             self._record(content, recipient, connection)
             await answer("after_dot", "250 2.0.0 taken")  # type: ignore[misc]
-        else:
-            await answer("dot", "")  # type: ignore[misc]
+
+    async def _told(self, phase: str, recipient: str) -> str | None:
+        """The answer that is to be given; None: the good one."""
+        told = self._misbehave(phase, recipient)
+        if told == DROP:
+            raise _Drop
+        if told == HANG:
+            await asyncio.Event().wait()
+        if told and told.startswith(SLOW):
+            await asyncio.sleep(float(told.removeprefix(SLOW)))
+            return None
+        return told
 
     def _record(self, content: bytes, recipient: str, connection: int) -> None:
         found = _MESSAGE_ID.search(content)

@@ -111,6 +111,8 @@ def _process(deps: AdminDeps) -> CollectorRegistry:
     if (behind := measured.get("changeStreamLag")) is not None:
         told = "Since the copy had all that the change stream told; of the process that follows it"
         _gauge(registry, "jobs_change_stream_lag_seconds", told).set(behind)
+    tasks = _gauge(registry, "jobs_asyncio_tasks", "Tasks of this process that are not done")
+    tasks.set(len(asyncio.all_tasks()))
     registry.register(_Mails(deps.mails()))
     return registry
 

@@ -1,0 +1,145 @@
+"""What must hold after every scenario, from the tables, the relay's record and the dashboard."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.chaos.load_jobs.every_minute import PAGES
+from tests.chaos.replica import Held
+from tests.chaos.stage import MAILS, SESSION_SECONDS, SLOTS, Stage
+
+_RUNS = (
+    "SELECT nominal_at, state, trigger FROM service.job_run WHERE job = $1 AND trigger IN ('cron', 'catchup')"
+)
+_DECIDED = """
+SELECT user_id, count(*) AS n FROM (
+    SELECT user_id FROM service.delivery WHERE job = $1 AND channel = 'email'
+    UNION ALL
+    SELECT d.user_id FROM service.decision AS d JOIN service.job_run AS r ON r.id = d.run_id
+    WHERE d.job = $1 AND d.reason <> 'already_sent'
+) AS decided GROUP BY user_id
+"""
+_OTHER_RUNS = """
+SELECT job, state, count(*) AS n FROM service.job_run
+WHERE job <> $1 AND state NOT IN ('succeeded', 'skipped', 'missed', 'pending') GROUP BY job, state
+"""
+_FIGURES = "SELECT user_id, sum(focus_seconds)::int AS seconds FROM service.user_day GROUP BY user_id"
+_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'jobs'"
+_MOST_CONNECTIONS = 22
+"""Of one replica: its pool, and what it may open beside it."""
+
+
+@dataclass
+class Outcome:
+    """What came of a scenario. ``red``, ``green``: seconds after the fault's begin and end; None: never.
+
+    ``held``: mails that are unconfirmed. ``problems``: what else is wrong, in words.
+    """
+
+    name: str
+    faults: int = 0
+    lost: int = 0
+    doubled: int = 0
+    held: int = 0
+    red: float | None = None
+    green: float | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> list[str]:
+        """Everything that must not be."""
+        counts = {"lost": self.lost, "doubled": self.doubled}
+        return [f"{n} {name}" for name, n in counts.items() if n] + self.problems
+
+
+async def check(stage: Stage, outcome: Outcome, *, every: int = 1) -> None:
+    """Fill in what was lost, doubled and held, and every problem. ``every``: minutes from slot to slot."""
+    await _check_slots(stage, outcome, every)
+    await _check_people(stage, outcome)
+    await _check_mails(stage, outcome)
+    if others := await stage.sql(_OTHER_RUNS, SLOTS):
+        outcome.problems += [f"{row['n']} runs of {row['job']} are {row['state']}" for row in others]
+
+
+async def _check_slots(stage: Stage, outcome: Outcome, every: int) -> None:
+    """Each slot has one row, and each of its pages took effect once."""
+    rows = await stage.sql(_RUNS, SLOTS)
+    times = Counter(row["nominal_at"] for row in rows)
+    states = Counter(row["state"] for row in rows)
+    effects = Counter((row["slot"], row["page"]) for row in await stage.sql("SELECT * FROM chaos_effect"))
+    first, last = min(stage.first_slot, *times), max(stage.first_slot, *times)
+    wanted = _slots(first, last, every)
+    outcome.lost += sum(slot not in times for slot in wanted)
+    outcome.lost += sum((slot, page + 1) not in effects for slot in times for page in range(PAGES))
+    outcome.doubled += sum(n - 1 for n in (*times.values(), *effects.values()))
+    if states.keys() - {"succeeded"}:
+        outcome.problems.append(f"slots by state: {dict(states)}")
+
+
+def _slots(first: datetime, last: datetime, every: int) -> list[datetime]:
+    minutes = range(int((last - first) / timedelta(minutes=1)) + 1)
+    slots = [first + timedelta(minutes=n) for n in minutes]
+    return [slot for slot in slots if slot.minute % every == 0]
+
+
+async def _check_people(stage: Stage, outcome: Outcome) -> None:
+    """Everybody was decided once."""
+    if not stage.load.people:
+        return
+    decided = {row["user_id"]: row["n"] for row in await stage.sql(_DECIDED, MAILS)}
+    people = {str(id_) for id_ in stage.some_people(stage.load.people)}
+    outcome.lost += len(people - decided.keys())
+    outcome.doubled += sum(n - 1 for n in decided.values())
+
+
+async def _check_mails(stage: Stage, outcome: Outcome) -> None:
+    """What is sent was taken once; what is not sent is held, and is counted."""
+    taken = Counter(one.message_id for one in stage.relay.accepted)
+    rows = await stage.sql("SELECT message_id, state, reason FROM service.delivery WHERE channel = 'email'")
+    states: dict[str, str] = {row["message_id"]: row["state"] for row in rows}
+    outcome.held += sum(state == "unconfirmed" for state in states.values())
+    outcome.lost += sum(state == "sent" and id_ not in taken for id_, state in states.items())
+    outcome.doubled += sum(n - 1 for n in taken.values())
+    others = Counter(
+        f"{row['state']}: {row['reason']}" for row in rows if row["state"] not in {"sent", "unconfirmed"}
+    )
+    if others:
+        outcome.problems.append(f"mails that were not sent: {dict(others)}")
+    if unplanned := [id_ for id_ in taken if id_ not in states]:
+        outcome.problems.append(f"{len(unplanned)} mails that nobody planned")
+
+
+async def check_figures(stage: Stage, outcome: Outcome) -> None:
+    """The figures are those of the sessions at the dashboard. Runs dailyAnalytics."""
+    state = await _one_of(stage).run({"jobType": "analytics", "jobName": "dailyAnalytics"})
+    told = {row["user_id"]: row["seconds"] for row in await stage.sql(_FIGURES)}
+    right = {id_: n * SESSION_SECONDS for id_, n in stage.sessions.items()}
+    wrong = [id_ for id_ in right.keys() | told.keys() if right.get(id_, 0) != told.get(id_, 0)]
+    if state != "succeeded" or wrong:
+        outcome.problems.append(f"figures of {len(wrong)} of {len(right)} people are wrong (run {state})")
+
+
+async def check_resources(stage: Stage, outcome: Outcome, before: dict[str, Held]) -> None:
+    """Files, threads, tasks, memory and connections are back where they were."""
+    live = [replica for replica in stage.replicas if replica.alive]
+    connections = await stage.value(_CONNECTIONS)
+    if connections > _MOST_CONNECTIONS * len(live):
+        outcome.problems.append(f"{connections} connections to our PostgreSQL")
+    for replica in live:
+        if then := before.get(replica.url):
+            outcome.problems += [
+                f"{name} grew to {now} from {was}"
+                for name, was, now, more in _grown(then, await replica.held())
+                if now > was + more
+            ]
+
+
+def _grown(then: Held, now: Held) -> list[tuple[str, int, int, int]]:
+    """Name, before, after, and by how much it may grow: a pool that was used, buffers."""
+    allowed = {"files": 40, "threads": 12, "tasks": 40, "memory": 80}
+    return [(name, getattr(then, name), getattr(now, name), more) for name, more in allowed.items()]
+
+
+def _one_of(stage: Stage) -> Any:
+    return next(replica for replica in stage.replicas if replica.alive and not replica.frozen)

@@ -1,0 +1,369 @@
+"""Faults: each breaks one thing for some seconds and mends it. Drawn moments come from the stage's dice."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import psutil
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from tests.chaos.proxy import Proxy
+from tests.chaos.scenario import Fault
+from tests.chaos.servers import freeze, thaw
+from tests.chaos.stage import Stage
+
+_OURS = "datname = current_database() AND usename = 'jobs'"
+_TERMINATE = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {_OURS}"
+
+
+async def _some_time(stage: Stage, most: float) -> None:
+    await asyncio.sleep(stage.dice.uniform(0.02, most))
+
+
+def often(fault: Fault, times: int, pause: float) -> Fault:
+    """The same several times, with drawn pauses of up to so many seconds before each."""
+
+    async def repeated(stage: Stage) -> None:
+        for _ in range(times):
+            await _some_time(stage, pause)
+            await fault(stage)
+
+    return repeated
+
+
+# ── Processes ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def kill(stage: Stage) -> None:
+    """SIGKILL of one replica; it is started again after a second."""
+    replica = stage.dice.choice(stage.replicas)
+    await replica.kill()
+    stage.kills += 1
+    stage.faults += 1
+    await asyncio.sleep(1)
+    await replica.start()
+
+
+def kill_every(seconds: float, times: int) -> Fault:
+    """SIGKILL of one replica after the other."""
+
+    async def kills(stage: Stage) -> None:
+        for n in range(times):
+            await asyncio.sleep(seconds)
+            replica = stage.replicas[n % len(stage.replicas)]
+            await replica.kill()
+            stage.kills += 1
+            stage.faults += 1
+            await replica.start()
+
+    return kills
+
+
+async def freeze_replica(stage: Stage) -> None:
+    """SIGSTOP of one replica for longer than its leases, then SIGCONT."""
+    replica = stage.dice.choice(stage.replicas)
+    replica.freeze()
+    stage.faults += 1
+    await asyncio.sleep(8)
+    replica.thaw()
+
+
+async def stop(stage: Stage) -> None:
+    """SIGTERM of one replica; it must end within Docker's ten seconds, with everything released."""
+    replica = stage.dice.choice(stage.replicas)
+    stage.faults += 1
+    seconds = await replica.stop(60)
+    if seconds > 10 or replica.exit_code != 0:
+        raise AssertionError(f"the stop took {seconds:.0f} s, exit code {replica.exit_code}")
+    left = await stage.value(
+        "SELECT count(*) FROM service.delivery WHERE state IN ('claimed', 'sending') AND owner NOT IN"
+        " (SELECT name FROM service.replica WHERE seen_at > service.now() - interval '3 seconds')"
+    )
+    if left:
+        raise AssertionError(f"{left} mails were left claimed")
+    await replica.start()
+
+
+def wrong_clock(*seconds: float) -> Fault:
+    """Replicas are started again with wall clocks that are wrong by so many seconds."""
+
+    async def skew(stage: Stage) -> None:
+        for replica, skewed in zip(stage.replicas, seconds, strict=True):
+            await replica.stop(60)
+            await replica.start("tests.chaos.skewed", str(skewed), "serve")
+            await replica.until_started()
+            stage.faults += 1
+
+    return skew
+
+
+async def database_clock_ahead(stage: Stage) -> None:
+    """The database's clock is 30 days ahead for five seconds."""
+    now = "CREATE OR REPLACE FUNCTION service.now() RETURNS timestamptz LANGUAGE sql VOLATILE AS"
+    stage.faults += 1
+    await stage.sql(f"{now} $$SELECT clock_timestamp() + interval '30 days'$$")
+    await asyncio.sleep(5)
+    await stage.sql(f"{now} $$SELECT clock_timestamp()$$")
+    await asyncio.sleep(90)  # at the next full minute at the latest there is a slot to decide
+
+
+# ── Our PostgreSQL ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def restart(mode: str) -> Fault:
+    """Our PostgreSQL is restarted: fast, immediate."""
+
+    async def restarted(stage: Stage) -> None:
+        stage.faults += 1
+        await asyncio.to_thread(stage.servers.postgres.restart, mode)
+
+    return restarted
+
+
+async def terminate_all(stage: Stage) -> None:
+    """All of our sessions are terminated."""
+    stage.faults += len(await stage.sql(_TERMINATE))
+
+
+async def terminate_one(stage: Stage) -> None:
+    """The session that is in a transaction, or any."""
+    await _end_one(stage, "pg_terminate_backend")
+
+
+async def cancel_one(stage: Stage) -> None:
+    """The statement that runs, as statement_timeout would cancel it."""
+    await _end_one(stage, "pg_cancel_backend")
+
+
+async def _end_one(stage: Stage, function: str) -> None:
+    stage.faults += len(
+        await stage.sql(
+            f"SELECT {function}(pid) FROM (SELECT pid FROM pg_stat_activity WHERE {_OURS}"
+            " ORDER BY xact_start IS NULL, random() LIMIT 1) AS one"
+        )
+    )
+
+
+async def freeze_database(stage: Stage) -> None:
+    """All processes of our PostgreSQL are frozen: sessions stay open and nothing is answered."""
+    processes = stage.servers.postgres.processes()
+    stage.faults += 1
+    freeze(processes)
+    try:
+        await asyncio.sleep(10)
+    finally:
+        thaw(processes)
+
+
+async def fill_disk(stage: Stage) -> None:
+    """No block is left for our database."""
+    assert stage.disk
+    stage.disk.fill()
+    stage.faults += 1
+    await asyncio.sleep(8)
+    stage.disk.empty()
+
+
+async def read_only(stage: Stage) -> None:
+    """Every session is read-only, those that are open as well."""
+    await _everywhere(stage, "ALTER SYSTEM SET default_transaction_read_only = on")
+    stage.faults += 1
+    await asyncio.sleep(10)
+    await _everywhere(stage, "ALTER SYSTEM RESET default_transaction_read_only")
+
+
+async def _everywhere(stage: Stage, statement: str) -> None:
+    await stage.sql(statement)
+    await stage.sql("SELECT pg_reload_conf()")
+
+
+async def fail_over(stage: Stage) -> None:
+    """Sessions end, new ones are read-only; after five seconds only those that are opened then may write."""
+    stage.faults += 1
+    await stage.sql(f"ALTER DATABASE {stage.name} SET default_transaction_read_only = on")
+    await stage.sql(_TERMINATE)
+    await asyncio.sleep(5)
+    await stage.sql(f"ALTER DATABASE {stage.name} RESET default_transaction_read_only")
+
+
+def no_connections(seconds: float) -> Fault:
+    """Our role has used up its connections: none is left, and none can be opened."""
+
+    async def exhausted(stage: Stage) -> None:
+        stage.faults += 1
+        await stage.sql("ALTER ROLE jobs CONNECTION LIMIT 0")
+        await stage.sql(_TERMINATE)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await stage.sql("ALTER ROLE jobs CONNECTION LIMIT -1")
+
+    return exhausted
+
+
+async def few_connections(stage: Stage) -> None:
+    """A role with six connections, and one more replica that is started beside the others."""
+    await stage.sql("ALTER ROLE jobs CONNECTION LIMIT 6")
+    try:
+        await stage.sql(_TERMINATE)
+        added = stage.add_replica()
+        stage.faults += 1
+        await added.start()
+        await asyncio.sleep(10)
+        if not added.alive:
+            raise AssertionError(f"the other replica died: {added.log.read_text()[-300:]}")
+        await added.stop(60)
+    finally:
+        await stage.sql("ALTER ROLE jobs CONNECTION LIMIT -1")
+
+
+@asynccontextmanager
+async def _locked(stage: Stage, table: str) -> AsyncIterator[asyncpg.Connection]:
+    async with stage.operator() as connection, connection.transaction():
+        await connection.execute(f"LOCK TABLE service.{table} IN SHARE ROW EXCLUSIVE MODE")
+        yield connection
+
+
+async def lock_deliveries(stage: Stage) -> None:
+    """An operator's lock on the deliveries for longer than a lease."""
+    async with _locked(stage, "delivery"):
+        stage.faults += 1
+        await asyncio.sleep(60)
+
+
+# ── Lines ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def line(which: Callable[[Stage], Proxy], how: Callable[[Proxy], object], seconds: float) -> Fault:
+    """A line breaks, for so many seconds."""
+
+    async def broken(stage: Stage) -> None:
+        stage.faults += 1
+        how(which(stage))
+        await asyncio.sleep(seconds)
+        which(stage).heal()
+
+    return broken
+
+
+def to_database(stage: Stage) -> Proxy:
+    return stage.database
+
+
+def to_dashboard(stage: Stage) -> Proxy:
+    return stage.dashboard
+
+
+def to_relay(stage: Stage) -> Proxy:
+    return stage.mail
+
+
+def slow(proxy: Proxy) -> None:
+    """Every piece takes a twentieth of a second longer."""
+    proxy.delay = 0.05
+
+
+# ── The dashboard's MongoDB ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def kill_dashboard(stage: Stage) -> None:
+    """SIGKILL; it is started again after three seconds."""
+    stage.faults += 1
+    await asyncio.to_thread(stage.servers.mongo.kill)
+    await asyncio.sleep(3)
+    stage.servers.mongo.start()
+    await _when_primary(stage)
+
+
+async def step_down(stage: Stage) -> None:
+    """The primary steps down for some seconds."""
+    stage.faults += 1
+    with MongoClient[Any](stage.servers.mongo.url) as client:
+        client.admin.command({"replSetStepDown": 3, "force": True})
+    await _when_primary(stage)
+
+
+async def _when_primary(stage: Stage) -> None:
+    def primary() -> bool:
+        with MongoClient[Any](stage.servers.mongo.url, serverSelectionTimeoutMS=1000) as client:
+            try:
+                return bool(client.admin.command("hello").get("isWritablePrimary"))
+            except PyMongoError:
+                return False
+
+    async with asyncio.timeout(60):
+        while not await asyncio.to_thread(primary):
+            await asyncio.sleep(0.1)
+
+
+async def freeze_dashboard(stage: Stage) -> None:
+    """SIGSTOP for ten seconds."""
+    process = [psutil.Process(stage.servers.mongo.process.pid)]
+    stage.faults += 1
+    freeze(process)
+    try:
+        await asyncio.sleep(10)
+    finally:
+        thaw(process)
+
+
+async def empty_dashboard(stage: Stage) -> None:
+    """People and goals are gone for ten seconds, and come back with their ids."""
+    stage.faults += 1
+    names = ("users", "goals")
+    documents = {name: list(stage.documents[name].find()) for name in names}
+    for name in names:
+        stage.documents[name].delete_many({})
+    await asyncio.sleep(10)
+    for name in names:
+        stage.documents[name].insert_many(documents[name])
+
+
+async def late_sessions(stage: Stage) -> None:
+    """No fault: sessions of yesterday that come now."""
+    stage.write_sessions(stage.some_people(50))
+
+
+# ── The relay ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def relay(phase: str, told: str, seconds: float, share: float = 1.0) -> Fault:
+    """The relay says this in that phase (see tests.smtp_server), for some seconds; to a share of the mails."""
+
+    async def misbehaving(stage: Stage) -> None:
+        stage.faults += 1
+        stage.relay_behaves(lambda at, _: told if at == phase and stage.dice.random() < share else None)
+        await asyncio.sleep(seconds)
+        stage.relay_behaves()
+
+    return misbehaving
+
+
+def log_ins_at_most(fault: Fault, most: int) -> Fault:
+    """The same, while which there are no more log-ins than that."""
+
+    async def counted(stage: Stage) -> None:
+        before = stage.relay.logins
+        stage.mail.cut()
+        await fault(stage)
+        if (logins := stage.relay.logins - before) > most:
+            raise AssertionError(f"{logins} log-ins, at most {most} may be")
+
+    return counted
+
+
+# ── At once ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def together(*faults: Callable[[Stage], Awaitable[None]]) -> Fault:
+    """All at the same time."""
+
+    async def all_of_them(stage: Stage) -> None:
+        async with asyncio.TaskGroup() as group:
+            for fault in faults:
+                group.create_task(fault(stage))  # type: ignore[arg-type]
+
+    return all_of_them

@@ -1,0 +1,146 @@
+"""All scenarios, and the faults that seeds draw from."""
+
+import asyncio
+
+from tests.chaos import deploys
+from tests.chaos.faults import (
+    cancel_one,
+    database_clock_ahead,
+    empty_dashboard,
+    fail_over,
+    few_connections,
+    fill_disk,
+    freeze_dashboard,
+    freeze_database,
+    freeze_replica,
+    kill,
+    kill_dashboard,
+    kill_every,
+    late_sessions,
+    line,
+    lock_deliveries,
+    log_ins_at_most,
+    no_connections,
+    often,
+    read_only,
+    relay,
+    restart,
+    slow,
+    step_down,
+    stop,
+    terminate_all,
+    terminate_one,
+    to_dashboard,
+    to_database,
+    to_relay,
+    together,
+    wrong_clock,
+)
+from tests.chaos.proxy import Proxy
+from tests.chaos.scenario import Scenario
+from tests.chaos.stage import Load, Stage
+
+_MAILS = Load(slots=5, people=300)
+_PLANNING = Load(slots=0, people=1200, mail_seconds=0.0, planning=True)
+_STEADY = Load(people=50)
+_DELIVERY = "the delivery path is rebuilt later: "
+
+SCENARIOS = [
+    # The five public ones.
+    Scenario("one of two workers is killed", kill, _STEADY, public=True),
+    Scenario("PostgreSQL is restarted", restart("fast"), _STEADY, public=True),
+    Scenario("all sessions are terminated", terminate_all, _STEADY, public=True),
+    Scenario("no connection for 60 s", no_connections(60), _STEADY, public=True, red=True, long=False),
+    Scenario("a worker is killed every 10 s for two minutes", kill_every(10, 12), _STEADY,
+             public=True, long=False),
+    # Processes.
+    Scenario("kills", often(kill, 4, 2.0)),
+    Scenario("a replica is frozen", freeze_replica),
+    Scenario("stop", stop, Load(mail_seconds=0.5)),
+    Scenario("stop while the relay is slow", together(relay("after_dot", "slow 15", 12), stop), _MAILS,
+             expected=_DELIVERY + "messages at a stop"),
+    Scenario("clocks of replicas are wrong by an hour", wrong_clock(3600, -3600)),
+    Scenario("the database's clock is ahead", database_clock_ahead, red=True, long=False),
+    # Our PostgreSQL.
+    Scenario("restarts while mails are planned", often(restart("fast"), 3, 1.5), _PLANNING),
+    Scenario("immediate restarts", often(restart("immediate"), 3, 2.0), Load(people=300),
+             expected=_DELIVERY + "answers are thrown away"),
+    Scenario("single sessions are terminated", often(terminate_one, 30, 0.3), Load(people=300),
+             expected=_DELIVERY + "answers are thrown away"),
+    Scenario("sessions are terminated while mails are planned", often(terminate_one, 20, 0.2), _PLANNING),
+    Scenario("statements are cancelled", often(cancel_one, 60, 0.15)),
+    Scenario("statements are cancelled while mails are planned", often(cancel_one, 30, 0.15), _PLANNING),
+    Scenario("PostgreSQL is frozen", freeze_database, red=True),
+    Scenario("the disk is full", fill_disk, Load(small_disk=True), red=True,
+             expected=_DELIVERY + "answers are thrown away"),
+    Scenario("PostgreSQL is read-only", read_only, red=True, expected=_DELIVERY + "answers are thrown away"),
+    Scenario("fail-over", fail_over, red=True, expected=_DELIVERY + "answers are thrown away"),
+    Scenario("an operator locks the deliveries for a minute", lock_deliveries, red=True, long=False),
+    Scenario("a role with six connections", few_connections, Load(replicas=1)),
+    # Lines.
+    Scenario("connections to PostgreSQL are cut", often(line(to_database, Proxy.cut, 0), 5, 1.0),
+             expected=_DELIVERY + "answers are thrown away"),
+    Scenario("connections to PostgreSQL stall", line(to_database, Proxy.stall, 10), red=True),
+    Scenario("connections to PostgreSQL are stranded", line(to_database, Proxy.strand, 45), red=True,
+             long=False),
+    Scenario("PostgreSQL is far away", line(to_database, slow, 8)),
+    Scenario("connections to the dashboard are cut", often(line(to_dashboard, Proxy.cut, 0), 5, 1.0)),
+    Scenario("connections to the dashboard are stranded", line(to_dashboard, Proxy.strand, 15), long=False),
+    Scenario("connections to the relay are cut", often(line(to_relay, Proxy.cut, 0), 5, 1.0), _MAILS,
+             held=20),
+    Scenario("connections to the relay are stranded", line(to_relay, Proxy.strand, 15), _MAILS, held=8,
+             long=False, expected=_DELIVERY + "a silent relay holds its connections for minutes"),
+    # The dashboard.
+    Scenario("the dashboard's MongoDB is killed", kill_dashboard, red=True),
+    Scenario("the dashboard's MongoDB steps down", step_down),
+    Scenario("the dashboard's MongoDB is frozen", freeze_dashboard, red=True),
+    Scenario("the dashboard's collections are emptied and restored", empty_dashboard, red=True),
+    Scenario("late sessions during kills", together(late_sessions, often(kill, 2, 2.0))),
+    # The relay.
+    Scenario("the relay refuses connections", line(to_relay, Proxy.refuse, 8), _MAILS, red=True, held=4),
+    Scenario("the relay refuses the log-in", log_ins_at_most(relay("auth", "535 5.7.8 no", 20), 10),
+             Load(slots=0, people=1500), red=True, expected=_DELIVERY + "refused AUTH"),
+    Scenario("the relay refuses every content", relay("dot", "552 5.3.4 too big", 10), _MAILS, red=True,
+             expected=_DELIVERY + "refused content"),
+    Scenario("the relay throttles", relay("rcpt", "451 4.7.1 later", 5, 0.3), _MAILS),
+    Scenario("the relay hangs up before the dot", relay("content", "drop", 5, 0.2), _MAILS),
+    Scenario("the relay hangs up after the dot", relay("after_dot", "drop", 2, 0.1), _MAILS, held=60),
+    *(
+        Scenario(f"the relay answers late ({phase})", relay(phase, "slow 8", 10), _MAILS,
+                 expected=_DELIVERY + "batches outlive their lease", long=phase == "rcpt")
+        for phase in ("connect", "auth", "mail", "rcpt", "data", "content", "after_dot")
+    ),
+    Scenario("the relay hangs", relay("rcpt", "hang", 5, 0.1), _MAILS, long=False,
+             expected=_DELIVERY + "a silent relay holds its connections for minutes"),
+    # Deploys.
+    Scenario("a deploy changes the schedule", deploys.other_schedule, Load(slots=40, people=0, fed=False),
+             every=2),
+    Scenario("the last release beside this one", deploys.last_release, _MAILS),
+    Scenario("a newer schema comes while the last release sends", deploys.newer_schema, _MAILS),
+]  # fmt: skip
+
+DRAWN = {
+    "kill": kill,
+    "terminate all": terminate_all,
+    "terminate one": often(terminate_one, 3, 0.3),
+    "cancel one": often(cancel_one, 5, 0.3),
+    "restart": restart("fast"),
+    "cut database": line(to_database, Proxy.cut, 0.5),
+    "stall database": line(to_database, Proxy.stall, 2),
+    "cut dashboard": line(to_dashboard, Proxy.cut, 0.5),
+    "stall dashboard": line(to_dashboard, Proxy.stall, 2),
+    "stall relay": line(to_relay, Proxy.stall, 2),
+    "throttle": relay("mail", "421 4.3.2 later", 1, 0.1),
+}
+"""Short faults, of which seeds draw some."""
+
+
+def drawn(seed: int, *, faults: int) -> Scenario:
+    """So many of them, one after the other, as the seed draws them; the seed repeats them."""
+
+    async def all_drawn(stage: Stage) -> None:
+        for name in stage.dice.choices(sorted(DRAWN), k=faults):
+            await asyncio.sleep(stage.dice.uniform(0, 1))
+            await DRAWN[name](stage)
+
+    return Scenario(f"seed {seed}: {faults} drawn faults", all_drawn, Load(people=100))
