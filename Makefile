@@ -1,11 +1,11 @@
-# make demo | test | test-long | mutants | check | bench | screenshots | lock | clean
+# make demo | test | test-long | mutants | chaos | soak | check | bench | screenshots | lock | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Each worker of the tests has servers of its own, and waits for them a part of its time: one more than there are cores.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
-.PHONY: demo test test-long mutants check bench screenshots lock clean
+.PHONY: demo test test-long mutants chaos soak check bench screenshots lock clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python -m service demo
@@ -19,6 +19,16 @@ test-long: $(VENV)/.ready
 # Takes each guard of tests/guards.toml out, and runs the test that notices; for some of them: GUARDS='fence mark_dots'.
 mutants: $(VENV)/.ready
 	$(BIN)/python -m tests.guards $(GUARDS)
+
+# Every fault of tests/chaos on real processes, and the table of docs/reliability.md; then each guard of
+# tests/chaos/guards.toml is taken out, and a scenario must notice.
+chaos: $(VENV)/.ready
+	$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),5)
+	$(BIN)/python -m tests.chaos.guards
+
+# Fast slots for an hour, or for so many MINUTES: nothing may grow.
+soak: $(VENV)/.ready
+	$(BIN)/python -m tests.chaos.soak $(MINUTES)
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -81,9 +81,9 @@ def _sections(file: str, text: str) -> list[tuple[str, int, int]]:
     return [(name, start, end) for (name, start), end in zip(begins, ends, strict=True)]
 
 
-def guards() -> list[Guard]:
-    """All of them."""
-    listed = tomllib.loads(LIST.read_text("utf-8"))
+def guards(path: Path = LIST) -> list[Guard]:
+    """All that a list holds."""
+    listed = tomllib.loads(path.read_text("utf-8"))
     return [
         Guard(file, section, **{"new": "", **guard})
         for file, sections in listed.items()

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from service import log
 from tests.chaos.checks import Outcome
 from tests.chaos.scenario import Scenario, play
 from tests.chaos.scenarios import SCENARIOS, drawn
@@ -35,9 +36,11 @@ def _seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:g} s"
 
 
-def chosen(words: Sequence[str], seeds: int) -> list[Scenario]:
-    """Those whose names hold one of the words; all without any."""
+def chosen(words: Sequence[str], seeds: int, exactly: str) -> list[Scenario]:
+    """The one with exactly this name, or those whose names hold one of the words; all without any."""
     everything = [*SCENARIOS, *(drawn(seed, faults=8) for seed in range(1, seeds + 1))]
+    if exactly:
+        return [one for one in everything if one.name == exactly]
     return [one for one in everything if not words or any(word in one.name for word in words)]
 
 
@@ -53,12 +56,14 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--exactly", default="")
     parser.add_argument("words", nargs="*")
     options = parser.parse_args(arguments)
+    log.configure("error", json=True)
     failed = 0
     with servers() as started:
         print(_HEAD, flush=True)
-        for seed, scenario in enumerate(chosen(options.words, options.seeds), 1):
+        for seed, scenario in enumerate(chosen(options.words, options.seeds, options.exactly), 1):
             if scenario.load.small_disk and not SmallDisk.possible():
                 print(f"| {scenario.name} | | | | | | | left out: it needs the right to mount |", flush=True)
                 continue

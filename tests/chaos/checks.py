@@ -1,7 +1,7 @@
 """What must hold after every scenario, from the tables, the relay's record and the dashboard."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,6 +26,8 @@ WHERE job <> $1 AND state NOT IN ('succeeded', 'skipped', 'missed', 'pending') G
 """
 _FIGURES = "SELECT user_id, sum(focus_seconds)::int AS seconds FROM service.user_day GROUP BY user_id"
 _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'jobs'"
+MORE = {"files": 40, "threads": 12, "tasks": 40, "memory": 80}
+"""By how much a replica may hold more than before: a pool that was used, buffers."""
 _MOST_CONNECTIONS = 22
 """Of one replica: its pool, and what it may open beside it."""
 
@@ -127,18 +129,13 @@ async def check_resources(stage: Stage, outcome: Outcome, before: dict[str, Held
     if connections > _MOST_CONNECTIONS * len(live):
         outcome.problems.append(f"{connections} connections to our PostgreSQL")
     for replica in live:
-        if then := before.get(replica.url):
+        if replica.url in before:
+            then, now = asdict(before[replica.url]), asdict(await replica.held())
             outcome.problems += [
-                f"{name} grew to {now} from {was}"
-                for name, was, now, more in _grown(then, await replica.held())
-                if now > was + more
+                f"{name} grew to {now[name]} from {then[name]}"
+                for name, more in MORE.items()
+                if now[name] > then[name] + more
             ]
-
-
-def _grown(then: Held, now: Held) -> list[tuple[str, int, int, int]]:
-    """Name, before, after, and by how much it may grow: a pool that was used, buffers."""
-    allowed = {"files": 40, "threads": 12, "tasks": 40, "memory": 80}
-    return [(name, getattr(then, name), getattr(now, name), more) for name, more in allowed.items()]
 
 
 def _one_of(stage: Stage) -> Any:

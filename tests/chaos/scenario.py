@@ -66,10 +66,10 @@ async def play(servers: Servers, scenario: Scenario, seed: int, folder: Path) ->
             ended = now()
             if scenario.public:
                 await _until_back(watch, outcome, started, ended)
-        outcome.faults = stage.faults
+        outcome.faults, outcome.problems = stage.faults, stage.problems
         outcome.red = watch.red_after(started)
         outcome.green = await watch.until_green(ended, GREEN_WITHIN)
-        await _drain(stage, outcome)
+        await drain(stage, outcome)
         await check(stage, outcome, every=scenario.every)
         if scenario.load.people:
             await check_figures(stage, outcome)
@@ -94,7 +94,7 @@ async def _until_back(watch: Watch, outcome: Outcome, started: float, ended: flo
     outcome.problems.append(f"throughput ({before:.1f}/s) not back within {_BACK_WITHIN:.0f} s")
 
 
-async def _drain(stage: Stage, outcome: Outcome) -> None:
+async def drain(stage: Stage, outcome: Outcome) -> None:
     """Wait until nothing is due and nothing under way."""
     deadline = asyncio.get_running_loop().time() + _DRAINED_WITHIN
     while waiting := await stage.value(_WAITING, SLOTS):

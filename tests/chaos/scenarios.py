@@ -56,8 +56,9 @@ SCENARIOS = [
     # Processes.
     Scenario("kills", often(kill, 4, 2.0)),
     Scenario("a replica is frozen", freeze_replica),
-    Scenario("stop", stop, Load(mail_seconds=0.5)),
-    Scenario("stop while the relay is slow", together(relay("after_dot", "slow 15", 12), stop), _MAILS,
+    Scenario("stop", stop, Load(replicas=1)),
+    Scenario("stop while the relay is slow", together(relay("after_dot", "slow 15", 12), stop),
+             Load(people=300, replicas=1),
              expected=_DELIVERY + "messages at a stop"),
     Scenario("clocks of replicas are wrong by an hour", wrong_clock(3600, -3600)),
     Scenario("the database's clock is ahead", database_clock_ahead, red=True, long=False),
@@ -94,7 +95,8 @@ SCENARIOS = [
     Scenario("the dashboard's MongoDB is killed", kill_dashboard, red=True),
     Scenario("the dashboard's MongoDB steps down", step_down),
     Scenario("the dashboard's MongoDB is frozen", freeze_dashboard, red=True),
-    Scenario("the dashboard's collections are emptied and restored", empty_dashboard, red=True),
+    Scenario("the dashboard's collections are emptied and restored", empty_dashboard(1.0), red=True),
+    Scenario("half of the dashboard is gone and comes back", empty_dashboard(0.5), red=True),
     Scenario("late sessions during kills", together(late_sessions, often(kill, 2, 2.0))),
     # The relay.
     Scenario("the relay refuses connections", line(to_relay, Proxy.refuse, 8), _MAILS, red=True, held=4),

@@ -73,6 +73,8 @@ class Stage:
         self.disk: SmallDisk | None = None
         self.faults = 0
         self.kills = 0
+        self.problems: list[str] = []
+        """What went wrong while the fault was there, in words."""
         self.first_slot = datetime.min.replace(tzinfo=UTC)
         self.sessions: Counter[str] = Counter()
         self.environ: dict[str, str] = {}

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.checks import Outcome
+from tests.chaos.guards import LIST
 from tests.chaos.scenario import Scenario, play
 from tests.chaos.scenarios import SCENARIOS, drawn
 from tests.chaos.servers import Servers, SmallDisk
+from tests.guards import guards
+from tests.releases import ROOT
 
 
 async def _play(servers: Servers, scenario: Scenario, folder: Path) -> Outcome:
@@ -35,6 +38,14 @@ async def test_nothing_is_lost_and_nothing_doubled(
     outcome = await _play(chaos_servers, scenario, tmp_path)
 
     assert outcome.wrong == [], outcome
+
+
+def test_each_guard_is_there_once_and_has_its_scenario() -> None:
+    names = {scenario.name for scenario in SCENARIOS if not scenario.expected}
+    for guard in guards(LIST):
+        text = (ROOT / guard.file).read_text("utf-8")
+        assert guard.without(text) != text
+        assert guard.test in names
 
 
 async def test_a_few_drawn_faults(chaos_servers: Servers, tmp_path: Path) -> None:

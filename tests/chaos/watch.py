@@ -11,7 +11,7 @@ _DONE = f"SELECT count(*) FROM service.job_run WHERE job = '{SLOTS}' AND state =
 
 
 class Watch:
-    """``greens`` and ``done``: samples with their time. A replica that is frozen, dead or not up yet is left out."""
+    """``greens`` and ``done``: samples with their time. Who is frozen, dead or not up yet is left out."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
