@@ -24,7 +24,8 @@ _HEAD = (
 
 def row(scenario: Scenario, outcome: Outcome) -> str:
     """A line of the table."""
-    last = "; ".join(outcome.problems) if outcome.wrong else "as it must"
+    back = f", half of {outcome.rate:g} slots/s back within {outcome.back} s" if outcome.back else ""
+    last = "; ".join(outcome.problems) if outcome.wrong else f"as it must{back}"
     if outcome.wrong and scenario.expected:
         last = f"known ({scenario.expected}): {last}"
     numbers = (outcome.faults, outcome.lost, outcome.doubled, outcome.held)

@@ -36,7 +36,8 @@ _MOST_CONNECTIONS = 22
 class Outcome:
     """What came of a scenario. ``red``, ``green``: seconds after the fault's begin and end; None: never.
 
-    ``held``: mails that are unconfirmed. ``problems``: what else is wrong, in words.
+    ``held``: mails that are unconfirmed. ``rate``: slots per second before the fault; ``back``: seconds after
+    its end until half of that was back; None: not looked at. ``problems``: what else is wrong, in words.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Outcome:
     held: int = 0
     red: float | None = None
     green: float | None = None
+    rate: float | None = None
+    back: float | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -69,11 +72,11 @@ async def _check_slots(stage: Stage, outcome: Outcome, every: int) -> None:
     rows = await stage.sql(_RUNS, SLOTS)
     times = Counter(row["nominal_at"] for row in rows)
     states = Counter(row["state"] for row in rows)
-    effects = Counter((row["slot"], row["page"]) for row in await stage.sql("SELECT * FROM chaos_effect"))
+    effects = Counter(tuple(row) for row in await stage.sql("SELECT job, slot, page FROM chaos_effect"))
     first, last = min(stage.first_slot, *times), max(stage.first_slot, *times)
     wanted = _slots(first, last, every)
     outcome.lost += sum(slot not in times for slot in wanted)
-    outcome.lost += sum((slot, page + 1) not in effects for slot in times for page in range(PAGES))
+    outcome.lost += sum((SLOTS, slot, page + 1) not in effects for slot in times for page in range(PAGES))
     outcome.doubled += sum(n - 1 for n in (*times.values(), *effects.values()))
     if states.keys() - {"succeeded"}:
         outcome.problems.append(f"slots by state: {dict(states)}")

@@ -16,7 +16,7 @@ async def other_schedule(stage: Stage) -> None:
     for replica in stage.replicas:
         await replica.stop(60)
     await stage.sql("DELETE FROM service.job_run WHERE job = $1", SLOTS)
-    await stage.sql("DELETE FROM chaos_effect")
+    await stage.sql("DELETE FROM chaos_effect WHERE job = $1", SLOTS)
     await stage.sql(_BEFORE, SLOTS, stage.first_slot)
     changed = stage.add_replica({"JOB_SCHEDULES": json.dumps({SLOTS: "*/2 * * * *"})})
     stage.faults += 1

@@ -16,6 +16,9 @@ from tests.chaos.servers import freeze, thaw
 from tests.chaos.stage import Stage
 
 _OURS = "datname = current_database() AND usename = 'jobs'"
+_LONG_RUN = """
+SELECT owner, done FROM service.job_run WHERE job = 'analytics.chaos.longRun' AND state = 'running'
+"""
 _UNDER_WAY = """
 SELECT 'mails' AS name, count(*) AS n FROM service.delivery WHERE state IN ('claimed', 'sending')
 HAVING count(*) > 0
@@ -51,6 +54,22 @@ async def kill(stage: Stage) -> None:
     stage.faults += 1
     await asyncio.sleep(1)
     await replica.start()
+
+
+async def kill_one_run(stage: Stage) -> None:
+    """A long run's process is killed six times, each time after the run got further."""
+    await stage.replicas[0].run({"jobType": "analytics", "jobName": "chaos.longRun"}, wait=False)
+    seen, killed = 0, ""
+    while stage.kills < 6:
+        for row in await stage.sql(_LONG_RUN):
+            if row["done"] > seen and row["owner"] != killed:
+                seen, killed = row["done"], row["owner"]
+                (replica,) = (one for one in stage.replicas if f"-{one.pid}-" in killed)
+                await replica.kill()
+                stage.kills += 1
+                stage.faults += 1
+                await replica.start()
+        await asyncio.sleep(0.1)
 
 
 def kill_every(seconds: float, times: int) -> Fault:
@@ -273,10 +292,10 @@ def slow(proxy: Proxy) -> None:
 
 
 async def kill_dashboard(stage: Stage) -> None:
-    """SIGKILL; it is started again after three seconds."""
+    """SIGKILL; it is started again after ten seconds."""
     stage.faults += 1
     await asyncio.to_thread(stage.servers.mongo.kill)
-    await asyncio.sleep(3)
+    await asyncio.sleep(10)
     stage.servers.mongo.start()
     await _when_primary(stage)
 

@@ -56,6 +56,11 @@ class Replica:
         return self._process is not None and self._process.returncode is None
 
     @property
+    def pid(self) -> int | None:
+        """Of the process that was started last."""
+        return self._process.pid if self._process else None
+
+    @property
     def exit_code(self) -> int | None:
         """None: it did not end."""
         return self._process.returncode if self._process else None

@@ -85,11 +85,14 @@ async def play(servers: Servers, scenario: Scenario, seed: int, folder: Path) ->
 
 async def _until_back(watch: Watch, outcome: Outcome, started: float, ended: float) -> None:
     """Wait until half of the throughput of before is back."""
-    before = watch.rate(started - _BEFORE, started)
+    before = outcome.rate = round(watch.rate(started - _BEFORE, started), 1)
     now = asyncio.get_running_loop().time
+    if not before:
+        outcome.problems.append("nothing was done before the fault")
     while now() < ended + _BACK_WITHIN:
         await asyncio.sleep(0.5)
         if now() >= ended + 6 and watch.rate(now() - 6, now()) >= before / 2:
+            outcome.back = round(now() - ended)
             return
     outcome.problems.append(f"throughput ({before:.1f}/s) not back within {_BACK_WITHIN:.0f} s")
 

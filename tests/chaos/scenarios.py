@@ -16,6 +16,7 @@ from tests.chaos.faults import (
     kill,
     kill_dashboard,
     kill_every,
+    kill_one_run,
     late_sessions,
     line,
     lock_deliveries,
@@ -55,6 +56,7 @@ SCENARIOS = [
              public=True, long=False),
     # Processes.
     Scenario("kills", often(kill, 4, 2.0)),
+    Scenario("six deaths of one run", kill_one_run, long=False),
     Scenario("a replica is frozen", freeze_replica),
     Scenario("stop", stop, Load(replicas=1)),
     Scenario("stop while the relay is slow", together(relay("after_dot", "slow 15", 12), stop),
@@ -112,8 +114,11 @@ SCENARIOS = [
                  expected=_DELIVERY + "batches outlive their lease", long=phase == "rcpt")
         for phase in ("connect", "auth", "mail", "rcpt", "data", "content", "after_dot")
     ),
-    Scenario("the relay hangs", relay("rcpt", "hang", 5, 0.1), _MAILS, long=False,
-             expected=_DELIVERY + "a silent relay holds its connections for minutes"),
+    *(
+        Scenario(f"the relay hangs ({phase})", relay(phase, "hang", 5, 0.1), _MAILS, long=False,
+                 expected=_DELIVERY + "a silent relay holds its connections for minutes")
+        for phase in ("connect", "auth", "mail", "rcpt", "data", "after_dot")
+    ),
     # Deploys.
     Scenario("a deploy changes the schedule", deploys.other_schedule, Load(slots=40, people=0, fed=False),
              every=2),

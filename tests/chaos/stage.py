@@ -175,7 +175,7 @@ class Stage:
                 place = f"TABLESPACE {self.name}"
             template = self.servers.template
             await connection.execute(f"CREATE DATABASE {self.name} OWNER jobs TEMPLATE {template} {place}")
-        await self.sql("CREATE TABLE chaos_effect (slot timestamptz, page int)")
+        await self.sql("CREATE TABLE chaos_effect (job text, slot timestamptz, page int)")
         await self.sql("ALTER TABLE chaos_effect OWNER TO jobs")
 
     async def _drop(self) -> None:

@@ -1,26 +1,11 @@
-"""chaos.everyMinute: each page of each slot leaves a row in ``chaos_effect``, which has no key.
+"""chaos.everyMinute: many slots of three pages each."""
 
-Only the fence keeps the page of a process that lost its run out of it.
-"""
-
-import asyncio
 from datetime import timedelta
 
-from service.engine.context import RunContext
 from service.engine.job import CatchUp, Job, JobType, TimeMode
+from tests.chaos.load_jobs.pages import pages
 
 PAGES = 3
-_PAGE_SECONDS = 0.01
-
-
-async def work(context: RunContext) -> None:
-    """Write the pages that are missing, a step each."""
-    for page in range(int(context.cursor or 0) + 1, PAGES + 1):
-        await asyncio.sleep(_PAGE_SECONDS)
-        async with context.step(long=False) as connection:
-            await connection.execute("INSERT INTO chaos_effect VALUES ($1, $2)", context.tick.as_of, page)
-            await context.advance(connection, str(page), 1)
-
 
 JOB = Job(
     type=JobType.ANALYTICS,
@@ -30,5 +15,5 @@ JOB = Job(
     mode=TimeMode.UTC,
     catch_up=CatchUp.EVERY,
     useful_until=lambda local: local + timedelta(days=300),
-    steps=work,
+    steps=pages(PAGES, 0.03),
 )
