@@ -73,7 +73,7 @@ async def _check_slots(stage: Stage, outcome: Outcome, every: int) -> None:
     times = Counter(row["nominal_at"] for row in rows)
     states = Counter(row["state"] for row in rows)
     effects = Counter(tuple(row) for row in await stage.sql("SELECT job, slot, page FROM chaos_effect"))
-    first, last = min(stage.first_slot, *times), max(stage.first_slot, *times)
+    first, *_, last = sorted([stage.first_slot, stage.first_slot, *times])
     wanted = _slots(first, last, every)
     outcome.lost += sum(slot not in times for slot in wanted)
     outcome.lost += sum((SLOTS, slot, page + 1) not in effects for slot in times for page in range(PAGES))

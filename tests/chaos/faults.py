@@ -271,6 +271,11 @@ def line(which: Callable[[Stage], Proxy], how: Callable[[Proxy], object], second
     return broken
 
 
+def cuts(which: Callable[[Stage], Proxy]) -> Fault:
+    """All connections of a line are reset, five times at drawn moments."""
+    return often(line(which, Proxy.cut, 0), 5, 1.0)
+
+
 def to_database(stage: Stage) -> Proxy:
     return stage.database
 

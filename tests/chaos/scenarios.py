@@ -1,10 +1,13 @@
 """All scenarios, and the faults that seeds draw from."""
 
 import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
 
 from tests.chaos import deploys
 from tests.chaos.faults import (
     cancel_one,
+    cuts,
     database_clock_ahead,
     empty_dashboard,
     fail_over,
@@ -38,13 +41,26 @@ from tests.chaos.faults import (
     wrong_clock,
 )
 from tests.chaos.proxy import Proxy
-from tests.chaos.scenario import Scenario
+from tests.chaos.scenario import Fault, Scenario
 from tests.chaos.stage import Load, Stage
 
 _MAILS = Load(slots=5, people=300)
 _PLANNING = Load(slots=0, people=1200, mail_seconds=0.0, planning=True)
 _STEADY = Load(people=50)
 _DELIVERY = "the delivery path is rebuilt later: "
+
+
+def _with_and_without_mails(
+    name: str, fault: Fault, *, red: bool = False, small_disk: bool = False
+) -> Iterator[Scenario]:
+    """While slots are carried out, and while mails are sent as well: each shows other errors."""
+    yield Scenario(name, fault, Load(people=1, small_disk=small_disk), red)
+    expected = _DELIVERY + "answers are thrown away"
+    load = replace(_MAILS, small_disk=small_disk)
+    yield Scenario(
+        f"{name} (mails)", fault, load, red, long=name == "PostgreSQL is read-only", expected=expected
+    )
+
 
 SCENARIOS = [
     # The five public ones.
@@ -65,41 +81,43 @@ SCENARIOS = [
     Scenario("clocks of replicas are wrong by an hour", wrong_clock(3600, -3600)),
     Scenario("the database's clock is ahead", database_clock_ahead, red=True, long=False),
     # Our PostgreSQL.
-    Scenario("restarts while mails are planned", often(restart("fast"), 3, 1.5), _PLANNING),
-    Scenario("immediate restarts", often(restart("immediate"), 3, 2.0), Load(people=300),
-             expected=_DELIVERY + "answers are thrown away"),
-    Scenario("single sessions are terminated", often(terminate_one, 30, 0.3), Load(people=300),
-             expected=_DELIVERY + "answers are thrown away"),
-    Scenario("sessions are terminated while mails are planned", often(terminate_one, 20, 0.2), _PLANNING),
-    Scenario("statements are cancelled", often(cancel_one, 60, 0.15)),
-    Scenario("statements are cancelled while mails are planned", often(cancel_one, 30, 0.15), _PLANNING),
+    *(
+        Scenario(f"{name} while mails are planned", together(fault, line(to_relay, Proxy.stall, 4)), _PLANNING,
+                 long=name == "statements are cancelled")
+        for name, fault in {
+            "restarts": often(restart("fast"), 3, 1.5),
+            "sessions are terminated": often(terminate_one, 20, 0.2),
+            "statements are cancelled": often(cancel_one, 30, 0.15),
+        }.items()
+    ),
+    *_with_and_without_mails("immediate restarts", often(restart("immediate"), 3, 2.0)),
+    *_with_and_without_mails("single sessions are terminated", often(terminate_one, 30, 0.3)),
+    *_with_and_without_mails("statements are cancelled", often(cancel_one, 60, 0.15)),
+    *_with_and_without_mails("connections to PostgreSQL are cut", cuts(to_database)),
+    *_with_and_without_mails("the disk is full", fill_disk, red=True, small_disk=True),
+    *_with_and_without_mails("PostgreSQL is read-only", read_only, red=True),
+    *_with_and_without_mails("fail-over", fail_over, red=True),
     Scenario("PostgreSQL is frozen", freeze_database, red=True),
-    Scenario("the disk is full", fill_disk, Load(small_disk=True), red=True,
-             expected=_DELIVERY + "answers are thrown away"),
-    Scenario("PostgreSQL is read-only", read_only, red=True, expected=_DELIVERY + "answers are thrown away"),
-    Scenario("fail-over", fail_over, red=True, expected=_DELIVERY + "answers are thrown away"),
     Scenario("an operator locks the deliveries for a minute", lock_deliveries, red=True, long=False),
     Scenario("a role with six connections", few_connections, Load(replicas=1)),
     # Lines.
-    Scenario("connections to PostgreSQL are cut", often(line(to_database, Proxy.cut, 0), 5, 1.0),
-             expected=_DELIVERY + "answers are thrown away"),
     Scenario("connections to PostgreSQL stall", line(to_database, Proxy.stall, 10), red=True),
     Scenario("connections to PostgreSQL are stranded", line(to_database, Proxy.strand, 45), red=True,
              long=False),
-    Scenario("PostgreSQL is far away", line(to_database, slow, 8)),
-    Scenario("connections to the dashboard are cut", often(line(to_dashboard, Proxy.cut, 0), 5, 1.0)),
+    Scenario("PostgreSQL is far away", line(to_database, slow, 8), long=False),
+    Scenario("connections to the dashboard are cut", cuts(to_dashboard), long=False),
     Scenario("connections to the dashboard are stranded", line(to_dashboard, Proxy.strand, 15), long=False),
-    Scenario("connections to the relay are cut", often(line(to_relay, Proxy.cut, 0), 5, 1.0), _MAILS,
+    Scenario("connections to the relay are cut", cuts(to_relay), _MAILS,
              held=20),
     Scenario("connections to the relay are stranded", line(to_relay, Proxy.strand, 15), _MAILS, held=8,
              long=False, expected=_DELIVERY + "a silent relay holds its connections for minutes"),
     # The dashboard.
     Scenario("the dashboard's MongoDB is killed", kill_dashboard, red=True),
-    Scenario("the dashboard's MongoDB steps down", step_down),
+    Scenario("the dashboard's MongoDB steps down", step_down, long=False),
     Scenario("the dashboard's MongoDB is frozen", freeze_dashboard, red=True),
     Scenario("the dashboard's collections are emptied and restored", empty_dashboard(1.0), red=True),
     Scenario("half of the dashboard is gone and comes back", empty_dashboard(0.5), red=True),
-    Scenario("late sessions during kills", together(late_sessions, often(kill, 2, 2.0))),
+    Scenario("late sessions during kills", together(late_sessions, often(kill, 2, 2.0)), long=False),
     # The relay.
     Scenario("the relay refuses connections", line(to_relay, Proxy.refuse, 8), _MAILS, red=True, held=4),
     Scenario("the relay refuses the log-in", log_ins_at_most(relay("auth", "535 5.7.8 no", 20), 10),
