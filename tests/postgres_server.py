@@ -70,7 +70,7 @@ def server() -> Iterator[PostgresServer]:
     """Start one, without TLS (the wheel's build has none); it is stopped at the end."""
     folder = _folder()
     data, port = folder / "data", free_port()
-    _own(folder)
+    hand_over(folder)
     try:
         _run(
             str(_BIN / "initdb"), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync", "-D", str(data)
@@ -112,7 +112,7 @@ def pgbouncer(port: int, certificate: Certificate | None = None, **settings: obj
     lines = ["[databases]", f"* = host=127.0.0.1 port={port} user=postgres", "[pgbouncer]"]
     lines += [f"{name} = {value}" for name, value in values.items()]
     (folder / "pgbouncer.ini").write_text("\n".join(lines) + "\n")
-    _own(folder)
+    hand_over(folder)
     process = subprocess.Popen(
         [PGBOUNCER, "-q", str(folder / "pgbouncer.ini")],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **_other_account(),
@@ -136,7 +136,8 @@ def _folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="jobs-pg-"))
 
 
-def _own(folder: Path) -> None:
+def hand_over(folder: Path) -> None:
+    """Give a folder to the account as which the servers run."""
     if os.getuid() == 0:
         ensure_user_exists(_ACCOUNT)
         for path in (folder, *folder.rglob("*")):

@@ -82,8 +82,8 @@ SCENARIOS = [
     Scenario("the database's clock is ahead", database_clock_ahead, red=True, long=False),
     # Our PostgreSQL.
     *(
-        Scenario(f"{name} while mails are planned", together(fault, line(to_relay, Proxy.stall, 4)), _PLANNING,
-                 long=name == "statements are cancelled")
+        Scenario(f"{name} while mails are planned", together(fault, line(to_relay, Proxy.stall, 4)),
+                 _PLANNING, long=name == "statements are cancelled")
         for name, fault in {
             "restarts": often(restart("fast"), 3, 1.5),
             "sessions are terminated": often(terminate_one, 20, 0.2),

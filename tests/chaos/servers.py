@@ -73,8 +73,9 @@ class SmallDisk:
 
     def __enter__(self) -> "SmallDisk":
         self.folder.mkdir()
-        options = f"size={_SMALL},mode=777"
+        options = f"size={_SMALL}"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.folder)], check=True)
+        postgres_server.hand_over(self.folder)
         return self
 
     def __exit__(self, *raised: object) -> None:
