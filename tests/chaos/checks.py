@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 from tests.chaos.load_jobs.every_minute import PAGES
 from tests.chaos.replica import Held
@@ -60,6 +59,8 @@ class Outcome:
 
 async def check(stage: Stage, outcome: Outcome, *, every: int = 1) -> None:
     """Fill in what was lost, doubled and held, and every problem. ``every``: minutes from slot to slot."""
+    if stage.load.people:
+        await _check_figures(stage, outcome)
     await _check_slots(stage, outcome, every)
     await _check_people(stage, outcome)
     await _check_mails(stage, outcome)
@@ -115,14 +116,13 @@ async def _check_mails(stage: Stage, outcome: Outcome) -> None:
         outcome.problems.append(f"{len(unplanned)} mails that nobody planned")
 
 
-async def check_figures(stage: Stage, outcome: Outcome) -> None:
-    """The figures are those of the sessions at the dashboard. Runs dailyAnalytics."""
-    state = await _one_of(stage).run({"jobType": "analytics", "jobName": "dailyAnalytics"})
+async def _check_figures(stage: Stage, outcome: Outcome) -> None:
+    """The figures are those of the sessions at the dashboard, once dailyAnalytics has run."""
     told = {row["user_id"]: row["seconds"] for row in await stage.sql(_FIGURES)}
     right = {id_: n * SESSION_SECONDS for id_, n in stage.sessions.items()}
     wrong = [id_ for id_ in right.keys() | told.keys() if right.get(id_, 0) != told.get(id_, 0)]
-    if state != "succeeded" or wrong:
-        outcome.problems.append(f"figures of {len(wrong)} of {len(right)} people are wrong (run {state})")
+    if wrong:
+        outcome.problems.append(f"figures of {len(wrong)} of {len(right)} people are wrong")
 
 
 async def check_resources(stage: Stage, outcome: Outcome, before: dict[str, Held]) -> None:
@@ -139,7 +139,3 @@ async def check_resources(stage: Stage, outcome: Outcome, before: dict[str, Held
                 for name, more in MORE.items()
                 if now[name] > then[name] + more
             ]
-
-
-def _one_of(stage: Stage) -> Any:
-    return next(replica for replica in stage.replicas if replica.alive and not replica.frozen)

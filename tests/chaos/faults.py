@@ -11,6 +11,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from tests.chaos.proxy import Proxy
+from tests.chaos.replica import Replica
 from tests.chaos.scenario import Fault
 from tests.chaos.servers import freeze, thaw
 from tests.chaos.stage import Stage
@@ -18,6 +19,9 @@ from tests.chaos.stage import Stage
 _OURS = "datname = current_database() AND usename = 'jobs'"
 _LONG_RUN = """
 SELECT owner, done FROM service.job_run WHERE job = 'analytics.chaos.longRun' AND state = 'running'
+"""
+_OWN_RUN = """
+SELECT id FROM service.job_run WHERE state = 'running' AND owner LIKE $1 FOR UPDATE SKIP LOCKED
 """
 _UNDER_WAY = """
 SELECT 'mails' AS name, count(*) AS n FROM service.delivery WHERE state IN ('claimed', 'sending')
@@ -88,12 +92,24 @@ def kill_every(seconds: float, times: int) -> Fault:
 
 
 async def freeze_replica(stage: Stage) -> None:
-    """SIGSTOP of one replica for longer than its leases, then SIGCONT."""
-    replica = stage.dice.choice(stage.replicas)
-    replica.freeze()
+    """SIGSTOP of a replica between two steps of a run, for longer than its leases; then SIGCONT."""
+    replica = await _frozen_between_steps(stage)
     stage.faults += 1
     await asyncio.sleep(8)
     replica.thaw()
+
+
+async def _frozen_between_steps(stage: Stage) -> Replica:
+    """Inside of a step nobody could take its run over."""
+    async with asyncio.timeout(60):
+        while True:
+            replica = stage.dice.choice(stage.replicas)
+            replica.freeze()
+            await asyncio.sleep(0.2)  # what it sent before has been carried out
+            if await stage.sql(_OWN_RUN, f"%-{replica.pid}-%"):
+                return replica
+            replica.thaw()
+            await _some_time(stage, 0.1)
 
 
 async def stop(stage: Stage) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.checks import Outcome, check, check_figures, check_resources
+from tests.chaos.checks import Outcome, check, check_resources
 from tests.chaos.servers import Servers
 from tests.chaos.stage import SLOTS, Load, Stage
 from tests.chaos.watch import Watch
@@ -70,9 +70,9 @@ async def play(servers: Servers, scenario: Scenario, seed: int, folder: Path) ->
         outcome.red = watch.red_after(started)
         outcome.green = await watch.until_green(ended, GREEN_WITHIN)
         await drain(stage, outcome)
+        await stage.run_figures()
+        await drain(stage, outcome)
         await check(stage, outcome, every=scenario.every)
-        if scenario.load.people:
-            await check_figures(stage, outcome)
         await check_resources(stage, outcome, held)
     if outcome.green is None:
         outcome.problems.append(f"not green within {GREEN_WITHIN:.0f} s: {stage.trouble}")

@@ -99,7 +99,7 @@ SCENARIOS = [
     *_with_and_without_mails("fail-over", fail_over, red=True),
     Scenario("PostgreSQL is frozen", freeze_database, red=True),
     Scenario("an operator locks the deliveries for a minute", lock_deliveries, red=True, long=False),
-    Scenario("a role with six connections", few_connections, Load(replicas=1)),
+    Scenario("a role with six connections", few_connections, Load(people=1, replicas=1)),
     # Lines.
     Scenario("connections to PostgreSQL stall", line(to_database, Proxy.stall, 10), red=True),
     Scenario("connections to PostgreSQL are stranded", line(to_database, Proxy.strand, 45), red=True,

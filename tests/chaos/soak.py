@@ -48,6 +48,7 @@ async def soak(servers: Servers, minutes: float, folder: Path) -> int:
                 print(f"{max(left, 0):6.0f} s left: {await _measured(stage)}", flush=True)
             after = await _measured(stage)
         await drain(stage, outcome)
+        await stage.run_figures()
         await check(stage, outcome)
         done = await stage.value(_DONE, SLOTS)
         red = sum(not green for _, green in watch.greens)

@@ -224,6 +224,11 @@ class Stage:
             await self.sql(_FEED, SLOTS, self.load.slots)
             await asyncio.sleep(0.5)
 
+    async def run_figures(self) -> None:
+        """Ask for the figures; where they cannot be had at once, they wait like any run."""
+        live = next(replica for replica in self.replicas if replica.alive)
+        await live.run({"jobType": "analytics", "jobName": "dailyAnalytics"})
+
     # ── The dashboard ───────────────────────────────────────────────────────────────────────────────────────
 
     def _fill_dashboard(self) -> None:
