@@ -20,6 +20,15 @@ _OURS = "datname = current_database() AND usename = 'jobs'"
 _LONG_RUN = """
 SELECT owner, done FROM service.job_run WHERE job = 'analytics.chaos.longRun' AND state = 'running'
 """
+_CANCEL = f"""
+DO $$ BEGIN
+    FOR i IN 1..3000 LOOP
+        PERFORM pg_stat_clear_snapshot();
+        PERFORM pg_cancel_backend(pid) FROM pg_stat_activity WHERE {_OURS} AND state = 'active';
+        EXIT WHEN FOUND;
+    END LOOP;
+END $$
+"""
 _OWN_RUN = """
 SELECT id FROM service.job_run WHERE state = 'running' AND owner LIKE $1 FOR UPDATE SKIP LOCKED
 """
@@ -167,21 +176,13 @@ async def terminate_all(stage: Stage) -> None:
 
 async def terminate_one(stage: Stage) -> None:
     """The session that is in a transaction, or any."""
-    await _end_one(stage, "pg_terminate_backend")
+    stage.faults += len(await stage.sql(f"{_TERMINATE} ORDER BY xact_start IS NULL, random() LIMIT 1"))
 
 
 async def cancel_one(stage: Stage) -> None:
-    """The statement that runs, as statement_timeout would cancel it."""
-    await _end_one(stage, "pg_cancel_backend")
-
-
-async def _end_one(stage: Stage, function: str) -> None:
-    stage.faults += len(
-        await stage.sql(
-            f"SELECT {function}(pid) FROM (SELECT pid FROM pg_stat_activity WHERE {_OURS}"
-            " ORDER BY xact_start IS NULL, random() LIMIT 1) AS one"
-        )
-    )
+    """The next statement that is seen to run, as statement_timeout would cancel it."""
+    await stage.sql(_CANCEL)
+    stage.faults += 1
 
 
 async def freeze_database(stage: Stage) -> None:
