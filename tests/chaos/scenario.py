@@ -17,10 +17,11 @@ _DRAINED_WITHIN = 90.0
 _BACK_WITHIN = 30.0
 _BEFORE = 8.0
 _WAITING = """
-SELECT (SELECT count(*) FROM service.job_run
-        WHERE (job = $1 OR trigger = 'manual') AND state IN ('pending', 'running'))
-     + (SELECT count(*) FROM service.delivery
-        WHERE channel = 'email' AND state IN ('planned', 'claimed', 'sending'))
+SELECT job AS what, state, reason, count(*) AS n FROM service.job_run
+WHERE (job = $1 OR trigger = 'manual') AND state IN ('pending', 'running') GROUP BY 1, 2, 3
+UNION ALL
+SELECT 'mails', state, reason, count(*) FROM service.delivery
+WHERE channel = 'email' AND state IN ('planned', 'claimed', 'sending') GROUP BY 2, 3
 """
 _HURRY = [
     f"UPDATE service.{table} SET not_before = service.now() WHERE state = $1 AND not_before > service.now()"
@@ -100,9 +101,10 @@ async def _until_back(watch: Watch, outcome: Outcome, started: float, ended: flo
 async def drain(stage: Stage, outcome: Outcome) -> None:
     """Wait until nothing is due and nothing under way."""
     deadline = asyncio.get_running_loop().time() + _DRAINED_WITHIN
-    while waiting := await stage.value(_WAITING, SLOTS):
+    while waiting := await stage.sql(_WAITING, SLOTS):
         if asyncio.get_running_loop().time() > deadline:
-            outcome.problems.append(f"{waiting} runs and mails still wait after {_DRAINED_WITHIN:.0f} s")
+            left = ", ".join(f"{n} {what} {state} ({reason})" for what, state, reason, n in waiting)
+            outcome.problems.append(f"after {_DRAINED_WITHIN:.0f} s still {left}")
             return
         for hurry, state in zip(_HURRY, ("pending", "planned"), strict=True):
             await stage.sql(hurry, state)
