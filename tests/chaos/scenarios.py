@@ -94,7 +94,7 @@ SCENARIOS = [
     *_with_and_without_mails("single sessions are terminated", often(terminate_one, 30, 0.3)),
     *_with_and_without_mails("statements are cancelled", often(cancel_one, 60, 0.15)),
     *_with_and_without_mails("connections to PostgreSQL are cut", cuts(to_database)),
-    *_with_and_without_mails("the disk is full", fill_disk, red=True, small_disk=True),
+    *_with_and_without_mails("the disk is full", fill_disk, small_disk=True),
     *_with_and_without_mails("PostgreSQL is read-only", read_only, red=True),
     *_with_and_without_mails("fail-over", fail_over, red=True),
     Scenario("PostgreSQL is frozen", freeze_database, red=True),
@@ -114,7 +114,7 @@ SCENARIOS = [
     # The dashboard.
     Scenario("the dashboard's MongoDB is killed", kill_dashboard, red=True),
     Scenario("the dashboard's MongoDB steps down", step_down, long=False),
-    Scenario("the dashboard's MongoDB is frozen", freeze_dashboard, red=True),
+    Scenario("the dashboard's MongoDB is frozen", freeze_dashboard),
     Scenario("the dashboard's collections are emptied and restored", empty_dashboard(1.0), red=True),
     Scenario("half of the dashboard is gone and comes back", empty_dashboard(0.5), red=True),
     Scenario("late sessions during kills", together(late_sessions, often(kill, 2, 2.0)), long=False),
