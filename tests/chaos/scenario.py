@@ -13,7 +13,7 @@ from tests.chaos.watch import Watch
 Fault = Callable[[Stage], Awaitable[None]]
 """Breaks something, waits as long as that is to last, and mends it. Counts itself in ``stage.faults``."""
 GREEN_WITHIN = 60.0
-_DRAINED_WITHIN = 90.0
+_DRAINED_WITHIN = 180.0
 _BACK_WITHIN = 30.0
 _BEFORE = 8.0
 _WAITING = """

@@ -45,7 +45,7 @@ async def soak(servers: Servers, minutes: float, folder: Path) -> int:
             deadline = asyncio.get_running_loop().time() + 60 * minutes
             while (left := deadline - asyncio.get_running_loop().time()) > 0:
                 await asyncio.sleep(min(_MEASURE_SECONDS, left))
-                print(f"{max(left, 0):6.0f} s left: {await _measured(stage)}", flush=True)
+                print(await _measured(stage), flush=True)
             after = await _measured(stage)
         await drain(stage, outcome)
         await stage.run_figures()
