@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def _played(servers: Servers, scenario: Scenario, seed: int) -> Outcome:
         try:
             return asyncio.run(play(servers, scenario, seed, Path(folder)))
         except Exception as error:  # noqa: BLE001 — the others are played nevertheless
+            traceback.print_exc()
             return Outcome(scenario.name, problems=[f"{type(error).__name__}: {error}"])
 
 

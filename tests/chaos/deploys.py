@@ -8,7 +8,7 @@ from tests.chaos.replica import Replica
 from tests.chaos.stage import SLOTS, Stage
 from tests.releases import checked_out
 
-_BEFORE = "UPDATE service.job_def SET materialized_through = $2 WHERE job = $1"
+_BEFORE = "UPDATE service.job_schedule SET materialized_through = $2 WHERE job = $1"
 
 
 async def other_schedule(stage: Stage) -> None:

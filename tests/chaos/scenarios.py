@@ -138,7 +138,7 @@ SCENARIOS = [
         for phase in ("connect", "auth", "mail", "rcpt", "data", "after_dot")
     ),
     # Deploys.
-    Scenario("a deploy changes the schedule", deploys.other_schedule, Load(slots=40, people=0, fed=False),
+    Scenario("a deploy changes the schedule", deploys.other_schedule, Load(slots=40, people=1, fed=False),
              every=2),
     Scenario("the last release beside this one", deploys.last_release, _MAILS),
     Scenario("a newer schema comes while the last release sends", deploys.newer_schema, _MAILS),

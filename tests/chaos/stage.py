@@ -30,7 +30,7 @@ _QUICK = {
     "LOG_LEVEL": "warning",
 }  # fmt: skip
 
-_UNDECIDED = "SELECT materialized_through < $2 FROM service.job_def WHERE job = $1"
+_UNDECIDED = "SELECT min(materialized_through) < $2 FROM service.job_schedule WHERE job = $1"
 _FEED = """
 INSERT INTO service.job_run (job, trigger, nominal_at, state, not_before, deadline_at)
 SELECT $1, 'catchup', (SELECT min(nominal_at) FROM service.job_run WHERE job = $1) - make_interval(mins => n),
@@ -195,7 +195,7 @@ class Stage:
         if self.load.people and not self.load.planning:
             assert await self.replicas[0].run() == "succeeded"
         await self.sql(
-            "UPDATE service.job_def SET materialized_through = service.now() - make_interval(mins => $1)"
+            "UPDATE service.job_schedule SET materialized_through = service.now() - make_interval(mins => $1)"
             " WHERE job = $2", self.load.slots, SLOTS,
         )  # fmt: skip
         now = await self.value("SELECT date_trunc('minute', service.now())")
