@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 
 from tests import releases
 from tests.chaos.replica import Replica
@@ -17,7 +18,7 @@ async def other_schedule(stage: Stage) -> None:
         await replica.stop(60)
     await stage.sql("DELETE FROM service.job_run WHERE job = $1", SLOTS)
     await stage.sql("DELETE FROM chaos_effect WHERE job = $1", SLOTS)
-    await stage.sql(_BEFORE, SLOTS, stage.first_slot)
+    await stage.sql(_BEFORE, SLOTS, stage.first_slot - timedelta(seconds=1))
     changed = stage.add_replica({"JOB_SCHEDULES": json.dumps({SLOTS: "*/2 * * * *"})})
     stage.faults += 1
     await changed.start()

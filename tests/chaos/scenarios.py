@@ -161,11 +161,14 @@ DRAWN = {
 
 
 def drawn(seed: int, *, faults: int) -> Scenario:
-    """So many of them, one after the other, as the seed draws them; the seed repeats them."""
+    """So many of them, one after the other, as the seed draws them; the seed repeats them.
+
+    Until the delivery path is rebuilt, each may leave what its connections (four in each replica) carry held.
+    """
 
     async def all_drawn(stage: Stage) -> None:
         for name in stage.dice.choices(sorted(DRAWN), k=faults):
             await asyncio.sleep(stage.dice.uniform(0, 1))
             await DRAWN[name](stage)
 
-    return Scenario(f"seed {seed}: {faults} drawn faults", all_drawn, Load(people=100))
+    return Scenario(f"seed {seed}: {faults} drawn faults", all_drawn, Load(people=100), held=8 * faults)
