@@ -51,10 +51,10 @@ _DELIVERY = "the delivery path is rebuilt later: "
 
 
 def _with_and_without_mails(
-    name: str, fault: Fault, *, red: bool = False, small_disk: bool = False
+    name: str, fault: Fault, *, red: bool = False, small_disk: bool = False, long: bool = True
 ) -> Iterator[Scenario]:
     """While slots are carried out, and while mails are sent as well: each shows other errors."""
-    yield Scenario(name, fault, Load(people=1, small_disk=small_disk), red)
+    yield Scenario(name, fault, Load(people=1, small_disk=small_disk), red, long=long)
     expected = _DELIVERY + "answers are thrown away"
     load = replace(_MAILS, small_disk=small_disk)
     yield Scenario(
@@ -73,7 +73,7 @@ SCENARIOS = [
     # Processes.
     Scenario("kills", often(kill, 4, 2.0)),
     Scenario("six deaths of one run", kill_one_run, long=False),
-    Scenario("a replica is frozen", freeze_replica),
+    Scenario("a replica is frozen", freeze_replica, long=False),
     Scenario("stop", stop, Load(replicas=1)),
     Scenario("stop while the relay is slow", together(relay("after_dot", "slow 15", 12), stop),
              Load(people=300, replicas=1),
@@ -83,7 +83,7 @@ SCENARIOS = [
     # Our PostgreSQL.
     *(
         Scenario(f"{name} while mails are planned", together(fault, line(to_relay, Proxy.stall, 4)),
-                 _PLANNING, long=name == "statements are cancelled")
+                 _PLANNING, long=name == "restarts")
         for name, fault in {
             "restarts": often(restart("fast"), 3, 1.5),
             "sessions are terminated": often(terminate_one, 20, 0.2),
@@ -92,14 +92,14 @@ SCENARIOS = [
     ),
     *_with_and_without_mails("immediate restarts", often(restart("immediate"), 3, 2.0)),
     *_with_and_without_mails("single sessions are terminated", often(terminate_one, 30, 0.3)),
-    *_with_and_without_mails("statements are cancelled", often(cancel_one, 60, 0.15)),
+    *_with_and_without_mails("statements are cancelled", often(cancel_one, 60, 0.15), long=False),
     *_with_and_without_mails("connections to PostgreSQL are cut", cuts(to_database)),
     *_with_and_without_mails("the disk is full", fill_disk, small_disk=True),
     *_with_and_without_mails("PostgreSQL is read-only", read_only, red=True),
     *_with_and_without_mails("fail-over", fail_over, red=True),
-    Scenario("PostgreSQL is frozen", freeze_database, red=True),
+    Scenario("PostgreSQL is frozen", freeze_database, red=True, long=False),
     Scenario("an operator locks the deliveries for a minute", lock_deliveries, red=True, long=False),
-    Scenario("a role with six connections", few_connections, Load(people=1, replicas=1)),
+    Scenario("a role with six connections", few_connections, Load(people=1, replicas=1), long=False),
     # Lines.
     Scenario("connections to PostgreSQL stall", line(to_database, Proxy.stall, 10), red=True),
     Scenario("connections to PostgreSQL are stranded", line(to_database, Proxy.strand, 45), red=True,
@@ -112,24 +112,25 @@ SCENARIOS = [
     Scenario("connections to the relay are stranded", line(to_relay, Proxy.strand, 15), _MAILS, held=8,
              long=False, expected=_DELIVERY + "a silent relay holds its connections for minutes"),
     # The dashboard.
-    Scenario("the dashboard's MongoDB is killed", kill_dashboard, red=True),
+    Scenario("the dashboard's MongoDB is killed", kill_dashboard, red=True, long=False),
     Scenario("the dashboard's MongoDB steps down", step_down, long=False),
-    Scenario("the dashboard's MongoDB is frozen", freeze_dashboard),
-    Scenario("the dashboard's collections are emptied and restored", empty_dashboard(1.0), red=True),
-    Scenario("half of the dashboard is gone and comes back", empty_dashboard(0.5), red=True),
+    Scenario("the dashboard's MongoDB is frozen", freeze_dashboard, long=False),
+    Scenario("the dashboard's collections are emptied and restored", empty_dashboard(1.0), red=True, long=False),
+    Scenario("half of the dashboard is gone and comes back", empty_dashboard(0.5), red=True, long=False),
     Scenario("late sessions during kills", together(late_sessions, often(kill, 2, 2.0)), long=False),
     # The relay.
-    Scenario("the relay refuses connections", line(to_relay, Proxy.refuse, 8), _MAILS, red=True, held=4),
+    Scenario("the relay refuses connections", line(to_relay, Proxy.refuse, 8), _MAILS, red=True, held=4,
+             long=False),
     Scenario("the relay refuses the log-in", log_ins_at_most(relay("auth", "535 5.7.8 no", 20), 10),
-             Load(slots=0, people=1500), red=True, expected=_DELIVERY + "refused AUTH"),
+             Load(slots=0, people=1500), red=True, long=False, expected=_DELIVERY + "refused AUTH"),
     Scenario("the relay refuses every content", relay("dot", "552 5.3.4 too big", 10), _MAILS, red=True,
-             expected=_DELIVERY + "refused content"),
-    Scenario("the relay throttles", relay("rcpt", "451 4.7.1 later", 5, 0.3), _MAILS),
+             long=False, expected=_DELIVERY + "refused content"),
+    Scenario("the relay throttles", relay("rcpt", "451 4.7.1 later", 5, 0.3), _MAILS, long=False),
     Scenario("the relay hangs up before the dot", relay("content", "drop", 5, 0.2), _MAILS),
-    Scenario("the relay hangs up after the dot", relay("after_dot", "drop", 2, 0.1), _MAILS, held=60),
+    Scenario("the relay hangs up after the dot", relay("after_dot", "drop", 2, 0.1), _MAILS, held=60, long=False),
     *(
         Scenario(f"the relay answers late ({phase})", relay(phase, "slow 8", 10), _MAILS,
-                 expected=_DELIVERY + "batches outlive their lease", long=phase == "rcpt")
+                 expected=_DELIVERY + "batches outlive their lease", long=False)
         for phase in ("connect", "auth", "mail", "rcpt", "data", "content", "after_dot")
     ),
     *(
