@@ -115,7 +115,8 @@ SCENARIOS = [
     Scenario("the dashboard's MongoDB is killed", kill_dashboard, red=True, long=False),
     Scenario("the dashboard's MongoDB steps down", step_down, long=False),
     Scenario("the dashboard's MongoDB is frozen", freeze_dashboard, long=False),
-    Scenario("the dashboard's collections are emptied and restored", empty_dashboard(1.0), red=True, long=False),
+    Scenario("the dashboard's collections are emptied and restored", empty_dashboard(1.0), red=True,
+             long=False),
     Scenario("half of the dashboard is gone and comes back", empty_dashboard(0.5), red=True, long=False),
     Scenario("late sessions during kills", together(late_sessions, often(kill, 2, 2.0)), long=False),
     # The relay.
@@ -127,7 +128,8 @@ SCENARIOS = [
              long=False, expected=_DELIVERY + "refused content"),
     Scenario("the relay throttles", relay("rcpt", "451 4.7.1 later", 5, 0.3), _MAILS, long=False),
     Scenario("the relay hangs up before the dot", relay("content", "drop", 5, 0.2), _MAILS),
-    Scenario("the relay hangs up after the dot", relay("after_dot", "drop", 2, 0.1), _MAILS, held=60, long=False),
+    Scenario("the relay hangs up after the dot", relay("after_dot", "drop", 2, 0.1), _MAILS, held=60,
+             long=False),
     *(
         Scenario(f"the relay answers late ({phase})", relay(phase, "slow 8", 10), _MAILS,
                  expected=_DELIVERY + "batches outlive their lease", long=False)
