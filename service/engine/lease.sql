@@ -1,6 +1,7 @@
 -- name: make
--- A lease that nobody has ever taken.
-INSERT INTO service.lease (name, owner, epoch, until) VALUES ($1, '', 0, '-infinity') ON CONFLICT DO NOTHING
+-- A lease that nobody has ever taken. Its time is over for a moment only: who forgets old ones leaves it.
+INSERT INTO service.lease (name, owner, epoch, until) VALUES ($1, '', 0, service.now() - interval '1 second')
+ON CONFLICT DO NOTHING
 
 -- name: take
 -- Take a lease whose time is over; never waits. No row: somebody holds it.

@@ -15,7 +15,7 @@ _DECIDED = """
 SELECT user_id, count(*) AS n FROM (
     SELECT user_id FROM service.delivery WHERE job = $1 AND channel = 'email'
     UNION ALL
-    SELECT d.user_id FROM service.decision AS d JOIN service.job_run AS r ON r.id = d.run_id
+    SELECT d.user_id FROM service.refusal_in_words AS d JOIN service.job_run AS r ON r.id = d.run_id
     WHERE d.job = $1 AND d.reason <> 'already_sent'
 ) AS decided GROUP BY user_id
 """

@@ -108,6 +108,7 @@ async def test_every_command_does_what_its_operation_does(
     shell: Shell, pool: asyncpg.Pool, tmp_path: Path
 ) -> None:
     await _jobs(shell)
+    await _gates(shell)
     await _failed_slots(shell, pool)
     await _messages(shell, pool, tmp_path)
     await _full_sync(shell, pool)
@@ -151,6 +152,19 @@ async def _jobs(shell: Shell) -> None:
     acts = {row["act"] for row in await shell.rows("audit")}
     assert acts >= {"run", "schedule", "unschedule", "pause", "resume", "restart"}
     assert "Unknown job: nothing" in await shell("run", "reminder", "nothing", code=1)
+
+
+async def _gates(shell: Shell) -> None:
+    """A domain to which nobody writes is held, and let go."""
+    shut = await shell("gates", "shut", "domain", "--name", "Example.NET", "--reason", "trying it")
+    assert shut == "It is stopped; see gates list.\n"
+    (gate,) = await shell.rows("gates", "list")
+    assert (gate["scope"], gate["name"], gate["cause"]) == ("domain", "example.net", "operator")
+    assert await shell("gates", "open", gate["id"]) == "The gate is open.\n"
+    assert await shell.rows("gates", "list") == []
+    assert "There is no job 'nothing'" in await shell(
+        "gates", "shut", "job", "--name", "nothing", "--reason", "x", code=1
+    )
 
 
 async def _failed_slots(shell: Shell, pool: asyncpg.Pool) -> None:

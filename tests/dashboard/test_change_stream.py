@@ -235,7 +235,7 @@ async def test_rows_that_go_during_a_pass_are_found_by_it(
     pool: asyncpg.Pool, mongo_dashboard: MongoDashboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They were staged as present; the pass goes on where it was, and nothing begins anew."""
-    monkeypatch.setattr("service.dashboard.reconciliation._BATCH", 40)
+    monkeypatch.setattr("service.dashboard.reconciliation._PAGE", 40)
     await put_goals(mongo_dashboard, 55)
     await fill(mongo_dashboard)
     other = synced(pool, mongo_dashboard.source, interval=0)

@@ -217,7 +217,7 @@ async def test_questions_read_an_index_of_the_months_in_question(pool: asyncpg.P
         ("person_idx", one_day),
         ("person_idx", await _plan(pool, "SELECT * FROM service.refusals_of($1)", ann)),
         ("run_id_cause_idx", await _plan(pool, counting, 1)),
-        ("run_id_cause_idx", await _plan(pool, retrying, 1, timedelta(days=30))),
+        ("run_id_cause_idx", await _plan(pool, retrying, 1, timedelta(days=30), "by hand")),
         ("run_id_cause_idx", await _plan(pool, forgetting, NOON, expiry.BATCH)),
     ):
         assert index in plan, plan

@@ -102,7 +102,8 @@ async def work(dsn: str, skew: float) -> None:
 if __name__ == "__main__":
     log.configure("error", json=True)
     if sys.argv[3:] == ["unfenced"]:
-        ledger_module._SQL["fence"] = "SELECT 1 FROM service.job_run WHERE id = $1 AND $2::bigint > 0"
+        unfenced = "SELECT cancel_requested_at FROM service.job_run WHERE id = $1 AND $2::bigint > 0"
+        ledger_module._SQL |= {"fence": unfenced, "fence_again": unfenced}
         for name in ("finish", "heartbeat"):
             fenced = ledger_module._SQL[name]
             open_ = fenced.replace("AND epoch = $2 AND state = 'running'", "AND $2::bigint > 0")

@@ -101,7 +101,7 @@ async def test_a_person_whose_data_kills_the_process_is_passed_over(world: World
     assert (ended.counts["user_error"], ended.counts["passed_over"]) == (1, 1)
     mails = "SELECT count(DISTINCT user_id) FROM service.delivery WHERE channel = 'email'"
     assert await world.pool.fetchval(mails) == FEW - 1
-    decided = await world.pool.fetch("SELECT user_id, reason, detail FROM service.decision")
+    decided = await world.pool.fetch("SELECT user_id, reason, detail FROM service.refusal_in_words")
     assert [tuple(row) for row in decided] == [
         (FATAL, "user_error", "Each attempt at this person ended the process, or failed.")
     ]

@@ -2,7 +2,7 @@
 -- One watermark for each schedule of a job: during a roll-out two schedules are in force, and neither loses a slot.
 
 CREATE TABLE service.job_schedule (
-    job                  text        NOT NULL REFERENCES service.job_def,
+    job                  text        NOT NULL REFERENCES service.job_def ON DELETE CASCADE,
     schedule_hash        text        NOT NULL,
     cron                 text        NOT NULL,
     mode                 text        NOT NULL,
