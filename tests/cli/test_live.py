@@ -163,7 +163,7 @@ async def _gates(shell: Shell) -> None:
     assert await shell("gates", "open", gate["id"]) == "The gate is open.\n"
     assert await shell.rows("gates", "list") == []
     assert "There is no job 'nothing'" in await shell(
-        "gates", "shut", "job", "--name", "nothing", "--reason", "x", code=1
+        "gates", "shut", "job", "--name", "nothing", "--reason", "x", code=2
     )
 
 

@@ -70,7 +70,9 @@ def _name(deps: AdminDeps, body: params.GateBody) -> str:
         else {kind: kind for kind in kinds_of(deps.jobs)}
     )
     if given not in known:
-        raise BadRequest(f"There is no {body.scope} {given!r}; there are {', '.join(sorted(known.values()))}")
+        raise BadRequest(
+            f"There is no {body.scope} {given!r}; there are {', '.join(sorted(set(known.values())))}"
+        )
     return known[given]
 
 
