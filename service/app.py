@@ -285,7 +285,7 @@ class Service:
     @cached_property
     def conditions(self) -> ConditionWatch:
         problems = {
-            "process_unfit": lambda: self.presence.problem,
+            "process_unfit": lambda: self.presence.problem if self.presence.began else None,
             "mail_refused": lambda: self.delivery.problem,
             "inbox_refused": lambda: self.inbox.problem if self.inbox else None,
             "dashboard_problem": lambda: self.sync.health()["error"],

@@ -83,6 +83,11 @@ class Heartbeat:
         return f"no heartbeat could be written to our PostgreSQL for {age:.0f} seconds ({why})"
 
     @property
+    def began(self) -> bool:
+        """Whether a heartbeat was written, or tried in vain."""
+        return self._last_success is not None or self._failure is not None or self.stands_down
+
+    @property
     def stands_down(self) -> bool:
         """Whether this release is too old for the database, so that its loops do nothing."""
         return self._too_old is not None

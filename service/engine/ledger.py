@@ -215,15 +215,22 @@ class Ledger:
 
     async def claim_requested(self, run: Run, connection: Connection | None = None) -> Run | None:
         """Claim the run that was just requested. None: another process owns it, or another run of the job is
-        running; then the transaction of ``connection`` must be rolled back. Raises ReleaseTooOld.
+        running; then the transaction of ``connection`` must be rolled back. Raises ReleaseTooOld, and
+        AlreadyRunning where a gate stops the job.
         """
         executor = connection or self._pool
+        values = (run.id, self.owner, self.lease, SCHEMA, self._latest())
         try:
-            row = await executor.fetchrow(_SQL["claim_requested"], run.id, self.owner, self.lease, SCHEMA)
+            row = await executor.fetchrow(_SQL["claim_requested"], *values)
         except asyncpg.UniqueViolationError:
             return None
         if row is None and (problem := (await schema.read_range(executor)).problem):
             raise ReleaseTooOld(problem)
+        if row is None and (gate := await executor.fetchrow(_SQL["gate_of_job"], run.job)):
+            raise AlreadyRunning(
+                f"{run.job} is stopped by gate {gate['id']} ({gate['scope']},"
+                f" since {gate['since']:%Y-%m-%d %H:%M} UTC); gates open {gate['id']} lets it go on"
+            )
         return None if row is None else _run(row)
 
     async def heartbeat(

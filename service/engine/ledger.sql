@@ -281,12 +281,19 @@ RETURNING *
 SELECT * FROM service.job_run WHERE job = $1 AND request_key = $2
 
 -- name: claim_requested
--- The requesting process runs it itself. Zero rows: another process was faster, or this release is too old.
+-- The requesting process runs it itself. Zero rows: another process was faster, or this release is too old,
+-- or it is stopped. $5: the latest plausible time.
 UPDATE service.job_run SET
     state = 'running', owner = $2, lease_until = service.now() + $3, attempt = attempt + 1, epoch = epoch + 1,
     started_at = coalesce(started_at, service.now()), progressed_at = service.now()
-WHERE id = $1 AND state = 'pending' AND (SELECT service.fits($4))
+WHERE id = $1 AND state = 'pending' AND (SELECT service.fits($4)) AND (SELECT service.clock_trusted($5))
+  AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope = 'all' OR (g.scope = 'job' AND g.name = service.job_run.job))
 RETURNING *
+
+-- name: gate_of_job
+-- The oldest gate that stops a job ($1).
+SELECT id, scope, since FROM service.shut_gate
+WHERE scope IN ('all', 'clock') OR (scope = 'job' AND name = $1) ORDER BY since, id LIMIT 1
 
 -- name: cancel
 -- A pending run ends here; a running one is asked to stop. Zero rows: it is over.
@@ -298,7 +305,8 @@ WHERE id = $1 AND state IN ('pending', 'running')
 RETURNING id
 
 -- name: retry
--- A run that failed goes back to pending, at its cursor and with all its attempts; from the beginning where the job failed
+-- A run that failed goes back to pending, at its cursor and with all its attempts (by itself, a statistic, whose pages are not
+-- halved, gets one); from the beginning where the job failed
 -- for some of the people: they lie before the cursor, and everybody is decided again. $2: how long it may take, where being
 -- late does no harm; NULL: its deadline holds. $3: 'by itself' or 'by hand'. Zero rows: it has not failed, or it is too late.
 WITH retried AS (
@@ -306,7 +314,10 @@ WITH retried AS (
         state = 'pending', reason = 'retried ' || $3,
         retries = CASE WHEN $3 = 'by itself' THEN retries + 1 ELSE 0 END,
         halvings = CASE WHEN $3 = 'by itself' THEN halvings ELSE 0 END,
-        attempt = 0, epoch = epoch + 1, owner = NULL, lease_until = NULL,
+        attempt = CASE WHEN $3 = 'by itself' AND NOT starts_with(job, 'reminder.')
+                       THEN (SELECT greatest(0, d.max_attempts - 1) FROM service.job_def AS d WHERE d.job = service.job_run.job)
+                       ELSE 0 END,
+        epoch = epoch + 1, owner = NULL, lease_until = NULL,
         not_before = service.now(), finished_at = NULL, cancel_requested_at = NULL,
         deadline_at = CASE WHEN $2::interval IS NULL OR deadline_at IS NULL THEN deadline_at
                            ELSE greatest(deadline_at, service.now() + $2) END,

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 Loop = Callable[[asyncio.Event], Awaitable[None]]
 """A loop runs until its event is set."""
+_GLANCE = 60.0
+"""Seconds between two notes that a loop which waits gets on."""
 _AGAIN = 1.5
 """Seconds after which a task that was cancelled is cancelled again."""
 _note: ContextVar[Callable[[], None] | None] = ContextVar("note", default=None)
@@ -26,10 +28,16 @@ def gets_on() -> None:
 
 async def first_of(seconds: float | None, *events: asyncio.Event) -> None:
     """Wait until one of the events is set, at most ``seconds``; None: without a limit."""
+    clock = asyncio.get_running_loop().time
+    end = None if seconds is None else clock() + seconds
     waiters = [asyncio.ensure_future(event.wait()) for event in events]
-    gets_on()
     try:
-        await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        done = False
+        while not done:
+            gets_on()  # a wait that may be long is no standstill
+            left = _GLANCE if end is None else min(_GLANCE, max(0.0, end - clock()))
+            ready, _ = await asyncio.wait(waiters, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            done = bool(ready) or (end is not None and clock() >= end)
         gets_on()
     finally:
         for waiter in waiters:

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from service.clock import Clock
-from service.engine.fault_log import FaultLog
+from service.engine.fault_log import FaultLog, one_line
 from service.engine.loops import Loop, first_of, watch
 from service.engine.retry import backoff
 
@@ -117,7 +117,7 @@ async def _end_of(loop: Loop, stop: asyncio.Event) -> str | None:
 
 
 def _said(error: Exception | str) -> str:
-    return error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    return error if isinstance(error, str) else one_line(error)
 
 
 _CANCEL = 0.5

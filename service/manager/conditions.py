@@ -47,7 +47,8 @@ def job_conditions(
     """What is wrong with a job. ``row``: of the queries ``overview`` or ``jobs``.
 
     ``slots``: its last two (see ``health.last_slots``). A success older than both is stale; a pause excuses
-    that. ``unsettled``: slots that failed; a failed manual run counts until the next run.
+    that, and a gate that stops the job. ``unsettled``: slots that failed; a failed manual run counts until
+    the next run.
     """
     found = [
         Condition("slot_unsettled", f"{job}/{slot.run_id}", people=slot.undecided, details=slot.to_json())
@@ -60,6 +61,8 @@ def job_conditions(
         found.append(Condition("slots_undecided", job, details={"until": iso(decided)}))
     if decided - now > _AHEAD:
         found.append(Condition("watermark_ahead", job, details={"until": iso(decided)}))
+    if row.get("stopped"):
+        return found  # the gate says why its runs wait
     if row["oldest_pending"] and now - row["oldest_pending"] > _PENDING_TOO_LONG:
         found.append(Condition("run_waiting", job, details={"since": iso(row["oldest_pending"])}))
     since = row["last_success_at"] or row["first_created"]

@@ -3,6 +3,7 @@
 SELECT d.job, d.mode, d.materialized_through,
        d.paused_at IS NOT NULL AND coalesce(d.paused_until > service.now(), true) AS paused,
        l.state AS last_state, l.trigger AS last_trigger, l.waived_at AS last_waived_at, s.finished_at AS last_success_at,
+       EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope IN ('all', 'clock') OR (g.scope = 'job' AND g.name = d.job)) AS stopped,
        (SELECT min(r.not_before) FROM service.job_run AS r WHERE r.job = d.job AND r.state = 'pending') AS oldest_pending,
        (SELECT r.created_at FROM service.job_run AS r WHERE r.job = d.job ORDER BY r.nominal_at LIMIT 1) AS first_created
 FROM service.job_def AS d
@@ -16,7 +17,10 @@ WHERE d.job = ANY ($1::text[])
 -- name: progress
 -- What should have gone on by now: leases that ended ($1 ago) and that nobody took over, runs without progress (for $2), and
 -- messages that are due (for $3), may be sent, and are not.
-SELECT (SELECT min(lease_until) FROM service.job_run WHERE state = 'running' AND lease_until < service.now() - $1::interval) AS run_lease,
+SELECT (SELECT min(lease_until) FROM service.job_run AS r
+        WHERE state = 'running' AND lease_until < service.now() - $1::interval
+          AND NOT EXISTS (SELECT FROM service.shut_gate AS g
+                          WHERE g.scope IN ('all', 'clock') OR (g.scope = 'job' AND g.name = r.job))) AS run_lease,
        (SELECT min(lease_until) FROM service.delivery
         WHERE state IN ('claimed', 'sending') AND lease_until < service.now() - $1::interval) AS message_lease,
        (SELECT jsonb_agg(jsonb_build_object('run', id, 'job', job, 'since', to_char(coalesce(progressed_at, started_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')))
@@ -24,20 +28,20 @@ SELECT (SELECT min(lease_until) FROM service.job_run WHERE state = 'running' AND
         WHERE state = 'running' AND coalesce(progressed_at, started_at) < service.now() - $2::interval) AS stuck_runs,
        w.n AS waiting, w.since AS waiting_since
 FROM (SELECT count(*) AS n, min(not_before) AS since FROM service.delivery AS d
-      WHERE state = 'planned' AND channel = 'email' AND not_before < service.now() - $3::interval AND expires_at > service.now()
+      WHERE state = 'planned' AND channel = 'email' AND not_before < (SELECT service.now()) - $3::interval AND expires_at > (SELECT service.now())
         AND NOT EXISTS (SELECT FROM service.domain_pause AS p WHERE p.domain = d.domain)
         AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope IN ('all', 'clock')
                         OR (g.scope, g.name) IN (('job', d.job), ('kind', d.kind), ('domain', d.domain)))) AS w
 
 -- name: locks
 -- Statements of ours that have been waiting for a lock for longer than $1, and who holds it.
-SELECT a.pid, extract(epoch FROM clock_timestamp() - a.query_start)::int AS seconds, left(a.query, 60) AS query,
+SELECT a.pid, extract(epoch FROM clock_timestamp() - l.waitstart)::int AS seconds,
        (SELECT jsonb_agg(jsonb_build_object('pid', h.pid, 'user', h.usename, 'application', h.application_name, 'since', h.xact_start))
         FROM pg_stat_activity AS h WHERE h.pid = ANY (pg_blocking_pids(a.pid))) AS held_by
-FROM pg_stat_activity AS a
-WHERE a.datname = current_database() AND a.usename = current_user AND a.wait_event_type = 'Lock'
-  AND a.query_start < clock_timestamp() - $1::interval
-ORDER BY a.query_start
+FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+WHERE NOT l.granted AND l.locktype NOT IN ('extend', 'advisory') AND l.waitstart < clock_timestamp() - $1::interval
+  AND a.datname = current_database() AND a.usename = current_user
+ORDER BY l.waitstart
 
 -- name: copy
 -- When each table of the copy was last brought up to date, for longer than $1 ago.

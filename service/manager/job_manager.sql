@@ -2,6 +2,7 @@
 -- One row per job: its definition, its last run, its last success, what waits. $1: job ids.
 SELECT d.job, d.cron, d.mode, d.paused_at, d.paused_until, d.paused_by, d.paused_reason, d.materialized_through,
        d.paused_at IS NOT NULL AND (d.paused_until IS NULL OR d.paused_until > service.now()) AS paused,
+       EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope IN ('all', 'clock') OR (g.scope = 'job' AND g.name = d.job)) AS stopped,
        l.id AS last_id, l.state AS last_state, l.trigger AS last_trigger, l.nominal_at AS last_nominal_at,
        l.finished_at AS last_finished_at, l.error AS last_error, l.waived_at AS last_waived_at, s.finished_at AS last_success_at,
        c.states, c.oldest_pending, c.first_created

@@ -14,6 +14,7 @@ from service.engine.database_errors import FAILURES
 from service.engine.job import Job
 from service.engine.loops import first_of
 from service.engine.schedule import Schedule
+from service.engine.single_flight import SingleFlight
 from service.engine.supervisor import Supervisor
 from service.engine.unsettled import UnsettledSlot
 from service.manager import conditions as judged
@@ -66,6 +67,8 @@ class ConditionWatch:
         self._unsettled = unsettled
         self._stale_copy = max(_STALE_COPY, _STALE_PASSES * timedelta(seconds=sync_interval))
         self._known: list[Condition] = []
+        self._known_at: float | None = None
+        self._looks = SingleFlight(self._look, deadline=_DEADLINE)
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Look every ten seconds until ``stop``."""
@@ -75,14 +78,26 @@ class ConditionWatch:
 
     async def report(self) -> list[Condition]:
         """What is wrong now; while the database does not answer, what this process still knows."""
+        clock = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(_DEADLINE):
-                self._known = await self._look()
+            self._known = await self._looks.get()
+            self._known_at = clock()
         except FAILURES as error:
-            log.debug("conditions not recorded", error=type(error).__name__)
-            others = (c for c in self._known if c.key not in _OF_PROCESS)
-            return [*self._own(), *others]
+            log.warning("what is wrong cannot be looked at", error=type(error).__name__)
+            return [*self._own(), *self._unseen(clock()), *self._others()]
         return self._known
+
+    def _others(self) -> list[Condition]:
+        """What the last look found that this process does not know by itself."""
+        return [c for c in self._known if c.key not in (*_OF_PROCESS, "not_looked")]
+
+    def _unseen(self, now: float) -> list[Condition]:
+        """Too long without a look: what was known before is no longer what is."""
+        if self._known_at is not None and now - self._known_at < conditions.TIME_TO_LIVE.total_seconds():
+            return []
+        self._known = []
+        what = "our PostgreSQL does not say what is wrong: it does not answer, or takes too long"
+        return [Condition("not_looked", self._owner, details={"what": what})]
 
     async def _look(self) -> list[Condition]:
         own = self._own()

@@ -15,9 +15,13 @@ _AWAITED = {
     "/api/admin/jobs/run",
     "/api/admin/jobs/restart",
     "/api/admin/test-send",
+    "/api/admin/users/{id}/data",
+    "/console/people/{id}/data",
+    "/console/jobs/{type}/{name}/dry-run",
     "/console/mails/{template}/test-send",
 }
-"""These wait for the end of a run, of the loops or of a mail, each of which has a limit of its own."""
+"""These wait for the end of a run, of the loops or of a mail, each of which has a limit of its own, or read
+somebody's data, which may lie in many files."""
 _STARTED: web.RequestKey[bool] = web.RequestKey("answer_started", bool)
 
 

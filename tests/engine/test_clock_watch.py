@@ -134,6 +134,8 @@ async def test_nothing_that_is_due_later_is_claimed_now(host: Host) -> None:
     await host.ledger.request(ID, Trigger.ONCE, delay=timedelta(hours=5))
     await host.world.at((EIGHT + timedelta(hours=6)).isoformat())
     assert await host.ledger.claim() is None
+    by_hand = await host.ledger.request(ID, Trigger.MANUAL)
+    assert await host.ledger.claim_requested(by_hand) is None
 
 
 async def test_other_processes_wait_too_and_a_new_one_believes_its_host(host: Host) -> None:

@@ -8,6 +8,7 @@ import pytest
 from service.engine import gates
 from service.engine.gates import Cause, Scope
 from service.engine.run import Trigger
+from service.errors import AlreadyRunning
 from service.messages.outbox import Outbox
 from tests.given import GOALS, World, goal, user
 
@@ -51,6 +52,17 @@ async def test_a_run_is_claimed_when_its_gate_is_open(world: World, scope: Scope
     assert await ledger.claim() is None
     await _open(world, gate)
     assert await ledger.claim() is not None
+
+
+@pytest.mark.parametrize(("scope", "name"), OF_A_RUN)
+async def test_a_run_that_somebody_asks_for_waits_too(world: World, scope: Scope, name: str) -> None:
+    gate = await _shut(world, scope, name)
+    ledger = await world.ledger()
+    run = await ledger.request(GOALS, Trigger.MANUAL)
+    with pytest.raises(AlreadyRunning, match=f"gates open {gate}"):
+        await ledger.claim_requested(run)
+    await _open(world, gate)
+    assert await ledger.claim_requested(run) is not None
 
 
 @pytest.mark.parametrize(("scope", "name"), OF_A_RUN)

@@ -12,6 +12,7 @@ from service.engine import conditions, gates
 from service.engine.conditions import Condition, ConditionSeverity
 from service.engine.gates import Cause, Scope
 from service.engine.run import Trigger
+from service.errors import AlreadyRunning
 from service.manager import conditions as judged
 from service.manager.conditions import sentence
 from service.settings import Settings
@@ -207,3 +208,15 @@ async def test_without_the_database_it_tells_what_it_knows(service: Service, wor
 def test_every_key_has_words() -> None:
     keys = {*judged.OF_JOBS, *judged.OF_PROGRESS, "lock_wait", "copy_stale", "gate_shut", "loop_stalled"}
     assert keys == judged._WORDS.keys()
+
+
+async def test_a_stopped_job_has_no_other_problem_than_its_gate(service: Service, world: World) -> None:
+    await service.ledger.request(GOALS, Trigger.ONCE)
+    await world.at("2026-03-10T09:20:00Z")
+    await service.pool.execute("UPDATE service.job_def SET materialized_through = service.now()")
+    assert "run_waiting" in await _problems(service)
+    gate, _ = await gates.shut(service.pool, Scope.JOB, Cause.OPERATOR, GOALS, by="ann")
+    keys = {c["key"] for c in (await service.manager.health_check())["conditions"]}
+    assert "run_waiting" not in keys
+    with pytest.raises(AlreadyRunning, match=f"{GOALS} is stopped by gate {gate} "):
+        await service.runner.run_manual(GOALS)

@@ -28,7 +28,8 @@ CREATE FUNCTION service.retry_at(run service.job_run) RETURNS timestamptz LANGUA
     SELECT at FROM (
         SELECT coalesce(run.finished_at, run.unsettled_since) + interval '1 minute' * least(60, 2 ^ least(run.retries, 6)) AS at) AS next
     WHERE run.unsettled_since IS NOT NULL AND run.state IN ('failed', 'dead') AND run.trigger <> 'manual'
-      AND CASE WHEN run.deadline_at IS NULL THEN run.retries < 24 ELSE at <= run.deadline_at END
+      AND CASE WHEN run.deadline_at IS NULL THEN run.unsettled_since > service.now() - interval '1 day'
+           ELSE at <= run.deadline_at END
 $$;
 
 -- Asked at each claim, by health and by every scrape; nearly always empty.
