@@ -394,7 +394,8 @@ class Service:
         return self.presence.stands_down or dashboard["synced_at"] is not None or not dashboard["healthy"]
 
     async def _ready(self) -> str | None:
-        if problem := self.presence.problem or self.delivery.problem:
+        """Why this process cannot work; a relay or dashboard that is away takes no process out of service."""
+        if problem := self.presence.problem:
             return problem
         return None if self.supervisor.healthy else "a loop is being restarted"
 

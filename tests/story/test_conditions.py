@@ -220,3 +220,10 @@ async def test_a_stopped_job_has_no_other_problem_than_its_gate(service: Service
     assert "run_waiting" not in keys
     with pytest.raises(AlreadyRunning, match=f"{GOALS} is stopped by gate {gate} "):
         await service.runner.run_manual(GOALS)
+
+
+async def test_a_relay_that_refuses_us_leaves_the_process_ready(service: Service, world: World) -> None:
+    assert await service.presence.beat()
+    service.delivery._relay.problem = "the mail server refuses us at auth: 535"
+    assert (await _problems(service))["mail_refused"] == "the mail server refuses us at auth: 535"
+    assert await service._ready() is None
