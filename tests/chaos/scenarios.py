@@ -57,9 +57,7 @@ def _with_and_without_mails(
     yield Scenario(name, fault, Load(people=1, small_disk=small_disk), red, long=long)
     expected = _DELIVERY + "answers are thrown away"
     load = replace(_MAILS, small_disk=small_disk)
-    yield Scenario(
-        f"{name} (mails)", fault, load, red, long=name == "PostgreSQL is read-only", expected=expected
-    )
+    yield Scenario(f"{name} (mails)", fault, load, red, long=False, expected=expected)
 
 
 SCENARIOS = [
@@ -76,14 +74,14 @@ SCENARIOS = [
     Scenario("a replica is frozen", freeze_replica, long=False),
     Scenario("stop", stop, Load(replicas=1)),
     Scenario("stop while the relay is slow", together(relay("after_dot", "slow 15", 12), stop),
-             Load(people=300, replicas=1),
+             Load(people=300, replicas=1), long=False,
              expected=_DELIVERY + "messages at a stop"),
     Scenario("clocks of replicas are wrong by an hour", wrong_clock(3600, -3600)),
     Scenario("the database's clock is ahead", database_clock_ahead, red=True, long=False),
     # Our PostgreSQL.
     *(
         Scenario(f"{name} while mails are planned", together(fault, line(to_relay, Proxy.stall, 4)),
-                 _PLANNING, long=name == "restarts")
+                 _PLANNING, long=False)
         for name, fault in {
             "restarts": often(restart("fast"), 3, 1.5),
             "sessions are terminated": often(terminate_one, 20, 0.2),
@@ -94,21 +92,20 @@ SCENARIOS = [
     *_with_and_without_mails("single sessions are terminated", often(terminate_one, 30, 0.3)),
     *_with_and_without_mails("statements are cancelled", often(cancel_one, 60, 0.15), long=False),
     *_with_and_without_mails("connections to PostgreSQL are cut", cuts(to_database)),
-    *_with_and_without_mails("the disk is full", fill_disk, small_disk=True),
+    *_with_and_without_mails("the disk is full", fill_disk, small_disk=True, long=False),
     *_with_and_without_mails("PostgreSQL is read-only", read_only, red=True),
     *_with_and_without_mails("fail-over", fail_over, red=True),
     Scenario("PostgreSQL is frozen", freeze_database, red=True, long=False),
     Scenario("an operator locks the deliveries for a minute", lock_deliveries, red=True, long=False),
     Scenario("a role with six connections", few_connections, Load(people=1, replicas=1), long=False),
     # Lines.
-    Scenario("connections to PostgreSQL stall", line(to_database, Proxy.stall, 10), red=True),
+    Scenario("connections to PostgreSQL stall", line(to_database, Proxy.stall, 10), red=True, long=False),
     Scenario("connections to PostgreSQL are stranded", line(to_database, Proxy.strand, 45), red=True,
              long=False),
     Scenario("PostgreSQL is far away", line(to_database, slow, 8), long=False),
     Scenario("connections to the dashboard are cut", cuts(to_dashboard), long=False),
     Scenario("connections to the dashboard are stranded", line(to_dashboard, Proxy.strand, 15), long=False),
-    Scenario("connections to the relay are cut", cuts(to_relay), _MAILS,
-             held=20),
+    Scenario("connections to the relay are cut", cuts(to_relay), _MAILS, held=20, long=False),
     Scenario("connections to the relay are stranded", line(to_relay, Proxy.strand, 15), _MAILS, held=8,
              long=False, expected=_DELIVERY + "a silent relay holds its connections for minutes"),
     # The dashboard.
@@ -127,7 +124,7 @@ SCENARIOS = [
     Scenario("the relay refuses every content", relay("dot", "552 5.3.4 too big", 10), _MAILS, red=True,
              long=False, expected=_DELIVERY + "refused content"),
     Scenario("the relay throttles", relay("rcpt", "451 4.7.1 later", 5, 0.3), _MAILS, long=False),
-    Scenario("the relay hangs up before the dot", relay("content", "drop", 5, 0.2), _MAILS),
+    Scenario("the relay hangs up before the dot", relay("content", "drop", 5, 0.2), _MAILS, long=False),
     Scenario("the relay hangs up after the dot", relay("after_dot", "drop", 2, 0.1), _MAILS, held=60,
              long=False),
     *(
@@ -143,8 +140,9 @@ SCENARIOS = [
     # Deploys.
     Scenario("a deploy changes the schedule", deploys.other_schedule, Load(slots=40, people=1, fed=False),
              every=2),
-    Scenario("the last release beside this one", deploys.last_release, _MAILS),
-    Scenario("a newer schema comes while the last release sends", deploys.newer_schema, _MAILS),
+    Scenario("the last release beside this one", deploys.last_release, _MAILS, long=False),
+    Scenario("a newer schema comes while the last release sends", deploys.newer_schema, _MAILS,
+             long=False),
 ]  # fmt: skip
 
 DRAWN = {

@@ -98,7 +98,8 @@ async def _miss_slots(dsn: str) -> None:
     """As if nobody had looked at the job's schedule for nearly a day."""
     connection = await asyncpg.connect(dsn)
     await connection.execute(
-        "UPDATE service.job_def SET materialized_through = now() - interval '23 hours' WHERE job = $1", JOB
+        "UPDATE service.job_schedule SET materialized_through = now() - interval '23 hours' WHERE job = $1",
+        JOB,
     )
     await connection.close()
 
