@@ -49,10 +49,6 @@ class Cause(StrEnum):
     VERSION = "version"
 
 
-BY_HAND = (Scope.ALL, Scope.JOB, Scope.KIND, Scope.DOMAIN)
-"""The scopes of gates that an operator may shut."""
-
-
 @dataclass(frozen=True, slots=True)
 class Gate:
     """A gate that is shut. ``name``: which job, kind, …; ``until``: it opens by itself then (None: never)."""

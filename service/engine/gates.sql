@@ -21,10 +21,6 @@ WHERE scope = $1 AND cause = $2 AND opened_at IS NULL AND name <> ALL ($3::text[
 -- The gates that are shut now, the oldest first.
 SELECT * FROM service.shut_gate ORDER BY since, id
 
--- name: one
--- A gate, open or shut.
-SELECT id, scope, name, cause, since, until, by, details FROM service.gate WHERE id = $1
-
 -- name: audit
 -- Who shut or opened a gate.
 INSERT INTO service.audit (who, act, what)

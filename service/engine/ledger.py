@@ -141,7 +141,6 @@ class Ledger:
             pause = Pause(row["paused_at"], row["paused_until"])
             count = await self._insert(connection, job, planned, pause) if planned else 0
             await connection.execute(_SQL["move_watermark"], job, row["now"], hash_)
-            await connection.execute(_SQL["show_watermark"], job)
             return count
 
     async def close_schedules(self) -> list[str]:
@@ -203,8 +202,9 @@ class Ledger:
         await self._pool.execute(_SQL["cancel_pending"])
         await self._pool.execute(_SQL["miss_overdue"], latest)
         await self._pool.execute(_SQL["bury_exhausted"], latest)
-        lease = (self.owner, self.lease, list(self._definitions))
-        for due in await self._pool.fetch(_SQL["due_retries"], list(self._definitions), SCHEMA, latest):
+        jobs = list(self._definitions)
+        lease = (self.owner, self.lease, jobs)
+        for due in await self._pool.fetch(_SQL["due_retries"], jobs, SCHEMA, latest):
             await self._pool.execute(_SQL["retry"], due["id"], None, "by itself")
         try:
             row = await self._pool.fetchrow(_SQL["claim_orphan"], *lease, SCHEMA, latest, list(held))

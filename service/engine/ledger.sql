@@ -56,10 +56,14 @@ FROM slot WHERE n = 0 OR cardinality(left_zones) > 0
 ON CONFLICT (job, nominal_at) WHERE trigger IN ('cron', 'catchup') DO NOTHING
 
 -- name: move_watermark
--- Every slot of this schedule ($3) up to here has been decided. No row: it was closed.
-UPDATE service.job_schedule SET materialized_through = $2, shown_at = service.now()
-WHERE job = $1 AND schedule_hash = $3 AND closed_at IS NULL
-RETURNING job
+-- Every slot of this schedule ($3) up to here has been decided; its job shows it, where it was registered last.
+WITH moved AS (
+    UPDATE service.job_schedule SET materialized_through = $2, shown_at = service.now()
+    WHERE job = $1 AND schedule_hash = $3 AND closed_at IS NULL
+    RETURNING job, schedule_hash
+)
+UPDATE service.job_def AS d SET materialized_through = $2
+FROM moved AS m WHERE d.job = m.job AND d.schedule_hash = m.schedule_hash
 
 -- name: close_schedules
 -- Schedules that no process has shown for ten minutes while another one of the job is in force. Their job shows that one.

@@ -185,15 +185,19 @@ async def cancel_one(stage: Stage) -> None:
     stage.faults += 1
 
 
-async def freeze_database(stage: Stage) -> None:
-    """All processes of our PostgreSQL are frozen: sessions stay open and nothing is answered."""
-    processes = stage.servers.postgres.processes()
+async def _frozen(stage: Stage, processes: list[psutil.Process]) -> None:
+    """SIGSTOP for ten seconds."""
     stage.faults += 1
     freeze(processes)
     try:
         await asyncio.sleep(10)
     finally:
         thaw(processes)
+
+
+async def freeze_database(stage: Stage) -> None:
+    """All processes of our PostgreSQL are frozen: sessions stay open and nothing is answered."""
+    await _frozen(stage, stage.servers.postgres.processes())
 
 
 async def fill_disk(stage: Stage) -> None:
@@ -345,13 +349,7 @@ async def _when_primary(stage: Stage) -> None:
 
 async def freeze_dashboard(stage: Stage) -> None:
     """SIGSTOP for ten seconds."""
-    process = [psutil.Process(stage.servers.mongo.process.pid)]
-    stage.faults += 1
-    freeze(process)
-    try:
-        await asyncio.sleep(10)
-    finally:
-        thaw(process)
+    await _frozen(stage, [psutil.Process(stage.servers.mongo.process.pid)])
 
 
 def empty_dashboard(share: float) -> Fault:
