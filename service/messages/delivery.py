@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -32,6 +33,7 @@ from service.messages.delivery_decisions import (
 from service.messages.delivery_settings import DeliverySettings
 from service.messages.delivery_state import DeliveryState
 from service.messages.delivery_traces import attempt_attributes, record_answer, record_settlement
+from service.messages.keep_writing import KeepWriting
 from service.messages.limits import BatchShare, DomainLimiter, domain_of
 from service.messages.mail.smtp_reply import Fate, fate_of, throttles
 from service.messages.mail.transport import Envelope, SendResult, Transport
@@ -99,7 +101,8 @@ class DeliveryLoop:
         self._wait = wait
         self._spans: dict[int, Span] = {}
         self._dots = StatementGroup(self._outbox.mark_dots)
-        self._settlements = StatementGroup(self._outbox.settle)
+        self._answers = KeepWriting()
+        self._settlements = StatementGroup(self._settle_for_sure)
         self._next_slot = 0.0
         self._limiter = DomainLimiter(settings.limits)
         self._paused_until: dict[str, datetime] = {}
@@ -122,6 +125,7 @@ class DeliveryLoop:
 
         While the server refuses all mail, single messages probe it, at growing intervals.
         """
+        self._answers.stop = stop
         while not stop.is_set():
             self._wake.clear()
             processed = await self.run_once(stop)
@@ -354,7 +358,7 @@ class DeliveryLoop:
             await asyncio.gather(*settling)
             # Without a mark no dot was written, so these can be released; of the others nobody knows.
             if unsent := [delivery for delivery in unanswered.values() if delivery.id not in granted]:
-                await self._outbox.release(unsent)
+                await self._answers.until_written(partial(self._outbox.release, unsent))
 
     async def _wait_for_rate(self, domains: Sequence[str]) -> None:
         """Wait until the rates of these domains, and the overall rate, allow a message to each."""
@@ -381,7 +385,8 @@ class DeliveryLoop:
             share.done(claimed.domain)
             self._signal_work()
         if outcome in {Fate.HARD, Fate.NO_SUCH_ADDRESS} and claimed.id in ours:
-            await self._outbox.note_hard_bounces({claimed.id: outcome is Fate.NO_SUCH_ADDRESS})
+            refused = {claimed.id: outcome is Fate.NO_SUCH_ADDRESS}
+            await self._answers.until_written(partial(self._outbox.note_hard_bounces, refused))
         self._count(settlement.state, settlement.reason)
         record_settlement(self._span(claimed.id), settlement)
         log.info(
@@ -396,12 +401,16 @@ class DeliveryLoop:
             attempt=claimed.attempt,
         )
 
+    async def _settle_for_sure(self, settlements: Sequence[Settlement]) -> frozenset[int]:
+        return await self._answers.until_written(partial(self._outbox.settle, settlements))
+
     async def _pause_domain(self, domain: str, result: SendResult) -> None:
         """The domain asked us to wait: pause all mail to it, without counting an attempt."""
         pauses = domain_pauses(random.random())  # noqa: S311 — keeps processes apart
         answer = " ".join(f"{result.code} {result.reply}".split())
         try:
-            self._paused_until[domain] = await self._outbox.pause(domain, pauses, answer)
+            pause = partial(self._outbox.pause, domain, pauses, answer)
+            self._paused_until[domain] = await self._answers.until_written(pause)
         except BaseException:
             self._paused_until.pop(domain, None)
             raise

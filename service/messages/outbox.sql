@@ -187,11 +187,12 @@ HAVING bool_or(at_once) OR count(DISTINCT id) + (
 ON CONFLICT (address) DO NOTHING
 
 -- name: release
--- Release what was claimed and not sent, without counting an attempt. $3: the marks of earlier attempts.
+-- Release what was claimed and not sent, without counting an attempt. $3: the marks of earlier attempts. What was taken for
+-- unconfirmed meanwhile is free as well: its dot was not written.
 UPDATE service.delivery AS d SET state = 'planned', attempt = greatest(attempt - 1, 0), owner = NULL, lease_until = NULL,
                                  not_before = greatest(d.not_before, service.now() + $4), dot_at = mine.dot_at
 FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) AS mine(id, epoch, dot_at)
-WHERE d.id = mine.id AND d.epoch = mine.epoch AND d.state IN ('claimed', 'sending')
+WHERE d.id = mine.id AND d.epoch = mine.epoch AND d.state IN ('claimed', 'sending', 'unconfirmed')
 
 -- name: counts
 -- Messages by state.
