@@ -246,7 +246,7 @@ async def measure(settings: Settings, messages: int, users: int, seconds: float)
         found = await _asked(asked, seconds)
         rate = (service.delivery.totals["sent"] - before) / (time.perf_counter() - began)
         await run
-        left = await service.pool.fetchval("SELECT count(*) FROM service.delivery WHERE state = 'planned'")
+        left = await service.pool.fetchval("SELECT count(*) FROM service.delivery_with_state WHERE state = 'planned'")
         note = f"{rate:,.0f} mails/s meanwhile" if left else "the run was over too soon: more --users"
         _print(f"while a run for {users:,} users is being delivered ({note})", found)
         await service.manager.shutdown()

@@ -72,7 +72,7 @@ async def mixed(mails: int, composer: Composer) -> tuple[float, float]:
             wake=asyncio.Event(),
             settings=DeliverySettings(connections=_CONNECTIONS, limits=Settings.load({}).domain_limits),
         )
-        planned = await pool.fetchval("SELECT count(*) FROM service.delivery")
+        planned = await pool.fetchval("SELECT count(*) FROM service.delivery_with_state")
         began = time.perf_counter()
         await delivery.run_once()
         whole = planned / (time.perf_counter() - began)
@@ -161,14 +161,14 @@ def _address(user_id: str) -> str:
 
 async def _ready_made(pool: asyncpg.Pool, composer: Composer) -> list[Envelope]:
     """The same mails in the same order."""
-    await pool.execute("UPDATE service.delivery SET state = 'planned', attempt = 0")
+    await pool.execute("UPDATE service.delivery_state SET claim = NULL, state = 'planned', attempt = 0")
     claimed = await Outbox(pool, "bare", timedelta(seconds=60)).claim(await pool.fetchval(_COUNT))
     return [
         Envelope(one.id, _SENDER, one.address, composer.compose(email_of_delivery(one))) for one in claimed
     ]
 
 
-_COUNT = "SELECT count(*) FROM service.delivery"
+_COUNT = "SELECT count(*) FROM service.delivery_with_state"
 
 
 async def _bare(transport: SmtpPool, mails: Sequence[Envelope]) -> float:

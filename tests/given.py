@@ -257,7 +257,7 @@ class World:
     async def mails(self) -> dict[str, tuple[str, str | None]]:
         """Each person's mail: its state and the reason."""
         rows = await self.pool.fetch(
-            "SELECT user_id, state, reason FROM service.delivery WHERE channel = 'email' ORDER BY id"
+            "SELECT user_id, state, reason FROM service.delivery_with_state WHERE channel = 'email' ORDER BY id"
         )
         return {row["user_id"]: (row["state"], row["reason"]) for row in rows}
 

@@ -8,7 +8,7 @@ from tests.process import spawn
 
 
 async def test_migrations_make_a_working_schema(pool: asyncpg.Pool) -> None:
-    assert await pool.fetchval("SELECT count(*) FROM service.delivery") == 0
+    assert await pool.fetchval("SELECT count(*) FROM service.delivery_with_state") == 0
 
 
 async def test_a_child_heeds_ctrl_c_where_the_tests_were_started_without_it() -> None:

@@ -96,14 +96,14 @@ async def week(given: Console) -> Week:
     )
     await pool.execute("INSERT INTO service.alert (name, detail) VALUES ('slow', 'Answers take 900 ms.')")
     ids = {
-        name: await pool.fetchval(f"SELECT min(id) FROM service.delivery WHERE {what}")
+        name: await pool.fetchval(f"SELECT min(id) FROM service.delivery_with_state WHERE {what}")
         for name, what in {
             "mail": "channel = 'email' AND state = 'sent'",
             "note": "channel = 'in_app'",
             "unconfirmed": "state = 'unconfirmed'",
         }.items()
     }
-    person = await pool.fetchval("SELECT user_id FROM service.delivery WHERE id = $1", ids["mail"])
+    person = await pool.fetchval("SELECT user_id FROM service.delivery_with_state WHERE id = $1", ids["mail"])
     assert done.run_id
     assert running.run_id
     return Week(done=done.run_id, running=running.run_id, failed=failed, person=person, **ids)
@@ -140,12 +140,12 @@ async def _messages(given: Console) -> None:
     """Most have been sent; of the others one of each kind."""
     pool = given.world.pool
     await pool.execute(
-        "UPDATE service.delivery SET state = 'sent', attempt = 1, dot_at = not_before, smtp_code = 250,"
+        "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'sent', attempt = 1, dot_at = not_before, smtp_code = 250,"
         " smtp_reply = '2.0.0 Ok: queued', settled_at = not_before + interval '3 seconds'"
         " WHERE channel = 'email'"
     )
     mails = [row["id"] for row in await pool.fetch(
-        "SELECT id FROM service.delivery WHERE channel = 'email' ORDER BY id")]  # fmt: skip
+        "SELECT id FROM service.delivery_with_state WHERE channel = 'email' ORDER BY id")]  # fmt: skip
     changes = {
         "state = 'failed', reason = 'smtp_451', attempt = 5, smtp_code = 451,"
         " smtp_reply = '4.3.2 Try later'": 4,

@@ -51,7 +51,7 @@ SELECT set_config('lock_timeout', '1s', true)
 -- name: deliveries
 -- Messages planned before $1 that are settled, with their stages and notifications.
 DELETE FROM service.delivery WHERE id = ANY (ARRAY(
-    SELECT id FROM service.delivery
+    SELECT id FROM service.delivery_with_state
     WHERE planned_at < $1 AND state NOT IN ('planned', 'claimed', 'sending') LIMIT $2))
 
 -- name: runs

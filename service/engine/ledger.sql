@@ -266,7 +266,8 @@ RETURNING id
 -- name: held
 -- How much a process holds: runs, messages and leases.
 SELECT (SELECT count(*) FROM service.job_run WHERE state = 'running' AND owner = $1)
-     + (SELECT count(*) FROM service.delivery WHERE state IN ('claimed', 'sending') AND owner = $1)
+     + (SELECT count(*) FROM service.delivery_claim AS c JOIN service.delivery_state AS s ON s.id = ANY (c.deliveries)
+        WHERE c.owner = $1 AND s.claim = c.id AND s.state IN ('claimed', 'sending'))
      + (SELECT count(*) FROM service.lease WHERE owner = $1 AND until > service.now())
 
 -- name: running

@@ -21,17 +21,16 @@ SELECT (SELECT min(lease_until) FROM service.job_run AS r
         WHERE state = 'running' AND lease_until < service.now() - $1::interval
           AND NOT EXISTS (SELECT FROM service.shut_gate AS g
                           WHERE g.scope IN ('all', 'clock') OR (g.scope = 'job' AND g.name = r.job))) AS run_lease,
-       (SELECT min(lease_until) FROM service.delivery
-        WHERE state IN ('claimed', 'sending') AND lease_until < service.now() - $1::interval) AS message_lease,
+       (SELECT min(until) FROM service.delivery_claim WHERE until < service.now() - $1::interval) AS message_lease,
        (SELECT jsonb_agg(jsonb_build_object('run', id, 'job', job, 'since', to_char(coalesce(progressed_at, started_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')))
         FROM service.job_run
         WHERE state = 'running' AND coalesce(progressed_at, started_at) < service.now() - $2::interval) AS stuck_runs,
        w.n AS waiting, w.since AS waiting_since
-FROM (SELECT count(*) AS n, min(not_before) AS since FROM service.delivery AS d
-      WHERE state = 'planned' AND channel = 'email' AND not_before < (SELECT service.now()) - $3::interval AND expires_at > (SELECT service.now())
+FROM (SELECT count(*) AS n, min(not_before) AS since FROM service.delivery_state AS d
+      WHERE claim IS NULL AND not_before < (SELECT service.now()) - $3::interval AND expires_at > (SELECT service.now())
         AND NOT EXISTS (SELECT FROM service.domain_pause AS p WHERE p.domain = d.domain)
-        AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope IN ('all', 'clock')
-                        OR (g.scope, g.name) IN (('job', d.job), ('kind', d.kind), ('domain', d.domain)))) AS w
+        AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope = 'clock'
+                        OR service.gate_covers(g.scope, g.name, d.job, d.kind, d.domain))) AS w
 
 -- name: locks
 -- Statements of ours that have been waiting for a lock for longer than $1, and who holds it.

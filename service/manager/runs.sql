@@ -14,7 +14,7 @@ SELECT reason, count(*) AS n FROM service.refusal_in_words WHERE run_id = $1 GRO
 
 -- name: run_deliveries
 -- What became of a run's messages. $1: run id.
-SELECT channel, state, count(*) AS n FROM service.delivery WHERE run_id = $1 GROUP BY channel, state ORDER BY channel, state
+SELECT channel, state, count(*) AS n FROM service.delivery_with_state WHERE run_id = $1 GROUP BY channel, state ORDER BY channel, state
 
 -- name: run_attempts
 -- Every attempt at a run, oldest first. $1: run id.

@@ -225,6 +225,7 @@ class DeliveryLoop:
             for delivery in claimed:
                 self._spans.pop(delivery.id, UNTRACED).end()
             share.close()
+            self._outbox.done(claimed[0].claim)
             self._busy -= 1
             self._signal_work()
 
@@ -289,7 +290,7 @@ class DeliveryLoop:
         except (ValueError, KeyError, TypeError) as error:
             log.exception("mail cannot be composed", delivery=delivery.id, job=delivery.job)
             failed, why = DeliveryState.FAILED, str(error)[:200]
-            return Settlement(delivery.id, delivery.epoch, failed, "compose_error", None, why)
+            return Settlement(delivery.id, delivery.claim, failed, "compose_error", None, why)
         return ComposedDelivery(delivery, envelope)
 
     async def _replace(
@@ -300,14 +301,14 @@ class DeliveryLoop:
             return []
         pause = timedelta(0)
         try:
-            reasons = await self._replacements.replace_mails([(d.id, d.epoch) for d in outdated], current)
+            reasons = await self._replacements.replace_mails([(d.id, d.claim) for d in outdated], current)
         except asyncpg.PostgresError as error:
             log.warning("messages are decided again later", n=len(outdated), error=one_line(error))
             reasons, pause = {}, _BUSY_PAUSE
         await self._outbox.release([d for d in outdated if d.id not in reasons], pause)
         self._signal_work()
         return [
-            Settlement(d.id, d.epoch, DeliveryState.SKIPPED, str(reasons[d.id]))
+            Settlement(d.id, d.claim, DeliveryState.SKIPPED, str(reasons[d.id]))
             for d in outdated
             if d.id in reasons
         ]
@@ -326,7 +327,7 @@ class DeliveryLoop:
 
         async def before_dot(ids: Sequence[int]) -> frozenset[int]:
             await self._wait_for_rate([by_id[id_].domain for id_ in ids])
-            marked = await self._dots.add([(id_, by_id[id_].epoch) for id_ in ids])
+            marked = await self._dots.add([(id_, by_id[id_].claim) for id_ in ids])
             granted.update(marked.intersection(ids))
             return marked.intersection(ids)
 

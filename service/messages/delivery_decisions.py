@@ -110,7 +110,7 @@ def _obstacle(delivery: ClaimedDelivery, job: Reminder, current: DashboardState)
     """Why the recipient may not get this (now), by the current state; None: they may."""
     if current.is_unclear(delivery.user_id, delivery.facts):
         return Settlement(
-            delivery.id, delivery.epoch, DeliveryState.PLANNED, ROWS_MISSING, delay=UNCLEAR_PAUSE, refund=True
+            delivery.id, delivery.claim, DeliveryState.PLANNED, ROWS_MISSING, delay=UNCLEAR_PAUSE, refund=True
         )
     if reason := _reason_to_skip(delivery, job, current):
         return _skipped(delivery, reason)
@@ -138,20 +138,20 @@ def _quiet_hours_delay(
     if at > delivery.claimed_at:
         pause = at - delivery.claimed_at
         return Settlement(
-            delivery.id, delivery.epoch, DeliveryState.PLANNED, "quiet_hours", delay=pause, refund=True
+            delivery.id, delivery.claim, DeliveryState.PLANNED, "quiet_hours", delay=pause, refund=True
         )
     return None
 
 
 def _skipped(delivery: ClaimedDelivery, reason: Reason) -> Settlement:
-    return Settlement(delivery.id, delivery.epoch, DeliveryState.SKIPPED, str(reason))
+    return Settlement(delivery.id, delivery.claim, DeliveryState.SKIPPED, str(reason))
 
 
 def settlement_of(claimed: ClaimedDelivery, result: SendResult, fate: Fate, spread: float) -> Settlement:
     """What to record for a result. ``spread`` in [0, 1): random, so that retries do not coincide."""
     base = Settlement(
         claimed.id,
-        claimed.epoch,
+        claimed.claim,
         DeliveryState.FAILED,
         None,
         result.code,
@@ -193,7 +193,7 @@ def _age(claimed: ClaimedDelivery, result: SendResult) -> timedelta:
 def changed_columns(delivery: ClaimedDelivery) -> dict[str, Any]:
     return {
         "id": delivery.id,
-        "epoch": delivery.epoch,
+        "claim": delivery.claim,
         "facts": delivery.facts,
         "address": delivery.address,
         "name": delivery.recipient_name,

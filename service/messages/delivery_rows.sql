@@ -17,7 +17,7 @@ SELECT u.id AS user_id,
        s.paused_until,
        CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet,
        (SELECT jsonb_agg(jsonb_build_array(d.kind, d.channel, d.local_date, d.dedupe_key))
-        FROM service.delivery AS d
+        FROM service.delivery_with_state AS d
         WHERE d.user_id = u.id AND d.local_date BETWEEN $3::timestamptz::date - 9 AND $3::timestamptz::date + 9
           AND service.counts_as_delivered(d.state)) AS past
 FROM unnest($1::text[], $2::text[]) AS u(id, email)
@@ -42,11 +42,14 @@ WITH incoming AS (
         traceparent, state, settled_at)
     SELECT dedupe_key, channel, job, run_id, kind, user_id, zone, local_date, template, locale,
         address, recipient_name, facts, message_id, message_date, token, unconfirmed_policy, not_before, expires_at,
-        traceparent, CASE channel WHEN 'in_app' THEN 'sent' ELSE 'planned' END,
+        traceparent, CASE channel WHEN 'in_app' THEN 'sent' ELSE 'in_delivery_state' END,
         CASE channel WHEN 'in_app' THEN service.now() END
     FROM incoming
     ON CONFLICT (dedupe_key, channel) DO NOTHING
-    RETURNING id, dedupe_key, channel
+    RETURNING id, dedupe_key, channel, job, kind, domain, not_before, expires_at
+), waiting AS (
+    INSERT INTO service.delivery_state (id, job, kind, domain, not_before, expires_at)
+    SELECT id, job, kind, domain, not_before, expires_at FROM planned WHERE channel = 'email'
 ), staged AS (
     INSERT INTO service.delivery_stage (stage_key, delivery_id)
     SELECT stage, p.id FROM incoming AS m JOIN planned AS p USING (dedupe_key, channel), unnest(m.stages) AS stage

@@ -13,7 +13,7 @@ SELECT materialized_through, paused_at, paused_until, paused_by, paused_reason F
 -- name: deliveries
 -- Deliveries of a local date. $1 user, $2 job, $3 date; of runs from $4 to before $5 (or NULL).
 SELECT d.id, d.channel, d.state, d.reason, d.attempt, d.run_id, d.detail, d.dedupe_key, d.not_before, d.dot_at, d.settled_at
-FROM service.delivery AS d LEFT JOIN service.job_run AS r ON r.id = d.run_id
+FROM service.delivery_with_state AS d LEFT JOIN service.job_run AS r ON r.id = d.run_id
 WHERE d.user_id = $1 AND d.job = $2 AND d.local_date = $3
   AND ($4::timestamptz IS NULL OR r.nominal_at >= $4) AND ($5::timestamptz IS NULL OR r.nominal_at < $5)
 ORDER BY d.id

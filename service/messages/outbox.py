@@ -1,5 +1,6 @@
-"""The outbox: the table of deliveries, and their state."""
+"""The outbox: the mails that wait or are under way, how each stands, and who has it in hand."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
@@ -17,6 +18,7 @@ from service.messages.limits import UNLIMITED
 
 _SQL = queries.load(__file__)
 _LAST_CHARACTER = "\U0010ffff"
+ADOPTED_AT_ONCE = 1000
 _CLAIM_TIMEOUT = 15.0
 """Seconds: who cannot claim says so soon; what has been sent may wait longer to be recorded."""
 
@@ -27,7 +29,7 @@ class ClaimedDelivery:
 
     id: int
     dedupe_key: str
-    epoch: int
+    claim: int
     attempt: int
     job: str
     run_id: int | None
@@ -61,14 +63,14 @@ _COLUMNS = tuple(field.name for field in fields(ClaimedDelivery) if field.name !
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The result of a claimed delivery. ``delay``: try again later; ``refund``: the attempt does not count.
+    """The result of a claimed delivery. ``claim``: the one it belongs to. ``delay``: try again later; ``refund``: the attempt does not count.
 
     ``unwritten``: the final dot was certainly not written, so the mark is reset to ``dot_at``, that of an
     earlier attempt.
     """
 
     id: int
-    epoch: int
+    claim: int
     state: str
     reason: str | None = None
     code: int | None = None
@@ -127,55 +129,66 @@ class Outbox:
         self.lease = lease
         self._jobs = None if jobs is None else list(jobs)
         self._latest = latest
+        self._done: list[int] = []
 
     async def recover(self) -> int:
-        """Release expired leases, and expire what is no longer useful. Returns how many were released.
+        """Release what was claimed and whose lease is over, and expire what is no longer useful. Returns how many
+        were released.
 
-        Raises TimeoutError while somebody holds a lock on the deliveries, as ``claim`` does.
+        Mails of an earlier release are adopted, once none of its processes is alive. Raises TimeoutError while
+        somebody holds a lock on the deliveries, as ``claim`` does.
         """
+        while await self._pool.fetchval(_SQL["adopt"], self.lease, timeout=_CLAIM_TIMEOUT) == ADOPTED_AT_ONCE:
+            continue
         latest = self._latest()
         await self._pool.execute(_SQL["expire"], latest, timeout=_CLAIM_TIMEOUT)
         await self._pool.execute(_SQL["forget_pauses"], timeout=_CLAIM_TIMEOUT)
         tags = [
             await self._pool.execute(_SQL[name], latest, timeout=_CLAIM_TIMEOUT)
-            for name in ("recover_claimed", "recover_sending")
+            for name in ("recover", "resend_unconfirmed")
         ]
         return sum(int(tag.rpartition(" ")[2]) for tag in tags)
 
     async def claim(
         self, limit: int, capacities: Mapping[str, int] = MappingProxyType({}), other_domains: int = UNLIMITED
     ) -> list[ClaimedDelivery]:
-        """Own up to ``limit`` messages that are due, resends last.
+        """Own up to ``limit`` mails that are due.
 
-        ``capacities``: the most messages for each of these domains; ``other_domains``: for every other one.
-        Messages to a domain that asked us to wait are not claimed. Raises TimeoutError, and claims nothing,
+        ``capacities``: the most mails for each of these domains; ``other_domains``: for every other one.
+        Mails to a domain that asked us to wait are not claimed. Raises TimeoutError, and claims nothing,
         while somebody holds a lock on the deliveries.
         """
-        lease = (self.owner, self.lease)
-        room_args = (list(capacities), list(capacities.values()), other_domains)
-        own = (SCHEMA, self._jobs, self._latest())
-        rows = await self._pool.fetch(_SQL["claim"], *lease, limit, *room_args, *own, timeout=_CLAIM_TIMEOUT)
-        if len(rows) < limit:
-            closed = [domain for domain, capacity in capacities.items() if not capacity]
-            resend_args = (limit - len(rows), closed, *own)
-            rows += await self._pool.fetch(_SQL["claim_resend"], *lease, *resend_args, timeout=_CLAIM_TIMEOUT)
+        done, self._done = self._done, []
+        room = (list(capacities), list(capacities.values()), other_domains)
+        own = (SCHEMA, self._jobs, self._latest(), done)
+        args = (self.owner, self.lease, limit, *room, *own)
+        rows = await self._pool.fetch(_SQL["claim"], *args, timeout=_CLAIM_TIMEOUT)
         return [_claimed(row) for row in rows]
 
-    async def mark_dots(self, claims: Sequence[tuple[int, int]]) -> frozenset[int]:
-        """Record "about to write the final dot" for (id, epoch); returns the ids that may get it."""
-        ids, epochs = [id_ for id_, _ in claims], [epoch for _, epoch in claims]
-        rows = await self._pool.fetch(_SQL["mark_dots"], ids, epochs, self._latest())
+    def done(self, claim: int) -> None:
+        """Nothing of this claim is in hand any more: the next claim forgets it."""
+        self._done.append(claim)
+
+    async def renew(self, claims: Sequence[int]) -> frozenset[int]:
+        """Keep these claims for another lease; returns those that were not over yet."""
+        rows = await self._pool.fetch(_SQL["renew"], list(claims), self.lease, timeout=_CLAIM_TIMEOUT)
         return frozenset(row["id"] for row in rows)
 
-    async def settle(self, settlements: Sequence[Settlement]) -> frozenset[int]:
-        """Store results, fenced by the epoch; returns the ids that were still ours."""
-        if not settlements:
-            return frozenset()
+    async def record(
+        self, dots: Sequence[tuple[int, int]], settlements: Sequence[Settlement]
+    ) -> tuple[frozenset[int], frozenset[int]]:
+        """Record "about to write the final dot" for these (id, claim), and these results, in one statement.
+
+        Returns the ids that may get the dot, and the ids whose results were still ours to record.
+        """
         s = settlements
-        rows = await self._pool.fetch(
-            _SQL["settle"],
+        row = await self._pool.fetchrow(
+            _SQL["record"],
+            [id_ for id_, _ in dots],
+            [claim for _, claim in dots],
+            self._latest(),
             [x.id for x in s],
-            [x.epoch for x in s],
+            [x.claim for x in s],
             [x.state for x in s],
             [x.reason for x in s],
             [x.code for x in s],
@@ -185,7 +198,16 @@ class Outbox:
             [x.unwritten for x in s],
             [x.dot_at for x in s],
         )
-        return frozenset(row["id"] for row in rows)
+        assert row
+        return frozenset(row["marked"]), frozenset(row["settled"])
+
+    async def mark_dots(self, dots: Sequence[tuple[int, int]]) -> frozenset[int]:
+        """Record "about to write the final dot" for (id, claim); returns the ids that may get it."""
+        return (await self.record(dots, ()))[0]
+
+    async def settle(self, settlements: Sequence[Settlement]) -> frozenset[int]:
+        """Store results, fenced by the claim; returns the ids that were still ours."""
+        return (await self.record((), settlements))[1] if settlements else frozenset()
 
     async def pause(self, domain: str, pauses: Sequence[timedelta], reply: str) -> datetime:
         """Pause a domain, by the next of these growing pauses unless it is paused already; returns until
@@ -202,7 +224,7 @@ class Outbox:
         return {row["domain"]: row["until"] for row in await self._pool.fetch(_SQL["paused_domains"])}
 
     async def update_changed(self, changed: Sequence[Mapping[str, Any]]) -> None:
-        """Store what revalidation changed: ``{id, epoch, facts, address, name}`` each."""
+        """Store what revalidation changed: ``{id, claim, facts, address, name}`` each."""
         if changed:
             await self._pool.execute(_SQL["update_changed"], list(changed))
 
@@ -220,7 +242,7 @@ class Outbox:
 
         Their mark "about to write the final dot" is reset: the dot must certainly not have been written.
         """
-        claims = ([c.id for c in claimed], [c.epoch for c in claimed], [c.dot_at for c in claimed])
+        claims = ([c.id for c in claimed], [c.claim for c in claimed], [c.dot_at for c in claimed])
         await self._pool.execute(_SQL["release"], *claims, pause)
 
     async def counts(self) -> dict[str, int]:
@@ -229,15 +251,20 @@ class Outbox:
 
     async def resend(self, id: int, connection: Connection | None = None) -> bool:  # noqa: A002
         """Send a message again that failed, expired or is unconfirmed. False: it is in no such state."""
-        return await (connection or self._pool).fetchval(_SQL["resend"], id) is not None
+        return await self._act("resend", id, connection)
 
     async def cancel(self, id: int, connection: Connection | None = None) -> bool:  # noqa: A002
         """Take back a message that has not left. False: it has, or there is none."""
-        return await (connection or self._pool).fetchval(_SQL["cancel"], id) is not None
+        return await self._act("cancel", id, connection)
 
     async def retry(self, id: int, connection: Connection | None = None) -> bool:  # noqa: A002
         """Plan a failed mail again, within its usefulness. False: it did not fail, or it is too late."""
-        return await (connection or self._pool).fetchval(_SQL["retry"], id) is not None
+        return await self._act("retry", id, connection)
+
+    async def _act(self, act: str, id: int, connection: Connection | None) -> bool:  # noqa: A002
+        executor = connection or self._pool
+        await executor.execute(_SQL["adopt_these"], [id])
+        return await executor.fetchval(_SQL[act], id) is not None
 
     async def retry_failed(
         self,
@@ -251,11 +278,19 @@ class Outbox:
 
         Returns matched, retryable, retried, and what cannot be sent: expired, suppressed.
         """
-        row = await (connection or self._pool).fetchrow(
-            _SQL["retry_failed"], *selection.values, limit, dry_run
-        )
-        assert row
-        return dict(row)
+        executor = connection or self._pool
+        rows = await executor.fetch(_SQL["failed"], *selection.values)
+        fates = Counter(row["fate"] for row in rows)
+        retryable = [row["id"] for row in rows if row["fate"] == "retryable"][:limit]
+        retried: list[Any] = []
+        if retryable and not dry_run:
+            await executor.execute(_SQL["adopt_these"], retryable)
+            retried = await executor.fetch(_SQL["retry_these"], retryable)
+        return {
+            "matched": len(rows),
+            "retried": len(retried),
+            **{fate: fates[fate] for fate in ("retryable", "expired", "suppressed")},
+        }
 
 
 def _claimed(row: asyncpg.Record) -> ClaimedDelivery:

@@ -1,37 +1,65 @@
+-- name: adopt
+-- Mails that releases before 0.2 planned and did not end, a thousand at a time, once none of their processes is alive.
+SELECT service.adopt_deliveries(ARRAY(
+    SELECT id FROM service.delivery
+    WHERE (state = 'planned' OR state IN ('claimed', 'sending') AND lease_until < (SELECT service.now())
+           OR state = 'unconfirmed' AND unconfirmed_policy = 'resend' AND resends = 0) AND channel = 'email'
+      AND NOT EXISTS (SELECT FROM service.replica WHERE coalesce(schema, 0) < 33 AND seen_at > service.now() - $1::interval)
+    ORDER BY not_before LIMIT 1000))
+
+-- name: adopt_these
+-- The same for single ones, on which somebody acts.
+SELECT service.adopt_deliveries($1)
+
 -- name: expire
--- Deliveries that were not sent while they were useful. $1: the latest plausible time.
-UPDATE service.delivery AS d SET state = 'expired', settled_at = service.now(), reason = 'stale',
+-- Mails that were not sent while they were useful. $1: the latest plausible time.
+UPDATE service.delivery_state AS s SET state = 'expired', claim = 0, settled_at = service.now(), reason = 'stale',
     detail = coalesce((SELECT format('%s asked us to wait: %s', p.domain, p.reply)
-                       FROM service.domain_pause AS p WHERE p.domain = d.domain), d.detail)
-WHERE state = 'planned' AND expires_at <= (SELECT service.now()) AND (SELECT service.clock_trusted($1))
+                       FROM service.domain_pause AS p WHERE p.domain = s.domain), s.detail)
+WHERE claim IS NULL AND expires_at <= (SELECT service.now()) AND (SELECT service.clock_trusted($1))
 
--- name: recover_claimed
--- The owner died before the final dot, so nothing was delivered: planned again. $1: the latest plausible time.
-UPDATE service.delivery SET state = 'planned', owner = NULL, lease_until = NULL
-WHERE state = 'claimed' AND lease_until < service.now() AND (SELECT service.clock_trusted($1))
+-- name: recover
+-- Claims whose lease is over: their owner died, or lost the database. What had no final dot was not delivered, and waits
+-- again; of the rest nobody knows. $1: the latest plausible time.
+WITH over AS (
+    DELETE FROM service.delivery_claim WHERE id = ANY (ARRAY(
+        SELECT id FROM service.delivery_claim WHERE until < service.now() AND (SELECT service.clock_trusted($1))
+        ORDER BY id FOR UPDATE SKIP LOCKED))
+    RETURNING id, deliveries
+)
+UPDATE service.delivery_state AS s SET
+    state = CASE s.state WHEN 'claimed' THEN 'planned' ELSE 'unconfirmed' END,
+    claim = CASE s.state WHEN 'claimed' THEN NULL ELSE s.claim END,
+    reason = CASE s.state WHEN 'claimed' THEN s.reason ELSE 'the sender died after the final dot was due' END,
+    not_before = CASE s.state WHEN 'claimed' THEN s.not_before ELSE service.now() + interval '15 minutes' END
+FROM over, unnest(over.deliveries) AS mine(id)
+WHERE s.id = mine.id AND s.claim = over.id AND s.state IN ('claimed', 'sending')
 
--- name: recover_sending
--- The owner died after it had marked the dot: the server may or may not have accepted the message. $1: as above.
-UPDATE service.delivery SET state = 'unconfirmed', owner = NULL, lease_until = NULL,
-    reason = 'the sender died after the final dot was due', not_before = service.now() + interval '15 minutes'
-WHERE state = 'sending' AND lease_until < service.now() AND (SELECT service.clock_trusted($1))
+-- name: resend_unconfirmed
+-- Unconfirmed mails whose kind may be sent a second time are sent again: once, after 15 minutes.
+UPDATE service.delivery_state AS s SET state = 'planned', claim = NULL, resends = s.resends + 1
+FROM service.delivery AS d
+WHERE s.problem = 'unconfirmed' AND s.resends = 0 AND s.not_before <= (SELECT service.now())
+  AND d.id = s.id AND d.unconfirmed_policy = 'resend' AND (SELECT service.clock_trusted($1))
 
 -- name: claim
--- A batch for this owner, oldest first, with the recipients' choices. Zero rows: nothing is due, or others were faster.
--- For each domain in $4 at most $5 messages, for every other at most $6; none for a paused domain, and one for a domain
+-- Mails for this owner, oldest first, with the recipients' choices. Zero rows: nothing is due, or others were faster.
+-- For each domain in $4 at most $5 mails, for every other at most $6; none for a paused domain, and one for a domain
 -- that was paused and has accepted nothing since. Only of the jobs in $8 (NULL: of all), nothing behind a gate that is shut,
 -- and nothing after $9, the latest plausible time. If the front of the queue holds too few that may be sent, the oldest of
--- each domain are looked up.
+-- each domain are looked up. $10: claims of ours of which nothing is left to do.
 WITH RECURSIVE allowed AS MATERIALIZED (
     SELECT (SELECT service.fits($7)) AND (SELECT service.clock_trusted($9)) AND NOT coalesce(bool_or(scope = 'all'), false) AS claims,
            coalesce(array_agg(scope || ':' || name), '{}') AS shut
     FROM service.shut_gate
+), done AS (
+    DELETE FROM service.delivery_claim WHERE id = ANY ($10::bigint[])
 ), capacity AS MATERIALIZED (
     SELECT domain, least(coalesce(r.max_messages, $6), CASE WHEN p.until > service.now() THEN 0 WHEN p.failures > 0 THEN 1 END) AS max_messages
     FROM unnest($4::text[], $5::int[]) AS r(domain, max_messages) FULL JOIN service.domain_pause AS p USING (domain)
 ), front AS MATERIALIZED (
-    SELECT id, domain, not_before FROM service.delivery
-    WHERE state = 'planned' AND not_before <= (SELECT service.now()) AND expires_at > (SELECT service.now())
+    SELECT id, domain, not_before FROM service.delivery_state
+    WHERE claim IS NULL AND not_before <= (SELECT service.now()) AND expires_at > (SELECT service.now())
       AND (SELECT claims FROM allowed) AND ($8::text[] IS NULL OR job = ANY ($8))
       AND NOT ARRAY['job:' || job, 'kind:' || kind, 'domain:' || domain] && (SELECT shut FROM allowed)
     ORDER BY not_before, id LIMIT 10 * $3
@@ -41,107 +69,85 @@ WITH RECURSIVE allowed AS MATERIALIZED (
     LEFT JOIN capacity AS r USING (domain) WHERE f.nth <= coalesce(r.max_messages, $6)
     ORDER BY f.not_before, f.id LIMIT 3 * $3
 ), domains AS (
-    SELECT min(domain) AS domain FROM service.delivery
-    WHERE state = 'planned' AND (SELECT count(*) FROM near) < $3 AND (SELECT count(*) FROM front) = 10 * $3
+    SELECT min(domain) AS domain FROM service.delivery_state
+    WHERE claim IS NULL AND (SELECT count(*) FROM near) < $3 AND (SELECT count(*) FROM front) = 10 * $3
     UNION ALL
-    SELECT (SELECT min(d.domain) FROM service.delivery AS d WHERE d.state = 'planned' AND d.domain > domains.domain)
+    SELECT (SELECT min(s.domain) FROM service.delivery_state AS s WHERE s.claim IS NULL AND s.domain > domains.domain)
     FROM domains WHERE domains.domain IS NOT NULL
 ), far AS MATERIALIZED (
     SELECT own.id
     FROM domains LEFT JOIN capacity AS r USING (domain) CROSS JOIN LATERAL (
-        SELECT d.id FROM service.delivery AS d
-        WHERE d.state = 'planned' AND d.expires_at > (SELECT service.now())
-          AND (SELECT claims FROM allowed) AND ($8 IS NULL OR d.job = ANY ($8))
-          AND NOT ARRAY['job:' || d.job, 'kind:' || d.kind, 'domain:' || d.domain] && (SELECT shut FROM allowed)
-          AND (d.domain, d.not_before) >= (domains.domain, '-infinity')
-          AND (d.domain, d.not_before) <= (domains.domain, (SELECT service.now()))
-        ORDER BY d.domain, d.not_before, d.id LIMIT coalesce(r.max_messages, $6)) AS own
+        SELECT s.id FROM service.delivery_state AS s
+        WHERE s.claim IS NULL AND s.expires_at > (SELECT service.now())
+          AND (SELECT claims FROM allowed) AND ($8 IS NULL OR s.job = ANY ($8))
+          AND NOT ARRAY['job:' || s.job, 'kind:' || s.kind, 'domain:' || s.domain] && (SELECT shut FROM allowed)
+          AND (s.domain, s.not_before) >= (domains.domain, '-infinity')
+          AND (s.domain, s.not_before) <= (domains.domain, (SELECT service.now()))
+        ORDER BY s.domain, s.not_before, s.id LIMIT coalesce(r.max_messages, $6)) AS own
     WHERE domains.domain IS NOT NULL LIMIT 3 * $3
+), chosen AS MATERIALIZED (
+    SELECT s.id FROM service.delivery_state AS s JOIN (SELECT id FROM near UNION SELECT id FROM far) AS may USING (id)
+    WHERE s.claim IS NULL ORDER BY s.not_before, s.id LIMIT $3 FOR UPDATE OF s SKIP LOCKED
+), own AS MATERIALIZED (
+    INSERT INTO service.delivery_claim (owner, until, deliveries)
+    SELECT $1, service.now() + $2, array_agg(id) FROM chosen HAVING count(*) > 0 RETURNING id
 ), claimed AS (
-    UPDATE service.delivery SET state = 'claimed', owner = $1, lease_until = service.now() + $2,
-                                epoch = epoch + 1, attempt = attempt + 1
-    WHERE id = ANY (ARRAY(
-        SELECT d.id FROM service.delivery AS d JOIN (SELECT id FROM near UNION SELECT id FROM far) AS may USING (id)
-        WHERE d.state = 'planned' ORDER BY d.not_before, d.id LIMIT $3 FOR UPDATE OF d SKIP LOCKED))
-    RETURNING *
+    UPDATE service.delivery_state SET state = 'claimed', claim = (SELECT id FROM own), attempt = attempt + 1
+    WHERE id = ANY (ARRAY(SELECT id FROM chosen))
+    RETURNING id, claim, attempt, dot_at, expires_at, not_before, domain
 )
-SELECT c.*,
+SELECT c.id, c.claim, c.attempt, c.dot_at, c.expires_at, c.domain, d.dedupe_key, d.job, d.run_id, d.kind, d.user_id, d.zone, d.template,
+       d.locale, d.address, d.recipient_name, d.facts, d.message_id, d.message_date, d.token, d.traceparent,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
-        FROM service.preference_override AS o WHERE o.user_id = c.user_id) AS overrides,
-       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(c.address))
+        FROM service.preference_override AS o WHERE o.user_id = d.user_id) AS overrides,
+       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(d.address))
        OR EXISTS (SELECT FROM service.suppressed_key) AND EXISTS (
-           SELECT FROM service.suppressed_key AS k WHERE k.address_key = service.keyed_hash(lower(c.address))) AS suppressed,
+           SELECT FROM service.suppressed_key AS k WHERE k.address_key = service.keyed_hash(lower(d.address))) AS suppressed,
        EXISTS (SELECT 1 FROM service.domain_pause AS p WHERE p.domain = c.domain) AS probe,
-       (SELECT z.used FROM service.zone AS z WHERE z.name = s.timezone) AS own_zone,
-       s.paused_until, service.now() AS claimed_at, NULL AS past,
-       CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet
-FROM claimed AS c LEFT JOIN service.recipient_setting AS s ON s.user_id = c.user_id
+       (SELECT z.used FROM service.zone AS z WHERE z.name = r.timezone) AS own_zone,
+       r.paused_until, service.now() AS claimed_at, NULL AS past,
+       CASE WHEN r.quiet_start IS NOT NULL THEN jsonb_build_array(r.quiet_start, r.quiet_end) END AS quiet
+FROM claimed AS c JOIN service.delivery AS d USING (id) LEFT JOIN service.recipient_setting AS r ON r.user_id = d.user_id
 ORDER BY c.not_before, c.id
 
--- name: claim_resend
--- Unconfirmed messages whose kind may be sent a second time: once, after 15 minutes. $4: domains without capacity. $7: the
--- latest plausible time.
-WITH claimed AS (
-    UPDATE service.delivery SET state = 'claimed', owner = $1, lease_until = service.now() + $2,
-                                epoch = epoch + 1, resends = resends + 1
-    WHERE id = ANY (ARRAY(
-        SELECT id FROM service.delivery AS d
-        WHERE state = 'unconfirmed' AND unconfirmed_policy = 'resend' AND resends = 0 AND not_before <= service.now()
-          AND domain <> ALL ($4::text[]) AND (SELECT service.fits($5)) AND ($6::text[] IS NULL OR d.job = ANY ($6))
-          AND (SELECT service.clock_trusted($7))
-          AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope = 'all' OR (g.scope, g.name) IN (('job', d.job), ('kind', d.kind), ('domain', d.domain)))
-          AND NOT EXISTS (SELECT 1 FROM service.domain_pause AS p WHERE p.domain = d.domain AND p.until > service.now())
-        ORDER BY not_before, id LIMIT $3 FOR UPDATE OF d SKIP LOCKED))
-    RETURNING *
-)
-SELECT c.*,
-       (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
-        FROM service.preference_override AS o WHERE o.user_id = c.user_id) AS overrides,
-       EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(c.address))
-       OR EXISTS (SELECT FROM service.suppressed_key) AND EXISTS (
-           SELECT FROM service.suppressed_key AS k WHERE k.address_key = service.keyed_hash(lower(c.address))) AS suppressed,
-       EXISTS (SELECT 1 FROM service.domain_pause AS p WHERE p.domain = c.domain) AS probe,
-       (SELECT z.used FROM service.zone AS z WHERE z.name = s.timezone) AS own_zone,
-       s.paused_until, service.now() AS claimed_at, NULL AS past,
-       CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet
-FROM claimed AS c LEFT JOIN service.recipient_setting AS s ON s.user_id = c.user_id
-ORDER BY c.not_before, c.id
-
--- name: mark_dots
--- The durable mark "about to write the final dot". Rows that are not returned are not ours, or stopped by a gate, and must
--- not be sent. $3: the latest plausible time.
-UPDATE service.delivery AS d SET state = 'sending', dot_at = service.now()
-FROM unnest($1::bigint[], $2::bigint[]) AS mine(id, epoch)
-WHERE d.id = mine.id AND d.epoch = mine.epoch AND d.state = 'claimed' AND d.lease_until > service.now()
-  AND (SELECT service.clock_trusted($3))
-  AND NOT EXISTS (SELECT FROM service.shut_gate AS g
-                  WHERE g.scope = 'all' OR (g.scope, g.name) IN (('job', d.job), ('kind', d.kind), ('domain', d.domain)))
-RETURNING d.id
-
--- name: settle
--- The results of our deliveries. A row that became unconfirmed meanwhile may still become sent, or planned again if the
--- final dot was certainly not written ($9; the mark is reset to $10, that of an earlier attempt). An accepted mail ends
--- the pauses of its domain; locked rows are skipped, so that there is no deadlock.
-WITH settled AS (
-    UPDATE service.delivery AS d SET
-        state = s.state, reason = s.reason, smtp_code = s.code, smtp_reply = s.reply, lease_until = NULL,
-        attempt = greatest(d.attempt - s.refund, 0),
-        dot_at = CASE WHEN s.unwritten THEN s.dot_at ELSE d.dot_at END,
-        not_before = CASE WHEN s.delay IS NULL THEN d.not_before ELSE service.now() + s.delay END,
-        settled_at = CASE WHEN s.state <> 'planned' THEN service.now() END
-    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::text[], $7::interval[], $8::int[],
-                $9::boolean[], $10::timestamptz[])
-         AS s(id, epoch, state, reason, code, reply, delay, refund, unwritten, dot_at)
-    WHERE d.id = s.id AND d.epoch = s.epoch
-      AND (d.state IN ('claimed', 'sending') OR (d.state = 'unconfirmed' AND (s.state = 'sent' OR s.unwritten)))
-    RETURNING d.id, d.domain, d.state
+-- name: record
+-- The durable marks "about to write the final dot" ($1 ids, $2 claims; $3 the latest plausible time), and the results of mails
+-- ($4 to $13), in one statement. Marks that are not returned are not ours, or stopped by a gate: no dot may be written. A mail
+-- that became unconfirmed meanwhile may still become sent, or planned again if the final dot was certainly not written ($12; the
+-- mark is reset to $13, that of an earlier attempt). An accepted mail ends the pauses of its domain; locked rows are skipped, so
+-- that there is no deadlock.
+WITH marked AS (
+    UPDATE service.delivery_state AS s SET state = 'sending', dot_at = service.now()
+    FROM unnest($1::bigint[], $2::bigint[]) AS mine(id, claim) JOIN service.delivery_claim AS c ON c.id = mine.claim
+    WHERE s.id = mine.id AND s.claim = mine.claim AND s.state = 'claimed' AND c.until > (SELECT service.now())
+      AND (SELECT service.clock_trusted($3))
+      AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE service.gate_covers(g.scope, g.name, s.job, s.kind, s.domain))
+    RETURNING s.id
+), settled AS (
+    UPDATE service.delivery_state AS s SET
+        state = r.state, reason = r.reason, smtp_code = r.code, smtp_reply = r.reply,
+        claim = CASE WHEN r.state = 'planned' THEN NULL ELSE s.claim END,
+        attempt = greatest(s.attempt - r.refund, 0),
+        dot_at = CASE WHEN r.unwritten THEN r.dot_at ELSE s.dot_at END,
+        not_before = CASE WHEN r.delay IS NULL THEN s.not_before ELSE service.now() + r.delay END,
+        settled_at = CASE WHEN r.state <> 'planned' THEN service.now() END
+    FROM unnest($4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::int[], $9::text[], $10::interval[], $11::int[],
+                $12::boolean[], $13::timestamptz[])
+         AS r(id, claim, state, reason, code, reply, delay, refund, unwritten, dot_at)
+    WHERE s.id = r.id AND s.claim = r.claim
+      AND (s.state IN ('claimed', 'sending') OR (s.state = 'unconfirmed' AND (r.state = 'sent' OR r.unwritten)))
+    RETURNING s.id, s.domain, s.state
 ), reopened AS (
     DELETE FROM service.domain_pause WHERE domain = ANY (ARRAY(
         SELECT p.domain FROM service.domain_pause AS p
         WHERE p.until <= service.now() AND p.domain IN (SELECT s.domain FROM settled AS s WHERE s.state = 'sent')
         FOR UPDATE OF p SKIP LOCKED))
 )
-SELECT id FROM settled
+SELECT ARRAY(SELECT id FROM marked) AS marked, ARRAY(SELECT id FROM settled) AS settled
+
+-- name: renew
+-- Our claims go on; those that are over are not returned.
+UPDATE service.delivery_claim SET until = service.now() + $2 WHERE id = ANY ($1::bigint[]) AND until > service.now() RETURNING id
 
 -- name: pause_domain
 -- A domain asked us to wait: the next of the growing pauses in $2, unless it is paused already. $3: its reply.
@@ -164,9 +170,14 @@ DELETE FROM service.domain_pause WHERE until < service.now() - interval '1 day'
 
 -- name: update_changed
 -- What revalidation changed in a delivery that was never sent; from now on its bytes stay the same.
+WITH ours AS (
+    UPDATE service.delivery_state AS s SET domain = lower(split_part(n.address, '@', 2))
+    FROM jsonb_to_recordset($1::jsonb) AS n(id bigint, claim bigint, address text)
+    WHERE s.id = n.id AND s.claim = n.claim AND s.state = 'claimed' AND s.dot_at IS NULL RETURNING s.id
+)
 UPDATE service.delivery AS d SET facts = n.facts, address = n.address, recipient_name = n.name
-FROM jsonb_to_recordset($1::jsonb) AS n(id bigint, epoch bigint, facts jsonb, address text, name text)
-WHERE d.id = n.id AND d.epoch = n.epoch AND d.state = 'claimed' AND d.dot_at IS NULL
+FROM ours JOIN jsonb_to_recordset($1::jsonb) AS n(id bigint, facts jsonb, address text, name text) USING (id)
+WHERE d.id = ours.id
 
 -- name: record_hard_bounces
 -- Count hard bounces of addresses; three in thirty days suppress an address, "there is no such address" does at once.
@@ -189,61 +200,50 @@ ON CONFLICT (address) DO NOTHING
 -- name: release
 -- Release what was claimed and not sent, without counting an attempt. $3: the marks of earlier attempts. What was taken for
 -- unconfirmed meanwhile is free as well: its dot was not written.
-UPDATE service.delivery AS d SET state = 'planned', attempt = greatest(attempt - 1, 0), owner = NULL, lease_until = NULL,
-                                 not_before = greatest(d.not_before, service.now() + $4), dot_at = mine.dot_at
-FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) AS mine(id, epoch, dot_at)
-WHERE d.id = mine.id AND d.epoch = mine.epoch AND d.state IN ('claimed', 'sending', 'unconfirmed')
+UPDATE service.delivery_state AS s SET state = 'planned', claim = NULL, attempt = greatest(s.attempt - 1, 0),
+                                       not_before = greatest(s.not_before, service.now() + $4), dot_at = mine.dot_at
+FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) AS mine(id, claim, dot_at)
+WHERE s.id = mine.id AND s.claim = mine.claim AND s.state IN ('claimed', 'sending', 'unconfirmed')
 
 -- name: counts
 -- Messages by state.
-SELECT state, count(*) AS n FROM service.delivery WHERE channel = 'email' GROUP BY state
+SELECT state, count(*) AS n FROM service.delivery_with_state WHERE channel = 'email' GROUP BY state
 
 -- name: resend
 -- An operator's decision: send a mail again that failed, expired, was cancelled or is unconfirmed.
-UPDATE service.delivery SET state = 'planned', not_before = service.now(), resends = resends + 1, attempt = 0,
-    expires_at = greatest(expires_at, service.now() + interval '24 hours'), reason = NULL
-WHERE id = $1 AND channel = 'email' AND state IN ('unconfirmed', 'failed', 'expired', 'cancelled')
+UPDATE service.delivery_state SET state = 'planned', claim = NULL, not_before = service.now(), resends = resends + 1, attempt = 0,
+    expires_at = greatest(expires_at, service.now() + interval '24 hours'), reason = NULL, settled_at = NULL
+WHERE id = $1 AND state IN ('unconfirmed', 'failed', 'expired', 'cancelled')
 RETURNING id
 
 -- name: cancel
--- Cancel a message that has not been sent, and withdraw its notification.
-WITH cancelled AS (
-    UPDATE service.delivery SET state = 'cancelled', settled_at = service.now()
-    WHERE id = $1 AND state = 'planned' RETURNING id
-), withdrawn AS (
-    UPDATE service.notification SET withdrawn_at = service.now(), write_at = NULL
-    WHERE delivery_id IN (SELECT id FROM cancelled)
-)
-SELECT id FROM cancelled
+-- Cancel a mail that has not been sent.
+UPDATE service.delivery_state SET state = 'cancelled', claim = 0, settled_at = service.now()
+WHERE id = $1 AND claim IS NULL RETURNING id
 
 -- name: retry
 -- Plan a failed mail again while it is useful. $1 id.
-UPDATE service.delivery SET state = 'planned', reason = NULL, settled_at = NULL, attempt = 0, owner = NULL,
-                            not_before = service.now()
-WHERE id = $1 AND channel = 'email' AND state = 'failed' AND expires_at > service.now() RETURNING id
+UPDATE service.delivery_state SET state = 'planned', claim = NULL, reason = NULL, settled_at = NULL, attempt = 0,
+                                  not_before = service.now()
+WHERE id = $1 AND state = 'failed' AND expires_at > service.now() RETURNING id
 
--- name: retry_failed
--- The same for all that fit. NULL means any: $1 user, $2 job, $3 reason, $4 and $5 first and last local date, $6 and $7 where
--- addresses (lower case) begin and end, $8 run; $9 at most, oldest first; $10: only count. What cannot be sent is counted by why.
-WITH matching AS MATERIALIZED (
-    SELECT d.id, CASE WHEN d.expires_at <= service.now() THEN 'expired'
-                      WHEN EXISTS (SELECT FROM service.suppression AS s WHERE s.address = lower(d.address)) THEN 'suppressed'
-                      ELSE 'retryable' END AS fate
-    FROM service.delivery AS d
-    WHERE d.state = 'failed' AND d.channel = 'email'
-      AND ($1::text IS NULL OR d.user_id = $1) AND ($2::text IS NULL OR d.job = $2)
-      AND ($3::text IS NULL OR d.reason = $3)
-      AND ($4::date IS NULL OR d.local_date >= $4) AND ($5::date IS NULL OR d.local_date <= $5)
-      AND ($6::text IS NULL OR (lower(d.address) COLLATE "C" >= $6 AND lower(d.address) COLLATE "C" < $7))
-      AND ($8::bigint IS NULL OR d.run_id = $8)
-), retried AS (
-    UPDATE service.delivery SET state = 'planned', reason = NULL, settled_at = NULL, attempt = 0, owner = NULL,
-                                not_before = service.now()
-    WHERE NOT $10::boolean AND state = 'failed'
-      AND id = ANY (ARRAY(SELECT id FROM matching WHERE fate = 'retryable' ORDER BY id LIMIT $9))
-    RETURNING id
-)
-SELECT (SELECT count(*) FROM matching) AS matched, (SELECT count(*) FROM retried) AS retried,
-       (SELECT count(*) FROM matching WHERE fate = 'retryable') AS retryable,
-       (SELECT count(*) FROM matching WHERE fate = 'expired') AS expired,
-       (SELECT count(*) FROM matching WHERE fate = 'suppressed') AS suppressed
+-- name: failed
+-- Failed mails. NULL means any: $1 user, $2 job, $3 reason, $4 and $5 first and last local date, $6 and $7 where addresses (lower
+-- case) begin and end, $8 run; whether they can be sent now, and why not. The oldest first.
+SELECT d.id, CASE WHEN d.expires_at <= service.now() THEN 'expired'
+                  WHEN EXISTS (SELECT FROM service.suppression AS s WHERE s.address = lower(d.address)) THEN 'suppressed'
+                  ELSE 'retryable' END AS fate
+FROM service.delivery_with_state AS d
+WHERE d.problem = 'failed' AND d.state = 'failed' AND d.channel = 'email'
+  AND ($1::text IS NULL OR d.user_id = $1) AND ($2::text IS NULL OR d.job = $2)
+  AND ($3::text IS NULL OR d.reason = $3)
+  AND ($4::date IS NULL OR d.local_date >= $4) AND ($5::date IS NULL OR d.local_date <= $5)
+  AND ($6::text IS NULL OR (lower(d.address) COLLATE "C" >= $6 AND lower(d.address) COLLATE "C" < $7))
+  AND ($8::bigint IS NULL OR d.run_id = $8)
+ORDER BY d.id
+
+-- name: retry_these
+-- Plan these mails again that failed.
+UPDATE service.delivery_state SET state = 'planned', claim = NULL, reason = NULL, settled_at = NULL, attempt = 0,
+                                  not_before = service.now()
+WHERE id = ANY ($1::bigint[]) AND state = 'failed' RETURNING id

@@ -14,5 +14,5 @@ INSERT INTO service.audit (who, act, what) VALUES ($1, 'test-send', $2)
 -- A message of the outbox; a notification with its stored text. $1 id.
 SELECT d.channel, d.state, d.template, d.facts, d.recipient_name, d.address, d.message_id, d.message_date, d.token, d.kind,
        d.job, d.locale, n.title, n.message, n.action ->> 'buttonText' AS button
-FROM service.delivery AS d LEFT JOIN service.notification AS n ON n.delivery_id = d.id
+FROM service.delivery_with_state AS d LEFT JOIN service.notification AS n ON n.delivery_id = d.id
 WHERE d.id = $1

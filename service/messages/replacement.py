@@ -100,15 +100,15 @@ class Replacements:
     async def replace_mails(
         self, claims: Sequence[tuple[int, int]], current: DashboardState
     ) -> dict[int, Reason]:
-        """Decide again about claimed mails, (id, epoch); returns why those that are decided ended, by id.
+        """Decide again about claimed mails, (id, claim); returns why those that are decided ended, by id.
 
         Those that are not ours any more, and all but one of a person, are left as they are. Raises
         asyncpg.PostgresError, then nothing has changed.
         """
         async with self._pool.acquire() as proxy, proxy.transaction():
             connection = cast("asyncpg.Connection", proxy)
-            ids, epochs = [id_ for id_, _ in claims], [epoch for _, epoch in claims]
-            mine = await connection.fetch(_SQL["lock_claimed"], ids, epochs)
+            ids, own = [id_ for id_, _ in claims], [claim for _, claim in claims]
+            mine = await connection.fetch(_SQL["lock_claimed"], ids, own)
             return await self.replace(connection, [row["id"] for row in mine], current)
 
     async def replace(
@@ -120,6 +120,7 @@ class Replacements:
             await delivery_rows.lock_budget(connection)
         await delivery_rows.lock_existing_users(connection, [row["user_id"] for row in rows])
         keys = [row["dedupe_key"] for row in rows]
+        await connection.execute(_SQL["adopt"], keys)
         locked = [
             row
             for query in ("lock_mails", "lock_notifications")

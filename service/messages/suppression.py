@@ -23,12 +23,7 @@ class Suppressions:
         self, delivery: int, diagnostic: str, *, no_such_address: bool, connection: Connection | None = None
     ) -> bool:
         """The address refuses mail: suppressed after three in 30 days, or at once if it does not exist."""
-        if (
-            await (connection or self._pool).fetchval(
-                _SQL["record_hard_bounce"], delivery, _without_nul(diagnostic)
-            )
-            is None
-        ):
+        if not await self._record("record_hard_bounce", delivery, diagnostic, connection):
             return False
         await self._outbox.note_hard_bounces({delivery: no_such_address}, connection)
         return True
@@ -37,18 +32,17 @@ class Suppressions:
         self, delivery: int, diagnostic: str, connection: Connection | None = None
     ) -> bool:
         """The recipient reported it as spam: the address is suppressed at once."""
-        executor = connection or self._pool
-        return (
-            await executor.fetchval(_SQL["record_complaint"], delivery, _without_nul(diagnostic)) is not None
-        )
+        return await self._record("record_complaint", delivery, diagnostic, connection)
 
     async def record_arrival(
         self, delivery: int, diagnostic: str, connection: Connection | None = None
     ) -> bool:
         """Any other report: it proves that the server accepted an unconfirmed message."""
+        return await self._record("record_arrival", delivery, diagnostic, connection)
+
+    async def _record(
+        self, query: str, delivery: int, diagnostic: str, connection: Connection | None
+    ) -> bool:
         executor = connection or self._pool
-        return await executor.fetchval(_SQL["record_arrival"], delivery, _without_nul(diagnostic)) is not None
-
-
-def _without_nul(diagnostic: str) -> str:
-    return diagnostic.replace("\0", "")
+        await executor.execute(_SQL["adopt"], delivery)
+        return await executor.fetchval(_SQL[query], delivery, diagnostic.replace("\0", "")) is not None

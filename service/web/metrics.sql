@@ -4,9 +4,11 @@ SELECT 'run' AS what, job, state, count(*) AS n FROM service.job_run WHERE state
 UNION ALL
 SELECT 'run', job, state, count(*) FROM service.job_run WHERE state = 'running' GROUP BY job, state
 UNION ALL
-SELECT 'delivery', job, state, count(*) FROM service.delivery WHERE state = 'planned' GROUP BY job, state
+SELECT 'delivery', job, state, count(*) FROM service.delivery_state WHERE claim IS NULL GROUP BY job, state
 UNION ALL
-SELECT 'delivery', job, state, count(*) FROM service.delivery WHERE state IN ('claimed', 'sending') GROUP BY job, state
+SELECT 'delivery', s.job, s.state, count(*)
+FROM service.delivery_claim AS c CROSS JOIN unnest(c.deliveries) AS mine(id) JOIN service.delivery_state AS s ON s.id = mine.id AND s.claim = c.id
+WHERE s.state IN ('claimed', 'sending') GROUP BY s.job, s.state
 
 -- name: successes
 -- Seconds since each job last succeeded, by the database's clock.
@@ -40,8 +42,8 @@ SELECT job, cron, extract(epoch FROM service.now() - materialized_through)::floa
 
 -- name: waiting
 -- Seconds by which the oldest message that is due has been waiting, NULL: none is due.
-SELECT extract(epoch FROM service.now() - min(not_before))::float8 FROM service.delivery
-WHERE state = 'planned' AND not_before <= service.now()
+SELECT extract(epoch FROM service.now() - min(not_before))::float8 FROM service.delivery_state
+WHERE claim IS NULL AND not_before <= service.now()
 
 -- name: open
 -- What is wrong or out of the ordinary now.

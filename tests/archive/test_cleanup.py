@@ -321,7 +321,7 @@ async def test_the_services_own_old_rows_go_and_totals_stay(case: Case) -> None:
     assert await pool.fetchval("SELECT count(*) FROM service.rollup_revision") == 8
     runs = await pool.fetch("SELECT nominal_at::date::text FROM service.job_run WHERE trigger = 'cron'")
     assert {row[0] for row in runs} == {"2025-07-17"}
-    assert {row[0] for row in await pool.fetch("SELECT local_date::text FROM service.delivery")} == {
+    assert {row[0] for row in await pool.fetch("SELECT local_date::text FROM service.delivery_with_state")} == {
         "2025-07-17"
     }
     assert await pool.fetchval("SELECT count(*) FROM service.suppression") == 1

@@ -240,7 +240,7 @@ async def test_nobody_is_planned_for_who_was_erased_a_moment_ago(
     monkeypatch.setattr(delivery_rows, "lock_existing_users", hold)
     await (await case.world.runner()).run_manual(GOALS)
 
-    assert not await pool.fetchval("SELECT count(*) FROM service.delivery WHERE user_id = $1", key)
+    assert not await pool.fetchval("SELECT count(*) FROM service.delivery_with_state WHERE user_id = $1", key)
     assert not await pool.fetchval("SELECT count(*) FROM service.refusal_in_words WHERE user_id = $1", key)
 
 

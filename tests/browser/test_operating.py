@@ -144,7 +144,7 @@ async def test_a_message_that_waits_is_taken_back(
     browser: Browser, given: Console, look: dict[str, Any]
 ) -> None:
     await given.manager.run_job("reminder", "goalDeadlines", RunRequest(user_id="ann"))
-    mail = await given.world.pool.fetchval("SELECT id FROM service.delivery WHERE channel = 'email'")
+    mail = await given.world.pool.fetchval("SELECT id FROM service.delivery_with_state WHERE channel = 'email'")
     async with visit(browser, given.client.server, **look) as seen:
         await sign_in(seen, f"/console/messages/{mail}")
         await seen.page.get_by_role("button", name="Cancel").click()
@@ -251,7 +251,7 @@ async def test_a_range_is_shown_and_derived_again(
 async def test_failed_mails_are_tried_again(browser: Browser, given: Console, look: dict[str, Any]) -> None:
     await given.manager.run_job("reminder", "goalDeadlines")
     await given.world.pool.execute(
-        "UPDATE service.delivery SET state = 'failed', reason = 'smtp_451' WHERE channel = 'email'"
+        "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'failed', reason = 'smtp_451'"
     )
     async with visit(browser, given.client.server, **look) as seen:
         await sign_in(seen, "/console/messages?state=failed")

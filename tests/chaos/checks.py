@@ -13,7 +13,7 @@ _RUNS = (
 )
 _DECIDED = """
 SELECT user_id, count(*) AS n FROM (
-    SELECT user_id FROM service.delivery WHERE job = $1 AND channel = 'email'
+    SELECT user_id FROM service.delivery_with_state WHERE job = $1 AND channel = 'email'
     UNION ALL
     SELECT d.user_id FROM service.refusal_in_words AS d JOIN service.job_run AS r ON r.id = d.run_id
     WHERE d.job = $1 AND d.reason <> 'already_sent'
@@ -102,7 +102,7 @@ async def _check_people(stage: Stage, outcome: Outcome) -> None:
 async def _check_mails(stage: Stage, outcome: Outcome) -> None:
     """What is sent was taken once; what is not sent is held, and is counted."""
     taken = Counter(one.message_id for one in stage.relay.accepted)
-    rows = await stage.sql("SELECT message_id, state, reason FROM service.delivery WHERE channel = 'email'")
+    rows = await stage.sql("SELECT message_id, state, reason FROM service.delivery_with_state WHERE channel = 'email'")
     states: dict[str, str] = {row["message_id"]: row["state"] for row in rows}
     outcome.held += sum(state == "unconfirmed" for state in states.values())
     outcome.lost += sum(state == "sent" and id_ not in taken for id_, state in states.items())

@@ -33,7 +33,7 @@ _OWN_RUN = """
 SELECT id FROM service.job_run WHERE state = 'running' AND owner LIKE $1 FOR UPDATE SKIP LOCKED
 """
 _UNDER_WAY = """
-SELECT 'mails' AS name, count(*) AS n FROM service.delivery WHERE state IN ('claimed', 'sending')
+SELECT 'mails' AS name, count(*) AS n FROM service.delivery_with_state WHERE state IN ('claimed', 'sending')
 HAVING count(*) > 0
 UNION ALL
 SELECT 'runs', count(*) FROM service.job_run WHERE state = 'running' HAVING count(*) > 0

@@ -20,7 +20,7 @@ _WAITING = """
 SELECT job AS what, state, reason, count(*) AS n FROM service.job_run
 WHERE (job = $1 OR trigger = 'manual') AND state IN ('pending', 'running') GROUP BY 1, 2, 3
 UNION ALL
-SELECT 'mails', state, reason, count(*) FROM service.delivery
+SELECT 'mails', state, reason, count(*) FROM service.delivery_with_state
 WHERE channel = 'email' AND state IN ('planned', 'claimed', 'sending') GROUP BY 2, 3
 """
 _HURRY = [

@@ -202,7 +202,7 @@ async def _messages(shell: Shell, pool: asyncpg.Pool, tmp_path: Path) -> None:
     ids = [row["id"] for row in found]
     for id_, state in zip(ids, ("planned", "failed", "failed", "unconfirmed"), strict=True):
         await pool.execute(
-            "UPDATE service.delivery SET state = $2, reason = 'smtp_timeout', user_id = 'u-' || id,"
+            "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = $2, reason = 'smtp_timeout', user_id = 'u-' || id,"
             " not_before = now() + interval '5 h', expires_at = now() + interval '9 h' WHERE id = $1",
             int(id_), state,
         )  # fmt: skip

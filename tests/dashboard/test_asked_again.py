@@ -113,7 +113,7 @@ class Stage:
     async def rows(self, channel: str = "email") -> dict[str, tuple[str, str | None]]:
         """State and reason of each message by its key, which names a person as p1."""
         rows = await self.pool.fetch(
-            "SELECT dedupe_key, user_id, state, reason FROM service.delivery WHERE channel = $1", channel
+            "SELECT dedupe_key, user_id, state, reason FROM service.delivery_with_state WHERE channel = $1", channel
         )
         names = {self.dashboard.key(n): f"p{n}" for n in range(1, 30)}
         told = {}
@@ -240,7 +240,7 @@ async def test_the_rest_of_a_message_is_told(mongo_stage: Stage) -> None:
 
     assert await stage.send() == ["p1: Due tomorrow: Goal 11"]
     stages = await stage.pool.fetch(
-        "SELECT stage_key FROM service.delivery_stage AS s JOIN service.delivery AS d ON d.id = s.delivery_id"
+        "SELECT stage_key FROM service.delivery_stage AS s JOIN service.delivery_with_state AS d ON d.id = s.delivery_id"
         " WHERE d.channel = 'email'"
     )
     assert [row["stage_key"] for row in stages] == [f"goalDeadlines:{stage.dashboard.key(11)}:2026-03-21:D1"]
@@ -463,12 +463,12 @@ async def test_whoever_lost_the_lease_decides_nothing(mongo_stage: Stage) -> Non
     (again,) = await Outbox(stage.pool, "b", timedelta(seconds=60)).claim(10)
 
     replacements = stage.world.replacements()
-    assert await replacements.replace_mails([(claimed.id, claimed.epoch)], current) == {}
+    assert await replacements.replace_mails([(claimed.id, claimed.claim)], current) == {}
     assert await stage.rows() == {key(1): ("claimed", None)}
-    assert await replacements.replace_mails([(again.id, again.epoch)], current) == {
+    assert await replacements.replace_mails([(again.id, again.claim)], current) == {
         again.id: Reason.SUPERSEDED
     }
-    assert await replacements.replace_mails([(again.id, again.epoch)], current) == {}
+    assert await replacements.replace_mails([(again.id, again.claim)], current) == {}
 
 
 async def test_the_copy_keeps_its_one_writer(mongo_stage: Stage) -> None:
@@ -483,7 +483,7 @@ async def test_the_copy_keeps_its_one_writer(mongo_stage: Stage) -> None:
         await connection.execute("UPDATE service.goals SET title = title")
         assert await stage.send() == []
         await writing.rollback()
-    row = await stage.pool.fetchrow("SELECT state, attempt FROM service.delivery WHERE channel = 'email'")
+    row = await stage.pool.fetchrow("SELECT state, attempt FROM service.delivery_with_state WHERE channel = 'email'")
     assert row is not None
     assert tuple(row) == ("planned", 0)
 
@@ -502,7 +502,7 @@ async def test_a_mail_that_may_have_been_sent_never_says_something_else(mongo_st
     stage = mongo_stage
     await stage.people(2)
     await stage.plan()
-    await stage.pool.execute("UPDATE service.delivery SET dot_at = service.now() WHERE channel = 'email'")
+    await stage.pool.execute("UPDATE service.delivery_state SET dot_at = service.now()")
     await stage.goal(1, D7)
     await stage.goal(2, TOMORROW, title="Renamed")
 

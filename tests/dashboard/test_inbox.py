@@ -81,7 +81,7 @@ class Stage:
         rows = await self.pool.fetch(
             "SELECT n.user_id, n.delivered_at IS NOT NULL, n.withdrawn_at IS NOT NULL,"
             " n.write_at IS NOT NULL, d.state, d.reason"
-            " FROM service.notification AS n JOIN service.delivery AS d ON d.id = n.delivery_id"
+            " FROM service.notification AS n JOIN service.delivery_with_state AS d ON d.id = n.delivery_id"
         )
         return {row[0]: tuple(row)[1:] for row in rows}
 
@@ -343,7 +343,7 @@ async def test_one_that_the_dashboard_refuses_stops_no_other_and_is_tried_again(
 
     assert [one["user_id"] for one in await stage.dashboard.notes()] == [key(1), key(3)]
     assert (await stage.kept())[key(2)] == (False, False, True, "sent", "refused_by_dashboard")
-    assert await stage.pool.fetchval("SELECT detail FROM service.delivery WHERE detail IS NOT NULL")
+    assert await stage.pool.fetchval("SELECT detail FROM service.delivery_with_state WHERE detail IS NOT NULL")
     assert "refused 1 notifications" in (stage.inbox.problem or "")
     assert await stage.inbox.run_once() == 0
 

@@ -94,9 +94,9 @@ async def runs(world: World, lease: float = 60.0) -> list[Run]:
 async def decided(pool: asyncpg.Pool) -> tuple[int, int]:
     """How many got a mail, and how many a reason; nobody both, nobody twice (these are keys)."""
     mails = await pool.fetchval(
-        "SELECT count(DISTINCT user_id) FROM service.delivery WHERE channel = 'email'"
+        "SELECT count(DISTINCT user_id) FROM service.delivery_with_state WHERE channel = 'email'"
     )
-    assert mails == await pool.fetchval("SELECT count(*) FROM service.delivery WHERE channel = 'email'")
+    assert mails == await pool.fetchval("SELECT count(*) FROM service.delivery_with_state WHERE channel = 'email'")
     return mails, await pool.fetchval("SELECT count(*) FROM service.refusal")
 
 

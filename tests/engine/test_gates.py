@@ -83,7 +83,7 @@ async def test_a_message_is_claimed_when_its_gate_is_open(
     world: World, scope: Scope, name: str, state: str
 ) -> None:
     await (await world.runner()).run_manual(GOALS)
-    change = "UPDATE service.delivery SET state = $1, unconfirmed_policy = 'resend' WHERE channel = 'email'"
+    change = "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = $1, unconfirmed_policy = 'resend'"
     await world.pool.execute(change, state)
     gate = await _shut(world, scope, name)
     assert await _outbox(world).claim(5) == []
@@ -96,9 +96,9 @@ async def test_no_dot_is_granted_once_a_gate_is_shut(world: World, scope: Scope,
     await (await world.runner()).run_manual(GOALS)
     (claimed,) = await _outbox(world).claim(5)
     gate = await _shut(world, scope, name)
-    assert await _outbox(world).mark_dots([(claimed.id, claimed.epoch)]) == frozenset()
+    assert await _outbox(world).mark_dots([(claimed.id, claimed.claim)]) == frozenset()
     await _open(world, gate)
-    assert await _outbox(world).mark_dots([(claimed.id, claimed.epoch)]) == {claimed.id}
+    assert await _outbox(world).mark_dots([(claimed.id, claimed.claim)]) == {claimed.id}
 
 
 async def test_messages_behind_many_that_wait_are_found(world: World) -> None:
@@ -118,7 +118,7 @@ async def test_other_gates_stop_nothing(world: World, scope: Scope, name: str) -
     await (await world.ledger()).request(GOALS, Trigger.ONCE)
     assert await (await world.runner()).run_one()
     (claimed,) = await _outbox(world).claim(5)
-    assert await _outbox(world).mark_dots([(claimed.id, claimed.epoch)])
+    assert await _outbox(world).mark_dots([(claimed.id, claimed.claim)])
 
 
 async def test_a_gate_opens_at_its_end(world: World) -> None:

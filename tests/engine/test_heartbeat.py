@@ -164,7 +164,7 @@ async def test_nothing_is_sent(world: World) -> None:
     [mail] = await outbox.claim(10)
 
     await world.pool.execute(
-        "UPDATE service.delivery SET state = 'unconfirmed', unconfirmed_policy = 'resend', not_before = $1"
+        "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed', unconfirmed_policy = 'resend', not_before = $1"
         " WHERE id = $2",
         await ledger.now(), mail.id,
     )  # fmt: skip

@@ -86,7 +86,7 @@ async def test_each_attempt_at_a_message_hangs_below_the_step_that_planned_it(wo
         await (await world.runner(tracer=planning.tracer)).run_manual(GOALS)
         await planning.close()
         await world.delivery(Scripted(answer), tracer=sending.tracer).run_once()
-        await world.pool.execute("UPDATE service.delivery SET not_before = service.now()")
+        await world.pool.execute("UPDATE service.delivery_state SET not_before = service.now()")
         await world.delivery(Scripted(), tracer=sending.tracer).run_once()
         await sending.close()
 

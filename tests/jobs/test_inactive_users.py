@@ -266,7 +266,7 @@ async def _run(world: World, at: str = TEN, **options: Any) -> dict[str, int]:
 async def _away(world: World) -> dict[str, tuple[str, int]]:
     """Per person who got a mail, which text and of how many days."""
     rows = await world.pool.fetch(
-        "SELECT user_id, facts FROM service.delivery WHERE channel = 'email' ORDER BY id"
+        "SELECT user_id, facts FROM service.delivery_with_state WHERE channel = 'email' ORDER BY id"
     )
     return {row["user_id"]: (row["facts"]["variant"], row["facts"]["days_away"]) for row in rows}
 
@@ -330,7 +330,7 @@ async def test_the_last_date_is_the_one_on_the_calendar_of_where_somebody_was(wo
     await _run(world)
 
     assert await _away(world) == {"ann": ("step1", 3), "bob": ("step1", 3)}
-    rows = await world.pool.fetch("SELECT DISTINCT dedupe_key FROM service.delivery ORDER BY 1")
+    rows = await world.pool.fetch("SELECT DISTINCT dedupe_key FROM service.delivery_with_state ORDER BY 1")
     assert [row["dedupe_key"] for row in rows] == [
         f"inactiveUsers:{name}:2026-03-17:1" for name in ("ann", "bob")
     ]
@@ -372,7 +372,7 @@ async def test_three_absences_in_vain_are_followed_by_silence_and_an_answer_ends
             await _timed(world, session("back", "answered", "2026-02-08T09:00Z"))
         for name in people:
             found = await world.pool.fetchval(
-                "SELECT count(*) FROM service.delivery WHERE user_id = $1 AND channel = 'email'", name
+                "SELECT count(*) FROM service.delivery_with_state WHERE user_id = $1 AND channel = 'email'", name
             )
             mails[name].append(found)
 

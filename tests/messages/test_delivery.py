@@ -78,7 +78,7 @@ async def test_while_the_dashboard_is_down_nothing_is_sent_and_nothing_is_lost(w
     await world.delivery(transport).run_once()
 
     assert len(transport.received) == 1
-    assert await world.pool.fetchval("SELECT attempt FROM service.delivery WHERE channel = 'email'") == 1
+    assert await world.pool.fetchval("SELECT attempt FROM service.delivery_with_state WHERE channel = 'email'") == 1
 
 
 @pytest.mark.parametrize(
@@ -115,13 +115,13 @@ async def test_retries_come_after_1_5_15_and_60_minutes_until_the_message_is_use
     delivery = world.delivery(
         Scripted(lambda envelope: refused(envelope, SmtpPhase.RCPT, 451, "4.0.0 later"))
     )
-    await world.pool.execute("UPDATE service.delivery SET expires_at = '2026-03-10T19:00:00Z'")
+    await world.pool.execute("UPDATE service.delivery_state SET expires_at = '2026-03-10T19:00:00Z'")
     pauses = []
 
     for _ in range(5):
         now = await world.pool.fetchval("SELECT service.now()")
         await delivery.run_once()
-        due = await world.pool.fetchval("SELECT not_before FROM service.delivery WHERE channel = 'email'")
+        due = await world.pool.fetchval("SELECT not_before FROM service.delivery_with_state WHERE channel = 'email'")
         pauses.append((due - now).total_seconds() / 60)
         await world.at(due.isoformat())
     await world.at("2026-03-10T19:00:00Z")
@@ -181,7 +181,7 @@ async def test_two_deliveries_share_the_outbox(world: World) -> None:
 
 async def _marks(world: World) -> list[tuple[str, int, datetime | None]]:
     rows = await world.pool.fetch(
-        "SELECT state, attempt, dot_at FROM service.delivery WHERE channel = 'email'"
+        "SELECT state, attempt, dot_at FROM service.delivery_with_state WHERE channel = 'email'"
     )
     return [tuple(row) for row in rows]
 
@@ -207,7 +207,7 @@ async def test_the_mark_of_an_earlier_attempt_stays_when_a_later_one_is_taken_ba
     delivery = world.delivery(Scripted(lose))
     await delivery.run_once()
     ((_, _, mark),) = await _marks(world)
-    id_ = await world.pool.fetchval("SELECT id FROM service.delivery WHERE channel = 'email'")
+    id_ = await world.pool.fetchval("SELECT id FROM service.delivery_with_state WHERE channel = 'email'")
     await world.at("2026-03-10T08:30:00Z")
     assert await delivery._outbox.resend(id_)
     await world.live(goal("g-ann", "ann", "2026-03-11", open=False))
@@ -242,7 +242,7 @@ async def test_what_was_taken_for_unconfirmed_is_free_when_its_dot_was_not_writt
     await _planned(world, "ann")
     delivery = world.delivery(Scripted(), "slow")
     (claimed,) = await delivery._outbox.claim(5)
-    await delivery._outbox.mark_dots([(claimed.id, claimed.epoch)])
+    await delivery._outbox.mark_dots([(claimed.id, claimed.claim)])
     await world.at("2026-03-10T08:02:00Z")
     await world.delivery(Scripted(), "heir").run_once()
     assert (await world.mails())["ann"][0] == "unconfirmed"
@@ -264,7 +264,7 @@ async def _abandoned(world: World, *, dot: bool, policy: str = "hold") -> None:
     outbox = world.delivery(Scripted(), "dead")._outbox
     (claimed,) = await outbox.claim(5)
     if dot:
-        assert await outbox.mark_dots([(claimed.id, claimed.epoch)]) == {claimed.id}
+        assert await outbox.mark_dots([(claimed.id, claimed.claim)]) == {claimed.id}
     await world.at("2026-03-10T08:02:00Z")
 
 
@@ -320,7 +320,7 @@ async def test_a_zombie_gets_no_dot(world: World) -> None:
     transport = Scripted()
     await world.delivery(transport, "heir").run_once()
 
-    assert await zombie.mark_dots([(old.id, old.epoch)]) == frozenset()
+    assert await zombie.mark_dots([(old.id, old.claim)]) == frozenset()
     assert len(transport.received) == 1
 
 
@@ -334,7 +334,7 @@ async def test_a_late_answer_still_proves_that_an_unconfirmed_message_arrived(wo
 
     delivery = world.delivery(Scripted(sleepy), "slow")
     (claimed,) = await delivery._outbox.claim(5)
-    await delivery._outbox.mark_dots([(claimed.id, claimed.epoch)])
+    await delivery._outbox.mark_dots([(claimed.id, claimed.claim)])
     await world.at("2026-03-10T08:02:00Z")
     await world.delivery(Scripted(), "heir").run_once()
     assert (await world.mails())["ann"][0] == "unconfirmed"

@@ -72,7 +72,7 @@ def _taken(server: RecordingServer) -> Counter[str]:
 
 async def _states(world: World, domain: str) -> Counter[tuple[str, int]]:
     """State and attempts of the mails to a domain."""
-    rows = await world.pool.fetch("SELECT state, attempt FROM service.delivery WHERE domain = $1", domain)
+    rows = await world.pool.fetch("SELECT state, attempt FROM service.delivery_with_state WHERE domain = $1", domain)
     return Counter((row["state"], row["attempt"]) for row in rows)
 
 
@@ -142,7 +142,7 @@ async def test_the_pause_grows_with_each_single_try_and_success_ends_it(world: W
 
 
 async def _throttled_once_more(world: World, delivery: DeliveryLoop, behaviour: Behaviour) -> None:
-    await world.pool.execute("UPDATE service.delivery SET state = 'planned' WHERE channel = 'email'")
+    await world.pool.execute("UPDATE service.delivery_state SET claim = NULL, state = 'planned'")
     behaviour.rcpt[SLOW] = "421 4.7.0 too fast"
     await delivery.run_once()
     assert await world.pool.fetchval("SELECT failures FROM service.domain_pause") == 1
@@ -150,7 +150,7 @@ async def _throttled_once_more(world: World, delivery: DeliveryLoop, behaviour: 
 
 async def test_what_a_pause_outlasts_expires_with_its_reason(world: World) -> None:
     await _planned(world, (10, SLOW))
-    await world.pool.execute("UPDATE service.delivery SET expires_at = '2026-03-10T08:00:20Z'")
+    await world.pool.execute("UPDATE service.delivery_state SET expires_at = '2026-03-10T08:00:20Z'")
     async with RecordingServer(Behaviour(slow_example="421 4.7.0 too fast")) as server:
         delivery = _delivery(world, server)
         await delivery.run_once()
@@ -158,7 +158,7 @@ async def test_what_a_pause_outlasts_expires_with_its_reason(world: World) -> No
         await delivery.run_once()
 
     rows = await world.pool.fetch(
-        "SELECT DISTINCT state, reason, detail FROM service.delivery WHERE domain = $1", SLOW
+        "SELECT DISTINCT state, reason, detail FROM service.delivery_with_state WHERE domain = $1", SLOW
     )
     assert [tuple(row) for row in rows] == [
         ("expired", "stale", "slow.example asked us to wait: 421 4.7.0 too fast")
@@ -285,7 +285,7 @@ async def test_after_a_pause_one_message_is_the_probe(world: World) -> None:
 async def test_an_unconfirmed_message_waits_for_its_domain_too(world: World) -> None:
     await _planned(world, (1, SLOW), (1, "full.example"), (1, "example.org"))
     await world.pool.execute(
-        "UPDATE service.delivery SET state = 'unconfirmed', unconfirmed_policy = 'resend'"
+        "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed', unconfirmed_policy = 'resend'"
     )
     outbox = _outbox(world)
     await outbox.pause(SLOW, [timedelta(minutes=1)], "421")

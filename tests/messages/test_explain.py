@@ -478,7 +478,7 @@ async def test_a_mail_that_is_spread_says_its_own_moment(world: World) -> None:
     await world.at(NINE)
     await (await Asking.of(world, spread=spread)).sweep()
 
-    rows = await world.pool.fetch("SELECT channel, not_before FROM service.delivery")
+    rows = await world.pool.fetch("SELECT channel, not_before FROM service.delivery_with_state")
     assert {row["channel"]: row["not_before"].isoformat().replace("+00:00", "Z") for row in rows} == {
         channel: outcome["notBefore"] for channel, outcome in told["outcome"].items()
     }

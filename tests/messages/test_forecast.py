@@ -259,7 +259,7 @@ async def _foretold(
 
 async def _compare(world: World, who: str, slot: datetime, told: dict[str, Any]) -> None:
     planned = await world.pool.fetch(
-        "SELECT d.channel, d.not_before FROM service.delivery AS d"
+        "SELECT d.channel, d.not_before FROM service.delivery_with_state AS d"
         " JOIN service.job_run AS r ON r.id = d.run_id WHERE d.user_id = $1 AND r.nominal_at = $2"
         " AND (d.channel = 'in_app' OR d.not_before < d.expires_at)",
         who,

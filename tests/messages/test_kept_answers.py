@@ -107,7 +107,7 @@ async def test_what_was_taken_for_unconfirmed_is_released_if_it_has_no_dot(world
     await _planned(world)
     outbox = world.delivery(Scripted())._outbox
     (claimed,) = await outbox.claim(5)
-    await outbox.mark_dots([(claimed.id, claimed.epoch)])
+    await outbox.mark_dots([(claimed.id, claimed.claim)])
     await world.at("2026-03-10T08:02:00Z")
     await outbox.recover()
     assert (await world.mails())["ann"][0] == "unconfirmed"

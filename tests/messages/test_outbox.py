@@ -20,7 +20,7 @@ from tests.given import GOALS, Scripted, World, goal, refused, user
 from tests.interleaving import goes_on, waits
 
 SQL = queries.load(outbox_module.__file__)
-_ROW = "SELECT * FROM service.delivery WHERE channel = 'email' ORDER BY id"
+_ROW = "SELECT * FROM service.delivery_with_state WHERE channel = 'email' ORDER BY id"
 
 
 @pytest.fixture
@@ -76,15 +76,15 @@ async def _claimed(world: World, owner: str) -> tuple[Outbox, ClaimedDelivery]:
 
 
 async def _dot(outbox: Outbox, claimed: ClaimedDelivery) -> bool:
-    return await outbox.mark_dots([(claimed.id, claimed.epoch)]) == {claimed.id}
+    return await outbox.mark_dots([(claimed.id, claimed.claim)]) == {claimed.id}
 
 
 async def _settle(outbox: Outbox, claimed: ClaimedDelivery, state: str, **values: Any) -> bool:
-    return await outbox.settle([Settlement(claimed.id, claimed.epoch, state, **values)]) == {claimed.id}
+    return await outbox.settle([Settlement(claimed.id, claimed.claim, state, **values)]) == {claimed.id}
 
 
 def _changed(claimed: ClaimedDelivery) -> list[dict[str, Any]]:
-    return [{"id": claimed.id, "epoch": claimed.epoch, "facts": {}, "address": "x@example.org", "name": "X"}]
+    return [{"id": claimed.id, "claim": claimed.claim, "facts": {}, "address": "x@example.org", "name": "X"}]
 
 
 WRITES: dict[str, Callable[[Outbox, ClaimedDelivery], Awaitable[Any]]] = {
@@ -108,7 +108,7 @@ async def test_whose_message_was_taken_over_changes_nothing(world: World, resend
     await _outbox(world, "heir").recover()
     if resend:  # an operator allows it again
         await world.pool.execute(
-            "UPDATE service.delivery SET state = 'unconfirmed', resends = 0 WHERE state = 'planned'"
+            "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed', resends = 0 WHERE state = 'planned'"
         )
     heir, new = await _claimed(world, "heir")
     stored = await _row(world)
@@ -180,7 +180,7 @@ async def test_a_message_is_its_owners_for_a_minute(world: World, dot: bool, res
     await _at(world, f"{hour}:59")
     assert await _outbox(world, "peer").recover() == 0
     assert await _row(world) == stored
-    await world.pool.execute("UPDATE service.delivery SET expires_at = 'infinity'")
+    await world.pool.execute("UPDATE service.delivery_state SET expires_at = 'infinity'")
     await _at(world, "08:21:01")
     assert await _outbox(world, "peer").recover() == 1
     assert (await _row(world))["state"] == ("unconfirmed" if dot else "planned")
@@ -199,7 +199,7 @@ async def test_what_has_no_mark_is_never_unconfirmed(world: World) -> None:
 async def test_a_message_that_is_claimed_as_it_expires_is_sent(world: World) -> None:
     peer = _outbox(world, "peer")
 
-    await world.pool.execute("UPDATE service.delivery SET expires_at = service.now() + interval '1 second'")
+    await world.pool.execute("UPDATE service.delivery_state SET expires_at = service.now() + interval '1 second'")
 
     async with _open(world, "owner") as owner:
         assert await owner.claim(5)
@@ -266,7 +266,7 @@ async def test_a_message_is_sent_again_once(world: World) -> None:
 
 async def test_only_what_is_unconfirmed_is_sent_again_by_itself(world: World) -> None:
     await _unconfirmed(world)
-    await world.pool.execute("UPDATE service.delivery SET state = 'cancelled' WHERE state = 'unconfirmed'")
+    await world.pool.execute("UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'cancelled' WHERE state = 'unconfirmed'")
 
     assert await _outbox(world, "a").claim(5) == []
 
@@ -279,7 +279,7 @@ async def test_what_is_put_off_is_not_claimed(world: World) -> None:
     assert await outbox.claim(5) == []
     await _at(world, "08:00:30")
     [again] = await outbox.claim(5)
-    assert (again.attempt, again.epoch) == (1, claimed.epoch + 1)
+    assert (again.attempt, again.epoch) == (1, claimed.claim + 1)
 
 
 async def test_a_process_that_does_not_know_the_job_leaves_its_messages_alone(world: World) -> None:
@@ -419,17 +419,17 @@ async def test_nothing_is_done_by_a_clock_that_ran_away(world: World) -> None:
     await ran_away()
     (claimed,) = await outbox.claim(5)
     await ran_away()
-    await world.pool.execute("UPDATE service.delivery SET lease_until = 'infinity' WHERE state = 'claimed'")
+    await world.pool.execute("UPDATE service.delivery_state SET lease_until = 'infinity' WHERE state = 'claimed'")
     await world.at("2026-03-11T08:02:00Z")
     assert not await _dot(outbox, claimed)
     await _at(world, "08:02:00")
     assert await _dot(outbox, claimed)
     await world.pool.execute(
-        "UPDATE service.delivery SET lease_until = '2026-03-10 08:03Z' WHERE state = 'sending'"
+        "UPDATE service.delivery_state SET lease_until = '2026-03-10 08:03Z' WHERE state = 'sending'"
     )
     await ran_away()
     await world.pool.execute(
-        "UPDATE service.delivery SET state = 'unconfirmed', unconfirmed_policy = 'resend'"
+        "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed', unconfirmed_policy = 'resend'"
     )
     await ran_away()
 

@@ -132,7 +132,7 @@ async def test_slots_that_nobody_used_are_not_saved_up(world: World, clock: Hand
     clock.slots.clear()
     clock.seconds += 100
     await world.pool.execute(
-        "UPDATE service.delivery SET state = 'planned', attempt = 0 WHERE channel = 'email'"
+        "UPDATE service.delivery_state SET claim = NULL, state = 'planned', attempt = 0"
     )
 
     await delivery.run_once()

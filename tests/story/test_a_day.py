@@ -63,7 +63,7 @@ async def test_mails_are_spread_and_only_kinds_that_may_be_are_resent(world: Wor
         await runner.run_manual(name)
 
     rows = await world.pool.fetch(
-        "SELECT channel, kind, unconfirmed_policy, not_before FROM service.delivery"
+        "SELECT channel, kind, unconfirmed_policy, not_before FROM service.delivery_with_state"
     )
     policies = {(row["kind"], row["unconfirmed_policy"]) for row in rows if row["channel"] == "email"}
     assert policies == {("deadlines", "resend"), ("daily", "hold")}
@@ -127,7 +127,7 @@ async def test_moving_a_deadline_re_arms_it_and_moving_it_back_does_not_repeat(w
     await world.at("2026-03-10T08:00:00Z")
     await world.live(user(), goal("g1", due="2026-03-11"))
     await _run(world)
-    await world.pool.execute("UPDATE service.delivery SET state = 'sent'")
+    await world.pool.execute("UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'sent'")
     moved = goal("g1", due="2026-03-12")
 
     await world.at("2026-03-11T08:00:00Z")
@@ -148,7 +148,7 @@ async def test_quiet_hours_put_a_message_off_until_they_end(world: World) -> Non
 
     await _run(world)
 
-    due = await world.pool.fetchval("SELECT min(not_before) FROM service.delivery")
+    due = await world.pool.fetchval("SELECT min(not_before) FROM service.delivery_with_state")
     assert due.isoformat() == "2026-03-10T10:00:00+00:00"
 
 
@@ -255,7 +255,7 @@ async def test_an_interrupted_run_goes_on_behind_its_last_page(world: World) -> 
 
     assert ended is not None
     assert (ended.done, ended.counts) == (30, {"planned": 30, "in_app": 30})
-    assert await world.pool.fetchval("SELECT count(*) FROM service.delivery WHERE channel = 'email'") == 30
+    assert await world.pool.fetchval("SELECT count(*) FROM service.delivery_with_state WHERE channel = 'email'") == 30
 
 
 @pytest.mark.parametrize("replicas", [2, 4])
@@ -269,7 +269,7 @@ async def test_many_replicas_write_each_message_once(world: World, replicas: int
     ran = await asyncio.gather(*(runner.run_one() for runner in runners))
 
     assert len([run for run in ran if run]) == 1
-    assert await world.pool.fetchval("SELECT count(*) FROM service.delivery WHERE channel = 'email'") == 40
+    assert await world.pool.fetchval("SELECT count(*) FROM service.delivery_with_state WHERE channel = 'email'") == 40
 
 
 async def test_a_manual_run_of_a_running_job_is_refused(world: World) -> None:

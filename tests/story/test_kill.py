@@ -50,7 +50,7 @@ async def _plan(world: World, people: int) -> None:
 
 
 async def _drained(pool: asyncpg.Pool) -> None:
-    busy = "SELECT count(*) FROM service.delivery WHERE channel = 'email' AND state = ANY ($1)"
+    busy = "SELECT count(*) FROM service.delivery_with_state WHERE channel = 'email' AND state = ANY ($1)"
     async with asyncio.timeout(120):
         while await pool.fetchval(busy, ["planned", "claimed", "sending"]):
             await asyncio.sleep(0.1)
@@ -70,7 +70,7 @@ async def _kill_often(world: World, dsn: str, log: Path, kills: int, dice: rando
         child = await _fork(parent)
         await _drained(world.pool)
         await world.pool.execute(
-            "UPDATE service.delivery SET not_before = service.now() WHERE state = 'unconfirmed'"
+            "UPDATE service.delivery_state SET not_before = service.now() WHERE state = 'unconfirmed'"
         )
         async with asyncio.timeout(120):
             while await world.pool.fetchval(_RESENDS):
@@ -85,7 +85,7 @@ async def _kill_often(world: World, dsn: str, log: Path, kills: int, dice: rando
 
 
 _RESENDS = """
-SELECT count(*) FROM service.delivery
+SELECT count(*) FROM service.delivery_with_state
 WHERE state = 'unconfirmed' AND unconfirmed_policy = 'resend' AND resends = 0 AND channel = 'email'
 """
 
@@ -108,7 +108,7 @@ async def test_a_death_at_any_moment_neither_doubles_nor_loses(
     copies = defaultdict(set)
     for one in taken:
         copies[one["message_id"]].add(one["sha256"])
-    rows = await world.pool.fetch("SELECT message_id, state FROM service.delivery WHERE channel = 'email'")
+    rows = await world.pool.fetch("SELECT message_id, state FROM service.delivery_with_state WHERE channel = 'email'")
     planned = {row["message_id"] for row in rows}
     unconfirmed = {row["message_id"] for row in rows if row["state"] == "unconfirmed"}
     sent = {row["message_id"] for row in rows if row["state"] == "sent"}
@@ -122,5 +122,5 @@ async def test_a_death_at_any_moment_neither_doubles_nor_loses(
     else:
         assert planned <= times.keys()
         doubled = sum(n - 1 for n in times.values())
-        resent = await world.pool.fetchval("SELECT sum(resends) FROM service.delivery")
+        resent = await world.pool.fetchval("SELECT sum(resends) FROM service.delivery_with_state")
         assert doubled <= resent <= _CONNECTIONS * kills + len(planned) * _DROPPED * 3

@@ -67,7 +67,7 @@ async def test_a_run_that_gets_further_at_each_takeover_is_not_given_up(world: W
     ended = await (await world.ledger()).get(run.id)
     assert ended is not None
     assert (ended.state, ended.done) == (RunState.SUCCEEDED, PEOPLE)
-    mails = "SELECT count(DISTINCT user_id) FROM service.delivery WHERE channel = 'email'"
+    mails = "SELECT count(DISTINCT user_id) FROM service.delivery_with_state WHERE channel = 'email'"
     assert await world.pool.fetchval(mails) == PEOPLE
     attempts = await world.pool.fetch("SELECT state FROM service.run_attempt ORDER BY epoch")
     assert [row["state"] for row in attempts] == ["lost"] * DEATHS + ["succeeded"]
@@ -99,7 +99,7 @@ async def test_a_person_whose_data_kills_the_process_is_passed_over(world: World
     assert ended is not None
     assert (ended.state, ended.done) == (RunState.PARTIAL, FEW)
     assert (ended.counts["user_error"], ended.counts["passed_over"]) == (1, 1)
-    mails = "SELECT count(DISTINCT user_id) FROM service.delivery WHERE channel = 'email'"
+    mails = "SELECT count(DISTINCT user_id) FROM service.delivery_with_state WHERE channel = 'email'"
     assert await world.pool.fetchval(mails) == FEW - 1
     decided = await world.pool.fetch("SELECT user_id, reason, detail FROM service.refusal_in_words")
     assert [tuple(row) for row in decided] == [

@@ -47,7 +47,7 @@ def _job(type_: str = "reminder", name: str = "goalDeadlines") -> Given:
 def _mail(state: str) -> Given:
     async def given(console: Console) -> Facts:
         row = await console.world.pool.fetchrow(
-            "UPDATE service.delivery SET state = $1, settled_at = service.now()"
+            "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = $1, settled_at = service.now()"
             " WHERE channel = 'email' AND user_id = 'ann' RETURNING id, token",
             state,
         )

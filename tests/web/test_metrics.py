@@ -135,7 +135,7 @@ async def test_the_ledger_is_told_in_gauges(pool: asyncpg.Pool) -> None:
             )  # fmt: skip
         waiting = await delivery(pool)
         await pool.execute(
-            "UPDATE service.delivery SET not_before = '2026-03-10T08:50Z', expires_at = '2026-03-11'"
+            "UPDATE service.delivery_state SET not_before = '2026-03-10T08:50Z', expires_at = '2026-03-11'"
             " WHERE id = $1",
             waiting,
         )

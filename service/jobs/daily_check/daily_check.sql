@@ -27,13 +27,13 @@ SELECT c.*,
                  AND s.started_at BETWEEN $2 - interval '24 hours' AND $2) AS in_session,
        (SELECT jsonb_agg(z.since_date)
         FROM service.zone_span AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
-       (SELECT max(d.local_date) FROM service.delivery AS d
+       (SELECT max(d.local_date) FROM service.delivery_with_state AS d
         WHERE d.user_id = c.id AND d.job = 'reminder.dailyCheck' AND d.channel = 'email' AND d.local_date < c.today
           AND d.facts ->> 'variant' = 'gentle'
           AND service.counts_as_delivered(d.state)) AS gentle_on,
        (SELECT jsonb_agg(DISTINCT jsonb_build_array(split_part(d.dedupe_key, ':', 3), split_part(d.dedupe_key, ':', 4),
                                                     d.local_date))
-        FROM service.delivery AS d
+        FROM service.delivery_with_state AS d
         WHERE d.user_id = c.id AND d.job = 'reminder.inactiveUsers' AND d.local_date > c.today - 30) AS steps,
        (SELECT jsonb_agg(to_jsonb(g) ORDER BY g.at NULLS LAST, g.id)
         FROM (SELECT g.*, coalesce(g.due_date::timestamptz, g.due_at) AS at FROM service.goals AS g

@@ -27,7 +27,7 @@ FROM (
            jsonb_agg(to_jsonb(g) || jsonb_build_object('due', d.due))
                FILTER (WHERE d.due BETWEEN d.today - 30 AND d.today + 7) AS due_goals,
            (SELECT jsonb_object_agg(s.stage_key, service.counts_as_delivered(m.state))
-            FROM service.delivery_stage AS s JOIN service.delivery AS m ON m.id = s.delivery_id
+            FROM service.delivery_stage AS s JOIN service.delivery_with_state AS m ON m.id = s.delivery_id
             WHERE s.stage_key = ANY (array_agg('goalDeadlines:' || d.goal_id || ':' || d.due || ':D7')
                                   || array_agg('goalDeadlines:' || d.goal_id || ':' || d.due || ':D1')
                                   || array_agg('goalDeadlines:' || d.goal_id || ':' || d.due || ':D0')

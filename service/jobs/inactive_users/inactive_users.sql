@@ -25,7 +25,7 @@ SELECT c.*,
         FROM (SELECT split_part(d.dedupe_key, ':', 3) AS episode, max(d.local_date) AS last_on,
                      max(d.not_before) AS last_at,
                      jsonb_agg(DISTINCT split_part(d.dedupe_key, ':', 4)::int) AS steps
-              FROM service.delivery AS d
+              FROM service.delivery_with_state AS d
               WHERE d.user_id = c.id AND d.job = 'reminder.inactiveUsers'
                 AND service.counts_as_delivered(d.state)
                 AND d.dedupe_key NOT LIKE '%:force:%'

@@ -32,7 +32,7 @@ SELECT count(*) FILTER (WHERE state IN ('sent', 'bounced', 'complained')) AS sen
            FILTER (WHERE state = 'sent') AS p50,
        percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM settled_at - dot_at))
            FILTER (WHERE state = 'sent') AS p95
-FROM service.delivery
+FROM service.delivery_with_state
 WHERE channel = 'email' AND settled_at >= $1 AND settled_at < $2
 
 -- name: ledger
@@ -40,7 +40,7 @@ WHERE channel = 'email' AND settled_at >= $1 AND settled_at < $2
 SELECT 'runs' AS what, state, count(*) AS n FROM service.job_run
 WHERE state IN ('pending', 'running') GROUP BY state
 UNION ALL
-SELECT 'deliveries', state, count(*) FROM service.delivery
+SELECT 'deliveries', state, count(*) FROM service.delivery_with_state
 WHERE state IN ('planned', 'claimed', 'sending', 'unconfirmed') GROUP BY state
 
 -- name: previous_hour

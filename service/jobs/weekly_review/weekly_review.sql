@@ -16,7 +16,7 @@ SELECT c.*, sessions.recent AS sessions, sessions.done_days,
           AND ((g.open AND NOT coalesce(g.target_value > 0 AND g.current_value >= g.target_value, false)
                 AND coalesce(g.due_date, g.due_at::date) BETWEEN c.today - 9 AND c.today + 16)
                OR g.completed_at BETWEEN $2 - interval '9 days' AND $2)) AS goals,
-       (SELECT d.facts -> 'figures' FROM service.delivery AS d
+       (SELECT d.facts -> 'figures' FROM service.delivery_with_state AS d
         WHERE d.user_id = c.id AND d.job = 'reminder.weeklyReview' AND d.channel = 'email'
           AND d.local_date BETWEEN c.today - 9 AND c.today - 5
           AND service.counts_as_delivered(d.state)

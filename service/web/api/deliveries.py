@@ -162,6 +162,8 @@ def retry_problem(row: asyncpg.Record | dict[str, Any]) -> str | None:
 
 
 async def _state(connection: asyncpg.Connection, delivery: int) -> asyncpg.Record:
+    await connection.execute(_SQL["lock"], delivery)
+    await connection.execute(_SQL["lock_state"], delivery)
     row = await connection.fetchrow(_SQL["state"], delivery)
     if row is None:
         raise HttpRefusal(404, "Unknown delivery")

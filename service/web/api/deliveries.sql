@@ -4,9 +4,10 @@
 -- Local dates go nearly with ids: the lowest and the highest id of the days asked for spare reading all before and after.
 SELECT id, dedupe_key, channel, job, run_id, kind, user_id, zone, local_date, state, reason, detail, attempt, resends,
        message_id, planned_at, not_before, expires_at, dot_at, settled_at, smtp_code, smtp_reply
-FROM service.delivery
+FROM service.delivery_with_state
 WHERE ($1::text IS NULL OR user_id = $1) AND ($2::text IS NULL OR job = $2)
-  AND ($3::text IS NULL OR state = $3) AND ($4::bigint IS NULL OR id < $4)
+  AND ($3::text IS NULL OR state = $3)
+  AND ($3::text IS NULL OR $3 IN ('planned', 'claimed', 'sending', 'sent') OR problem = $3) AND ($4::bigint IS NULL OR id < $4)
   AND ($6::text IS NULL OR reason = $6) AND ($7::text IS NULL OR channel = $7)
   AND ($8::date IS NULL OR local_date >= $8) AND ($9::date IS NULL OR local_date <= $9)
   AND ($8::date IS NULL AND $9::date IS NULL OR id BETWEEN
@@ -17,8 +18,16 @@ WHERE ($1::text IS NULL OR user_id = $1) AND ($2::text IS NULL OR job = $2)
   AND ($10::text IS NULL OR (lower(address) COLLATE "C" >= $10 AND lower(address) COLLATE "C" < $11))
 ORDER BY id DESC LIMIT $5
 
+-- name: lock
+-- Nobody changes a message until the act is over. $1 id.
+SELECT FROM service.delivery WHERE id = $1 FOR UPDATE
+
+-- name: lock_state
+-- The same for its state. $1 id.
+SELECT FROM service.delivery_state WHERE id = $1 FOR UPDATE
+
 -- name: state
--- How a message stands; locked until the act is over. $1 id.
+-- How a message stands. $1 id.
 SELECT d.channel, d.state, d.expires_at, d.expires_at <= service.now() AS over,
        (SELECT s.reason FROM service.suppression AS s WHERE s.address = lower(d.address)) AS suppressed
-FROM service.delivery AS d WHERE d.id = $1 FOR UPDATE OF d
+FROM service.delivery_with_state AS d WHERE d.id = $1

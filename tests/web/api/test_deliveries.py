@@ -36,7 +36,7 @@ async def given(pool: asyncpg.Pool) -> AsyncIterator[Admin]:
 
 
 async def mail_of(pool: asyncpg.Pool, who: str, channel: str = "email") -> int:
-    sql = "SELECT id FROM service.delivery WHERE user_id = $1 AND channel = $2"
+    sql = "SELECT id FROM service.delivery_with_state WHERE user_id = $1 AND channel = $2"
     return int(await pool.fetchval(sql, who, channel))
 
 
@@ -65,7 +65,7 @@ async def audit(pool: asyncpg.Pool) -> list[tuple[str, str]]:
 
 async def fail(pool: asyncpg.Pool, delivery: int, **changes: Any) -> None:
     await pool.execute(
-        "UPDATE service.delivery SET state = 'failed', reason = 'content_refused', attempt = 3,"
+        "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'failed', reason = 'content_refused', attempt = 3,"
         " settled_at = service.now() WHERE id = $1",
         delivery,
     )
@@ -123,7 +123,7 @@ async def test_a_message_is_shown_byte_for_byte_as_it_was_sent(given: Admin) -> 
 
 async def test_a_viewer_reads_a_message_but_gets_no_links_to_act_with(given: Admin) -> None:
     ann = await mail_of(given.pool, "ann")
-    token = await given.pool.fetchval("SELECT token FROM service.delivery WHERE id = $1", ann)
+    token = await given.pool.fetchval("SELECT token FROM service.delivery_with_state WHERE id = $1", ann)
 
     answer = await given.client.get(f"{DELIVERIES}/{ann}/message", headers=VIEWER)
     shown = (await promised(answer, "GET", f"{DELIVERIES}/{{id}}/message"))["data"]
@@ -180,7 +180,7 @@ async def test_a_failed_mail_leaves_again_within_its_usefulness(given: Admin) ->
     await World(given.pool).delivery(scripted).run_once()
 
     assert "ann@example.org" in {e.recipient for e in scripted.received}
-    row = await given.pool.fetchrow("SELECT state, attempt, reason FROM service.delivery WHERE id = $1", ann)
+    row = await given.pool.fetchrow("SELECT state, attempt, reason FROM service.delivery_with_state WHERE id = $1", ann)
     assert row is not None
     assert tuple(row) == ("sent", 1, None)
     assert await audit(given.pool) == [("admin", "retry")]
@@ -189,8 +189,8 @@ async def test_a_failed_mail_leaves_again_within_its_usefulness(given: Admin) ->
 @pytest.mark.parametrize(
     ("trouble", "says"),
     [
-        ("UPDATE service.delivery SET state = 'sent'", "is sent"),
-        ("UPDATE service.delivery SET expires_at = '2026-03-10T07:00Z'", "useful until 2026-03-10T07:00:00Z"),
+        ("UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'sent'", "is sent"),
+        ("UPDATE service.delivery_state SET expires_at = '2026-03-10T07:00Z'", "useful until 2026-03-10T07:00:00Z"),
         ("INSERT INTO service.suppression VALUES ('ann@example.org', 'complaint')", "suppressed (complaint)"),
     ],
 )
@@ -219,7 +219,7 @@ async def test_failed_mails_leave_again_in_bulk_and_the_rest_is_counted_by_why(g
     _, body, _ = await act(given, "retry", json={"reason": "content_refused", "to": "2026-03-10"})
     assert body == {"success": True, "dryRun": False} | counts | {"retried": 1}
     states = await given.pool.fetch(
-        "SELECT state FROM service.delivery WHERE channel = 'email' ORDER BY user_id"
+        "SELECT state FROM service.delivery_with_state WHERE channel = 'email' ORDER BY user_id"
     )
     assert [row["state"] for row in states] == ["planned", "failed"]
     assert {what for _, what in await audit(given.pool)} == {"retry-failed"}
@@ -238,7 +238,7 @@ async def test_the_same_key_acts_once_and_answers_alike(given: Admin) -> None:
 
     assert first == (202, {"success": True, "state": "planned"}, False)
     assert again == (*first[:2], True)
-    state = await given.pool.fetchval("SELECT state FROM service.delivery WHERE id = $1", ann)
+    state = await given.pool.fetchval("SELECT state FROM service.delivery_with_state WHERE id = $1", ann)
     assert state == "failed"
     assert await audit(given.pool) == [("admin", "retry")]
 

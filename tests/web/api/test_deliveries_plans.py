@@ -82,7 +82,7 @@ async def test_days_narrow_without_leaving_anybody_out(many: asyncpg.Pool) -> No
     for since, until in ((1, 1), (5, 5), (None, 5), (6, None), (5, 90), (None, None), (9, 4)):
         days = [None if day is None else date(2026, 1, 1) + timedelta(days=day - 1) for day in (since, until)]
         plain = (
-            "SELECT id FROM service.delivery WHERE coalesce(local_date >= $1, true)"
+            "SELECT id FROM service.delivery_with_state WHERE coalesce(local_date >= $1, true)"
             " AND coalesce(local_date <= $2, true) ORDER BY id DESC LIMIT 200"
         )
         asked = values({"since": days[0], "until": days[1], "limit": 200})

@@ -20,7 +20,7 @@ async def planned(given: Console, user: str = "ann", channel: str = "email") -> 
     await given.manager.run_job("reminder", "goalDeadlines")
     return int(
         await given.world.pool.fetchval(
-            "SELECT id FROM service.delivery WHERE user_id = $1 AND channel = $2", user, channel
+            "SELECT id FROM service.delivery_with_state WHERE user_id = $1 AND channel = $2", user, channel
         )
     )
 
@@ -48,10 +48,10 @@ def found(page: str) -> list[int]:
 async def test_messages_are_found(world: World, query: str, whose: list[str]) -> None:
     async with console(world) as given:
         await planned(given)
-        await world.pool.execute("UPDATE service.delivery SET reason = 'stale' WHERE user_id = 'bob'")
+        await world.pool.execute("UPDATE service.delivery_state SET reason = 'stale' WHERE user_id = 'bob'")
         await given.sign_in("the-viewer")
         page = await given.read(f"/console/messages{query}")
-        rows = await world.pool.fetch("SELECT user_id FROM service.delivery WHERE id = ANY ($1)", found(page))
+        rows = await world.pool.fetch("SELECT user_id FROM service.delivery_with_state WHERE id = ANY ($1)", found(page))
         assert sorted({row["user_id"] for row in rows}) == whose
         assert ("No message is like that." in page) == (not whose)
 
@@ -72,7 +72,7 @@ async def test_pages_hold_each_message_once(world: World) -> None:
                    template, locale, facts, message_id, message_date, token, not_before, expires_at)
                SELECT 'k' || n, channel, job, kind, user_id, zone, local_date,
                    template, locale, facts, message_id, message_date, 't' || n, not_before, expires_at
-               FROM service.delivery, generate_series(1, 120) AS n WHERE id = $1""",
+               FROM service.delivery_with_state, generate_series(1, 120) AS n WHERE id = $1""",
             mail,
         )
         await given.sign_in()
@@ -89,7 +89,7 @@ async def test_pages_hold_each_message_once(world: World) -> None:
 async def test_a_mail_tells_its_way_and_what_it_says(world: World) -> None:
     async with console(world) as given:
         mail = await planned(given)
-        token = await world.pool.fetchval("SELECT token FROM service.delivery WHERE id = $1", mail)
+        token = await world.pool.fetchval("SELECT token FROM service.delivery_with_state WHERE id = $1", mail)
         await given.sign_in("the-viewer")
         path = f"/console/messages/{mail}"
         page = await given.read(path)
@@ -138,7 +138,7 @@ async def test_an_unconfirmed_mail_is_resent_and_a_planned_one_taken_back(world:
     async with console(world) as given:
         mail = await planned(given)
         path = f"/console/messages/{mail}"
-        await world.pool.execute("UPDATE service.delivery SET state = 'unconfirmed' WHERE id = $1", mail)
+        await world.pool.execute("UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed' WHERE id = $1", mail)
         await given.sign_in()
         assert "It may have arrived: then they get it twice." in await given.read(path)
         await given.act(f"{path}/resend", 303, path)
@@ -249,7 +249,7 @@ async def test_what_is_unconfirmed_shows_its_evidence(world: World) -> None:
     async with console(world) as given:
         mail = await planned(given)
         await world.pool.execute(
-            "UPDATE service.delivery SET state = 'unconfirmed', dot_at = service.now(), attempt = 1,"
+            "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed', dot_at = service.now(), attempt = 1,"
             " reason = 'the sender died after the final dot was due', message_id = '<m1@jobs.example.org>'"
             " WHERE id = $1",
             mail,
@@ -263,5 +263,5 @@ async def test_what_is_unconfirmed_shows_its_evidence(world: World) -> None:
             assert "Held until somebody decides" in page
         await world.pool.execute("UPDATE service.delivery SET unconfirmed_policy = 'resend'")
         assert "Sent once more, from" in await given.read("/console/messages?state=unconfirmed")
-        await world.pool.execute("UPDATE service.delivery SET resends = 1")
+        await world.pool.execute("UPDATE service.delivery_state SET resends = 1")
         assert "it was sent again 1 time" in await given.read("/console/messages?state=unconfirmed")

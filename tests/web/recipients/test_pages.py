@@ -212,7 +212,7 @@ async def _mailed(world: World) -> str:
     await world.live(user(), goal("g1", due="2026-03-11"))
     await (await world.runner()).run_manual(JOB.id)
     await world.delivery(Scripted()).run_once()
-    return str(await world.pool.fetchval("SELECT token FROM service.delivery WHERE channel = 'email'"))
+    return str(await world.pool.fetchval("SELECT token FROM service.delivery_with_state WHERE channel = 'email'"))
 
 
 def _offered(page: str, kind: MessageKind) -> tuple[list[str], str]:
@@ -276,7 +276,7 @@ async def test_an_hour_stored_long_ago_at_which_it_would_be_missed_counts_as_not
 
     assert await (await world.runner()).run_one()
     await world.delivery(Scripted()).run_once()
-    sent = "SELECT count(*) FROM service.delivery WHERE run_id = $1 AND channel = 'email' AND state = 'sent'"
+    sent = "SELECT count(*) FROM service.delivery_with_state WHERE run_id = $1 AND channel = 'email' AND state = 'sent'"
     assert await world.pool.fetchval(sent, run["id"]) == 1
 
     async with admin(world.pool) as given:
@@ -376,7 +376,7 @@ async def test_quiet_hours_defer_and_one_channel_may_be_silent(world: World) -> 
     await (await world.runner()).run_manual(JOB.id)
 
     rows = await world.pool.fetch(
-        "SELECT channel, not_before FROM service.delivery WHERE local_date = '2026-03-11'"
+        "SELECT channel, not_before FROM service.delivery_with_state WHERE local_date = '2026-03-11'"
     )
     half_past_ten = datetime(2026, 3, 11, 10, 30, tzinfo=ZoneInfo("Europe/Berlin"))
     assert [tuple(row) for row in rows] == [(str(Channel.EMAIL), half_past_ten)]

@@ -28,14 +28,14 @@ WHERE d.job = ANY ($1::text[])
 
 -- name: today
 -- Messages planned since midnight, by channel and state. $1: time zone of midnight.
-SELECT channel, state, count(*) AS n FROM service.delivery
+SELECT channel, state, count(*) AS n FROM service.delivery_with_state
 WHERE planned_at >= (SELECT date_trunc('day', service.now(), $1))
 GROUP BY channel, state ORDER BY channel, state
 
 -- name: unconfirmed
 -- Unconfirmed mails of the last 60 days.
-SELECT count(*) FROM service.delivery
-WHERE state = 'unconfirmed' AND planned_at > (SELECT service.now() - interval '60 days')
+SELECT count(*) FROM service.delivery_with_state
+WHERE problem = 'unconfirmed' AND state = 'unconfirmed' AND planned_at > (SELECT service.now() - interval '60 days')
 
 -- name: alerts
 -- Open alerts, the newest first.
@@ -51,5 +51,5 @@ WHERE closed_at IS NULL ORDER BY array_position(ARRAY['critical', 'major', 'mino
 SELECT owner, count(*) AS n FROM (
     SELECT owner FROM service.job_run WHERE state = 'running' AND lease_until >= (SELECT service.now())
     UNION ALL
-    SELECT owner FROM service.delivery WHERE state IN ('claimed', 'sending') AND lease_until >= (SELECT service.now())
+    SELECT owner FROM service.delivery_claim WHERE until >= (SELECT service.now())
 ) AS held WHERE owner IS NOT NULL GROUP BY owner

@@ -28,7 +28,7 @@ SELECT d.job, d.cron, d.mode, d.paused_at IS NOT NULL AND coalesce(d.paused_unti
        last.what, last.reason, last.local_date
 FROM service.job_def AS d
 LEFT JOIN LATERAL (
-    (SELECT local_date, state AS what, reason, planned_at AS at FROM service.delivery
+    (SELECT local_date, state AS what, reason, planned_at AS at FROM service.delivery_with_state
      WHERE user_id = $1 AND job = d.job ORDER BY local_date DESC, id DESC LIMIT 1)
     UNION ALL
     (SELECT local_date, 'not sent', reason, decided_at FROM refused WHERE job = d.job)
@@ -37,7 +37,7 @@ WHERE d.job LIKE 'reminder.%' ORDER BY d.job
 
 -- name: planned
 -- Messages that are planned or being sent to a person. $1: their id.
-SELECT id, job, channel, state, not_before FROM service.delivery
+SELECT id, job, channel, state, not_before FROM service.delivery_with_state
 WHERE user_id = $1 AND state IN ('planned', 'claimed', 'sending') ORDER BY not_before, id LIMIT 20
 
 -- name: history
@@ -45,7 +45,7 @@ WHERE user_id = $1 AND state IN ('planned', 'claimed', 'sending') ORDER BY not_b
 -- packed.
 SELECT * FROM (
     (SELECT planned_at AS at, id AS message, run_id, job, channel, state AS what, reason, detail, local_date
-     FROM service.delivery WHERE user_id = $1 AND ($2::timestamptz IS NULL OR planned_at < $2)
+     FROM service.delivery_with_state WHERE user_id = $1 AND ($2::timestamptz IS NULL OR planned_at < $2)
      ORDER BY planned_at DESC LIMIT $3)
     UNION ALL
     (SELECT decided_at, NULL, run_id, job, NULL, 'not sent', reason, detail, local_date
