@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from service.messages.mail.compose import Composer
 from service.messages.mail.transport import (
     BeforeDot,
     Envelope,
+    MailQueue,
     OnResult,
     SendResult,
     ShouldSend,
@@ -86,6 +87,8 @@ class Scripted:
     def __init__(self, answer: Callable[[Envelope], SendResult] | None = None) -> None:
         self.answer = answer or accepted
         self.received: list[Envelope] = []
+        self._queue: MailQueue | None = None
+        self.connections = self.in_use = 0
 
     async def send(
         self,
@@ -101,10 +104,30 @@ class Scripted:
             if envelope.id not in granted:
                 await on_result(refused(envelope, SmtpPhase.CONTENT, None, "not granted"))
                 continue
-            result = self.answer(envelope)
-            if result.accepted:
-                self.received.append(envelope)
-            await on_result(result)
+            await on_result(self._answer(envelope))
+
+    def start(self, queue: MailQueue) -> None:
+        self._queue = queue
+
+    def wake(self, at_most: int | None = None) -> None:
+        while self._queue and (envelope := self._queue.next()):
+            self._queue.request_dot(envelope.id, partial(self._granted, self._queue, envelope))
+
+    def _granted(self, queue: MailQueue, envelope: Envelope, granted: bool) -> None:
+        if granted:
+            queue.answered(self._answer(envelope))
+
+    async def stop(self, seconds: float) -> None:
+        self._queue = None
+
+    async def send_one(self, envelope: Envelope) -> SendResult:
+        return self._answer(envelope)
+
+    def _answer(self, envelope: Envelope) -> SendResult:
+        result = self.answer(envelope)
+        if result.accepted:
+            self.received.append(envelope)
+        return result
 
     async def ping(self) -> str | None:
         return None

@@ -201,17 +201,8 @@ class Previewer:
         return Preview(rendered.subject, rendered.text, rendered.html, source)
 
     async def _send(self, email: Email) -> SendResult:
-        results: list[SendResult] = []
-
-        async def granted(ids: Any) -> frozenset[int]:
-            return frozenset(ids)
-
-        async def noted(result: SendResult) -> None:
-            results.append(result)
-
         envelope = Envelope(0, self._composer.sender, email.address, self._compose(email))
-        await self._transport.send([envelope], granted, noted)
-        return results[0]
+        return await self._transport.send_one(envelope)
 
 
 def _email_from_row(row: asyncpg.Record, *, links: bool) -> Email:

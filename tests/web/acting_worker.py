@@ -2,11 +2,10 @@
 
 import asyncio
 import sys
-from typing import Any
 
 from service import log
 from service.engine.database import open_pool
-from service.messages.mail.transport import BeforeDot, Envelope, OnResult
+from service.messages.mail.transport import Envelope, SendResult
 from tests.given import Scripted, World
 from tests.web.console.consoles import console
 
@@ -14,10 +13,10 @@ from tests.web.console.consoles import console
 class Stuck(Scripted):
     """A mail server that has the mail, and never says so."""
 
-    async def send(self, envelopes: Any, before_dot: BeforeDot, on_result: OnResult, *_: Any) -> None:
-        assert all(isinstance(one, Envelope) for one in envelopes)
+    async def send_one(self, envelope: Envelope) -> SendResult:
         print("sending", flush=True)
         await asyncio.Event().wait()
+        return await super().send_one(envelope)
 
 
 async def serve(dsn: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from service.archive.archive import Archive
 from service.archive.personal_data import PersonalData
 from service.errors import ArchiveDamaged
-from service.messages.mail.transport import SmtpPhase
+from service.messages.mail.transport import Envelope, SendResult, SmtpPhase
 from tests.given import GOALS, Scripted, World, accepted, goal, refused
 from tests.process import spawn
 from tests.web.console.consoles import Console, console, people
@@ -182,10 +182,10 @@ class Slow(Scripted):
         super().__init__()
         self.asked, self.may = asyncio.Event(), asyncio.Event()
 
-    async def send(self, *sent: Any) -> None:
+    async def send_one(self, envelope: Envelope) -> SendResult:
         self.asked.set()
         await self.may.wait()
-        await super().send(*sent)
+        return await super().send_one(envelope)
 
 
 async def test_a_test_mail_leaves_once_and_meanwhile_its_key_is_taken(world: World) -> None:

@@ -146,7 +146,7 @@ async def test_a_server_that_hangs_up_before_the_dot_certainly_did_not_take_the_
             messages = [envelope(1), envelope(2, "bad"), envelope(3)]
             await sender.pool.send(messages, mark, sender.on_result)
 
-    results = [(r.id, r.accepted, r.phase, r.code) for r in sender.results]
+    results = sorted((r.id, r.accepted, r.phase, r.code) for r in sender.results)
     assert results == [
         (1, True, SmtpPhase.DOT, 250), (2, False, SmtpPhase.CONTENT, None), (3, True, SmtpPhase.DOT, 250),
     ]  # fmt: skip
