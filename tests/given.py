@@ -1,7 +1,7 @@
 """The cast: a small world of people and goals in the canonical tables, and the parts that work on it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime, timedelta
 from functools import cache, partial
@@ -27,15 +27,11 @@ from service.messages.delivery_settings import DeliverySettings
 from service.messages.kind import nudges
 from service.messages.mail.compose import Composer
 from service.messages.mail.transport import (
-    BeforeDot,
     Envelope,
     MailQueue,
-    OnResult,
     SendResult,
-    ShouldSend,
     SmtpPhase,
     Transport,
-    always,
 )
 from service.messages.outbox import Outbox
 from service.messages.planner import Planner, PlannerSettings
@@ -84,50 +80,49 @@ def goal(id: str, owner: str = "ann", due: str | None = None, **changes: Any) ->
 class Scripted:
     """A transport that answers as it is told, and remembers what reached the dot."""
 
-    def __init__(self, answer: Callable[[Envelope], SendResult] | None = None) -> None:
+    def __init__(self, answer: Callable[[Envelope], SendResult] | None = None, connections: int = 10) -> None:
         self.answer = answer or accepted
         self.received: list[Envelope] = []
-        self._queue: MailQueue | None = None
-        self.connections = self.in_use = 0
+        self.connections = connections
+        self._asking: dict[int, Envelope] = {}
+        self._stopped = True
 
-    async def send(
-        self,
-        envelopes: Sequence[Envelope],
-        before_dot: BeforeDot,
-        on_result: OnResult,
-        should_send: ShouldSend = always,
-    ) -> None:
-        for envelope in envelopes:
-            if not should_send(envelope):
-                continue
-            granted = await before_dot([envelope.id])
-            if envelope.id not in granted:
-                await on_result(refused(envelope, SmtpPhase.CONTENT, None, "not granted"))
-                continue
-            await on_result(self._answer(envelope))
+    @property
+    def in_use(self) -> int:
+        return len(self._asking)
 
     def start(self, queue: MailQueue) -> None:
-        self._queue = queue
+        self.queue = queue
+        self._stopped = False
 
     def wake(self, at_most: int | None = None) -> None:
-        while self._queue and (envelope := self._queue.next()):
-            self._queue.request_dot(envelope.id, partial(self._granted, self._queue, envelope))
+        most = self.connections if at_most is None else at_most
+        while not self._stopped and self.in_use < most and (envelope := self.queue.next()):
+            self._asking[envelope.id] = envelope
+            self.queue.request_dot(envelope.id, partial(self._decided, envelope))
 
-    def _granted(self, queue: MailQueue, envelope: Envelope, granted: bool) -> None:
+    def _decided(self, envelope: Envelope, granted: bool) -> None:
+        if self._asking.pop(envelope.id, None) is None:
+            return
         if granted:
-            queue.answered(self._answer(envelope))
+            self._send(envelope)
+        self.wake()
 
-    async def stop(self, seconds: float) -> None:
-        self._queue = None
-
-    async def send_one(self, envelope: Envelope) -> SendResult:
-        return self._answer(envelope)
-
-    def _answer(self, envelope: Envelope) -> SendResult:
+    def _send(self, envelope: Envelope) -> None:
         result = self.answer(envelope)
+        if result.phase in {SmtpPhase.CONNECT, SmtpPhase.EHLO, SmtpPhase.TLS, SmtpPhase.AUTH}:
+            self.queue.give_back(envelope)
+            self.queue.refused(result.phase, result.code, result.reply)
+            return
         if result.accepted:
             self.received.append(envelope)
-        return result
+        self.queue.answered(result)
+
+    async def stop(self, seconds: float) -> None:
+        self._stopped = True
+        for envelope in self._asking.values():
+            self.queue.give_back(envelope)
+        self._asking.clear()
 
     async def ping(self) -> str | None:
         return None
@@ -280,7 +275,8 @@ class World:
     async def mails(self) -> dict[str, tuple[str, str | None]]:
         """Each person's mail: its state and the reason."""
         rows = await self.pool.fetch(
-            "SELECT user_id, state, reason FROM service.delivery_with_state WHERE channel = 'email' ORDER BY id"
+            "SELECT user_id, state, reason FROM service.delivery_with_state"
+            " WHERE channel = 'email' ORDER BY id"
         )
         return {row["user_id"]: (row["state"], row["reason"]) for row in rows}
 

@@ -3,63 +3,50 @@
 SMTP has no commit. "About to write the final dot" is recorded, durably and fenced, before the dot is written;
 the answer is recorded after it. A crash before the mark is certain non-delivery; between mark and answer
 nobody knows, and the message becomes *unconfirmed*: held, or sent again with the same bytes, by its policy.
+
+    claim ─► DeliveryChecks: ask the dashboard, compose ─► ReadyQueue ◄─ connections pull ─► RecordWriter
 """
 
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import asyncpg
 import structlog
 
 from service.clock import Clock
 from service.dashboard.dashboard_state import DashboardState, StateQuery
-from service.engine.fault_log import FaultLog, one_line
+from service.engine.database_errors import FAILURES, is_transient
+from service.engine.fault_log import FaultLog
 from service.engine.job import Job
 from service.engine.loops import first_of, gets_on
-from service.engine.retry import domain_pauses
-from service.errors import SchemaUnknown, SourceUnavailable
-from service.messages.delivery_decisions import (
-    before_sending,
-    changed_columns,
-    settlement_of,
-    state_query,
-)
+from service.engine.retry import backoff, domain_pauses
+from service.messages.delivery_checks import DeliveryChecks
+from service.messages.delivery_decisions import settlement_of
 from service.messages.delivery_settings import DeliverySettings
-from service.messages.delivery_state import DeliveryState
 from service.messages.delivery_traces import attempt_attributes, record_answer, record_settlement
 from service.messages.keep_writing import KeepWriting
-from service.messages.limits import BatchShare, DomainLimiter, domain_of
 from service.messages.mail.smtp_reply import Fate, fate_of, throttles
-from service.messages.mail.transport import Envelope, SendResult, Transport
+from service.messages.mail.transport import Envelope, SendResult, SmtpPhase, Transport
 from service.messages.outbox import ClaimedDelivery, Outbox, Settlement
+from service.messages.ready_queue import FOREVER, QueueEvents, ReadyMail, ReadyQueue
+from service.messages.record_writer import RecordWriter
 from service.messages.relay import RelayState
-from service.messages.reminder import Revalidated, reminders
 from service.messages.replacement import Replacements
-from service.messages.statement_group import StatementGroup
 from service.tracing import UNTRACED, Span, Tracer, Value
 
 log = structlog.get_logger()
 
-_DASHBOARD_PAUSE = timedelta(seconds=30)
-_BUSY_PAUSE = timedelta(seconds=2)
 _RECOVER_SECONDS = 10.0
-_FOREVER = datetime.max.replace(tzinfo=UTC)
-_NEVER = datetime.min.replace(tzinfo=UTC)
+_TEND_SECONDS = 1.0
+_ASKED_SECONDS = 5.0
+"""A mail that has not begun so long after the dashboard was asked is released, and asked about again."""
+_FEEDERS = 2
+"""While one waits for the database or the dashboard, another composes."""
 _SMTP: dict[str, Value] = {"network.protocol.name": "smtp"}
-
-
-@dataclass(frozen=True, slots=True)
-class ComposedDelivery:
-    """A claimed message with its bytes."""
-
-    claimed: ClaimedDelivery
-    envelope: Envelope
 
 
 class DeliveryLoop:
@@ -89,30 +76,34 @@ class DeliveryLoop:
     ) -> None:
         self._outbox = outbox
         self._transport = transport
-        self._compose = compose
-        self._current_state = current_state
-        self._jobs = reminders(jobs)
-        self._replacements = replacements
-        self._sender = sender
+        self._checks = DeliveryChecks(
+            outbox, compose, current_state, jobs, replacements, sender, clock.monotonic
+        )
         self._clock = clock
         self._wake = wake
         self._settings = settings
         self._tracer = tracer
         self._wait = wait
-        self._spans: dict[int, Span] = {}
-        self._dots = StatementGroup(self._outbox.mark_dots)
+        self._writer = RecordWriter(outbox.record, settings.connections)
+        tell = QueueEvents(self._on_answer, self._on_unsent, self._on_refused_connection, self._on_begin)
+        self._queue = ReadyQueue(
+            settings.limits,
+            self._writer,
+            tell,
+            now=clock.monotonic,
+            rate=settings.rate,
+            wake=transport.wake,
+        )
+        self._queue.closed = lambda: self._relay.closed or self._writer.away
         self._answers = KeepWriting()
-        self._settlements = StatementGroup(self._settle_for_sure)
-        self._next_slot = 0.0
-        self._limiter = DomainLimiter(settings.limits)
-        self._paused_until: dict[str, datetime] = {}
-        self._claim_lock = asyncio.Lock()
-        self._work_signal = asyncio.Event()
-        self._nothing_due = False
-        self._busy = 0
-        self._recover_at = 0.0
-        self._waiting = FaultLog("delivery waits for the dashboard", clock=clock.monotonic)
         self._relay = RelayState()
+        self._spans: dict[int, Span] = {}
+        self._claims: Counter[int] = Counter()
+        self._checking = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._claim_lock = asyncio.Lock()
+        self._cannot_claim = FaultLog("mails cannot be claimed", clock=clock.monotonic)
+        self._processed = 0
         self.totals: Counter[str] = Counter()
 
     @property
@@ -120,276 +111,297 @@ class DeliveryLoop:
         """Why the mail server refuses all our mail, in one sentence; None: it does not."""
         return self._relay.problem
 
+    # ── Running ─────────────────────────────────────────────────────────────────────────────────────────────
+
     async def serve(self, stop: asyncio.Event) -> None:
-        """Send until ``stop``; the current batches are finished first.
+        """Send until ``stop``. Then mails whose dot was granted end, and all others are released.
 
         While the server refuses all mail, single messages probe it, at growing intervals.
         """
         self._answers.stop = stop
-        while not stop.is_set():
-            self._wake.clear()
-            processed = await self.run_once(stop)
-            if self.problem:
-                await self._wait(self._relay.pause(probed=bool(processed)), stop)
-            elif not processed:
-                await self._wait(self._settings.idle, stop, self._wake)
+        await self._run(self._serve(stop), stop)
 
     async def run_once(self, stop: asyncio.Event | None = None) -> int:
-        """Recover expired leases, then send what is due, batch by batch on every connection.
+        """Recover expired leases, then send what is due, until nothing is left to do.
 
         Returns how many messages were processed. While the server refuses all mail, only one is sent, as a
         probe.
         """
-        await self._recover(at_once=True)
-        self._signal_work()
+        self._processed = 0
+        await self._outbox.recover()
+        await self._run(self._send_all(), stop)
+        return self._processed
+
+    async def _run(self, feeding: Coroutine[Any, Any, None], stop: asyncio.Event | None) -> None:
+        self._transport.start(self._queue)
+        writing = asyncio.ensure_future(self._writer.serve())
+        tending = asyncio.ensure_future(self._tend())
+        work = asyncio.ensure_future(feeding)
+        stopping = asyncio.ensure_future((stop or asyncio.Event()).wait())
+        try:
+            await asyncio.wait({work, writing, tending, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (work, tending, stopping):
+                task.cancel()
+            await asyncio.wait({work, tending, stopping})
+            await self._end(writing)
+        for task in (writing, tending, work):
+            if not task.cancelled() and (error := task.exception()):
+                raise error
+
+    async def _end(self, writing: asyncio.Task[None]) -> None:
+        """Mails whose dot was granted end; all others are released; what is known is written."""
+        grace = self._settings.grace
+        await self._transport.stop(grace)
+        self._release_waiting()
+        await self._writer.written(grace)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        writing.cancel()
+        await asyncio.wait({writing})
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        while True:
+            self._wake.clear()
+            if self.problem:
+                probed = await self._probe()
+                await self._wait(self._relay.pause(probed=bool(probed)), stop)
+                continue
+            await self._feed_all(forever=True)
+
+    async def _send_all(self) -> None:
         if self.problem:
-            return await self._probe()
-        count = self._settings.connection_count(self._outbox.lease)
+            await self._probe()
+        else:
+            await self._feed_all(forever=False)
+        await self._until_idle()
+
+    async def _until_idle(self, over: Callable[[], bool] = lambda: False) -> None:
+        while (self._claims or self._tasks) and not over():
+            self._queue.progress.clear()
+            await first_of(0.05, self._queue.progress)
+
+    async def _feed_all(self, *, forever: bool) -> None:
         async with asyncio.TaskGroup() as group:
-            connections = [group.create_task(self._send_batches(stop)) for _ in range(count)]
-        return sum(connection.result() for connection in connections)
+            for _ in range(_FEEDERS):
+                group.create_task(self._feed(forever=forever))
+        self._release_waiting()  # the server refuses us
+
+    def _release_waiting(self) -> None:
+        self._release([mail.claimed for mail in self._queue.withdraw(lambda _mail: True)])
+
+    async def _feed(self, *, forever: bool) -> None:
+        """Claim, check and compose, as long as the queue has room, until the server refuses us."""
+        failures = 0
+        while not self.problem:
+            if self._room() <= 0:
+                await self._for_progress(self._settings.idle)
+                continue
+            try:
+                claimed = await self._claim(self._room())
+                failures = 0
+                self._cannot_claim.over()
+            except FAILURES as error:
+                if not forever or not is_transient(error):
+                    raise
+                failures += 1
+                self._cannot_claim.occurred(error)
+                await self._wait(backoff(failures, first=0.2, most=5.0))
+                continue
+            if claimed:
+                await self._check(claimed)
+            elif not forever and not self._claims:
+                return
+            else:
+                await self._for_progress(self._settings.idle)
+
+    async def _for_progress(self, seconds: float) -> None:
+        """Until a mail has left, new ones were planned, or so many seconds have passed."""
+        self._queue.progress.clear()
+        await self._wait(seconds, self._queue.progress, self._wake)
+        self._wake.clear()
 
     async def _probe(self) -> int:
+        """Send one mail to a server that refuses us; returns how many were tried."""
+        await self._until_idle()
         self._relay.probing = True
         try:
-            return await self._one_batch(1) or 0
+            claimed = await self._claim(1)
+            if claimed:
+                await self._check(claimed)
+                await self._until_idle(lambda: not self._relay.probing)
+            return len(claimed)
         finally:
             self._relay.probing = False
+            self._release_waiting()
 
-    async def _send_batches(self, stop: asyncio.Event | None) -> int:
-        """Send batch after batch, until no connection has anything left to do; returns how many messages."""
-        processed = 0
-        while not (self.problem or (stop and stop.is_set())):
-            done = await self._one_batch(self._settings.batch_size(self._outbox.lease))
-            processed += done or 0
-            if done == 0 or (done is None and not self._busy):
-                break
-            if done is None:
-                await self._wait_for_work(stop)
-                await self._recover()
-        self._signal_work()
-        return processed
+    # ── Claims ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _wait_for_work(self, stop: asyncio.Event | None) -> None:
-        """While other connections send, wait for new messages, or for capacity in a domain."""
-        await first_of(self._settings.idle, self._work_signal, self._wake, *((stop,) if stop else ()))
-        if not self._work_signal.is_set():
-            self._wake.clear()
-            self._signal_work()
+    def _room(self) -> int:
+        """How many mails may be claimed now."""
+        in_hand = self._queue.waiting + self._checking
+        most = self._settings.batch
+        if self._settings.rate:
+            most = max(1, min(most, int(2 * self._settings.rate)))
+        return most if in_hand < most else 0
 
-    def _signal_work(self) -> None:
-        """Wake connections that wait: there may be something to claim."""
-        self._nothing_due = False
-        self._work_signal.set()
-
-    async def _recover(self, *, at_once: bool = False) -> None:
-        now = self._clock.monotonic()
-        if at_once or now >= self._recover_at:
-            self._recover_at = now + _RECOVER_SECONDS
-            await self._outbox.recover()
-
-    async def _one_batch(self, limit: int) -> int | None:
-        """How many were processed; 0: the dashboard could not be asked; None: there was nothing to claim."""
-        claimed, share = await self._claim(limit)
-        if not claimed:
-            return None
-        # A stop or another connection's failure must not interrupt a message between its dot and its result.
-        work = asyncio.ensure_future(self._deliver(claimed, share))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await work
-            raise
-
-    async def _claim(self, limit: int) -> tuple[list[ClaimedDelivery], BatchShare]:
-        """Claim what the limits of the domains allow; one connection at a time."""
+    async def _claim(self, limit: int) -> list[ClaimedDelivery]:
         async with self._claim_lock:
-            claimed: list[ClaimedDelivery] = []
-            if not self._nothing_due:
-                self._work_signal.clear()
-                capacities = self._limiter.capacities(self._clock.monotonic())
-                claimed = await self._outbox.claim(limit, capacities, self._limiter.others)
-                gets_on()
-                self._nothing_due = not claimed and not self._work_signal.is_set()
-            share = self._limiter.reserve([c.domain for c in claimed], {c.domain for c in claimed if c.probe})
-            if claimed:
-                self._busy += 1
-                self._signal_work()
-            return claimed, share
-
-    async def _deliver(self, claimed: list[ClaimedDelivery], share: BatchShare) -> int:
-        self._spans.update((delivery.id, self._start_span(delivery)) for delivery in claimed)
-        try:
-            return await self._process(claimed, share)
-        finally:
-            for delivery in claimed:
-                self._spans.pop(delivery.id, UNTRACED).end()
-            share.close()
-            self._outbox.done(claimed[0].claim)
-            self._busy -= 1
-            self._signal_work()
-
-    async def _process(self, claimed: list[ClaimedDelivery], share: BatchShare) -> int:
-        try:
-            current = await self._current_state(state_query(claimed, self._jobs))
-        except (SourceUnavailable, SchemaUnknown) as error:
-            # Nothing is sent without revalidation.
-            self._waiting.occurred(error)
-            await self._outbox.release(claimed, _DASHBOARD_PAUSE)
-            return 0
-        self._waiting.over()
-        await self._send(await self._prepare(claimed, current), share)
-        return len(claimed)
-
-    # ── Before sending ──────────────────────────────────────────────────────────────────────────────────────
-
-    async def _prepare(
-        self, claimed: Sequence[ClaimedDelivery], current: DashboardState
-    ) -> list[ComposedDelivery]:
-        """Settle or replace what is no longer valid, and compose the rest."""
-        ready: list[ComposedDelivery] = []
-        settlements: list[Settlement] = []
-        changed: list[dict[str, Any]] = []
-        rerouted: list[ClaimedDelivery] = []
-        outdated: list[ClaimedDelivery] = []
-        follow_zones = self._replacements.clock_zone is None
-        for delivery in claimed:
-            checked = before_sending(delivery, self._jobs[delivery.job], current, follow_zones=follow_zones)
-            if isinstance(checked, Settlement):
-                settlements.append(checked)
-                continue
-            if isinstance(checked, Revalidated):
-                outdated.append(delivery)
-                continue
-            if checked != delivery:
-                changed.append(changed_columns(checked))
-            if domain_of(checked.address) != delivery.domain:
-                rerouted.append(checked)  # claimed again within the limits of its new domain
-                continue
-            await asyncio.sleep(0)  # composing is slow: let other tasks run in between
-            composed = self._composed(checked)
-            if isinstance(composed, Settlement):
-                settlements.append(composed)
-            else:
-                ready.append(composed)
-        await self._outbox.update_changed(changed)
-        await self._outbox.release(rerouted)
-        await self._outbox.settle(settlements)
-        settlements += await self._replace(outdated, current)
-        for settlement in settlements:
-            self._count(settlement.state, settlement.reason)
-            record_settlement(self._span(settlement.id), settlement)
-        return ready
-
-    def _composed(self, delivery: ClaimedDelivery) -> ComposedDelivery | Settlement:
-        try:
-            with self._span(delivery.id).child("compose") as span:
-                content = self._compose(delivery)
-                span.note({"messaging.message.body.size": len(content)})
-            envelope = Envelope(delivery.id, self._sender(delivery.id), delivery.address, content)
-        except (ValueError, KeyError, TypeError) as error:
-            log.exception("mail cannot be composed", delivery=delivery.id, job=delivery.job)
-            failed, why = DeliveryState.FAILED, str(error)[:200]
-            return Settlement(delivery.id, delivery.claim, failed, "compose_error", None, why)
-        return ComposedDelivery(delivery, envelope)
-
-    async def _replace(
-        self, outdated: Sequence[ClaimedDelivery], current: DashboardState
-    ) -> list[Settlement]:
-        """Decide again about messages that do not hold any more; what cannot be decided now is released."""
-        if not outdated:
-            return []
-        pause = timedelta(0)
-        try:
-            reasons = await self._replacements.replace_mails([(d.id, d.claim) for d in outdated], current)
-        except asyncpg.PostgresError as error:
-            log.warning("messages are decided again later", n=len(outdated), error=one_line(error))
-            reasons, pause = {}, _BUSY_PAUSE
-        await self._outbox.release([d for d in outdated if d.id not in reasons], pause)
-        self._signal_work()
-        return [
-            Settlement(d.id, d.claim, DeliveryState.SKIPPED, str(reasons[d.id]))
-            for d in outdated
-            if d.id in reasons
-        ]
-
-    # ── Sending ─────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _send(self, chunk: Sequence[ComposedDelivery], share: BatchShare) -> None:
-        """Send a batch over one connection; messages that wait for the rate of their domain come last."""
-        if not chunk:
-            return
-        by_id = {ready.claimed.id: ready.claimed for ready in chunk}
-        unanswered = dict(by_id)
-        granted: set[int] = set()
-        sending: dict[int, Span] = {}
-        settling: list[asyncio.Task[None]] = []
-
-        async def before_dot(ids: Sequence[int]) -> frozenset[int]:
-            await self._wait_for_rate([by_id[id_].domain for id_ in ids])
-            marked = await self._dots.add([(id_, by_id[id_].claim) for id_ in ids])
-            granted.update(marked.intersection(ids))
-            return marked.intersection(ids)
-
-        async def on_result(result: SendResult) -> None:
-            # Recorded while the next message is sent: the connection need not wait for the commit.
-            claimed = unanswered.pop(result.id)
-            record_answer(sending.pop(result.id, UNTRACED), result)
-            self._update_relay(result, claimed)
-            if throttles(result):
-                self._paused_until[claimed.domain] = _FOREVER  # until _settle has stored the end of the pause
-            settling.append(asyncio.ensure_future(self._settle(claimed, result, share)))
-
-        def should_send(envelope: Envelope) -> bool:
-            delivery = by_id[envelope.id]
-            if self._relay.closed or self._paused_until.get(delivery.domain, _NEVER) > delivery.claimed_at:
-                return False
-            if delivery.id not in sending:  # asked again over another connection
-                sending[delivery.id] = self._span(delivery.id).child("send", _SMTP, "client")
-            return True
-
-        order = self._limiter.order((r.claimed.domain for r in chunk), self._clock.monotonic())
-        try:
-            await self._transport.send(
-                [chunk[position].envelope for position in order], before_dot, on_result, should_send
+            claiming = asyncio.ensure_future(
+                self._outbox.claim(limit, self._queue.capacities(), self._queue.others)
             )
+            try:
+                claimed = await asyncio.shield(claiming)
+            except asyncio.CancelledError:
+                await self._take_back(claiming)
+                raise
+            gets_on()
+            self._queue.reserve(claimed)
+        if claimed:
+            self._claims[claimed[0].claim] += len(claimed)
+            self._checking += len(claimed)
+        for delivery in claimed:
+            self._spans[delivery.id] = self._start_span(delivery)
+        return claimed
+
+    async def _take_back(self, claiming: asyncio.Task[list[ClaimedDelivery]]) -> None:
+        """A stop came while mails were claimed: they need not wait for the end of their lease."""
+        await asyncio.wait({claiming}, timeout=_TEND_SECONDS)
+        if claiming.done() and not claiming.exception():
+            await self._outbox.release(claiming.result())
+            for claim in {delivery.claim for delivery in claiming.result()}:
+                self._outbox.done(claim)
+        else:
+            claiming.cancel()
+
+    async def _check(self, claimed: Sequence[ClaimedDelivery]) -> None:
+        """Say of each what becomes of it; what is left undecided by an error is left to its lease."""
+        asked_at = self._clock.monotonic()
+        undecided = {delivery.id: delivery for delivery in claimed}
+        try:
+            await self._checks.check(claimed, _Checked(self, asked_at, undecided))
         finally:
-            for span in sending.values():
-                span.end("lost")
-            await asyncio.gather(*settling)
-            # Without a mark no dot was written, so these can be released; of the others nobody knows.
-            if unsent := [delivery for delivery in unanswered.values() if delivery.id not in granted]:
-                await self._answers.until_written(partial(self._outbox.release, unsent))
+            if undecided:
+                self.release(list(undecided.values()))
 
-    async def _wait_for_rate(self, domains: Sequence[str]) -> None:
-        """Wait until the rates of these domains, and the overall rate, allow a message to each."""
-        now = self._clock.monotonic()
-        while now < (free_at := max(map(self._limiter.next_at, domains))):
-            await asyncio.sleep(free_at - now)
+    def ready(self, delivery: ClaimedDelivery, envelope: Envelope, asked_at: float) -> None:
+        """A mail with its bytes: a connection may pull it."""
+        self._checking -= 1
+        self._queue.add(ReadyMail(delivery, envelope, asked_at, self.span(delivery)))
+        self._transport.wake(1 if self._relay.probing else None)
+
+    def settled(self, delivery: ClaimedDelivery, settlement: Settlement, *, stored: bool) -> None:
+        """A mail that is not sent."""
+        self._checking -= 1
+        self._queue.drop(delivery)
+        record_settlement(self.span(delivery), settlement)
+        self._count(settlement)
+        if stored:
+            self._done(delivery)
+        else:
+            self._writer.settle(settlement, lambda _ours: self._done(delivery))
+
+    def span(self, delivery: ClaimedDelivery) -> Span:
+        """The span of its attempt."""
+        return self._spans.get(delivery.id, UNTRACED)
+
+    def release(self, deliveries: Sequence[ClaimedDelivery], pause: timedelta = timedelta(0)) -> None:
+        """Claimed mails that never came into the queue: to be claimed again after ``pause``."""
+        for delivery in deliveries:
+            self._checking -= 1
+            self._queue.drop(delivery)
+        self._release(deliveries, pause)
+
+    def _release(self, deliveries: Sequence[ClaimedDelivery], pause: timedelta = timedelta(0)) -> None:
+        if deliveries:
+            self._start(self._released(list(deliveries), pause))
+
+    async def _released(self, deliveries: list[ClaimedDelivery], pause: timedelta) -> None:
+        try:
+            await self._answers.until_written(partial(self._outbox.release, deliveries, pause))
+        finally:
+            for delivery in deliveries:
+                self._done(delivery)
+
+    def _done(self, delivery: ClaimedDelivery) -> None:
+        """Nothing of this mail is in hand any more."""
+        self._spans.pop(delivery.id, UNTRACED).end()
+        self._claims[delivery.claim] -= 1
+        if self._claims[delivery.claim] <= 0:
+            del self._claims[delivery.claim]
+            self._outbox.done(delivery.claim)
+        self._queue.progress.set()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tend(self) -> None:
+        """Every second: release what waits too long, keep the leases, recover those of others."""
+        lease = self._outbox.lease.total_seconds()
+        renew_at = recover_at = self._clock.monotonic()
+        while True:
+            await asyncio.sleep(_TEND_SECONDS)
             now = self._clock.monotonic()
-        at = max(now, self._next_slot) if self._settings.rate else now
-        self._next_slot = at + (len(domains) / self._settings.rate if self._settings.rate else 0.0)
-        for domain in domains:
-            self._limiter.record_send(domain, at)
-        if at > now:
-            await asyncio.sleep(at - now)
+            self._release([mail.claimed for mail in self._queue.too_old(_ASKED_SECONDS)])
+            try:
+                if now >= renew_at + lease / 3:
+                    renew_at = now
+                    await self._renew()
+                if now >= recover_at + _RECOVER_SECONDS:
+                    recover_at = now
+                    await self._outbox.recover()
+            except FAILURES as error:
+                if not is_transient(error):
+                    raise
+                self._cannot_claim.occurred(error)
 
-    async def _settle(
-        self, claimed: ClaimedDelivery, result: SendResult, share: BatchShare | None = None
-    ) -> None:
-        outcome = fate_of(result)
-        if throttles(result):
-            await self._pause_domain(claimed.domain, result)
+    async def _renew(self) -> None:
+        if not self._claims:
+            return
+        kept = await self._outbox.renew(list(self._claims))
+        for mail in self._queue.withdraw(lambda mail: mail.claimed.claim not in kept):
+            self._done(mail.claimed)  # its lease is over: it is somebody else's now
+
+    # ── What the queue tells ────────────────────────────────────────────────────────────────────────────────
+
+    def _on_begin(self, mail: ReadyMail) -> None:
+        mail.sending = mail.span.child("send", _SMTP, "client")
+
+    def _on_unsent(self, mail: ReadyMail) -> None:
+        """Its dot was not granted, or sending stops."""
+        mail.sending.end("not granted")
+        self._release([mail.claimed])
+
+    def _on_refused_connection(self, phase: SmtpPhase, code: int | None, reply: str) -> None:
+        previous = self.problem
+        self._relay.refuse(phase, code, reply)
+        self._log_relay(previous, phase, code)
+
+    def _on_answer(self, mail: ReadyMail, result: SendResult) -> None:
+        claimed, outcome = mail.claimed, fate_of(result)
+        record_answer(mail.sending, result)
+        self._update_relay(outcome, result, claimed)
         settlement = settlement_of(claimed, result, outcome, random.random())  # noqa: S311 — spreads retries
-        ours = await self._settlements.add([settlement])
-        if share:
-            share.done(claimed.domain)
-            self._signal_work()
-        if outcome in {Fate.HARD, Fate.NO_SUCH_ADDRESS} and claimed.id in ours:
+        if throttles(result):
+            waiting = [mail.claimed for mail in self._queue.pause(claimed.domain, FOREVER)]
+            self._start(self._pause_domain(claimed.domain, result, waiting))
+        self._writer.settle(settlement, partial(self._on_written, claimed, settlement, outcome, result))
+
+    def _on_written(
+        self,
+        claimed: ClaimedDelivery,
+        settlement: Settlement,
+        outcome: Fate,
+        result: SendResult,
+        ours: bool,  # noqa: FBT001
+    ) -> None:
+        if ours and outcome in {Fate.HARD, Fate.NO_SUCH_ADDRESS}:
             refused = {claimed.id: outcome is Fate.NO_SUCH_ADDRESS}
-            await self._answers.until_written(partial(self._outbox.note_hard_bounces, refused))
-        self._count(settlement.state, settlement.reason)
-        record_settlement(self._span(claimed.id), settlement)
+            self._start(self._answers.until_written(partial(self._outbox.note_hard_bounces, refused)))
+        self._count(settlement)
+        record_settlement(self.span(claimed), settlement)
         log.info(
             "delivery",
             delivery=claimed.id,
@@ -401,31 +413,31 @@ class DeliveryLoop:
             code=result.code,
             attempt=claimed.attempt,
         )
+        self._done(claimed)
 
-    async def _settle_for_sure(self, settlements: Sequence[Settlement]) -> frozenset[int]:
-        return await self._answers.until_written(partial(self._outbox.settle, settlements))
-
-    async def _pause_domain(self, domain: str, result: SendResult) -> None:
+    async def _pause_domain(self, domain: str, result: SendResult, waiting: list[ClaimedDelivery]) -> None:
         """The domain asked us to wait: pause all mail to it, without counting an attempt."""
         pauses = domain_pauses(random.random())  # noqa: S311 — keeps processes apart
         answer = " ".join(f"{result.code} {result.reply}".split())
-        try:
-            pause = partial(self._outbox.pause, domain, pauses, answer)
-            self._paused_until[domain] = await self._answers.until_written(pause)
-        except BaseException:
-            self._paused_until.pop(domain, None)
-            raise
-        until = self._paused_until[domain].isoformat(timespec="seconds")
+        end = await self._answers.until_written(partial(self._outbox.pause, domain, pauses, answer))
+        waiting += [mail.claimed for mail in self._queue.pause(domain, end)]
+        self._release(waiting)
+        until = end.isoformat(timespec="seconds")
         log.warning("domain asked us to wait", domain=domain, until=until, code=result.code)
 
-    def _update_relay(self, result: SendResult, claimed: ClaimedDelivery) -> None:
+    def _update_relay(self, outcome: Fate, result: SendResult, claimed: ClaimedDelivery) -> None:
         """Update at once whether the server refuses all our mail, before another message is begun."""
         previous = self.problem
-        self._relay.note(fate_of(result), result, claimed.address)
+        self._relay.note(outcome, result, claimed.address)
+        self._log_relay(previous, result.phase, result.code)
+
+    def _log_relay(self, previous: str | None, phase: SmtpPhase, code: int | None) -> None:
         if self.problem and (self._relay.probing or not previous):
-            log.error("sending stopped", problem=self.problem, phase=str(result.phase), code=result.code)
+            log.error("sending stopped", problem=self.problem, phase=str(phase), code=code)
         elif previous and not self.problem:
             log.info("the mail server takes mail again")
+        if self.problem != previous:
+            self._queue.progress.set()
 
     def _start_span(self, delivery: ClaimedDelivery) -> Span:
         """The span of an attempt; its parent is the step that planned the message."""
@@ -436,8 +448,32 @@ class DeliveryLoop:
             kind="consumer",
         )
 
-    def _span(self, delivery: int) -> Span:
-        return self._spans.get(delivery, UNTRACED)
+    def _count(self, settlement: Settlement) -> None:
+        self._processed += 1
+        reason = settlement.reason
+        self.totals[f"{settlement.state}:{reason}" if reason else str(settlement.state)] += 1
 
-    def _count(self, state: str, reason: str | None) -> None:
-        self.totals[f"{state}:{reason}" if reason else state] += 1
+
+class _Checked:
+    """What the checks say, with the moment at which the dashboard was asked."""
+
+    def __init__(self, loop: DeliveryLoop, asked_at: float, undecided: dict[int, ClaimedDelivery]) -> None:
+        self._loop = loop
+        self._asked_at = asked_at
+        self._undecided = undecided
+
+    def ready(self, delivery: ClaimedDelivery, envelope: Envelope) -> None:
+        del self._undecided[delivery.id]
+        self._loop.ready(delivery, envelope, self._asked_at)
+
+    def settled(self, delivery: ClaimedDelivery, settlement: Settlement, *, stored: bool) -> None:
+        del self._undecided[delivery.id]
+        self._loop.settled(delivery, settlement, stored=stored)
+
+    def released(self, deliveries: Sequence[ClaimedDelivery], pause: timedelta) -> None:
+        for delivery in deliveries:
+            del self._undecided[delivery.id]
+        self._loop.release(deliveries, pause)
+
+    def span(self, delivery: ClaimedDelivery) -> Span:
+        return self._loop.span(delivery)

@@ -1,7 +1,6 @@
 """How fast a process sends mail."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from service.messages.limits import DomainLimits
 
@@ -10,26 +9,15 @@ from service.messages.limits import DomainLimits
 class DeliverySettings:
     """How fast a process sends.
 
-    ``connections``: how many batches are sent at the same time. ``batch``: the most messages claimed at once.
+    ``connections``: how many mails are sent at the same time. ``batch``: the most messages claimed at once.
     ``rate``: the most messages per second, 0: no limit. ``limits``: what is sent to each recipient's
-    domain, at once and per second. ``idle``: seconds until an empty outbox is asked again.
+    domain, at once and per second. ``idle``: seconds until an empty outbox is asked again. ``grace``: seconds
+    for which a stop waits for answers of the mail server.
     """
 
     connections: int = 10
-    batch: int = 25
+    batch: int = 100
     rate: float = 0.0
     limits: DomainLimits = field(default_factory=DomainLimits)
     idle: float = 2.0
-
-    def connection_count(self, lease: timedelta) -> int:
-        """Few enough connections that each can send a batch well within its lease, even at a limited rate."""
-        if not self.rate:
-            return self.connections
-        return max(1, min(self.connections, int(self.rate * lease.total_seconds() / 4)))
-
-    def batch_size(self, lease: timedelta) -> int:
-        """Few enough messages that a batch ends well within its lease, even at a limited rate."""
-        if not self.rate:
-            return self.batch
-        share = self.rate * lease.total_seconds() / 4 / self.connection_count(lease)
-        return max(1, min(self.batch, int(share)))
+    grace: float = 4.0

@@ -2,7 +2,7 @@
 
 from service.engine.retry import backoff
 from service.messages.mail.smtp_reply import Fate, before_recipient
-from service.messages.mail.transport import SendResult
+from service.messages.mail.transport import SendResult, SmtpPhase
 
 _MAX_REFUSALS = 3
 _FIRST_PAUSE = 5.0
@@ -39,6 +39,13 @@ class RelayState:
             self._record_refusal(recipient.lower(), result)
         elif fate is Fate.CONTENT:
             self._record_content_refusal(result)
+
+    def refuse(self, phase: SmtpPhase, code: int | None, reply: str) -> None:
+        """No connection could be opened: no message can be sent."""
+        reason = f"{code} {reply}" if code is not None else reply
+        doing = "refuses us" if code is not None else "cannot be reached"
+        self.problem = f"the mail server {doing} at {phase}: {' '.join(reason.split())[:200]}"
+        self.probing = False
 
     def pause(self, *, probed: bool) -> float:
         """Seconds until the next probe: 5, doubling to 60 with each that failed."""
