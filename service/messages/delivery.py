@@ -44,8 +44,10 @@ _RECOVER_SECONDS = 10.0
 _TEND_SECONDS = 1.0
 _ASKED_SECONDS = 5.0
 """A mail that has not begun so long after the dashboard was asked is released, and asked about again."""
-_FEEDERS = 2
-"""While one waits for the database or the dashboard, another composes."""
+_LAST_SECONDS = 1.0
+"""How long the end waits for PostgreSQL; what it does not take by then is left to its lease."""
+_BATCHES = 2
+"""So many batches are checked at once: while one waits for the dashboard, another is composed."""
 _SMTP: dict[str, Value] = {"network.protocol.name": "smtp"}
 
 
@@ -97,13 +99,15 @@ class DeliveryLoop:
         self._queue.closed = lambda: self._relay.closed or self._writer.away
         self._answers = KeepWriting()
         self._relay = RelayState()
+        self._refused: list[tuple[ClaimedDelivery, SendResult]] = []
         self._spans: dict[int, Span] = {}
         self._claims: Counter[int] = Counter()
-        self._checking = 0
+        self._checking = self._batches = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._claim_lock = asyncio.Lock()
         self._cannot_claim = FaultLog("mails cannot be claimed", clock=clock.monotonic)
         self._processed = 0
+        self._changed = asyncio.Event()
         self.totals: Counter[str] = Counter()
 
     @property
@@ -151,12 +155,12 @@ class DeliveryLoop:
 
     async def _end(self, writing: asyncio.Task[None]) -> None:
         """Mails whose dot was granted end; all others are released; what is known is written."""
-        grace = self._settings.grace
-        await self._transport.stop(grace)
         self._release_waiting()
-        await self._writer.written(grace)
+        await self._transport.stop(self._settings.grace)
+        self._release_waiting()
+        await self._writer.written(_LAST_SECONDS)
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
+            await asyncio.wait(self._tasks, timeout=_LAST_SECONDS)
         writing.cancel()
         await asyncio.wait({writing})
 
@@ -178,27 +182,27 @@ class DeliveryLoop:
 
     async def _until_idle(self, over: Callable[[], bool] = lambda: False) -> None:
         while (self._claims or self._tasks) and not over():
-            self._queue.progress.clear()
-            await first_of(0.05, self._queue.progress)
+            self._changed.clear()
+            await first_of(_TEND_SECONDS, self._changed)
 
     async def _feed_all(self, *, forever: bool) -> None:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(_FEEDERS):
-                group.create_task(self._feed(forever=forever))
+        """Claim and check, as long as the queue has room, until the server refuses us."""
+        async with asyncio.TaskGroup() as checks:
+            await self._feed(checks, forever=forever)
         self._release_waiting()  # the server refuses us
 
     def _release_waiting(self) -> None:
         self._release([mail.claimed for mail in self._queue.withdraw(lambda _mail: True)])
 
-    async def _feed(self, *, forever: bool) -> None:
-        """Claim, check and compose, as long as the queue has room, until the server refuses us."""
+    async def _feed(self, checks: asyncio.TaskGroup, *, forever: bool) -> None:
         failures = 0
         while not self.problem:
-            if self._room() <= 0:
-                await self._for_progress(self._settings.idle)
+            batch = self._batch
+            if self._batches >= _BATCHES or self._queue.waiting + self._checking >= batch * 3 / 2:
+                await self._until_fewer(batch // 2 + self._queue.sending)
                 continue
             try:
-                claimed = await self._claim(self._room())
+                claimed = await self._claim(batch)
                 failures = 0
                 self._cannot_claim.over()
             except FAILURES as error:
@@ -209,16 +213,16 @@ class DeliveryLoop:
                 await self._wait(backoff(failures, first=0.2, most=5.0))
                 continue
             if claimed:
-                await self._check(claimed)
+                checks.create_task(self._check(claimed))
             elif not forever and not self._claims:
                 return
-            else:
-                await self._for_progress(self._settings.idle)
+            if len(claimed) < batch:  # nothing else may be claimed now
+                await self._until_fewer((self._queue.in_hand + 1) // 2)
 
-    async def _for_progress(self, seconds: float) -> None:
-        """Until a mail has left, new ones were planned, or so many seconds have passed."""
-        self._queue.progress.clear()
-        await self._wait(seconds, self._queue.progress, self._wake)
+    async def _until_fewer(self, count: int) -> None:
+        """Until fewer mails than ``count`` are in hand, new ones were planned, or a while has passed."""
+        self._queue.set_drained_below(count)
+        await self._wait(self._settings.idle, self._queue.drained, self._wake)
         self._wake.clear()
 
     async def _probe(self) -> int:
@@ -237,13 +241,12 @@ class DeliveryLoop:
 
     # ── Claims ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _room(self) -> int:
-        """How many mails may be claimed now."""
-        in_hand = self._queue.waiting + self._checking
-        most = self._settings.batch
-        if self._settings.rate:
-            most = max(1, min(most, int(2 * self._settings.rate)))
-        return most if in_hand < most else 0
+    @property
+    def _batch(self) -> int:
+        """How many mails are claimed at once: what can be sent soon."""
+        if not self._settings.rate:
+            return self._settings.batch
+        return max(1, min(self._settings.batch, int(2 * self._settings.rate)))
 
     async def _claim(self, limit: int) -> list[ClaimedDelivery]:
         async with self._claim_lock:
@@ -278,9 +281,12 @@ class DeliveryLoop:
         """Say of each what becomes of it; what is left undecided by an error is left to its lease."""
         asked_at = self._clock.monotonic()
         undecided = {delivery.id: delivery for delivery in claimed}
+        self._batches += 1
         try:
             await self._checks.check(claimed, _Checked(self, asked_at, undecided))
         finally:
+            self._batches -= 1
+            self._queue.drained.set()
             if undecided:
                 self.release(list(undecided.values()))
 
@@ -330,12 +336,19 @@ class DeliveryLoop:
         if self._claims[delivery.claim] <= 0:
             del self._claims[delivery.claim]
             self._outbox.done(delivery.claim)
-        self._queue.progress.set()
+        if not self._claims:
+            self._changed.set()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._changed.set()
+        if not task.cancelled() and (error := task.exception()):
+            log.error("what is left to its lease", exc_info=error)
 
     async def _tend(self) -> None:
         """Every second: release what waits too long, keep the leases, recover those of others."""
@@ -383,7 +396,10 @@ class DeliveryLoop:
         claimed, outcome = mail.claimed, fate_of(result)
         record_answer(mail.sending, result)
         self._update_relay(outcome, result, claimed)
+        if outcome is Fate.CONTENT and self.problem:
+            outcome = Fate.OURS  # it is refused whatever the content is
         settlement = settlement_of(claimed, result, outcome, random.random())  # noqa: S311 — spreads retries
+        self._note_content(outcome, claimed, result)
         if throttles(result):
             waiting = [mail.claimed for mail in self._queue.pause(claimed.domain, FOREVER)]
             self._start(self._pause_domain(claimed.domain, result, waiting))
@@ -425,6 +441,17 @@ class DeliveryLoop:
         until = end.isoformat(timespec="seconds")
         log.warning("domain asked us to wait", domain=domain, until=until, code=result.code)
 
+    def _note_content(self, outcome: Fate, claimed: ClaimedDelivery, result: SendResult) -> None:
+        """Mails whose content was refused did not fail if the server then refuses every content."""
+        if outcome is Fate.SENT:
+            self._refused.clear()
+        elif outcome is Fate.CONTENT:
+            self._refused.append((claimed, result))
+        elif self.problem and self._refused:
+            for refused, why in self._refused:
+                self._writer.settle(settlement_of(refused, why, Fate.OURS, 0.0))
+            self._refused.clear()
+
     def _update_relay(self, outcome: Fate, result: SendResult, claimed: ClaimedDelivery) -> None:
         """Update at once whether the server refuses all our mail, before another message is begun."""
         previous = self.problem
@@ -437,7 +464,8 @@ class DeliveryLoop:
         elif previous and not self.problem:
             log.info("the mail server takes mail again")
         if self.problem != previous:
-            self._queue.progress.set()
+            self._queue.drained.set()
+            self._changed.set()
 
     def _start_span(self, delivery: ClaimedDelivery) -> Span:
         """The span of an attempt; its parent is the step that planned the message."""

@@ -20,4 +20,4 @@ class DeliverySettings:
     rate: float = 0.0
     limits: DomainLimits = field(default_factory=DomainLimits)
     idle: float = 2.0
-    grace: float = 4.0
+    grace: float = 3.0

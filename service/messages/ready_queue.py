@@ -95,8 +95,9 @@ class ReadyQueue:
         self._next_slot = -math.inf
         self._waiting = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._resume_below = 0
         self.closed: Callable[[], bool] = lambda: False
-        self.progress = asyncio.Event()
+        self.drained = asyncio.Event()
 
     @property
     def waiting(self) -> int:
@@ -107,6 +108,19 @@ class ReadyQueue:
     def sending(self) -> int:
         """How many mails connections have in hand."""
         return len(self._sending)
+
+    @property
+    def in_hand(self) -> int:
+        """How many mails wait for a connection or are under way."""
+        return self._waiting + len(self._sending)
+
+    def set_drained_below(self, count: int) -> None:
+        """Let ``drained`` be set once fewer than ``count`` mails are in hand."""
+        self._resume_below = count
+        if self.in_hand < count:
+            self.drained.set()
+        else:
+            self.drained.clear()
 
     # ── Room for claims ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -196,7 +210,7 @@ class ReadyQueue:
         return self.withdraw(lambda mail: mail.claimed.domain == name)
 
     def too_old(self, seconds: float) -> list[ReadyMail]:
-        """Take out what has waited for longer since the dashboard was asked; its domains get smaller shares."""
+        """Take out what the dashboard was asked about longer ago; its domains get smaller shares."""
         before = self._now() - seconds
         old = self.withdraw(lambda mail: mail.asked_at < before)
         for name in {mail.claimed.domain for mail in old}:
@@ -313,7 +327,8 @@ class ReadyQueue:
         domain.sending -= 1
         domain.probing &= not mail.claimed.probe
         self._reopen(name, domain)
-        self.progress.set()
+        if self.in_hand < self._resume_below:
+            self.drained.set()
 
 
 def _is_forgotten(domain: _Domain, now: float) -> bool:

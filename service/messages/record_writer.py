@@ -158,7 +158,7 @@ class RecordWriter:
         self._wanted.set()
 
     async def written(self, seconds: float) -> bool:
-        """Wait until everything is written, at most so many seconds. False: something is left to its lease."""
+        """Wait until all is written, at most so many seconds. False: something is left to its lease."""
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
