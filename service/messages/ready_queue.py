@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from typing import Protocol
 
 from service.messages.limits import UNLIMITED, DomainLimits
 from service.messages.mail.transport import Envelope, SendResult, SmtpPhase
@@ -59,14 +60,20 @@ class _Domain:
         return self.reserved + len(self.waiting) + self.sending
 
 
-@dataclass(frozen=True, slots=True)
-class QueueEvents:
-    """Whom the queue tells of answers, of mails that may not be sent any more, and of refused connections."""
+class QueueEvents(Protocol):
+    """Whom the queue tells."""
 
-    answered: Callable[[ReadyMail, SendResult], None]
-    unsent: Callable[[ReadyMail], None]
-    refused: Callable[[SmtpPhase, int | None, str], None]
-    begins: Callable[[ReadyMail], None]
+    def begins(self, mail: ReadyMail) -> None:
+        """A connection has pulled it."""
+
+    def answered(self, mail: ReadyMail, result: SendResult) -> None:
+        """What became of it."""
+
+    def unsent(self, mail: ReadyMail) -> None:
+        """It left the queue, and may not be sent."""
+
+    def refused(self, phase: SmtpPhase, code: int | None, reply: str) -> None:
+        """No connection could be opened."""
 
 
 class ReadyQueue:

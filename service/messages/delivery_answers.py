@@ -1,0 +1,138 @@
+"""What the mail server's answers mean for a mail, for its domain, and for all sending."""
+
+import random
+from collections import Counter
+from functools import partial
+
+import structlog
+
+from service.engine.retry import domain_pauses
+from service.messages.delivery_decisions import settlement_of
+from service.messages.delivery_in_hand import DeliveriesInHand
+from service.messages.delivery_traces import record_answer, record_settlement
+from service.messages.mail.smtp_reply import Fate, fate_of, throttles
+from service.messages.mail.transport import SendResult, SmtpPhase
+from service.messages.outbox import ClaimedDelivery, Outbox, Settlement
+from service.messages.ready_queue import FOREVER, ReadyMail, ReadyQueue
+from service.messages.record_writer import RecordWriter
+from service.messages.relay import RelayState
+from service.tracing import Value
+
+log = structlog.get_logger()
+
+_SMTP: dict[str, Value] = {"network.protocol.name": "smtp"}
+
+
+class DeliveryAnswers:
+    """Records answers. ``relay``: whether the server refuses all our mail. ``totals``: how mails ended.
+
+    It is what the queue tells of its mails; ``queue`` is set before the first of them.
+    """
+
+    queue: ReadyQueue
+
+    def __init__(self, outbox: Outbox, writer: RecordWriter, in_hand: DeliveriesInHand) -> None:
+        self._outbox = outbox
+        self._writer = writer
+        self._in_hand = in_hand
+        self._refused: list[tuple[ClaimedDelivery, SendResult]] = []
+        self.relay = RelayState()
+        self.totals: Counter[str] = Counter()
+
+    # ── What the queue tells ────────────────────────────────────────────────────────────────────────────────
+
+    def begins(self, mail: ReadyMail) -> None:
+        """A connection has pulled it."""
+        mail.sending = mail.span.child("send", _SMTP, "client")
+
+    def unsent(self, mail: ReadyMail) -> None:
+        """Its dot was not granted, its domain asked us to wait, or sending stops."""
+        mail.sending.end("not granted")
+        self._in_hand.release([mail.claimed])
+
+    def refused(self, phase: SmtpPhase, code: int | None, reply: str) -> None:
+        """No connection could be opened."""
+        previous = self.relay.problem
+        self.relay.refuse(phase, code, reply)
+        self._log_relay(previous, phase, code)
+
+    def answered(self, mail: ReadyMail, result: SendResult) -> None:
+        """The server has answered, or the connection is lost."""
+        claimed, fate = mail.claimed, fate_of(result)
+        record_answer(mail.sending, result)
+        previous = self.relay.problem
+        self.relay.note(fate, result, claimed.address)
+        self._log_relay(previous, result.phase, result.code)
+        if fate is Fate.CONTENT and self.relay.problem:
+            fate = Fate.OURS  # it is refused whatever the content is
+        self._note_content(fate, claimed, result)
+        if throttles(result):
+            waiting = [mail.claimed for mail in self.queue.pause(claimed.domain, FOREVER)]
+            self._in_hand.start(self._pause_domain(claimed.domain, result, waiting))
+        settlement = settlement_of(claimed, result, fate, random.random())  # noqa: S311 — spreads retries
+        self._writer.settle(settlement, partial(self._written, claimed, settlement, fate, result))
+
+    # ── Consequences ────────────────────────────────────────────────────────────────────────────────────────
+
+    def settled(self, delivery: ClaimedDelivery, settlement: Settlement) -> None:
+        """Count a mail that is over, or waits again."""
+        reason = settlement.reason
+        self.totals[f"{settlement.state}:{reason}" if reason else str(settlement.state)] += 1
+        record_settlement(self._in_hand.span(delivery), settlement)
+
+    def _written(
+        self,
+        claimed: ClaimedDelivery,
+        settlement: Settlement,
+        fate: Fate,
+        result: SendResult,
+        ours: bool,  # noqa: FBT001
+    ) -> None:
+        if ours and fate in {Fate.HARD, Fate.NO_SUCH_ADDRESS}:
+            refused = {claimed.id: fate is Fate.NO_SUCH_ADDRESS}
+            bounce = partial(self._outbox.note_hard_bounces, refused)
+            self._in_hand.start(self._in_hand.keep.until_written(bounce))
+        self.settled(claimed, settlement)
+        log.info(
+            "delivery",
+            delivery=claimed.id,
+            job=claimed.job,
+            run=claimed.run_id,
+            state=settlement.state,
+            reason=settlement.reason,
+            phase=str(result.phase),
+            code=result.code,
+            attempt=claimed.attempt,
+        )
+        self._in_hand.done(claimed)
+
+    def _note_content(self, fate: Fate, claimed: ClaimedDelivery, result: SendResult) -> None:
+        """Mails whose content was refused did not fail if the server then refuses every content."""
+        if fate is Fate.SENT:
+            self._refused.clear()
+        elif fate is Fate.CONTENT:
+            self._refused.append((claimed, result))
+        elif self.relay.problem and self._refused:
+            for refused, why in self._refused:
+                self._writer.settle(settlement_of(refused, why, Fate.OURS, 0.0))
+            self._refused.clear()
+
+    async def _pause_domain(self, domain: str, result: SendResult, waiting: list[ClaimedDelivery]) -> None:
+        """The domain asked us to wait: pause all mail to it, without counting an attempt."""
+        pauses = domain_pauses(random.random())  # noqa: S311 — keeps processes apart
+        answer = " ".join(f"{result.code} {result.reply}".split())
+        end = await self._in_hand.keep.until_written(partial(self._outbox.pause, domain, pauses, answer))
+        waiting += [mail.claimed for mail in self.queue.pause(domain, end)]
+        self._in_hand.release(waiting)
+        until = end.isoformat(timespec="seconds")
+        log.warning("domain asked us to wait", domain=domain, until=until, code=result.code)
+
+    def _log_relay(self, previous: str | None, phase: SmtpPhase, code: int | None) -> None:
+        problem = self.relay.problem
+        if problem and (self.relay.probing or not previous):
+            log.error("sending stopped", problem=problem, phase=str(phase), code=code)
+        elif previous and not problem:
+            log.info("the mail server takes mail again")
+        if problem or previous:
+            self.queue.drained.set()
+            self._in_hand.changed.set()

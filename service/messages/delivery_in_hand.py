@@ -1,0 +1,97 @@
+"""The mails that this process has claimed, until nothing is left to do for them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from service.engine.database_errors import FAILURES
+from service.engine.fault_log import FaultLog
+from service.engine.loops import first_of
+from service.messages.delivery_traces import attempt_attributes
+from service.messages.keep_writing import KeepWriting
+from service.messages.outbox import ClaimedDelivery, Outbox
+from service.tracing import UNTRACED, Span, Tracer
+
+_GLANCE_SECONDS = 1.0
+
+
+class DeliveriesInHand:
+    """What is claimed and not done, the span of each attempt, and what is written beside the writer."""
+
+    def __init__(self, outbox: Outbox, tracer: Tracer) -> None:
+        self._outbox = outbox
+        self._tracer = tracer
+        self._spans: dict[int, Span] = {}
+        self._claims: Counter[int] = Counter()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._left = FaultLog("claimed mails are left to their lease")
+        self.keep = KeepWriting()
+        self.changed = asyncio.Event()
+
+    @property
+    def claims(self) -> list[int]:
+        """The claims of which something is in hand."""
+        return list(self._claims)
+
+    def add(self, claimed: Sequence[ClaimedDelivery]) -> None:
+        """These are claimed now."""
+        for delivery in claimed:
+            self._claims[delivery.claim] += 1
+            self._spans[delivery.id] = self._tracer.start(
+                f"message {delivery.kind}",
+                attempt_attributes(delivery),
+                parent=delivery.traceparent,  # the step that planned it
+                kind="consumer",
+            )
+
+    def span(self, delivery: ClaimedDelivery) -> Span:
+        """The span of its attempt."""
+        return self._spans.get(delivery.id, UNTRACED)
+
+    def done(self, delivery: ClaimedDelivery) -> None:
+        """Nothing is left to do for this one."""
+        self._spans.pop(delivery.id, UNTRACED).end()
+        self._claims[delivery.claim] -= 1
+        if self._claims[delivery.claim] <= 0:
+            del self._claims[delivery.claim]
+            self._outbox.done(delivery.claim)
+        if not self._claims:
+            self.changed.set()
+
+    def release(self, deliveries: Sequence[ClaimedDelivery], pause: timedelta = timedelta(0)) -> None:
+        """Let these be claimed again after ``pause``: no final dot of them was written."""
+        if deliveries:
+            self.start(self._release(list(deliveries), pause))
+
+    async def _release(self, deliveries: list[ClaimedDelivery], pause: timedelta) -> None:
+        try:
+            await self.keep.until_written(partial(self._outbox.release, deliveries, pause))
+        finally:
+            for delivery in deliveries:
+                self.done(delivery)
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Let this go on beside the rest."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        self.changed.set()
+        if not task.cancelled() and isinstance(error := task.exception(), FAILURES):
+            self._left.occurred(error)
+
+    async def until_none(self, over: Callable[[], bool] = lambda: False) -> None:
+        """Wait until nothing is in hand any more, or it is ``over``; looked at when ``changed`` is set."""
+        while (self._claims or self._tasks) and not over():
+            self.changed.clear()
+            await first_of(_GLANCE_SECONDS, self.changed)
+
+    async def written(self, seconds: float) -> None:
+        """Wait for what goes on beside the rest, so many seconds at the most."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
