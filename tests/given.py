@@ -24,6 +24,7 @@ from service.engine.schedule import Schedule
 from service.jobs import all_jobs
 from service.messages.delivery import DeliveryLoop
 from service.messages.delivery_settings import DeliverySettings
+from service.messages.eligibility import ContactHistory
 from service.messages.kind import nudges
 from service.messages.mail.compose import Composer
 from service.messages.mail.transport import (
@@ -33,7 +34,7 @@ from service.messages.mail.transport import (
     SmtpPhase,
     Transport,
 )
-from service.messages.outbox import Outbox
+from service.messages.outbox import ClaimedDelivery, Outbox
 from service.messages.planner import Planner, PlannerSettings
 from service.messages.reminder import Reminder, reminders
 from service.messages.replacement import Replacements
@@ -139,6 +140,20 @@ def accepted(envelope: Envelope) -> SendResult:
 def refused(envelope: Envelope, phase: SmtpPhase, code: int | None, reply: str) -> SendResult:
     """Any other end."""
     return SendResult(id=envelope.id, accepted=False, phase=phase, code=code, reply=reply)
+
+
+def claimed_delivery(**changes: Any) -> ClaimedDelivery:
+    """A mail in hand. ``changes``: of its fields."""
+    at = datetime.fromisoformat("2026-03-10T09:00:00+00:00")
+    values: dict[str, Any] = {
+        "id": 1, "dedupe_key": "k", "claim": 1, "attempt": 1, "job": GOALS, "run_id": None,
+        "kind": "deadlines", "user_id": "ann", "zone": "UTC", "template": "goal_deadlines", "locale": "en",
+        "address": "ann@example.org", "recipient_name": "Ann", "facts": {}, "message_id": "1@example.org",
+        "message_date": at, "token": "t", "dot_at": None, "expires_at": at + timedelta(hours=12),
+        "claimed_at": at, "domain": "example.org", "probe": False, "own_zone": None,
+        "history": ContactHistory(),
+    }  # fmt: skip
+    return ClaimedDelivery(**values | changes)
 
 
 async def _no_refresh() -> None:

@@ -38,6 +38,8 @@ _ASKED_SECONDS = 5.0
 """A mail that has not begun so long after the dashboard was asked is released, and asked about again."""
 _BATCHES = 2
 """So many batches are checked at once: while one waits for the dashboard, another is composed."""
+_SLOT_SECONDS = 2.0
+"""While the rate of all mails allows none for longer than this, none is claimed."""
 _LAST_SECONDS = 1.0
 """How long the end waits for PostgreSQL; what it does not take by then is left to its lease."""
 
@@ -176,6 +178,9 @@ class DeliveryLoop:
         failures = 0
         while not self.problem:
             batch = self._batch
+            if self._queue.seconds_to_slot > _SLOT_SECONDS:
+                await self._until_fewer(0)
+                continue
             if self._batches >= _BATCHES or self._queue.waiting + self._checking >= batch * 3 / 2:
                 await self._until_fewer(batch // 2 + self._queue.sending)
                 continue

@@ -56,6 +56,11 @@ class _Domain:
     used_at: float = -math.inf
 
     @property
+    def seconds_to_slot(self) -> float:
+        """How long until the rate of all mails allows one."""
+        return self._next_slot - self._now() if self._rate else 0.0
+
+    @property
     def in_hand(self) -> int:
         return self.reserved + len(self.waiting) + self.sending
 
@@ -115,6 +120,11 @@ class ReadyQueue:
     def sending(self) -> int:
         """How many mails connections have in hand."""
         return len(self._sending)
+
+    @property
+    def seconds_to_slot(self) -> float:
+        """How long until the rate of all mails allows one."""
+        return self._next_slot - self._now() if self._rate else 0.0
 
     @property
     def in_hand(self) -> int:
@@ -222,7 +232,7 @@ class ReadyQueue:
         old = self.withdraw(lambda mail: mail.asked_at < before)
         for name in {mail.claimed.domain for mail in old}:
             domain = self._domains[name]
-            domain.share = max(self._first_share(name), domain.share // 2)
+            domain.share, domain.full = max(self._first_share(name), domain.share // 2), False
         return old
 
     def next(self) -> Envelope | None:
