@@ -72,6 +72,9 @@ class SmtpPool:
         next call. While the server refuses us, one at a time is opened, and none beside those that are open.
         """
         self._at_most = self._config.connections if at_most is None else at_most
+        self._pull()
+
+    def _pull(self) -> None:
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_idle:
@@ -138,7 +141,7 @@ class SmtpPool:
             self._idle.remove(connection)
         self._return(connection)
         self._changed.set()
-        self._open_more()
+        self._pull()  # what it gave back, and what waits for its place
 
     def _return(self, connection: SmtpConnection) -> bool:
         """Whether it was lent."""
