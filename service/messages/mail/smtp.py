@@ -7,6 +7,7 @@ protocol, ``SmtpConnection``.
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import cast
 
 from service.clock import Clock
 from service.messages.mail.batch import Batch
@@ -95,10 +96,10 @@ class SmtpPool:
                 return
             task = asyncio.ensure_future(self._open_for_queue(self._mails))
             self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
 
     async def _open_for_queue(self, mails: CheckedQueue) -> None:
-        task = asyncio.current_task()
-        assert task
+        task = cast("asyncio.Task[None]", asyncio.current_task())
         try:
             connection = await self._gate.open(self._open)
         except ServerRefusal as error:
@@ -106,8 +107,7 @@ class SmtpPool:
             mails.give_back_held(but=len(self._opening))
             mails.queue.refused(error.phase, error.code, error.reply)
             return
-        finally:
-            self._opening.discard(task)
+        self._opening.discard(task)
         connection.pull()
         self._open_more()
 
@@ -234,11 +234,10 @@ class SmtpPool:
         Then all connections are closed with QUIT, which takes two seconds more at the most.
         """
         self._mails.stopped = True
-        opening = list(self._opening)
-        for task in opening:
-            task.cancel()
-        await asyncio.gather(*opening, return_exceptions=True)
-        self._opening.clear()  # of those that had not begun
+        while self._opening:  # wait_for of Python 3.11 may lose a cancellation
+            for task in self._opening:
+                task.cancel()
+            await asyncio.wait(self._opening, timeout=0.1)
         self._mails.give_back_held()
         for connection in list(self._connections):
             connection.stop()

@@ -33,7 +33,7 @@ class Mails:
     """Each mail that was given out ends once, or the test fails.
 
     ``denied`` get no dot. ``held``: their requests for a dot wait in ``requests``; the others are granted one
-    turn of the event loop later. ``listen``: called at each request.
+    turn of the event loop later, or ``at_once``. ``listen``: called at each request.
     """
 
     def __init__(
@@ -41,11 +41,13 @@ class Mails:
         *envelopes: Envelope,
         denied: Sequence[int] = (),
         held: Sequence[int] = (),
+        at_once: bool = False,
         listen: Callable[[int], None] = lambda _id: None,
     ) -> None:
         self.waiting = deque(envelopes)
         self.out: dict[int, Envelope] = {}
-        self.denied, self.held, self.listen = set(denied), set(held), listen
+        self.denied, self.held, self.at_once, self.listen = set(denied), set(held), at_once, listen
+        self.undotted: list[int] = []
         self.requests: dict[int, Callable[[bool], None]] = {}
         self.requested: list[int] = []
         self.results: list[SendResult] = []
@@ -66,6 +68,8 @@ class Mails:
         self.listen(delivery)
         if delivery in self.held:
             self.requests[delivery] = granted
+        elif self.at_once:
+            self._decide(delivery, granted)
         else:
             asyncio.get_running_loop().call_soon(partial(self._decide, delivery, granted))
 
@@ -73,6 +77,7 @@ class Mails:
         may = delivery not in self.denied
         if not may:
             del self.out[delivery]
+            self.undotted.append(delivery)
         granted(may)
 
     def answered(self, result: SendResult) -> None:

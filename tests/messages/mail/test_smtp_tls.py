@@ -21,6 +21,8 @@ from service.clock import SystemClock
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.mail.smtp_reply import Fate, fate_of
 from service.messages.mail.transport import Envelope, SendResult, SmtpPhase
+from tests.messages.mail.mails import Mails
+from tests.process import until
 
 _USER, _PASSWORD = "mailer", "s3cret-pass"
 _BODY = b"Subject: x\r\n\r\nconfidential\r\n.leading dot\r\n..two\r\n.\r\n\r\n\xc3\xa9\xff %d\r\n"
@@ -169,21 +171,23 @@ def envelope(n: int, body: bytes | None = None) -> Envelope:
     )
 
 
+class Letters(Mails):
+    """All that is waiting when no connection can be opened gets that for its result."""
+
+    def refused(self, phase: SmtpPhase, code: int | None, reply: str) -> None:
+        super().refused(phase, code, reply)
+        self.results += [SendResult(one.id, False, phase, code, reply) for one in self.waiting]
+
+
 async def send(post: Post, *envelopes: Envelope, **config: Any) -> list[SendResult]:
     """Send and say goodbye; one result for each."""
-    results: list[SendResult] = []
-
-    async def grant(ids: Sequence[int]) -> frozenset[int]:
-        return frozenset(ids)
-
-    async def note(result: SendResult) -> None:
-        results.append(result)
-
-    pool = SmtpPool(SmtpConfig("127.0.0.1", post.port, **config), SystemClock())
-    async with asyncio.timeout(30):
-        await pool.send(envelopes, grant, note)
-        await pool.close()
-    return results
+    letters = Letters(*envelopes)
+    pool = SmtpPool(SmtpConfig("127.0.0.1", post.port, connections=1, **config), SystemClock())
+    pool.start(letters)
+    pool.wake()
+    await until(lambda: letters.settled)
+    await pool.close()
+    return letters.results
 
 
 def answers(results: Sequence[SendResult]) -> list[tuple[int, bool, SmtpPhase, int | None]]:
