@@ -8,7 +8,7 @@ answer, from memory; the rest is what happens in production, with fsync.
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -18,6 +18,7 @@ from typing import Any
 import asyncpg
 
 from benchmarks.mail_server import mail_server
+from benchmarks.smtp_pool import send_ready
 from service.clock import SystemClock
 from service.dashboard.dashboard_state import DashboardState, StateQuery
 from service.dashboard.model import Goal, Preferences, User
@@ -29,7 +30,7 @@ from service.messages.delivery_settings import DeliverySettings
 from service.messages.mail.compose import Composer
 from service.messages.mail.sample_goals import RECIPIENT
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
-from service.messages.mail.transport import Envelope, SendResult
+from service.messages.mail.transport import Envelope
 from service.messages.outbox import Outbox
 from service.messages.planner import PlannerSettings
 from service.messages.replacement import Replacements
@@ -77,7 +78,7 @@ async def mixed(mails: int, composer: Composer) -> tuple[float, float]:
         await delivery.run_once()
         whole = planned / (time.perf_counter() - began)
         assert dict(delivery.totals) == {"sent": planned}, delivery.totals
-        bare = await _bare(transport, await _ready_made(pool, composer))
+        bare = await send_ready(transport, await _ready_made(pool, composer))
         await transport.close()
     return whole, bare
 
@@ -169,17 +170,3 @@ async def _ready_made(pool: asyncpg.Pool, composer: Composer) -> list[Envelope]:
 
 
 _COUNT = "SELECT count(*) FROM service.delivery_with_state"
-
-
-async def _bare(transport: SmtpPool, mails: Sequence[Envelope]) -> float:
-    async def grant(ids: Sequence[int]) -> frozenset[int]:
-        return frozenset(ids)
-
-    async def forget(result: SendResult) -> None:
-        assert result.accepted
-
-    began = time.perf_counter()
-    await asyncio.gather(
-        *(transport.send(mails[k::_CONNECTIONS], grant, forget) for k in range(_CONNECTIONS))
-    )
-    return len(mails) / (time.perf_counter() - began)

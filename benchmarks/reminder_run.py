@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -25,13 +24,14 @@ import aiosmtplib
 import asyncpg
 
 from benchmarks.mail_server import mail_server
+from benchmarks.smtp_pool import send_ready
 from service import app, log, server
 from service.clock import SystemClock
 from service.demo.sample import SampleDashboard, people, write
 from service.engine import embedded
 from service.messages.mail.compose import Email, email_of
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
-from service.messages.mail.transport import Envelope, SendResult
+from service.messages.mail.transport import Envelope
 from service.settings import Settings
 from service.setup import databases
 
@@ -87,24 +87,14 @@ async def _probe(url: str, waits: list[float], stop: asyncio.Event) -> None:
             await asyncio.sleep(0.02)
 
 
-async def _grant(ids: Sequence[int]) -> frozenset[int]:
-    return frozenset(ids)
-
-
-async def _forget(_result: SendResult) -> None:
-    return
-
-
 async def raw_limit(port: int, content: bytes) -> float:
     """Mails per second with ready-made bytes over the same pool."""
     config = SmtpConfig("127.0.0.1", port, "none", connections=_CONNECTIONS)
     pool = SmtpPool(config, SystemClock())
     mails = [Envelope(n, "a@example.org", f"b{n}@example.org", content) for n in range(_RAW)]
-    began = time.perf_counter()
-    await asyncio.gather(*(pool.send(mails[k::_CONNECTIONS], _grant, _forget) for k in range(_CONNECTIONS)))
-    seconds = time.perf_counter() - began
+    rate = await send_ready(pool, mails)
     await pool.close()
-    return _RAW / seconds
+    return rate
 
 
 async def plain_sender(port: int, text: str, html: str) -> float:
