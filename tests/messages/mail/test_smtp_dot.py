@@ -148,8 +148,9 @@ def _fill(descriptor: int) -> None:
 # ── Pipelining, and flow control ────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_dot_and_the_next_commands_are_one_write_and_the_dots_end_is_no_others() -> None:
-    """This server answers a dot only when the next mail's DATA is here; then it hangs up."""
+@pytest.mark.parametrize("good", [0, 1])
+async def test_the_dot_and_the_next_commands_are_one_write_and_the_dots_end_is_no_others(good: int) -> None:
+    """This server answers a dot only when the next mail's DATA is here; and after so many it hangs up."""
     answer = b"250 2.0.0 taken\r\n250 ok\r\n250 ok\r\n354 go on\r\n"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -162,11 +163,11 @@ async def test_the_dot_and_the_next_commands_are_one_write_and_the_dots_end_is_n
         writer.write(b"250-localhost\r\n250 PIPELINING\r\n")
         await reader.readuntil(b"DATA\r\n")
         writer.write(answer.partition(b"\r\n")[2])
-        for number in range(2):
+        for number in range(good + 1):
             await reader.readuntil(b"\r\n.\r\n")
             await reader.readuntil(b"DATA\r\n")
             dots.append(number)
-            writer.write(b"" if number else answer)
+            writer.write(answer if number < good else b"")
         writer.close()
 
     dots: list[int] = []
@@ -179,8 +180,39 @@ async def test_the_dot_and_the_next_commands_are_one_write_and_the_dots_end_is_n
         smtp.wake()
         await until(lambda: mails.settled)
 
-    assert mails.ends == [(0, True, "dot", 250), (1, False, "dot", None)]
-    assert [one.id for one in mails.waiting] == [2]
+    assert mails.ends == [(0, True, "dot", 250)] * good + [(good, False, "dot", None)]
+    assert [one.id for one in mails.waiting] == list(range(good + 1, 3))
+
+
+@pytest.mark.parametrize("extension", [b"PIPELINING", b"SIZE"])
+async def test_a_server_that_wants_content_for_nobody_gets_an_empty_one(extension: bytes) -> None:
+    """With PIPELINING it says 354 although it refused the recipient; then a lone dot is owed."""
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers = {
+            b"EHLO": b"250-localhost\r\n250 " + extension,
+            b"RCPT": b"550 5.1.1 no",
+            b"DATA": b"354 go on",
+            b".": b"554 5.5.1 no valid recipients",
+        }
+        writer.write(b"220 ready\r\n")
+        while line := (await reader.readline()).strip():
+            heard.append(line.split(b" ")[0])
+            writer.write(answers.get(line[:4], b"250 ok") + b"\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        config = SmtpConfig("127.0.0.1", server.sockets[0].getsockname()[1], "none", connections=1)
+        smtp = SmtpPool(config, SystemClock())
+        mails = await send(smtp, envelope(1), envelope(2))
+        await smtp.close()
+
+    assert mails.ends == [(1, False, "rcpt", 550), (2, False, "rcpt", 550)]
+    assert mails.requested == []
+    once = [b"MAIL", b"RCPT"] + [b"DATA", b"."] * (extension == b"PIPELINING")
+    assert heard == [b"EHLO", *once, b"RSET", *once, b"QUIT"]
 
 
 async def test_a_dot_is_asked_for_when_the_system_has_taken_all_of_the_content() -> None:
