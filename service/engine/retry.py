@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+_MOST_DOUBLINGS = 64  # beyond every ``most``; a thousand would be too large for a float
 _DELAYS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=60))
 
 
@@ -33,4 +34,4 @@ def domain_pauses(spread: float) -> list[timedelta]:
 
 def backoff(failures: int, *, first: float = 1.0, most: float = 60.0) -> float:
     """Seconds before a loop that failed ``failures`` times in a row is restarted: doubling up to ``most``."""
-    return min(first * 2.0 ** max(failures - 1, 0), most)
+    return min(first * 2.0 ** min(max(failures - 1, 0), _MOST_DOUBLINGS), most)
