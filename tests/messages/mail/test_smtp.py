@@ -182,6 +182,29 @@ async def test_once_a_log_in_succeeded_connections_are_opened_side_by_side() -> 
     assert [one.id for one in sorted(mails.waiting, key=lambda one: one.id)] == list(range(9))
 
 
+async def test_a_server_that_takes_one_connection_of_us_is_not_asked_for_others_all_the_time() -> None:
+    greetings = 0
+
+    def one(phase: str, _recipient: str) -> str | None:
+        nonlocal greetings
+        greetings += phase == "connect"
+        return "421 4.7.0 too many connections" if phase == "connect" and greetings > 1 else None
+
+    async with RecordingServer(one) as server:
+        smtp = pool(server, connections=4, per_connection=1000, command_timeout=60.0, data_timeout=60.0)
+        mails = Mails(*(envelope(n) for n in range(200)))
+        smtp.start(mails)
+        smtp.wake()
+        while len(mails.results) < 200:
+            smtp.wake()
+            await asyncio.sleep(0)
+        await smtp.close()
+
+    assert sorted(mails.ends) == [(n, True, "dot", 250) for n in range(200)]
+    assert mails.refusals == [("connect", 421)] * (server.connections - 1)
+    assert 2 <= server.connections <= 4
+
+
 async def test_questions_for_health_do_not_repeat_a_refused_log_in() -> None:
     clock = Watch()
     async with RecordingServer(at("auth", "535 5.7.8 no"), auth=True) as server:
