@@ -36,10 +36,12 @@ FROM over, unnest(over.deliveries) AS mine(id)
 WHERE s.id = mine.id AND s.claim = over.id AND s.state IN ('claimed', 'sending')
 
 -- name: resend_unconfirmed
--- Unconfirmed mails whose kind may be sent a second time are sent again: once, after 15 minutes.
+-- Unconfirmed mails whose kind may be sent a second time are sent again: once, after 15 minutes, while they are useful. $1: as
+-- above.
 UPDATE service.delivery_state AS s SET state = 'planned', claim = NULL, resends = s.resends + 1
 FROM service.delivery AS d
 WHERE s.problem = 'unconfirmed' AND s.resends = 0 AND s.not_before <= (SELECT service.now())
+  AND s.expires_at > (SELECT service.now())
   AND d.id = s.id AND d.unconfirmed_policy = 'resend' AND (SELECT service.clock_trusted($1))
 
 -- name: claim

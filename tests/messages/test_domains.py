@@ -285,9 +285,11 @@ async def test_after_a_pause_one_message_is_the_probe(world: World) -> None:
 async def test_an_unconfirmed_message_waits_for_its_domain_too(world: World) -> None:
     await _planned(world, (1, SLOW), (1, "full.example"), (1, "example.org"))
     await world.pool.execute(
-        "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed', unconfirmed_policy = 'resend'"
+        "UPDATE service.delivery_state SET claim = 0, state = 'unconfirmed';"
+        " UPDATE service.delivery SET unconfirmed_policy = 'resend'"
     )
     outbox = _outbox(world)
+    assert await outbox.recover() == 3
     await outbox.pause(SLOW, [timedelta(minutes=1)], "421")
 
     claimed = await outbox.claim(5, {"full.example": 0})

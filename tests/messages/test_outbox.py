@@ -20,7 +20,10 @@ from tests.given import GOALS, Scripted, World, goal, refused, user
 from tests.interleaving import goes_on, waits
 
 SQL = queries.load(outbox_module.__file__)
-_ROW = "SELECT * FROM service.delivery_with_state WHERE channel = 'email' ORDER BY id"
+_ROW = (
+    "SELECT d.*, s.claim, c.owner, c.until FROM service.delivery_with_state AS d JOIN service.delivery_state AS s USING (id)"
+    " LEFT JOIN service.delivery_claim AS c ON c.id = s.claim ORDER BY d.id"
+)
 
 
 @pytest.fixture
@@ -65,6 +68,12 @@ async def _unconfirmed(world: World) -> None:
     await _at(world, "08:20:00")
 
 
+async def _planned_again(world: World) -> None:
+    """The same, and it waits for being sent once more."""
+    await _unconfirmed(world)
+    assert await _outbox(world, "any").recover() == 1
+
+
 def _lost() -> Scripted:
     return Scripted(lambda envelope: refused(envelope, SmtpPhase.DOT, None, "lost"))
 
@@ -99,17 +108,10 @@ WRITES: dict[str, Callable[[Outbox, ClaimedDelivery], Awaitable[Any]]] = {
 # ── A process that comes back ───────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("resend", [False, True])
-async def test_whose_message_was_taken_over_changes_nothing(world: World, resend: bool) -> None:
-    if resend:
-        await _unconfirmed(world)
+async def test_whose_message_was_taken_over_changes_nothing(world: World) -> None:
     zombie, old = await _claimed(world, "zombie")
-    await _at(world, "08:22:00")
+    await _at(world, "08:02:00")
     await _outbox(world, "heir").recover()
-    if resend:  # an operator allows it again
-        await world.pool.execute(
-            "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed', resends = 0 WHERE state = 'planned'"
-        )
     heir, new = await _claimed(world, "heir")
     stored = await _row(world)
 
@@ -117,6 +119,10 @@ async def test_whose_message_was_taken_over_changes_nothing(world: World, resend
         assert not await write(zombie, old)
         assert await _row(world) == stored
     assert await _dot(heir, new)
+    sending = await _row(world)
+    assert not await _settle(zombie, old, "sent")
+    await zombie.release([old])
+    assert await _row(world) == sending
 
 
 async def test_a_claim_that_is_over_gets_no_dot(world: World) -> None:
@@ -144,7 +150,7 @@ async def test_what_is_settled_stays_as_it_is(world: World) -> None:
 
 
 async def test_what_may_have_been_sent_keeps_its_bytes(world: World) -> None:
-    await _unconfirmed(world)
+    await _planned_again(world)
     outbox, claimed = await _claimed(world, "a")
     stored = await _row(world)
 
@@ -167,33 +173,83 @@ async def test_only_a_late_acceptance_settles_what_is_unconfirmed(world: World) 
 # ── Leases ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("resend", [False, True])
 @pytest.mark.parametrize("dot", [False, True])
-async def test_a_message_is_its_owners_for_a_minute(world: World, dot: bool, resend: bool) -> None:
-    if resend:
-        await _unconfirmed(world)
-    hour = "08:20" if resend else "08:00"
+async def test_a_message_is_its_owners_for_a_minute(world: World, dot: bool) -> None:
     outbox, claimed = await _claimed(world, "owner")
     assert not dot or await _dot(outbox, claimed)
     stored = await _row(world)
 
-    await _at(world, f"{hour}:59")
+    await _at(world, "08:00:59")
     assert await _outbox(world, "peer").recover() == 0
     assert await _row(world) == stored
-    await world.pool.execute("UPDATE service.delivery_state SET expires_at = 'infinity'")
-    await _at(world, "08:21:01")
+    await _at(world, "08:01:01")
     assert await _outbox(world, "peer").recover() == 1
-    assert (await _row(world))["state"] == ("unconfirmed" if dot else "planned")
+    row = await _row(world)
+    assert (row["state"], row["claim"]) == (("unconfirmed", claimed.claim) if dot else ("planned", None))
+    assert await world.pool.fetchval("SELECT count(*) FROM service.delivery_claim") == 0
 
 
-async def test_what_has_no_mark_is_never_unconfirmed(world: World) -> None:
-    """Its lease may end between the two statements of a recovery."""
-    await _claimed(world, "dead")
+async def test_a_claim_is_renewed_until_it_is_over(world: World) -> None:
+    outbox, claimed = await _claimed(world, "owner")
+
+    await _at(world, "08:00:59")
+    assert await outbox.renew([claimed.claim]) == {claimed.claim}
+    await _at(world, "08:01:58")
+    assert await _outbox(world, "peer").recover() == 0
+    assert await _dot(outbox, claimed)
     await _at(world, "08:02:00")
+    assert await outbox.renew([claimed.claim]) == frozenset()
+    assert await _outbox(world, "peer").recover() == 1
 
-    await world.pool.execute(SQL["recover_sending"], None)
 
-    assert (await _row(world))["state"] == "claimed"
+async def test_a_claim_that_is_renewed_meanwhile_is_not_over(world: World) -> None:
+    _, claimed = await _claimed(world, "owner")
+    await _at(world, "08:00:59")
+
+    async with _open(world, "owner") as owner:
+        assert await owner.renew([claimed.claim])
+        await _at(world, "08:01:01")
+        assert await goes_on(world.pool, _outbox(world, "peer").recover()) == 0
+
+    assert (await _row(world))["owner"] == "owner"
+
+
+async def test_of_a_claim_that_is_over_only_what_is_still_its_own_is_released(world: World) -> None:
+    """The mail was put back, and is another's now."""
+    outbox, claimed = await _claimed(world, "slow")
+    await outbox.release([claimed])
+    await _at(world, "08:00:30")
+    await _claimed(world, "heir")
+    stored = await _row(world)
+
+    await _at(world, "08:01:01")
+
+    assert await outbox.recover() == 0
+    assert await _row(world) == stored
+
+
+async def test_a_claim_that_is_over_leaves_what_is_settled(world: World) -> None:
+    outbox, claimed = await _claimed(world, "a")
+    assert await _settle(outbox, claimed, "sent")
+
+    await _at(world, "08:01:01")
+
+    assert await outbox.recover() == 0
+    row = await _row(world)
+    assert (row["state"], row["until"]) == ("sent", None)
+
+
+async def test_claims_of_which_nothing_is_left_are_forgotten_and_no_others(world: World) -> None:
+    await _plan(world, "bob")
+    outbox = _outbox(world, "a")
+    (one,), (two,) = await outbox.claim(1), await outbox.claim(1)
+    assert await _settle(outbox, one, "sent")
+
+    outbox.done(one.claim)
+    await outbox.claim(1)
+
+    rows = await world.pool.fetch("SELECT id FROM service.delivery_claim")
+    assert [row["id"] for row in rows] == [two.claim]
 
 
 async def test_a_message_that_is_claimed_as_it_expires_is_sent(world: World) -> None:
@@ -213,10 +269,7 @@ async def test_a_message_that_is_claimed_as_it_expires_is_sent(world: World) -> 
 # ── Two that claim ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("resend", [False, True])
-async def test_a_claim_that_is_under_way_is_passed_over(world: World, resend: bool) -> None:
-    if resend:
-        await _unconfirmed(world)
+async def test_a_claim_that_is_under_way_is_passed_over(world: World) -> None:
     other = _outbox(world, "other")
 
     async with _open(world, "slow") as slow:
@@ -225,16 +278,11 @@ async def test_a_claim_that_is_under_way_is_passed_over(world: World, resend: bo
 
     assert await other.claim(5) == []
     row = await _row(world)
-    assert (row["owner"], row["attempt"], row["resends"]) == ("slow", 1, int(resend))
+    assert (row["owner"], row["attempt"]) == ("slow", 1)
 
 
-@pytest.mark.parametrize("resend", [False, True])
-async def test_a_message_that_another_claims_meanwhile_is_not_claimed_again(
-    world: World, resend: bool
-) -> None:
+async def test_a_message_that_another_claims_meanwhile_is_not_claimed_again(world: World) -> None:
     """Between looking for messages and locking them: here where the schema's range is looked up."""
-    if resend:
-        await _unconfirmed(world)
     await world.pool.execute(
         "CREATE OR REPLACE FUNCTION service.fits(known int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
         " IF current_setting('tests.stop', true) = 'here' THEN PERFORM pg_advisory_xact_lock(1); END IF;"
@@ -266,9 +314,31 @@ async def test_a_message_is_sent_again_once(world: World) -> None:
 
 async def test_only_what_is_unconfirmed_is_sent_again_by_itself(world: World) -> None:
     await _unconfirmed(world)
-    await world.pool.execute("UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'cancelled' WHERE state = 'unconfirmed'")
+    await world.pool.execute("UPDATE service.delivery_state SET state = 'cancelled'")
 
-    assert await _outbox(world, "a").claim(5) == []
+    assert await _outbox(world, "a").recover() == 0
+    assert (await _row(world))["state"] == "cancelled"
+
+
+async def test_what_is_of_no_use_any_more_is_not_sent_again(world: World) -> None:
+    """It stays unconfirmed: it may have arrived."""
+    await _unconfirmed(world)
+    await world.pool.execute("UPDATE service.delivery_state SET expires_at = service.now()")
+
+    assert await _outbox(world, "a").recover() == 0
+    assert (await _row(world))["state"] == "unconfirmed"
+
+
+async def test_two_who_plan_an_unconfirmed_message_again_have_one_effect(world: World) -> None:
+    await _unconfirmed(world)
+
+    async with _open(world, "one") as one:
+        assert await one.recover() == 1
+        second = await waits(world.pool, _outbox(world, "two").recover())
+
+    assert await second == 0
+    row = await _row(world)
+    assert (row["state"], row["resends"]) == ("planned", 1)
 
 
 async def test_what_is_put_off_is_not_claimed(world: World) -> None:
@@ -279,31 +349,26 @@ async def test_what_is_put_off_is_not_claimed(world: World) -> None:
     assert await outbox.claim(5) == []
     await _at(world, "08:00:30")
     [again] = await outbox.claim(5)
-    assert (again.attempt, again.epoch) == (1, claimed.claim + 1)
+    assert again.attempt == 1
+    assert again.claim > claimed.claim
+
+
+async def test_what_is_of_no_use_any_more_is_not_claimed(world: World) -> None:
+    await world.pool.execute("UPDATE service.delivery_state SET expires_at = service.now()")
+
+    assert await _outbox(world, "a").claim(5) == []
 
 
 async def test_a_process_that_does_not_know_the_job_leaves_its_messages_alone(world: World) -> None:
     another = Outbox(world.pool, "another", timedelta(seconds=60), jobs=["acme.other"])
 
     assert await another.claim(5) == []
-    await _unconfirmed(world)
-    assert await another.claim(5) == []
     assert len(await _outbox(world, "a").claim(5)) == 1
 
 
-async def test_a_release_that_is_too_old_sends_nothing_again(world: World) -> None:
-    await _unconfirmed(world)
-    await world.pool.execute("UPDATE service.schema_range SET writable_from = $1", SCHEMA + 1)
-
-    assert await _outbox(world, "old").claim(5) == []
-
-
-@pytest.mark.parametrize("resend", [False, True])
-async def test_a_claim_tells_whose_address_is_suppressed(world: World, resend: bool) -> None:
+async def test_a_claim_tells_whose_address_is_suppressed(world: World) -> None:
     """In whichever case it is written; of somebody who was erased only a key is left."""
     await _plan(world, "bob", "cat")
-    if resend:
-        await _unconfirmed(world)
     await world.pool.execute(
         "INSERT INTO service.suppression (address, reason) VALUES ('bob@example.org', 'complaint');"
         " INSERT INTO service.suppressed_key (address_key, reason, created_at)"
@@ -363,7 +428,7 @@ async def test_what_an_operator_sends_again_is_not_sent_a_third_time(world: Worl
 
     await _at(world, "08:40:00")
 
-    assert await _outbox(world, "a").claim(5) == []
+    assert await _outbox(world, "a").recover() == 0
     assert (await _row(world))["state"] == "unconfirmed"
 
 
@@ -419,17 +484,15 @@ async def test_nothing_is_done_by_a_clock_that_ran_away(world: World) -> None:
     await ran_away()
     (claimed,) = await outbox.claim(5)
     await ran_away()
-    await world.pool.execute("UPDATE service.delivery_state SET lease_until = 'infinity' WHERE state = 'claimed'")
+    await world.pool.execute("UPDATE service.delivery_claim SET until = 'infinity'")
     await world.at("2026-03-11T08:02:00Z")
     assert not await _dot(outbox, claimed)
     await _at(world, "08:02:00")
     assert await _dot(outbox, claimed)
-    await world.pool.execute(
-        "UPDATE service.delivery_state SET lease_until = '2026-03-10 08:03Z' WHERE state = 'sending'"
-    )
+    await world.pool.execute("UPDATE service.delivery_claim SET until = '2026-03-10 08:03Z'")
     await ran_away()
     await world.pool.execute(
-        "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed', unconfirmed_policy = 'resend'"
+        "UPDATE service.delivery_state SET state = 'unconfirmed'; UPDATE service.delivery SET unconfirmed_policy = 'resend'"
     )
     await ran_away()
 
@@ -440,11 +503,11 @@ async def test_while_an_operator_locks_the_deliveries_claims_end_soon_and_take_n
     monkeypatch.setattr(outbox_module, "_CLAIM_TIMEOUT", 0.2)
     outbox = _outbox(world, "a")
     async with world.pool.acquire() as operator, operator.transaction():
-        await operator.execute("LOCK TABLE service.delivery")
+        await operator.execute("LOCK TABLE service.delivery, service.delivery_state")
         for claiming in (outbox.claim(5), outbox.recover()):
             with pytest.raises(TimeoutError):
                 await claiming
     row = await _row(world)
-    assert (row["state"], row["attempt"], row["epoch"]) == ("planned", 0, 0)
+    assert (row["state"], row["attempt"], row["claim"]) == ("planned", 0, None)
     monkeypatch.undo()
     assert len(await outbox.claim(5)) == 1
