@@ -49,7 +49,8 @@ WHERE s.problem = 'unconfirmed' AND s.resends = 0 AND s.not_before <= (SELECT se
 -- For each domain in $4 at most $5 mails, for every other at most $6; none for a paused domain, and one for a domain
 -- that was paused and has accepted nothing since. Only of the jobs in $8 (NULL: of all), nothing behind a gate that is shut,
 -- and nothing after $9, the latest plausible time. If the front of the queue holds too few that may be sent, the oldest of
--- each domain are looked up. $10: claims of ours of which nothing is left to do.
+-- each domain are looked up. What was written since we looked is passed over: its recipient may have decided something.
+-- $10: claims of ours of which nothing is left to do.
 WITH RECURSIVE allowed AS MATERIALIZED (
     SELECT (SELECT service.fits($7)) AND (SELECT service.clock_trusted($9)) AND NOT coalesce(bool_or(scope = 'all'), false) AS claims,
            coalesce(array_agg(scope || ':' || name), '{}') AS shut
@@ -60,13 +61,13 @@ WITH RECURSIVE allowed AS MATERIALIZED (
     SELECT domain, least(coalesce(r.max_messages, $6), CASE WHEN p.until > service.now() THEN 0 WHEN p.failures > 0 THEN 1 END) AS max_messages
     FROM unnest($4::text[], $5::int[]) AS r(domain, max_messages) FULL JOIN service.domain_pause AS p USING (domain)
 ), front AS MATERIALIZED (
-    SELECT id, domain, not_before FROM service.delivery_state
+    SELECT id, xmin AS version, domain, not_before FROM service.delivery_state
     WHERE claim IS NULL AND not_before <= (SELECT service.now()) AND expires_at > (SELECT service.now())
       AND (SELECT claims FROM allowed) AND ($8::text[] IS NULL OR job = ANY ($8))
       AND NOT ARRAY['job:' || job, 'kind:' || kind, 'domain:' || domain] && (SELECT shut FROM allowed)
     ORDER BY not_before, id LIMIT 10 * $3
 ), near AS MATERIALIZED (
-    SELECT f.id
+    SELECT f.id, f.version
     FROM (SELECT *, row_number() OVER (PARTITION BY domain ORDER BY not_before, id) AS nth FROM front) AS f
     LEFT JOIN capacity AS r USING (domain) WHERE f.nth <= coalesce(r.max_messages, $6)
     ORDER BY f.not_before, f.id LIMIT 3 * $3
@@ -77,9 +78,9 @@ WITH RECURSIVE allowed AS MATERIALIZED (
     SELECT (SELECT min(s.domain) FROM service.delivery_state AS s WHERE s.claim IS NULL AND s.domain > domains.domain)
     FROM domains WHERE domains.domain IS NOT NULL
 ), far AS MATERIALIZED (
-    SELECT own.id
+    SELECT own.id, own.version
     FROM domains LEFT JOIN capacity AS r USING (domain) CROSS JOIN LATERAL (
-        SELECT s.id FROM service.delivery_state AS s
+        SELECT s.id, s.xmin AS version FROM service.delivery_state AS s
         WHERE s.claim IS NULL AND s.expires_at > (SELECT service.now())
           AND (SELECT claims FROM allowed) AND ($8 IS NULL OR s.job = ANY ($8))
           AND NOT ARRAY['job:' || s.job, 'kind:' || s.kind, 'domain:' || s.domain] && (SELECT shut FROM allowed)
@@ -88,8 +89,8 @@ WITH RECURSIVE allowed AS MATERIALIZED (
         ORDER BY s.domain, s.not_before, s.id LIMIT coalesce(r.max_messages, $6)) AS own
     WHERE domains.domain IS NOT NULL LIMIT 3 * $3
 ), chosen AS MATERIALIZED (
-    SELECT s.id FROM service.delivery_state AS s JOIN (SELECT id FROM near UNION SELECT id FROM far) AS may USING (id)
-    WHERE s.claim IS NULL ORDER BY s.not_before, s.id LIMIT $3 FOR UPDATE OF s SKIP LOCKED
+    SELECT s.id FROM service.delivery_state AS s JOIN (SELECT * FROM near UNION SELECT * FROM far) AS may USING (id)
+    WHERE s.claim IS NULL AND s.xmin = may.version ORDER BY s.not_before, s.id LIMIT $3 FOR UPDATE OF s SKIP LOCKED
 ), own AS MATERIALIZED (
     INSERT INTO service.delivery_claim (owner, until, deliveries)
     SELECT $1, service.now() + $2, array_agg(id) FROM chosen HAVING count(*) > 0 RETURNING id

@@ -87,11 +87,13 @@ CREATE FUNCTION service.adopt_deliveries(wanted bigint[]) RETURNS bigint LANGUAG
 $$;
 
 -- What a recipient decides, and what an address tells us, is read at the claim. Who changes it takes back what is claimed
--- for them, so that no dot is granted after that; the next claim reads it again.
+-- for them, so that no dot is granted after that; the next claim reads it again. What waits is written as well: a claim
+-- that is under way, and has read what was true before, passes over it.
 CREATE FUNCTION service.release_claimed(wanted bigint[]) RETURNS void LANGUAGE sql AS $$
-    UPDATE service.delivery_state SET state = 'planned', claim = NULL, attempt = greatest(attempt - 1, 0)
-    WHERE id = ANY (ARRAY(SELECT id FROM service.delivery_state WHERE id = ANY (wanted) AND state = 'claimed' ORDER BY id FOR UPDATE))
-      AND state = 'claimed'
+    UPDATE service.delivery_state SET state = 'planned', claim = NULL,
+        attempt = CASE state WHEN 'claimed' THEN greatest(attempt - 1, 0) ELSE attempt END
+    WHERE id = ANY (ARRAY(SELECT id FROM service.delivery_state WHERE id = ANY (wanted) AND state IN ('planned', 'claimed')
+                          ORDER BY id FOR UPDATE))
 $$;
 CREATE FUNCTION service.recipient_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
