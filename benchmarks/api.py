@@ -32,6 +32,7 @@ from service.demo.sample import write
 from service.engine import embedded
 from service.settings import Settings
 from service.setup import databases
+from tests.given import ADOPT
 
 _CONNECTIONS = 4
 _AIM_MS = 50
@@ -226,7 +227,9 @@ async def fill(pool: asyncpg.Pool, messages: int, users: int) -> None:
             await connection.execute("ANALYZE ordered")
             runs = await connection.fetchval("SELECT count(*) FROM ordered")
             await connection.execute(_MESSAGES, messages, users, runs, timeout=3600)
-        await connection.execute("VACUUM ANALYZE service.delivery", timeout=3600)
+        await connection.execute(ADOPT, timeout=3600)
+        for table in ("delivery", "delivery_state"):
+            await connection.execute(f"VACUUM ANALYZE service.{table}", timeout=3600)
         await connection.execute("VACUUM ANALYZE service.job_run")
 
 
@@ -246,7 +249,7 @@ async def measure(settings: Settings, messages: int, users: int, seconds: float)
         found = await _asked(asked, seconds)
         rate = (service.delivery.totals["sent"] - before) / (time.perf_counter() - began)
         await run
-        left = await service.pool.fetchval("SELECT count(*) FROM service.delivery_with_state WHERE state = 'planned'")
+        left = await service.pool.fetchval("SELECT count(*) FROM service.delivery_state WHERE claim IS NULL")
         note = f"{rate:,.0f} mails/s meanwhile" if left else "the run was over too soon: more --users"
         _print(f"while a run for {users:,} users is being delivered ({note})", found)
         await service.manager.shutdown()

@@ -36,6 +36,7 @@ from service.messages.planner import PlannerSettings
 from service.messages.replacement import Replacements
 from service.settings import Settings
 from service.setup.parts import email_of_delivery
+from tests.given import ADOPT
 from tests.samples import samples_of
 
 _CONNECTIONS = 8
@@ -73,7 +74,7 @@ async def mixed(mails: int, composer: Composer) -> tuple[float, float]:
             wake=asyncio.Event(),
             settings=DeliverySettings(connections=_CONNECTIONS, limits=Settings.load({}).domain_limits),
         )
-        planned = await pool.fetchval("SELECT count(*) FROM service.delivery_with_state")
+        planned = await pool.fetchval("SELECT count(*) FROM service.delivery_state")
         began = time.perf_counter()
         await delivery.run_once()
         whole = planned / (time.perf_counter() - began)
@@ -102,7 +103,9 @@ async def _plan(pool: asyncpg.Pool, mails: int) -> None:
     for sample in samples:
         values = (sample.template, sample.job, str(sample.kind), RECIPIENT, _DOMAINS, dict(sample.facts))
         await pool.execute(_PLAN, *values, mails // len(samples))
-    await pool.execute("ANALYZE service.delivery")
+    await pool.execute(ADOPT)
+    for table in ("delivery", "delivery_state"):
+        await pool.execute(f"ANALYZE service.{table}")
 
 
 async def _current_state(query: StateQuery) -> DashboardState:
@@ -169,4 +172,4 @@ async def _ready_made(pool: asyncpg.Pool, composer: Composer) -> list[Envelope]:
     ]
 
 
-_COUNT = "SELECT count(*) FROM service.delivery_with_state"
+_COUNT = "SELECT count(*) FROM service.delivery_state"

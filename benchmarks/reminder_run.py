@@ -150,7 +150,9 @@ async def measure(count: int, folder: Path, dashboard_dsn: str, port: int) -> di
         result = await service.runner.run_manual("reminder.goalDeadlines")
         found["decide_s"] = time.perf_counter() - began
         found["planned"] = result.counts.get("planned", 0)
-        row = await service.pool.fetchrow("SELECT * FROM service.delivery_with_state WHERE channel = 'email' LIMIT 1")
+        row = await service.pool.fetchrow(
+            "SELECT * FROM service.delivery_with_state WHERE channel = 'email' LIMIT 1"
+        )
         assert row is not None
         began, cpu = time.perf_counter(), _cpu()
         while await service.delivery.run_once():

@@ -43,6 +43,8 @@ from tests.acme import KINDS
 from tests.clock import stop_clock
 
 GOALS = "reminder.goalDeadlines"
+ADOPT = "SELECT service.adopt_deliveries(array_agg(id)) FROM service.delivery"
+"""For tests that insert mails themselves: they get a row that says how they stand."""
 
 
 def user(id: str = "ann", zone: str = "Europe/Berlin", **changes: Any) -> User:

@@ -140,9 +140,9 @@ async def _messages(given: Console) -> None:
     """Most have been sent; of the others one of each kind."""
     pool = given.world.pool
     await pool.execute(
-        "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'sent', attempt = 1, dot_at = not_before, smtp_code = 250,"
-        " smtp_reply = '2.0.0 Ok: queued', settled_at = not_before + interval '3 seconds'"
-        " WHERE channel = 'email'"
+        "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'sent', attempt = 1,"
+        " dot_at = not_before, smtp_code = 250, smtp_reply = '2.0.0 Ok: queued',"
+        " settled_at = not_before + interval '3 seconds'"
     )
     mails = [row["id"] for row in await pool.fetch(
         "SELECT id FROM service.delivery_with_state WHERE channel = 'email' ORDER BY id")]  # fmt: skip
@@ -152,7 +152,7 @@ async def _messages(given: Console) -> None:
         "state = 'unconfirmed', reason = 'the sender died after the final dot was due', smtp_code = NULL,"
         " smtp_reply = NULL, settled_at = NULL": 2,
         "state = 'bounced', smtp_code = 550, smtp_reply = '5.1.1 No such user'": 1,
-        "state = 'planned', settled_at = NULL, dot_at = NULL, attempt = 0, smtp_code = NULL": 2,
+        "state = 'planned', claim = NULL, settled_at = NULL, dot_at = NULL, attempt = 0, smtp_code = NULL": 2,
     }
     last = len(mails)
     for change, n in changes.items():
@@ -160,7 +160,7 @@ async def _messages(given: Console) -> None:
             break
         last -= n
         await pool.execute(
-            f"UPDATE service.delivery SET {change} WHERE id = ANY ($1)", mails[last : last + n]
+            f"UPDATE service.delivery_state SET {change} WHERE id = ANY ($1)", mails[last : last + n]
         )
 
 

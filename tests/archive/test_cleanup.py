@@ -13,7 +13,7 @@ from service.errors import ArchiveDamaged
 from service.jobs import data_cleanup
 from tests.archive.archiving import CLEANUP, JANUARY, MONTHS, Case, session
 from tests.dashboard.conftest import Dashboard, PostgresDashboard
-from tests.given import World
+from tests.given import ADOPT, World
 
 
 @pytest.fixture
@@ -301,6 +301,7 @@ async def test_the_services_own_old_rows_go_and_totals_stay(case: Case) -> None:
         FROM service.job_run WHERE trigger = 'cron'
         """
     )
+    await pool.execute(ADOPT)
     await pool.execute(
         """
         INSERT INTO service.decision (run_id, user_id, job, local_date, reason)
@@ -321,7 +322,7 @@ async def test_the_services_own_old_rows_go_and_totals_stay(case: Case) -> None:
     assert await pool.fetchval("SELECT count(*) FROM service.rollup_revision") == 8
     runs = await pool.fetch("SELECT nominal_at::date::text FROM service.job_run WHERE trigger = 'cron'")
     assert {row[0] for row in runs} == {"2025-07-17"}
-    assert {row[0] for row in await pool.fetch("SELECT local_date::text FROM service.delivery_with_state")} == {
+    assert {row[0] for row in await pool.fetch("SELECT local_date::text FROM service.delivery")} == {
         "2025-07-17"
     }
     assert await pool.fetchval("SELECT count(*) FROM service.suppression") == 1

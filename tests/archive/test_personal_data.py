@@ -13,7 +13,7 @@ from service.messages import delivery_rows
 from service.messages.outbox import Outbox
 from tests.archive.archiving import JANUARY, MONTHS, Case, session
 from tests.dashboard.conftest import Dashboard
-from tests.given import GOALS, World, user
+from tests.given import ADOPT, GOALS, World, user
 from tests.web.given import ADMIN, VIEWER, admin
 
 WHOM = 1
@@ -145,6 +145,7 @@ async def test_a_suppressed_address_stays_refused_under_another_account(case: Ca
             'm', service.now(), 'token', service.now(), service.now() + interval '1 hour')
         """
     )
+    await pool.execute(ADOPT)
     claimed = await Outbox(pool, "o", timedelta(minutes=1)).claim(1000)
     assert [one.history.suppressed for one in claimed if one.user_id == "new"] == [True]
 

@@ -144,7 +144,9 @@ async def test_a_message_that_waits_is_taken_back(
     browser: Browser, given: Console, look: dict[str, Any]
 ) -> None:
     await given.manager.run_job("reminder", "goalDeadlines", RunRequest(user_id="ann"))
-    mail = await given.world.pool.fetchval("SELECT id FROM service.delivery_with_state WHERE channel = 'email'")
+    mail = await given.world.pool.fetchval(
+        "SELECT id FROM service.delivery_with_state WHERE channel = 'email'"
+    )
     async with visit(browser, given.client.server, **look) as seen:
         await sign_in(seen, f"/console/messages/{mail}")
         await seen.page.get_by_role("button", name="Cancel").click()

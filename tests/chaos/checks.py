@@ -23,6 +23,7 @@ _OTHER_RUNS = """
 SELECT job, state, count(*) AS n FROM service.job_run
 WHERE job <> $1 AND state NOT IN ('succeeded', 'skipped', 'missed', 'pending') GROUP BY job, state
 """
+_MAILS = "SELECT message_id, state, reason FROM service.delivery_with_state WHERE channel = 'email'"
 _FIGURES = "SELECT user_id, sum(focus_seconds)::int AS seconds FROM service.user_day GROUP BY user_id"
 _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'jobs'"
 MORE = {"files": 40, "threads": 12, "tasks": 40, "memory": 80}
@@ -102,7 +103,7 @@ async def _check_people(stage: Stage, outcome: Outcome) -> None:
 async def _check_mails(stage: Stage, outcome: Outcome) -> None:
     """What is sent was taken once; what is not sent is held, and is counted."""
     taken = Counter(one.message_id for one in stage.relay.accepted)
-    rows = await stage.sql("SELECT message_id, state, reason FROM service.delivery_with_state WHERE channel = 'email'")
+    rows = await stage.sql(_MAILS)
     states: dict[str, str] = {row["message_id"]: row["state"] for row in rows}
     outcome.held += sum(state == "unconfirmed" for state in states.values())
     outcome.lost += sum(state == "sent" and id_ not in taken for id_, state in states.items())

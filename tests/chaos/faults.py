@@ -33,7 +33,7 @@ _OWN_RUN = """
 SELECT id FROM service.job_run WHERE state = 'running' AND owner LIKE $1 FOR UPDATE SKIP LOCKED
 """
 _UNDER_WAY = """
-SELECT 'mails' AS name, count(*) AS n FROM service.delivery_with_state WHERE state IN ('claimed', 'sending')
+SELECT 'mails' AS name, count(*) AS n FROM service.delivery_state WHERE state IN ('claimed', 'sending')
 HAVING count(*) > 0
 UNION ALL
 SELECT 'runs', count(*) FROM service.job_run WHERE state = 'running' HAVING count(*) > 0
@@ -264,15 +264,16 @@ async def few_connections(stage: Stage) -> None:
 
 
 @asynccontextmanager
-async def _locked(stage: Stage, table: str) -> AsyncIterator[asyncpg.Connection]:
+async def _locked(stage: Stage, *tables: str) -> AsyncIterator[asyncpg.Connection]:
+    names = ", ".join(f"service.{table}" for table in tables)
     async with stage.operator() as connection, connection.transaction():
-        await connection.execute(f"LOCK TABLE service.{table} IN SHARE ROW EXCLUSIVE MODE")
+        await connection.execute(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE")
         yield connection
 
 
 async def lock_deliveries(stage: Stage) -> None:
     """An operator's lock on the deliveries for longer than a lease."""
-    async with _locked(stage, "delivery"):
+    async with _locked(stage, "delivery", "delivery_state"):
         stage.faults += 1
         await asyncio.sleep(60)
 

@@ -25,7 +25,7 @@ WHERE channel = 'email' AND state IN ('planned', 'claimed', 'sending') GROUP BY 
 """
 _HURRY = [
     f"UPDATE service.{table} SET not_before = service.now() WHERE state = $1 AND not_before > service.now()"
-    for table in ("job_run", "delivery")
+    for table in ("job_run", "delivery_state")
 ]
 """What waits for its next attempt need not be waited for: the pauses are tested elsewhere."""
 

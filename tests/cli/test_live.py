@@ -201,9 +201,11 @@ async def _messages(shell: Shell, pool: asyncpg.Pool, tmp_path: Path) -> None:
     assert len(found) == 4
     ids = [row["id"] for row in found]
     for id_, state in zip(ids, ("planned", "failed", "failed", "unconfirmed"), strict=True):
+        await pool.execute("UPDATE service.delivery SET user_id = 'u-' || id WHERE id = $1", int(id_))
         await pool.execute(
-            "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = $2, reason = 'smtp_timeout', user_id = 'u-' || id,"
-            " not_before = now() + interval '5 h', expires_at = now() + interval '9 h' WHERE id = $1",
+            "UPDATE service.delivery_state SET claim = CASE WHEN $2 <> 'planned' THEN 0 END, state = $2,"
+            " reason = 'smtp_timeout', not_before = now() + interval '5 h',"
+            " expires_at = now() + interval '9 h' WHERE id = $1",
             int(id_), state,
         )  # fmt: skip
     assert [row["id"] for row in await shell.rows("messages", "unconfirmed")] == [ids[3]]

@@ -329,7 +329,9 @@ class Stage:
 
     async def mails(self) -> Counter[str]:
         """How many mails are in which state, and why."""
-        rows = await self.pool.fetch("SELECT state, reason FROM service.delivery_with_state WHERE channel = 'email'")
+        rows = await self.pool.fetch(
+            "SELECT state, reason FROM service.delivery_with_state WHERE channel = 'email'"
+        )
         return Counter(" ".join(filter(None, row)) for row in rows)
 
     async def missing(self) -> list[str]:

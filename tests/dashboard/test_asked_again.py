@@ -113,7 +113,8 @@ class Stage:
     async def rows(self, channel: str = "email") -> dict[str, tuple[str, str | None]]:
         """State and reason of each message by its key, which names a person as p1."""
         rows = await self.pool.fetch(
-            "SELECT dedupe_key, user_id, state, reason FROM service.delivery_with_state WHERE channel = $1", channel
+            "SELECT dedupe_key, user_id, state, reason FROM service.delivery_with_state WHERE channel = $1",
+            channel,
         )
         names = {self.dashboard.key(n): f"p{n}" for n in range(1, 30)}
         told = {}
@@ -240,7 +241,7 @@ async def test_the_rest_of_a_message_is_told(mongo_stage: Stage) -> None:
 
     assert await stage.send() == ["p1: Due tomorrow: Goal 11"]
     stages = await stage.pool.fetch(
-        "SELECT stage_key FROM service.delivery_stage AS s JOIN service.delivery_with_state AS d ON d.id = s.delivery_id"
+        "SELECT stage_key FROM service.delivery_stage AS s JOIN service.delivery AS d ON d.id = s.delivery_id"
         " WHERE d.channel = 'email'"
     )
     assert [row["stage_key"] for row in stages] == [f"goalDeadlines:{stage.dashboard.key(11)}:2026-03-21:D1"]
@@ -483,7 +484,9 @@ async def test_the_copy_keeps_its_one_writer(mongo_stage: Stage) -> None:
         await connection.execute("UPDATE service.goals SET title = title")
         assert await stage.send() == []
         await writing.rollback()
-    row = await stage.pool.fetchrow("SELECT state, attempt FROM service.delivery_with_state WHERE channel = 'email'")
+    row = await stage.pool.fetchrow(
+        "SELECT state, attempt FROM service.delivery_with_state WHERE channel = 'email'"
+    )
     assert row is not None
     assert tuple(row) == ("planned", 0)
 

@@ -148,7 +148,7 @@ async def _streak(drift: Drift, evening: datetime) -> Any:
     await drift.turn(evening)
     await drift.turn(evening + HOUR)
     return await drift.pool.fetchval(
-        "SELECT (facts ->> 'streak')::int FROM service.delivery_with_state WHERE kind = 'daily' AND channel = 'email'"
+        "SELECT (facts ->> 'streak')::int FROM service.delivery WHERE kind = 'daily' AND channel = 'email'"
     )
 
 

@@ -343,7 +343,9 @@ async def test_one_that_the_dashboard_refuses_stops_no_other_and_is_tried_again(
 
     assert [one["user_id"] for one in await stage.dashboard.notes()] == [key(1), key(3)]
     assert (await stage.kept())[key(2)] == (False, False, True, "sent", "refused_by_dashboard")
-    assert await stage.pool.fetchval("SELECT detail FROM service.delivery_with_state WHERE detail IS NOT NULL")
+    assert await stage.pool.fetchval(
+        "SELECT detail FROM service.delivery_with_state WHERE detail IS NOT NULL"
+    )
     assert "refused 1 notifications" in (stage.inbox.problem or "")
     assert await stage.inbox.run_once() == 0
 

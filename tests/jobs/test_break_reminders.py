@@ -317,7 +317,9 @@ async def test_a_stretch_is_told_of_each_break_once_and_of_no_more_than_three(wo
     assert await _sent(world) == {"ann": ["1", "2", "3"], "mail": ["1", "2", "3"]}
     assert await _sent(world, "email") == {"mail": ["1", "2"]}
     stretch = f"{NOON:%Y%m%dT%H%M%SZ}"
-    keys = await world.pool.fetch("SELECT dedupe_key FROM service.delivery_with_state WHERE user_id = 'ann' ORDER BY id")
+    keys = await world.pool.fetch(
+        "SELECT dedupe_key FROM service.delivery_with_state WHERE user_id = 'ann' ORDER BY id"
+    )
     assert [row["dedupe_key"] for row in keys] == [f"breakReminders:ann:{stretch}:{n}" for n in (1, 2, 3)]
 
 

@@ -354,7 +354,9 @@ async def _run(world: World, at: str = SIX, **options: Any) -> dict[str, int]:
 
 async def _variants(world: World) -> dict[str, tuple[str, int]]:
     """Per person who got a mail, what kind of word and of which streak."""
-    rows = await world.pool.fetch("SELECT user_id, facts FROM service.delivery_with_state WHERE channel = 'email'")
+    rows = await world.pool.fetch(
+        "SELECT user_id, facts FROM service.delivery_with_state WHERE channel = 'email'"
+    )
     return {row["user_id"]: (row["facts"]["variant"], row["facts"]["streak"]) for row in rows}
 
 
@@ -423,7 +425,9 @@ async def test_only_completed_focus_before_the_slot_ends_the_matter(world: World
     await _run(world, "2026-03-10T18:30:00Z", as_of=datetime.fromisoformat(SIX))
 
     assert await world.reasons() == dict.fromkeys(("done", "running", "paused"), "not_due")
-    nudged = await world.pool.fetch("SELECT user_id FROM service.delivery_with_state WHERE channel = 'in_app'")
+    nudged = await world.pool.fetch(
+        "SELECT user_id FROM service.delivery_with_state WHERE channel = 'in_app'"
+    )
     assert {row["user_id"] for row in nudged} == set(people) - {"done", "running", "paused"}
     assert await _variants(world) == {}
 
@@ -452,7 +456,8 @@ async def test_the_gentle_mail_remembers_the_last_one_that_stood(world: World) -
         await _run(world, f"2026-03-{day:02}T17:00:00Z")
         if day == 9:
             await world.pool.execute(
-                "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'expired' WHERE user_id = 'lost'"
+                "UPDATE service.delivery_state AS s SET claim = 0, state = 'expired'"
+                " FROM service.delivery AS d WHERE d.id = s.id AND d.user_id = 'lost'"
             )
 
     rows = await world.pool.fetch(

@@ -493,7 +493,9 @@ def test_only_open_goals_are_left_and_none_of_them_is_lost(days: list[int], data
 
 async def _announced(world: World) -> dict[str, dict[str, str]]:
     """Per person, the goals in the mail and their dates there."""
-    rows = await world.pool.fetch("SELECT user_id, facts FROM service.delivery_with_state WHERE channel = 'email'")
+    rows = await world.pool.fetch(
+        "SELECT user_id, facts FROM service.delivery_with_state WHERE channel = 'email'"
+    )
     return {
         row["user_id"]: {
             shown["id"]: shown["due"] for part in row["facts"]["sections"] for shown in part["goals"]
@@ -597,7 +599,9 @@ async def test_a_stage_is_remembered_with_what_became_of_its_message(world: Worl
     )
     await _run(world, "2026-03-10T08:00:00Z")
     await world.pool.execute(
-        "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = CASE user_id WHEN 'had' THEN 'sent' ELSE 'expired' END"
+        "UPDATE service.delivery_state AS s SET claim = 0,"
+        " state = CASE d.user_id WHEN 'had' THEN 'sent' ELSE 'expired' END"
+        " FROM service.delivery AS d WHERE d.id = s.id"
     )
 
     counts = await _run(world, "2026-03-11T08:00:00Z")

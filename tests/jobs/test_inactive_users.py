@@ -372,7 +372,8 @@ async def test_three_absences_in_vain_are_followed_by_silence_and_an_answer_ends
             await _timed(world, session("back", "answered", "2026-02-08T09:00Z"))
         for name in people:
             found = await world.pool.fetchval(
-                "SELECT count(*) FROM service.delivery_with_state WHERE user_id = $1 AND channel = 'email'", name
+                "SELECT count(*) FROM service.delivery_with_state WHERE user_id = $1 AND channel = 'email'",
+                name,
             )
             mails[name].append(found)
 

@@ -255,7 +255,7 @@ async def test_an_interrupted_run_goes_on_behind_its_last_page(world: World) -> 
 
     assert ended is not None
     assert (ended.done, ended.counts) == (30, {"planned": 30, "in_app": 30})
-    assert await world.pool.fetchval("SELECT count(*) FROM service.delivery_with_state WHERE channel = 'email'") == 30
+    assert await world.pool.fetchval("SELECT count(*) FROM service.delivery WHERE channel = 'email'") == 30
 
 
 @pytest.mark.parametrize("replicas", [2, 4])
@@ -269,7 +269,7 @@ async def test_many_replicas_write_each_message_once(world: World, replicas: int
     ran = await asyncio.gather(*(runner.run_one() for runner in runners))
 
     assert len([run for run in ran if run]) == 1
-    assert await world.pool.fetchval("SELECT count(*) FROM service.delivery_with_state WHERE channel = 'email'") == 40
+    assert await world.pool.fetchval("SELECT count(*) FROM service.delivery WHERE channel = 'email'") == 40
 
 
 async def test_a_manual_run_of_a_running_job_is_refused(world: World) -> None:

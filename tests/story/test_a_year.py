@@ -802,8 +802,8 @@ def _shown(told: dict[str, Any], kind: str) -> dict[str, Any]:
 
 async def _deliveries(pool: asyncpg.Pool) -> list[asyncpg.Record]:
     return await pool.fetch(
-        "SELECT d.*, r.nominal_at FROM service.delivery_with_state AS d JOIN service.job_run AS r ON r.id = d.run_id"
-        " ORDER BY r.nominal_at, d.id"
+        "SELECT d.*, r.nominal_at FROM service.delivery_with_state AS d"
+        " JOIN service.job_run AS r ON r.id = d.run_id ORDER BY r.nominal_at, d.id"
     )
 
 

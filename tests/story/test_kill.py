@@ -108,7 +108,9 @@ async def test_a_death_at_any_moment_neither_doubles_nor_loses(
     copies = defaultdict(set)
     for one in taken:
         copies[one["message_id"]].add(one["sha256"])
-    rows = await world.pool.fetch("SELECT message_id, state FROM service.delivery_with_state WHERE channel = 'email'")
+    rows = await world.pool.fetch(
+        "SELECT message_id, state FROM service.delivery_with_state WHERE channel = 'email'"
+    )
     planned = {row["message_id"] for row in rows}
     unconfirmed = {row["message_id"] for row in rows if row["state"] == "unconfirmed"}
     sent = {row["message_id"] for row in rows if row["state"] == "sent"}

@@ -158,7 +158,9 @@ async def test_a_stop_in_the_midst_of_delivery_leaves_nothing_both_sent_and_unma
             async with asyncio.timeout(60):
                 assert await process.wait() == 0
         taken = {one.message_id for one in server.accepted}
-        states = await pool.fetch("SELECT message_id, state FROM service.delivery_with_state WHERE channel = 'email'")
+        states = await pool.fetch(
+            "SELECT message_id, state FROM service.delivery_with_state WHERE channel = 'email'"
+        )
         assert {row["message_id"] for row in states if row["state"] == "sent"} == taken
         assert {row["state"] for row in states} <= {"sent", "planned"}
 

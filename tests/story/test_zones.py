@@ -68,7 +68,7 @@ async def _choose(world: World, who: str, zone: str) -> str:
 
 async def _due_mails(world: World) -> set[str]:
     rows = await world.pool.fetch(
-        "SELECT user_id FROM service.delivery_with_state WHERE job = 'reminder.goalDeadlines' AND kind = 'deadlines'"
+        "SELECT user_id FROM service.delivery WHERE job = 'reminder.goalDeadlines' AND kind = 'deadlines'"
         " AND channel = 'email' AND run_id IS NOT NULL"
     )
     return {row["user_id"] for row in rows}

@@ -47,8 +47,9 @@ def _job(type_: str = "reminder", name: str = "goalDeadlines") -> Given:
 def _mail(state: str) -> Given:
     async def given(console: Console) -> Facts:
         row = await console.world.pool.fetchrow(
-            "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = $1, settled_at = service.now()"
-            " WHERE channel = 'email' AND user_id = 'ann' RETURNING id, token",
+            "UPDATE service.delivery_state AS s SET claim = CASE WHEN $1 <> 'planned' THEN 0 END, state = $1,"
+            " settled_at = service.now()"
+            " FROM service.delivery AS d WHERE d.id = s.id AND d.user_id = 'ann' RETURNING d.id, d.token",
             state,
         )
         assert row

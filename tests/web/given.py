@@ -18,6 +18,7 @@ from service.engine.run import RunRequest, RunResult
 from service.errors import AlreadyRunning
 from service.manager import JobManager
 from service.web import AdminDeps, build_app
+from tests.given import ADOPT
 from tests.web.parts import web_parts
 
 TOKENS = {"the-admin": "admin", "the-viewer": "viewer", "the-dashboard": "dashboard"}
@@ -102,7 +103,7 @@ async def admin(
 async def delivery(
     pool: asyncpg.Pool, token: str = "a-token", user: str = "u1", kind: str = "deadlines"
 ) -> int:
-    return int(
+    mail = int(
         await pool.fetchval(
             """INSERT INTO service.delivery (dedupe_key, channel, job, kind, user_id, zone, local_date,
                  template, locale, facts, message_id, message_date, token, not_before, expires_at)
@@ -111,3 +112,5 @@ async def delivery(
             token, kind, user,
         )
     )  # fmt: skip
+    await pool.execute(ADOPT)
+    return mail

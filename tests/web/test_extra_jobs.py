@@ -94,7 +94,7 @@ WHERE job = $1 AND channel = 'email' AND state = 'planned' AND not_before <= ser
 async def _token(pool: asyncpg.Pool) -> tuple[str, str]:
     """A person who got a mail about goals at rest, and the token of its links."""
     row = await pool.fetchrow(
-        "SELECT user_id, token FROM service.delivery_with_state WHERE job = $1 AND channel = 'email' ORDER BY id",
+        "SELECT user_id, token FROM service.delivery WHERE job = $1 AND channel = 'email' ORDER BY id",
         STALLED,
     )
     assert row

@@ -65,12 +65,12 @@ async def audit(pool: asyncpg.Pool) -> list[tuple[str, str]]:
 
 async def fail(pool: asyncpg.Pool, delivery: int, **changes: Any) -> None:
     await pool.execute(
-        "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'failed', reason = 'content_refused', attempt = 3,"
-        " settled_at = service.now() WHERE id = $1",
+        "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'failed', attempt = 3,"
+        " reason = 'content_refused', settled_at = service.now() WHERE id = $1",
         delivery,
     )
     for column, value in changes.items():
-        await pool.execute(f"UPDATE service.delivery SET {column} = $2 WHERE id = $1", delivery, value)
+        await pool.execute(f"UPDATE service.delivery_state SET {column} = $2 WHERE id = $1", delivery, value)
 
 
 async def test_messages_are_found_by_each_filter_and_never_show_an_address(given: Admin) -> None:
@@ -180,7 +180,9 @@ async def test_a_failed_mail_leaves_again_within_its_usefulness(given: Admin) ->
     await World(given.pool).delivery(scripted).run_once()
 
     assert "ann@example.org" in {e.recipient for e in scripted.received}
-    row = await given.pool.fetchrow("SELECT state, attempt, reason FROM service.delivery_with_state WHERE id = $1", ann)
+    row = await given.pool.fetchrow(
+        "SELECT state, attempt, reason FROM service.delivery_with_state WHERE id = $1", ann
+    )
     assert row is not None
     assert tuple(row) == ("sent", 1, None)
     assert await audit(given.pool) == [("admin", "retry")]
@@ -190,7 +192,10 @@ async def test_a_failed_mail_leaves_again_within_its_usefulness(given: Admin) ->
     ("trouble", "says"),
     [
         ("UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'sent'", "is sent"),
-        ("UPDATE service.delivery_state SET expires_at = '2026-03-10T07:00Z'", "useful until 2026-03-10T07:00:00Z"),
+        (
+            "UPDATE service.delivery_state SET expires_at = '2026-03-10T07:00Z'",
+            "useful until 2026-03-10T07:00:00Z",
+        ),
         ("INSERT INTO service.suppression VALUES ('ann@example.org', 'complaint')", "suppressed (complaint)"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from service.messages.outbox import address_range
 from service.web.api import deliveries
-from tests.given import GOALS
+from tests.given import ADOPT, GOALS
 
 _MANY = 40_000
 _FEW = 2_000
@@ -56,7 +56,9 @@ async def cost(connection: asyncpg.Connection, asked: dict[str, Any]) -> float:
 @pytest.fixture
 async def many(pool: asyncpg.Pool) -> asyncpg.Pool:
     await pool.execute(_FILL, _MANY, GOALS)
+    await pool.execute(ADOPT)
     await pool.execute("ANALYZE service.delivery")
+    await pool.execute("ANALYZE service.delivery_state")
     return pool
 
 

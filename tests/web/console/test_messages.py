@@ -5,7 +5,7 @@ import re
 import asyncpg
 import pytest
 
-from tests.given import World
+from tests.given import ADOPT, World
 from tests.web.console.consoles import Console, console, people
 
 
@@ -48,10 +48,15 @@ def found(page: str) -> list[int]:
 async def test_messages_are_found(world: World, query: str, whose: list[str]) -> None:
     async with console(world) as given:
         await planned(given)
-        await world.pool.execute("UPDATE service.delivery_state SET reason = 'stale' WHERE user_id = 'bob'")
+        await world.pool.execute(
+            "UPDATE service.delivery_state AS s SET reason = 'stale'"
+            " FROM service.delivery AS d WHERE d.id = s.id AND d.user_id = 'bob'"
+        )
         await given.sign_in("the-viewer")
         page = await given.read(f"/console/messages{query}")
-        rows = await world.pool.fetch("SELECT user_id FROM service.delivery_with_state WHERE id = ANY ($1)", found(page))
+        rows = await world.pool.fetch(
+            "SELECT user_id FROM service.delivery_with_state WHERE id = ANY ($1)", found(page)
+        )
         assert sorted({row["user_id"] for row in rows}) == whose
         assert ("No message is like that." in page) == (not whose)
 
@@ -75,6 +80,7 @@ async def test_pages_hold_each_message_once(world: World) -> None:
                FROM service.delivery_with_state, generate_series(1, 120) AS n WHERE id = $1""",
             mail,
         )
+        await world.pool.execute(ADOPT)
         await given.sign_in()
         path, seen = "?person=ann&channel=email", []
         while path:
@@ -138,7 +144,9 @@ async def test_an_unconfirmed_mail_is_resent_and_a_planned_one_taken_back(world:
     async with console(world) as given:
         mail = await planned(given)
         path = f"/console/messages/{mail}"
-        await world.pool.execute("UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed' WHERE id = $1", mail)
+        await world.pool.execute(
+            "UPDATE service.delivery_state SET claim = 0, state = 'unconfirmed' WHERE id = $1", mail
+        )
         await given.sign_in()
         assert "It may have arrived: then they get it twice." in await given.read(path)
         await given.act(f"{path}/resend", 303, path)
@@ -179,9 +187,10 @@ async def failed(given: Console) -> None:
     """Ann's mail and Bob's have failed; Bob's is too late by now."""
     await planned(given)
     await given.world.pool.execute(
-        "UPDATE service.delivery"
-        " SET state = 'failed', reason = 'smtp_550', attempt = 5, settled_at = service.now(),"
-        " expires_at = CASE user_id WHEN 'bob' THEN service.now() ELSE expires_at END WHERE channel = 'email'"
+        "UPDATE service.delivery_state AS s"
+        " SET claim = 0, state = 'failed', reason = 'smtp_550', attempt = 5, settled_at = service.now(),"
+        " expires_at = CASE d.user_id WHEN 'bob' THEN service.now() ELSE s.expires_at END"
+        " FROM service.delivery AS d WHERE d.id = s.id"
     )
     await given.sign_in()
 
@@ -249,10 +258,12 @@ async def test_what_is_unconfirmed_shows_its_evidence(world: World) -> None:
     async with console(world) as given:
         mail = await planned(given)
         await world.pool.execute(
-            "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed', dot_at = service.now(), attempt = 1,"
-            " reason = 'the sender died after the final dot was due', message_id = '<m1@jobs.example.org>'"
-            " WHERE id = $1",
+            "UPDATE service.delivery_state SET claim = 0, state = 'unconfirmed', attempt = 1,"
+            " reason = 'the sender died after the final dot was due', dot_at = service.now() WHERE id = $1",
             mail,
+        )
+        await world.pool.execute(
+            "UPDATE service.delivery SET message_id = '<m1@jobs.example.org>' WHERE id = $1", mail
         )
         await given.sign_in("the-viewer")
         for path in ("/console/messages?state=unconfirmed", f"/console/messages/{mail}"):

@@ -46,7 +46,9 @@ async def test_it_says_what_is_wrong_and_what_to_do(world: World) -> None:
         await world.pool.execute(
             "UPDATE service.job_run SET state = 'failed' WHERE job = 'reminder.goalDeadlines'"
         )
-        await world.pool.execute("UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed'")
+        await world.pool.execute(
+            "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed'"
+        )
         await world.pool.execute(
             "INSERT INTO service.alert (name, detail) VALUES ('slow', 'The API is slow.')"
         )

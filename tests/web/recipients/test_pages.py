@@ -212,7 +212,9 @@ async def _mailed(world: World) -> str:
     await world.live(user(), goal("g1", due="2026-03-11"))
     await (await world.runner()).run_manual(JOB.id)
     await world.delivery(Scripted()).run_once()
-    return str(await world.pool.fetchval("SELECT token FROM service.delivery_with_state WHERE channel = 'email'"))
+    return str(
+        await world.pool.fetchval("SELECT token FROM service.delivery_with_state WHERE channel = 'email'")
+    )
 
 
 def _offered(page: str, kind: MessageKind) -> tuple[list[str], str]:
@@ -276,7 +278,8 @@ async def test_an_hour_stored_long_ago_at_which_it_would_be_missed_counts_as_not
 
     assert await (await world.runner()).run_one()
     await world.delivery(Scripted()).run_once()
-    sent = "SELECT count(*) FROM service.delivery_with_state WHERE run_id = $1 AND channel = 'email' AND state = 'sent'"
+    sent = "SELECT count(*) FROM service.delivery_with_state"
+    sent += " WHERE run_id = $1 AND channel = 'email' AND state = 'sent'"
     assert await world.pool.fetchval(sent, run["id"]) == 1
 
     async with admin(world.pool) as given:
