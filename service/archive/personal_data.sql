@@ -59,6 +59,10 @@ SELECT pg_advisory_xact_lock(hashtext('service.rollups'))
 -- No process plans messages meanwhile; see planning.
 SELECT pg_advisory_xact_lock(hashtext('service.erasure'))
 
+-- name: lock_mails
+-- How their mails stand is locked before the mails, as the delivery does it: neither waits for the other for ever.
+SELECT FROM service.delivery_state WHERE id IN (SELECT id FROM service.delivery WHERE user_id = $1) ORDER BY id FOR UPDATE
+
 -- name: mark_no_days
 -- No trigger marks days as stale in this transaction: what had counted this user is frozen instead.
 SELECT set_config('service.loading', 'on', true)

@@ -20,6 +20,7 @@ _SQL = queries.load(__file__)
 _STATES = frozenset(map(str, DeliveryState))
 _CHANNELS = frozenset({"email", "in_app"})
 _PAGE = frozenset({"limit", "before"})
+_IN_HAND = "A process of an earlier release has the message in hand: try again"
 _FILTERS = frozenset({"user", "job", "reason", "channel", "from", "to", "address"})
 
 routes = web.RouteTableDef()
@@ -97,7 +98,8 @@ async def cancel(request: web.Request) -> web.Response:
         row = await _state(connection, delivery)
         if row["state"] != DeliveryState.PLANNED:
             raise HttpRefusal(409, f"The message is {row['state']}: only a planned one can be taken back")
-        await outbox.cancel(delivery, connection)
+        if not await outbox.cancel(delivery, connection):
+            raise HttpRefusal(409, _IN_HAND)
         await audit.record(request, "cancel", connection, delivery=delivery)
         return 200, {"success": True, "state": "cancelled"}
 
@@ -112,7 +114,8 @@ async def retry(request: web.Request) -> web.Response:
     async def act(connection: asyncpg.Connection) -> Answer:
         if problem := retry_problem(await _state(connection, delivery)):
             raise HttpRefusal(409, problem)
-        await outbox.retry(delivery, connection)
+        if not await outbox.retry(delivery, connection):
+            raise HttpRefusal(409, _IN_HAND)
         await audit.record(request, "retry", connection, delivery=delivery)
         return 202, {"success": True, "state": "planned"}
 
@@ -162,8 +165,8 @@ def retry_problem(row: asyncpg.Record | dict[str, Any]) -> str | None:
 
 
 async def _state(connection: asyncpg.Connection, delivery: int) -> asyncpg.Record:
+    await connection.execute(_SQL["adopt"], delivery)
     await connection.execute(_SQL["lock"], delivery)
-    await connection.execute(_SQL["lock_state"], delivery)
     row = await connection.fetchrow(_SQL["state"], delivery)
     if row is None:
         raise HttpRefusal(404, "Unknown delivery")

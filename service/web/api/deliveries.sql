@@ -18,12 +18,12 @@ WHERE ($1::text IS NULL OR user_id = $1) AND ($2::text IS NULL OR job = $2)
   AND ($10::text IS NULL OR (lower(address) COLLATE "C" >= $10 AND lower(address) COLLATE "C" < $11))
 ORDER BY id DESC LIMIT $5
 
--- name: lock
--- Nobody changes a message until the act is over. $1 id.
-SELECT FROM service.delivery WHERE id = $1 FOR UPDATE
+-- name: adopt
+-- A mail that an earlier release planned. $1 id.
+SELECT service.adopt_deliveries(ARRAY[$1::bigint])
 
--- name: lock_state
--- The same for its state. $1 id.
+-- name: lock
+-- Nobody changes how a mail stands until the act is over. $1 id.
 SELECT FROM service.delivery_state WHERE id = $1 FOR UPDATE
 
 -- name: state
