@@ -1,6 +1,7 @@
 """Who may ask what, for every route of the contract; the rules stand here, the routes in openapi.yaml."""
 
 import hmac as real_hmac
+import re
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
@@ -101,6 +102,32 @@ async def test_an_admin_is_let_in_everywhere(seen: Console) -> None:
 async def test_what_is_for_everybody_needs_nothing(seen: Console) -> None:
     for one in PUBLIC:
         assert (await ask(seen, one, seen.origin)).status in one.statuses - {401}, one
+
+
+async def test_the_word_for_where_a_state_lies_is_told_nowhere(seen: Console) -> None:
+    run = await seen.manager.run_job("reminder", "goalDeadlines")
+    await seen.manager.run_job("analytics", "performanceMetrics")
+    mail = await seen.world.pool.fetchval(
+        "SELECT id FROM service.delivery WHERE state = 'in_delivery_state' AND user_id = 'ann'"
+    )
+    assert mail
+    await seen.sign_in()
+    texts = {}
+    for one in [one for one in ALL if one.method == "GET"]:
+        id_ = "ann" if re.search("/(users|people)/", one.pattern) else mail
+        id_ = run.run_id if "/runs/" in one.pattern else id_
+        query = "?job=goalDeadlines" if one.pattern.endswith("/explain") else ""
+        path = one.filled(id=str(id_)) + query
+        answer = await seen.client.get(path, headers=ADMIN, allow_redirects=False)
+        texts[path] = await answer.text()
+
+    assert [path for path, text in texts.items() if "in_delivery_state" in text] == []
+    for path in ("/api/admin/users/ann/data", "/api/admin/users/ann/explain?job=goalDeadlines"):
+        states = re.findall(r'"state": ?"(\w+)"', texts[path])
+        assert states.count("planned") == 1, path
+    assert ">planned<" in " ".join(texts[f"/console/messages/{mail}"].split())
+    waiting = r'jobs_backlog{job_name="reminder.goalDeadlines",state="planned",what="delivery"} [1-9]'
+    assert re.search(waiting, texts["/metrics"])
 
 
 # ── The console ─────────────────────────────────────────────────────────────────────────────────────────────
