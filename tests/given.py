@@ -127,6 +127,12 @@ class Scripted:
             self.queue.give_back(envelope)
         self._asking.clear()
 
+    async def send_one(self, envelope: Envelope) -> SendResult:
+        result = self.answer(envelope)
+        if result.accepted:
+            self.received.append(envelope)
+        return result
+
     async def ping(self) -> str | None:
         return None
 

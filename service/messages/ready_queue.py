@@ -56,11 +56,6 @@ class _Domain:
     used_at: float = -math.inf
 
     @property
-    def seconds_to_slot(self) -> float:
-        """How long until the rate of all mails allows one."""
-        return self._next_slot - self._now() if self._rate else 0.0
-
-    @property
     def in_hand(self) -> int:
         return self.reserved + len(self.waiting) + self.sending
 

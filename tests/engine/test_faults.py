@@ -96,7 +96,9 @@ async def decided(pool: asyncpg.Pool) -> tuple[int, int]:
     mails = await pool.fetchval(
         "SELECT count(DISTINCT user_id) FROM service.delivery_with_state WHERE channel = 'email'"
     )
-    assert mails == await pool.fetchval("SELECT count(*) FROM service.delivery_with_state WHERE channel = 'email'")
+    assert mails == await pool.fetchval(
+        "SELECT count(*) FROM service.delivery_with_state WHERE channel = 'email'"
+    )
     return mails, await pool.fetchval("SELECT count(*) FROM service.refusal")
 
 

@@ -1,7 +1,6 @@
 """Delivery on a real database: what is asked before sending, and what each answer of a server means."""
 
 import asyncio
-from collections.abc import Sequence
 from datetime import datetime
 
 import pytest
@@ -9,8 +8,9 @@ import pytest
 from service.dashboard.dashboard_state import DashboardState, StateQuery
 from service.dashboard.model import Preferences
 from service.errors import SourceUnavailable
+from service.messages.delivery_decisions import settlement_of
+from service.messages.mail.smtp_reply import fate_of
 from service.messages.mail.transport import Envelope, SendResult, SmtpPhase
-from service.messages.outbox import Outbox
 from tests.given import GOALS, Scripted, World, accepted, goal, refused, user
 
 
@@ -78,14 +78,17 @@ async def test_while_the_dashboard_is_down_nothing_is_sent_and_nothing_is_lost(w
     await world.delivery(transport).run_once()
 
     assert len(transport.received) == 1
-    assert await world.pool.fetchval("SELECT attempt FROM service.delivery_with_state WHERE channel = 'email'") == 1
+    assert (
+        await world.pool.fetchval("SELECT attempt FROM service.delivery_with_state WHERE channel = 'email'")
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
     ("phase", "code", "reply", "state", "reason"),
     [
         (SmtpPhase.RCPT, 450, "4.2.1 busy", "planned", "rcpt_450"),
-        (SmtpPhase.CONNECT, None, "no route", "planned", "connect_lost"),
+        (SmtpPhase.CONNECT, None, "no route", "planned", None),
         (SmtpPhase.CONTENT, None, "reset", "planned", "content_lost"),
         (SmtpPhase.RCPT, 550, "nobody", "failed", "hard_bounce"),
         (SmtpPhase.RCPT, 550, "5.7.1 no", "planned", "our_fault"),
@@ -94,12 +97,12 @@ async def test_while_the_dashboard_is_down_nothing_is_sent_and_nothing_is_lost(w
         (SmtpPhase.DOT, 554, "5.7.0 spam", "planned", "our_fault"),
         (SmtpPhase.DOT, 552, "5.3.4 too large", "failed", "content_refused"),
         (SmtpPhase.MAIL, 550, "5.7.1 relay", "planned", "our_fault"),
-        (SmtpPhase.AUTH, 535, "5.7.8 no", "planned", "our_fault"),
+        (SmtpPhase.AUTH, 535, "5.7.8 no", "planned", None),
         (SmtpPhase.DOT, None, "reset", "unconfirmed", "no answer after the dot"),
     ],
 )
 async def test_each_answer_has_its_consequence(
-    world: World, phase: SmtpPhase, code: int | None, reply: str, state: str, reason: str
+    world: World, phase: SmtpPhase, code: int | None, reply: str, state: str, reason: str | None
 ) -> None:
     await _planned(world, "ann")
     delivery = world.delivery(Scripted(lambda envelope: refused(envelope, phase, code, reply)))
@@ -107,7 +110,7 @@ async def test_each_answer_has_its_consequence(
     await delivery.run_once()
 
     assert await world.mails() == {"ann": (state, reason)}
-    assert (delivery.problem is not None) == (phase in {SmtpPhase.MAIL, SmtpPhase.AUTH})
+    assert (delivery.problem is not None) == (phase in {SmtpPhase.MAIL, SmtpPhase.AUTH, SmtpPhase.CONNECT})
 
 
 async def test_retries_come_after_1_5_15_and_60_minutes_until_the_message_is_useless(world: World) -> None:
@@ -121,7 +124,9 @@ async def test_retries_come_after_1_5_15_and_60_minutes_until_the_message_is_use
     for _ in range(5):
         now = await world.pool.fetchval("SELECT service.now()")
         await delivery.run_once()
-        due = await world.pool.fetchval("SELECT not_before FROM service.delivery_with_state WHERE channel = 'email'")
+        due = await world.pool.fetchval(
+            "SELECT not_before FROM service.delivery_with_state WHERE channel = 'email'"
+        )
         pauses.append((due - now).total_seconds() / 60)
         await world.at(due.isoformat())
     await world.at("2026-03-10T19:00:00Z")
@@ -219,25 +224,6 @@ async def test_the_mark_of_an_earlier_attempt_stays_when_a_later_one_is_taken_ba
     assert seen[0] == seen[1]
 
 
-async def test_a_mark_of_which_nobody_heard_is_taken_back(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The statement was carried out, its answer was lost: no dot was permitted, so none was written."""
-    really = Outbox.mark_dots
-
-    async def unheard(outbox: Outbox, mine: Sequence[tuple[int, int]]) -> frozenset[int]:
-        await really(outbox, mine)
-        raise ConnectionResetError("the database hung up")
-
-    await _planned(world, "ann")
-    monkeypatch.setattr(Outbox, "mark_dots", unheard)
-
-    with pytest.raises(ExceptionGroup):
-        await world.delivery(Scripted(), connections=1).run_once()
-
-    assert await _marks(world) == [("planned", 0, None)]
-
-
 async def test_what_was_taken_for_unconfirmed_is_free_when_its_dot_was_not_written(world: World) -> None:
     await _planned(world, "ann")
     delivery = world.delivery(Scripted(), "slow")
@@ -250,7 +236,7 @@ async def test_what_was_taken_for_unconfirmed_is_free_when_its_dot_was_not_writt
     result = SendResult(
         id=claimed.id, accepted=False, phase=SmtpPhase.CONTENT, code=None, reply="connection lost"
     )
-    await delivery._settle(claimed, result)
+    await delivery._outbox.settle([settlement_of(claimed, result, fate_of(result), 0.0)])
 
     assert await world.mails() == {"ann": ("planned", "content_lost")}
 
@@ -340,6 +326,6 @@ async def test_a_late_answer_still_proves_that_an_unconfirmed_message_arrived(wo
     assert (await world.mails())["ann"][0] == "unconfirmed"
 
     result = SendResult(id=claimed.id, accepted=True, phase=SmtpPhase.DOT, code=250, reply="ok")
-    await delivery._settle(claimed, result)
+    await delivery._outbox.settle([settlement_of(claimed, result, fate_of(result), 0.0)])
 
     assert await world.mails() == {"ann": ("sent", None)}

@@ -72,7 +72,9 @@ def _taken(server: RecordingServer) -> Counter[str]:
 
 async def _states(world: World, domain: str) -> Counter[tuple[str, int]]:
     """State and attempts of the mails to a domain."""
-    rows = await world.pool.fetch("SELECT state, attempt FROM service.delivery_with_state WHERE domain = $1", domain)
+    rows = await world.pool.fetch(
+        "SELECT state, attempt FROM service.delivery_with_state WHERE domain = $1", domain
+    )
     return Counter((row["state"], row["attempt"]) for row in rows)
 
 

@@ -1,6 +1,5 @@
-"""How much mail a domain is sent: the setting, the limiter under any order of events, and what throttles."""
+"""How much mail a domain is sent: the setting, and what throttles."""
 
-from collections import Counter
 from datetime import timedelta
 from itertools import pairwise
 
@@ -9,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.retry import delay, domain_pauses
-from service.messages.limits import UNLIMITED, BatchShare, DomainLimit, DomainLimiter, DomainLimits, domain_of
+from service.messages.limits import DomainLimit, DomainLimits, domain_of
 from service.messages.mail.smtp_reply import throttles
 from service.messages.mail.transport import SendResult, SmtpPhase
 
@@ -54,85 +53,6 @@ def test_all_mistakes_are_named_at_once() -> None:
 
 def test_a_domain_is_what_follows_the_at() -> None:
     assert domain_of("Ann@Example.ORG") == "example.org"
-
-
-_DOMAINS = st.sampled_from(["a.example", "b.example", "c.example"])
-_LIMITS = st.builds(DomainLimit, st.integers(0, 3), st.sampled_from([0.0, 0.25, 1.0, 3.0, 20.0]))
-
-
-@given(
-    named=st.dictionaries(_DOMAINS, _LIMITS),
-    others=_LIMITS,
-    wishes=st.lists(
-        st.tuples(st.lists(_DOMAINS, max_size=12), st.sampled_from(["claim", "send", "end", "wait"]))
-    ),
-    pick=st.randoms(use_true_random=False),
-)
-def test_whatever_happens_the_limits_hold(
-    named: dict[str, DomainLimit], others: DomainLimit, wishes: list[tuple[list[str], str]], pick: object
-) -> None:
-    """A caller that heeds ``rooms`` and ``next_at``: batches begin, send and end in any order."""
-    limits = DomainLimits(others, named)
-    limiter = DomainLimiter(limits)
-    now = 0.0
-    going: list[tuple[BatchShare, list[str]]] = []
-    sent: dict[str, list[float]] = {}
-    for wish, act in wishes:
-        if act == "claim":
-            rooms = limiter.capacities(now)
-            counts = Counter(wish)
-            batch = [
-                domain for domain, count in counts.items()
-                for _ in range(min(count, rooms.get(domain, limiter.others)))
-            ]  # fmt: skip
-            going.append((limiter.reserve(batch), batch))
-        elif act == "wait":
-            now += len(wish) / 4
-        elif going:
-            share, batch = going[pick.randrange(len(going))]  # type: ignore[attr-defined]
-            if act == "end" or not batch:
-                share.close()
-                going.remove((share, batch))
-            else:
-                domain = batch.pop()
-                now = max(now, limiter.next_at(domain))
-                limiter.record_send(domain, now)
-                sent.setdefault(domain, []).append(now)
-                share.done(domain)
-        for domain, limit in ((name, limits.of(name)) for name in ("a.example", "b.example", "c.example")):
-            batches = sum(domain in batch for _, batch in going)
-            assert not limit.at_once or batches <= limit.at_once
-            if limit.per_second:
-                assert sum(batch.count(domain) for _, batch in going) <= max(1, 2 * limit.per_second)
-
-    for domain, times in sent.items():
-        if per_second := limits.of(domain).per_second:
-            assert all(later - earlier >= 1 / per_second - 1e-9 for earlier, later in pairwise(times))
-    for share, _ in going:
-        share.close()
-    rested = {domain: limiter.capacity(domain, now + 1000) for domain in named}
-    assert rested == {domain: limit.max_reserved for domain, limit in named.items()}
-    assert set(limiter.capacities(now + 1000)) == set(named)
-
-
-def test_after_a_pause_one_batch_alone_tries_the_domain() -> None:
-    limiter = DomainLimiter(DomainLimits())
-    probe = limiter.reserve(["a.example"], {"a.example"})
-
-    assert limiter.capacities(0.0) == {"a.example": 0}
-    probe.done("a.example")
-    assert limiter.capacity("a.example", 0.0) == UNLIMITED
-
-
-def test_within_a_batch_what_waits_for_a_rate_comes_last() -> None:
-    limiter = DomainLimiter(
-        DomainLimits(named={"slow.example": DomainLimit(0, 2), "slower.example": DomainLimit(0, 1)})
-    )
-    limiter.record_send("slower.example", 10.0)
-
-    order = limiter.order(["slow.example", "slow.example", "slower.example", "a.example", "b.example"], 10.0)
-
-    assert order == [0, 3, 4, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import asyncpg
 import pytest
 
 from service.engine import queries
-from service.engine.schema import SCHEMA
 from service.messages import outbox as outbox_module
 from service.messages.mail.transport import SmtpPhase
 from service.messages.outbox import ClaimedDelivery, DeliveryFilter, Outbox, Settlement
@@ -255,7 +254,9 @@ async def test_claims_of_which_nothing_is_left_are_forgotten_and_no_others(world
 async def test_a_message_that_is_claimed_as_it_expires_is_sent(world: World) -> None:
     peer = _outbox(world, "peer")
 
-    await world.pool.execute("UPDATE service.delivery_state SET expires_at = service.now() + interval '1 second'")
+    await world.pool.execute(
+        "UPDATE service.delivery_state SET expires_at = service.now() + interval '1 second'"
+    )
 
     async with _open(world, "owner") as owner:
         assert await owner.claim(5)

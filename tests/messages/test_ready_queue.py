@@ -79,7 +79,7 @@ class Bench:
 
     def pull(self, most: int = 1000) -> list[int]:
         """What connections get that pull as long as there is something."""
-        pulled = []
+        pulled: list[int] = []
         while len(pulled) < most and (envelope := self.queue.next()):
             pulled.append(envelope.id)
         return pulled

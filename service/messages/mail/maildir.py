@@ -2,20 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from service.messages.mail.mail_queue import CheckedQueue, NoMail
 from service.messages.mail.smtp_message import rejection
 from service.messages.mail.transport import (
-    BeforeDot,
     Envelope,
     MailQueue,
-    OnResult,
     SendResult,
-    ShouldSend,
     SmtpPhase,
-    always,
 )
 
 
@@ -81,30 +76,6 @@ class MaildirTransport:
         """Write one mail."""
         refusal = rejection(envelope)
         return refusal if refusal else await asyncio.to_thread(self._write, envelope)
-
-    async def send(
-        self,
-        envelopes: Sequence[Envelope],
-        before_dot: BeforeDot,
-        on_result: OnResult,
-        should_send: ShouldSend = always,
-    ) -> None:
-        """Write the mails that ``before_dot`` grants, in order."""
-        envelopes = list(filter(should_send, envelopes))
-        granted = await before_dot([envelope.id for envelope in envelopes])
-        for envelope in envelopes:
-            if envelope.id not in granted:
-                await on_result(
-                    SendResult(
-                        id=envelope.id,
-                        accepted=False,
-                        phase=SmtpPhase.CONTENT,
-                        code=None,
-                        reply="no longer ours",
-                    )
-                )
-                continue
-            await on_result(await asyncio.to_thread(self._write, envelope))
 
     def _write(self, envelope: Envelope) -> SendResult:
         name = f"{envelope.id:012d}.mail"

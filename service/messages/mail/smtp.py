@@ -5,25 +5,20 @@ protocol, ``SmtpConnection``.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
 from service.clock import Clock
-from service.messages.mail.batch import Batch
 from service.messages.mail.mail_queue import CheckedQueue, NoMail, OneMail
 from service.messages.mail.smtp_connect import ConnectGate, ServerRefusal, SmtpConfig, connect
 from service.messages.mail.smtp_connection import SmtpConnection
 from service.messages.mail.smtp_message import failure
 from service.messages.mail.transport import (
-    BeforeDot,
     Envelope,
     MailQueue,
-    OnResult,
     SendResult,
-    ShouldSend,
     SmtpPhase,
-    always,
 )
 
 __all__ = ["SmtpConfig", "SmtpPool"]
@@ -187,21 +182,6 @@ class SmtpPool:
         except asyncio.CancelledError:
             connection.stop()
             raise
-
-    async def send(
-        self,
-        envelopes: Sequence[Envelope],
-        before_dot: BeforeDot,
-        on_result: OnResult,
-        should_send: ShouldSend = always,
-    ) -> None:
-        """Send in order over one connection at a time; one result for each envelope that should be sent."""
-        async with Batch(envelopes, before_dot, on_result, should_send) as batch:
-            while batch.left():
-                try:
-                    await self._lend(batch)
-                except ServerRefusal as error:
-                    batch.fail(error.phase, error.code, error.reply)
 
     # ── Health and the end ──────────────────────────────────────────────────────────────────────────────────
 

@@ -1,6 +1,6 @@
 """The interface of transports: they pull mails from a queue, and report what became of each."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -71,20 +71,6 @@ class MailQueue(Protocol):
         """No connection could be opened. ``code`` None: no answer. ``wake`` tries it again."""
 
 
-BeforeDot = Callable[[Sequence[int]], Awaitable[frozenset[int]]]
-"""Called before the final dot is written; returns the ids that may get it. The others must not be sent."""
-
-OnResult = Callable[[SendResult], Awaitable[None]]
-
-ShouldSend = Callable[[Envelope], bool]
-"""Called before the first command of a message. False: it is not sent, and gets no result."""
-
-
-def always(_envelope: Envelope) -> bool:
-    """Send all."""
-    return True
-
-
 class Transport(Protocol):
     """SMTP, or the local inbox."""
 
@@ -113,15 +99,6 @@ class Transport(Protocol):
 
     async def send_one(self, envelope: Envelope) -> SendResult:
         """Send one mail beside the queue. Its dot is always granted."""
-
-    async def send(
-        self,
-        envelopes: Sequence[Envelope],
-        before_dot: BeforeDot,
-        on_result: OnResult,
-        should_send: ShouldSend = always,
-    ) -> None:
-        """Send over one connection, in order; exactly one result for each that should be sent."""
 
     async def ping(self) -> str | None:
         """None when a message could be sent now, else what is wrong."""

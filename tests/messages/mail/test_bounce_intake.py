@@ -110,7 +110,9 @@ async def test_a_report_tells_what_became_of_an_unconfirmed_message(
     world: World, sample: str, becomes: tuple[str, str]
 ) -> None:
     ids = await _sent(world, "ann")
-    await world.pool.execute("UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed'")
+    await world.pool.execute(
+        "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed'"
+    )
 
     await intake(world).process(report(sample, ids["ann"]))
 
