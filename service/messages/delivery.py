@@ -189,7 +189,7 @@ class DeliveryLoop:
                 failures = 0
                 self._cannot_claim.over()
             except FAILURES as error:
-                if not forever or not is_transient(error):
+                if not is_transient(error):
                     raise
                 failures += 1
                 self._cannot_claim.occurred(error)

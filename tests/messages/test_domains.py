@@ -62,7 +62,7 @@ class Behaviour:
 
 def _delivery(world: World, server: RecordingServer, limits: str = "", **changes: object) -> DeliveryLoop:
     values: dict[str, Any] = {"connections": 4, "batch": 5, "limits": DomainLimits.parse(limits)} | changes
-    config = SmtpConfig("127.0.0.1", server.port, "none", connections=4)
+    config = SmtpConfig("127.0.0.1", server.port, "none", connections=values["connections"])
     return world.delivery(SmtpPool(config, SystemClock()), **values)
 
 
