@@ -1,7 +1,6 @@
 """Each recipient's domain has its limits and its pauses, on a real SMTP server; nobody else waits for it."""
 
 import asyncio
-import re
 from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,9 +10,6 @@ import pytest
 
 from service.app import open_service
 from service.clock import SystemClock
-from service.engine import queries
-from service.engine.schema import SCHEMA
-from service.messages import outbox as outbox_module
 from service.messages.delivery import DeliveryLoop
 from service.messages.limits import UNLIMITED, DomainLimits, domain_of
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
@@ -309,34 +305,3 @@ async def test_two_throttled_at_one_time_are_one_pause(world: World) -> None:
     assert first == second == datetime.fromisoformat("2026-03-10T08:01:00+00:00")
     await world.at("2026-03-10T08:01:00Z")
     assert await outbox.pause(SLOW, pauses, "421") == datetime.fromisoformat("2026-03-10T08:03:00+00:00")
-
-
-async def test_claiming_reads_indexes_and_little_of_them_however_much_is_blocked(world: World) -> None:
-    await _planned(world, (1, "zz.example"))
-    await world.pool.execute(_MANY)
-    await world.pool.execute("ANALYZE service.delivery")
-    sql = queries.load(outbox_module.__file__)["claim"]
-    values = ("a", timedelta(seconds=60), 25, ["blocked.example"], [0], UNLIMITED, SCHEMA, ["j"], None)
-    async with world.pool.acquire() as connection, connection.transaction():
-        rows = await connection.fetch(f"EXPLAIN (ANALYZE) {sql}", *values)
-    plan = [row[0] for row in rows]
-
-    def scans(index: str) -> list[str]:
-        return [line for line in plan if f"using {index} " in line and "never executed" not in line]
-
-    assert scans("delivery_due")
-    assert len(scans("delivery_domain")) == 3  # the first domain, the next one, and the mails of each
-    assert not any("Seq Scan on delivery" in line for line in plan)
-    assert all(int(line.rpartition(" ")[2]) < 500 for line in plan if "Rows Removed by Filter" in line)
-    assert all(float(found) < 500 for line in plan for found in re.findall(r"actual .*?rows=(\d+)", line))
-
-
-_MANY = """
-INSERT INTO service.delivery (dedupe_key, channel, job, kind, user_id, zone, local_date, template, locale,
-    address, facts, message_id, message_date, token, not_before, expires_at, state)
-SELECT n, 'email', 'j', 'deadlines', n, 'UTC', '2026-03-10', 't', 'en',
-    CASE WHEN n % 1000 = 0 THEN 'u@free.example' ELSE 'u@blocked.example' END,
-    '{}', n, service.now(), n, service.now(), service.now() + interval '1 day',
-    CASE WHEN n > 10000 THEN 'sent' ELSE 'planned' END
-FROM generate_series(1, 20000) AS n
-"""

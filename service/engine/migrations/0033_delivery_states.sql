@@ -17,6 +17,7 @@ CREATE TABLE service.delivery_claim (
 );
 
 -- The common path (claimed, sending, sent) changes no indexed column after the claim, so these updates touch no index.
+-- A page has room for other versions of its rows: one statement writes those of neighbours.
 CREATE TABLE service.delivery_state (
     id         bigint      PRIMARY KEY REFERENCES service.delivery ON DELETE CASCADE,
     state      text        NOT NULL DEFAULT 'planned'
@@ -39,7 +40,7 @@ CREATE TABLE service.delivery_state (
     problem    text        GENERATED ALWAYS AS (CASE WHEN state IN ('failed', 'unconfirmed', 'skipped', 'missed', 'expired', 'cancelled',
                                                                     'bounced', 'complained') THEN state END) STORED,
     CHECK ((claim IS NULL) = (state = 'planned'))
-) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
+) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
         autovacuum_analyze_scale_factor = 0.02);
 CREATE INDEX delivery_state_due ON service.delivery_state (not_before, id) WHERE claim IS NULL;             -- claim
 CREATE INDEX delivery_state_domain ON service.delivery_state (domain, not_before, id) WHERE claim IS NULL;  -- claim, past the blocked

@@ -1,0 +1,137 @@
+"""What the outbox reads and writes: indexes, and little of them, however many mails there are; no index where none changes."""
+
+import re
+from datetime import timedelta
+from typing import Any, cast
+
+import asyncpg
+
+from service.engine import queries
+from service.engine.database import Connection
+from service.engine.schema import SCHEMA
+from service.messages import outbox as outbox_module
+from service.messages.limits import UNLIMITED
+from service.messages.outbox import Outbox, Settlement
+from tests.given import GOALS, World, goal, user
+
+SQL = queries.load(outbox_module.__file__)
+LEASE = timedelta(seconds=60)
+_AT_ONCE = 10
+_REPLY = "2.0.0 OK  1764518400 d2e1a72fcca58-7b9e5 - gsmtp"
+_MANY = """
+SET LOCAL session_replication_role = replica;  -- these rows have no message
+INSERT INTO service.delivery_claim (owner, until, deliveries) VALUES
+    ('a', service.now() + interval '1 minute', '{}'),
+    ('dead', service.now() - interval '1 minute', ARRAY(SELECT generate_series(300051, 300100)));
+INSERT INTO service.delivery_state (id, state, claim, job, kind, domain, not_before, expires_at)
+SELECT 100000 + n, CASE WHEN n <= 100000 THEN 'planned' WHEN n <= 200000 THEN 'sent' WHEN n <= 200050 THEN 'claimed' ELSE 'sending' END,
+       CASE WHEN n <= 100000 THEN NULL WHEN n <= 200000 THEN 0 WHEN n <= 200050 THEN 1 ELSE 2 END, 'j', 'deadlines',
+       CASE WHEN n % 1000 = 0 THEN 'free.example' ELSE 'blocked.example' END,
+       service.now() - interval '1 day', service.now() + interval '1 day'
+FROM generate_series(1, 200100) AS n
+"""
+"""100,000 mails wait, all but 100 of them to a blocked domain; 100,000 are settled; 50 each are in hand and a dead process's."""
+
+
+async def _plan(pool: asyncpg.Pool, query: str, *values: Any) -> list[str]:
+    """What it read, and did; then it is undone. Fails if it read a table, or many rows of an index."""
+    async with pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        rows = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS false, TIMING false) {SQL[query]}", *values)
+        await transaction.rollback()
+    plan = [row[0] for row in rows if "never executed" not in row[0]]
+    assert not any("Seq Scan on delivery_state" in line for line in plan), "\n".join(plan)
+    assert all(int(line.rpartition(" ")[2]) < 500 for line in plan if "Rows Removed by" in line)
+    assert all(float(found) < 500 for line in plan for found in re.findall(r"actual rows=(\d+)", line))
+    return plan
+
+
+def _scans(plan: list[str], index: str) -> int:
+    return sum(f" {index} " in line for line in plan)
+
+
+async def test_nothing_that_is_done_all_the_time_reads_much_however_many_mails_there_are(
+    world: World,
+) -> None:
+    await _planned(world, 1)
+    async with world.pool.acquire() as connection, connection.transaction():
+        await connection.execute(_MANY)
+    await world.pool.execute("ANALYZE service.delivery_state")
+
+    claim = ("a", LEASE, 25, ["blocked.example"], [0], UNLIMITED, SCHEMA, ["j"], None, [1])
+    plan = await _plan(world.pool, "claim", *claim)
+    assert _scans(plan, "delivery_state_due") == 1
+    assert _scans(plan, "delivery_state_domain") == 3  # the first domain, the next one, and the mails of each
+    assert _scans(await _plan(world.pool, "record", *_RECORDED), "delivery_state_pkey") == 2
+    assert _scans(await _plan(world.pool, "recover", None), "delivery_state_pkey") == 1
+    await _plan(world.pool, "renew", [1], LEASE)
+    await _plan(world.pool, "resend_unconfirmed", None)
+    await _plan(world.pool, "release", [300001], [1], [None], timedelta(0))
+    await _a_recipient_decides(world.pool)
+
+
+_N = 50
+_RECORDED = (
+    [list(range(300001, 300051)), [1] * _N, None, list(range(300051, 300101)), [2] * _N, ["sent"] * _N, [None] * _N]
+    + [[250] * _N, ["ok"] * _N, [None] * _N, [0] * _N, [False] * _N, [None] * _N]
+)  # fmt: skip
+"""Fifty marks, fifty results."""
+
+
+async def _a_recipient_decides(pool: asyncpg.Pool) -> None:
+    """Their mails are found by index."""
+    async with pool.acquire() as connection, connection.transaction():
+        before = await _read(connection)
+        await connection.execute(
+            "INSERT INTO service.recipient_setting (user_id) VALUES ('u000');"
+            " INSERT INTO service.suppression (address, reason) VALUES ('u000@example.org', 'complaint')"
+        )
+        assert 0 < await _read(connection) - before < 20
+
+
+async def _read(connection: Connection) -> int:
+    """Rows of the table of states that this transaction has read, one by one or by index."""
+    read: int = await connection.fetchval(
+        "SELECT sum(pg_stat_get_xact_tuples_returned(c) + pg_stat_get_xact_tuples_fetched(c))"
+        " FROM unnest(ARRAY['service.delivery_state', 'service.delivery_state_pkey', 'service.delivery_state_due']::regclass[]) AS c"
+    )
+    return read
+
+
+# ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _planned(world: World, count: int) -> None:
+    world.jobs = {GOALS: world.jobs[GOALS]}
+    await world.at("2026-03-10T08:00:00Z")
+    names = [f"u{n:03d}" for n in range(count)]
+    await world.live(*map(user, names), *(goal(f"g-{name}", name, "2026-03-11") for name in names))
+    await (await world.runner()).run_manual(GOALS)
+
+
+async def _updates(connection: Connection) -> tuple[int, int]:
+    """Rows of states that have been updated, and those of them that touched no index."""
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    row = await connection.fetchrow(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'delivery_state'"
+    )
+    assert row
+    return (row[0], row[1])
+
+
+async def test_sending_touches_no_index_after_the_claim(world: World) -> None:
+    """In groups, each in its own transaction, as in life: what is dead makes room for what comes."""
+    await _planned(world, 200)
+    async with world.pool.acquire() as connection:
+        outbox = Outbox(cast("asyncpg.Pool", connection), "a", LEASE)
+        claimed = sorted(await outbox.claim(200), key=lambda one: one.id)
+        groups = [claimed[n : n + _AT_ONCE] for n in range(0, 200, _AT_ONCE)]
+        before = await _updates(connection)
+        for dots, answered in zip([*groups, []], [[], *groups], strict=True):
+            await outbox.record(
+                [(one.id, one.claim) for one in dots],
+                [Settlement(one.id, one.claim, "sent", code=250, reply=_REPLY) for one in answered],
+            )
+        after = await _updates(connection)
+    assert [now - then for now, then in zip(after, before, strict=True)] == [400, 400]
