@@ -70,7 +70,9 @@ async def test_nothing_is_adopted_while_an_earlier_release_is_alive(
     assert await _adopted(pool) == ("planned", None, 1)
 
 
-async def test_a_process_of_this_release_does_not_keep_anything_from_being_adopted(pool: asyncpg.Pool) -> None:
+async def test_a_process_of_this_release_does_not_keep_anything_from_being_adopted(
+    pool: asyncpg.Pool,
+) -> None:
     await _old(pool, "planned")
     await pool.execute(_BEAT, SCHEMA)
 

@@ -169,6 +169,29 @@ async def test_only_a_late_acceptance_settles_what_is_unconfirmed(world: World) 
     assert await _settle(outbox, claimed, "sent")
 
 
+async def test_a_late_answer_settles_what_was_taken_for_unconfirmed(world: World) -> None:
+    """The claim is over and forgotten: there are no more dots, but it is known now what became of the first ones."""
+    await _plan(world, "bob", "cat")
+    outbox = _outbox(world, "slow")
+    sent, unsent, undotted = await outbox.claim(5)
+    assert await _dot(outbox, sent)
+    assert await _dot(outbox, unsent)
+    await _at(world, "08:02:00")
+    assert await _outbox(world, "heir").recover() == 3
+    assert await world.pool.fetchval("SELECT count(*) FROM service.delivery_claim") == 0
+
+    assert not await _dot(outbox, undotted)
+    assert await _settle(outbox, sent, "sent")
+    assert await _settle(outbox, unsent, "planned", refund=True, unwritten=True)
+
+    rows = await world.pool.fetch(_ROW)
+    assert [(row["state"], row["attempt"], row["dot_at"] is None) for row in rows] == [
+        ("sent", 1, False),
+        ("planned", 0, True),
+        ("planned", 1, True),
+    ]
+
+
 # ── Leases ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
