@@ -63,9 +63,9 @@ _COLUMNS = tuple(field.name for field in fields(ClaimedDelivery) if field.name !
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The result of a claimed delivery. ``claim``: the one it belongs to. ``delay``: try again later;
-    ``refund``: the attempt does not count.
+    """The result of a claimed delivery. ``claim``: the one it belongs to.
 
+    ``delay``: try again later; ``refund``: the attempt does not count.
     ``unwritten``: the final dot was certainly not written, so the mark is reset to ``dot_at``, that of an
     earlier attempt.
     """
@@ -133,7 +133,9 @@ class Outbox:
         self._done: list[int] = []
 
     async def recover(self) -> int:
-        """Release expired leases, and expire what is no longer useful. Returns how many were released.
+        """Release what was claimed and whose lease is over, and expire what is no longer useful.
+
+        Returns how many were released, or planned again because nobody knows whether they arrived.
 
         Mails of an earlier release are adopted, once none of its processes is alive. Raises TimeoutError
         while somebody holds a lock on the deliveries, as ``claim`` does.

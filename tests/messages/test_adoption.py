@@ -15,10 +15,12 @@ from tests.clock import stop_clock
 from tests.interleaving import goes_on
 
 _OLD = """
-INSERT INTO service.delivery (dedupe_key, channel, job, kind, user_id, zone, local_date, template, locale, address, facts,
-    message_id, message_date, token, not_before, expires_at, attempt, epoch, resends, unconfirmed_policy, state, lease_until)
-VALUES ('k' || $1, $1, 'reminder.goalDeadlines', 'deadlines', 'ann', 'UTC', '2026-03-10', 'goal', 'en', 'ann@example.org', '{}',
-    'm', '2026-03-10 08:00Z', 't' || $1, '2026-03-10 08:00Z', '2026-03-10 20:00Z', 1, 3, $2, 'resend', $3, $4::text::timestamptz)
+INSERT INTO service.delivery (dedupe_key, channel, job, kind, user_id, zone, local_date, template, locale,
+    address, facts, message_id, message_date, token, not_before, expires_at, attempt, epoch, resends,
+    unconfirmed_policy, state, lease_until)
+VALUES ('k' || $1, $1, 'reminder.goalDeadlines', 'deadlines', 'ann', 'UTC', '2026-03-10', 'goal', 'en',
+    'ann@example.org', '{}', 'm', '2026-03-10 08:00Z', 't' || $1, '2026-03-10 08:00Z', '2026-03-10 20:00Z',
+    1, 3, $2, 'resend', $3, $4::text::timestamptz)
 RETURNING id
 """
 _BEAT = (

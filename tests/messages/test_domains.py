@@ -298,7 +298,7 @@ async def test_an_unconfirmed_message_waits_for_its_domain_too(world: World) -> 
 async def test_two_throttled_at_one_time_are_one_pause(world: World) -> None:
     await world.at("2026-03-10T08:00:00Z")
     outbox = _outbox(world)
-    pauses = [timedelta(minutes=1), timedelta(minutes=2)]
+    pauses = [timedelta(minutes=1), timedelta(minutes=2), timedelta(minutes=4)]
 
     first, second = await asyncio.gather(*(outbox.pause(SLOW, pauses, "421") for _ in range(2)))
 

@@ -20,8 +20,9 @@ from tests.interleaving import goes_on, waits
 
 SQL = queries.load(outbox_module.__file__)
 _ROW = (
-    "SELECT d.*, s.claim, c.owner, c.until FROM service.delivery_with_state AS d JOIN service.delivery_state AS s USING (id)"
-    " LEFT JOIN service.delivery_claim AS c ON c.id = s.claim ORDER BY d.id"
+    "SELECT d.*, s.claim, c.owner, c.until FROM service.delivery_with_state AS d"
+    " JOIN service.delivery_state AS s USING (id) LEFT JOIN service.delivery_claim AS c ON c.id = s.claim"
+    " ORDER BY d.id"
 )
 
 
@@ -170,7 +171,7 @@ async def test_only_a_late_acceptance_settles_what_is_unconfirmed(world: World) 
 
 
 async def test_a_late_answer_settles_what_was_taken_for_unconfirmed(world: World) -> None:
-    """The claim is over and forgotten: there are no more dots, but it is known now what became of the first ones."""
+    """The claim is over and forgotten: no more dots, but it is known now what became of the first."""
     await _plan(world, "bob", "cat")
     outbox = _outbox(world, "slow")
     sent, unsent, undotted = await outbox.claim(5)
@@ -248,6 +249,16 @@ async def test_of_a_claim_that_is_over_only_what_is_still_its_own_is_released(wo
 
     assert await outbox.recover() == 0
     assert await _row(world) == stored
+
+
+async def test_what_was_put_back_and_is_anothers_gets_no_dot_of_the_first(world: World) -> None:
+    """Whose claim is not over yet."""
+    outbox, claimed = await _claimed(world, "slow")
+    await outbox.release([claimed])
+    heir, again = await _claimed(world, "heir")
+
+    assert not await _dot(outbox, claimed)
+    assert await _dot(heir, again)
 
 
 async def test_a_claim_that_is_over_leaves_what_is_settled(world: World) -> None:
@@ -331,9 +342,9 @@ async def test_a_message_is_sent_again_once(world: World) -> None:
     for minute in (0, 14, 20, 40, 59):
         await _at(world, f"08:{minute:02d}:00")
         sent.append(await world.delivery(_lost()).run_once())
+        assert (await _row(world))["state"] == "unconfirmed"
 
     assert sent == [1, 0, 1, 0, 0]
-    assert (await _row(world))["state"] == "unconfirmed"
 
 
 async def test_only_what_is_unconfirmed_is_sent_again_by_itself(world: World) -> None:
@@ -506,6 +517,8 @@ async def test_nothing_is_done_by_a_clock_that_ran_away(world: World) -> None:
         await _at(world, "08:02:00")
 
     await ran_away()
+    await world.pool.execute("UPDATE service.delivery_state SET expires_at = 'infinity'")
+    await ran_away()
     (claimed,) = await outbox.claim(5)
     await ran_away()
     await world.pool.execute("UPDATE service.delivery_claim SET until = 'infinity'")
@@ -516,7 +529,8 @@ async def test_nothing_is_done_by_a_clock_that_ran_away(world: World) -> None:
     await world.pool.execute("UPDATE service.delivery_claim SET until = '2026-03-10 08:03Z'")
     await ran_away()
     await world.pool.execute(
-        "UPDATE service.delivery_state SET state = 'unconfirmed'; UPDATE service.delivery SET unconfirmed_policy = 'resend'"
+        "UPDATE service.delivery_state SET state = 'unconfirmed';"
+        " UPDATE service.delivery SET unconfirmed_policy = 'resend'"
     )
     await ran_away()
 

@@ -1,4 +1,4 @@
-"""What the outbox reads and writes: indexes, and little of them, however many mails there are; no index where none changes."""
+"""What the outbox reads and writes: little, by index, however many mails there are."""
 
 import re
 from datetime import timedelta
@@ -24,13 +24,16 @@ INSERT INTO service.delivery_claim (owner, until, deliveries) VALUES
     ('a', service.now() + interval '1 minute', '{}'),
     ('dead', service.now() - interval '1 minute', ARRAY(SELECT generate_series(300051, 300100)));
 INSERT INTO service.delivery_state (id, state, claim, job, kind, domain, not_before, expires_at)
-SELECT 100000 + n, CASE WHEN n <= 100000 THEN 'planned' WHEN n <= 200000 THEN 'sent' WHEN n <= 200050 THEN 'claimed' ELSE 'sending' END,
-       CASE WHEN n <= 100000 THEN NULL WHEN n <= 200000 THEN 0 WHEN n <= 200050 THEN 1 ELSE 2 END, 'j', 'deadlines',
+SELECT 100000 + n, CASE WHEN n <= 100000 THEN 'planned' WHEN n <= 200000 THEN 'sent'
+                        WHEN n <= 200050 THEN 'claimed' ELSE 'sending' END,
+       CASE WHEN n <= 100000 THEN NULL WHEN n <= 200000 THEN 0 WHEN n <= 200050 THEN 1 ELSE 2 END,
+       'j', 'deadlines',
        CASE WHEN n % 1000 = 0 THEN 'free.example' ELSE 'blocked.example' END,
        service.now() - interval '1 day', service.now() + interval '1 day'
 FROM generate_series(1, 200100) AS n
 """
-"""100,000 mails wait, all but 100 of them to a blocked domain; 100,000 are settled; 50 each are in hand and a dead process's."""
+"""100,000 mails wait, all but 100 of them to a blocked domain; as many are settled; 50 each are in hand and a
+dead process's."""
 
 
 async def _plan(pool: asyncpg.Pool, query: str, *values: Any) -> list[str]:
@@ -72,10 +75,9 @@ async def test_nothing_that_is_done_all_the_time_reads_much_however_many_mails_t
 
 
 _N = 50
-_RECORDED = (
-    [list(range(300001, 300051)), [1] * _N, None, list(range(300051, 300101)), [2] * _N, ["sent"] * _N, [None] * _N]
-    + [[250] * _N, ["ok"] * _N, [None] * _N, [0] * _N, [False] * _N, [None] * _N]
-)  # fmt: skip
+_DOTS = ([*range(300001, 300051)], [1] * _N)
+_RESULTS = ([*range(300051, 300101)], [2] * _N, ["sent"] * _N, [None] * _N, [250] * _N, ["ok"] * _N)
+_RECORDED = (*_DOTS, None, *_RESULTS, [None] * _N, [0] * _N, [False] * _N, [None] * _N)
 """Fifty marks, fifty results."""
 
 
@@ -94,7 +96,7 @@ async def _read(connection: Connection) -> int:
     """Rows of the table of states that this transaction has read, one by one or by index."""
     read: int = await connection.fetchval(
         "SELECT sum(pg_stat_get_xact_tuples_returned(c) + pg_stat_get_xact_tuples_fetched(c))"
-        " FROM unnest(ARRAY['service.delivery_state', 'service.delivery_state_pkey', 'service.delivery_state_due']::regclass[]) AS c"
+        " FROM unnest(ARRAY['service.delivery_state', 'service.delivery_state_pkey']::regclass[]) AS c"
     )
     return read
 

@@ -1,4 +1,4 @@
-"""What a recipient decides, or an address tells us, holds from its commit on: no dot is granted by what was read before.
+"""What a recipient decides holds from its commit on: no dot is granted by what was read before.
 
 ``tests/guards.toml`` lists the conditions of which these tests notice the absence.
 """
@@ -15,7 +15,10 @@ from service.messages.outbox import ClaimedDelivery, Outbox
 from tests.given import GOALS, Scripted, World, accepted, goal, user
 from tests.interleaving import goes_on, waits
 
-OPT_OUT = "INSERT INTO service.preference_override (user_id, kind, channel, enabled, source) VALUES ('ann', 'deadlines', 'email', false, 'page')"
+OPT_OUT = (
+    "INSERT INTO service.preference_override (user_id, kind, channel, enabled, source)"
+    " VALUES ('ann', 'deadlines', 'email', false, 'page')"
+)
 PAUSE = "INSERT INTO service.recipient_setting (user_id, paused_until) VALUES ('ann', '2026-04-01Z')"
 COMPLAINT = "INSERT INTO service.suppression (address, reason) VALUES ('ann@example.org', 'complaint')"
 CHANGES = {
@@ -71,8 +74,8 @@ async def _under_way(world: World, change: str) -> AsyncIterator[None]:
 
 async def _row(world: World, name: str) -> tuple[Any, ...]:
     query = (
-        "SELECT s.state, s.claim, s.attempt, s.dot_at FROM service.delivery_state AS s JOIN service.delivery AS d USING (id)"
-        " WHERE d.user_id = $1"
+        "SELECT s.state, s.claim, s.attempt, s.dot_at FROM service.delivery_state AS s"
+        " JOIN service.delivery AS d USING (id) WHERE d.user_id = $1"
     )
     return tuple(await world.pool.fetchrow(query, name) or ())
 
@@ -153,7 +156,7 @@ async def test_a_claim_that_looked_before_the_change_passes_over_its_mails(
 ) -> None:
     """It has read what was true before; here it stands still where the schema's range is looked up."""
     await world.pool.execute(before)
-    await _stop_claims_at(world.pool, 1)
+    await _stop_claims(world.pool)
     async with world.pool.acquire() as connection:
         await connection.fetchval("SELECT set_config('tests.stop', 'here', false)")
         async with world.pool.acquire() as gate, gate.transaction():
@@ -163,9 +166,9 @@ async def test_a_claim_that_looked_before_the_change_passes_over_its_mails(
         assert [one.user_id for one in await claim] == ["bob"]
 
 
-async def _stop_claims_at(pool: asyncpg.Pool, lock: int) -> None:
+async def _stop_claims(pool: asyncpg.Pool) -> None:
     await pool.execute(
         "CREATE OR REPLACE FUNCTION service.fits(known int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
-        f" IF current_setting('tests.stop', true) = 'here' THEN PERFORM pg_advisory_xact_lock({lock}); END IF;"
+        " IF current_setting('tests.stop', true) = 'here' THEN PERFORM pg_advisory_xact_lock(1); END IF;"
         " RETURN true; END $$"
     )

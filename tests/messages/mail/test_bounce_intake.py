@@ -41,7 +41,7 @@ async def _sent(world: World, *people: str, day: int = 10) -> dict[str, int]:
     transport = Scripted()
     await world.delivery(transport, sender=sender).run_once()
     rows = await world.pool.fetch(
-        "SELECT user_id, max(id) AS id FROM service.delivery_with_state WHERE channel = 'email' GROUP BY user_id"
+        "SELECT user_id, max(id) AS id FROM service.delivery WHERE channel = 'email' GROUP BY user_id"
     )
     ids = {row["user_id"]: row["id"] for row in rows}
     assert {e.sender for e in transport.received} <= {sender(id_) for id_ in ids.values()}
