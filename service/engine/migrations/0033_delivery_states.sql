@@ -46,6 +46,8 @@ CREATE INDEX delivery_state_due ON service.delivery_state (not_before, id) WHERE
 CREATE INDEX delivery_state_domain ON service.delivery_state (domain, not_before, id) WHERE claim IS NULL;  -- claim, past the blocked
 CREATE INDEX delivery_state_problem ON service.delivery_state (problem, id) WHERE problem IS NOT NULL;      -- lists of all but sent
 CREATE INDEX delivery_state_reason ON service.delivery_state (reason, id) WHERE reason IS NOT NULL;
+CREATE INDEX delivery_own_state ON service.delivery (id) WHERE state <> 'in_delivery_state';                -- lists: no mails of ours
+CREATE INDEX delivery_old_mail ON service.delivery (id) WHERE state <> 'in_delivery_state' AND channel = 'email';
 
 -- Messages as they stand, wherever their state lies.
 CREATE VIEW service.delivery_with_state AS

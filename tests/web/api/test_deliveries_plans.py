@@ -9,6 +9,7 @@ import pytest
 
 from service.messages.outbox import address_range
 from service.web.api import deliveries
+from service.web.console.messages import views
 from tests.given import ADOPT, GOALS
 
 _MANY = 40_000
@@ -48,8 +49,11 @@ def visited(plan: dict[str, Any]) -> Iterator[float]:
 
 
 async def cost(connection: asyncpg.Connection, asked: dict[str, Any]) -> float:
-    sql = f"EXPLAIN (ANALYZE, FORMAT JSON) {deliveries._SQL['search']}"
-    (told,) = await connection.fetchval(sql, *values(asked))
+    return await _cost(connection, deliveries._SQL["search"], values(asked))
+
+
+async def _cost(connection: asyncpg.Connection, query: str, asked: list[Any]) -> float:
+    (told,) = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *asked)
     return sum(visited(told["Plan"]))
 
 
@@ -75,6 +79,20 @@ async def test_each_filter_reads_little_of_many_messages(many: asyncpg.Pool) -> 
     ]  # fmt: skip
     async with many.acquire() as lent:
         costs = {str(one): await cost(lent, one) for one in asked}  # type: ignore[arg-type]
+    assert {one: rows for one, rows in costs.items() if rows > _FEW} == {}
+
+
+async def test_the_list_of_the_console_reads_little_as_well(many: asyncpg.Pool) -> None:
+    asked: list[dict[str, Any]] = [
+        {}, {"users": ["u42"]}, {"job": GOALS}, {"channel": "in_app"}, {"channel": "email"}, {"before": 500},
+        {"reason": "hard_bounce"}, {"run": 7}, *({"state": state} for state in deliveries._STATES),
+    ]  # fmt: skip
+    names = ("users", "job", "channel", "state", "reason", "run", "before")
+    async with many.acquire() as lent:
+        costs = {
+            str(one): await _cost(lent, views._SQL["find"], [*map(one.get, names), 50])  # type: ignore[arg-type]
+            for one in asked
+        }
     assert {one: rows for one, rows in costs.items() if rows > _FEW} == {}
 
 

@@ -6,16 +6,28 @@ SELECT id FROM service.users WHERE position('@' IN $1::text) > 0 AND lower(email
 
 -- name: find
 -- Messages, newest first. $1 users, $2 job, $3 channel, $4 state, $5 reason, $6 run, $7 before id: NULL is any; $8 limit.
-SELECT d.id, d.channel, d.job, d.run_id, d.user_id, d.recipient_name, d.local_date, d.state, d.reason, d.not_before,
-       d.settled_at, d.planned_at, d.attempt, d.expires_at, d.dot_at, d.resends, d.message_id, d.unconfirmed_policy, d.domain,
-       d.smtp_code, d.smtp_reply
-FROM service.delivery_with_state AS d
-WHERE ($1::text[] IS NULL OR d.user_id = ANY ($1)) AND ($2::text IS NULL OR d.job = $2)
-  AND ($3::text IS NULL OR d.channel = $3) AND ($4::text IS NULL OR d.state = $4)
-  AND ($4::text IS NULL OR $4 IN ('planned', 'claimed', 'sending', 'sent') OR d.problem = $4)
-  AND ($5::text IS NULL OR d.reason = $5) AND ($6::bigint IS NULL OR d.run_id = $6)
-  AND ($7::bigint IS NULL OR d.id < $7)
-ORDER BY d.id DESC LIMIT $8
+-- Looked for apart: those whose state lies in service.delivery, and mails; so each is read by its own indexes.
+WITH found AS MATERIALIZED (
+(SELECT d.id FROM service.delivery AS d
+WHERE d.state <> 'in_delivery_state' AND ($3::text IS NULL OR d.channel = $3) AND ($4::text IS NULL OR d.state = $4)
+  AND ($5::text IS NULL OR d.reason = $5)
+  AND ($1::text[] IS NULL OR d.user_id = ANY ($1)) AND ($2::text IS NULL OR d.job = $2)
+  AND ($6::bigint IS NULL OR d.run_id = $6) AND ($7::bigint IS NULL OR d.id < $7)
+ORDER BY d.id DESC LIMIT $8)
+UNION ALL
+(SELECT s.id FROM service.delivery_state AS s JOIN service.delivery AS d USING (id)
+WHERE ($3::text IS NULL OR $3 = 'email') AND ($4::text IS NULL OR s.state = $4) AND ($5::text IS NULL OR s.reason = $5)
+  AND ($4::text IS NULL OR $4 <> 'planned' OR s.claim IS NULL)
+  AND ($4::text IS NULL OR $4 NOT IN ('claimed', 'sending')
+       OR s.id = ANY (ARRAY(SELECT unnest(deliveries) FROM service.delivery_claim)))
+  AND ($4::text IS NULL OR $4 IN ('planned', 'claimed', 'sending', 'sent') OR s.problem = $4)
+  AND ($1::text[] IS NULL OR d.user_id = ANY ($1)) AND ($2::text IS NULL OR d.job = $2)
+  AND ($6::bigint IS NULL OR d.run_id = $6) AND ($7::bigint IS NULL OR s.id < $7 AND d.id < $7)
+ORDER BY s.id DESC LIMIT $8)
+)
+SELECT id, channel, job, run_id, user_id, recipient_name, local_date, state, reason, not_before, settled_at, planned_at, attempt,
+       expires_at, dot_at, resends, message_id, unconfirmed_policy, domain, smtp_code, smtp_reply
+FROM service.delivery_with_state WHERE id = ANY (ARRAY(SELECT id FROM found ORDER BY id DESC LIMIT $8)) ORDER BY id DESC
 
 -- name: message
 -- One message with its run, its stages and its notification. $1: id.
