@@ -259,8 +259,7 @@ class Service:
 
     @cached_property
     def explainer(self) -> Explainer:
-        spread = timedelta(seconds=self.settings.mail_spread_seconds)
-        return Explainer(self.pool, self.runner, self.jobs, self.timings, self._zone, spread)
+        return Explainer(self.pool, self.runner, self.jobs, self.timings, self._zone, self._planning)
 
     @cached_property
     def forecaster(self) -> Forecaster:

@@ -213,13 +213,18 @@ class World:
         )
         return ledger
 
+    def planning(self, **changes: Any) -> PlannerSettings:
+        """A planner's settings. ``changes``: of them; others, as those of the runner, are passed over."""
+        known = {name: changes[name] for name in _PLANNER & changes.keys()}
+        return PlannerSettings("example.org", **{"nudges": nudges(KINDS.values()), **known})
+
     async def runner(self, owner: str = "a", lease: float = 60.0, **changes: Any) -> Runner:
         """A runner of its own. ``changes``: of its settings, of the planner's, resources, or parts of it."""
         planning, running = (
             {name: changes.pop(name) for name in names & changes.keys()} for names in (_PLANNER, _RUNNER)
         )
         planner = Planner(
-            PlannerSettings("example.org", **({"nudges": nudges(KINDS.values())} | planning)),
+            self.planning(**planning),
             changes.pop("notice", composer().notice),
             changes.pop("outbox_wake", asyncio.Event()),
         )
@@ -265,8 +270,7 @@ class World:
 
     def replacements(self, **changes: Any) -> Replacements:
         """What decides again before sending. ``changes``: of its arguments."""
-        planning = PlannerSettings("example.org", nudges=nudges(KINDS.values()))
-        values = {"settings": planning, "render_notice": composer().notice, **changes}
+        values = {"settings": self.planning(), "render_notice": composer().notice, **changes}
         return Replacements(self.pool, self.jobs, **values)
 
     async def current_state(self, query: StateQuery) -> DashboardState:

@@ -8,7 +8,7 @@ aiocron the service is late by up to one sweep, never wrong.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -34,30 +34,62 @@ _CLOCK_STEP = 1.0
 _LOOK_BACK = timedelta(days=400)
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a job is due and in which zone; see ``timing_of``. ``hours``: those that people may choose
+    instead. Who chose another one gets the usual time."""
+
+    schedule: Schedule
+    mode: TimeMode
+    hours: frozenset[int] = frozenset()
+
+    def of(self, group: str, service_zone: ZoneInfo) -> tuple[Schedule, ZoneInfo]:
+        """The schedule and zone of a slot group: ``Europe/Berlin@7`` is due at seven.
+
+        Only user-local jobs have groups.
+        """
+        if self.mode is not TimeMode.USER:
+            return self.schedule, service_zone if self.mode is TimeMode.SERVICE else ZoneInfo("UTC")
+        zone, _, hour = group.partition("@")
+        chosen = hour and int(hour) in self.hours
+        return self.schedule.at_hour(int(hour)) if chosen else self.schedule, zone_of(zone)
+
+
+def timing_of(job: Job, schedule: Schedule | None = None, mode: TimeMode | None = None) -> Timing:
+    """A job's timing, by its own schedule and clock where no others are given."""
+    schedule, mode = schedule or Schedule.parse(job.schedule), mode or job.mode
+    hours = useful_hours(job, schedule) if job.own_hours and mode is TimeMode.USER else frozenset[int]()
+    return Timing(schedule, mode, hours)
+
+
 def planned_runs(
-    schedule: Schedule,
+    timing: Timing,
     job: Job,
-    mode: TimeMode,
-    zones: Sequence[str],
+    groups: Sequence[str],
     service_zone: ZoneInfo,
     after: datetime,
     until: datetime,
 ) -> list[PlannedRun]:
     """What becomes of every slot in (after, until]: pending, or missed with a reason.
 
-    A user-local job gets one run per instant for all ``zones`` whose slot it is (see ``slot_groups``).
+    A user-local job gets one run per instant for all ``groups`` whose slot it is (see ``slot_groups``).
     Slots older than 400 days are not enumerated.
     """
     after = max(after, until - _LOOK_BACK)
-    if mode is not TimeMode.USER:
-        zone = service_zone if mode is TimeMode.SERVICE else ZoneInfo("UTC")
-        judged = _judge(list(schedule.slots(zone, after, until)), zone, job, until)
-        return [_planned(slot, None, reason, deadline, until) for slot, reason, deadline in judged]
-    return _by_instant(schedule, job, zones, after, until)
+    if timing.mode is TimeMode.USER:
+        return _by_instant(timing, job, groups, service_zone, after, until)
+    schedule, zone = timing.of("", service_zone)
+    judged = _judge(list(schedule.slots(zone, after, until)), zone, job, until)
+    return [_planned(slot, None, reason, deadline, until) for slot, reason, deadline in judged]
 
 
 def _by_instant(
-    schedule: Schedule, job: Job, zones: Sequence[str], after: datetime, until: datetime
+    timing: Timing,
+    job: Job,
+    groups: Sequence[str],
+    service_zone: ZoneInfo,
+    after: datetime,
+    until: datetime,
 ) -> list[PlannedRun]:
     """One run per instant, as the ledger holds one row per (job, instant).
 
@@ -65,21 +97,11 @@ def _by_instant(
     lie 24 hours apart. Zones with a slot to run take precedence over those that missed it.
     """
     by_instant: dict[datetime, list[tuple[str, Slot, str | None, datetime]]] = defaultdict(list)
-    hours = useful_hours(job, schedule)
-    for name in sorted(zones):
-        own_schedule, zone = _schedule_of(schedule, name, hours)
-        for slot, reason, deadline in _judge(list(own_schedule.slots(zone, after, until)), zone, job, until):
+    for name in sorted(groups):
+        schedule, zone = timing.of(name, service_zone)
+        for slot, reason, deadline in _judge(list(schedule.slots(zone, after, until)), zone, job, until):
             by_instant[slot.at].append((name, slot, reason, deadline))
     return [_shared(by_instant[at], until) for at in sorted(by_instant)]
-
-
-def _schedule_of(schedule: Schedule, group: str, hours: Collection[int]) -> tuple[Schedule, ZoneInfo]:
-    """A slot group's schedule and clock: ``Europe/Berlin@7`` is due at seven.
-
-    People whose chosen hour is no longer useful for the job get the usual time.
-    """
-    zone, _, hour = group.partition("@")
-    return schedule.at_hour(int(hour)) if hour and int(hour) in hours else schedule, zone_of(zone)
 
 
 def _shared(entries: list[tuple[str, Slot, str | None, datetime]], now: datetime) -> PlannedRun:
@@ -118,21 +140,6 @@ def slot_groups(places: Iterable[tuple[str, Mapping[str, int]]], own_hours: str 
     """The slot groups of a job: ``Europe/Berlin``, and ``Europe/Berlin@7`` for those who chose seven."""
     chosen = ((zone, None if own_hours is None else hours.get(own_hours)) for zone, hours in places)
     return sorted({zone if hour is None else f"{zone}@{hour}" for zone, hour in chosen})
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """When a job is due and in which zone. ``hours``: those that people may choose instead."""
-
-    schedule: Schedule
-    mode: TimeMode
-    hours: frozenset[int] = frozenset(range(24))
-
-    def of(self, group: str, service_zone: ZoneInfo) -> tuple[Schedule, ZoneInfo]:
-        """The schedule and zone of a slot group. Only user-local jobs have groups."""
-        if self.mode is TimeMode.USER:
-            return _schedule_of(self.schedule, group, self.hours)
-        return self.schedule, service_zone if self.mode is TimeMode.SERVICE else ZoneInfo("UTC")
 
 
 class TriggerLoop:
@@ -176,7 +183,7 @@ class TriggerLoop:
         for id_, job in self._jobs.items():
             timing = self._timings[id_]
             groups = slot_groups(places, job.own_hours)
-            plan = partial(planned_runs, timing.schedule, job, timing.mode, groups, self._service_zone)
+            plan = partial(planned_runs, timing, job, groups, self._service_zone)
             try:
                 count += await self._ledger.materialise(id_, plan)
             except Exception as error:  # noqa: BLE001 — the slots of other jobs are decided nevertheless

@@ -8,7 +8,7 @@ Messages that other jobs will send before a future slot are not taken into accou
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
@@ -35,9 +35,10 @@ from service.messages.explanation import (
     outcomes,
     slot_time_of,
 )
-from service.messages.kind import Channel, nudges
+from service.messages.kind import Channel
+from service.messages.planner import PlannerSettings
 from service.messages.refusals import packed_id
-from service.messages.reminder import Reminder, decide_for_user, kinds_of, reminder_named
+from service.messages.reminder import Reminder, decide_for_user, reminder_named
 from service.zones import equal_groups, iso
 
 _SQL = queries.load(__file__)
@@ -61,7 +62,8 @@ class _Due:
 class Explainer:
     """Explains one user, job and moment. Read-only.
 
-    ``timings``: each job's schedule and zone; ``service_zone``: the zone of jobs that have only one.
+    ``timings``: each job's schedule and zone; ``service_zone``: the zone of jobs that have only one;
+    ``planning``: the settings of the planner that plans the messages.
     """
 
     def __init__(
@@ -71,15 +73,14 @@ class Explainer:
         jobs: Mapping[str, Job],
         timings: Mapping[str, Timing],
         service_zone: ZoneInfo,
-        spread: timedelta = timedelta(0),
+        planning: PlannerSettings,
     ) -> None:
         self._pool = pool
         self._runner = runner
         self._jobs = dict(jobs)
-        self._nudges = nudges(kinds_of(jobs).values())
         self._timings = timings
         self._service_zone = service_zone
-        self._spread = spread
+        self._planning = planning
 
     async def explain(self, name: str, user_id: str, at: datetime | None = None) -> dict[str, Any]:
         """The explanation as JSON. ``name``: ``goalDeadlines`` or ``reminder.goalDeadlines``.
@@ -104,7 +105,8 @@ class Explainer:
         if case.terms is None:
             return {}
         return {
-            channel: delivery_rows.spread_delay(self._spread, channel, case.terms.key) for channel in Channel
+            channel: delivery_rows.spread_delay(self._planning.spread, channel, case.terms.key)
+            for channel in Channel
         }
 
     async def _case(
@@ -136,7 +138,7 @@ class Explainer:
         decision = by_channel[1] if by_channel else None
         terms = None
         if tick and isinstance(decision, Message):
-            terms = eligibility.message_terms(decision, tick, start, self._nudges)
+            terms = eligibility.message_terms(decision, tick, start, self._planning.nudges)
         return ExplainedCase(
             job=job,
             user=user,

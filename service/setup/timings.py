@@ -9,8 +9,8 @@ import structlog
 from service.engine.job import CatchUp, Job, JobType, TimeMode
 from service.engine.ledger import JobDefinition
 from service.engine.schedule import Schedule
-from service.engine.trigger import Timing
-from service.engine.useful_hours import first_useless, useful_hours
+from service.engine.trigger import Timing, timing_of
+from service.engine.useful_hours import first_useless
 from service.errors import ConfigurationError
 from service.settings import Settings
 
@@ -30,18 +30,13 @@ def timings_of(jobs: Mapping[str, Job], settings: Settings) -> dict[str, Timing]
         raise ConfigurationError(problems)
     one_clock = settings.reminder_time_mode == "service"
     return {
-        id_: _timing(
+        id_: timing_of(
             job,
-            chosen.get(id_) or Schedule.parse(job.schedule),
-            TimeMode.SERVICE if one_clock and job.type is JobType.REMINDER else job.mode,
+            chosen.get(id_),
+            TimeMode.SERVICE if one_clock and job.type is JobType.REMINDER else None,
         )
         for id_, job in jobs.items()
     }
-
-
-def _timing(job: Job, schedule: Schedule, mode: TimeMode) -> Timing:
-    hours = useful_hours(job, schedule) if job.own_hours and mode is TimeMode.USER else frozenset[int]()
-    return Timing(schedule, mode, hours)
 
 
 def _jobs_named(jobs: Mapping[str, Job], names: Iterable[str]) -> dict[str, str]:

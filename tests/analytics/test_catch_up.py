@@ -8,8 +8,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from service.engine.ledger import Ledger
-from service.engine.schedule import Schedule
-from service.engine.trigger import Timing, TriggerLoop
+from service.engine.trigger import TriggerLoop, timing_of
 from service.jobs import all_jobs
 from tests.analytics.given import DAILY, JOBS, WEEKLY, Lab, at, people, session
 
@@ -19,7 +18,7 @@ DAY = timedelta(days=1)
 def bell(ledger: Ledger) -> TriggerLoop:
     """Decides the slots of the analytics jobs."""
     jobs = {name: all_jobs()[name] for name in JOBS}
-    timings = {name: Timing(Schedule.parse(job.schedule), job.mode) for name, job in jobs.items()}
+    timings = {name: timing_of(job) for name, job in jobs.items()}
     return TriggerLoop(ledger, jobs, timings, ZoneInfo("UTC"), asyncio.Event())
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
@@ -14,9 +15,8 @@ from service.dashboard.sync import Sync
 from service.engine.heartbeat import Heartbeat
 from service.engine.ledger import Ledger
 from service.engine.run import Trigger
-from service.engine.schedule import Schedule
 from service.engine.schema import SCHEMA
-from service.engine.trigger import planned_runs
+from service.engine.trigger import planned_runs, timing_of
 from service.errors import ReleaseTooOld
 from service.messages.outbox import Outbox
 from tests.given import GOALS, World, goal, user
@@ -124,8 +124,7 @@ async def test_nothing_is_decided_or_claimed(world: World) -> None:
     ledger, job = await world.ledger(), world.jobs[GOALS]
 
     def plan(after: Any, until: Any) -> Any:
-        schedule = Schedule.parse(job.schedule)
-        return planned_runs(schedule, job, job.mode, ["Europe/Berlin"], None, after, until)  # type: ignore[arg-type]
+        return planned_runs(timing_of(job), job, ["Europe/Berlin"], ZoneInfo("UTC"), after, until)
 
     await world.at("2026-03-10T08:00:00Z")
     async with too_old(world):

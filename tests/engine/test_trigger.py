@@ -14,9 +14,8 @@ from service.engine.context import RunContext
 from service.engine.job import CatchUp, Job, JobType, TimeMode
 from service.engine.ledger import JobDefinition, Ledger
 from service.engine.run import RunState, Trigger
-from service.engine.schedule import Schedule
 from service.engine.schema import SCHEMA
-from service.engine.trigger import Timing, TriggerLoop
+from service.engine.trigger import TriggerLoop, timing_of
 from service.errors import AlreadyRunning, LeaseLost
 from tests.clock import stop_clock
 
@@ -48,7 +47,7 @@ class World:
     async def replica(self, name: str = "a", job: Job | None = None) -> tuple[Ledger, TriggerLoop]:
         job = job or self.job
         ledger = Ledger(self.pool, name, timedelta(seconds=60))
-        timing = Timing(Schedule.parse(job.schedule), job.mode)
+        timing = timing_of(job)
         await ledger.register(
             [
                 JobDefinition(

@@ -1,10 +1,13 @@
 """The hours at which a job's slots are of use follow from the job; others are not offered, and refused."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from service.engine.job import TimeMode
 from service.engine.schedule import Schedule
+from service.engine.trigger import Timing, planned_runs
 from service.engine.useful_hours import first_useless, useful_at, useful_hours
 from service.errors import ConfigurationError
 from service.jobs import hours_of_kinds
@@ -65,6 +68,18 @@ def test_a_chosen_hour_that_is_accepted_is_never_missed_at_once_and_a_refused_on
 
     for hour in DAY:
         assert useful_at(job, datetime(2026, 3, 10, hour)) == (hour in offered)
+
+
+@pytest.mark.parametrize(("group", "hour"), [("UTC", 9), ("UTC@7", 7), ("UTC@8", 9), ("UTC@21", 9)])
+def test_a_slot_is_run_at_the_hour_that_the_timing_says(group: str, hour: int) -> None:
+    job = JOBS["reminder.goalDeadlines"]
+    timing = Timing(Schedule.parse(job.schedule), TimeMode.USER, frozenset({7}))
+    zone, midnight = ZoneInfo("UTC"), datetime(2026, 3, 10, tzinfo=UTC)
+
+    [run] = planned_runs(timing, job, [group], zone, midnight, midnight + timedelta(days=1))
+
+    schedule, _ = timing.of(group, zone)
+    assert schedule.next(zone, midnight).at == run.at == midnight.replace(hour=hour)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ from service.engine import trigger as module
 from service.engine.job import Job, TimeMode
 from service.engine.ledger import Ledger
 from service.engine.run import PlannedRun
-from service.engine.schedule import Schedule
-from service.engine.trigger import Timing, TriggerLoop
+from service.engine.trigger import TriggerLoop, timing_of
 from tests.given import GOALS, World, goal, user
 
 NEVER = 3600.0
@@ -40,7 +39,7 @@ class Tower:
     def __init__(self, ledger: Ledger, jobs: dict[str, Job], sweep: float) -> None:
         self.wake = asyncio.Event()
         self.stop = asyncio.Event()
-        timings = {id_: Timing(Schedule.parse(job.schedule), job.mode) for id_, job in jobs.items()}
+        timings = {id_: timing_of(job) for id_, job in jobs.items()}
         self.trigger = TriggerLoop(
             ledger, jobs, timings, ZoneInfo("Europe/Berlin"), self.wake, sweep=sweep, use_crons=True
         )

@@ -14,8 +14,7 @@ from service.dashboard import replica
 from service.dashboard.dashboard_state import DashboardState
 from service.dashboard.model import TimerSession
 from service.engine.run import JobRules, RunRequest, Tick, Trigger
-from service.engine.schedule import Schedule
-from service.engine.trigger import Timing, TriggerLoop
+from service.engine.trigger import TriggerLoop, timing_of
 from service.jobs import daily_check
 from service.jobs.daily_check import JOB, Facts, decide
 from service.messages.decision import Decision, Message, Skip
@@ -476,7 +475,7 @@ async def test_it_comes_at_the_hour_that_somebody_chose_and_never_in_a_pause(wor
         " ('b', '{\"daily\": 20}', NULL), ('c', '{}', '2026-04-01T00:00:00Z')"
     )
     ledger, runner = await world.ledger(), await world.runner()
-    timing = Timing(Schedule.parse(JOB.schedule), JOB.mode)
+    timing = timing_of(JOB)
     trigger = TriggerLoop(
         ledger, world.jobs, {JOB.id: timing}, ZoneInfo("UTC"), asyncio.Event(), use_crons=False
     )

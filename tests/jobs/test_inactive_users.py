@@ -15,8 +15,7 @@ from service.dashboard import replica
 from service.dashboard.dashboard_state import DashboardState
 from service.dashboard.model import TimerSession
 from service.engine.run import JobRules, RunRequest, Tick, Trigger
-from service.engine.schedule import Schedule
-from service.engine.trigger import Timing, TriggerLoop
+from service.engine.trigger import TriggerLoop, timing_of
 from service.jobs import inactive_users
 from service.jobs.inactive_users import JOB, Facts, decide
 from service.messages.decision import Decision, Message, Skip
@@ -406,7 +405,7 @@ async def test_it_comes_at_the_hour_that_somebody_chose(world: World) -> None:
         "INSERT INTO service.recipient_setting (user_id, hours) VALUES ('b', '{\"inactive\": 7}')"
     )
     ledger, runner = await world.ledger(), await world.runner()
-    timing = Timing(Schedule.parse(JOB.schedule), JOB.mode)
+    timing = timing_of(JOB)
     trigger = TriggerLoop(
         ledger, world.jobs, {JOB.id: timing}, ZoneInfo("UTC"), asyncio.Event(), use_crons=False
     )

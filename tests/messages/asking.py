@@ -2,21 +2,19 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from service.engine.job import TimeMode
 from service.engine.runner import Runner
-from service.engine.schedule import Schedule
-from service.engine.trigger import Timing, TriggerLoop
+from service.engine.trigger import Timing, TriggerLoop, timing_of
 from service.messages.explain import Explainer
 from service.messages.kind import MessageKind
 from tests.given import World
 
 
 def timings(world: World, mode: TimeMode) -> dict[str, Timing]:
-    return {id_: Timing(Schedule.parse(job.schedule), mode) for id_, job in world.jobs.items()}
+    return {id_: timing_of(job, mode=mode) for id_, job in world.jobs.items()}
 
 
 @dataclass
@@ -37,9 +35,7 @@ class Asking:
         return cls(
             runner,
             TriggerLoop(ledger, world.jobs, clocks, ZoneInfo(zone), asyncio.Event()),
-            Explainer(
-                world.pool, runner, world.jobs, clocks, ZoneInfo(zone), changes.get("spread", timedelta(0))
-            ),
+            Explainer(world.pool, runner, world.jobs, clocks, ZoneInfo(zone), world.planning(**changes)),
         )
 
     async def sweep(self) -> None:

@@ -28,6 +28,7 @@ from tests.web.given import VIEWER, admin
 
 EARLY = "2026-03-10T05:00:00Z"
 NINE = "2026-03-10T08:00:00Z"
+INACTIVE_USERS = "reminder.inactiveUsers"
 EVENING = "2026-03-10T20:30:00Z"
 FORECAST = "It would go out on Tue 10 Mar at 09:00 (Europe/Berlin) on email and in_app."
 
@@ -46,6 +47,12 @@ def stops(told: dict[str, Any], channel: str = "email") -> list[tuple[str, str]]
 def rule(told: dict[str, Any], name: str, channel: str = "email") -> tuple[str, str]:
     (found,) = [rule for rule in told["rules"][channel] if rule["rule"] == name]
     return found["verdict"], found["detail"]
+
+
+async def _leaving(world: World) -> dict[str, str]:
+    """When the planned messages leave, by channel."""
+    rows = await world.pool.fetch("SELECT channel, not_before FROM service.delivery_with_state")
+    return {row["channel"]: row["not_before"].isoformat().replace("+00:00", "Z") for row in rows}
 
 
 # ── What is recorded ────────────────────────────────────────────────────────────────────────────────────────
@@ -269,17 +276,17 @@ async def test_the_hour_that_somebody_chose_is_the_slot(world: World) -> None:
     assert told["conclusion"].startswith("It would go out on Tue 10 Mar at 07:00 (Europe/Berlin)")
 
 
-async def test_an_hour_behind_the_limit_of_its_job_is_told(world: World) -> None:
+async def test_an_hour_behind_the_limit_of_its_job_is_the_usual_one(world: World) -> None:
     await world.at("2026-03-09T12:00:00Z")
     await world.live(user(), goal("g1", due="2026-03-11"))
     await set_for(world, "ann", hours={"deadlines": 21})
 
     told = await explained(world, at=NINE)
+    await world.at(NINE)
+    await (await Asking.of(world)).sweep()
 
-    assert stops(told) == [("lateness", "stale")]
-    assert told["conclusion"] == (
-        "It would not be sent: stale. Useful until Tue 10 Mar at 20:00 (Europe/Berlin)."
-    )
+    assert (told["slot"]["group"], told["conclusion"]) == ("Europe/Berlin@21", FORECAST)
+    assert await _leaving(world) == {channel: one["notBefore"] for channel, one in told["outcome"].items()}
 
 
 @pytest.mark.parametrize(
@@ -397,6 +404,22 @@ async def test_the_budget_is_told(world: World, days: tuple[str, ...], reason: s
     assert f"Not on email: {reason}." in told["conclusion"]
 
 
+async def test_the_budget_counts_what_the_planner_counts(world: World) -> None:
+    """Also the nudges of jobs that this process does not have."""
+    world.jobs = {INACTIVE_USERS: world.jobs[INACTIVE_USERS]}
+    await world.at(EARLY)
+    await world.live(user(last_login_at=datetime.fromisoformat("2026-03-07T12:00:00Z")))
+    await planned_before(world, "ann", DAILY, "2026-03-10")
+    asking = await Asking.of(world)
+
+    told = await asking.explainer.explain(INACTIVE_USERS, "ann")
+    await world.at("2026-03-10T09:00:00Z")
+    await asking.sweep()
+
+    assert stops(told) == [("budget", "cap_daily")]
+    assert await world.reasons() == {"ann": "cap_daily"}
+
+
 async def test_what_was_sent_before_is_told(world: World) -> None:
     await world.at(EARLY)
     await world.live(user(), goal("g1", due="2026-03-11"))
@@ -478,10 +501,7 @@ async def test_a_mail_that_is_spread_says_its_own_moment(world: World) -> None:
     await world.at(NINE)
     await (await Asking.of(world, spread=spread)).sweep()
 
-    rows = await world.pool.fetch("SELECT channel, not_before FROM service.delivery_with_state")
-    assert {row["channel"]: row["not_before"].isoformat().replace("+00:00", "Z") for row in rows} == {
-        channel: outcome["notBefore"] for channel, outcome in told["outcome"].items()
-    }
+    assert await _leaving(world) == {channel: one["notBefore"] for channel, one in told["outcome"].items()}
 
 
 # ── Over HTTP, and what cannot be answered ──────────────────────────────────────────────────────────────────

@@ -22,8 +22,7 @@ from service.engine.database import open_pool
 from service.engine.job import CatchUp, Job, JobType, TimeMode
 from service.engine.ledger import JobDefinition, Ledger, Run
 from service.engine.runner import Runner
-from service.engine.schedule import Schedule
-from service.engine.trigger import Timing, TriggerLoop
+from service.engine.trigger import TriggerLoop, timing_of
 
 LEASE = timedelta(seconds=1)
 PAGES = 5
@@ -67,7 +66,7 @@ JOB = Job(
     steps=_pages,
     max_attempts=1000,
 )
-TIMING = Timing(Schedule.parse(JOB.schedule), JOB.mode)
+TIMING = timing_of(JOB)
 DEFINITION = JobDefinition(
     JOB.id, JOB.schedule, JOB.mode, TIMING.schedule.hash, JOB.timeout, JOB.max_attempts
 )

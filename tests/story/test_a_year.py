@@ -22,7 +22,7 @@ from service.dashboard import replica
 from service.dashboard.model import Goal, TimerSession, User
 from service.engine.runner import Runner
 from service.engine.schedule import Schedule
-from service.engine.trigger import Timing, TriggerLoop
+from service.engine.trigger import TriggerLoop, timing_of
 from service.messages.mail.transport import Envelope, SendResult, SmtpPhase
 from service.zones import zone_of
 from tests.given import Scripted, World, accepted, refused
@@ -685,7 +685,7 @@ class Life:
         await self._stand(self.start)
         runner, ledger = await self.world.runner(), await self.world.ledger("trigger")
         delivery = self.world.delivery(self.transport, connections=1, batch=10_000)
-        timings = {n: Timing(Schedule.parse(j.schedule), j.mode) for n, j in self.world.jobs.items()}
+        timings = {n: timing_of(j) for n, j in self.world.jobs.items()}
         bells = {
             name: TriggerLoop(ledger, {name: job}, timings, ZoneInfo("UTC"), asyncio.Event())
             for name, job in self.world.jobs.items()

@@ -9,14 +9,15 @@ import asyncpg
 from service.archive.archive import Archive
 from service.archive.personal_data import PersonalData
 from service.engine.ledger import Ledger
-from service.engine.schedule import Schedule
-from service.engine.trigger import Timing
+from service.engine.trigger import timing_of
 from service.jobs import hours_of_kinds
 from service.messages.explain import Explainer
 from service.messages.forecast import Forecaster
+from service.messages.kind import nudges
 from service.messages.outbox import Outbox
+from service.messages.planner import PlannerSettings
 from service.messages.preview import Previewer
-from tests.acme import JOBS
+from tests.acme import JOBS, KINDS
 from tests.given import Scripted, composer
 
 UTC = ZoneInfo("UTC")
@@ -30,11 +31,12 @@ def web_parts(
     ``runner``: whoever explains, forecasts and previews.
     """
     jobs, made = JOBS, composer()
-    timings = {id_: Timing(Schedule.parse(job.schedule), job.mode) for id_, job in jobs.items()}
+    planning = PlannerSettings("example.org", nudges=nudges(KINDS.values()))
+    timings = {id_: timing_of(job) for id_, job in jobs.items()}
     nothing_archived: Any = None
     return {
         "outbox": Outbox(pool, "test", ledger.lease),
-        "explainer": Explainer(pool, runner, jobs, timings, zone),
+        "explainer": Explainer(pool, runner, jobs, timings, zone, planning),
         "forecaster": Forecaster(pool, ledger, runner, jobs, timings, zone),
         "previewer": Previewer(pool, runner, jobs, made, made.compose, transport or Scripted()),
         "people": PersonalData(pool, Archive(pool, Path("nothing-archived"), nothing_archived)),

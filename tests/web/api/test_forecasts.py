@@ -13,7 +13,7 @@ from service.dashboard.model import Preferences
 from service.engine.job import TimeMode
 from service.engine.run import Pause
 from service.engine.schedule import Schedule
-from service.engine.trigger import Timing, TriggerLoop
+from service.engine.trigger import Timing, TriggerLoop, timing_of
 from service.errors import AlreadyRunning
 from service.jobs import all_jobs
 from service.messages.forecast import Audience, Forecaster, JobForecast, hourly_forecast
@@ -26,7 +26,7 @@ from tests.web.given import DASHBOARD, VIEWER, Admin, admin
 FORECAST = "/api/admin/forecast"
 NOW = "2026-03-10T06:30:00Z"  # 7:30 in Berlin, 2:30 in New York
 JOBS = all_jobs()
-TIMINGS = {id_: Timing(Schedule.parse(job.schedule), job.mode) for id_, job in JOBS.items()}
+TIMINGS = {id_: timing_of(job) for id_, job in JOBS.items()}
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from service.engine.ledger import Ledger
 from service.engine.runner import Runner
-from service.engine.schedule import Schedule
-from service.engine.trigger import Timing, TriggerLoop
+from service.engine.trigger import TriggerLoop, timing_of
 from service.manager import JobManager
 from service.messages.outbox import Outbox
 from service.web import AdminDeps, build_app
@@ -94,7 +93,7 @@ async def people(world: World, now: str = NOW) -> None:
 async def console(world: World, **more: Any) -> AsyncIterator[Console]:
     """The pages, served; the loops are left to the test."""
     ledger, runner = await world.ledger(), await world.runner()
-    timings = {job.id: Timing(Schedule.parse(job.schedule), job.mode) for job in world.jobs.values()}
+    timings = {job.id: timing_of(job) for job in world.jobs.values()}
     zone = ZoneInfo("Europe/Berlin")
     manager = JobManager(world.pool, ledger, runner, world.jobs)
     await manager.initialize()

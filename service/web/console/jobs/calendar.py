@@ -12,8 +12,7 @@ from zoneinfo import ZoneInfo
 from service.engine.clock_change import ClockChange, clock_change_slots
 from service.engine.job import Job, TimeMode
 from service.engine.schedule import Schedule
-from service.engine.trigger import Timing, slot_groups
-from service.engine.useful_hours import useful_hours
+from service.engine.trigger import Timing, slot_groups, timing_of
 
 DUE = "due"
 PAUSED = "paused"
@@ -74,8 +73,7 @@ def clock_of(
     ``job``: None where its package is away.
     """
     schedule, own_hours = Schedule.parse(cron), job.own_hours if job else None
-    hours = useful_hours(job, schedule) if job and own_hours else frozenset[int]()
-    timing = Timing(schedule, TimeMode(mode), hours)
+    timing = timing_of(job, schedule, TimeMode(mode)) if job else Timing(schedule, TimeMode(mode))
     zone = service_zone if timing.mode is TimeMode.SERVICE else _UTC
     groups = slot_groups(places, own_hours) if timing.mode is TimeMode.USER else [str(zone)]
     return JobClock(timing, tuple(groups), service_zone)
