@@ -161,14 +161,6 @@ def _paused(row: Row) -> str:
     return "yes" + (f": {row['pausedReason']}" if row.get("pausedReason") else "")
 
 
-_TOLD_BY_CHECKS = frozenset(
-    {
-        "slot_unsettled", "run_failed", "slots_undecided", "run_waiting", "success_stale", "loop_restarting",
-        "mail_refused", "inbox_refused", "dashboard_problem", "process_unfit", "doubt",
-    }
-)  # fmt: skip
-
-
 def health(answer: Any) -> list[Block]:
     """The overall status, and each check with its details."""
     rows = [
@@ -180,7 +172,7 @@ def health(answer: Any) -> list[Block]:
     wrong = [
         TextBlock(f"{'✗' if one['severity'] == 'problem' else '⚠'} {one['what']}")
         for one in answer.get("conditions", ())
-        if one["key"] not in _TOLD_BY_CHECKS
+        if not one.get("inChecks")
     ]
     return [status, *wrong, *_warnings(answer), TextTable(columns, rows)]
 

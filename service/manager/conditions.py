@@ -35,6 +35,13 @@ OF_JOBS = (
     "run_waiting",
     "success_stale",
 )
+_TOLD_BY_CHECKS = frozenset(
+    {
+        "slot_unsettled", "run_failed", "slots_undecided", "run_waiting", "success_stale", "loop_restarting",
+        "mail_refused", "inbox_refused", "dashboard_problem", "process_unfit", "doubt",
+    }
+)  # fmt: skip
+"""The checks and warnings of health say these, too."""
 OF_PROGRESS = ("lease_expired", "run_without_progress", "messages_waiting")
 
 
@@ -188,4 +195,5 @@ def to_json(condition: Condition) -> dict[str, Any]:
         "since": iso(condition.since) if condition.since else None,
         "people": condition.people,
         "what": sentence(condition),
+        "inChecks": condition.key in _TOLD_BY_CHECKS,
     }

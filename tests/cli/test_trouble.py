@@ -151,11 +151,16 @@ async def test_health_that_cannot_be_told_is_no_verdict(typed: Typist) -> None:
         "status": "unhealthy",
         "timestamp": "2026-03-10T09:00:00Z",
         "checks": {"mail": {"status": "error"}},
+        "conditions": [
+            {"key": "mail_refused", "severity": "problem", "what": "said by a check", "inChecks": True},
+            {"key": "copy_stale", "severity": "problem", "what": "the copy is old", "inChecks": False},
+        ],
     }
     answer = check | {"success": False, "error": "unhealthy", "data": check}
     async with answering(_answer(answer, 503)) as url:
         told = await typed("--url", url, "health")
     assert (told.code, told.lines[0], told.err) == (1, "The service is unhealthy.", "")
+    assert [line for line in told.lines if line.startswith("✗")] == ["✗ the copy is old"]
 
 
 # ── On the way ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.engine.conditions import Condition
 from service.engine.run import RunRequest
+from service.manager.conditions import to_json as condition_json
 from service.web.console.overview.troubles import problems_of, spark, streak
 from tests.given import World
 from tests.web.console.consoles import console, people
@@ -151,6 +153,15 @@ def test_each_trouble_has_its_sentence(
     [one] = problems_of(health, replicas, [], anomalies, unconfirmed)
     assert said in one.description
     assert one.remedy
+
+
+def test_a_condition_that_the_checks_say_is_said_once() -> None:
+    conditions = [
+        condition_json(Condition("run_failed", "reminder.daily", details={"state": "failed"})),
+        condition_json(Condition("copy_stale", "users", details={"since": "9:00"})),
+    ]
+    [one] = problems_of(_CALM | {"conditions": conditions}, [_ALIVE], [], [], 0)
+    assert one.description == "The copy of users is not up to date since 9:00."
 
 
 def test_a_minor_anomaly_is_no_trouble() -> None:

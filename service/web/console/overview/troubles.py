@@ -23,14 +23,6 @@ _REMEDIES = {
 }
 
 
-_TOLD_BY_CHECKS = frozenset(
-    {
-        "slot_unsettled", "run_failed", "slots_undecided", "run_waiting", "success_stale", "loop_restarting",
-        "mail_refused", "inbox_refused", "dashboard_problem", "process_unfit", "doubt",
-    }
-)  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True)
 class OverviewProblem:
     """A problem, its remedy, and a link to the page for it."""
@@ -102,7 +94,7 @@ def _of_health(checks: Mapping[str, Any]) -> Iterable[OverviewProblem]:
 
 
 def _untold(conditions: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
-    return (condition for condition in conditions if condition["key"] not in _TOLD_BY_CHECKS)
+    return (condition for condition in conditions if not condition["inChecks"])
 
 
 def _of_condition(condition: Mapping[str, Any]) -> OverviewProblem:
