@@ -54,7 +54,7 @@ _MODULES = (
 def build_app(deps: AdminDeps) -> web.Application:
     """The application with all routes: openapi.yaml's, the recipients' pages and the console."""
     app = web.Application(
-        middlewares=[timing, headers, errors, body_timeout, auth, pages.guard, deadline],
+        middlewares=[timing, headers, errors, body_timeout, auth, pages.guard, recipients.guard, deadline],
         client_max_size=MAX_BODY,
     )
     app[DEPS] = deps

@@ -1,8 +1,8 @@
-"""PostgreSQL is frozen, all its processes: answers come in time, and tell what is still known."""
+"""PostgreSQL is frozen, all its processes, or stopped: answers come in time, and tell what is still known."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psutil
@@ -28,6 +28,7 @@ async def given(
 ) -> AsyncIterator[Admin]:
     """The API on it, with tokens for nobody: pages need no session."""
     monkeypatch.setattr(deadline, "READING", 2.0)
+    monkeypatch.setattr(deadline, "ACTING", 2.0)
     monkeypatch.setattr(job_manager, "_DEADLINE", 0.5)
     pool = await open_pool(server.url())
     await migrate(pool)
@@ -48,6 +49,22 @@ def frozen(server: postgres_server.PostgresServer) -> Iterator[None]:
     finally:
         for one in stopped:
             one.resume()
+
+
+@contextmanager
+def stopped(server: postgres_server.PostgresServer) -> Iterator[None]:
+    """No server, until the end."""
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+async def _answers_again(given: Admin, path: str) -> None:
+    async with asyncio.timeout(90):
+        while (await given.client.get(path)).status != 200:
+            await asyncio.sleep(0.1)
 
 
 async def test_health_and_pages_answer_in_time_with_what_is_known(
@@ -74,6 +91,37 @@ async def test_health_and_pages_answer_in_time_with_what_is_known(
             if path.startswith("/console"):
                 assert "What this process still knows" in text
                 assert "our PostgreSQL has not answered in time" in text
-    async with asyncio.timeout(90):
-        while (await given.client.get("/console/jobs")).status != 200:
-            await asyncio.sleep(0.1)
+    await _answers_again(given, "/console/jobs")
+
+
+@pytest.mark.parametrize("away", [frozen, stopped])
+async def test_recipients_are_told_to_try_again_in_their_language(
+    server: postgres_server.PostgresServer,
+    given: Admin,
+    away: Callable[[postgres_server.PostgresServer], AbstractContextManager[None]],
+) -> None:
+    asked = {
+        "de": ("GET", "/preferences/a-token?x=1", None, "Bitte versuche es gleich noch einmal."),
+        "en": ("GET", "/preferences/a-token", None, "Please try again in a moment."),
+        "de-AT,en;q=0.5": ("POST", "/u/a-token", {"scope": "all"}, "vielleicht noch nicht gespeichert"),
+        "fr": ("POST", "/preferences/a-token", {"weekly": "on"}, "may not be stored yet"),
+    }
+    requests = [
+        given.client.request(method, path, data=form, headers={"Accept-Language": language})
+        for language, (method, path, form, _) in asked.items()
+    ]
+    one_click = given.client.post("/u/a-token", data={"List-Unsubscribe": "One-Click"})
+    confirm = given.client.get("/u/a-token")  # it needs no database
+    with away(server):
+        async with asyncio.timeout(60):
+            *answers, stopping, asking = await asyncio.gather(*requests, one_click, confirm)
+            pages = [await answer.text() for answer in answers]
+    for answer, page, (language, (_, path, _, told)) in zip(answers, pages, asked.items(), strict=True):
+        assert (answer.status, answer.content_type) == (503, "text/html")
+        assert "form-action 'self'" in answer.headers["Content-Security-Policy"]
+        assert told in page
+        assert f'<html lang="{"de" if language.startswith("de") else "en"}"' in page
+        assert f'<a class="button" href="{path}">' in page
+    assert (stopping.status, stopping.content_type) == (503, "text/plain")
+    assert asking.status == 200
+    await _answers_again(given, "/preferences/a-token")

@@ -22,6 +22,7 @@ from service.messages.kind import Channel, MessageKind
 from service.messages.mail.words import LANGUAGES, Words, words_for
 from service.web import params
 from service.web.audit import transaction
+from service.web.auth import Handler, failure
 from service.web.deps import DEPS
 from service.web.recipients.preference_form import (
     TIMES,
@@ -40,7 +41,29 @@ _CSP = (
     " img-src data:"
 )
 
+_ONE_CLICK: web.RequestKey[bool] = web.RequestKey("one_click", bool)
+
 routes = web.RouteTableDef()
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Say on a page, in the browser's language, that something fails now, as while the database is away.
+
+    A one-click request comes from a mail server, which reads the status: it gets no page.
+    """
+    if not request.path.startswith(("/u/", "/preferences/")):
+        return await handler(request)
+    try:
+        return await handler(request)
+    except Exception as problem:
+        status, text = failure(request, problem)
+        if status < 500:
+            raise
+        if request.get(_ONE_CLICK):
+            return web.Response(status=status, text=f"{text}\n")
+        words, acting = _words_for_browser(request), request.method == "POST"
+        return _page(request, words, "unavailable.html", status, again=request.path_qs, acting=acting)
 
 
 @cache
@@ -90,6 +113,7 @@ async def confirm_unsubscribe(request: web.Request) -> web.Response:
 async def unsubscribe(request: web.Request) -> web.Response:
     """Stop this kind of mail (also RFC 8058's ``List-Unsubscribe=One-Click``), or all with ``scope=all``."""
     form = await params.form(request)
+    request[_ONE_CLICK] = form.get("List-Unsubscribe") == "One-Click"
     everything = form.get("scope") == "all"
     holder = await _holder(request)
     if holder is not None:
@@ -232,7 +256,7 @@ def _words_for_browser(request: web.Request) -> Words:
     return words_for(negotiate_locale(tags, list(LANGUAGES), sep="-") or "en")
 
 
-def _page(request: web.Request, words: Words, template: str, **facts: Any) -> web.Response:
+def _page(request: web.Request, words: Words, template: str, status: int = 200, **facts: Any) -> web.Response:
     token = request.match_info["token"]
     text = (
         _pages(words)
@@ -240,4 +264,4 @@ def _page(request: web.Request, words: Words, template: str, **facts: Any) -> we
         .render(token=token, frontend_url=request.app[DEPS].frontend_url, **facts)
     )
     headers = {"Content-Security-Policy": _CSP, "X-Robots-Tag": "noindex"}
-    return web.Response(text=text, content_type="text/html", headers=headers)
+    return web.Response(status=status, text=text, content_type="text/html", headers=headers)
