@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from email.utils import parseaddr
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -181,16 +181,23 @@ def smtp_config(settings: Settings, connect_timeout: float = 30.0) -> SmtpConfig
 
 
 def composer_of(settings: Settings, kinds: Iterable[MessageKind]) -> Composer:
-    """The composer of mails; raises ConfigurationError if the settings allow no valid mail."""
-    return Composer(
+    """The composer of mails; raises ConfigurationError if the settings allow no valid mail.
+
+    The same for the same settings: to compile the templates takes longer than the rest of a start, and the
+    settings are checked with one before the service is made.
+    """
+    return _composer(
         settings.frontend_url,
         settings.public_base,
         settings.mail_from,
-        kinds,
+        tuple(kinds),
         reply_to=settings.mail_reply_to,
         sender_id=settings.sender_id,
         signer=signer_of(settings),
     )
+
+
+_composer = lru_cache(maxsize=4)(Composer)
 
 
 def signer_of(settings: Settings) -> DkimSigner | None:
@@ -198,7 +205,10 @@ def signer_of(settings: Settings) -> DkimSigner | None:
     if not settings.dkim_key:
         return None
     domain = settings.dkim_domain or parseaddr(settings.mail_from)[1].rpartition("@")[2]
-    return DkimSigner.from_pem(settings.dkim_key.encode(), domain, settings.dkim_selector)
+    return _signer(settings.dkim_key.encode(), domain, settings.dkim_selector)
+
+
+_signer = lru_cache(maxsize=4)(DkimSigner.from_pem)
 
 
 def envelope_senders(settings: Settings, sender: str) -> Callable[[int], str]:
