@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # Each worker of the tests has servers of its own, and waits for them a part of its time: one more than there are cores.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
+# Each start of the service and each worker of the tests would compile all of the code anew.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test test-long mutants chaos soak check bench screenshots lock clean
 
 demo: $(VENV)/.ready

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,16 +14,18 @@ import structlog
 
 from service.engine import embedded
 from service.engine.database import migrate, open_pool
-from tests import mongo, zone_data
+from tests import memory, mongo, zone_data
 from tests.given import World
 
 LONG = os.environ.get("LONG") == "1"
-_MEMORY = Path("/dev/shm")
-_ENOUGH = 4 * 2**30
-
-
 _SLOW = {"story", "browser", "demo", "cli"}
 """Folders whose tests wait for processes: they begin first, so that no worker ends with them alone."""
+
+
+def pytest_configure() -> None:
+    """Let the tests' folders lie in memory, where there is room."""
+    if place := memory.in_memory():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(place))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,17 +56,12 @@ def postgres() -> Iterator[str]:
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield given
         return
-    folder = Path(tempfile.mkdtemp(prefix="jobs-pg-", dir=in_memory()))
+    folder = memory.folder("jobs-pg-")
     dsn, server = embedded.start(folder / "data")
     asyncio.run(hurry(dsn))
     yield dsn
     server.stop()
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def in_memory() -> Path | None:
-    """Where a folder lies in memory, if there is room: each test copies a database, slowly on a disk."""
-    return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ENOUGH else None
 
 
 async def hurry(dsn: str) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from service.engine import embedded
-from tests import conftest
+from tests import conftest, memory
 from tests.releases import ROOT
 
 LIST = ROOT / "tests/guards.toml"
@@ -174,7 +174,7 @@ def unnoticed(chosen: Sequence[Guard], dsn: str, template: str) -> list[str]:
 def main(words: Sequence[str]) -> int:
     """The exit code."""
     chosen = [guard for guard in guards() if not words or any(word in guard.name for word in words)]
-    folder = Path(tempfile.mkdtemp(prefix="guards-pg-", dir=conftest.in_memory()))
+    folder = memory.folder("guards-pg-")
     dsn, server = embedded.start(folder / "data")
     try:
         asyncio.run(conftest.hurry(dsn))

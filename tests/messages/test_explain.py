@@ -7,7 +7,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-import yaml
 from jsonschema import Draft202012Validator
 
 from service.dashboard.model import Preferences
@@ -19,11 +18,11 @@ from service.messages.decision import Decision
 from service.messages.explanation import SlotRecord
 from service.messages.kind import Channel
 from service.messages.reminder import reminders
-from service.web.probes import CONTRACT
 from tests.acme import JOBS
 from tests.given import GOALS, Scripted, World, goal, user
 from tests.kinds import DAILY, DEADLINES
 from tests.messages.asking import Asking, planned_before, set_for
+from tests.web.contract import contract
 from tests.web.given import VIEWER, admin
 
 EARLY = "2026-03-10T05:00:00Z"
@@ -512,10 +511,9 @@ async def test_the_answer_over_http_and_its_errors(world: World) -> None:
     await world.live(user(), goal("g1", due="2026-03-11"))
     world.jobs["analytics.dailyAnalytics"] = all_jobs()["analytics.dailyAnalytics"]
     explainer = (await Asking.of(world)).explainer
-    contract = yaml.safe_load(CONTRACT.read_text("utf-8"))
-    described = contract["paths"]["/api/admin/users/{id}/explain"]["get"]["responses"]["200"]["content"]
+    described = contract()["paths"]["/api/admin/users/{id}/explain"]["get"]["responses"]["200"]["content"]
     described = described["application/json"]
-    schema = {**described["schema"], "components": contract["components"]}
+    schema = {**described["schema"], "components": contract()["components"]}
     async with admin(world.pool, explainer=explainer) as given:
 
         async def ask(path: str, **headers: Any) -> tuple[int, Any]:

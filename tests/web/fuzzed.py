@@ -47,6 +47,7 @@ SAYS = {
     "viewer": {"Authorization": f"Bearer {TOKENS['VIEWER_TOKEN']}"},
     "nobody": {"Authorization": ""},
 }
+_PHASES = ("examples", "coverage", "fuzzing") if LONG else ("examples", "fuzzing")
 TOKEN = "a-token"
 """Of the links in one mail."""
 
@@ -88,9 +89,12 @@ def _widened(parameter: dict[str, Any], known: dict[str, list[Any]]) -> dict[str
 
 
 def asked(*phases: str) -> OpenApiSchema:
-    """The contract as schemathesis reads it; ``phases``: only these of examples, coverage and fuzzing."""
+    """The contract as schemathesis reads it; ``phases``: only these of examples, coverage and fuzzing.
+
+    Coverage is for the long form alone: every worker of pytest-xdist makes all of its cases.
+    """
     made = schemathesis.openapi.from_dict(world_of(contract()))
-    made.config.phases.update(phases=list(phases or ("examples", "coverage", "fuzzing")))
+    made.config.phases.update(phases=list(phases or _PHASES))
     return made
 
 

@@ -5,29 +5,21 @@ from dataclasses import replace
 from typing import Any
 
 import asyncpg
-import yaml
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from service.engine.run import Trigger
-from service.web.probes import CONTRACT
 from tests.web.contract import contract, followed
 from tests.web.given import ADMIN, Admin, admin, delivery
 
 _JOB = {"jobType": "reminder", "jobName": "goalDeadlines"}
 
 
-def _contract() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(CONTRACT.read_text("utf-8"))
-    return found
-
-
 async def test_contract_and_routes_name_the_same_operations(pool: asyncpg.Pool) -> None:
-    contract = _contract()
-    validate(contract)
+    validate(contract())
     written = {
         (method.upper(), path)
-        for path, item in contract["paths"].items()
+        for path, item in contract()["paths"].items()
         for method in item
         if method in {"get", "post", "delete"}
     }
@@ -41,16 +33,14 @@ async def test_contract_and_routes_name_the_same_operations(pool: asyncpg.Pool) 
     assert served == written
 
 
-async def _ask(
-    given: Admin, contract: dict[str, Any], method: str, pattern: str, path: str, expected: int, **more: Any
-) -> Any:
+async def _ask(given: Admin, method: str, pattern: str, path: str, expected: int, **more: Any) -> Any:
     answer = await given.client.request(method, path, headers=ADMIN, **more)
     assert answer.status == expected, (path, await answer.text())
-    described = followed(contract["paths"][pattern][method.lower()]["responses"][str(expected)])["content"]
+    described = followed(contract()["paths"][pattern][method.lower()]["responses"][str(expected)])["content"]
     assert answer.content_type in described
     if answer.content_type != "application/json":
         return await answer.text()
-    schema = {**described["application/json"]["schema"], "components": contract["components"]}
+    schema = {**described["application/json"]["schema"], "components": contract()["components"]}
     body = await answer.json()
     errors = [e.message for e in Draft202012Validator(schema).iter_errors(body)]
     assert not errors, (path, errors)
@@ -58,7 +48,6 @@ async def _ask(
 
 
 async def test_every_answer_has_the_shape_that_the_contract_promises(pool: asyncpg.Pool) -> None:
-    contract = _contract()
     async with admin(pool) as given:
         run = await given.ledger.request("reminder.goalDeadlines", Trigger.MANUAL, None, {})
         message = await delivery(pool)
@@ -70,7 +59,7 @@ async def test_every_answer_has_the_shape_that_the_contract_promises(pool: async
         )
 
         async def ask(method: str, pattern: str, expected: int, path: str = "", **more: Any) -> Any:
-            return await _ask(given, contract, method, pattern, path or pattern, expected, **more)
+            return await _ask(given, method, pattern, path or pattern, expected, **more)
 
         jobs = "/api/admin/jobs"
         for word in ("status", "health", "statistics"):

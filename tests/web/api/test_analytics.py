@@ -16,7 +16,6 @@ import asyncpg
 import pyarrow.parquet as pq
 import pytest
 import structlog
-import yaml
 from jsonschema import Draft202012Validator
 from rich.console import Console
 
@@ -26,10 +25,10 @@ from service.analytics.columns import csv_cell, flatten
 from service.cli import reports
 from service.engine.database import open_pool
 from service.settings import Settings
-from service.web.probes import CONTRACT
 from tests.conftest import with_database
 from tests.given import World
 from tests.process import process_of
+from tests.web.contract import contract
 from tests.web.given import ADMIN, DASHBOARD, VIEWER, Admin, admin
 
 A = "/api/admin/analytics"
@@ -132,7 +131,7 @@ def plain(value: Any) -> Any:
 # ── Shapes ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-CONTRACT_OF = yaml.safe_load(CONTRACT.read_text("utf-8"))
+CONTRACT_OF = contract()
 
 
 def problems(schema: dict[str, Any], body: Any) -> list[str]:
