@@ -193,7 +193,7 @@ class DeliveryLoop:
                     raise
                 failures += 1
                 self._cannot_claim.occurred(error)
-                await self._wait(backoff(failures, first=0.2, most=5.0))
+                await asyncio.sleep(backoff(failures, first=0.2, most=5.0))
                 continue
             if claimed:
                 checks.create_task(self._check(claimed))
