@@ -91,6 +91,7 @@ class DeliveryLoop:
         )
         self._relay = self._answers.relay
         self._queue.closed = lambda: self._relay.closed or self._writer.away
+        self._writer.back = transport.wake
         self._checking = self._batches = 0
         self._cannot_claim = FaultLog("mails cannot be claimed", clock=clock.monotonic)
 
@@ -256,10 +257,14 @@ class DeliveryLoop:
 
     async def _check(self, claimed: Sequence[ClaimedDelivery]) -> None:
         """Say of each what becomes of it; what an error or a stop leaves undecided is released."""
-        checked = _CheckedBatch(self, self._clock.monotonic(), claimed)
+        checked = _CheckedBatch(self, self._clock.monotonic, claimed)
         self._batches += 1
         try:
             await self._checks.check(claimed, checked)
+        except FAILURES as error:
+            if not is_transient(error):
+                raise
+            self._cannot_claim.occurred(error)
         finally:
             self._batches -= 1
             self._queue.drained.set()
@@ -300,7 +305,8 @@ class DeliveryLoop:
     async def _tend(self) -> None:
         """Release what waits too long, keep our leases, recover those of others."""
         lease = self._outbox.lease.total_seconds()
-        renew_at = recover_at = self._clock.monotonic()
+        renew_at = self._clock.monotonic()
+        recover_at = renew_at - _RECOVER_SECONDS
         while True:
             await asyncio.sleep(_TEND_SECONDS)
             now = self._clock.monotonic()
@@ -325,16 +331,21 @@ class DeliveryLoop:
 
 
 class _CheckedBatch:
-    """What the checks say of one batch. ``asked_at``: when the dashboard was asked."""
+    """What the checks say of one batch; they begin when the dashboard has answered."""
 
-    def __init__(self, loop: DeliveryLoop, asked_at: float, claimed: Sequence[ClaimedDelivery]) -> None:
+    def __init__(
+        self, loop: DeliveryLoop, now: Callable[[], float], claimed: Sequence[ClaimedDelivery]
+    ) -> None:
         self._loop = loop
-        self._asked_at = asked_at
+        self._now = now
+        self._answered_at: float | None = None
         self.undecided = {delivery.id: delivery for delivery in claimed}
 
     def ready(self, delivery: ClaimedDelivery, envelope: Envelope) -> None:
         del self.undecided[delivery.id]
-        self._loop.ready(delivery, envelope, self._asked_at)
+        if self._answered_at is None:
+            self._answered_at = self._now()
+        self._loop.ready(delivery, envelope, self._answered_at)
 
     def settled(self, delivery: ClaimedDelivery, settlement: Settlement, *, stored: bool) -> None:
         del self.undecided[delivery.id]

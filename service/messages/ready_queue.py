@@ -102,6 +102,7 @@ class ReadyQueue:
         self._next_slot = -math.inf
         self._waiting = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
         self._resume_below = 0
         self.closed: Callable[[], bool] = lambda: False
         self.drained = asyncio.Event()
@@ -282,8 +283,12 @@ class ReadyQueue:
             self._open.append(name)
 
     def _call_at(self, at: float, now: float) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(at - now, self._ring)
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = asyncio.get_running_loop().call_later(at - now, self._ring)
 
     def _ring(self) -> None:
         self._timer = None

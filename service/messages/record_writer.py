@@ -59,6 +59,8 @@ class RecordWriter:
         self._ring: asyncio.TimerHandle | None = None
         self._fault = FaultLog("answers of the mail server are kept until they can be written")
         self.away = False
+        self.back: Callable[[], None] = lambda: None
+        """Called when PostgreSQL has taken something again."""
         self.groups = 0
 
     @property
@@ -126,13 +128,15 @@ class RecordWriter:
         marked, settled = await self._record(
             [(dot.claimed.id, dot.claimed.claim) for dot in dots], [answer.settlement for answer in answers]
         )
-        self.away = False
+        was_away, self.away = self.away, False
         self._fault.over()
         for dot in dots:
             dot.granted(dot.claimed.id in marked)
         for answer in answers:
             if answer.written:
                 answer.written(answer.settlement.id in settled)
+        if was_away:
+            self.back()
 
     def _keep(self, dots: Sequence[_Dot], answers: Sequence[_Answer], error: BaseException | None) -> None:
         """No dot of these is written; the answers are written later."""
