@@ -135,7 +135,7 @@ class Outbox:
     async def recover(self) -> int:
         """Release what was claimed and whose lease is over, and expire what is no longer useful.
 
-        Returns how many were released, or planned again because nobody knows whether they arrived.
+        Returns how many were released, or will be sent a second time.
 
         Mails of an earlier release are adopted, once none of its processes is alive. Raises TimeoutError
         while somebody holds a lock on the deliveries, as ``claim`` does.

@@ -90,7 +90,7 @@ WITH RECURSIVE allowed AS MATERIALIZED (
     WHERE domains.domain IS NOT NULL LIMIT 3 * $3
 ), chosen AS MATERIALIZED (
     SELECT s.id FROM service.delivery_state AS s JOIN (SELECT * FROM near UNION SELECT * FROM far) AS may USING (id)
-    WHERE s.claim IS NULL AND s.xmin = may.version ORDER BY s.not_before, s.id LIMIT $3 FOR UPDATE OF s SKIP LOCKED
+    WHERE s.xmin = may.version ORDER BY s.not_before, s.id LIMIT $3 FOR UPDATE OF s SKIP LOCKED
 ), own AS MATERIALIZED (
     INSERT INTO service.delivery_claim (owner, until, deliveries)
     SELECT $1, service.now() + $2, array_agg(id) FROM chosen HAVING count(*) > 0 RETURNING id

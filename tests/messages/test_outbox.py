@@ -349,7 +349,7 @@ async def test_a_message_is_sent_again_once(world: World) -> None:
 
 async def test_only_what_is_unconfirmed_is_sent_again_by_itself(world: World) -> None:
     await _unconfirmed(world)
-    await world.pool.execute("UPDATE service.delivery_state SET state = 'cancelled'")
+    await world.pool.execute("UPDATE service.delivery_state SET state = 'cancelled', resends = 0")
 
     assert await _outbox(world, "a").recover() == 0
     assert (await _row(world))["state"] == "cancelled"
