@@ -12,6 +12,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from service.clock import Clock
@@ -284,7 +285,13 @@ class DeliveryLoop:
         if stored:
             self._in_hand.done(delivery)
         else:
-            self._writer.settle(settlement, lambda _ours: self._in_hand.done(delivery))
+            self._writer.settle(settlement, partial(self._written, delivery))
+
+    def _written(self, delivery: ClaimedDelivery, ours: bool | None) -> None:  # noqa: FBT001
+        if ours is None:
+            self._in_hand.abandon(delivery)
+        else:
+            self._in_hand.done(delivery)
 
     def release(self, deliveries: Sequence[ClaimedDelivery], pause: timedelta = timedelta(0)) -> None:
         """Claimed mails that never came into the queue: to be claimed again after ``pause``."""

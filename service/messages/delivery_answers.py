@@ -86,8 +86,11 @@ class DeliveryAnswers:
         settlement: Settlement,
         fate: Fate,
         result: SendResult,
-        ours: bool,  # noqa: FBT001
+        ours: bool | None,  # noqa: FBT001
     ) -> None:
+        if ours is None:
+            self._in_hand.abandon(claimed)
+            return
         if ours and fate in {Fate.HARD, Fate.NO_SUCH_ADDRESS}:
             refused = {claimed.id: fate is Fate.NO_SUCH_ADDRESS}
             bounce = partial(self._outbox.note_hard_bounces, refused)

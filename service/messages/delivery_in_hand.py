@@ -26,6 +26,7 @@ class DeliveriesInHand:
         self._tracer = tracer
         self._spans: dict[int, Span] = {}
         self._claims: Counter[int] = Counter()
+        self._abandoned: set[int] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._left = FaultLog("claimed mails are left to their lease")
         self.keep = KeepWriting()
@@ -33,8 +34,13 @@ class DeliveriesInHand:
 
     @property
     def claims(self) -> list[int]:
-        """The claims of which something is in hand."""
-        return list(self._claims)
+        """The claims of which something is in hand, and whose lease is to go on."""
+        return [claim for claim in self._claims if claim not in self._abandoned]
+
+    def abandon(self, delivery: ClaimedDelivery) -> None:
+        """What became of this one cannot be written: the end of its claim's lease says it."""
+        self._abandoned.add(delivery.claim)
+        self.done(delivery)
 
     def add(self, claimed: Sequence[ClaimedDelivery]) -> None:
         """These are claimed now."""
@@ -57,7 +63,9 @@ class DeliveriesInHand:
         self._claims[delivery.claim] -= 1
         if self._claims[delivery.claim] <= 0:
             del self._claims[delivery.claim]
-            self._outbox.done(delivery.claim)
+            if delivery.claim not in self._abandoned:
+                self._outbox.done(delivery.claim)
+            self._abandoned.discard(delivery.claim)
         if not self._claims:
             self.changed.set()
 
@@ -67,11 +75,13 @@ class DeliveriesInHand:
             self.start(self._release(list(deliveries), pause))
 
     async def _release(self, deliveries: list[ClaimedDelivery], pause: timedelta) -> None:
+        end = self.abandon
         try:
             await self.keep.until_written(partial(self._outbox.release, deliveries, pause))
+            end = self.done
         finally:
             for delivery in deliveries:
-                self.done(delivery)
+                end(delivery)
 
     def start(self, work: Coroutine[Any, Any, Any]) -> None:
         """Let this go on beside the rest."""

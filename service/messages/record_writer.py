@@ -42,7 +42,7 @@ class _Dot:
 @dataclass(frozen=True, slots=True)
 class _Answer:
     settlement: Settlement
-    written: Callable[[bool], None] | None
+    written: Callable[[bool | None], None] | None
 
 
 class RecordWriter:
@@ -73,8 +73,11 @@ class RecordWriter:
         self._dots.append(_Dot(claimed, granted))
         self._want()
 
-    def settle(self, settlement: Settlement, written: Callable[[bool], None] | None = None) -> None:
-        """Write a result; ``written`` is called when it is: False if the mail was not ours any more."""
+    def settle(self, settlement: Settlement, written: Callable[[bool | None], None] | None = None) -> None:
+        """Write a result; ``written`` is called when it is: False if the mail was not ours any more.
+
+        None: PostgreSQL refuses this result by a bug of ours, and it is left to the end of the lease.
+        """
         self._answers.append(_Answer(settlement, written))
         self._want()
 
@@ -159,6 +162,8 @@ class RecordWriter:
                     self._answers[:0] = answers[position:]
                     break
                 log.exception("a result cannot be written", delivery=answer.settlement.id)
+                if answer.written:
+                    answer.written(None)
         self._wanted.set()
 
     async def written(self, seconds: float) -> bool:

@@ -97,7 +97,7 @@ class _Writer(RecordWriter):
     def request_dot(self, claimed: Any, granted: Callable[[bool], None]) -> None:
         self._bench.grants[claimed.id] = granted
 
-    def settle(self, settlement: Settlement, written: Callable[[bool], None] | None = None) -> None:
+    def settle(self, settlement: Settlement, written: Callable[[bool | None], None] | None = None) -> None:
         self._bench.settled.append(settlement)
 
 

@@ -79,7 +79,7 @@ async def test_what_comes_while_a_statement_runs_is_the_next_one() -> None:
 
 
 async def test_a_dot_that_is_not_ours_is_not_granted() -> None:
-    database, granted, ours = Database(), list[tuple[int, bool]](), list[bool]()
+    database, granted, ours = Database(), list[tuple[int, bool]](), list[bool | None]()
     database.refused = {1, 9}
     async with _writing(database) as writer:
         _dot(writer, 1, granted)
@@ -97,7 +97,7 @@ async def test_a_dot_that_is_not_ours_is_not_granted() -> None:
     ids=lambda one: type(one).__name__,
 )
 async def test_answers_are_kept_and_dots_taken_back_while_nothing_can_be_written(failure: Exception) -> None:
-    database, granted, written = Database(), list[tuple[int, bool]](), list[bool]()
+    database, granted, written = Database(), list[tuple[int, bool]](), list[bool | None]()
     database.failures = [failure, failure]
     async with _writing(database) as writer:
         _dot(writer, 1, granted)
@@ -113,18 +113,18 @@ async def test_answers_are_kept_and_dots_taken_back_while_nothing_can_be_written
 
 
 async def test_a_result_that_cannot_be_stored_holds_up_no_other() -> None:
-    database, written = Database(), list[int]()
+    database, written = Database(), list[tuple[int, bool | None]]()
     database.poison = 5
 
-    def note(id_: int) -> Callable[[bool], None]:
-        return lambda _ours: written.append(id_)
+    def note(id_: int) -> Callable[[bool | None], None]:
+        return lambda ours: written.append((id_, ours))
 
     async with _writing(database) as writer:
         for id_ in (4, 5, 6):
             writer.settle(_sent(id_), note(id_))
         assert await writer.written(30)
 
-    assert written == [4, 6]
+    assert written == [(4, True), (5, None), (6, True)]
 
 
 async def test_a_stop_in_the_middle_of_a_statement_keeps_its_answers() -> None:
