@@ -205,9 +205,10 @@ class DeliveryLoop:
                 await self._until_fewer((self._queue.in_hand + 1) // 2)
 
     async def _until_fewer(self, count: int) -> None:
-        """Until fewer mails than ``count`` are in hand, new ones were planned, or a while has passed."""
+        """Until fewer mails than ``count`` wait or are sent, none is in hand, or new ones were planned."""
         self._queue.set_drained_below(count)
-        await self._wait(self._settings.idle, self._queue.drained, self._wake)
+        self._in_hand.changed.clear()
+        await self._wait(self._settings.idle, self._queue.drained, self._in_hand.changed, self._wake)
         self._wake.clear()
 
     async def _probe(self) -> int:
