@@ -9,7 +9,7 @@ nobody knows, and the message becomes *unconfirmed*: held, or sent again with th
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -33,10 +33,13 @@ from service.messages.record_writer import RecordWriter
 from service.messages.replacement import Replacements
 from service.tracing import UNTRACED, Span, Tracer
 
+_STILL_IN_HAND = timedelta(seconds=5)
+"""A mail that was taken back from us, and claimed again while it is still in hand, waits so long."""
 _RECOVER_SECONDS = 10.0
 _TEND_SECONDS = 1.0
 _ASKED_SECONDS = 5.0
 """A mail that has not begun so long after the dashboard was asked is released, and asked about again."""
+_PACE_SECONDS = 5
 _BATCHES = 2
 """So many batches are checked at once: while one waits for the dashboard, another is composed."""
 _SLOT_SECONDS = 2.0
@@ -93,7 +96,8 @@ class DeliveryLoop:
         self._relay = self._answers.relay
         self._queue.closed = lambda: self._relay.closed or self._writer.away
         self._writer.back = transport.wake
-        self._checking = self._batches = 0
+        self._checking = self._batches = self._answered = 0
+        self._pace: deque[int] = deque(maxlen=_PACE_SECONDS)
         self._cannot_claim = FaultLog("mails cannot be claimed", clock=clock.monotonic)
 
     @property
@@ -138,21 +142,24 @@ class DeliveryLoop:
         finally:
             for task in (work, tending, stopping):
                 task.cancel()
-            await asyncio.wait({work, tending, stopping})
-            await self._end(writing)
+            await self._end(writing, {work, tending})
         for task in (writing, tending, work):
-            if not task.cancelled() and (error := task.exception()):
+            if task.done() and not task.cancelled() and (error := task.exception()):
                 raise error
 
-    async def _end(self, writing: asyncio.Task[None]) -> None:
-        """Mails whose dot was granted end; all others are released; what is known is written."""
+    async def _end(self, writing: asyncio.Task[None], feeding: set[asyncio.Task[None]]) -> None:
+        """Mails whose dot was granted end; all others are released; what is known is written.
+
+        Each wait is short, so that the sum stays within the grace of the process.
+        """
         self._release_waiting()
-        await self._transport.stop(self._settings.grace)
+        sending = asyncio.ensure_future(self._transport.stop(self._settings.grace))
+        await asyncio.wait({sending, *feeding}, timeout=self._settings.grace + _LAST_SECONDS)
         self._release_waiting()
         await self._writer.written(_LAST_SECONDS)
         await self._in_hand.written(_LAST_SECONDS)
         writing.cancel()
-        await asyncio.wait({writing})
+        await asyncio.wait({writing}, timeout=_LAST_SECONDS / 2)
 
     async def _serve(self, stop: asyncio.Event) -> None:
         while True:
@@ -184,7 +191,7 @@ class DeliveryLoop:
                 await self._until_fewer(0)
                 continue
             if self._batches >= _BATCHES or self._queue.waiting + self._checking >= batch * 3 / 2:
-                await self._until_fewer(batch // 2 + self._queue.sending)
+                await self._until_fewer(batch // 2 + self._queue.sending, at_once=False)
                 continue
             try:
                 claimed = await self._claim(batch)
@@ -204,9 +211,12 @@ class DeliveryLoop:
             if len(claimed) < batch:  # nothing else may be claimed now
                 await self._until_fewer((self._queue.in_hand + 1) // 2)
 
-    async def _until_fewer(self, count: int) -> None:
-        """Until fewer mails than ``count`` wait or are sent, none is in hand, or new ones were planned."""
-        self._queue.set_drained_below(count)
+    async def _until_fewer(self, count: int, *, at_once: bool = True) -> None:
+        """Until fewer mails than ``count`` wait or are sent, none is in hand, or new ones were planned.
+
+        ``at_once``: also if there are fewer already.
+        """
+        self._queue.set_drained_below(count, at_once=at_once)
         self._in_hand.changed.clear()
         await self._wait(self._settings.idle, self._queue.drained, self._in_hand.changed, self._wake)
         self._wake.clear()
@@ -229,10 +239,22 @@ class DeliveryLoop:
 
     @property
     def _batch(self) -> int:
-        """How many mails are claimed at once: what can be sent soon."""
-        if not self._settings.rate:
-            return self._settings.batch
-        return max(1, min(self._settings.batch, int(2 * self._settings.rate)))
+        """How many mails are claimed at once: what can be sent soon, by the rate and by the server's pace."""
+        batch = self._settings.batch
+        if len(self._pace) == _PACE_SECONDS:
+            batch = min(batch, max(self._settings.connections, sum(self._pace)))
+        if self._settings.rate:
+            batch = min(batch, int(2 * self._settings.rate))
+        return max(1, batch)
+
+    def _measure_pace(self) -> None:
+        """Note how many mails were answered within the last second, while mails waited all the time."""
+        answered = self._answers.count - self._answered
+        self._answered = self._answers.count
+        if self._queue.waiting:
+            self._pace.append(answered)
+        else:
+            self._pace.clear()
 
     async def _claim(self, limit: int) -> list[ClaimedDelivery]:
         capacities = self._queue.capacities()
@@ -243,10 +265,13 @@ class DeliveryLoop:
             await self._take_back(claiming)
             raise
         gets_on()
-        self._queue.reserve(claimed)
-        self._checking += len(claimed)
+        again = [delivery for delivery in claimed if self._in_hand.has(delivery.id)]
+        new = [delivery for delivery in claimed if delivery not in again] if again else claimed
         self._in_hand.add(claimed)
-        return claimed
+        self._in_hand.release(again, _STILL_IN_HAND)
+        self._queue.reserve(new)
+        self._checking += len(new)
+        return new
 
     async def _take_back(self, claiming: asyncio.Task[list[ClaimedDelivery]]) -> None:
         """A stop came while mails were claimed: they need not wait for the end of their lease."""
@@ -318,6 +343,7 @@ class DeliveryLoop:
         while True:
             await asyncio.sleep(_TEND_SECONDS)
             now = self._clock.monotonic()
+            self._measure_pace()
             self._in_hand.release([mail.claimed for mail in self._queue.too_old(_ASKED_SECONDS)])
             try:
                 if now >= renew_at + lease / 3:
@@ -333,9 +359,9 @@ class DeliveryLoop:
 
     async def _renew(self) -> None:
         if claims := self._in_hand.claims:
-            kept = await self._outbox.renew(claims)
-            for mail in self._queue.withdraw(lambda mail: mail.claimed.claim not in kept):
-                self._in_hand.done(mail.claimed)  # its lease is over: it is somebody else's now
+            lost = set(claims) - await self._outbox.renew(claims)
+            withdrawn = self._queue.withdraw(lambda mail: mail.claimed.claim in lost)
+            self._in_hand.release([mail.claimed for mail in withdrawn])
 
 
 class _CheckedBatch:

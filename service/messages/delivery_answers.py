@@ -25,6 +25,7 @@ _SMTP: dict[str, Value] = {"network.protocol.name": "smtp"}
 
 class DeliveryAnswers:
     """Records answers. ``relay``: whether the server refuses all our mail. ``totals``: how mails ended.
+    ``count``: how many answers there were.
 
     It is what the queue tells of its mails; ``queue`` is set before the first of them.
     """
@@ -37,6 +38,7 @@ class DeliveryAnswers:
         self._in_hand = in_hand
         self._refused: list[tuple[ClaimedDelivery, SendResult]] = []
         self.relay = RelayState()
+        self.count = 0
         self.totals: Counter[str] = Counter()
 
     # ── What the queue tells ────────────────────────────────────────────────────────────────────────────────
@@ -58,6 +60,7 @@ class DeliveryAnswers:
 
     def answered(self, mail: ReadyMail, result: SendResult) -> None:
         """The server has answered, or the connection is lost."""
+        self.count += 1
         claimed, fate = mail.claimed, fate_of(result)
         record_answer(mail.sending, result)
         previous = self.relay.problem
@@ -124,9 +127,12 @@ class DeliveryAnswers:
         """The domain asked us to wait: pause all mail to it, without counting an attempt."""
         pauses = domain_pauses(random.random())  # noqa: S311 — keeps processes apart
         answer = " ".join(f"{result.code} {result.reply}".split())
-        end = await self._in_hand.keep.until_written(partial(self._outbox.pause, domain, pauses, answer))
-        waiting += [mail.claimed for mail in self.queue.pause(domain, end)]
-        self._in_hand.release(waiting)
+        end = None
+        try:
+            end = await self._in_hand.keep.until_written(partial(self._outbox.pause, domain, pauses, answer))
+        finally:
+            waiting += [mail.claimed for mail in self.queue.pause(domain, end)]
+            self._in_hand.release(waiting)
         until = end.isoformat(timespec="seconds")
         log.warning("domain asked us to wait", domain=domain, until=until, code=result.code)
 

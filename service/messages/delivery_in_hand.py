@@ -24,7 +24,8 @@ class DeliveriesInHand:
     def __init__(self, outbox: Outbox, tracer: Tracer) -> None:
         self._outbox = outbox
         self._tracer = tracer
-        self._spans: dict[int, Span] = {}
+        self._spans: dict[tuple[int, int], Span] = {}
+        self._ids: Counter[int] = Counter()
         self._claims: Counter[int] = Counter()
         self._abandoned: set[int] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -46,7 +47,8 @@ class DeliveriesInHand:
         """These are claimed now."""
         for delivery in claimed:
             self._claims[delivery.claim] += 1
-            self._spans[delivery.id] = self._tracer.start(
+            self._ids[delivery.id] += 1
+            self._spans[delivery.id, delivery.claim] = self._tracer.start(
                 f"message {delivery.kind}",
                 attempt_attributes(delivery),
                 parent=delivery.traceparent,  # the step that planned it
@@ -55,11 +57,18 @@ class DeliveriesInHand:
 
     def span(self, delivery: ClaimedDelivery) -> Span:
         """The span of its attempt."""
-        return self._spans.get(delivery.id, UNTRACED)
+        return self._spans.get((delivery.id, delivery.claim), UNTRACED)
+
+    def has(self, id_: int) -> bool:
+        """Whether this delivery is in hand, by whichever claim."""
+        return id_ in self._ids
 
     def done(self, delivery: ClaimedDelivery) -> None:
         """Nothing is left to do for this one."""
-        self._spans.pop(delivery.id, UNTRACED).end()
+        self._spans.pop((delivery.id, delivery.claim), UNTRACED).end()
+        self._ids[delivery.id] -= 1
+        if not self._ids[delivery.id]:
+            del self._ids[delivery.id]
         self._claims[delivery.claim] -= 1
         if self._claims[delivery.claim] <= 0:
             del self._claims[delivery.claim]

@@ -18,7 +18,6 @@ from service.messages.limits import UNLIMITED
 
 _SQL = queries.load(__file__)
 _LAST_CHARACTER = "\U0010ffff"
-ADOPTED_AT_ONCE = 1000
 _CLAIM_TIMEOUT = 15.0
 """Seconds: who cannot claim says so soon; what has been sent may wait longer to be recorded."""
 
@@ -137,11 +136,10 @@ class Outbox:
 
         Returns how many were released, or will be sent a second time.
 
-        Mails of an earlier release are adopted, once none of its processes is alive. Raises TimeoutError
-        while somebody holds a lock on the deliveries, as ``claim`` does.
+        Mails of an earlier release are adopted, a thousand at a time, once none of its processes is alive.
+        Raises TimeoutError while somebody holds a lock on the deliveries, as ``claim`` does.
         """
-        while await self._pool.fetchval(_SQL["adopt"], self.lease, timeout=_CLAIM_TIMEOUT) == ADOPTED_AT_ONCE:
-            continue
+        await self._pool.execute(_SQL["adopt"], self.lease, timeout=_CLAIM_TIMEOUT)
         latest = self._latest()
         await self._pool.execute(_SQL["expire"], latest, timeout=_CLAIM_TIMEOUT)
         await self._pool.execute(_SQL["forget_pauses"], timeout=_CLAIM_TIMEOUT)

@@ -116,8 +116,8 @@ ORDER BY c.not_before, c.id
 -- name: record
 -- The durable marks "about to write the final dot" ($1 ids, $2 claims; $3 the latest plausible time), and the results of mails
 -- ($4 to $13), in one statement. Marks that are not returned are not ours, or stopped by a gate: no dot may be written. A mail
--- that became unconfirmed meanwhile may still become sent, or planned again if the final dot was certainly not written ($12; the
--- mark is reset to $13, that of an earlier attempt); one whose content was refused is planned again if every content is. An accepted mail ends the pauses of its domain; locked rows are skipped, so
+-- that became unconfirmed meanwhile becomes what it was. $12: the final dot was certainly not written: the mark is reset to $13,
+-- that of an earlier attempt; one whose content was refused is planned again if every content is. An accepted mail ends the pauses of its domain; locked rows are skipped, so
 -- that there is no deadlock.
 WITH marked AS (
     UPDATE service.delivery_state AS s SET state = 'sending', dot_at = service.now()
@@ -138,7 +138,7 @@ WITH marked AS (
                 $12::boolean[], $13::timestamptz[])
          AS r(id, claim, state, reason, code, reply, delay, refund, unwritten, dot_at)
     WHERE s.id = r.id AND s.claim = r.claim
-      AND (s.state IN ('claimed', 'sending') OR (s.state = 'unconfirmed' AND (r.state = 'sent' OR r.unwritten))
+      AND (s.state IN ('claimed', 'sending') OR (s.state = 'unconfirmed' AND r.state <> 'unconfirmed')
            OR (s.state = 'failed' AND s.reason = 'content_refused' AND r.state = 'planned'))
     RETURNING s.id, s.domain, s.state
 ), reopened AS (

@@ -25,6 +25,8 @@ _LONGEST_SHARE = 100
 _LOOKAHEAD_SECONDS = 2.0
 """At most this much of a domain with a rate is claimed, so that other mail need not wait for it."""
 _FORGOTTEN_SECONDS = 60.0
+_OLDEST_SECONDS = 60.0
+"""No dot is written for a mail about which the dashboard was asked longer ago than this."""
 FOREVER = datetime.max.replace(tzinfo=UTC)
 """The end of a pause that is not stored yet."""
 
@@ -127,10 +129,10 @@ class ReadyQueue:
         """How many mails wait for a connection or are under way."""
         return self._waiting + len(self._sending)
 
-    def set_drained_below(self, count: int) -> None:
-        """Let ``drained`` be set once fewer than ``count`` mails are in hand."""
+    def set_drained_below(self, count: int, *, at_once: bool = True) -> None:
+        """Let ``drained`` be set when fewer than ``count`` mails are in hand; ``at_once``: or are so now."""
         self._resume_below = count
-        if self.in_hand < count:
+        if at_once and self.in_hand < count:
             self.drained.set()
         else:
             self.drained.clear()
@@ -197,13 +199,19 @@ class ReadyQueue:
         """A reserved mail may be sent now, unless its domain has asked us to wait since it was claimed."""
         domain = self._domain(mail.claimed.domain)
         domain.reserved -= 1
-        if domain.paused_until and domain.paused_until > mail.claimed.claimed_at:
-            domain.probing &= not mail.claimed.probe
-            self._tell.unsent(mail)
+        if self._is_paused(domain, mail):
             return
         domain.waiting.append(mail)
         self._waiting += 1
         self._reopen(mail.claimed.domain, domain)
+
+    def _is_paused(self, domain: _Domain, mail: ReadyMail) -> bool:
+        """Whether the domain has asked us to wait since this was claimed; then it leaves the queue."""
+        if domain.paused_until is None or domain.paused_until <= mail.claimed.claimed_at:
+            return False
+        domain.probing &= not mail.claimed.probe
+        self._tell.unsent(mail)
+        return True
 
     def withdraw(self, unwanted: Callable[[ReadyMail], bool]) -> list[ReadyMail]:
         """Take mails out that have not begun."""
@@ -217,8 +225,11 @@ class ReadyQueue:
         self._waiting -= len(withdrawn)
         return withdrawn
 
-    def pause(self, name: str, until: datetime) -> list[ReadyMail]:
-        """A domain asked us to wait: take its mails out. What was claimed before this end is not sent."""
+    def pause(self, name: str, until: datetime | None) -> list[ReadyMail]:
+        """A domain asked us to wait: take its mails out. What was claimed before this end is not sent.
+
+        None: it has not, after all.
+        """
         self._domain(name).paused_until = until
         return self.withdraw(lambda mail: mail.claimed.domain == name)
 
@@ -299,6 +310,9 @@ class ReadyQueue:
     def request_dot(self, delivery: int, granted: Callable[[bool], None]) -> None:
         """As ``MailQueue`` says."""
         mail = self._sending[delivery]
+        if self._now() - mail.asked_at > _OLDEST_SECONDS:  # the connection took that long
+            self._decided(mail, granted, is_granted=False)
+            return
         mail.dot_requested = True
         self._writer.request_dot(mail.claimed, partial(self._decided, mail, granted))
 
@@ -328,6 +342,8 @@ class ReadyQueue:
             self._tell.unsent(mail)
             return
         domain = self._domain(mail.claimed.domain)
+        if self._is_paused(domain, mail):
+            return
         domain.probing |= mail.claimed.probe
         domain.waiting.appendleft(mail)
         self._waiting += 1

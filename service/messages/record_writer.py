@@ -97,12 +97,13 @@ class RecordWriter:
     async def serve(self) -> None:
         """Write until cancelled."""
         failures = 0
+        if self._answers or self._dots:
+            self._wanted.set()
         while True:
             await self._wanted.wait()
             self._wanted.clear()
             dots, self._dots = self._dots, []
-            answers = self._answers[:_MOST]
-            del self._answers[: len(answers)]
+            answers = self._next_answers()
             try:
                 await self._write(dots, answers)
             except FAILURES as error:
@@ -123,6 +124,17 @@ class RecordWriter:
                 self._wanted.set()
             elif not self._dots:
                 self._idle.set()
+
+    def _next_answers(self) -> list[_Answer]:
+        """Those of the next statement: only one of each mail, as an UPDATE takes only one."""
+        ids: set[int] = set()
+        for answer in self._answers[:_MOST]:
+            if answer.settlement.id in ids:
+                break
+            ids.add(answer.settlement.id)
+        answers = self._answers[: len(ids)]
+        del self._answers[: len(ids)]
+        return answers
 
     async def _write(self, dots: Sequence[_Dot], answers: Sequence[_Answer]) -> None:
         if not dots and not answers:
@@ -145,7 +157,7 @@ class RecordWriter:
         """No dot of these is written; the answers are written later."""
         self._answers[:0] = answers
         self._answers += [_Answer(taken_back(dot.claimed, dot.claimed.dot_at), None) for dot in dots]
-        if error is not None:
+        if error is not None and is_transient(error):
             self.away = True
             self._fault.occurred(error)
         for dot in dots:

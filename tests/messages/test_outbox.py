@@ -159,15 +159,15 @@ async def test_what_may_have_been_sent_keeps_its_bytes(world: World) -> None:
     assert await _row(world) == stored
 
 
-async def test_only_a_late_acceptance_settles_what_is_unconfirmed(world: World) -> None:
+@pytest.mark.parametrize("state", ["failed", "planned", "sent"])
+async def test_a_late_answer_says_what_an_unconfirmed_mail_was(world: World, state: str) -> None:
     outbox, claimed = await _claimed(world, "slow")
     assert await _dot(outbox, claimed)
     await _at(world, "08:02:00")
     await _outbox(world, "heir").recover()
 
-    for state in ("failed", "planned"):
-        assert not await _settle(outbox, claimed, state)
-    assert await _settle(outbox, claimed, "sent")
+    assert not await _settle(outbox, claimed, "unconfirmed")
+    assert await _settle(outbox, claimed, state)
 
 
 async def test_a_late_answer_settles_what_was_taken_for_unconfirmed(world: World) -> None:

@@ -97,10 +97,12 @@ class SmtpPool:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         try:
             connection = await self._gate.open(self._open)
-        except ServerRefusal as error:
+        except Exception as error:  # noqa: BLE001 — the mails that wait for it must not be forgotten
             self._opening.discard(task)
             mails.give_back_held(but=len(self._opening))
-            mails.queue.refused(error.phase, error.code, error.reply)
+            if not self._connections:  # a server that takes fewer of us than we would like refuses nobody
+                refusal = error if isinstance(error, ServerRefusal) else _unexpected(error)
+                mails.queue.refused(refusal.phase, refusal.code, refusal.reply)
             return
         self._opening.discard(task)
         connection.pull()
@@ -239,3 +241,7 @@ class SmtpPool:
     async def close(self) -> None:
         """Close all connections; nothing is waited for but QUIT."""
         await self.stop(0.0)
+
+
+def _unexpected(error: Exception) -> ServerRefusal:
+    return ServerRefusal(SmtpPhase.CONNECT, None, f"{type(error).__name__}: {error}")
