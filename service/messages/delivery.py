@@ -297,10 +297,10 @@ class DeliveryLoop:
             self._queue.drained.set()
             self.release(list(checked.undecided.values()))
 
-    def ready(self, delivery: ClaimedDelivery, envelope: Envelope, asked_at: float) -> None:
+    def ready(self, delivery: ClaimedDelivery, envelope: Envelope, checked_at: float) -> None:
         """A mail with its bytes: a connection may pull it."""
         self._checking -= 1
-        self._queue.add(ReadyMail(delivery, envelope, asked_at, self._in_hand.span(delivery)))
+        self._queue.add(ReadyMail(delivery, envelope, checked_at, self._in_hand.span(delivery)))
         self._transport.wake(1 if self._relay.probing else None)
 
     def settled(self, delivery: ClaimedDelivery, settlement: Settlement, *, stored: bool) -> None:

@@ -203,4 +203,6 @@ def earliest_time(
     end = to_instant(datetime.combine(day, quiet.end), zone)
     if end <= at:  # the clock is set back, and its hour comes a second time
         end = datetime.combine(day, quiet.end, zone).replace(fold=1).astimezone(UTC)
+    if end < expires and quiet.contains(end.astimezone(zone).time()):  # the clock skips all that is not quiet
+        return earliest_time(user, kind, history, end, expires, late=late)
     return end if end < expires and kind.postponable else Reason.QUIET_HOURS

@@ -33,11 +33,11 @@ FOREVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(slots=True, eq=False)
 class ReadyMail:
-    """A mail with its bytes. ``asked_at``: when the dashboard was asked about it, in seconds of the clock."""
+    """A mail with its bytes. ``checked_at``: when the dashboard answered, in seconds of the clock."""
 
     claimed: ClaimedDelivery
     envelope: Envelope
-    asked_at: float
+    checked_at: float
     span: Span = UNTRACED
     sending: Span = UNTRACED
     dot_requested: bool = False
@@ -236,7 +236,7 @@ class ReadyQueue:
     def too_old(self, seconds: float) -> list[ReadyMail]:
         """Take out what the dashboard was asked about longer ago; its domains get smaller shares."""
         before = self._now() - seconds
-        old = self.withdraw(lambda mail: mail.asked_at < before)
+        old = self.withdraw(lambda mail: mail.checked_at < before)
         for name in {mail.claimed.domain for mail in old}:
             domain = self._domains[name]
             domain.share, domain.full = max(self._first_share(name), domain.share // 2), False
@@ -310,7 +310,7 @@ class ReadyQueue:
     def request_dot(self, delivery: int, granted: Callable[[bool], None]) -> None:
         """As ``MailQueue`` says."""
         mail = self._sending[delivery]
-        if self._now() - mail.asked_at > _OLDEST_SECONDS:  # the connection took that long
+        if self._now() - mail.checked_at > _OLDEST_SECONDS:  # the connection took that long
             self._decided(mail, granted, is_granted=False)
             return
         mail.dot_requested = True

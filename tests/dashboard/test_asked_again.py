@@ -64,7 +64,7 @@ class Stage:
         self.dashboard = dashboard
         self.sync = Sync(pool, dashboard.source)
         self.server = server
-        self.transport = SmtpPool(SmtpConfig("127.0.0.1", server.port, "none", connections=2), SystemClock())
+        self.transport = self.smtp()
 
     async def people(self, count: int, due: datetime = TOMORROW, **values: Any) -> None:
         """Person n has the goal n, due tomorrow; all were last there three days ago."""
@@ -92,9 +92,15 @@ class Stage:
         await self.world.at(at)
         assert (await (await self.world.runner(**changes)).run_manual(job)).state == "succeeded"
 
+    def smtp(self) -> SmtpPool:
+        """Connections of one process to the server."""
+        return SmtpPool(SmtpConfig("127.0.0.1", self.server.port, "none", connections=2), SystemClock())
+
     def delivery(self, owner: str = "a", **changes: Any) -> DeliveryLoop:
         return self.world.delivery(
-            self.transport, owner, **{"current_state": self.sync.current_state, **changes}
+            changes.pop("transport", self.transport),
+            owner,
+            **{"current_state": self.sync.current_state, **changes},
         )
 
     async def send(self) -> list[str]:
@@ -443,7 +449,8 @@ async def test_two_processes_decide_again_once(mongo_stage: Stage) -> None:
     await stage.plan()
     await _moved(stage, range(1, 9))
 
-    await asyncio.gather(*(stage.delivery(owner, batch=3).run_once() for owner in ("a", "b")))
+    processes = [stage.delivery(owner, batch=3, transport=stage.smtp()) for owner in ("a", "b")]
+    await asyncio.gather(*(process.run_once() for process in processes))
 
     assert sorted(who for who, _ in stage.server.mails) == sorted(f"p{n}" for n in range(1, 13))
     rows = await stage.rows()
