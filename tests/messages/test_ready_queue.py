@@ -273,6 +273,39 @@ def test_a_paused_domain_loses_its_mails_and_gets_none_that_were_claimed_before(
     assert bench.pull() == [99]
 
 
+def test_what_is_given_back_after_its_domain_was_paused_is_not_sent() -> None:
+    bench = Bench()
+    (mail,) = bench.put("slow.example")
+    bench.pull()
+    bench.queue.pause("slow.example", NINE + timedelta(minutes=1))
+
+    bench.queue.give_back(mail.envelope)
+
+    assert bench.told.unsent_ == [1]
+    assert bench.pull() == []
+
+
+def test_a_pause_that_could_not_be_stored_is_none() -> None:
+    bench = Bench()
+    bench.queue.pause("slow.example", FOREVER)
+    bench.queue.pause("slow.example", None)
+    bench.put("slow.example")
+
+    assert bench.pull() == [1]
+
+
+def test_no_dot_is_asked_for_what_was_checked_long_ago() -> None:
+    bench = Bench()
+    bench.put("example.org")
+    asked: list[bool] = []
+    bench.pull()
+    bench.seconds += 61
+
+    bench.queue.request_dot(1, asked.append)
+
+    assert (asked, bench.grants, bench.told.unsent_) == ([False], {}, [1])
+
+
 def test_while_it_is_closed_nothing_begins() -> None:
     bench = Bench()
     bench.put("example.org")

@@ -137,10 +137,23 @@ async def test_a_stop_in_the_middle_of_a_statement_keeps_its_answers() -> None:
 
     database.open.set()
     task = asyncio.ensure_future(writer.serve())
-    writer.settle(_sent(2))
     assert await writer.written(10)
     task.cancel()
-    assert database.groups == [([], [(1, "sent"), (2, "sent")])]
+    assert database.groups == [([], [(1, "sent")])]
+
+
+async def test_two_answers_about_one_mail_are_two_statements() -> None:
+    """One UPDATE would take either of them."""
+    database = Database()
+    async with _writing(database) as writer:
+        for settlement in (Settlement(1, 1, "failed"), _sent(2), Settlement(1, 1, "planned"), _sent(3)):
+            writer.settle(settlement)
+        assert await writer.written(10)
+
+    assert database.groups == [
+        ([], [(1, "failed"), (2, "sent")]),
+        ([], [(1, "planned"), (3, "sent")]),
+    ]
 
 
 async def test_what_cannot_be_written_in_time_is_said() -> None:
