@@ -10,7 +10,7 @@ from service.engine import queries
 from tests.guards import guards
 from tests.releases import ROOT
 
-_SAMPLE = ("ledger.sql fence: FOR KEY SHARE", "lease.sql close: FOR UPDATE", "outbox.sql cancel: AND state =")
+_SAMPLE = ("ledger.sql fence: FOR KEY SHARE", "lease.sql close: FOR UPDATE", "outbox.sql cancel: AND claim")
 
 
 def test_each_guard_is_there_once_and_has_its_test() -> None:
