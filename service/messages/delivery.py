@@ -193,6 +193,7 @@ class DeliveryLoop:
             if self._batches >= _BATCHES or self._queue.waiting + self._checking >= batch * 3 / 2:
                 await self._until_fewer(batch // 2 + self._queue.sending, at_once=False)
                 continue
+            had_none = not self._in_hand.claims
             try:
                 claimed = await self._claim(batch)
                 failures = 0
@@ -206,7 +207,7 @@ class DeliveryLoop:
                 continue
             if claimed:
                 checks.create_task(self._check(claimed))
-            elif not forever and not self._in_hand.claims:
+            elif not forever and had_none:  # else a domain may have had no room while the claim was made
                 return
             if len(claimed) < batch:  # nothing else may be claimed now
                 await self._until_fewer((self._queue.in_hand + 1) // 2)
