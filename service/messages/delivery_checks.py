@@ -64,20 +64,19 @@ class DeliveryChecks:
         self._sender = sender
         self._waiting = FaultLog("delivery waits for the dashboard", clock=monotonic)
 
-    async def check(self, claimed: Sequence[ClaimedDelivery], outcome: Outcome) -> bool:
+    async def check(self, claimed: Sequence[ClaimedDelivery], outcome: Outcome) -> None:
         """Ask the dashboard about these once, and say of each what becomes of it.
 
-        False: the dashboard could not be asked, and all are released. Nothing is sent without asking.
+        If it cannot be asked, all are released: nothing is sent without asking.
         """
         try:
             current = await self._current_state(state_query(claimed, self._jobs))
         except (SourceUnavailable, SchemaUnknown) as error:
             self._waiting.occurred(error)
             outcome.released(claimed, _DASHBOARD_PAUSE)
-            return False
+            return
         self._waiting.over()
         await self._check(claimed, current, outcome)
-        return True
 
     async def _check(
         self, claimed: Sequence[ClaimedDelivery], current: DashboardState, outcome: Outcome

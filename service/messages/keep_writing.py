@@ -17,6 +17,11 @@ _GRACE = 4.0
 """Seconds after a stop for which it is still tried; then the lease says what became of the message."""
 
 
+def pause_after(failures: int) -> float:
+    """Seconds until a write that failed so many times in a row is tried again; processes are kept apart."""
+    return backoff(failures, first=_FIRST_PAUSE, most=_LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311
+
+
 class KeepWriting:
     """Repeats a write until PostgreSQL takes it, or ``stop`` was set a while ago.
 
@@ -42,8 +47,7 @@ class KeepWriting:
                 self._fault.over()
                 return written
             failures += 1
-            pause = backoff(failures, first=_FIRST_PAUSE, most=_LONGEST_PAUSE)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 — keeps processes apart
+            await asyncio.sleep(pause_after(failures))
 
     def _too_late(self) -> bool:
         if not self.stop.is_set():

@@ -1,9 +1,4 @@
-"""Limits per recipient domain: concurrent mails, and mails per second. Times are seconds of a monotonic
-clock.
-
-A batch counts against each of its domains from its claim until its last message for that domain is done; a
-domain allows as many batches as mails at once. The rate is applied before the final dot.
-"""
+"""Limits per recipient domain: mails at once, and mails per second. The queue of ready mails applies them."""
 
 import math
 import re
@@ -13,7 +8,7 @@ from dataclasses import dataclass, field
 UNLIMITED = 2**31 - 1
 """No limit."""
 
-_LOOKAHEAD_SECONDS = 2.0
+LOOKAHEAD_SECONDS = 2.0
 """At most this much of a domain with a rate is claimed, so that other mail need not wait for it."""
 
 _DOMAIN = re.compile(r"\*|(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
@@ -34,7 +29,7 @@ class DomainLimit:
     @property
     def max_reserved(self) -> int:
         """The most messages that may be claimed at a time."""
-        return max(1, int(self.per_second * _LOOKAHEAD_SECONDS)) if self.per_second else UNLIMITED
+        return max(1, int(self.per_second * LOOKAHEAD_SECONDS)) if self.per_second else UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
-from service.messages.limits import UNLIMITED, DomainLimits
+from service.messages.limits import LOOKAHEAD_SECONDS, UNLIMITED, DomainLimits
 from service.messages.mail.transport import Envelope, SendResult, SmtpPhase
 from service.messages.outbox import ClaimedDelivery
 from service.messages.record_writer import RecordWriter, taken_back
@@ -22,8 +22,6 @@ from service.tracing import UNTRACED, Span
 
 _LONGEST_SHARE = 100
 """The most mails of one domain with places that are in hand, of those that wait and are under way."""
-_LOOKAHEAD_SECONDS = 2.0
-"""At most this much of a domain with a rate is claimed, so that other mail need not wait for it."""
 _FORGOTTEN_SECONDS = 60.0
 _OLDEST_SECONDS = 60.0
 """No dot is written for a mail about which the dashboard was asked longer ago than this."""
@@ -155,7 +153,7 @@ class ReadyQueue:
         limit, domain = self._limits.of(name), self._domains.get(name)
         if domain is None:
             return self._first_share(name)
-        if domain.probing or domain.paused_until is FOREVER or domain.next_at > now + _LOOKAHEAD_SECONDS:
+        if domain.probing or domain.paused_until is FOREVER or domain.next_at > now + LOOKAHEAD_SECONDS:
             return 0
         if limit.per_second:
             return max(0, limit.max_reserved - domain.in_hand)
@@ -184,7 +182,7 @@ class ReadyQueue:
     def _domain(self, name: str) -> _Domain:
         domain = self._domains.get(name)
         if domain is None:
-            domain = self._domains[name] = _Domain(min(self._first_share(name), UNLIMITED))
+            domain = self._domains[name] = _Domain(self._first_share(name))
         return domain
 
     def drop(self, delivery: ClaimedDelivery) -> None:
@@ -320,7 +318,7 @@ class ReadyQueue:
         mail.dot_requested = False
         if mail.given_back:
             if is_granted:
-                self._writer.settle(taken_back(mail.claimed, mail.claimed.dot_at))
+                self._writer.settle(taken_back(mail.claimed))
             return
         if not is_granted:
             self._leave(mail)

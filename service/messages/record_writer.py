@@ -6,17 +6,15 @@ although its mark may have been committed is taken back like an answer.
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import structlog
 
 from service.engine.database_errors import FAILURES, is_transient
 from service.engine.fault_log import FaultLog
-from service.engine.retry import backoff
 from service.messages.delivery_state import DeliveryState
+from service.messages.keep_writing import pause_after
 from service.messages.outbox import ClaimedDelivery, Settlement
 
 log = structlog.get_logger()
@@ -24,8 +22,6 @@ log = structlog.get_logger()
 _GATHER_SECONDS = 0.001
 """How long a group is gathered at the most, unless a statement is under way."""
 _MOST = 500
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 2.0
 
 Record = Callable[
     [Sequence[tuple[int, int]], Sequence[Settlement]], Awaitable[tuple[frozenset[int], frozenset[int]]]
@@ -61,7 +57,6 @@ class RecordWriter:
         self.away = False
         self.back: Callable[[], None] = lambda: None
         """Called when PostgreSQL has taken something again."""
-        self.groups = 0
 
     @property
     def pending(self) -> int:
@@ -112,8 +107,7 @@ class RecordWriter:
                     await self._write_singly()
                     continue
                 failures += 1
-                pause = backoff(failures, first=_FIRST_PAUSE, most=_LONGEST_PAUSE)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 — keeps processes apart
+                await asyncio.sleep(pause_after(failures))
                 self._wanted.set()
                 continue
             except asyncio.CancelledError:
@@ -139,7 +133,6 @@ class RecordWriter:
     async def _write(self, dots: Sequence[_Dot], answers: Sequence[_Answer]) -> None:
         if not dots and not answers:
             return
-        self.groups += 1
         marked, settled = await self._record(
             [(dot.claimed.id, dot.claimed.claim) for dot in dots], [answer.settlement for answer in answers]
         )
@@ -156,7 +149,7 @@ class RecordWriter:
     def _keep(self, dots: Sequence[_Dot], answers: Sequence[_Answer], error: BaseException | None) -> None:
         """No dot of these is written; the answers are written later."""
         self._answers[:0] = answers
-        self._answers += [_Answer(taken_back(dot.claimed, dot.claimed.dot_at), None) for dot in dots]
+        self._answers += [_Answer(taken_back(dot.claimed), None) for dot in dots]
         if error is not None and is_transient(error):
             self.away = True
             self._fault.occurred(error)
@@ -188,8 +181,8 @@ class RecordWriter:
         return True
 
 
-def taken_back(claimed: ClaimedDelivery, dot_at: datetime | None) -> Settlement:
+def taken_back(claimed: ClaimedDelivery) -> Settlement:
     """The final dot of this mail was certainly not written: it waits again, and no attempt is counted."""
     return Settlement(
-        claimed.id, claimed.claim, DeliveryState.PLANNED, refund=True, unwritten=True, dot_at=dot_at
+        claimed.id, claimed.claim, DeliveryState.PLANNED, refund=True, unwritten=True, dot_at=claimed.dot_at
     )

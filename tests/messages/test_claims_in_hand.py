@@ -43,12 +43,18 @@ async def _serving(delivery: DeliveryLoop) -> tuple[asyncio.Event, asyncio.Task[
     return stop, asyncio.create_task(delivery.serve(stop))
 
 
-async def test_renewing_leases_gives_up_nothing_that_was_claimed_meanwhile(world: World) -> None:
+async def _one_waiting(world: World) -> tuple[DeliveryLoop, asyncio.Event, asyncio.Task[None]]:
+    """A process with one mail in its queue, and no connection for it."""
     await world.at("2026-03-10T08:00:00Z")
     await _planned(world, "ann")
     delivery = world.delivery(Scripted(connections=0), idle=0.01)
     stop, serving = await _serving(delivery)
     await _until_waiting(delivery, 1)
+    return delivery, stop, serving
+
+
+async def test_renewing_leases_gives_up_nothing_that_was_claimed_meanwhile(world: World) -> None:
+    delivery, stop, serving = await _one_waiting(world)
     really = delivery._outbox.renew
 
     async def slow(claims: Sequence[int]) -> frozenset[int]:
@@ -67,11 +73,7 @@ async def test_renewing_leases_gives_up_nothing_that_was_claimed_meanwhile(world
 
 
 async def test_a_lease_that_is_over_is_given_up(world: World) -> None:
-    await world.at("2026-03-10T08:00:00Z")
-    await _planned(world, "ann")
-    delivery = world.delivery(Scripted(connections=0), idle=0.01)
-    stop, serving = await _serving(delivery)
-    await _until_waiting(delivery, 1)
+    delivery, stop, serving = await _one_waiting(world)
     await world.at("2026-03-10T08:02:00Z")
 
     await delivery._renew()
