@@ -186,6 +186,7 @@ class DeliveryLoop:
     async def _feed(self, checks: asyncio.TaskGroup, *, forever: bool) -> None:
         failures = 0
         while not self.problem:
+            self._in_hand.changed.clear()  # before anything is looked at: what ends during a claim counts
             batch = self._batch
             if self._queue.seconds_to_slot > _SLOT_SECONDS:
                 await self._until_fewer(0)
@@ -218,7 +219,6 @@ class DeliveryLoop:
         ``at_once``: also if there are fewer already.
         """
         self._queue.set_drained_below(count, at_once=at_once)
-        self._in_hand.changed.clear()
         await self._wait(self._settings.idle, self._queue.drained, self._in_hand.changed, self._wake)
         self._wake.clear()
 

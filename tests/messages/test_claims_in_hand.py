@@ -3,9 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
+
+import pytest
 
 from service.messages.delivery import DeliveryLoop
 from service.messages.mail.transport import Envelope
+from service.messages.outbox import ClaimedDelivery
 from tests.given import GOALS, Scripted, World, goal, user
 
 
@@ -138,3 +142,27 @@ async def test_a_stop_releases_what_has_no_dot(world: World) -> None:
 
     rows = await world.pool.fetch("SELECT state, attempt, claim FROM service.delivery_state")
     assert [tuple(row) for row in rows] == [("planned", 0, None)] * 3
+
+
+async def test_a_mail_that_ends_during_a_claim_is_not_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.at("2026-03-10T08:00:00Z")
+    await _planned(world, "ann")
+    delivery = world.delivery(Scripted(), idle=60)
+    really, ended_meanwhile = delivery._outbox.claim, []
+
+    async def slow(*args: Any) -> list[ClaimedDelivery]:
+        in_hand = bool(delivery._in_hand.claims)
+        claimed = await really(*args)
+        while delivery._in_hand.claims and not claimed:
+            await asyncio.sleep(0.01)
+        ended_meanwhile.append(in_hand)
+        return claimed
+
+    monkeypatch.setattr(delivery._outbox, "claim", slow)
+
+    async with asyncio.timeout(40):
+        await delivery.run_once()
+
+    assert ended_meanwhile == [False, True, False]
