@@ -62,6 +62,7 @@ from service.setup.parts import (
     intake_of,
     planner_settings,
     problems_of,
+    relay_of,
     replica_name,
     runner_settings,
     sync_of,
@@ -215,7 +216,8 @@ class Service:
 
     @cached_property
     def outbox(self) -> Outbox:
-        return Outbox(self.pool, self._design.owner, self._lease, self.jobs, latest=self._clock_watch.latest)
+        relay, latest = relay_of(self.settings), self._clock_watch.latest
+        return Outbox(self.pool, self._design.owner, self._lease, self.jobs, latest=latest, relay=relay)
 
     @cached_property
     def transport(self) -> Transport:

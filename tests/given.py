@@ -133,7 +133,7 @@ class Scripted:
             self.received.append(envelope)
         return result
 
-    async def ping(self) -> str | None:
+    async def ping(self, *, at_once: bool = False) -> str | None:
         return None
 
     async def close(self) -> None:

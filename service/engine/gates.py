@@ -30,6 +30,7 @@ class Scope(StrEnum):
     DOMAIN = "domain"
     """The messages to recipients of a domain."""
     RELAY = "relay"
+    """The messages that go through a mail server, named ``host:port``."""
     TABLE = "table"
     """What needs a table of the dashboard, or a field of it (``users.email``)."""
     CLOCK = "clock"
@@ -51,7 +52,11 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A gate that is shut. ``name``: which job, kind, …; ``until``: it opens by itself then (None: never)."""
+    """A gate that is shut. ``name``: which job, kind, …; ``until``: it opens by itself then (None: never).
+
+    ``probes``: how often in a row was tried whether it must stay shut; ``probe_at``: when that may be tried
+    again (None: never).
+    """
 
     id: int
     scope: Scope
@@ -61,6 +66,8 @@ class Gate:
     until: datetime | None
     by: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    probes: int = 0
+    probe_at: datetime | None = None
 
 
 def _gate(row: asyncpg.Record) -> Gate:

@@ -32,6 +32,11 @@ def domain_pauses(spread: float) -> list[timedelta]:
     return [timedelta(seconds=30) * 2**times * (1 + 0.2 * spread) for times in range(6)]
 
 
+def relay_pauses() -> list[timedelta]:
+    """The pauses before each single mail to a server that refuses us: 5 s, doubling to a minute."""
+    return [timedelta(seconds=seconds) for seconds in (5, 10, 20, 40, 60)]
+
+
 def backoff(failures: int, *, first: float = 1.0, most: float = 60.0) -> float:
     """Seconds before a loop that failed ``failures`` times in a row is restarted: doubling up to ``most``."""
     return min(first * 2.0 ** min(max(failures - 1, 0), _MOST_DOUBLINGS), most)

@@ -29,7 +29,7 @@ SELECT (SELECT min(lease_until) FROM service.job_run AS r
 FROM (SELECT count(*) AS n, min(not_before) AS since FROM service.delivery_state AS d
       WHERE claim IS NULL AND not_before < (SELECT service.now()) - $3::interval AND expires_at > (SELECT service.now())
         AND NOT EXISTS (SELECT FROM service.domain_pause AS p WHERE p.domain = d.domain)
-        AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope = 'clock'
+        AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope IN ('clock', 'relay')
                         OR service.gate_covers(g.scope, g.name, d.job, d.kind, d.domain))) AS w
 
 -- name: locks

@@ -27,7 +27,7 @@ from service.messages.delivery_checks import DeliveryChecks
 from service.messages.delivery_in_hand import DeliveriesInHand
 from service.messages.delivery_settings import DeliverySettings
 from service.messages.mail.transport import Envelope, Transport
-from service.messages.outbox import ClaimedDelivery, Outbox, Settlement
+from service.messages.outbox import ClaimedDelivery, Outbox, Recorded, Settlement
 from service.messages.ready_queue import ReadyMail, ReadyQueue
 from service.messages.record_writer import RecordWriter
 from service.messages.replacement import Replacements
@@ -83,7 +83,7 @@ class DeliveryLoop:
         self._settings = settings
         self._wait = wait
         self._in_hand = DeliveriesInHand(outbox, tracer)
-        self._writer = RecordWriter(outbox.record, settings.connections)
+        self._writer = RecordWriter(self._record, settings.connections)
         self._answers = DeliveryAnswers(outbox, self._writer, self._in_hand)
         self._queue = self._answers.queue = ReadyQueue(
             settings.limits,
@@ -165,14 +165,20 @@ class DeliveryLoop:
         while True:
             self._wake.clear()
             if self.problem:
-                probed = await self._probe()
-                await self._wait(self._relay.pause(probed=bool(probed)), stop)
+                try:
+                    await self._probe(at_once=False)
+                except FAILURES as error:
+                    if not is_transient(error):
+                        raise
+                    self._cannot_claim.occurred(error)
+                await self._wait(_TEND_SECONDS, stop)
             else:
                 await self._feed_all(forever=True)
 
     async def _send_all(self) -> None:
+        await self._relay.refresh()
         if self.problem:
-            await self._probe()
+            await self._probe(at_once=True)
         else:
             await self._feed_all(forever=False)
         await self._in_hand.until_none()
@@ -222,19 +228,21 @@ class DeliveryLoop:
         await self._wait(self._settings.idle, self._queue.drained, self._in_hand.changed, self._wake)
         self._wake.clear()
 
-    async def _probe(self) -> int:
-        """Send one mail to a server that refuses us; returns how many were tried."""
+    async def _probe(self, *, at_once: bool) -> None:
+        """Send one mail to a server that refuses us, if it is our turn."""
         await self._in_hand.until_none()
-        self._relay.probing = True
         try:
-            claimed = await self._claim(1)
-            if claimed:
-                await self._check(claimed)
-                await self._in_hand.until_none(lambda: not self._relay.probing)
-            return len(claimed)
+            await self._relay.probe(self._send_one, self._transport, at_once=at_once)
         finally:
-            self._relay.probing = False
             self._release_waiting()
+
+    async def _send_one(self) -> bool:
+        """Send the mail of a probe; False: none is due."""
+        claimed = await self._claim(1)
+        if claimed:
+            await self._check(claimed)
+            await self._in_hand.until_none(lambda: not self._relay.probing)
+        return bool(claimed)
 
     # ── Claims ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -259,7 +267,8 @@ class DeliveryLoop:
 
     async def _claim(self, limit: int) -> list[ClaimedDelivery]:
         capacities = self._queue.capacities()
-        claiming = asyncio.ensure_future(self._outbox.claim(limit, capacities, self._queue.others))
+        claim = self._outbox.claim(limit, capacities, self._queue.others, probe=self._relay.probing)
+        claiming = asyncio.ensure_future(claim)
         try:
             claimed = await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -334,6 +343,13 @@ class DeliveryLoop:
     def _release_waiting(self) -> None:
         self._in_hand.release([mail.claimed for mail in self._queue.withdraw(lambda _mail: True)])
 
+    async def _record(self, dots: Sequence[tuple[int, int]], settlements: Sequence[Settlement]) -> Recorded:
+        recorded = await self._outbox.record(dots, settlements, probe=self._relay.probing)
+        for domain in recorded.reopened:
+            release = partial(self._outbox.release_throttled, domain)
+            self._in_hand.start(self._in_hand.keep.until_written(release))
+        return recorded
+
     # ── Every second ────────────────────────────────────────────────────────────────────────────────────────
 
     async def _tend(self) -> None:
@@ -347,6 +363,7 @@ class DeliveryLoop:
             self._measure_pace()
             self._in_hand.release([mail.claimed for mail in self._queue.too_old(_ASKED_SECONDS)])
             try:
+                await self._relay.refresh()
                 if now >= renew_at + lease / 3:
                     renew_at = now
                     await self._renew()

@@ -15,7 +15,7 @@ from service.messages.mail.transport import SendResult, SmtpPhase
 from service.messages.outbox import ClaimedDelivery, Outbox, Settlement
 from service.messages.ready_queue import FOREVER, ReadyMail, ReadyQueue
 from service.messages.record_writer import RecordWriter
-from service.messages.relay import RelayState
+from service.messages.relay_breaker import RelayBreaker
 from service.tracing import Value
 
 log = structlog.get_logger()
@@ -37,7 +37,8 @@ class DeliveryAnswers:
         self._writer = writer
         self._in_hand = in_hand
         self._refused: list[tuple[ClaimedDelivery, SendResult]] = []
-        self.relay = RelayState()
+        self.relay = RelayBreaker(outbox.relay_gate, in_hand)
+        self.relay.changed = self._relay_changed
         self.count = 0
         self.totals: Counter[str] = Counter()
 
@@ -54,18 +55,14 @@ class DeliveryAnswers:
 
     def refused(self, phase: SmtpPhase, code: int | None, reply: str) -> None:
         """No connection could be opened."""
-        previous = self.relay.problem
         self.relay.refuse(phase, code, reply)
-        self._log_relay(previous, phase, code)
 
     def answered(self, mail: ReadyMail, result: SendResult) -> None:
         """The server has answered, or the connection is lost."""
         self.count += 1
         claimed, fate = mail.claimed, fate_of(result)
         record_answer(mail.sending, result)
-        previous = self.relay.problem
         self.relay.note(fate, result, claimed.address)
-        self._log_relay(previous, result.phase, result.code)
         if fate is Fate.CONTENT and self.relay.problem:
             fate = Fate.OURS  # it is refused whatever the content is
         self._note_content(fate, claimed, result)
@@ -136,12 +133,6 @@ class DeliveryAnswers:
         until = end.isoformat(timespec="seconds")
         log.warning("domain asked us to wait", domain=domain, until=until, code=result.code)
 
-    def _log_relay(self, previous: str | None, phase: SmtpPhase, code: int | None) -> None:
-        problem = self.relay.problem
-        if problem and (self.relay.probing or not previous):
-            log.error("sending stopped", problem=problem, phase=str(phase), code=code)
-        elif previous and not problem:
-            log.info("the mail server takes mail again")
-        if problem or previous:
-            self.queue.drained.set()
-            self._in_hand.changed.set()
+    def _relay_changed(self) -> None:
+        self.queue.drained.set()
+        self._in_hand.changed.set()

@@ -11,7 +11,7 @@ from service.engine.retry import delay, pause_after_refusal
 from service.messages import eligibility
 from service.messages.delivery_state import DeliveryState
 from service.messages.kind import Channel
-from service.messages.mail.smtp_reply import Fate, before_recipient
+from service.messages.mail.smtp_reply import Fate, before_recipient, throttles
 from service.messages.mail.transport import SendResult, SmtpPhase
 from service.messages.outbox import ClaimedDelivery, Settlement
 from service.messages.reason import Reason
@@ -20,6 +20,8 @@ from service.zones import zone_of
 
 ROWS_MISSING = "rows_missing"
 """A message waits: nobody knows yet whether what it is about was deleted at the dashboard."""
+THROTTLED = "throttled"
+"""A message waits: its recipient's domain asked us to send more slowly."""
 UNCLEAR_PAUSE = timedelta(seconds=30)
 
 
@@ -164,15 +166,15 @@ def settlement_of(claimed: ClaimedDelivery, result: SendResult, fate: Fate, spre
         case Fate.SENT:
             return replace(base, state=DeliveryState.SENT)
         case Fate.RETRY:
-            return replace(
-                base,
-                state=DeliveryState.PLANNED,
-                reason=f"{result.phase}_{result.code or 'lost'}",
-                delay=retry_in,
-            )
+            reason = THROTTLED if throttles(result) else f"{result.phase}_{result.code or 'lost'}"
+            return replace(base, state=DeliveryState.PLANNED, reason=reason, delay=retry_in)
         case Fate.OURS:
-            pause = pause_after_refusal(_age(claimed, result))
-            return replace(base, state=DeliveryState.PLANNED, reason="our_fault", delay=pause, refund=True)
+            refuses_all = before_recipient(result.phase)
+            pause = pause_after_refusal(
+                timedelta() if refuses_all else claimed.claimed_at - claimed.message_date
+            )
+            reason = "relay_refused" if refuses_all else "our_fault"
+            return replace(base, state=DeliveryState.PLANNED, reason=reason, delay=pause, refund=True)
         case Fate.UNCONFIRMED:
             return replace(
                 base,
@@ -183,11 +185,6 @@ def settlement_of(claimed: ClaimedDelivery, result: SendResult, fate: Fate, spre
         case Fate.CONTENT:
             return replace(base, reason="content_refused")
     return replace(base, reason="hard_bounce")
-
-
-def _age(claimed: ClaimedDelivery, result: SendResult) -> timedelta:
-    """How long a message that the server refuses because of us has waited; 0 if it refuses all messages."""
-    return timedelta() if before_recipient(result.phase) else claimed.claimed_at - claimed.message_date
 
 
 def changed_columns(delivery: ClaimedDelivery) -> dict[str, Any]:

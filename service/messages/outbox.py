@@ -15,10 +15,12 @@ from service.engine.schema import SCHEMA
 from service.messages.delivery_rows import contact_history_from_row
 from service.messages.eligibility import ContactHistory
 from service.messages.limits import UNLIMITED
+from service.messages.relay_gate import RelayGate
 
 _SQL = queries.load(__file__)
 _LAST_CHARACTER = "\U0010ffff"
 _CLAIM_TIMEOUT = 15.0
+_AT_A_TIME = 1000
 """Seconds: who cannot claim says so soon; what has been sent may wait longer to be recorded."""
 
 
@@ -103,6 +105,19 @@ class DeliveryFilter:
         return (self.user, self.job, self.reason, *dates, *address_range(self.address), self.run)
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What ``Outbox.record`` did.
+
+    ``marked``: the ids that may get the dot. ``settled``: those whose results were still ours to record.
+    ``reopened``: the domains that asked us to wait, and have taken mail again.
+    """
+
+    marked: frozenset[int] = frozenset()
+    settled: frozenset[int] = frozenset()
+    reopened: frozenset[str] = frozenset()
+
+
 def address_range(prefix: str | None) -> tuple[str | None, str | None]:
     """The range of addresses with this prefix, in lower case and byte order."""
     return (None, None) if prefix is None else (prefix.lower(), prefix.lower() + _LAST_CHARACTER)
@@ -112,7 +127,8 @@ class Outbox:
     """The outbox of one process. ``owner``: its unique name; ``lease``: how long a claim lasts.
 
     ``jobs``: the jobs whose messages it can compose, and claims; None: all. ``latest``: the latest time that
-    the database's clock may plausibly show (None: unknown); see ``engine.clock_watch``.
+    the database's clock may plausibly show (None: unknown); see ``engine.clock_watch``. ``relay``: the mail
+    server, as ``host:port``; no mail is claimed, and no dot granted, while its gate is shut.
     """
 
     def __init__(
@@ -123,8 +139,10 @@ class Outbox:
         jobs: Iterable[str] | None = None,
         *,
         latest: Callable[[], datetime | None] = lambda: None,
+        relay: str = "",
     ) -> None:
         self._pool = pool
+        self.relay_gate = RelayGate(pool, relay, owner)
         self.owner = owner
         self.lease = lease
         self._jobs = None if jobs is None else list(jobs)
@@ -150,17 +168,23 @@ class Outbox:
         return sum(int(tag.rpartition(" ")[2]) for tag in tags)
 
     async def claim(
-        self, limit: int, capacities: Mapping[str, int] = MappingProxyType({}), other_domains: int = UNLIMITED
+        self,
+        limit: int,
+        capacities: Mapping[str, int] = MappingProxyType({}),
+        other_domains: int = UNLIMITED,
+        *,
+        probe: bool = False,
     ) -> list[ClaimedDelivery]:
         """Own up to ``limit`` mails that are due.
 
         ``capacities``: the most mails for each of these domains; ``other_domains``: for every other one.
-        Mails to a domain that asked us to wait are not claimed. Raises TimeoutError, and claims nothing,
+        ``probe``: also while the mail server refuses us. Mails to a domain that asked us to wait are not
+        claimed. Raises TimeoutError, and claims nothing,
         while somebody holds a lock on the deliveries.
         """
         done, self._done = self._done, []
         room = (list(capacities), list(capacities.values()), other_domains)
-        own = (SCHEMA, self._jobs, self._latest(), done)
+        own = (SCHEMA, self._jobs, self._latest(), done, self.relay_gate.relay, probe)
         args = (self.owner, self.lease, limit, *room, *own)
         rows = await self._pool.fetch(_SQL["claim"], *args, timeout=_CLAIM_TIMEOUT)
         return [_claimed(row) for row in rows]
@@ -175,11 +199,11 @@ class Outbox:
         return frozenset(row["id"] for row in rows)
 
     async def record(
-        self, dots: Sequence[tuple[int, int]], settlements: Sequence[Settlement]
-    ) -> tuple[frozenset[int], frozenset[int]]:
+        self, dots: Sequence[tuple[int, int]], settlements: Sequence[Settlement], *, probe: bool = False
+    ) -> Recorded:
         """Record "about to write the final dot" for these (id, claim), and these results, in one statement.
 
-        Returns the ids that may get the dot, and the ids whose results were still ours to record.
+        ``probe``: dots are granted also while the mail server refuses us.
         """
         s = settlements
         row = await self._pool.fetchrow(
@@ -197,17 +221,19 @@ class Outbox:
             [int(x.refund) for x in s],
             [x.unwritten for x in s],
             [x.dot_at for x in s],
+            self.relay_gate.relay,
+            probe,
         )
         assert row
-        return frozenset(row["marked"]), frozenset(row["settled"])
+        return Recorded(frozenset(row["marked"]), frozenset(row["settled"]), frozenset(row["reopened"]))
 
     async def mark_dots(self, dots: Sequence[tuple[int, int]]) -> frozenset[int]:
         """Record "about to write the final dot" for (id, claim); returns the ids that may get it."""
-        return (await self.record(dots, ()))[0]
+        return (await self.record(dots, ())).marked
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[int]:
         """Store results, fenced by the claim; returns the ids that were still ours."""
-        return (await self.record((), settlements))[1] if settlements else frozenset()
+        return (await self.record((), settlements)).settled if settlements else frozenset()
 
     async def pause(self, domain: str, pauses: Sequence[timedelta], reply: str) -> datetime:
         """Pause a domain, by the next of these growing pauses unless it is paused already; returns until
@@ -218,6 +244,13 @@ class Outbox:
         text = reply.replace("\0", "")[:200]
         until: datetime = await self._pool.fetchval(_SQL["pause_domain"], domain, list(pauses), text)
         return until
+
+    async def release_throttled(self, domain: str) -> None:
+        """Make due what waits since this domain asked us to send more slowly."""
+        while (
+            await self._pool.execute(_SQL["release_throttled"], domain, _AT_A_TIME) == f"UPDATE {_AT_A_TIME}"
+        ):
+            continue
 
     async def paused(self) -> dict[str, datetime]:
         """The domains that are paused now, and until when."""

@@ -50,9 +50,9 @@ WHERE s.problem = 'unconfirmed' AND s.resends = 0 AND s.not_before <= (SELECT se
 -- that was paused and has accepted nothing since. Only of the jobs in $8 (NULL: of all), nothing behind a gate that is shut,
 -- and nothing after $9, the latest plausible time. If the front of the queue holds too few that may be sent, the oldest of
 -- each domain are looked up. What was written since we looked is passed over: its recipient may have decided something.
--- $10: claims of ours of which nothing is left to do.
+-- $10: claims of ours of which nothing is left to do. $11: our relay; $12: also if it refuses us.
 WITH RECURSIVE allowed AS MATERIALIZED (
-    SELECT (SELECT service.fits($7)) AND (SELECT service.clock_trusted($9)) AND NOT coalesce(bool_or(scope = 'all'), false) AS claims,
+    SELECT (SELECT service.fits($7)) AND (SELECT service.clock_trusted($9)) AND NOT coalesce(bool_or(scope = 'all' OR scope = 'relay' AND name = $11 AND NOT ($12 AND cause = 'breaker')), false) AS claims,
            coalesce(array_agg(scope || ':' || name), '{}') AS shut
     FROM service.shut_gate
 ), done AS (
@@ -117,14 +117,15 @@ ORDER BY c.not_before, c.id
 -- The durable marks "about to write the final dot" ($1 ids, $2 claims; $3 the latest plausible time), and the results of mails
 -- ($4 to $13), in one statement. Marks that are not returned are not ours, or stopped by a gate: no dot may be written. A mail
 -- that became unconfirmed meanwhile becomes what it was. $12: the final dot was certainly not written: the mark is reset to $13,
--- that of an earlier attempt; one whose content was refused is planned again if every content is. An accepted mail ends the pauses of its domain; locked rows are skipped, so
--- that there is no deadlock.
+-- that of an earlier attempt; one whose content was refused is planned again if every content is. An accepted mail ends the
+-- pauses of its domain; locked rows are skipped, so that there is no deadlock. $14: our relay; $15: also if it refuses us.
 WITH marked AS (
     UPDATE service.delivery_state AS s SET state = 'sending', dot_at = service.now()
     FROM unnest($1::bigint[], $2::bigint[]) AS mine(id, claim) JOIN service.delivery_claim AS c ON c.id = mine.claim
     WHERE s.id = mine.id AND s.claim = mine.claim AND s.state = 'claimed' AND c.until > (SELECT service.now())
       AND (SELECT service.clock_trusted($3))
-      AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE service.gate_covers(g.scope, g.name, s.job, s.kind, s.domain))
+      AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE service.gate_covers(g.scope, g.name, s.job, s.kind, s.domain)
+                      OR g.scope = 'relay' AND g.name = $14 AND NOT ($15 AND g.cause = 'breaker'))
     RETURNING s.id
 ), settled AS (
     UPDATE service.delivery_state AS s SET
@@ -146,8 +147,17 @@ WITH marked AS (
         SELECT p.domain FROM service.domain_pause AS p
         WHERE p.until <= service.now() AND p.domain IN (SELECT s.domain FROM settled AS s WHERE s.state = 'sent')
         FOR UPDATE OF p SKIP LOCKED))
+    RETURNING domain
 )
-SELECT ARRAY(SELECT id FROM marked) AS marked, ARRAY(SELECT id FROM settled) AS settled
+SELECT ARRAY(SELECT id FROM marked) AS marked, ARRAY(SELECT id FROM settled) AS settled, ARRAY(SELECT domain FROM reopened) AS reopened
+
+-- name: release_throttled
+-- A domain takes mail again: what waits since it asked us to send more slowly is due now, $2 at a time. Its places and rate
+-- spread them.
+UPDATE service.delivery_state SET not_before = service.now() WHERE id = ANY (ARRAY(
+    SELECT id FROM service.delivery_state
+    WHERE claim IS NULL AND domain = $1 AND not_before > (SELECT service.now()) AND reason = 'throttled'
+    ORDER BY not_before LIMIT $2 FOR UPDATE SKIP LOCKED))
 
 -- name: renew
 -- Our claims go on; those that are over are not returned.

@@ -15,7 +15,7 @@ from service.engine.database_errors import FAILURES, is_transient
 from service.engine.fault_log import FaultLog
 from service.messages.delivery_state import DeliveryState
 from service.messages.keep_writing import pause_after
-from service.messages.outbox import ClaimedDelivery, Settlement
+from service.messages.outbox import ClaimedDelivery, Recorded, Settlement
 
 log = structlog.get_logger()
 
@@ -23,9 +23,7 @@ _GATHER_SECONDS = 0.001
 """How long a group is gathered at the most, unless a statement is under way."""
 _MOST = 500
 
-Record = Callable[
-    [Sequence[tuple[int, int]], Sequence[Settlement]], Awaitable[tuple[frozenset[int], frozenset[int]]]
-]
+Record = Callable[[Sequence[tuple[int, int]], Sequence[Settlement]], Awaitable[Recorded]]
 """``Outbox.record``."""
 
 
@@ -133,16 +131,16 @@ class RecordWriter:
     async def _write(self, dots: Sequence[_Dot], answers: Sequence[_Answer]) -> None:
         if not dots and not answers:
             return
-        marked, settled = await self._record(
+        recorded = await self._record(
             [(dot.claimed.id, dot.claimed.claim) for dot in dots], [answer.settlement for answer in answers]
         )
         was_away, self.away = self.away, False
         self._fault.over()
         for dot in dots:
-            dot.granted(dot.claimed.id in marked)
+            dot.granted(dot.claimed.id in recorded.marked)
         for answer in answers:
             if answer.written:
-                answer.written(answer.settlement.id in settled)
+                answer.written(answer.settlement.id in recorded.settled)
         if was_away:
             self.back()
 

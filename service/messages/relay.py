@@ -1,40 +1,47 @@
-"""Whether the mail server accepts mail from us at all, by its answers, and how long to wait if not."""
+"""Whether the mail server accepts mail from us at all, by its answers."""
 
-from service.engine.retry import backoff
+from dataclasses import dataclass
+
 from service.messages.mail.smtp_reply import Fate, before_recipient
 from service.messages.mail.transport import SendResult, SmtpPhase
 
 _MAX_REFUSALS = 3
-_FIRST_PAUSE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RelayRefusal:
+    """Why a mail server takes nothing from us. ``unreachable``: not even a connection could be opened."""
+
+    reason: str
+    unreachable: bool = False
 
 
 class RelayState:
-    """The state of sending, by the answers since the last accepted mail.
+    """What the answers since the last accepted mail say.
 
     A refusal before a recipient was named stops all sending. A later one concerns one message: only refusals
     of three different recipients, or of three contents for good, with nothing accepted in between, stop it.
-    ``problem``: why sending is stopped; then single messages probe the server until one is accepted.
+    ``refusal``: why sending is stopped; then single messages probe the server until one is accepted.
     ``probing``: a probe is under way.
     """
 
     def __init__(self) -> None:
-        self.problem: str | None = None
+        self.refusal: RelayRefusal | None = None
         self.probing = False
         self._recipients: set[str] = set()
         self._contents: set[int] = set()
-        self._probes = 0
 
     @property
     def closed(self) -> bool:
         """Whether no message may be sent."""
-        return self.problem is not None and not self.probing
+        return self.refusal is not None and not self.probing
 
     def note(self, fate: Fate, result: SendResult, recipient: str) -> None:
         """Update the state with one answer."""
-        if fate is Fate.SENT:
-            self._record_accepted()
+        if fate is Fate.SENT and not self.closed:  # else over a connection from before sending stopped
+            self.accept()
         elif fate is Fate.OURS and before_recipient(result.phase):
-            self.problem = f"the mail server refuses us at {result.phase}: {result.code}"
+            self.refusal = RelayRefusal(f"the mail server refuses us at {result.phase}: {result.code}")
         elif fate is Fate.OURS:
             self._record_refusal(recipient.lower(), result)
         elif fate is Fate.CONTENT:
@@ -44,19 +51,12 @@ class RelayState:
         """No connection could be opened: no message can be sent."""
         reason = f"{code} {reply}" if code is not None else reply
         doing = "refuses us" if code is not None else "cannot be reached"
-        self.problem = f"the mail server {doing} at {phase}: {' '.join(reason.split())[:200]}"
-        self.probing = False
+        text = f"the mail server {doing} at {phase}: {' '.join(reason.split())[:200]}"
+        self.refusal = RelayRefusal(text, unreachable=True)
 
-    def pause(self, *, probed: bool) -> float:
-        """Seconds until the next probe: 5, doubling to 60 with each that failed."""
-        self._probes += probed
-        return backoff(self._probes, first=_FIRST_PAUSE)
-
-    def _record_accepted(self) -> None:
-        if self.closed:
-            return  # sent over a connection from before sending stopped
-        self.problem = None
-        self._probes = 0
+    def accept(self) -> None:
+        """The server takes mail again."""
+        self.refusal = None
         self._recipients.clear()
         self._contents.clear()
 
@@ -64,7 +64,7 @@ class RelayState:
         if len(self._recipients) < _MAX_REFUSALS:
             self._recipients.add(recipient)
         if len(self._recipients) == _MAX_REFUSALS:
-            self.problem = (
+            self.refusal = RelayRefusal(
                 f"the mail server refused mails to {_MAX_REFUSALS} recipients in a row"
                 f" for what we are or send, at last at {result.phase}: {result.code}"
             )
@@ -73,6 +73,6 @@ class RelayState:
         if len(self._contents) < _MAX_REFUSALS:
             self._contents.add(result.id)
         if len(self._contents) == _MAX_REFUSALS:
-            self.problem = (
+            self.refusal = RelayRefusal(
                 f"the mail server refused the content of {_MAX_REFUSALS} mails in a row: {result.code}"
             )

@@ -166,6 +166,11 @@ def transport_of(settings: Settings, clock: Clock) -> Transport:
     return SmtpPool(smtp_config(settings), clock)
 
 
+def relay_of(settings: Settings) -> str:
+    """The name of the mail server, by which all processes that use it know it."""
+    return f"{settings.smtp_host}:{settings.smtp_port}" if settings.smtp_host else "inbox"
+
+
 def smtp_config(settings: Settings, connect_timeout: float = 30.0) -> SmtpConfig:
     """How mails are sent. ``connect_timeout``: seconds for each step up to the log-in."""
     return SmtpConfig(

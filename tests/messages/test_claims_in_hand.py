@@ -152,9 +152,9 @@ async def test_a_mail_that_ends_during_a_claim_is_not_waited_for(
     delivery = world.delivery(Scripted(), idle=60)
     really, ended_meanwhile = delivery._outbox.claim, []
 
-    async def slow(*args: Any) -> list[ClaimedDelivery]:
+    async def slow(*args: Any, **options: Any) -> list[ClaimedDelivery]:
         in_hand = bool(delivery._in_hand.claims)
-        claimed = await really(*args)
+        claimed = await really(*args, **options)
         while delivery._in_hand.claims and not claimed:
             await asyncio.sleep(0.01)
         ended_meanwhile.append(in_hand)

@@ -96,7 +96,7 @@ async def test_while_the_dashboard_is_down_nothing_is_sent_and_nothing_is_lost(w
         (SmtpPhase.DOT, 550, "5.1.1 nobody", "failed", "hard_bounce"),
         (SmtpPhase.DOT, 554, "5.7.0 spam", "planned", "our_fault"),
         (SmtpPhase.DOT, 552, "5.3.4 too large", "failed", "content_refused"),
-        (SmtpPhase.MAIL, 550, "5.7.1 relay", "planned", "our_fault"),
+        (SmtpPhase.MAIL, 550, "5.7.1 relay", "planned", "relay_refused"),
         (SmtpPhase.AUTH, 535, "5.7.8 no", "planned", None),
         (SmtpPhase.DOT, None, "reset", "unconfirmed", "no answer after the dot"),
     ],

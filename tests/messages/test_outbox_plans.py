@@ -62,7 +62,7 @@ async def test_nothing_that_is_done_all_the_time_reads_much_however_many_mails_t
         await connection.execute(_MANY)
     await world.pool.execute("ANALYZE service.delivery_state")
 
-    claim = ("a", LEASE, 25, ["blocked.example"], [0], UNLIMITED, SCHEMA, ["j"], None, [1])
+    claim = ("a", LEASE, 25, ["blocked.example"], [0], UNLIMITED, SCHEMA, ["j"], None, [1], "", False)
     plan = await _plan(world.pool, "claim", *claim)
     assert _scans(plan, "delivery_state_due") == 1
     assert _scans(plan, "delivery_state_domain") == 3  # the first domain, the next one, and the mails of each
@@ -77,7 +77,9 @@ async def test_nothing_that_is_done_all_the_time_reads_much_however_many_mails_t
 _N = 50
 _DOTS = ([*range(300001, 300051)], [1] * _N)
 _RESULTS = ([*range(300051, 300101)], [2] * _N, ["sent"] * _N, [None] * _N, [250] * _N, ["ok"] * _N)
-_RECORDED = (*_DOTS, None, *_RESULTS, [None] * _N, [0] * _N, [False] * _N, [None] * _N)
+_RECORDED = (
+    *_DOTS, None, *_RESULTS, [None] * _N, [0] * _N, [False] * _N, [None] * _N, "", False
+)  # fmt: skip
 """Fifty marks, fifty results."""
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from service.messages.outbox import Settlement
+from service.messages.outbox import Recorded, Settlement
 from service.messages.record_writer import RecordWriter
 from tests.given import claimed_delivery
 
@@ -24,9 +24,7 @@ class Database:
         self.open.set()
         self.asked = asyncio.Event()
 
-    async def record(
-        self, dots: Sequence[tuple[int, int]], settlements: Sequence[Settlement]
-    ) -> tuple[frozenset[int], frozenset[int]]:
+    async def record(self, dots: Sequence[tuple[int, int]], settlements: Sequence[Settlement]) -> Recorded:
         self.asked.set()
         await self.open.wait()
         if self.poison in {one.id for one in settlements}:
@@ -34,7 +32,7 @@ class Database:
         if self.failures:
             raise self.failures.pop(0)
         self.groups.append(([id_ for id_, _ in dots], [(one.id, one.state) for one in settlements]))
-        return (
+        return Recorded(
             frozenset(id_ for id_, _ in dots if id_ not in self.refused),
             frozenset(one.id for one in settlements if one.id not in self.refused),
         )

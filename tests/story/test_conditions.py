@@ -15,6 +15,7 @@ from service.engine.run import Trigger
 from service.errors import AlreadyRunning
 from service.manager import conditions as judged
 from service.manager.conditions import sentence
+from service.messages.relay import RelayRefusal
 from service.settings import Settings
 from tests.given import GOALS, World, goal, user
 
@@ -224,6 +225,6 @@ async def test_a_stopped_job_has_no_other_problem_than_its_gate(service: Service
 
 async def test_a_relay_that_refuses_us_leaves_the_process_ready(service: Service, world: World) -> None:
     assert await service.presence.beat()
-    service.delivery._relay.problem = "the mail server refuses us at auth: 535"
+    service.delivery._relay._state.refusal = RelayRefusal("the mail server refuses us at auth: 535")
     assert (await _problems(service))["mail_refused"] == "the mail server refuses us at auth: 535"
     assert await service._ready() is None

@@ -94,7 +94,7 @@ class MaildirTransport:
             id=envelope.id, accepted=True, phase=SmtpPhase.DOT, code=250, reply=f"2.0.0 kept as {name}"
         )
 
-    async def ping(self) -> str | None:
+    async def ping(self, *, at_once: bool = False) -> str | None:
         """None when the folder can be written."""
         return None if os.access(self.folder / "tmp", os.W_OK) else f"{self.folder} cannot be written"
 

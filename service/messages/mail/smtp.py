@@ -187,16 +187,17 @@ class SmtpPool:
 
     # ── Health and the end ──────────────────────────────────────────────────────────────────────────────────
 
-    async def ping(self) -> str | None:
+    async def ping(self, *, at_once: bool = False) -> str | None:
         """None when a connection is open or can be opened, else what is wrong.
 
-        This keeps at most one connection open. After a refusal the server is not tried again for a while.
+        This keeps at most one connection open. After a refusal the server is not tried again for a while,
+        unless it is to be done ``at_once``.
         """
         async with self._pinging:
             self._quit_outdated()
             if any(not one.is_quitting for one in self._connections):
                 return None
-            if self._gate.closed:
+            if self._gate.closed and not at_once:
                 return str(self._gate.refusal)
             try:
                 connection = await self._gate.open(self._open)

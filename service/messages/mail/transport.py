@@ -100,7 +100,7 @@ class Transport(Protocol):
     async def send_one(self, envelope: Envelope) -> SendResult:
         """Send one mail beside the queue. Its dot is always granted."""
 
-    async def ping(self) -> str | None:
+    async def ping(self, *, at_once: bool = False) -> str | None:
         """None when a message could be sent now, else what is wrong."""
 
     async def close(self) -> None:

@@ -86,4 +86,5 @@ def _json(gate: Gate) -> dict[str, object]:
         "until": iso_or_none(gate.until),
         "by": gate.by,
         "details": dict(gate.details),
+        "probeAt": iso_or_none(gate.probe_at),
     }

@@ -1,0 +1,58 @@
+"""The gate of a mail server in the database: while it is shut, no process sends mail through that server.
+
+The process that meets a refusal of all mail shuts it. Then one process at a time sends one mail, at growing
+intervals; the first that is accepted opens the gate, and what waited for the server is due at once.
+"""
+
+import asyncio
+from datetime import timedelta
+
+import asyncpg
+
+from service.engine import queries
+from service.engine.retry import relay_pauses
+from service.messages.relay import RelayRefusal
+
+_SQL = queries.load(__file__)
+_PROBE = timedelta(seconds=90)
+"""A probe that has no result after this is taken for lost, with the process that sent it."""
+_NOTHING_TO_SEND = timedelta(seconds=1)
+_AT_A_TIME = 1000
+
+
+class RelayGate:
+    """The gate of ``relay`` (``host:port``), for the process ``owner``."""
+
+    def __init__(self, pool: asyncpg.Pool, relay: str, owner: str) -> None:
+        self._pool = pool
+        self._owner = owner
+        self._in_turn = asyncio.Lock()
+        self.relay = relay
+
+    async def current(self) -> RelayRefusal | None:
+        """Why it is shut by a breaker; None: it is not."""
+        row = await self._pool.fetchrow(_SQL["current"], self.relay)
+        return RelayRefusal(row["reason"], bool(row["unreachable"])) if row else None
+
+    async def shut(self, refusal: RelayRefusal, *, probed: bool) -> None:
+        """Stop all processes. ``probed``: a probe showed it, so that the next comes later."""
+        details = {"reason": refusal.reason, "unreachable": refusal.unreachable}
+        async with self._in_turn:
+            await self._pool.execute(
+                _SQL["shut"], self.relay, self._owner, details, relay_pauses(), probed, timeout=10
+            )
+
+    async def take_probe(self, *, at_once: bool) -> bool:
+        """Whether this process may send one mail now. ``at_once``: without waiting for the pause's end."""
+        return await self._pool.fetchval(_SQL["take_probe"], self.relay, _PROBE, at_once) is not None
+
+    async def put_back(self) -> None:
+        """Nothing was sent: another process may probe."""
+        await self._pool.execute(_SQL["put_back"], self.relay, _NOTHING_TO_SEND)
+
+    async def open(self) -> None:
+        """Let all processes send again, and make due what waited for the server."""
+        async with self._in_turn:
+            await self._pool.execute(_SQL["open"], self.relay, self._owner, timeout=10)
+        while (await self._pool.execute(_SQL["release_waiting"], _AT_A_TIME)) == f"UPDATE {_AT_A_TIME}":
+            continue
