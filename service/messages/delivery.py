@@ -84,7 +84,7 @@ class DeliveryLoop:
         self._wait = wait
         self._in_hand = DeliveriesInHand(outbox, tracer)
         self._writer = RecordWriter(self._record, settings.connections)
-        self._answers = DeliveryAnswers(outbox, self._writer, self._in_hand)
+        self._answers = DeliveryAnswers(outbox, self._writer, self._in_hand, clock.monotonic)
         self._queue = self._answers.queue = ReadyQueue(
             settings.limits,
             self._writer,

@@ -1,7 +1,9 @@
 """What the mail server's answers mean for a mail, for its domain, and for all sending."""
 
+import asyncio
 import random
 from collections import Counter
+from collections.abc import Callable, Collection
 from functools import partial
 
 import structlog
@@ -24,7 +26,9 @@ _SMTP: dict[str, Value] = {"network.protocol.name": "smtp"}
 
 
 class DeliveryAnswers:
-    """Records answers. ``relay``: whether the server refuses all our mail. ``totals``: how mails ended.
+    """Records answers. ``now``: seconds of a clock that never goes back.
+
+    ``relay``: whether the server refuses all our mail. ``totals``: how mails ended.
     ``count``: how many answers there were.
 
     It is what the queue tells of its mails; ``queue`` is set before the first of them.
@@ -32,11 +36,15 @@ class DeliveryAnswers:
 
     queue: ReadyQueue
 
-    def __init__(self, outbox: Outbox, writer: RecordWriter, in_hand: DeliveriesInHand) -> None:
+    def __init__(
+        self, outbox: Outbox, writer: RecordWriter, in_hand: DeliveriesInHand, now: Callable[[], float]
+    ) -> None:
+        self._now = now
         self._outbox = outbox
         self._writer = writer
         self._in_hand = in_hand
         self._refused: list[tuple[ClaimedDelivery, SendResult]] = []
+        self._pausing: set[asyncio.Task[None]] = set()
         self.relay = RelayBreaker(outbox.relay_gate, in_hand)
         self.relay.changed = self._relay_changed
         self.count = 0
@@ -67,8 +75,7 @@ class DeliveryAnswers:
             fate = Fate.OURS  # it is refused whatever the content is
         self._note_content(fate, claimed, result)
         if throttles(result):
-            waiting = [mail.claimed for mail in self.queue.pause(claimed.domain, FOREVER)]
-            self._in_hand.start(self._pause_domain(claimed.domain, result, waiting))
+            self._note_throttle(claimed.domain, result)
         settlement = settlement_of(claimed, result, fate, random.random())  # noqa: S311 — spreads retries
         self._writer.settle(settlement, partial(self._written, claimed, settlement, fate, result))
 
@@ -119,6 +126,24 @@ class DeliveryAnswers:
             for refused, why in self._refused:
                 self._writer.settle(settlement_of(refused, why, Fate.OURS, 0.0))
             self._refused.clear()
+
+    def _note_throttle(self, domain: str, result: SendResult) -> None:
+        """The domain asks us to send more slowly; if three say the same, it is the relay, and they go on."""
+        if domains := self.relay.throttle(domain, result, self._now()):
+            self._in_hand.start(self._end_pauses(domains))
+            return
+        waiting = [mail.claimed for mail in self.queue.pause(domain, FOREVER)]
+        pausing = self._in_hand.start(self._pause_domain(domain, result, waiting))
+        self._pausing.add(pausing)
+        pausing.add_done_callback(self._pausing.discard)
+
+    async def _end_pauses(self, domains: Collection[str]) -> None:
+        """These domains asked for nothing: the relay did."""
+        if self._pausing:  # those pauses are to be stored before they are ended
+            await asyncio.wait(set(self._pausing))
+        for domain in domains:
+            self.queue.pause(domain, None)
+        await self._in_hand.keep.until_written(partial(self._outbox.end_pauses, domains))
 
     async def _pause_domain(self, domain: str, result: SendResult, waiting: list[ClaimedDelivery]) -> None:
         """The domain asked us to wait: pause all mail to it, without counting an attempt."""

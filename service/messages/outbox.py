@@ -1,7 +1,7 @@
 """The outbox: the mails that wait or are under way, how each stands, and who has it in hand."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
@@ -244,6 +244,10 @@ class Outbox:
         text = reply.replace("\0", "")[:200]
         until: datetime = await self._pool.fetchval(_SQL["pause_domain"], domain, list(pauses), text)
         return until
+
+    async def end_pauses(self, domains: Collection[str]) -> None:
+        """These domains are not paused any more."""
+        await self._pool.execute(_SQL["end_pauses"], list(domains))
 
     async def release_throttled(self, domain: str) -> None:
         """Make due what waits since this domain asked us to send more slowly."""

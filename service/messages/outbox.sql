@@ -174,6 +174,10 @@ ON CONFLICT (domain) DO UPDATE SET
     reply = excluded.reply
 RETURNING until
 
+-- name: end_pauses
+-- It was the relay that asked us to wait, not these domains.
+DELETE FROM service.domain_pause WHERE domain = ANY ($1::text[])
+
 -- name: paused_domains
 -- The domains that are paused now, and until when.
 SELECT domain, until FROM service.domain_pause WHERE until > service.now() ORDER BY domain

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+from service.messages.mail.reply_fingerprint import fingerprint
 from service.messages.mail.smtp_reply import Fate, before_recipient
 from service.messages.mail.transport import SendResult, SmtpPhase
 
 _MAX_REFUSALS = 3
+_MAX_DOMAINS = 3
+_THROTTLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,8 @@ class RelayState:
     """What the answers since the last accepted mail say.
 
     A refusal before a recipient was named stops all sending. A later one concerns one message: only refusals
-    of three different recipients, or of three contents for good, with nothing accepted in between, stop it.
+    of three different recipients, or of three contents for good, with nothing accepted in between, stop it,
+    and three domains that ask us in the same words to send more slowly.
     ``refusal``: why sending is stopped; then single messages probe the server until one is accepted.
     ``probing``: a probe is under way.
     """
@@ -30,6 +34,8 @@ class RelayState:
         self.probing = False
         self._recipients: set[str] = set()
         self._contents: set[int] = set()
+        self._throttles: dict[str, dict[str, float]] = {}
+        self._own_throttle: str | None = None
 
     @property
     def closed(self) -> bool:
@@ -54,11 +60,33 @@ class RelayState:
         text = f"the mail server {doing} at {phase}: {' '.join(reason.split())[:200]}"
         self.refusal = RelayRefusal(text, unreachable=True)
 
+    def throttle(self, domain: str, result: SendResult, at: float) -> frozenset[str]:
+        """A recipient's domain asks us to send more slowly, ``at`` seconds of a clock.
+
+        Three domains that say so in the same words within a minute are one relay that does: then sending
+        stops, and they are returned.
+        """
+        words = fingerprint(result.code, result.reply)
+        if self.refusal and words == self._own_throttle:
+            return frozenset({domain})
+        same = self._throttles.setdefault(words, {})
+        same[domain] = at
+        for name in [name for name, said in same.items() if said < at - _THROTTLE_SECONDS]:
+            del same[name]
+        if len(same) < _MAX_DOMAINS or self.probing:
+            return frozenset()
+        self._throttles.clear()
+        self._own_throttle = words
+        reply = " ".join(result.reply.split())[:200]
+        self.refusal = RelayRefusal(f"the mail server asks us to send more slowly: {result.code} {reply}")
+        return frozenset(same)
+
     def accept(self) -> None:
         """The server takes mail again."""
         self.refusal = None
         self._recipients.clear()
         self._contents.clear()
+        self._throttles.clear()
 
     def _record_refusal(self, recipient: str, result: SendResult) -> None:
         if len(self._recipients) < _MAX_REFUSALS:

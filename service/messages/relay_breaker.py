@@ -59,6 +59,14 @@ class RelayBreaker:
         self._state.refuse(phase, code, reply)
         self._decided(phase, code, stopped_before=before is not None)
 
+    def throttle(self, domain: str, result: SendResult, at: float) -> frozenset[str]:
+        """As ``RelayState.throttle``."""
+        before = self._state.refusal
+        domains = self._state.throttle(domain, result, at)
+        if domains:
+            self._decided(result.phase, result.code, stopped_before=before is not None)
+        return domains
+
     async def refresh(self) -> None:
         """Take over what the gate says: another process may have shut it, and anybody may have opened it."""
         decisions = self._decisions

@@ -34,8 +34,10 @@ WHERE scope = 'relay' AND name = $1 AND cause = 'breaker' AND opened_at IS NULL
 RETURNING id
 
 -- name: release_waiting
--- Mails that wait because their connection broke are due now, $1 at a time.
+-- Mails that wait because their connection broke, or because the relay asked us to send more slowly, are due now, $1 at a time.
 UPDATE service.delivery_state SET not_before = service.now() WHERE id = ANY (ARRAY(
-    SELECT id FROM service.delivery_state
-    WHERE claim IS NULL AND not_before > (SELECT service.now()) AND reason LIKE '%\_lost'
+    SELECT id FROM service.delivery_state AS s
+    WHERE claim IS NULL AND not_before > (SELECT service.now())
+      AND (reason LIKE '%\_lost' OR reason = 'throttled' AND NOT EXISTS (
+               SELECT FROM service.domain_pause AS p WHERE p.domain = s.domain AND p.until > service.now()))
     ORDER BY not_before LIMIT $1 FOR UPDATE SKIP LOCKED))

@@ -235,6 +235,7 @@ async def test_two_processes_wait_probe_and_go_on_by_themselves(
     server, loops = both
     await _planned(world, 50)
     await until(lambda: all(loop.problem for loop in loops))
+    await _until_probed(world, 0)
     before = server.connections
 
     for probe, second in enumerate((20, 40), 1):  # each is refused
@@ -253,6 +254,7 @@ async def test_without_mail_a_server_that_is_back_is_seen_all_the_same(
     server, loops = both
     await _planned(world, 1)
     await until(lambda: all(loop.problem for loop in loops))
+    await _until_probed(world, 0)
     await world.pool.execute(
         "UPDATE service.delivery_state SET not_before = service.now() + interval '1 hour'"
     )
@@ -298,3 +300,32 @@ async def test_what_waits_for_something_else_goes_on_waiting(world: World) -> No
         await outbox.release_throttled("example.org")
         await outbox.relay_gate.open()
         assert await world.pool.fetchval(waiting) == 3
+
+
+async def test_three_domains_throttled_in_the_same_words_are_a_relay_that_is(world: World) -> None:
+    """Its own rate limit would pause one domain after the other; so the relay waits, and they do not."""
+    await world.at(NINE)
+    names = [f"u{n:03d}" for n in range(30)]
+    await world.live(
+        *(user(name, email=f"{name}@d{place}.example") for place, name in enumerate(names)),
+        *(goal(f"g-{n}", n, "2026-03-11") for n in names),
+    )
+    await (await world.runner()).run_manual(GOALS)
+
+    def limited(phase: str, recipient: str) -> str | None:
+        host = recipient.partition("@")[2]
+        return f"451 4.7.0 too many mails for {host}, queue {hash(host):x}" if phase == "rcpt" else None
+
+    async with RecordingServer(limited, auth=True) as server:
+        delivery = _delivery(world, server)
+        await delivery.run_once()
+        (gate,) = await gates.current(world.pool)
+        assert gate.details["reason"].startswith("the mail server asks us to send more slowly: 451")
+        assert await delivery._outbox.paused() == {}
+
+        server.behave()
+        await world.at("2026-03-10T08:00:05Z")
+        await delivery.run_once()
+        await delivery.run_once()
+
+    assert len(server.accepted) == 30
