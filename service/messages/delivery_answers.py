@@ -12,7 +12,8 @@ from service.engine.retry import domain_pauses
 from service.messages.delivery_decisions import settlement_of
 from service.messages.delivery_in_hand import DeliveriesInHand
 from service.messages.delivery_traces import record_answer, record_settlement
-from service.messages.mail.smtp_reply import Fate, fate_of, throttles
+from service.messages.mail.reply_fingerprint import fingerprint
+from service.messages.mail.smtp_reply import BOUNCES, Fate, fate_of, throttles
 from service.messages.mail.transport import SendResult, SmtpPhase
 from service.messages.outbox import ClaimedDelivery, Outbox, Settlement
 from service.messages.ready_queue import FOREVER, ReadyMail, ReadyQueue
@@ -45,6 +46,7 @@ class DeliveryAnswers:
         self._in_hand = in_hand
         self._refused: list[tuple[ClaimedDelivery, SendResult]] = []
         self._pausing: set[asyncio.Task[None]] = set()
+        self._noting: set[asyncio.Task[None]] = set()
         self.relay = RelayBreaker(outbox.relay_gate, in_hand)
         self.relay.changed = self._relay_changed
         self.count = 0
@@ -70,9 +72,11 @@ class DeliveryAnswers:
         self.count += 1
         claimed, fate = mail.claimed, fate_of(result)
         record_answer(mail.sending, result)
-        self.relay.note(fate, result, claimed.address)
+        self.relay.note(fate, result, claimed.address, self._now())
         if fate is Fate.CONTENT and self.relay.problem:
             fate = Fate.OURS  # it is refused whatever the content is
+        if fate in BOUNCES and self.relay.refuses_in(fingerprint(result.code, result.reply)):
+            fate = Fate.OURS
         self._note_content(fate, claimed, result)
         if throttles(result):
             self._note_throttle(claimed.domain, result)
@@ -98,10 +102,8 @@ class DeliveryAnswers:
         if ours is None:
             self._in_hand.abandon(claimed)
             return
-        if ours and fate in {Fate.HARD, Fate.NO_SUCH_ADDRESS}:
-            refused = {claimed.id: fate is Fate.NO_SUCH_ADDRESS}
-            bounce = partial(self._outbox.note_hard_bounces, refused)
-            self._in_hand.start(self._in_hand.keep.until_written(bounce))
+        if ours and fate in BOUNCES:
+            self._note_bounce(claimed.id, fate, result)
         self.settled(claimed, settlement)
         log.info(
             "delivery",
@@ -115,6 +117,24 @@ class DeliveryAnswers:
             attempt=claimed.attempt,
         )
         self._in_hand.done(claimed)
+
+    def _note_bounce(self, delivery: int, fate: Fate, result: SendResult) -> None:
+        """Count it against the address, unless the server says the same of too many."""
+        words = fingerprint(result.code, result.reply)
+        if self.relay.refuses_in(words):
+            write = partial(self._outbox.take_back_bounces, words, [delivery])
+        else:
+            refused = {delivery: fate is Fate.NO_SUCH_ADDRESS}
+            write = partial(self._outbox.note_hard_bounces, refused, words=words)
+        noting = self._in_hand.start(self._in_hand.keep.until_written(write))
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
+
+    async def _take_back_bounces(self, words: str) -> None:
+        """What was counted against addresses was about us."""
+        if self._noting:  # what is to be taken back is to be stored before
+            await asyncio.wait(set(self._noting))
+        await self._in_hand.keep.until_written(partial(self._outbox.take_back_bounces, words))
 
     def _note_content(self, fate: Fate, claimed: ClaimedDelivery, result: SendResult) -> None:
         """Mails whose content was refused did not fail if the server then refuses every content."""
@@ -159,5 +179,7 @@ class DeliveryAnswers:
         log.warning("domain asked us to wait", domain=domain, until=until, code=result.code)
 
     def _relay_changed(self) -> None:
+        if words := self.relay.words:
+            self._in_hand.start(self._take_back_bounces(words))
         self.queue.drained.set()
         self._in_hand.changed.set()

@@ -266,13 +266,24 @@ class Outbox:
             await self._pool.execute(_SQL["update_changed"], list(changed))
 
     async def note_hard_bounces(
-        self, refused: Mapping[int, bool], connection: Connection | None = None
+        self, refused: Mapping[int, bool], connection: Connection | None = None, *, words: str | None = None
     ) -> None:
-        """Count hard bounces by delivery id; True: the server says that there is no such address."""
+        """Count hard bounces by delivery id; True: the server says that there is no such address.
+
+        ``words``: the fingerprint of the reply, by which they can be taken back.
+        """
         if refused:
             await (connection or self._pool).execute(
-                _SQL["record_hard_bounces"], list(refused), list(refused.values())
+                _SQL["record_hard_bounces"], list(refused), list(refused.values()), words
             )
+
+    async def take_back_bounces(self, words: str, deliveries: Sequence[int] = ()) -> None:
+        """What a server said in these words within a day was about us, not about the recipients.
+
+        Nothing of it counts against an address any more, and these mails, those of ``deliveries`` as well,
+        are planned again while they are useful.
+        """
+        await self._pool.execute(_SQL["take_back_bounces"], words, list(deliveries))
 
     async def release(self, claimed: Sequence[ClaimedDelivery], pause: timedelta = timedelta(0)) -> None:
         """Release deliveries that were not sent, to be claimed again after ``pause``.

@@ -52,7 +52,7 @@ WHERE s.problem = 'unconfirmed' AND s.resends = 0 AND s.not_before <= (SELECT se
 -- each domain are looked up. What was written since we looked is passed over: its recipient may have decided something.
 -- $10: claims of ours of which nothing is left to do. $11: our relay; $12: also if it refuses us.
 WITH RECURSIVE allowed AS MATERIALIZED (
-    SELECT (SELECT service.fits($7)) AND (SELECT service.clock_trusted($9)) AND NOT coalesce(bool_or(scope = 'all' OR scope = 'relay' AND name = $11 AND NOT ($12 AND cause = 'breaker')), false) AS claims,
+    SELECT (SELECT service.fits($7)) AND (SELECT service.clock_trusted($9)) AND NOT coalesce(bool_or(scope = 'all' OR scope = 'relay' AND name = $11 AND NOT ($12 AND cause IN ('breaker', 'base_rate'))), false) AS claims,
            coalesce(array_agg(scope || ':' || name), '{}') AS shut
     FROM service.shut_gate
 ), done AS (
@@ -125,7 +125,7 @@ WITH marked AS (
     WHERE s.id = mine.id AND s.claim = mine.claim AND s.state = 'claimed' AND c.until > (SELECT service.now())
       AND (SELECT service.clock_trusted($3))
       AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE service.gate_covers(g.scope, g.name, s.job, s.kind, s.domain)
-                      OR g.scope = 'relay' AND g.name = $14 AND NOT ($15 AND g.cause = 'breaker'))
+                      OR g.scope = 'relay' AND g.name = $14 AND NOT ($15 AND g.cause IN ('breaker', 'base_rate')))
     RETURNING s.id
 ), settled AS (
     UPDATE service.delivery_state AS s SET
@@ -199,14 +199,15 @@ WHERE d.id = ours.id
 
 -- name: record_hard_bounces
 -- Count hard bounces of addresses; three in thirty days suppress an address, "there is no such address" does at once.
+-- $3: the fingerprint of the reply.
 WITH refused AS (
     SELECT lower(d.address) AS address, d.id, n.at_once
     FROM unnest($1::bigint[], $2::boolean[]) AS n(id, at_once) JOIN service.delivery AS d ON d.id = n.id
 ), bounces AS (
-    INSERT INTO service.hard_bounce (address, delivery_id) SELECT address, id FROM refused ON CONFLICT DO NOTHING
+    INSERT INTO service.hard_bounce (address, delivery_id, fingerprint) SELECT address, id, $3::text FROM refused ON CONFLICT DO NOTHING
 )
-INSERT INTO service.suppression (address, reason, detail)
-SELECT address, 'hard_bounce', CASE WHEN bool_or(at_once) THEN 'the server says that there is no such address'
+INSERT INTO service.suppression (address, reason, fingerprint, detail)
+SELECT address, 'hard_bounce', $3, CASE WHEN bool_or(at_once) THEN 'the server says that there is no such address'
                                     ELSE 'three hard bounces within 30 days' END
 FROM refused GROUP BY address
 HAVING bool_or(at_once) OR count(DISTINCT id) + (
@@ -214,6 +215,20 @@ HAVING bool_or(at_once) OR count(DISTINCT id) + (
     WHERE b.address = refused.address AND b.bounced_at > service.now() - interval '30 days'
       AND b.delivery_id <> ALL (array_agg(refused.id))) >= 3
 ON CONFLICT (address) DO NOTHING
+
+-- name: take_back_bounces
+-- Replies with this fingerprint ($1) within a day were about us: nothing of them counts against an address, and the mails ($2:
+-- these, too) are planned again while they are useful.
+WITH bounces AS (
+    DELETE FROM service.hard_bounce WHERE fingerprint = $1 AND bounced_at > service.now() - interval '24 hours' RETURNING delivery_id
+), lifted AS (
+    DELETE FROM service.suppression
+    WHERE fingerprint = $1 AND reason = 'hard_bounce' AND created_at > service.now() - interval '24 hours'
+)
+UPDATE service.delivery_state SET state = 'planned', claim = NULL, reason = 'our_fault', settled_at = NULL,
+                                  attempt = greatest(attempt - 1, 0), not_before = service.now()
+WHERE id IN (SELECT delivery_id FROM bounces UNION SELECT unnest($2::bigint[]))
+  AND state = 'failed' AND reason = 'hard_bounce' AND expires_at > (SELECT service.now())
 
 -- name: release
 -- Release what was claimed and not sent, without counting an attempt. $3: the marks of earlier attempts. What was taken for

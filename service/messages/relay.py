@@ -1,22 +1,32 @@
 """Whether the mail server accepts mail from us at all, by its answers."""
 
+from collections import deque
 from dataclasses import dataclass
 
 from service.messages.mail.reply_fingerprint import fingerprint
-from service.messages.mail.smtp_reply import Fate, before_recipient
+from service.messages.mail.smtp_reply import BOUNCES, Fate, before_recipient
 from service.messages.mail.transport import SendResult, SmtpPhase
 
 _MAX_REFUSALS = 3
 _MAX_DOMAINS = 3
 _THROTTLE_SECONDS = 60.0
+_RECENT = 100
+_RECENT_SECONDS = 86_400.0
+_SAME = 10
+_SAME_SHARE = 0.3
+_ALL_THE_SAME = 5
 
 
 @dataclass(frozen=True, slots=True)
 class RelayRefusal:
-    """Why a mail server takes nothing from us. ``unreachable``: not even a connection could be opened."""
+    """Why a mail server takes nothing from us. ``unreachable``: not even a connection could be opened.
+
+    ``words``: the fingerprint of replies that speak of recipients, and are about us.
+    """
 
     reason: str
     unreachable: bool = False
+    words: str | None = None
 
 
 class RelayState:
@@ -24,7 +34,8 @@ class RelayState:
 
     A refusal before a recipient was named stops all sending. A later one concerns one message: only refusals
     of three different recipients, or of three contents for good, with nothing accepted in between, stop it,
-    and three domains that ask us in the same words to send more slowly.
+    and three domains that ask us in the same words to send more slowly. So does one reply, whatever it says
+    of recipients, if too many of the last hundred within a day got it: ten and 30 %, or five and all.
     ``refusal``: why sending is stopped; then single messages probe the server until one is accepted.
     ``probing``: a probe is under way.
     """
@@ -36,14 +47,20 @@ class RelayState:
         self._contents: set[int] = set()
         self._throttles: dict[str, dict[str, float]] = {}
         self._own_throttle: str | None = None
+        self._recent: deque[tuple[float, str, str | None]] = deque(maxlen=_RECENT)
+        self._overruled: set[str] = set()
 
     @property
     def closed(self) -> bool:
         """Whether no message may be sent."""
         return self.refusal is not None and not self.probing
 
-    def note(self, fate: Fate, result: SendResult, recipient: str) -> None:
-        """Update the state with one answer."""
+    def note(self, fate: Fate, result: SendResult, recipient: str, at: float) -> None:
+        """Update the state with one answer, ``at`` seconds of a clock."""
+        if fate is Fate.SENT:
+            self._recent.append((at, recipient, None))
+        elif fate in BOUNCES:
+            self._record_bounce(recipient, result, at)
         if fate is Fate.SENT and not self.closed:  # else over a connection from before sending stopped
             self.accept()
         elif fate is Fate.OURS and before_recipient(result.phase):
@@ -87,6 +104,25 @@ class RelayState:
         self._recipients.clear()
         self._contents.clear()
         self._throttles.clear()
+
+    def overrule(self) -> None:
+        """A person opened the gate: what was said is about the recipients, whatever their share."""
+        if self.refusal and self.refusal.words:
+            self._overruled.add(self.refusal.words)
+        self.accept()
+
+    def _record_bounce(self, recipient: str, result: SendResult, at: float) -> None:
+        words = fingerprint(result.code, result.reply)
+        self._recent.append((at, recipient, words))
+        said = {who: what for when, who, what in self._recent if when > at - _RECENT_SECONDS}
+        same = sum(what == words for what in said.values())
+        too_many = same >= _SAME and same >= _SAME_SHARE * len(said)
+        if (too_many or _ALL_THE_SAME <= same == len(said)) and words not in self._overruled:
+            self.refusal = RelayRefusal(
+                f"the mail server refused {same} of the last {len(said)} recipients in the same words, so"
+                f" this is about us: {result.code} {' '.join(result.reply.split())[:200]}",
+                words=words,
+            )
 
     def _record_refusal(self, recipient: str, result: SendResult) -> None:
         if len(self._recipients) < _MAX_REFUSALS:

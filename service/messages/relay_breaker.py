@@ -35,6 +35,11 @@ class RelayBreaker:
         return self._state.refusal.reason if self._state.refusal else None
 
     @property
+    def words(self) -> str | None:
+        """The fingerprint of replies that speak of recipients, and are about us."""
+        return self._state.refusal.words if self._state.refusal else None
+
+    @property
     def closed(self) -> bool:
         """Whether no message may be sent."""
         return self._state.closed
@@ -46,10 +51,14 @@ class RelayBreaker:
 
     # ── What was seen ───────────────────────────────────────────────────────────────────────────────────────
 
-    def note(self, fate: Fate, result: SendResult, recipient: str) -> None:
-        """One answer of the server."""
+    def refuses_in(self, words: str) -> bool:
+        """Whether a reply with this fingerprint is about us, whatever it says."""
+        return self._state.refusal is not None and self._state.refusal.words == words
+
+    def note(self, fate: Fate, result: SendResult, recipient: str, at: float) -> None:
+        """One answer of the server, ``at`` seconds of a clock."""
         before = self._state.refusal
-        self._state.note(fate, result, recipient)
+        self._state.note(fate, result, recipient, at)
         if self._state.refusal is not before:
             self._decided(result.phase, result.code, stopped_before=before is not None)
 
@@ -71,10 +80,14 @@ class RelayBreaker:
         """Take over what the gate says: another process may have shut it, and anybody may have opened it."""
         decisions = self._decisions
         refusal = await self._gate.current()
+        by_probe = refusal is not None or self.words is None or await self._gate.opened_by_probe()
         if self._writing or self._state.probing or decisions != self._decisions:
             return  # what this process knows is newer
         if refusal is None and self._state.refusal is not None:
-            self._state.accept()
+            if by_probe:
+                self._state.accept()
+            else:
+                self._state.overrule()
             self.changed()
         elif refusal is not None and self._state.refusal is None:
             self._state.refusal = refusal

@@ -10,6 +10,7 @@ from datetime import timedelta
 import asyncpg
 
 from service.engine import queries
+from service.engine.gates import Cause
 from service.engine.retry import relay_pauses
 from service.messages.relay import RelayRefusal
 
@@ -32,14 +33,15 @@ class RelayGate:
     async def current(self) -> RelayRefusal | None:
         """Why it is shut by a breaker; None: it is not."""
         row = await self._pool.fetchrow(_SQL["current"], self.relay)
-        return RelayRefusal(row["reason"], bool(row["unreachable"])) if row else None
+        return RelayRefusal(row["reason"], bool(row["unreachable"]), row["words"]) if row else None
 
     async def shut(self, refusal: RelayRefusal, *, probed: bool) -> None:
         """Stop all processes. ``probed``: a probe showed it, so that the next comes later."""
-        details = {"reason": refusal.reason, "unreachable": refusal.unreachable}
+        details = {"reason": refusal.reason, "unreachable": refusal.unreachable, "words": refusal.words}
+        cause = Cause.BASE_RATE if refusal.words else Cause.BREAKER
         async with self._in_turn:
             await self._pool.execute(
-                _SQL["shut"], self.relay, self._owner, details, relay_pauses(), probed, timeout=10
+                _SQL["shut"], self.relay, self._owner, details, relay_pauses(), probed, cause, timeout=10
             )
 
     async def take_probe(self, *, at_once: bool) -> bool:
@@ -49,6 +51,10 @@ class RelayGate:
     async def put_back(self) -> None:
         """Nothing was sent: another process may probe."""
         await self._pool.execute(_SQL["put_back"], self.relay, _NOTHING_TO_SEND)
+
+    async def opened_by_probe(self) -> bool:
+        """Whether a probe opened it last; False: a person did."""
+        return bool(await self._pool.fetchval(_SQL["opened_by_probe"], self.relay))
 
     async def open(self) -> None:
         """Let all processes send again, and make due what waited for the server."""

@@ -117,7 +117,7 @@ SCENARIOS = [
     # The relay.
     Scenario("the relay refuses connections", line(to_relay, Proxy.refuse, 8), _MAILS, red=True, held=4,
              long=False),
-    Scenario("the relay refuses the log-in", log_ins_at_most(relay("auth", "535 5.7.8 no", 20), 10),
+    Scenario("the relay refuses the log-in", log_ins_at_most(relay("auth", "535 5.7.8 no", 20), 12),
              Load(slots=0, people=1500), red=True, long=False),
     Scenario("the relay refuses every content", relay("dot", "552 5.3.4 too big", 10), _MAILS, red=True,
              long=False),

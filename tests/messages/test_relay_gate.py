@@ -329,3 +329,64 @@ async def test_three_domains_throttled_in_the_same_words_are_a_relay_that_is(wor
         await delivery.run_once()
 
     assert len(server.accepted) == 30
+
+
+# ── Whatever it says of recipients ──────────────────────────────────────────────────────────────────────────
+
+
+async def _against_addresses(world: World) -> tuple[int, int]:
+    row = await world.pool.fetchrow(
+        "SELECT (SELECT count(*) FROM service.suppression), (SELECT count(*) FROM service.hard_bounce)"
+    )
+    assert row
+    return row[0], row[1]
+
+
+async def test_a_server_that_says_of_everybody_that_they_do_not_exist_suppresses_nobody(world: World) -> None:
+    await _planned(world, 40)
+    async with RecordingServer(_at("rcpt", "550 5.1.1 no such user"), auth=True) as server:
+        delivery = _delivery(world, server)
+        await delivery.run_once()
+        (gate,) = await gates.current(world.pool)
+        assert (gate.cause, gate.details["words"]) == ("base_rate", "550 5.1.1 no such user")
+        assert await _against_addresses(world) == (0, 0)
+        assert {state for state, _ in await _attempts(world)} == {"planned"}
+
+        server.behave()
+        await world.at("2026-03-10T08:20:00Z")
+        await delivery.run_once()
+        await delivery.run_once()
+
+    assert len(server.accepted) == 40
+
+
+async def test_a_person_who_opens_that_gate_says_that_it_is_about_the_recipients(world: World) -> None:
+    await _planned(world, 10)
+    async with RecordingServer(_at("rcpt", "550 5.1.1 no such user"), auth=True) as server:
+        delivery = _delivery(world, server)
+        await delivery.run_once()
+        (gate,) = await gates.current(world.pool)
+        async with world.pool.acquire() as connection:
+            await gates.open_by_hand(connection, gate.id, "ann")
+        await world.at("2026-03-10T08:20:00Z")
+        await delivery.run_once()
+
+    assert await gates.current(world.pool) == []
+    assert await _against_addresses(world) == (10, 10)
+
+
+async def test_only_what_was_said_in_these_words_lately_is_taken_back(world: World) -> None:
+    await _planned(world, 4)
+    outbox = Outbox(world.pool, "a", timedelta(seconds=60))
+    ids = [one.id for one in await outbox.claim(4)]
+    await world.pool.execute("UPDATE service.delivery_state SET state = 'failed', reason = 'hard_bounce'")
+    for id_, words, day in zip(ids, ["ours", "theirs", "ours", None], ["10", "10", "08", "10"], strict=True):
+        await world.at(f"2026-03-{day}T09:00:00Z")
+        await outbox.note_hard_bounces({id_: True}, words=words)
+    await world.at("2026-03-10T10:00:00Z")
+
+    await outbox.take_back_bounces("ours")
+
+    rows = await world.pool.fetch(f"SELECT id {_STATES} WHERE state = 'planned'")
+    assert [row["id"] for row in rows] == ids[:1]
+    assert await _against_addresses(world) == (3, 3)

@@ -53,6 +53,8 @@ class Fate(StrEnum):
     """The connection was lost after the dot: nobody knows."""
 
 
+BOUNCES = frozenset({Fate.HARD, Fate.NO_SUCH_ADDRESS})
+"""What counts against an address."""
 _NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.2", "5.1.10"})
 _LOGIN_CODES = range(530, 540)
 _ABOUT_A_RECIPIENT = frozenset({550, 551, 553, 556})
