@@ -33,6 +33,7 @@ from service.engine.unsettled import UnsettledSlot
 from service.jobs import all_jobs, hours_of_kinds
 from service.jobs.extra_jobs import prepare_queries
 from service.manager import JobManager
+from service.messages.choices import UnsubscribeByMail
 from service.messages.delivery import DeliveryLoop
 from service.messages.explain import Explainer
 from service.messages.forecast import Forecaster
@@ -257,7 +258,8 @@ class Service:
 
     @cached_property
     def bounces(self) -> BounceIntake | None:
-        return intake_of(self.settings, Suppressions(self.pool, self.outbox))
+        bounces, unsubscribe = Suppressions(self.pool, self.outbox), UnsubscribeByMail(self.pool)
+        return intake_of(self.settings, bounces, unsubscribe)
 
     @cached_property
     def explainer(self) -> Explainer:

@@ -251,7 +251,7 @@ class World:
         names = {field.name for field in fields(DeliverySettings)} & changes.keys()
         settings = DeliverySettings(**{name: changes.pop(name) for name in names})
         outbox = Outbox(self.pool, owner, timedelta(seconds=60))
-        make = composer()
+        make = changes.pop("composer", composer())
         values: dict[str, Any] = {
             "sender": lambda _id: make.sender,
             "clock": SystemClock(),

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from base64 import b32encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -18,7 +19,7 @@ from service.messages.eligibility import ContactHistory, PastMessage
 from service.messages.kind import Channel
 
 _SQL = queries.load(__file__)
-_TOKEN_BYTES = 24
+_TOKEN_BYTES = 16
 
 
 class NoticeText(Protocol):
@@ -124,6 +125,13 @@ def message_id(dedupe_key: str, channel: Channel, mail_domain: str) -> str:
     return f"{hashlib.sha256(f'{dedupe_key}/{channel}'.encode()).hexdigest()[:32]}@{mail_domain}"
 
 
+def new_token() -> str:
+    """A random token of a mail's links and of its unsubscribe address: 128 bits in lower case, because mail
+    servers may change the case of an address.
+    """
+    return b32encode(secrets.token_bytes(_TOKEN_BYTES)).decode("ascii").rstrip("=").lower()
+
+
 def _row(stamp: RunStamp, planned: PlannedMessage) -> Mapping[str, Any]:
     message, user = planned.message, planned.user
     mail = planned.channel is Channel.EMAIL
@@ -143,7 +151,7 @@ def _row(stamp: RunStamp, planned: PlannedMessage) -> Mapping[str, Any]:
         "facts": message.facts if mail or stamp.to_dashboard else {},
         "message_id": message_id(planned.dedupe_key, planned.channel, stamp.mail_domain),
         "message_date": stamp.as_of.isoformat(),
-        "token": secrets.token_urlsafe(_TOKEN_BYTES),
+        "token": new_token(),
         "unconfirmed_policy": "resend" if message.kind.name in stamp.resent else "hold",
         "not_before": (
             planned.not_before + spread_delay(stamp.spread, planned.channel, planned.dedupe_key)

@@ -18,6 +18,7 @@ from service.engine.runner import Runner
 from service.engine.schedule import check_instant
 from service.errors import BadRequest, MailRefused, NothingToSay, UnknownUser
 from service.messages.decision import Decision, Skip
+from service.messages.delivery_rows import new_token
 from service.messages.kind import Channel
 from service.messages.mail.address import valid_address
 from service.messages.mail.compose import Composer, Email, email_of
@@ -28,7 +29,6 @@ from service.messages.mail.words import words_for
 from service.messages.reminder import Reminder, decide_for_user
 
 _SQL = queries.load(__file__)
-_TOKEN_BYTES = 24
 _NO_ADDRESS = "nobody@example.org"
 _HIDDEN_LINK = "links-are-hidden-from-viewers"
 
@@ -184,7 +184,7 @@ class Previewer:
             address=_NO_ADDRESS,
             message_id=f"test.{secrets.token_hex(16)}@{domain}",
             message_date=now,
-            token=secrets.token_urlsafe(_TOKEN_BYTES),
+            token=new_token(),
             job=job.id,
             locale=locale,
         )

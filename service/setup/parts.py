@@ -29,6 +29,8 @@ from service.engine.loops import Loop
 from service.engine.runner import RunnerSettings
 from service.errors import ConfigurationError
 from service.jobs import all_jobs
+from service.messages.choices import UnsubscribeByMail
+from service.messages.delivery_rows import new_token
 from service.messages.delivery_settings import DeliverySettings
 from service.messages.kind import MessageKind, nudges, resendable
 from service.messages.mail.bounce_intake import BounceIntake, BounceMaildir
@@ -37,7 +39,7 @@ from service.messages.mail.dkim import DkimSigner
 from service.messages.mail.maildir import MaildirTransport
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.mail.transport import Transport
-from service.messages.mail.verp import envelope_sender
+from service.messages.mail.verp import envelope_sender, require_room, unsubscribe_address
 from service.messages.outbox import ClaimedDelivery
 from service.messages.planner import PlannerSettings
 from service.messages.reminder import kinds_of
@@ -197,6 +199,7 @@ def composer_of(settings: Settings, kinds: Iterable[MessageKind]) -> Composer:
         settings.mail_from,
         tuple(kinds),
         reply_to=settings.mail_reply_to,
+        bounce_address=settings.bounce_address,
         sender_id=settings.sender_id,
         signer=signer_of(settings),
     )
@@ -226,16 +229,19 @@ def envelope_senders(settings: Settings, sender: str) -> Callable[[int], str]:
     base, secret = settings.bounce_address, settings.bounce_secret.encode()
     try:
         envelope_sender(base, _ANY_DELIVERY, secret)
+        require_room(unsubscribe_address(base, new_token()), base)
     except ValueError as error:
         raise ConfigurationError([f"BOUNCE_ADDRESS: {error}"]) from None
     return lambda delivery: envelope_sender(base, delivery, secret)
 
 
-def intake_of(settings: Settings, bounces: Suppressions) -> BounceIntake | None:
-    """Processes bounces, if an address for them is configured."""
+def intake_of(
+    settings: Settings, bounces: Suppressions, unsubscribe: UnsubscribeByMail
+) -> BounceIntake | None:
+    """Processes bounces, and mails that unsubscribe, if an address for them is configured."""
     if not settings.bounce_address:
         return None
-    return BounceIntake(bounces, settings.bounce_address, settings.bounce_secret.encode())
+    return BounceIntake(bounces, unsubscribe, settings.bounce_address, settings.bounce_secret.encode())
 
 
 def bounce_box(settings: Settings, bounces: BounceIntake | None) -> Loop | None:

@@ -111,7 +111,7 @@ COMMANDS = (
     ),
     Command(
         "bounce", "takeBounce", "POST", "/api/admin/bounces",
-        "hand in a bounce or a complaint as it arrived", "bounce report.eml",
+        "hand in what came to the bounce address, as it arrived", "bounce report.eml",
         answers.fields(text("understood as", "kind"), ident("message", "deliveryId"), text("news")),
         (
             Argument("file", "file", Location.RAW, "the mail; - is standard input"),

@@ -1,7 +1,7 @@
-"""Intake of bounces and complaints: parse a report, find its delivery, record it.
+"""Intake of bounces, complaints and unsubscribing mails: parse one, find its delivery, record it.
 
 A report proves nothing by itself, because anybody can write one. Only the signed envelope sender to which it
-was sent (VERP) says which delivery it is about.
+was sent (VERP) says which delivery it is about; and only who got a mail knows the address that unsubscribes.
 """
 
 import asyncio
@@ -15,13 +15,16 @@ import asyncpg
 import structlog
 
 from service.engine.loops import first_of
-from service.messages.mail import bounce_reports
+from service.messages.choices import UnsubscribeByMail
+from service.messages.mail import bounce_reports, unsubscribe_mail
 from service.messages.mail.bounce_reports import BounceReport, ReportKind
 from service.messages.mail.verp import delivery_of
 from service.messages.suppression import Suppressions
 
 log = structlog.get_logger()
 
+UNSUBSCRIBE = "unsubscribe"
+"""The kind of a mail to an unsubscribe address."""
 _BATCH = 200
 MAX_REPORT_BYTES = 1 << 20
 """Only so much of a report is read; real ones have a few kilobytes."""
@@ -29,8 +32,8 @@ MAX_REPORT_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class IntakeResult:
-    """The result of a mail. ``kind``: of the report, or ``ignored``; ``news``: whether it changed something;
-    ``delivery`` None: it was not sent to an address of ours."""
+    """The result of a mail. ``kind``: of the report, ``unsubscribe``, or ``ignored``; ``news``: whether it
+    changed something; ``delivery`` None: it was not sent to an address of ours."""
 
     kind: str
     delivery: int | None
@@ -40,8 +43,11 @@ class IntakeResult:
 class BounceIntake:
     """Processes mail to the bounce ``address``; ``secret`` is the one that signs envelope senders."""
 
-    def __init__(self, bounces: Suppressions, address: str, secret: bytes) -> None:
+    def __init__(
+        self, bounces: Suppressions, unsubscribe: UnsubscribeByMail, address: str, secret: bytes
+    ) -> None:
         self._bounces = bounces
+        self._unsubscribe = unsubscribe
         self._address = address
         self._secret = secret
         self.totals: Counter[str] = Counter()
@@ -54,11 +60,22 @@ class BounceIntake:
 
         ``connection``: in its transaction.
         """
-        report = bounce_reports.parse(raw)
-        result = await self._act(report, self._delivery(report, recipient), connection)
+        if wish := unsubscribe_mail.read(raw, self._address, recipient):
+            result = await self._act_on_wish(wish, connection)
+        else:
+            report = bounce_reports.parse(raw)
+            result = await self._act(report, self._delivery(report, recipient), connection)
         self.totals[result.kind] += 1
         log.info("bounce", kind=result.kind, delivery=result.delivery, news=result.news)
         return result
+
+    async def _act_on_wish(
+        self, wish: unsubscribe_mail.UnsubscribeMail, connection: asyncpg.Connection | None
+    ) -> IntakeResult:
+        if wish.automatic:
+            return IntakeResult("ignored", None, news=False)
+        delivery, news = await self._unsubscribe.take(wish.token, connection)
+        return IntakeResult("ignored" if delivery is None else UNSUBSCRIBE, delivery, news)
 
     def _delivery(self, report: BounceReport | None, recipient: str | None) -> int | None:
         addresses: Sequence[str] = (recipient,) if recipient else report.envelope_to if report else ()

@@ -16,6 +16,7 @@ from service.messages.kind import MessageKind
 from service.messages.mail.address import valid_address
 from service.messages.mail.dkim import DkimSigner
 from service.messages.mail.render import MailLinks, Notice, RenderedMail, Renderer
+from service.messages.mail.verp import unsubscribe_address
 from service.messages.mail.words import words_for
 from service.text import clean, shorten
 from service.url import link_problem, needs_https
@@ -33,6 +34,7 @@ _NO_REPLY = re.compile(r"(?:no|donot|do-not)[-_.]?reply", re.IGNORECASE)
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9._+=-]+@[A-Za-z0-9.-]+")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22,}")
 _LINE = 78
+_FOLD = "\r\n "
 _ENCODED_LINE = 76
 _WRAPPER = len("=?utf-8?q??=")
 _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
@@ -80,7 +82,7 @@ class Composer:
     """Composes mails, signed if there is a ``signer``.
 
     ``kinds``: those whose mails it can compose. ``mail_from`` and ``reply_to`` are mailboxes such as
-    ``Dashboard <hello@example.org>``.
+    ``Dashboard <hello@example.org>``. ``bounce_address``: where mails that unsubscribe are read, if any is.
 
     Raises ConfigurationError if these values do not allow valid mails. ``warnings``: what large providers may
     object to, a sentence each.
@@ -94,6 +96,7 @@ class Composer:
         kinds: Iterable[MessageKind],
         *,
         reply_to: str = "",
+        bounce_address: str = "",
         list_domain: str = "",
         sender_id: str = "dashboard",
         signer: DkimSigner | None = None,
@@ -103,7 +106,7 @@ class Composer:
         _require_usable(public_url, sender, reply_address)
         self._frontend = frontend_url.rstrip("/")
         self._public = public_url.rstrip("/")
-        self._reply_address = reply_address
+        self._bounce_address = bounce_address
         self._list_domain = _token(list_domain or sender.rpartition("@")[2])
         self._sender_id = _token(sender_id)
         self._constant = "".join(
@@ -159,13 +162,16 @@ class Composer:
         return self._signer.sign(message, email.message_date) if self._signer else message
 
     def _own_headers(self, email: Email, subject: str, links: MailLinks) -> str:
-        mailto = f"mailto:{quote(self._reply_address, safe='@')}?subject=unsubscribe%20{email.token}"
+        ways = [f"<{links.unsubscribe}>"]
+        if self._bounce_address:
+            address = unsubscribe_address(self._bounce_address, email.token)
+            ways.append(f"<mailto:{quote(address, safe='@+')}>")
         return (
             mailbox("To", email.recipient_name, email.address)
             + unstructured("Subject", subject)
             + f"Date: {format_datetime(email.message_date.astimezone(UTC))}\r\n"
             + f"Message-ID: <{email.message_id}>\r\n"
-            + f"List-Unsubscribe: <{links.unsubscribe}>,\r\n <{mailto}>\r\n"
+            + f"List-Unsubscribe: {f',{_FOLD}'.join(ways)}\r\n"
             + "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
         )
 

@@ -1,4 +1,8 @@
-"""Signed envelope senders (VERP): the address of a bounce tells which delivery it is about."""
+"""Addresses below the bounce address: signed envelope senders (VERP), and where a mail unsubscribes.
+
+``bounce+<id>-<signature>@…`` tells which delivery a bounce is about; ``bounce+u-<token>@…`` is known only to
+whoever got the mail with that token.
+"""
 
 import hashlib
 import hmac
@@ -24,9 +28,14 @@ def envelope_sender(base: str, delivery_id: int, secret: bytes) -> str:
     if not 0 <= delivery_id < 36**13:
         raise ValueError(f"{delivery_id} is no id of a delivery")
     address = _address(base, delivery_id, secret)
+    require_room(address, base)
+    return address
+
+
+def require_room(address: str, base: str) -> None:
+    """``ValueError`` where an address below ``base`` has more before the @ than mail servers take."""
     if len(address.rpartition("@")[0]) > _MAX_LOCAL:
         raise ValueError(f"{base!r} is too long: {address!r} has more than {_MAX_LOCAL} octets before the @")
-    return address
 
 
 def delivery_of(address: str, base: str, secret: bytes) -> int | None:
@@ -41,6 +50,20 @@ def delivery_of(address: str, base: str, secret: bytes) -> int | None:
     delivery_id = int(tag.group(1), 36)
     genuine = _address(base, delivery_id, secret).lower()
     return delivery_id if hmac.compare_digest(genuine.encode(), address.lower().encode()) else None
+
+
+def unsubscribe_address(base: str, token: str) -> str:
+    """``bounce@example.org`` becomes ``bounce+u-<token>@example.org``."""
+    local, _, domain = base.rpartition("@")
+    return f"{local}+u-{token}@{domain}"
+
+
+def unsubscribe_token_in(text: str, base: str) -> str | None:
+    """The token of the first unsubscribe address in a text, as it is written there; None: there is none."""
+    local, _, domain = base.rpartition("@")
+    address = rf"(?<![\w.+-]){re.escape(local)}\+u-([0-9A-Za-z_-]{{22,40}})@{re.escape(domain)}(?![\w-]|\.\w)"
+    found = re.search(address, text, re.ASCII | re.IGNORECASE)
+    return found.group(1) if found else None
 
 
 def _address(base: str, delivery_id: int, secret: bytes) -> str:

@@ -1,8 +1,9 @@
-"""/api/admin/bounces: bounces and complaints from a mail server, one report per request."""
+"""/api/admin/bounces: what came to the bounce address, from a mail server; one mail per request."""
 
 import asyncpg
 from aiohttp import web
 
+from service.messages.mail.bounce_intake import UNSUBSCRIBE
 from service.web import audit
 from service.web.auth import HttpRefusal
 from service.web.deps import DEPS
@@ -16,9 +17,10 @@ routes = web.RouteTableDef()
 
 @routes.post("/api/admin/bounces")
 async def take(request: web.Request) -> web.Response:
-    """Process a bounce or complaint; ``recipient`` is the envelope's. Repeating it changes nothing.
+    """Process a bounce, a complaint, or a mail that unsubscribes; ``recipient`` is the envelope's.
 
-    The audit log has an entry for new reports only.
+    Repeating it changes nothing. The audit log has an entry for what is new only; one who unsubscribes is its
+    own actor.
     """
     intake = request.app[DEPS].bounces
     if intake is None:
@@ -31,7 +33,7 @@ async def take(request: web.Request) -> web.Response:
 
     async def act(connection: asyncpg.Connection) -> Answer:
         report = await intake.process(raw, request.query.get("recipient"), connection)
-        if report.news:
+        if report.news and report.kind != UNSUBSCRIBE:
             details = {"kind": report.kind, "delivery": report.delivery}
             await audit.record(request, "bounce", connection, **details)
         fields = {"kind": report.kind, "deliveryId": report.delivery, "news": report.news}

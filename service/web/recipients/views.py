@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from service import zones
 from service.dashboard.replica import preferences_from_json
 from service.engine import queries
+from service.messages import choices
 from service.messages.eligibility import Overrides, blocked_by_preferences
 from service.messages.kind import Channel, MessageKind
 from service.messages.mail.words import LANGUAGES, Words, words_for
@@ -118,8 +119,8 @@ async def unsubscribe(request: web.Request) -> web.Response:
     holder = await _holder(request)
     if holder is not None:
         kinds = [*request.app[DEPS].kinds, "*"] if everything else [holder["kind"]]
-        choices = {(kind, "email"): False for kind in kinds}
-        await _store(request, "unsubscribe", holder["user_id"], choices)
+        async with transaction(request) as connection:
+            await choices.unsubscribe(connection, holder["user_id"], kinds)
     return _page(request, _words_for_browser(request), "stopped.html", everything=everything)
 
 
@@ -153,7 +154,7 @@ async def save_preferences(request: web.Request) -> web.Response:
             if enabled != switches[kind, channel]
         }
         settings = form.settings if form.settings != before else None
-        await _store(request, "preferences", holder["user_id"], changed, settings)
+        await _store(request, holder["user_id"], changed, settings)
     return _preferences(request, holder, form, saved=True)
 
 
@@ -189,33 +190,19 @@ async def _settings(request: web.Request, holder: asyncpg.Record | None) -> Reci
 
 async def _store(
     request: web.Request,
-    action: str,
     user_id: str,
-    choices: Mapping[tuple[str, str], bool],
+    changed: choices.Choices,
     settings: RecipientSettings | None = None,
 ) -> None:
     """Store the changes with one entry in the audit log; without changes there is no entry."""
     async with transaction(request) as connection:
         details: dict[str, Any] = {}
-        if choices and await _store_choices(connection, action, user_id, choices):
-            details["decided"] = {
-                f"{kind} {channel}": enabled for (kind, channel), enabled in choices.items()
-            }
+        if changed:
+            details = await choices.store(connection, "preferences", user_id, changed)
         if settings:
             await _store_settings(connection, user_id, settings)
             details["settings"] = settings.described()
-        if details:
-            await connection.execute(_SQL["audit"], action, {"user": user_id, **details})
-
-
-async def _store_choices(
-    connection: asyncpg.Connection, source: str, user_id: str, choices: Mapping[tuple[str, str], bool]
-) -> bool:
-    kinds, channels = [kind for kind, _ in choices], [channel for _, channel in choices]
-    tag = await connection.execute(
-        _SQL["store_choices"], user_id, kinds, list(choices.values()), source, channels
-    )
-    return not tag.endswith(" 0")
+        await choices.record(connection, "preferences", user_id, details)
 
 
 async def _store_settings(connection: asyncpg.Connection, user_id: str, settings: RecipientSettings) -> None:

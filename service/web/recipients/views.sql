@@ -18,14 +18,6 @@ SELECT service.now()
 -- The user's choices here. $1: user.
 SELECT kind, channel, enabled FROM service.preference_override WHERE user_id = $1
 
--- name: store_choices
--- Store choices. $1 user, $2 kinds, $3 on or off, $4 source, $5 channels.
-INSERT INTO service.preference_override (user_id, kind, channel, enabled, source)
-SELECT $1, kind, channel, enabled, $4 FROM unnest($2::text[], $3::boolean[], $5::text[]) AS decided (kind, enabled, channel)
-ON CONFLICT (user_id, kind, channel) DO UPDATE
-SET enabled = excluded.enabled, source = excluded.source, updated_at = service.now()
-WHERE preference_override.enabled <> excluded.enabled
-
 -- name: store_settings
 -- Store settings; NULL: as in the dashboard. $1 user, $2 zone, $3 language, $4 and $5 quiet hours, $6 hours of
 -- the day by kind, $7 paused until.
@@ -35,7 +27,3 @@ ON CONFLICT (user_id) DO UPDATE SET
     timezone = excluded.timezone, locale = excluded.locale, quiet_start = excluded.quiet_start,
     quiet_end = excluded.quiet_end, hours = excluded.hours, paused_until = excluded.paused_until,
     updated_at = service.now()
-
--- name: audit
--- An entry in the audit log for a recipient. $1 action, $2 details.
-INSERT INTO service.audit (who, act, what) VALUES ('recipient', $1, $2)

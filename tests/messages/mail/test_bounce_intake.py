@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.messages.choices import UnsubscribeByMail
 from service.messages.mail.bounce_intake import BounceIntake, BounceMaildir, IntakeResult
 from service.messages.mail.verp import envelope_sender
 from service.messages.outbox import Outbox
@@ -21,9 +22,8 @@ def sender(delivery: int) -> str:
 
 
 def intake(world: World) -> BounceIntake:
-    return BounceIntake(
-        Suppressions(world.pool, Outbox(world.pool, "a", timedelta(seconds=60))), BASE, SECRET
-    )
+    bounces = Suppressions(world.pool, Outbox(world.pool, "a", timedelta(seconds=60)))
+    return BounceIntake(bounces, UnsubscribeByMail(world.pool), BASE, SECRET)
 
 
 def report(name: str, delivery: int) -> bytes:

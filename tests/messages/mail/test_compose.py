@@ -104,8 +104,7 @@ def test_the_headers_are_exactly_these() -> None:
         "Subject: 8 goals due soon, 2 tomorrow",
         "Date: Tue, 10 Mar 2026 08:00:00 +0000",
         "Message-ID: <5d41402abc4b2a76b9719d911017c592@dashboard.example>",
-        "List-Unsubscribe: <https://jobs.dashboard.example/u/Zx8QmN3vR5tY7uI9oP1aSdFgHjKlQwEr>,",
-        " <mailto:support@dashboard.example?subject=unsubscribe%20Zx8QmN3vR5tY7uI9oP1aSdFgHjKlQwEr>",
+        "List-Unsubscribe: <https://jobs.dashboard.example/u/Zx8QmN3vR5tY7uI9oP1aSdFgHjKlQwEr>",
         "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
         "From: Dashboard <hello@dashboard.example>",
         "Reply-To: Support <support@dashboard.example>",
@@ -115,6 +114,21 @@ def test_the_headers_are_exactly_these() -> None:
         "X-Auto-Response-Suppress: All",
         "MIME-Version: 1.0",
         'Content-Type: multipart/alternative; boundary="=_ab492b95c89f4af76a7ddf2e9d8cbd7c"',
+    ]
+
+
+def test_mails_unsubscribe_too_where_something_reads_them() -> None:
+    made = Composer(
+        "https://f.example", "https://j.example", "D <hello@f.example>", KINDS.values(),
+        reply_to="Support <support@f.example>", bounce_address="bounce+jobs@f.example",
+    )  # fmt: skip
+
+    raw = made.compose(letter(token="abcdefghijklmnopqrstuvwxyz"))
+
+    check_wire(raw)
+    assert raw.decode("ascii").partition("List-Unsubscribe: ")[2].split("\r\n")[:2] == [
+        "<https://j.example/u/abcdefghijklmnopqrstuvwxyz>,",
+        " <mailto:bounce+jobs+u-abcdefghijklmnopqrstuvwxyz@f.example>",
     ]
 
 

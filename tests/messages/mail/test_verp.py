@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.messages.mail.address import valid_address
-from service.messages.mail.verp import delivery_of, envelope_sender
+from service.messages.mail.verp import (
+    delivery_of,
+    envelope_sender,
+    unsubscribe_address,
+    unsubscribe_token_in,
+)
 
 BASE = "bounce@example.org"
 SECRET = b"a secret of this service"
@@ -110,3 +115,33 @@ def test_no_local_part_exceeds_64_octets(length: int, delivery_id: int) -> None:
 def test_what_cannot_be_signed_is_refused(base: str, delivery_id: int, secret: bytes) -> None:
     with pytest.raises(ValueError, match=r"address|id|secret"):
         envelope_sender(base, delivery_id, secret)
+
+
+@pytest.mark.parametrize("token", ["abcdefghijklmnopqrstuvwxyz"[:26], "Zx8QmN3vR5tY7uI9oP1aSdFgHj-_wEr0"])
+def test_an_unsubscribe_address_holds_its_token(token: str) -> None:
+    address = unsubscribe_address(BASE, token)
+
+    assert address == f"bounce+u-{token}@example.org"
+    assert valid_address(address)
+    for text in (
+        address,
+        f"<{address}>",
+        f"Dashboard <{address}>, x@example.net",
+        f'"{address}" <{address}>',
+    ):
+        assert unsubscribe_token_in(text, BASE) == token
+        assert unsubscribe_token_in(text.upper(), "Bounce@Example.org") == token.upper()
+    assert delivery_of(address, BASE, SECRET) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", BASE, envelope_sender(BASE, 7, SECRET), "bounce+u-short@example.org",
+        f"bounce+u-{'a' * 26}@example.org.evil.example", f"bounce+u-{'a' * 26}@example.organic",
+        f"x.bounce+u-{'a' * 26}@example.org", f"bounce+u-{'a' * 26}@mail.example.org",
+        f"bounce+u-{'a' * 26}\n@example.org", f"bounce+u-{'é' * 26}@example.org",
+    ],
+)  # fmt: skip
+def test_other_addresses_unsubscribe_nobody(text: str) -> None:
+    assert unsubscribe_token_in(text, BASE) is None
