@@ -12,7 +12,8 @@ from babel.messages.pofile import read_po
 from service.messages.mail.words import LANGUAGES, language_of, words_for
 from tests.acme import KINDS
 from tests.messages.mail.cast import composer, letter, one_goal
-from tests.messages.mail.reading import parsed, part
+from tests.messages.mail.reading import Page, parsed, part
+from tests.samples import SAMPLES, MailSample
 
 ROOT = Path(__file__).parents[3]
 CATALOGUES = sorted((ROOT / "service/messages/mail/catalogues").glob("*.po"))
@@ -146,3 +147,19 @@ def test_every_kind_has_a_name_a_hint_a_reason_and_an_end(language: str) -> None
 
     for say in (w.list_name, w.hint, w.reason, w.stop):
         assert len({say(kind) for kind in KINDS.values()}) == len(KINDS)
+
+
+@pytest.mark.parametrize(("language", "word"), [("en", "unsubscribe"), ("de", "abbestellen")])
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+def test_each_mail_says_in_these_words_how_to_get_no_more(
+    sample: MailSample, language: str, word: str
+) -> None:
+    raw = composer().compose(
+        letter(dict(sample.facts), template=sample.template, job=sample.job, locale=language)
+    )
+
+    links = re.findall(r"^(.+):\n(https://\S+/u/\S+)$", part(raw, "plain"), re.MULTILINE)
+    assert [address.partition("?")[2] for _, address in links] == ["", "all=1"]
+    assert all(word in text.lower() for text, _ in links)
+    html = Page(part(raw, "html"))
+    assert " ".join(html.words).lower().count(word) == 2

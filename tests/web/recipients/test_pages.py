@@ -15,6 +15,8 @@ from service.engine.trigger import TriggerLoop, slot_groups
 from service.jobs import hours_of_kinds
 from service.jobs.goal_deadlines import JOB
 from service.messages.kind import Channel, MessageKind
+from service.messages.outbox import Outbox
+from service.messages.suppression import Suppressions
 from service.settings import Settings as Configured
 from service.setup.timings import timings_of
 from service.web.recipients.preference_form import (
@@ -24,7 +26,7 @@ from service.web.recipients.preference_form import (
     switch_name,
 )
 from tests.acme import JOBS, KINDS
-from tests.given import Scripted, World, goal, user
+from tests.given import GOALS, Scripted, World, goal, user
 from tests.kinds import DAILY, DEADLINES, INACTIVE, MONTHLY, WEEKLY
 from tests.web.given import admin, delivery
 from tests.zone_cases import CASES, Case
@@ -53,6 +55,46 @@ async def test_one_click_stops_this_kind_without_a_session_and_may_be_repeated(p
             assert answer.status == 200
     assert await _off(pool) == {"deadlines": False}
     assert await pool.fetchval("SELECT count(*) FROM service.audit WHERE act = 'unsubscribe'") == 1
+
+
+@pytest.mark.parametrize(
+    ("language", "word", "account"),
+    [
+        ("en", "unsubscribe", "Another account with the same address chooses for itself."),
+        ("de", "abbestell", "Ein anderes Konto mit derselben Adresse entscheidet für sich."),
+    ],
+)
+async def test_the_pages_say_unsubscribe_and_for_whom(
+    pool: asyncpg.Pool, language: str, word: str, account: str
+) -> None:
+    async with admin(pool) as given:
+        for method in ("GET", "POST"):
+            headers = {"Accept-Language": language}
+            answer = await given.client.request(method, "/u/a-token", headers=headers)
+            page = await answer.text()
+            assert account in page
+            assert word in re.findall(r"<h1>(.*)</h1>", page)[0].lower()
+
+
+async def test_of_two_accounts_with_one_mailbox_each_unsubscribes_for_itself(world: World) -> None:
+    """Bounces and complaints end the mails to an address, and so those of both."""
+    await world.at("2026-03-10T08:00:00Z")
+    people = [user(name, email="Both@example.org") for name in ("ann", "bob")]
+    await world.live(*people, *(goal(f"g{p.id}", p.id, due="2026-03-11") for p in people))
+    await (await world.runner()).run_manual(GOALS)
+    rows = await world.pool.fetch("SELECT id, user_id, token FROM service.delivery WHERE channel = 'email'")
+    mails = {row["user_id"]: row for row in rows}
+    async with admin(world.pool) as given:
+        await given.client.post(f"/u/{mails['ann']['token']}", data={"List-Unsubscribe": "One-Click"})
+    transport = Scripted()
+    await world.delivery(transport).run_once()
+    assert await world.mails() == {"ann": ("skipped", "pref_category_off"), "bob": ("sent", None)}
+
+    outbox = Outbox(world.pool, "a", timedelta(seconds=60))
+    await Suppressions(world.pool, outbox).record_complaint(mails["bob"]["id"], "abuse")
+    assert {row["address"] for row in await world.pool.fetch("SELECT address FROM service.suppression")} == {
+        "both@example.org"
+    }
 
 
 async def test_stopping_all_beats_an_earlier_wish_for_one_kind(pool: asyncpg.Pool) -> None:
