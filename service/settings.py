@@ -1,10 +1,8 @@
 """The only reader of the environment. Every problem is reported, by name, at once."""
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from difflib import get_close_matches
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +22,14 @@ from service import zones
 from service.archive.manifest import RetentionPolicy
 from service.engine.postgres_url import DEFAULT_CONNECTIONS, FEWEST_CONNECTIONS, Pooler
 from service.engine.run import JobRules
-from service.environment import read_environment, schedule_problems
+from service.environment import (
+    CaFile,
+    EhloName,
+    about_others,
+    misspelt,
+    read_environment,
+    schedule_problems,
+)
 from service.errors import ConfigurationError
 from service.messages.limits import DomainLimits
 from service.url import without_password
@@ -63,9 +68,9 @@ class Settings(BaseModel):
     """The most connections of this process to our PostgreSQL."""
     database_pool_min_size: int = Field(default=1, ge=0, le=500)
     """How many of them are kept open while nothing happens."""
-    database_ca_file: Path | None = None
+    database_ca_file: CaFile = None
     """PEM of the authority that signs the certificate of our PostgreSQL; it is then verified."""
-    dashboard_ca_file: Path | None = None
+    dashboard_ca_file: CaFile = None
     """The same for the dashboard's database."""
     dashboard_schema: str = "auto"
     """auto, A, B, J, or the path of a mapping file (TOML)."""
@@ -109,8 +114,13 @@ class Settings(BaseModel):
     smtp_user: str = ""
     smtp_pass: str = Field(default="", repr=False)
     smtp_tls: Literal["auto", "none", "starttls", "tls"] = "auto"
+    smtp_ca_file: CaFile = None
+    """PEM of the private authority that signs the mail server's certificate."""
+    smtp_ehlo: EhloName = ""
+    """The host name that we say to the mail server; empty: the domain of MAIL_FROM."""
     smtp_connections: int = Field(default=10, ge=1, le=100)
     smtp_per_connection: int = Field(default=100, ge=1)
+    """Mails over one connection; Exim only queues what exceeds ten (smtp_accept_queue_per_connection)."""
     smtp_rate: float = Field(default=0, ge=0)
     """Messages per second at most; 0: no limit."""
     smtp_domain_limits: str = "*=5/0"
@@ -204,13 +214,6 @@ class Settings(BaseModel):
             urls.database(value, (*urls.MONGODB, *urls.POSTGRESQL), otherwise)
         return value
 
-    @field_validator("database_ca_file", "dashboard_ca_file")
-    @classmethod
-    def _readable(cls, value: Path | None) -> Path | None:
-        if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
-            raise ValueError(f"{value} is no file that can be read; name the PEM file of the authority (CA)")
-        return value
-
     @field_validator("mail_from", "mail_reply_to")
     @classmethod
     def _mailbox(cls, value: str) -> str:
@@ -246,6 +249,8 @@ class Settings(BaseModel):
                 f"DATABASE_POOL_MIN_SIZE ({self.database_pool_min_size}) is larger than"
                 f" DATABASE_POOL_SIZE ({self.database_pool_size}); lower it, or raise the other"
             )
+        if self.smtp_host and self.smtp_ca_file and self.smtp_security == "none":
+            problems.append("SMTP_CA_FILE: there is no certificate without TLS; set SMTP_TLS=starttls or tls")
         if bool(self.dkim_key) != bool(self.dkim_selector):
             problems.append("DKIM_KEY and DKIM_SELECTOR go together: set both, or neither to send unsigned")
         if self.bounce_address and len(self.bounce_secret) < _SECRET:
@@ -357,6 +362,11 @@ class Settings(BaseModel):
         return self.smtp_host in _LOOPBACK
 
     @property
+    def smtp_ehlo_name(self) -> str:
+        """The host name for EHLO."""
+        return self.smtp_ehlo or parseaddr(self.mail_from)[1].rpartition("@")[2]
+
+    @property
     def smtp_security(self) -> Literal["none", "starttls", "tls"]:
         """``auto``: TLS from the start on port 465, STARTTLS elsewhere, plain to this machine."""
         if self.smtp_tls != "auto":
@@ -400,8 +410,8 @@ class Settings(BaseModel):
             wrong = {detail["loc"][0] for detail in error.errors()}
             sound = {name: value for name, value in values.items() if name not in wrong}
             settings = cls.model_validate(sound, context=_APART)  # what else is wrong is told too
-        problems += _others(problems, settings._contradictions())
-        problems += _others(problems, also(settings))
+        problems += about_others(problems, settings._contradictions())
+        problems += about_others(problems, also(settings))
         if problems:
             raise ConfigurationError(problems)
         return settings
@@ -409,32 +419,11 @@ class Settings(BaseModel):
 
 def unread(environ: Mapping[str, str] | None = None) -> list[str]:
     """Hints at variables that nothing reads and that look like misspelt ones of ours."""
-    source = os.environ if environ is None else environ
-    known = {name.upper() for name in Settings.model_fields}
-    hints = []
-    for name in sorted(set(source) - known - {f"{one}_FILE" for one in known}):
-        family = [one for one in known if one.partition("_")[0] == name.partition("_")[0] and "_" in name]
-        if (near := get_close_matches(name, family, n=1, cutoff=0.8)) and near[0] not in source:
-            hints.append(f"{name} is set and nothing reads it; is {near[0]} meant?")
-    return hints
+    return misspelt(map(str.upper, Settings.model_fields), os.environ if environ is None else environ)
 
 
 def _listed(value: str) -> list[str]:
     return [part.strip().lower() for part in value.split(",") if part.strip()]
-
-
-def _others(problems: Iterable[str], found: Iterable[str]) -> list[str]:
-    """Those that are about other variables: what one is wrong about needs no second complaint.
-
-    Schedules are problems of their own, each named by its job.
-    """
-    named = {word.removesuffix("_FILE") for problem in problems for word in _variables(problem)}
-    named.discard("JOB_SCHEDULES")
-    return [problem for problem in found if named.isdisjoint(_variables(problem))]
-
-
-def _variables(problem: str) -> list[str]:
-    return re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", problem.partition(":")[0])
 
 
 def _sentence(detail: Any) -> str:

@@ -1,6 +1,7 @@
 """Certificates of a private authority, for servers on 127.0.0.1."""
 
 import ipaddress
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,13 @@ class Certificate:
     certificate: Path
     key: Path
     both: Path
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """TLS of the server."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.both)
+        return context
 
 
 def make(

@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from email.utils import parseaddr
@@ -175,6 +176,7 @@ def relay_of(settings: Settings) -> str:
 
 def smtp_config(settings: Settings, connect_timeout: float = 30.0) -> SmtpConfig:
     """How mails are sent. ``connect_timeout``: seconds for each step up to the log-in."""
+    ca_file = settings.smtp_ca_file
     return SmtpConfig(
         host=settings.smtp_host,
         port=settings.smtp_port,
@@ -184,6 +186,8 @@ def smtp_config(settings: Settings, connect_timeout: float = 30.0) -> SmtpConfig
         connections=settings.smtp_connections,
         per_connection=settings.smtp_per_connection,
         connect_timeout=connect_timeout,
+        ehlo=settings.smtp_ehlo_name,
+        tls_context=ssl.create_default_context(cafile=ca_file) if ca_file else None,
     )
 
 

@@ -208,7 +208,7 @@ def _mail_problem(refusal: str, settings: Settings) -> str:
         return (
             "does not offer STARTTLS; set SMTP_TLS=tls (usually port 465), or none inside a trusted network"
         )
-    if reason := connection_errors.reason(refusal, "SSL_CERT_FILE"):
+    if reason := connection_errors.reason(refusal, "SMTP_CA_FILE"):
         return reason.replace("the URL", "SMTP_TLS")
     if "unexpected eof" in text or "connection lost" in text or "closed" in text:
         return "closes the connection at once; check SMTP_PORT and SMTP_TLS (tls: usually port 465)"

@@ -19,7 +19,11 @@ _Opened = TypeVar("_Opened")
 
 @dataclass(frozen=True, slots=True)
 class SmtpConfig:
-    """Where and how to send. Timeouts in seconds; RFC 5321 requires a long one after the dot."""
+    """Where and how to send. Timeouts in seconds; RFC 5321 requires a long one after the dot.
+
+    ``ehlo``: the host name that we give ourselves; None: this machine's. ``tls_context``: whom we trust;
+    None: the system's authorities.
+    """
 
     host: str
     port: int
@@ -32,6 +36,7 @@ class SmtpConfig:
     connect_timeout: float = 30.0
     command_timeout: float = 60.0
     data_timeout: float = 300.0
+    ehlo: str | None = None
     tls_context: ssl.SSLContext | None = None
 
 
@@ -54,6 +59,7 @@ async def connect(config: SmtpConfig) -> tuple[asyncio.Transport, bool]:
     client = aiosmtplib.SMTP(
         hostname=config.host,
         port=config.port,
+        local_hostname=config.ehlo,
         timeout=config.connect_timeout,
         use_tls=config.security == "tls",
         start_tls=config.security == "starttls",

@@ -78,18 +78,22 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @dataclass
 class Post:
-    """What the server got. ``wire``: every byte that clients sent, as an eavesdropper sees it."""
+    """What the server got. ``wire``: every byte that clients sent, as an eavesdropper sees it. ``names``: how
+    clients called themselves.
+    """
 
     port: int = 0
     wire: bytes = b""
     mails: list[tuple[str, bytes]] = field(default_factory=list)
     logins: list[tuple[str, bytes]] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
     pipelining: bool = False
 
     async def handle_EHLO(  # noqa: N802 — the server looks for this name
         self, _server: Any, session: Any, _envelope: Any, hostname: str, responses: list[str]
     ) -> list[str]:
         session.host_name = hostname
+        self.names.add(hostname)
         return [responses[0], *(["250-PIPELINING"] if self.pipelining else []), *responses[1:]]
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
