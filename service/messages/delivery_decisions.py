@@ -11,6 +11,7 @@ from service.engine.retry import delay, pause_after_refusal
 from service.messages import eligibility
 from service.messages.delivery_state import DeliveryState
 from service.messages.kind import Channel
+from service.messages.mail.address import mail_address
 from service.messages.mail.smtp_reply import Fate, before_recipient, throttles
 from service.messages.mail.transport import SendResult, SmtpPhase
 from service.messages.outbox import ClaimedDelivery, Settlement
@@ -22,6 +23,10 @@ ROWS_MISSING = "rows_missing"
 """A message waits: nobody knows yet whether what it is about was deleted at the dashboard."""
 THROTTLED = "throttled"
 """A message waits: its recipient's domain asked us to send more slowly."""
+_FAILED = {
+    Fate.CONTENT: "content_refused",
+    Fate.NEEDS_SMTPUTF8: str(Reason.ADDRESS_NEEDS_SMTPUTF8),
+}
 UNCLEAR_PAUSE = timedelta(seconds=30)
 
 
@@ -43,7 +48,7 @@ def before_sending(
         return _skipped(delivery, Reason.REVALIDATED_AWAY)
     if isinstance(facts, Revalidated):
         return facts
-    address = current.users[delivery.user_id].email or delivery.address
+    address = mail_address(current.users[delivery.user_id].email) or delivery.address
     return replace(delivery, facts=facts, address=address)
 
 
@@ -182,9 +187,7 @@ def settlement_of(claimed: ClaimedDelivery, result: SendResult, fate: Fate, spre
                 reason="no answer after the dot",
                 delay=timedelta(minutes=15),
             )
-        case Fate.CONTENT:
-            return replace(base, reason="content_refused")
-    return replace(base, reason="hard_bounce")
+    return replace(base, reason=_FAILED.get(fate, "hard_bounce"))
 
 
 def changed_columns(delivery: ClaimedDelivery) -> dict[str, Any]:

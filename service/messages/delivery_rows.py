@@ -17,6 +17,7 @@ from service.engine import queries
 from service.messages.decision import Message
 from service.messages.eligibility import ContactHistory, PastMessage
 from service.messages.kind import Channel
+from service.messages.mail.address import mail_address
 
 _SQL = queries.load(__file__)
 _TOKEN_BYTES = 16
@@ -82,7 +83,7 @@ async def contact_histories(
 ) -> dict[str, ContactHistory]:
     """The contact history of some users, by id; ``past``: messages within nine days of ``at``."""
     rows = await connection.fetch(
-        _SQL["contact_history"], [u.id for u in users], [u.email for u in users], at
+        _SQL["contact_history"], [u.id for u in users], [mail_address(u.email) for u in users], at
     )
     return {row["user_id"]: contact_history_from_row(row) for row in rows}
 
@@ -146,7 +147,7 @@ def _row(stamp: RunStamp, planned: PlannedMessage) -> Mapping[str, Any]:
         "local_date": message.local_date.isoformat(),
         "template": message.kind.template,
         "locale": user.locale,
-        "address": user.email if mail else None,
+        "address": mail_address(user.email) if mail else None,
         "recipient_name": user.name,
         "facts": message.facts if mail or stamp.to_dashboard else {},
         "message_id": message_id(planned.dedupe_key, planned.channel, stamp.mail_domain),

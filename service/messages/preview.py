@@ -20,7 +20,7 @@ from service.errors import BadRequest, MailRefused, NothingToSay, UnknownUser
 from service.messages.decision import Decision, Skip
 from service.messages.delivery_rows import new_token
 from service.messages.kind import Channel
-from service.messages.mail.address import valid_address
+from service.messages.mail.address import mail_address
 from service.messages.mail.compose import Composer, Email, email_of
 from service.messages.mail.render import Notice, RenderError
 from service.messages.mail.sample_goals import RECIPIENT
@@ -94,10 +94,11 @@ class Previewer:
 
         Raises what ``preview`` raises, and MailRefused.
         """
-        if not valid_address(to):
+        address = mail_address(to)
+        if address is None:
             raise BadRequest("to is not an address that mail can be sent to")
         email = await self._email(request)
-        email = replace(email, address=to, reason=words_for(email.locale).test_reason)
+        email = replace(email, address=address, reason=words_for(email.locale).test_reason)
         result = await self._send(email)
         details = {
             "job": email.job,
@@ -197,7 +198,7 @@ class Previewer:
             name=email.recipient_name,
             links=self._composer.links(email.token),
         )
-        source = self._compose(email).decode("ascii")
+        source = self._compose(email).decode()
         return Preview(rendered.subject, rendered.text, rendered.html, source)
 
     async def _send(self, email: Email) -> SendResult:

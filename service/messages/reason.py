@@ -26,6 +26,8 @@ class Reason(StrEnum):
     """It was decided again before sending: another message takes its place."""
     TZ_CHANGE = "tz_change"
     """The person is in a zone now where the slot is at another time: that slot decides."""
+    ADDRESS_NEEDS_SMTPUTF8 = "address_needs_smtputf8"
+    """The part before the @ is international, and the mail server does not take such addresses."""
     HISTORIC = "historic"
     SCHEMA_UNKNOWN = "schema_unknown"
     USER_ERROR = "user_error"

@@ -145,7 +145,10 @@ class Composer:
         return self._renderer.notice(template, facts, locale)
 
     def compose(self, email: Email) -> bytes:
-        """The whole message, CRLF only, 7-bit, not dot-stuffed. ``ValueError`` for an unusable one."""
+        """The whole message, CRLF only, not dot-stuffed. ``ValueError`` for an unusable one.
+
+        It is 7-bit, except for ``To`` where that address is international (RFC 6532).
+        """
         _require_sendable(email)
         links = self.links(email.token)
         rendered = self.render(
@@ -273,7 +276,7 @@ def _multipart(head: str, rendered: RenderedMail, boundary: str) -> bytes:
         "Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n"
     )
     parts = (
-        top.encode("ascii"),
+        top.encode(),  # ASCII, unless the address is international
         _quoted_printable(rendered.text),
         middle.encode("ascii"),
         _base64(rendered.html),
@@ -310,9 +313,9 @@ def _require_sendable(email: Email) -> None:
 
 def _require_usable(public_url: str, sender: str, reply_address: str) -> None:
     problems = []
-    if not valid_address(sender):
+    if not (sender.isascii() and valid_address(sender)):
         problems.append(f"MAIL_FROM: {sender!r} is not an address that mail can come from")
-    if not valid_address(reply_address):
+    if not (reply_address.isascii() and valid_address(reply_address)):
         problems.append(f"MAIL_REPLY_TO: {reply_address!r} is not an address that can be answered to")
     if problem := _link_problem(public_url):
         problems.append(f"PUBLIC_URL: {problem}")

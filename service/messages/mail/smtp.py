@@ -73,13 +73,9 @@ class SmtpPool:
     def _pull(self) -> None:
         while self._idle:
             connection = self._idle.pop()
-            if not connection.is_idle:
-                continue
-            envelope = self._mails.next()
-            if envelope is None:
+            if connection.is_idle and not connection.begin_next():
                 self._idle.append(connection)
                 return
-            connection.begin(envelope)
         self._open_more()
 
     def _open_more(self) -> None:
@@ -109,11 +105,9 @@ class SmtpPool:
         self._open_more()
 
     async def _open(self) -> SmtpConnection:
-        transport, pipelining = await connect(self._config)
+        transport, offers = await connect(self._config)
         self.opened += 1
-        connection = SmtpConnection(
-            transport, self._mails, self, self._config, self._clock, pipelining=pipelining
-        )
+        connection = SmtpConnection(transport, self._mails, self, self._config, self._clock, offers)
         self._connections.add(connection)
         return connection
 

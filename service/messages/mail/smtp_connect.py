@@ -51,8 +51,16 @@ class ServerRefusal(Exception):
         return f"{self.phase}: {self.code or ''} {self.reply}".strip()
 
 
-async def connect(config: SmtpConfig) -> tuple[asyncio.Transport, bool]:
-    """A transport on which the log-in is done, and whether the server offers PIPELINING.
+@dataclass(frozen=True, slots=True)
+class Extensions:
+    """What the server offers: PIPELINING (RFC 2920), SMTPUTF8 (RFC 6531)."""
+
+    pipelining: bool = False
+    smtputf8: bool = False
+
+
+async def connect(config: SmtpConfig) -> tuple[asyncio.Transport, Extensions]:
+    """A transport on which the log-in is done, and what the server offers.
 
     Raises ServerRefusal.
     """
@@ -85,7 +93,8 @@ async def connect(config: SmtpConfig) -> tuple[asyncio.Transport, bool]:
     except BaseException:
         client.close()
         raise
-    return cast("asyncio.Transport", client.transport), client.supports_extension("pipelining")
+    offers = Extensions(*(client.supports_extension(name) for name in ("pipelining", "smtputf8")))
+    return cast("asyncio.Transport", client.transport), offers
 
 
 class ConnectGate:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from service.clock import Clock
 from service.messages.mail.mail_queue import CheckedQueue
-from service.messages.mail.smtp_connect import SmtpConfig
+from service.messages.mail.smtp_connect import Extensions, SmtpConfig
 from service.messages.mail.smtp_message import (
     DATA,
     FINAL_DOT,
@@ -23,6 +23,7 @@ from service.messages.mail.smtp_message import (
     failure,
     mail_command,
     rcpt_command,
+    without_smtputf8,
 )
 from service.messages.mail.smtp_reply_reader import MalformedReply, ReplyReader
 from service.messages.mail.transport import Envelope, SendResult, SmtpPhase
@@ -64,15 +65,14 @@ class SmtpConnection(asyncio.Protocol):
         owner: ConnectionOwner,
         config: SmtpConfig,
         clock: Clock,
-        *,
-        pipelining: bool,
+        offers: Extensions,
     ) -> None:
         self.mails = mails
         self._transport = transport
         self._owner = owner
         self._config = config
         self._clock = clock
-        self._pipelining = pipelining
+        self._offers = offers
         self._reader = ReplyReader()
         self._awaited: deque[Handler] = deque()
         self._transaction = (self._on_mail, self._on_rcpt, self._on_data)
@@ -131,17 +131,27 @@ class SmtpConnection(asyncio.Protocol):
             return
         if self._stopped or self._begun >= self._config.per_connection:
             self.quit()
-        elif envelope := self.mails.next():
-            self.begin(envelope)
-        else:
+        elif not self.begin_next():
             self._kept = True
             self._wait(self._config.idle)
             self._owner.idle(self)
 
-    def begin(self, envelope: Envelope) -> None:
-        """Send a mail."""
+    def begin_next(self) -> bool:
+        """Send the next mail. False: there is none."""
+        envelope = self._next()
+        if envelope is None:
+            return False
         self._wait(self._config.command_timeout)
         self._transport.write(self._first_commands(envelope))
+        return True
+
+    def _next(self) -> Envelope | None:
+        """The next mail; those that this server does not take are answered."""
+        while envelope := self.mails.next():
+            if self._offers.smtputf8 or not envelope.needs_smtputf8:
+                return envelope
+            self.mails.queue.answered(without_smtputf8(envelope))
+        return None
 
     def quit(self) -> None:
         """Send QUIT and close."""
@@ -178,7 +188,7 @@ class SmtpConnection(asyncio.Protocol):
         reset, self._reset = self._reset, b""
         if reset:
             self._awaited.append(self._on_reset)
-        if self._pipelining:
+        if self._offers.pipelining:
             self._awaited.extend(self._transaction)
             return reset + mail_command(envelope) + rcpt_command(envelope) + DATA
         if reset:
@@ -194,7 +204,7 @@ class SmtpConnection(asyncio.Protocol):
         self._wait(self._config.command_timeout)
         if code == _CLOSING:
             self._end("the server closes the connection")
-        elif not self._pipelining and self._current:
+        elif not self._offers.pipelining and self._current:
             self._command(mail_command(self._current), self._on_mail)
 
     def _on_mail(self, code: int, reply: str) -> None:
@@ -213,13 +223,13 @@ class SmtpConnection(asyncio.Protocol):
             if self._refusal is None or self._end_reason:
                 return False
         self._phase = following
-        return not self._pipelining
+        return not self._offers.pipelining
 
     def _on_data(self, code: int, reply: str) -> None:
         self._wait(self._config.command_timeout)
         if code != 354:
             self._refuse(code, reply)
-            if self._pipelining:
+            if self._offers.pipelining:
                 self._next_after_refusal()
         elif self._refusal:  # it accepts content nevertheless: send an empty message, to no recipient
             self._command(FINAL_DOT, self._on_empty)
@@ -233,7 +243,7 @@ class SmtpConnection(asyncio.Protocol):
             self._refusal = failure(self._current, self._phase, code, reply)
         if code == _CLOSING:
             self._end("the server closes the connection")
-        elif not self._pipelining:
+        elif not self._offers.pipelining:
             self._next_after_refusal()
 
     def _on_empty(self, _code: int, _reply: str) -> None:
@@ -295,7 +305,7 @@ class SmtpConnection(asyncio.Protocol):
             self._end("connection lost")
             return
         writable = bool(events & select.POLLOUT)
-        following = self.mails.next() if writable and self._goes_on() else None
+        following = self._next() if writable and self._goes_on() else None
         self._dotted, self._current = self._current, None
         self._awaited.append(self._on_dot)
         self._wait(self._config.data_timeout)
@@ -314,7 +324,7 @@ class SmtpConnection(asyncio.Protocol):
         return ready[0][1] if ready else 0
 
     def _goes_on(self) -> bool:
-        return self._pipelining and not self._stopped and self._begun < self._config.per_connection
+        return self._offers.pipelining and not self._stopped and self._begun < self._config.per_connection
 
     def _on_dot(self, code: int, reply: str) -> None:
         assert self._dotted

@@ -47,6 +47,8 @@ class Fate(StrEnum):
     """As HARD, and the address is suppressed at once."""
     CONTENT = "content"
     """The content is too large or malformed, so a retry is useless: failed; three in a row stop sending."""
+    NEEDS_SMTPUTF8 = "needs_smtputf8"
+    """The address is international, and a server on the way does not take such: failed; nobody's fault."""
     OURS = "ours"
     """The server refuses us, not the recipient: try again without counting the attempt."""
     UNCONFIRMED = "unconfirmed"
@@ -56,6 +58,7 @@ class Fate(StrEnum):
 BOUNCES = frozenset({Fate.HARD, Fate.NO_SUCH_ADDRESS})
 """What counts against an address."""
 _NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.2", "5.1.10"})
+_NEEDS_SMTPUTF8 = "5.6.7"
 _LOGIN_CODES = range(530, 540)
 _ABOUT_A_RECIPIENT = frozenset({550, 551, 553, 556})
 _STORAGE_EXCEEDED = 552
@@ -83,6 +86,8 @@ def fate_of(result: SendResult) -> Fate:
         return Fate.SENT
     if result.code is None and result.phase is SmtpPhase.DOT:
         return Fate.UNCONFIRMED
+    if _NEEDS_SMTPUTF8 in enhanced_codes(result.code, result.reply):
+        return Fate.NEEDS_SMTPUTF8
     verdict = judge(result.phase, result.code, result.reply)
     match verdict.about:
         case About.ADDRESS:

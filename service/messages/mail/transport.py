@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from service.messages.mail.address import needs_smtputf8
+
 
 class SmtpPhase(StrEnum):
     """The SMTP phase in which a message was accepted or refused."""
@@ -30,6 +32,11 @@ class Envelope:
     sender: str
     recipient: str
     content: bytes
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Whether only a server that offers SMTPUTF8 takes it."""
+        return needs_smtputf8(self.recipient)
 
 
 @dataclass(frozen=True, slots=True)

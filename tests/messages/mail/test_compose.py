@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.errors import ConfigurationError
-from service.messages.mail.address import valid_address
+from service.messages.mail.address import mail_address, valid_address
 from service.messages.mail.compose import Composer
 from tests.kinds import KINDS
 from tests.messages.mail.cast import composer, letter, one_goal, six_goals
@@ -223,8 +223,15 @@ def test_a_mail_about_hundreds_of_goals_keeps_its_end() -> None:
         "ada@example.org\n",
         "ada\0@example.org",
         "ada lovelace@example.org",
-        "zoë@example.org",
-        "ada@exämple.org",
+        "zo\u202eb@example.org",
+        "zo\u00a0e@example.org",
+        "zoë@ä",
+        "ada@-ä.example",
+        "ada@ä..example",
+        "ada@＠.example",
+        "ada@127.0.0.１",
+        f"{'é' * 33}@example.org",
+        f"ada@{'ä' * 60}.example",
         "<ada@example.org>",
         "ada@@example.org",
         ".ada@example.org",
@@ -245,10 +252,52 @@ def test_a_malformed_address_is_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["ada@example.org", "a.b+c_d@sub.example.co.uk", "o'hara@example.org", "root@localhost"]
+    "address",
+    ["ada@example.org", "A.b+c_d@Sub.Example.co.uk", "o'hara@example.org", "root@localhost", "a@xn--4ca.org"],
 )
-def test_a_usual_address_is_accepted(address: str) -> None:
+def test_a_usual_address_is_taken_as_it_is(address: str) -> None:
     assert valid_address(address)
+    assert mail_address(address) == address
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent_to"),
+    [
+        ("ada@Exämple.org", "ada@xn--exmple-cua.org"),
+        ("ada@faß.example", "ada@xn--fa-hia.example"),
+        ("zoë@example.org", "zoë@example.org"),
+        ("zoe\u0308@Example.org", "zoë@Example.org"),
+        ("用户@例え。テスト", "用户@xn--r8jz45g.xn--zckzah"),
+    ],
+)
+def test_an_international_address_is_as_mail_servers_know_it(typed: str, sent_to: str) -> None:
+    assert mail_address(typed) == sent_to
+    assert mail_address(sent_to) == sent_to
+
+
+def test_only_an_international_mailbox_makes_a_header_8_bit() -> None:
+    """RFC 6532: and only that header."""
+    check_wire(composer().compose(letter(address="ada@xn--exmple-cua.org")))
+
+    raw = composer().compose(letter(address="zoë@xn--exmple-cua.org", recipient_name="Zoë 愛"))
+
+    eight_bit = [line.decode() for line in raw.split(b"\r\n") if not line.isascii()]
+    assert eight_bit == ["To: =?utf-8?q?Zo=C3=AB_=E6=84=9B?= <zoë@xn--exmple-cua.org>"]
+    message = email.message_from_string(raw.decode(), policy=email.policy.SMTPUTF8)
+    assert message["To"].addresses[0].addr_spec == "zoë@xn--exmple-cua.org"
+    assert message["To"].addresses[0].display_name == "Zoë 愛"
+    check_wire(raw.replace("zoë@".encode(), b"zoe@"))
+
+
+def test_a_sender_is_not_international() -> None:
+    with pytest.raises(ConfigurationError, match=r"MAIL_FROM.*MAIL_REPLY_TO"):
+        Composer(
+            "http://f.example",
+            "https://jobs.example",
+            "zoë@f.example",
+            KINDS.values(),
+            reply_to="a@ä.example",
+        )
 
 
 @pytest.mark.parametrize(
