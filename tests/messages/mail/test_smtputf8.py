@@ -18,7 +18,9 @@ from service.messages.mail.smtp_reply import Fate, fate_of
 from service.messages.mail.transport import Envelope, SmtpPhase
 from service.messages.outbox import DeliveryFilter, Outbox
 from tests.given import GOALS, World, goal, user
+from tests.messages.mail.cast import composer, letter
 from tests.messages.mail.mails import Mails, envelope, send
+from tests.messages.mail.test_dkim import AT, accepted, signer
 
 ZOE = "zoë@xn--exmple-cua.org"
 BODY = f"To: <{ZOE}>\r\nSubject: x\r\n\r\nbody\r\n".encode()
@@ -125,6 +127,14 @@ async def test_an_international_sender_or_a_hidden_character_is_never_sent() -> 
 
     assert [accepted for _, accepted, _, _ in mails.ends] == [False] * 5 + [True]
     assert post.recipients == ["ann10@example.org"]
+
+
+def test_a_signature_covers_an_international_recipient() -> None:
+    raw = composer().compose(letter(address=ZOE))
+    signed = signer("rsa").sign(raw, AT)
+
+    assert accepted(signed, signer("rsa"))
+    assert not accepted(signed.replace("zoë@".encode(), "zoé@".encode()), signer("rsa"))
 
 
 PEOPLE = {
