@@ -3,7 +3,7 @@
 import asyncio
 import re
 from dataclasses import dataclass
-from email import message_from_bytes, policy
+from email import message_from_string, policy
 from email.message import EmailMessage
 from html import escape
 from pathlib import Path
@@ -119,7 +119,7 @@ class _Inbox:
 
 
 def _parsed(raw: bytes) -> EmailMessage:
-    return message_from_bytes(raw, policy=policy.default)
+    return message_from_string(raw.decode("utf-8", "replace"), policy=policy.default)
 
 
 def _subject(mail: EmailMessage) -> str:
@@ -150,7 +150,7 @@ def _mail(key: str, raw: bytes, view: str) -> str:
         for name, label in (("html", "HTML"), ("text", "Text"), ("source", "Source"))
     )
     if view == "source":
-        body = f"<pre>{escape(raw.decode('ascii', 'replace'))}</pre>"
+        body = f"<pre>{escape(raw.decode('utf-8', 'replace'))}</pre>"
     elif view == "text":
         part = mail.get_body(("plain",))
         body = f"<pre>{escape(part.get_content() if part else '')}</pre>"

@@ -7,12 +7,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 from aiosmtpd.smtp import SMTP
 
 from service.clock import SystemClock
+from service.demo import maildir_page
+from service.messages.mail.maildir import MaildirTransport
 from service.messages.mail.smtp import SmtpConfig, SmtpPool
 from service.messages.mail.smtp_reply import Fate, fate_of
 from service.messages.mail.transport import Envelope, SmtpPhase
@@ -215,3 +220,19 @@ async def test_a_domain_is_suppressed_and_limited_in_one_spelling(world: World) 
     await world.live(goal("g2", "bob", due="2026-03-12"))
     await (await world.runner()).run_manual(GOALS)
     assert (await world.reasons())["bob"] == "suppressed_address"
+
+
+async def test_the_local_inbox_takes_and_shows_it(tmp_path: Path) -> None:
+    transport = MaildirTransport(tmp_path)
+    raw = composer().compose(letter(address=ZOE))
+    mails = await send(transport, Envelope(1, "hello@example.org", ZOE, raw))
+    assert [accepted for _, accepted, _, _ in mails.ends] == [True]
+
+    app = web.Application()
+    app.add_routes(maildir_page.routes(tmp_path))
+    async with TestClient(TestServer(app)) as client:
+        pages = [
+            await (await client.get(path)).text()
+            for path in ("/inbox", "/inbox/000000000001.mail?view=source")
+        ]
+    assert all(ZOE in page for page in pages)

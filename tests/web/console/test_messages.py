@@ -7,6 +7,7 @@ import pytest
 
 from tests.given import ADOPT, World
 from tests.web.console.consoles import Console, console, people
+from tests.web.given import ADMIN
 
 
 @pytest.fixture
@@ -129,6 +130,19 @@ async def test_a_notification_is_shown_as_words(world: World) -> None:
         assert "iframe" not in page
         await given.read(f"/console/messages/{note}/html", 404)
         await given.read("/console/messages/4711", 404)
+
+
+async def test_a_mail_to_an_international_mailbox_shows_its_source(world: World) -> None:
+    async with console(world) as given:
+        mail = await planned(given)
+        await world.pool.execute(
+            "UPDATE service.delivery SET address = 'zoë@example.org' WHERE id = $1", mail
+        )
+        await given.sign_in()
+        page = await given.read(f"/console/messages/{mail}?part=source")
+        shown = await given.client.get(f"/api/admin/deliveries/{mail}/message", headers=ADMIN)
+        assert "zoë@example.org&gt;" in page
+        assert "<zoë@example.org>" in (await shown.json())["data"]["mail"]["source"]
 
 
 async def test_a_mail_that_no_template_knows_any_more_is_still_explained(world: World) -> None:

@@ -244,7 +244,7 @@ def _mail_forms(request: web.Request, row: Mapping[str, Any]) -> MessageForms:
         return MessageForms(problem=f"The mail cannot be made again: {type(error).__name__}: {error}")
     message_ = message_from_bytes(raw, policy=policy.default)
     parts = {part.get_content_subtype(): part.get_content() for part in message_.iter_parts()}
-    return MessageForms(str(message_["Subject"]), parts["plain"], parts["html"], raw.decode("ascii"))
+    return MessageForms(str(message_["Subject"]), parts["plain"], parts["html"], raw.decode())
 
 
 def _email(row: Mapping[str, Any]) -> Email:
