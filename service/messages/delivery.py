@@ -364,6 +364,7 @@ class DeliveryLoop:
             self._in_hand.release([mail.claimed for mail in self._queue.too_old(_ASKED_SECONDS)])
             try:
                 await self._relay.refresh()
+                await self._forget_pauses()
                 if now >= renew_at + lease / 3:
                     renew_at = now
                     await self._renew()
@@ -374,6 +375,11 @@ class DeliveryLoop:
                 if not is_transient(error):
                     raise
                 self._cannot_claim.occurred(error)
+
+    async def _forget_pauses(self) -> None:
+        """Somebody may have ended the pause of a domain."""
+        if known := self._queue.pauses:
+            self._queue.forget_pauses(known, await self._outbox.ended_pauses(known))
 
     async def _renew(self) -> None:
         if claims := self._in_hand.claims:

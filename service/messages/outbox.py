@@ -260,6 +260,11 @@ class Outbox:
         """The domains that are paused now, and until when."""
         return {row["domain"]: row["until"] for row in await self._pool.fetch(_SQL["paused_domains"])}
 
+    async def ended_pauses(self, pauses: Mapping[str, datetime]) -> dict[str, bool]:
+        """Those of these pauses (a domain, and until when) that are over; True: before their time."""
+        rows = await self._pool.fetch(_SQL["ended_pauses"], list(pauses), list(pauses.values()))
+        return {row["domain"]: row["early"] for row in rows}
+
     async def update_changed(self, changed: Sequence[Mapping[str, Any]]) -> None:
         """Store what revalidation changed: ``{id, claim, facts, address, name}`` each."""
         if changed:

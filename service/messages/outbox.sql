@@ -182,6 +182,11 @@ DELETE FROM service.domain_pause WHERE domain = ANY ($1::text[])
 -- The domains that are paused now, and until when.
 SELECT domain, until FROM service.domain_pause WHERE until > service.now() ORDER BY domain
 
+-- name: ended_pauses
+-- Those pauses ($1 domains, $2 until when, as a process knows them) that are over, and whether before their time.
+SELECT k.domain, k.until > service.now() AS early FROM unnest($1::text[], $2::timestamptz[]) AS k(domain, until)
+WHERE NOT EXISTS (SELECT FROM service.domain_pause AS p WHERE p.domain = k.domain AND p.until > service.now())
+
 -- name: forget_pauses
 -- Pauses that ended more than a day ago.
 DELETE FROM service.domain_pause WHERE until < service.now() - interval '1 day'

@@ -8,7 +8,7 @@ domain has a share of it, which doubles whenever the domain ran dry, and is halv
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -230,6 +230,22 @@ class ReadyQueue:
         """
         self._domain(name).paused_until = until
         return self.withdraw(lambda mail: mail.claimed.domain == name)
+
+    @property
+    def pauses(self) -> dict[str, datetime]:
+        """Until when each domain asked us to wait, as far as this process knows; some of it may be over."""
+        return {
+            name: domain.paused_until
+            for name, domain in self._domains.items()
+            if domain.paused_until is not None and domain.paused_until is not FOREVER
+        }
+
+    def forget_pauses(self, known: Mapping[str, datetime], ended: Mapping[str, bool]) -> None:
+        """Those of the ``known`` pauses are over; True: somebody ended it before its time."""
+        for name, early in ended.items():
+            domain = self._domains.get(name)
+            if domain and domain.paused_until == known[name] and (early or not domain.in_hand):
+                domain.paused_until = None
 
     def too_old(self, seconds: float) -> list[ReadyMail]:
         """Take out what the dashboard was asked about longer ago; its domains get smaller shares."""

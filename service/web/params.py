@@ -171,6 +171,13 @@ class RetryBody(FilterBody):
     dry_run: bool = Field(default=False, strict=True)
 
 
+class TryNowBody(RetryBody):
+    """POST /api/admin/deliveries/try-now."""
+
+    id: int | None = Field(default=None, ge=1, le=2**63 - 1, strict=True)
+    domain: str | None = Field(default=None, min_length=1, max_length=255, strict=True)
+
+
 _B = TypeVar("_B", bound=Body)
 
 

@@ -58,6 +58,17 @@ def _mail(state: str) -> Given:
     return given
 
 
+async def _throttled(console: Console) -> Facts:
+    """Ann's mail waits for its next try."""
+    row = await console.world.pool.fetchrow(
+        "UPDATE service.delivery_state AS s"
+        " SET reason = 'throttled', not_before = service.now() + interval '1 h' FROM service.delivery AS d"
+        " WHERE d.id = s.id AND d.user_id = 'ann' RETURNING d.id"
+    )
+    assert row
+    return dict(row)
+
+
 async def _gate(console: Console) -> Facts:
     pool = console.world.pool
     id_, _ = await gates.shut(pool, gates.Scope.ALL, gates.Cause.OPERATOR, by="ann")
@@ -193,6 +204,9 @@ CASES = {
     "POST /api/admin/deliveries/retry": Case(
         "retry-failed", _mail("failed"), {"user": "ann"}, {"retried": 1}, unknown={"user": ""}
     ),
+    "POST /api/admin/deliveries/try-now": Case(
+        "try-now", _throttled, {"user": "ann"}, {"tried": 1}, unknown={"user": ""}
+    ),
     "POST /api/users/{id}/notifications/read": Case(
         "read", _ann, what={"userId": "ann", "notifications": 1}, who="dashboard"
     ),
@@ -223,6 +237,7 @@ CASES = {
     ),
     "POST /console/messages/{id}/resend": Case("resend", _mail("unconfirmed"), what={"delivery": "id"}),
     "POST /console/messages/{id}/cancel": Case("cancel", _mail("planned"), what={"delivery": "id"}),
+    "POST /console/messages/{id}/try-now": Case("try-now", _throttled, what={"delivery": "id"}),
     "POST /console/people/{id}/erase": Case("erase", _ann, {"typed": "ann"}, {"users": 1}),
     "POST /u/{token}": Case("unsubscribe", _mail("sent"), what={"user": "ann"}, who="recipient"),
     "POST /preferences/{token}": Case(

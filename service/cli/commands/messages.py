@@ -26,6 +26,16 @@ _FILTERS = (
     query("--to", "last local date of the recipient", day),
     query("--address", "how the address begins; addresses are searched, never shown"),
 )
+_SOME_MESSAGES = (
+    body("--user", "only this user", metavar="ID"),
+    body("--job", "only this job, for example reminder.goalDeadlines", metavar="NAME"),
+    body("--reason", "only this reason"),
+    body("--from", "first local date of the recipient", day),
+    body("--to", "last local date of the recipient", day),
+    body("--address", "how the address begins"),
+    body("--limit", "how many at most; default 1000", positive_integer),
+    body("--dry-run", "only count them", field="dryRun", const=True),
+)
 _MAIL = (
     positional("name", "jobName", "for example weeklyReview"),
     body("--type", "the job's type", field="jobType", default="reminder"),
@@ -98,15 +108,20 @@ COMMANDS = (
             number("planned again", "retried"), number("too late", "expired"),
             number("suppressed", "suppressed"), text("dry run", "dryRun"),
         ),
+        _SOME_MESSAGES,
+    ),
+    Command(
+        "messages try-now", "tryDeliveriesNow", "POST", "/api/admin/deliveries/try-now",
+        "try at once what waits for another try, or for a domain that asked us to wait",
+        "messages try-now --domain example.org",
+        answers.fields(
+            number("wait", "matched"), number("due now", "tried"), text("ended pauses", "domains"),
+            text("dry run", "dryRun"),
+        ),
         (
-            body("--user", "only this user", metavar="ID"),
-            body("--job", "only this job, for example reminder.goalDeadlines", metavar="NAME"),
-            body("--reason", "only this reason"),
-            body("--from", "first local date of the recipient", day),
-            body("--to", "last local date of the recipient", day),
-            body("--address", "how the address begins"),
-            body("--limit", "how many at most; default 1000", positive_integer),
-            body("--dry-run", "only count them", field="dryRun", const=True),
+            body("--id", "only this message", positive_integer, metavar="ID"),
+            body("--domain", "only recipients at this domain"),
+            *_SOME_MESSAGES,
         ),
     ),
     Command(

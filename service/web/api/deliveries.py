@@ -8,8 +8,10 @@ from aiohttp import web
 
 from service.engine import queries
 from service.errors import BadRequest
+from service.messages import try_now as waiting
 from service.messages.delivery_state import DeliveryState
 from service.messages.outbox import DeliveryFilter, address_range
+from service.messages.try_now import WaitingFilter
 from service.web import audit, params
 from service.web.auth import HttpRefusal
 from service.web.deps import DEPS, ROLE, Role
@@ -131,24 +133,47 @@ async def retry_failed(request: web.Request) -> web.Response:
     async def act(connection: asyncpg.Connection) -> Answer:
         counts = await outbox.retry_failed(selection, body.limit, dry_run=body.dry_run, connection=connection)
         if not body.dry_run:
-            filter_fields = body.model_dump(
-                mode="json", by_alias=True, exclude_none=True, exclude={"address"}
-            )
-            address_field = {"addressGiven": True} if body.address else {}
-            await audit.record(
-                request, "retry-failed", connection, filter=filter_fields | address_field, **counts
-            )
+            await audit.record(request, "retry-failed", connection, filter=_recorded(body), **counts)
         return 200, {"success": True, "dryRun": body.dry_run, **counts}
 
     return await once(request, act)
 
 
+@routes.post("/api/admin/deliveries/try-now")
+async def try_now(request: web.Request) -> web.Response:
+    """Let what waits for another try, or for its domain, be tried at once; with ``dryRun`` only count it."""
+    body = await params.read(request, params.TryNowBody)
+    wanted = WaitingFilter(_selected(body), body.id, body.domain)
+    if wanted == WaitingFilter():
+        names = "id, domain, user, job, reason, from, to, address"
+        raise BadRequest(f"Name at least one of {names}: not everything at once")
+
+    async def act(connection: asyncpg.Connection) -> Answer:
+        result = await waiting.try_now(wanted, body.limit, connection, dry_run=body.dry_run)
+        fields = {"matched": result.matched, "tried": result.tried, "domains": list(result.domains)}
+        if not body.dry_run:
+            await audit.record(request, "try-now", connection, filter=_recorded(body), **fields)
+        return 200, {"success": True, "dryRun": body.dry_run, **fields}
+
+    return await once(request, act)
+
+
 def _selection(body: params.FilterBody) -> DeliveryFilter:
-    params.check_order(body.since, body.until)
-    selection = DeliveryFilter(body.user, body.job, body.reason, body.since, body.until, body.address)
+    selection = _selected(body)
     if selection == DeliveryFilter():
         raise BadRequest("Name at least one of user, job, reason, from, to, address: not everything at once")
     return selection
+
+
+def _selected(body: params.FilterBody) -> DeliveryFilter:
+    params.check_order(body.since, body.until)
+    return DeliveryFilter(body.user, body.job, body.reason, body.since, body.until, body.address)
+
+
+def _recorded(body: params.FilterBody) -> dict[str, Any]:
+    """A filter as the audit log tells it: without an address."""
+    fields = body.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"address"})
+    return fields | ({"addressGiven": True} if body.address else {})
 
 
 def retry_problem(row: asyncpg.Record | dict[str, Any]) -> str | None:

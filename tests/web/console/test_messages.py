@@ -132,6 +132,38 @@ async def test_a_notification_is_shown_as_words(world: World) -> None:
         await given.read("/console/messages/4711", 404)
 
 
+async def test_a_mail_that_waits_tells_the_answer_and_is_tried_now(world: World) -> None:
+    async with console(world) as given:
+        mail = await planned(given)
+        await world.pool.execute(
+            "UPDATE service.delivery_state SET reason = 'rcpt_450', smtp_code = 450, attempt = 1,"
+            " smtp_reply = '4.2.0 mailbox busy', not_before = service.now() + interval '5 min' WHERE id = $1",
+            mail,
+        )
+        path = f"/console/messages/{mail}"
+        await given.sign_in("the-viewer")
+        page = await given.read(path)
+        assert "Next try, after (rcpt_450): 450 4.2.0 mailbox busy" in page
+        assert "Try now" not in page
+
+        await given.sign_in()
+        assert f'action="{path}/try-now"' in await given.read(path)
+        await given.act(f"{path}/try-now", 303, path)
+        assert "Try now" not in await given.read(path)
+        due = "SELECT not_before <= service.now() FROM service.delivery_state WHERE id = $1"
+        assert await world.pool.fetchval(due, mail)
+
+        domain = "UPDATE service.delivery_state SET reason = NULL"
+        await world.pool.execute(domain)
+        await world.pool.execute(
+            "INSERT INTO service.domain_pause (domain, failures, until, reply)"
+            " VALUES ('example.org', 1, service.now() + interval '1 min', '421 too fast')"
+        )
+        page = await given.read(path)
+        assert "example.org asked us to wait until here: 421 too fast" in page
+        assert "The pause of example.org ends for all" in page
+
+
 async def test_a_mail_to_an_international_mailbox_shows_its_source(world: World) -> None:
     async with console(world) as given:
         mail = await planned(given)

@@ -14,12 +14,14 @@ from aiohttp import web
 
 from service.engine import queries
 from service.errors import BadRequest
+from service.messages import try_now as waiting
 from service.messages.delivery_state import DeliveryState
 from service.messages.kind import Channel
 from service.messages.mail.compose import Email, email_of
 from service.messages.outbox import DeliveryFilter
 from service.messages.reason import Reason
 from service.messages.reminder import reminders
+from service.messages.try_now import WaitingFilter
 from service.web import audit, params
 from service.web.auth import HttpRefusal
 from service.web.console.mails.gallery import PARTS, SCHEMES, WIDTHS, in_scheme, view_of
@@ -213,6 +215,7 @@ async def message(request: web.Request) -> web.Response:
         schemes=SCHEMES,
         resendable=mail and row["state"] in _RESENDABLE,
         cancellable=row["state"] == DeliveryState.PLANNED,
+        waits=_waits(row),
     )
 
 
@@ -252,6 +255,15 @@ def _email(row: Mapping[str, Any]) -> Email:
     return email_of(row.__getitem__, token=_BLANK_TOKEN, address=row["address"] or "nobody@example.org")
 
 
+def _waits(row: Mapping[str, Any]) -> bool:
+    """Whether it waits for another try, or for its domain. Pure."""
+    if row["state"] != DeliveryState.PLANNED or row["channel"] != Channel.EMAIL:
+        return False
+    if row["not_before"] > row["now"]:
+        return row["reason"] not in {None, "quiet_hours"}
+    return row["paused_until"] is not None
+
+
 def _steps(row: Mapping[str, Any]) -> list[tuple[datetime, str]]:
     """Past and future events of a message, in order of time. Pure."""
     reply = f": {row['smtp_code']} {row['smtp_reply'] or ''}".rstrip() if row["smtp_code"] else ""
@@ -259,7 +271,8 @@ def _steps(row: Mapping[str, Any]) -> list[tuple[datetime, str]]:
     steps = [
         (row["nominal_at"], "The moment that it is about"),
         (row["planned_at"], "Decided, and put into the outbox"),
-        (row["not_before"], "To leave no earlier"),
+        (row["not_before"], f"Next try, after{reason}{reply}" if _waits(row) else "To leave no earlier"),
+        (row["paused_until"], f"{row['domain']} asked us to wait until here: {row['pause_reply']}"),
         (row["dot_at"], "About to hand over the last byte"),
         (row["settled_at"], f"{row['state'].capitalize()}{reason}{reply}"),
         (row["read_at"], "Read"),
@@ -282,6 +295,19 @@ async def resend(request: web.Request) -> web.Response:
                 409, "Only a mail that failed, expired, was cancelled or is unconfirmed can be resent"
             )
         await audit.record(request, "resend", connection, delivery=message_id)
+    return see_other(f"/console/messages/{message_id}")
+
+
+@routes.post("/console/messages/{id}/try-now")
+async def try_now(request: web.Request) -> web.Response:
+    """Try a mail at once that waits for another try, or for its domain."""
+    message_id = params.path_id(request)
+    async with audit.transaction(request) as connection:
+        result = await waiting.try_now(WaitingFilter(id=message_id), 1, connection)
+        if not result.tried:
+            raise HttpRefusal(409, "The message waits neither for another try nor for its domain any more")
+        domains = list(result.domains)
+        await audit.record(request, "try-now", connection, delivery=message_id, tried=1, domains=domains)
     return see_other(f"/console/messages/{message_id}")
 
 

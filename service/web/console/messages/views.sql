@@ -35,8 +35,10 @@ SELECT d.*, r.nominal_at, r.trigger, r.nominal_local, service.now() AS now,
        n.title, n.message, n.action, n.priority, n.read_at, n.delivered_at, n.withdrawn_at,
        (SELECT array_agg(s.stage_key ORDER BY s.stage_key) FROM service.delivery_stage AS s WHERE s.delivery_id = d.id)
            AS stages,
-       (SELECT o.id FROM service.delivery_with_state AS o WHERE o.dedupe_key = d.dedupe_key AND o.channel <> d.channel) AS other
+       (SELECT o.id FROM service.delivery_with_state AS o WHERE o.dedupe_key = d.dedupe_key AND o.channel <> d.channel) AS other,
+       p.until AS paused_until, p.reply AS pause_reply
 FROM service.delivery_with_state AS d
+LEFT JOIN service.domain_pause AS p ON p.domain = d.domain AND p.until > service.now()
 LEFT JOIN service.job_run AS r ON r.id = d.run_id
 LEFT JOIN service.notification AS n ON n.delivery_id = d.id
 WHERE d.id = $1
