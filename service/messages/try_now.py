@@ -43,6 +43,6 @@ async def try_now(
     if dry_run:
         return TryNowResult(matched, 0, ())
     domains = {row["domain"] for row in waiting} | ({domain} if domain else set())
-    ended = await connection.fetch(_SQL["end_pauses"], sorted(domains))
+    ended = await connection.fetch(_SQL["end_pauses_early"], sorted(domains))
     due = await connection.fetch(_SQL["make_due"], [row["id"] for row in waiting])
     return TryNowResult(matched, len(due), tuple(sorted(row["domain"] for row in ended)))

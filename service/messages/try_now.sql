@@ -20,7 +20,7 @@ UPDATE service.delivery_state SET not_before = least(not_before, service.now()) 
     SELECT id FROM service.delivery_state WHERE id = ANY ($1::bigint[]) AND claim IS NULL ORDER BY id FOR UPDATE SKIP LOCKED))
 RETURNING id
 
--- name: end_pauses
+-- name: end_pauses_early
 -- The pauses of these domains end: each gets one mail, and if it does not take that, a longer pause than before.
 UPDATE service.domain_pause SET until = service.now() WHERE domain = ANY (ARRAY(
     SELECT domain FROM service.domain_pause WHERE domain = ANY ($1::text[]) AND until > (SELECT service.now())
