@@ -61,7 +61,8 @@ async def test_a_mail_is_stopped_with_one_press(
 ) -> None:
     async with visit(browser, server) as seen:
         await seen.open("/u/a-token")
-        await seen.page.get_by_role("button", name="Stop these mails").click()
-        await expect(seen.page.get_by_role("heading", level=1)).to_have_text("These mails are stopped")
+        await seen.page.get_by_role("button", name="Unsubscribe", exact=True).click()
+        heading = seen.page.get_by_role("heading", level=1)
+        await expect(heading).to_have_text("You are unsubscribed from these mails")
         assert await faults(seen.page) == []
     assert await pool.fetchval("SELECT enabled FROM service.preference_override") is False
