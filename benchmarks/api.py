@@ -26,9 +26,8 @@ import asyncpg
 from aiohttp import web
 
 from benchmarks.mail_server import mail_server
-from benchmarks.reminder_run import dashboard
+from benchmarks.reminder_people import fill_postgres
 from service import app, log, server
-from service.demo.sample import write
 from service.engine import embedded
 from service.settings import Settings
 from service.setup import databases
@@ -299,7 +298,7 @@ async def bench(messages: int, users: int, seconds: float) -> None:
 
 async def _fill_dashboard(dsn: str, users: int) -> None:
     """Everybody has a goal due tomorrow; all was written some time ago, not at this moment."""
-    await write(dsn, dashboard(users, datetime.now(UTC).date(), due=1))
+    await fill_postgres(dsn, users, datetime.now(UTC), every=1)
     connection = await asyncpg.connect(dsn)
     for table in ("users", "goals", "timer_sessions"):
         await connection.execute(_AGED.format(table, table))
