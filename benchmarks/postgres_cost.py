@@ -22,11 +22,13 @@ class PostgresCost:
 
 
 class PostgresMeter:
-    """Measures the server that is reached over this connection; ``pid``: of its first process."""
+    """Measures the server on this machine that is reached over this connection."""
 
-    def __init__(self, connection: asyncpg.Connection, pid: int) -> None:
+    def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
-        self._postmaster = psutil.Process(pid)
+        postmaster = psutil.Process(connection.get_server_pid()).parent()
+        assert postmaster
+        self._postmaster = postmaster
 
     async def read(self) -> PostgresCost:
         """The cost so far."""

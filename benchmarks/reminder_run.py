@@ -84,8 +84,7 @@ async def places(folder: Path, people: int, kinds: set[str]) -> AsyncIterator[di
             urls["mongodb"] = member.url.replace("/?", "/dashboard?")
             filler = [sys.executable, "-m", "benchmarks.reminder_people", urls["mongodb"], str(people)]
             await asyncio.to_thread(subprocess.run, filler, check=True)
-        pid = server.get_pid()
-        yield {kind: Place(folder, dsn, pid, f"base_{kind}", url) for kind, url in urls.items()}
+        yield {kind: Place(folder, dsn, f"base_{kind}", url) for kind, url in urls.items()}
 
 
 def install(peers: Sequence[Peer], folder: Path, figures: Figures) -> list[InstalledPeer]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -56,14 +57,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs take place. ``server``: DSN of a database of the server, ``pid``: of its first process.
+    """Where runs take place. ``server``: DSN of a database of a server on this machine.
 
     ``base``: the database that is copied for each run, with the copy of the dashboard in it.
     """
 
     folder: Path
     server: str
-    pid: int
     base: str
     dashboard: str
 
@@ -173,7 +173,7 @@ async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def load(place: Place) -> dict[str, float]:
-    """Let a replica make the base: the copy of the dashboard; all jobs but ours are paused in it."""
+    """Let a replica make the base: how long that took, and probes meanwhile."""
     async with connected(place.server) as server:
         await server.execute(f'CREATE DATABASE "{place.base}"')
     dsn = named(place.server, place.base)
@@ -182,11 +182,6 @@ async def load(place: Place) -> dict[str, float]:
         async with probed(loading.url) as waits:
             await _until("startupz", loading, place.folder / "replica0" / "stderr")
         seconds = time.perf_counter() - began
-        async with aiohttp.ClientSession() as http:
-            for job in all_jobs().keys() - {JOB}:
-                await _post(
-                    http, f"{loading.url}/api/admin/gates", scope="job", name=job, reason="not measured"
-                )
         await loading.stop()
     async with connected(dsn) as connection:
         await connection.execute("VACUUM ANALYZE")
@@ -198,7 +193,7 @@ _runs = itertools.count(1)
 
 async def measure(place: Place, case: Case) -> dict[str, float]:
     """One whole run on a copy of the base."""
-    database = f"run{next(_runs)}"
+    database = f"run_{os.getpid()}_{next(_runs)}"
     async with connected(place.server) as server:
         await server.execute(f'CREATE DATABASE "{database}" TEMPLATE "{place.base}" STRATEGY file_copy')
         try:
@@ -211,16 +206,17 @@ async def measure(place: Place, case: Case) -> dict[str, float]:
 async def _measure(
     place: Place, case: Case, dsn: str, mails: NotedMails, server: asyncpg.Connection
 ) -> dict[str, float]:
-    meter = PostgresMeter(server, place.pid)
+    meter = PostgresMeter(server)
     async with AsyncExitStack() as stack:
         replicas = [
             await stack.enter_async_context(replica(place, dsn, mails.port, case, number))
             for number in range(case.processes)
         ]
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        gate = await _post(
-            http, f"{replicas[0].url}/api/admin/gates", scope="kind", name=_KIND, reason="wait"
-        )
+        shut = partial(_post, http, f"{replicas[0].url}/api/admin/gates", reason="benchmark")
+        for job in all_jobs().keys() - {JOB}:
+            await shut(scope="job", name=job)
+        gate = await shut(scope="kind", name=_KIND)
         await _lags(replicas)
         run = await _plan(http, replicas[0].url, dsn)
         plan_lags = await _lags(replicas)

@@ -26,7 +26,7 @@ CLAIM, ASK, CHECK, COMPOSE = "claim", "ask the dashboard", "check", "compose"
 WRITE, MARKS, REPLIES = "queue and SMTP", "marks and answers", "PostgreSQL's replies"
 STAGES = (CLAIM, ASK, CHECK, COMPOSE, WRITE, MARKS, REPLIES)
 
-_COROUTINES: tuple[tuple[type, str, str], ...] = (
+COROUTINES: tuple[tuple[type, str, str], ...] = (
     (DeliveryLoop, "_feed", CLAIM),
     (DeliveryLoop, "_claim", CLAIM),
     (Outbox, "claim", CLAIM),
@@ -34,7 +34,7 @@ _COROUTINES: tuple[tuple[type, str, str], ...] = (
     (DeliveryChecks, "check", CHECK),
     (RecordWriter, "serve", MARKS),
 )
-_FUNCTIONS: tuple[tuple[type, str, str], ...] = (
+FUNCTIONS: tuple[tuple[type, str, str], ...] = (
     (Composer, "compose", COMPOSE),
     (DeliveryLoop, "ready", WRITE),
     (SmtpPool, "wake", WRITE),
@@ -73,9 +73,9 @@ class Stopwatch:
 
     def install(self) -> None:
         """Wrap the functions of the delivery path, for the rest of this process."""
-        for owner, name, stage in _COROUTINES:
+        for owner, name, stage in COROUTINES:
             setattr(owner, name, self.coroutine(getattr(owner, name), stage))
-        for owner, name, stage in _FUNCTIONS:
+        for owner, name, stage in FUNCTIONS:
             setattr(owner, name, self.function(getattr(owner, name), stage))
 
     def function(self, work: Callable[..., Any], stage: str) -> Callable[..., Any]:
