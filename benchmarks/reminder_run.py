@@ -131,9 +131,12 @@ async def compare(
             for processes in _PROCESSES:
                 name = f"{one.peer.name}, {processes} process{'es' * (processes > 1)}"
                 contenders[name] = partial(peer.measure, place, one, processes)
-        for _ in range(rounds):
-            for name, contender in contenders.items():
-                await _take_turn(name, contender, figures)
+        try:
+            for _ in range(rounds):
+                for name, contender in contenders.items():
+                    await _take_turn(name, contender, figures)
+        except asyncio.CancelledError:  # Ctrl-C: what has been measured is told
+            print("stopped before the end", file=sys.stderr)
     return figures
 
 
