@@ -93,15 +93,24 @@ def _machine(figures: Figures) -> str:
 
 
 def _rates(found: Mapping[str, Mapping[str, float]], ours: str) -> str:
-    lines = [f"{'':{_WIDTH}}{'steady/s':>10}{'end to end/s':>14}{'ours to it':>12}{'end to end':>12}"]
+    heads = ("steady/s", "end to end/s", "CPU µs a mail", "ours to it: steady", "end to end", "by CPU")
+    lines = [" " * _WIDTH + "".join(f"  {head}" for head in heads)]
     for name, values in found.items():
-        steady, whole = values["steady_per_s"], values.get("end_to_end_per_s")
-        line = f"{name:{_WIDTH}}{steady:10,.0f}" + (f"{whole:14,.0f}" if whole else " " * 14)
+        figures = [values.get(key) for key in ("steady_per_s", "end_to_end_per_s", "cpu_us")]
+        cells = ["" if figure is None else f"{figure:,.0f}" for figure in figures]
         if ours in found and name != ours:
-            line += f"{found[ours]['steady_per_s'] / steady:12.2f}"
-            line += f"{found[ours]['end_to_end_per_s'] / whole:12.2f}" if whole else ""
-        lines.append(line)
+            cells += _ratios(found[ours], values)
+        padded = "".join(f"{cell:>{len(head) + 2}}" for cell, head in zip(cells, heads, strict=False))
+        lines.append(f"{name:{_WIDTH}}{padded}")
     return "\n".join(lines)
+
+
+def _ratios(ours: Mapping[str, float], theirs: Mapping[str, float]) -> list[str]:
+    """More than 1: ours sends more, or needs less."""
+    found = [ours[key] / theirs[key] for key in ("steady_per_s", "end_to_end_per_s") if key in theirs]
+    if "cpu_us" in theirs:
+        found.append(theirs["cpu_us"] / ours["cpu_us"])
+    return [f"{ratio:.2f}" for ratio in found]
 
 
 def _costs(found: Mapping[str, Mapping[str, float]], cases: Sequence[Case]) -> str:

@@ -217,6 +217,7 @@ async def _measure(
         for job in all_jobs().keys() - {JOB}:
             await shut(scope="job", name=job)
         gate = await shut(scope="kind", name=_KIND)
+        start = await _reading_at(0, mails, meter, replicas)
         await _lags(replicas)
         run = await _plan(http, replicas[0].url, dsn)
         plan_lags = await _lags(replicas)
@@ -225,7 +226,7 @@ async def _measure(
             await _post(http, f"{replicas[0].url}/api/admin/gates/{gate['id']}/open")
             first = await _reading_at(run.planned // 10, mails, meter, replicas)
             last = await _reading_at(run.planned * 9 // 10, mails, meter, replicas)
-            await _reading_at(run.planned, mails, meter, replicas)
+            end = await _reading_at(run.planned, mails, meter, replicas)
         lags = await _lags(replicas)
         for one in replicas:
             await one.stop()
@@ -237,6 +238,7 @@ async def _measure(
         "plan_s": run.seconds,
         "plan_lag_max_ms": 1000 * max(plan_lags, default=0.0),
         **rates(times, run.seconds),
+        "cpu_us": _cpu(start, end) / run.planned * 1e6,
         **_costs(first, last),
         "fsyncs": (after.fsyncs - before.fsyncs) / run.planned,
         "loop_lag_p99_ms": 1000 * percentile(lags, 0.99),
@@ -302,6 +304,13 @@ async def _reading_at(
         await asyncio.sleep(_POLL)
     told = [await one.told() for one in replicas]
     return Reading(mails.count, await meter.read(), told)
+
+
+def _cpu(first: Reading, last: Reading) -> float:
+    """Seconds of all replicas and of PostgreSQL."""
+    ours = zip(first.replicas, last.replicas, strict=True)
+    spent = sum(after["process"] - before["process"] for before, after in ours)
+    return float(spent) + last.postgres.cpu - first.postgres.cpu
 
 
 def _costs(first: Reading, last: Reading) -> dict[str, float]:

@@ -8,6 +8,7 @@ SMTP_PORT, CONNECTIONS (for each process), PROCESSES, and libpq's variables.
 
 import asyncio
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from benchmarks.mail_server import NotedMails, noting_mail_server
+from benchmarks.postgres_cost import PostgresMeter
 from benchmarks.service_run import connected, named, rates
 
 CONNECTIONS = 10
@@ -78,19 +80,26 @@ async def measure(place: PeerPlace, one: InstalledPeer, processes: int) -> dict[
         await server.execute(f'CREATE DATABASE "{database}"')
         try:
             with noting_mail_server(place.folder) as mails:
-                return await _measure(place, one, processes, named(place.server, database), mails)
+                meter, dsn = PostgresMeter(server), named(place.server, database)
+                return await _measure(place, one, processes, dsn, mails, meter)
         finally:
             await server.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
 
 
 async def _measure(
-    place: PeerPlace, one: InstalledPeer, processes: int, dsn: str, mails: NotedMails
+    place: PeerPlace,
+    one: InstalledPeer,
+    processes: int,
+    dsn: str,
+    mails: NotedMails,
+    meter: PostgresMeter,
 ) -> dict[str, float]:
     environ = {
         **os.environ, **_libpq(dsn), "SMTP_PORT": str(mails.port), "CONNECTIONS": str(CONNECTIONS),
         "PROCESSES": str(processes), "RECIPIENTS": str(place.recipients), "TEMPLATE": str(place.template),
     }  # fmt: skip
     await _output(one.command, "migrate", environ)
+    before = _ended_children_cpu() + (await meter.read()).cpu
     prepared = float(await _output(one.command, "prepare", environ))
     async with connected(dsn) as connection:
         await connection.execute("ANALYZE")
@@ -101,7 +110,19 @@ async def _measure(
     finally:
         await _end(senders)
     assert mails.count == place.mails, f"{mails.count} mails for {place.mails} people"
-    return {"mails": place.mails, "plan_s": prepared, **rates(mails.times(), prepared)}
+    cpu = _ended_children_cpu() + (await meter.read()).cpu - before
+    return {
+        "mails": place.mails,
+        "plan_s": prepared,
+        "cpu_us": cpu / place.mails * 1e6,
+        **rates(mails.times(), prepared),
+    }
+
+
+def _ended_children_cpu() -> float:
+    """Seconds of all processes that this one, or one of them, has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 async def _output(command: Sequence[str], task: str, environ: Mapping[str, str]) -> str:
