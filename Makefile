@@ -42,7 +42,7 @@ check: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.mail_cost
 	$(BIN)/python -m benchmarks.smtp_pool
-	$(BIN)/python -m benchmarks.reminder_run
+	$(BIN)/python -m benchmarks.reminder_run --no-peers
 	$(BIN)/python -m benchmarks.analytics_run
 	$(BIN)/python -m benchmarks.api
 	$(BIN)/python -m benchmarks.anomaly
