@@ -94,7 +94,7 @@ class DeliveryChecks:
             elif isinstance(checked, Revalidated):
                 outdated.append(delivery)
             else:
-                if checked != delivery:
+                if checked is not delivery:
                     changed.append(checked)
                 valid.append(checked)
         await self._outbox.update_changed([changed_columns(one) for one in changed])

@@ -35,7 +35,8 @@ def before_sending(
 ) -> ClaimedDelivery | Settlement | Revalidated:
     """The message as it is to be sent, or what to record because it is not, or that it is decided again.
 
-    A message that may have been sent before keeps its facts, so that a second copy has the same bytes.
+    It is the same object if nothing has changed. A message that may have been sent before keeps its facts, so
+    that a second copy has the same bytes.
     ``follow_zones``: see ``facts_now``.
     """
     if obstacle := _obstacle(delivery, job, current):
@@ -49,6 +50,8 @@ def before_sending(
     if isinstance(facts, Revalidated):
         return facts
     address = mail_address(current.users[delivery.user_id].email) or delivery.address
+    if facts == delivery.facts and address == delivery.address:
+        return delivery
     return replace(delivery, facts=facts, address=address)
 
 
@@ -136,7 +139,9 @@ def _quiet_hours_delay(
     delivery: ClaimedDelivery, job: Reminder, current: DashboardState
 ) -> Settlement | None:
     """Postpones or skips a message that a retry or an outage moved into quiet hours; None: it may go."""
-    user = replace(current.users[delivery.user_id], timezone=delivery.zone)
+    user = current.users[delivery.user_id]
+    if user.timezone != delivery.zone:
+        user = replace(user, timezone=delivery.zone)
     at = eligibility.earliest_time(
         user, job.kind, delivery.history, delivery.claimed_at, delivery.expires_at, late=False
     )
