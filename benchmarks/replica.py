@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.stages import Stopwatch
 from service import log, server
-from service.messages.outbox import Outbox, Recorded, Settlement
+from service.messages.outbox import Outbox, Recorded
 from service.settings import Settings
 
 _LAG_SECONDS = 0.01
@@ -41,10 +41,10 @@ class Told:
         record, groups = Outbox.record, self._groups
 
         async def counted(
-            outbox: Outbox, dots: Sequence[tuple[int, int]], settlements: Sequence[Settlement]
+            outbox: Outbox, dots: Sequence[Any], settlements: Sequence[Any], **more: Any
         ) -> Recorded:
             groups.update(statements=1, dots=len(dots), answers=len(settlements))
-            return await record(outbox, dots, settlements)
+            return await record(outbox, dots, settlements, **more)
 
         setattr(Outbox, "record", counted)  # noqa: B010 — not as its class declares it
 
