@@ -364,6 +364,7 @@ class DeliveryLoop:
             self._in_hand.release([mail.claimed for mail in self._queue.too_old(_ASKED_SECONDS)])
             try:
                 await self._relay.refresh()
+                await self._outbox.keep_statistics()
                 await self._forget_pauses()
                 if now >= renew_at + lease / 3:
                     renew_at = now

@@ -21,6 +21,7 @@ _SQL = queries.load(__file__)
 _LAST_CHARACTER = "\U0010ffff"
 _CLAIM_TIMEOUT = 15.0
 _AT_A_TIME = 1000
+_EXPECTED = 10
 """Seconds: who cannot claim says so soon; what has been sent may wait longer to be recorded."""
 
 
@@ -167,6 +168,11 @@ class Outbox:
         ]
         return sum(int(tag.rpartition(" ")[2]) for tag in tags)
 
+    async def keep_statistics(self) -> None:
+        """Let PostgreSQL know how many mails there are, once they have become many more."""
+        if await self._pool.fetchval(_SQL["needs_analyze"]):
+            await self._pool.execute(_SQL["analyze"])
+
     async def claim(
         self,
         limit: int,
@@ -206,11 +212,7 @@ class Outbox:
         ``probe``: dots are granted also while the mail server refuses us.
         """
         s = settlements
-        row = await self._pool.fetchrow(
-            _SQL["record"],
-            [id_ for id_, _ in dots],
-            [claim for _, claim in dots],
-            self._latest(),
+        results: tuple[list[Any], ...] = (
             [x.id for x in s],
             [x.claim for x in s],
             [x.state for x in s],
@@ -221,6 +223,13 @@ class Outbox:
             [int(x.refund) for x in s],
             [x.unwritten for x in s],
             [x.dot_at for x in s],
+        )
+        row = await self._pool.fetchrow(
+            _SQL["record"],
+            _filled_up([id_ for id_, _ in dots]),
+            _filled_up([claim for _, claim in dots]),
+            self._latest(),
+            *map(_filled_up, results),
             self.relay_gate.relay,
             probe,
         )
@@ -344,6 +353,15 @@ class Outbox:
             "retried": len(retried),
             **{fate: fates[fate] for fate in ("retryable", "expired", "suppressed")},
         }
+
+
+def _filled_up(values: list[Any]) -> list[Any]:
+    """With NULLs, which match nothing, up to as many as PostgreSQL expects of an array that it does not know.
+
+    With fewer a plan made for them looks cheaper than the general one, and is made anew each time: that took
+    longer than the statement.
+    """
+    return values + [None] * (_EXPECTED - len(values))
 
 
 def _claimed(row: asyncpg.Record) -> ClaimedDelivery:

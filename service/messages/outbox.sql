@@ -44,6 +44,16 @@ WHERE s.problem = 'unconfirmed' AND s.resends = 0 AND s.not_before <= (SELECT se
   AND s.expires_at > (SELECT service.now())
   AND d.id = s.id AND d.unconfirmed_policy = 'resend' AND (SELECT service.clock_trusted($1))
 
+-- name: needs_analyze
+-- Whether the table of states has changed so much that plans made for it may read all of it. Autovacuum looks once a minute, which
+-- is late on the day on which the first mails are planned.
+SELECT t.n_mod_since_analyze > 1000 + c.reltuples FROM pg_stat_user_tables AS t JOIN pg_class AS c ON c.oid = t.relid
+WHERE t.relid = 'service.delivery_state'::regclass
+
+-- name: analyze
+-- Renew its statistics, unless somebody does; all plans are made anew.
+ANALYZE (SKIP_LOCKED) service.delivery_state
+
 -- name: claim
 -- Mails for this owner, oldest first, with the recipients' choices. Zero rows: nothing is due, or others were faster.
 -- For each domain in $4 at most $5 mails, for every other at most $6; none for a paused domain, and one for a domain

@@ -1,5 +1,6 @@
 """What the outbox reads and writes: little, by index, however many mails there are."""
 
+import asyncio
 import re
 from datetime import timedelta
 from typing import Any, cast
@@ -139,3 +140,40 @@ async def test_sending_touches_no_index_after_the_claim(world: World) -> None:
             )
         after = await _updates(connection)
     assert [now - then for now, then in zip(after, before, strict=True)] == [400, 400]
+
+
+async def test_statistics_follow_when_mails_become_many(world: World) -> None:
+    """Plans that were made for an empty table would read the whole of a full one."""
+    await _planned(world, 1)
+    outbox = Outbox(world.pool, "a", LEASE)
+    known = "SELECT reltuples::int FROM pg_class WHERE oid = 'service.delivery_state'::regclass"
+    async with world.pool.acquire() as connection:
+        async with connection.transaction():
+            await connection.execute(_MANY)
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+    assert await world.pool.fetchval(known) <= 1
+
+    async with asyncio.timeout(60):
+        while await world.pool.fetchval(known) < 200_000:
+            await outbox.keep_statistics()
+
+    assert not await world.pool.fetchval(SQL["needs_analyze"])
+
+
+async def test_groups_of_any_size_are_recorded_by_one_plan_that_reads_no_table(world: World) -> None:
+    await _planned(world, 1)
+    async with world.pool.acquire() as connection, connection.transaction():
+        await connection.execute(_MANY)
+    async with world.pool.acquire() as connection:
+        await connection.execute("ANALYZE service.delivery_state")
+        outbox = Outbox(cast("asyncpg.Pool", connection), "a", LEASE)
+        for n in range(20):
+            dots = [(300001 + n, 1)] * (n % 7)
+            await outbox.record(dots, [Settlement(300051 + n, 2, "sent", code=250, reply=_REPLY)])
+        plans = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1"
+        (row,) = await connection.fetch(plans, SQL["record"])
+        assert tuple(row) == (15, 5)
+        async with connection.transaction():
+            before = await _read(connection)
+            await outbox.record([*zip(*_DOTS, strict=True)], [])
+            assert 0 < await _read(connection) - before < 500
