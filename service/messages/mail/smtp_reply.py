@@ -6,11 +6,12 @@ counts, so that no address is given up for what may be our fault.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from service.messages.mail import smtp_words as say
+from service.messages.mail.smtp_wordings import named_by_wordings
 from service.messages.mail.transport import SendResult, SmtpPhase
 
 
@@ -57,7 +58,8 @@ class Fate(StrEnum):
 
 BOUNCES = frozenset({Fate.HARD, Fate.NO_SUCH_ADDRESS})
 """What counts against an address."""
-_NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.2", "5.1.10"})
+NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.2", "5.1.10"})
+"""Enhanced codes that say it of the address for certain."""
 _NEEDS_SMTPUTF8 = "5.6.7"
 _LOGIN_CODES = range(530, 540)
 _ABOUT_A_RECIPIENT = frozenset({550, 551, 553, 556})
@@ -72,12 +74,17 @@ def judge(phase: SmtpPhase, code: int | None, text: str) -> ReplyVerdict:
         return ReplyVerdict(About.WAY)
     codes, words = enhanced_codes(code, text), say.prose(text)
     if code < 500:
-        return ReplyVerdict(_about_temporary(phase, codes, words))
+        return ReplyVerdict(about_temporary(phase, codes, words))
     if before_recipient(phase):
-        return ReplyVerdict(_about_session(codes, words))
-    named = {*_named_by_codes(code, codes, words), *_named_by_words(codes, words)}
-    about = next((subject for subject in About if subject in named), None) or _about_basic_code(phase, code)
-    return ReplyVerdict(about, about is About.ADDRESS and bool(codes) and set(codes) <= _NO_SUCH_ADDRESS)
+        return ReplyVerdict(about_session(codes, words))
+    named = named_by(code, codes, words)
+    about = next((subject for subject in About if subject in named), None) or about_basic_code(phase, code)
+    return ReplyVerdict(about, about is About.ADDRESS and bool(codes) and set(codes) <= NO_SUCH_ADDRESS)
+
+
+def named_by(code: int | None, codes: Sequence[str], words: str) -> set[About]:
+    """All that a permanent refusal names, by its basic and enhanced codes and its words (``say.prose``)."""
+    return {*_named_by_codes(code, codes, words), *_named_by_words(codes, words)}
 
 
 def fate_of(result: SendResult) -> Fate:
@@ -119,7 +126,7 @@ def throttles(result: SendResult) -> bool:
 # ── Decisions ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _about_temporary(phase: SmtpPhase, codes: list[str], words: str) -> About:
+def about_temporary(phase: SmtpPhase, codes: Sequence[str], words: str) -> About:
     """4xx is always tried again; about the mailbox if the reply says so, except for greylisting."""
     if before_recipient(phase) or say.GREYLISTED.search(words):
         return About.WAY
@@ -127,13 +134,13 @@ def _about_temporary(phase: SmtpPhase, codes: list[str], words: str) -> About:
     return About.MAILBOX if mailbox else About.WAY
 
 
-def _about_session(codes: list[str], words: str) -> About:
+def about_session(codes: Sequence[str], words: str) -> About:
     """Before a recipient was named the reply cannot be about one."""
     temporary = any(map(_is_of_the_way, codes)) or say.LATER.search(words) or say.TEMPORARY.search(words)
     return About.WAY if temporary else About.US
 
 
-def _about_basic_code(phase: SmtpPhase, code: int) -> About:
+def about_basic_code(phase: SmtpPhase, code: int) -> About:
     """By the basic code alone (RFC 5321): at RCPT these are about the recipient, all others about us."""
     if phase is not SmtpPhase.RCPT:
         return About.US
@@ -161,7 +168,8 @@ _AT_THE_END = re.compile(r"\(#([245]\.\d{1,3}\.\d{1,3})\)[.\s]*$")
 
 _MAILBOX_CODE = re.compile(r"[45]\.2\.\d+")
 _US_CODE = re.compile(r"5\.(?:1\.[78]|3\.4|[567]\.\d+)")
-_ADDRESS_CODE = re.compile(r"5\.1\.(?:[12346]|10)")
+_ADDRESS_CODE = re.compile(r"5\.1\.(?:[12346]|10|351)")
+"""RFC 3463, RFC 7505; Exchange Online's 5.1.351: a remote server's unknown recipient."""
 _WAY_CODE = re.compile(r"5\.[34]\.\d+|4\.\d+\.\d+")
 
 
@@ -177,7 +185,7 @@ def _enhanced_code(code: int | None, line: str) -> str | None:
     return match.group(1) if match else None
 
 
-def _named_by_codes(basic: int, codes: list[str], words: str) -> Iterator[About]:
+def _named_by_codes(basic: int | None, codes: Sequence[str], words: str) -> Iterator[About]:
     if basic in _LOGIN_CODES:
         yield About.US
     for code in codes:
@@ -204,10 +212,11 @@ def _says_no_such_address(code: str, words: str) -> bool:
 # ── Words ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _named_by_words(codes: list[str], words: str) -> Iterator[About]:
+def _named_by_words(codes: Sequence[str], words: str) -> Iterator[About]:
     if say.SENDER_CHECK.search(words):  # whatever else is said is about our sender
         yield About.US
         return
+    yield from map(About, named_by_wordings(words))
     if "5.4.1" in codes:
         words = say.OFFICE_365_UNKNOWN.sub(" ", words)
     if disabled := say.DISABLED.search(words) or say.full_or_busy(words):

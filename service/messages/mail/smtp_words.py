@@ -1,4 +1,6 @@
-"""Patterns for the words of a mail server's reply. English only: in other languages the codes decide."""
+"""Patterns for the words of a mail server's reply. In languages other than English the codes decide; of these
+only what says "unknown" or "full" is known.
+"""
 
 import re
 
@@ -12,6 +14,14 @@ _QUOTED = re.compile(
     re.IGNORECASE,
 )
 _SPACE = re.compile(r"\s+")
+
+
+_URL = re.compile(r"\b[a-z][a-z0-9+.-]{0,20}://\S+|\bwww\.\S+", re.IGNORECASE)
+
+
+def without_urls(text: str) -> str:
+    """The text without URLs, in which anything may stand."""
+    return _URL.sub(" ", text[: 2 * _LONGEST])
 
 
 def prose(text: str) -> str:
@@ -42,10 +52,14 @@ LATER = _any_of(
     r"\bmail loop|\bhop count\b|\bloops? back\b",
     r"\b(?:server|system|service|relay) (?:(?:is|currently|too|very) ){0,3}(?:busy|overloaded|down)\b",
     r"\bshutting down\b",
-    r"\btimed? ?out\b|\bconnection (?:refused|lost|reset)\b|\bunreachable\b|\bno answer\b",
+    r"\btimed? ?out\b|\bunreachable\b|\bnot reachable\b|\bno answer\b|\bhost (?:is )?down\b",
+    r"\bconnection (?:refused|lost|reset|died|aborted|broken|closed|dropped)\b|\blost connection\b",
+    r"\b(?:unable|failed|cannot|can't|couldn't|could not|not able) (?:to )?(?:connect|establish|contact)\b",
+    r"\b(?:message|mail|delivery|queue)\b[^.;]{0,30}\b(?:expired|(?:is|was) too old)\b|\bqueue (?:life)?time\b",
+    r"\b(?:in|on) (?:the )?(?:\w+ )?queue (?:for )?too long\b|\bdeferred\b|\bloop(?:ing)?\b",
     r"\b(?:disk|spool|file ?system|queue) (?:is )?(?:nearly |almost )?full\b|\bno space left\b",
     r"\bqueue file\b|\bspool\b",
-    r"\binsufficient system\b|\bout of (?:memory|disk)|\blook-?up (?:failed|failure|error)",
+    r"\binsufficient (?:system|resources|disk|queue)\b|\bout of resources\b|\bout of (?:memory|disk)|\blook-?up (?:failed|failure|error)",
     r"\b(?:local|internal|system|software|disk|server|i/o)(?: \w+)? (?:error|problem|failure)",
 )
 TEMPORARY = _any_of(r"\btemporar(?:y|ily)\b")
@@ -56,21 +70,24 @@ _OUR_QUOTA = _any_of(
     r"\b(?:sending|outgoing|outbound|daily|hourly|your|relay|smtp)(?: \w+){0,2} (?:quota|limit|allowance)s?\b"
 )
 _FULL_OR_BUSY = _any_of(
-    rf"(?:{_PERSON}|\bmail ?drop|\bfolder|\bstorage)[^.;,]{{0,30}}\bfull\b(?! (?:host|name|address|domain))",
+    rf"(?:{_PERSON}|\bmail ?drop|\b(?:mail ?)?folder|\bmail ?dir|\bstorage)[^.;,]{{0,30}}\bfull\b(?! (?:host|name|address|domain))",
     r"\bfull mail ?box|\bover(?:\W\w+){0,3}\W?quota\b",
     r"\bquota\b(?: \w+){0,3} (?:exceed|full\b|reached|used up|violat)",
     r"\bexceed\w*(?: \w+){0,4} (?:quota|storage)\b|\bmail ?box (?:size )?(?:limit|quota)",
-    r"\bmail ?box (?:is )?too (?:large|big)",
+    r"\bmail ?box (?:is )?too (?:large|big)|\btoo much mail(?: data)?\b|\b(?:disk|disc|storage) quota\b",
+    rf"{_PERSON}[^.;,]{{0,40}}\breached\b[^.;,]{{0,30}}\b(?:limit|maximum|capacity)",
+    r"\b(?:Postfach|Mailbox|Speicher\w*)\b[^.;]{0,30}\b(?:voll|erschöpft|überschritten)\b|\bbo[iî]te[^.;]{0,30}\bpleine\b",
+    r"\bbuz[oó]n[^.;]{0,30}\bllen[oa]\b|\bcasella[^.;]{0,30}\bpiena\b|\bcaixa[^.;]{0,30}\bcheia\b|переполнен|いっぱい|容量|已满",
     rf"{_PERSON}[^.;,]{{0,30}}\b(?:exceed|(?:size|storage) limit|out of (?:storage|space))",
     rf"\b(?:no|insufficient|not enough)(?: \w+){{0,2}} (?:storage|space|room)\b[^.;]{{0,40}}{_PERSON}",
     rf"{_PERSON}[^.;]{{0,50}}\b(?:gets?|getting|receiv\w+)\b[^.;]{{0,30}}"
     r"\b(?:rate|too (?:fast|quickly|many|much|often))\b",
 )
 DISABLED = _any_of(
-    rf"{_PERSON}[^.;,]{{0,40}}\b(?:disabled|inactive|deactivated|suspended|locked|frozen|dormant"
-    r"|(?:not|no longer) active|(?:switched|turned) off)\b",
+    rf"{_PERSON}[^.;,]{{0,40}}\b(?:disabled|inactive|deactivated|suspended|locked|frozen|dormant|closed|terminated"
+    r"|discontinued|archived|expired|(?:not|no longer) (?:active|accept\w*)|(?:switched|turned) off)\b",
     rf"{_PERSON} (?:(?:is|has|was|been|currently) ){{0,3}}(?:blocked\b(?! (?:by|using|for))|on hold\b)",
-    rf"\b(?:disabled|inactive|suspended|deactivated|locked|frozen|dormant) (?:\w+ )?{_PERSON}",
+    rf"\b(?:disabled|inactive|suspended|deactivated|locked|frozen|dormant|closed|terminated|expired|archived) (?:\w+ )?{_PERSON}",
     r"\b(?:for|due to) inactivity\b|\bmail ?box (?:is )?(?:busy|in use)\b",
     rf"{_PERSON} (?:(?:is|has|been) ){{0,2}}{TEMPORARY.pattern}",
 )
@@ -96,6 +113,11 @@ MALFORMED = _any_of(
 )
 _OF_THE_CLIENT = (
     r"(?:ip|servers?|host ?(?:name)?|domain|network|isp|reputation|helo|sender|client|relay|connection|range)"
+)
+_MAIL = r"\b(?:messages?|mails?|e-?mails?|transaction|session|connections?|envelope|submission)\b"
+_REFUSED = (
+    r"\b(?:reject(?:ed|ing|s|ion)?|den(?:y|ied|ies)|discard(?:ed)?|dropped|not (?:be )?(?:accept|allow|permit)(?:ed)?"
+    r"|refus(?:e|es|ing|al)|(?<!connection )refused)\b"
 )
 US = _any_of(
     SENDER_CHECK.pattern,
@@ -128,7 +150,12 @@ US = _any_of(
     r"\babus(?:e|ive)\b|\bcomplain(?:ts?|ed)\b|\breputation\b|\bcontent\b|\battachment|\bheaders?\b",
     r"\bmessage-id\b",
     r"\b(?<!see our )(?<!see the )polic(?:y|ies)\b|\bprohibit|\bpermi(?:tted|ssion)|\b(?:not |dis)allow",
-    r"\bforbidden\b|\brestrict|\baccess denied\b|\bmay not send\b",
+    r"\bforbidden\b|\brestrict|\baccess denied\b|\bmay not send\b|\bquarantin|\bfilter(?:s|ed|ing)?\b",
+    # our mail, or we, are refused
+    rf"{_MAIL}[^.;:]{{0,40}}{_REFUSED}",
+    rf"{_REFUSED}[^.;:]{{0,30}}{_MAIL}",
+    r"\b(?:go away|not welcome|no thanks|get lost)\b|\b(?:null|empty|blank) (?:envelope )?(?:sender|from|return)",
+    r"\bbounces? (?:messages? )?(?:are |is )?not\b|\bexecutable\b|\bsending rate\b",
     # how we speak
     r"\bcommands? (?:\w+ )?(?:rejected|refused|unrecogni[sz]ed|unknown|out of)|\bbad sequence",
     r"\bprotocol (?:error|violation)",
@@ -144,15 +171,20 @@ NO_DOMAIN = _any_of(
     r"\bdomain(?:'s)?(?: name)?(?: \w+){0,3} (?:does(?: not|n't)|cannot) (?:exist|be found|resolve)",
     r"\bdomain(?: name)? (?:is |was )?(?:not found|not known|unknown|non-?existent)\b",
     r"\b(?:unknown|no such|non-?existent|invalid) domain\b|\bno (?:\w+ )?domain of (?:that|this) name",
+    r"\b(?:unknown|no such) (?:host|mail domain)\b|\bhost (?:is )?unknown\b|\bdomain must exist\b",
     r"\bnxdomain\b|\bnull mx\b|\bno (?:mx|a)(?: or \w+)* records?\b",
 )
 UNKNOWN = _any_of(
     NO_DOMAIN.pattern,
-    rf"{_PERSON}[^.;]{{0,40}}\b(?:unknown|invalid|gone|deleted|removed|closed|rejected|non-?existent"
-    r"|no longer|not a valid|(?:not|n't) (?:found|known|listed|local|here|our|valid|exist|be found))\b",
+    rf"{_PERSON}[^.;]{{0,40}}\b(?:unknown|invalid|gone|deleted|removed|rejected|non-?existent"
+    r"|no longer|not a valid|(?:not|n't) (?:found|known|listed|local|here|our|valid|exist|be found|recogni[sz]ed|in our|on our|a local))\b",
     r"\b(?:unknown|no such|invalid|non-?existent|bad|no valid)(?: local)? (?:destination )?"
     r"(?:user|account|mail ?box|in ?box|recipient|address(?:ee)?|person|customer|name|part|one|alias)\b",
     r"\bno (?:\w+ )?(?:user|account|mail ?box|person|recipient|one) (?:\w+ )?(?:here|by|of|with|called)\b",
+    r"\bundeliverable address\b|\bunknown local[ -]?part\b|\bno longer (?:with|works|employed|valid|in use)\b",
+    r"\b(?:unbekannt|existiert nicht|inconnue?|n'existe pas|inexistant[es]*|desconocid[oa]|no existe|sconosciut[oa]|inesistente"
+    r"|non esiste|desconhecid[oa]|não existe|onbekend|bestaat niet)\b|не существует|не найден|неизвест|不存在|无此用户"
+    r"|存在しません|見つかりません|(?:宛|あて)先不明",
     r"\bnobody\b|\bnot a (?:known|valid|local) \w+",
     r"\bdoes(?: not|n't) (?:exist|have an? (?:\w+ )?account)\b|\bmoved\b",
 )
