@@ -47,6 +47,8 @@ class PersonalData:
                 "delivery_stage": await _rows(connection, _SQL["stages"], user_id),
                 "suppression": await _rows(connection, _SQL["suppressions"], addresses),
                 "hard_bounce": await _rows(connection, _SQL["bounces"], addresses),
+                "mailbox_bounce": await _rows(connection, _SQL["mailbox_bounces"], addresses),
+                "mailbox_rest": await _rows(connection, _SQL["mailbox_rests"], addresses),
                 "audit": await _rows(connection, _SQL["audited"], user_id),
             }
             for table in await _tables(connection):

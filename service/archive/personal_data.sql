@@ -37,6 +37,14 @@ SELECT to_jsonb(s) AS row FROM service.suppression AS s WHERE address = ANY ($1:
 -- The hard bounces of these addresses.
 SELECT to_jsonb(b) AS row FROM service.hard_bounce AS b WHERE address = ANY ($1::text[]) ORDER BY address, bounced_at
 
+-- name: mailbox_bounces
+-- Their mails that came back because the mailbox was full or switched off.
+SELECT to_jsonb(b) AS row FROM service.mailbox_bounce AS b WHERE address = ANY ($1::text[]) ORDER BY address, bounced_at
+
+-- name: mailbox_rests
+-- Until when no mail goes to them for that reason.
+SELECT to_jsonb(m) AS row FROM service.mailbox_rest AS m WHERE address = ANY ($1::text[]) ORDER BY address
+
 -- name: audited
 -- Their entries in the audit log.
 SELECT to_jsonb(a) AS row FROM service.audit AS a
@@ -95,6 +103,8 @@ SELECT service.keyed_hash(address), reason, created_at FROM gone ON CONFLICT DO 
 
 -- name: forget_bounces
 -- Bounces hold addresses.
+WITH full_mailboxes AS (DELETE FROM service.mailbox_bounce WHERE address = ANY ($1::text[])),
+     rests AS (DELETE FROM service.mailbox_rest WHERE address = ANY ($1::text[]))
 DELETE FROM service.hard_bounce WHERE address = ANY ($1::text[])
 
 -- name: days

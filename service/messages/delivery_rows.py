@@ -1,10 +1,11 @@
 """Stores the messages that a job decided on: deliveries, stages and notifications, a page at a time."""
 
 import hashlib
+import hmac
 import secrets
 from base64 import b32encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Any, Protocol
 from zlib import crc32
@@ -65,6 +66,7 @@ class RunStamp:
     spread: timedelta = timedelta(0)
     to_dashboard: bool = False
     traceparent: str | None = None
+    message_id_secret: bytes = field(default=b"", repr=False)
 
 
 async def lock_budget(connection: asyncpg.Connection) -> None:
@@ -121,9 +123,20 @@ async def existing_messages(connection: asyncpg.Connection, keys: Sequence[str])
     }
 
 
-def message_id(dedupe_key: str, channel: Channel, mail_domain: str) -> str:
-    """The Message-ID, without angle brackets; always the same for the same message."""
-    return f"{hashlib.sha256(f'{dedupe_key}/{channel}'.encode()).hexdigest()[:32]}@{mail_domain}"
+def message_id(dedupe_key: str, channel: Channel, mail_domain: str, secret: bytes = b"") -> str:
+    """The Message-ID, without angle brackets; always the same for the same message.
+
+    With a ``secret`` nobody else can compute it, so that who names it has seen the mail.
+    """
+    if not secret:
+        return f"{unkeyed_message_id(dedupe_key, channel)}@{mail_domain}"
+    mac = hmac.new(secret, f"message-id:{dedupe_key}/{channel}".encode(), hashlib.sha256)
+    return f"{mac.hexdigest()[:32]}@{mail_domain}"
+
+
+def unkeyed_message_id(dedupe_key: str, channel: Channel) -> str:
+    """What stands before the @ without a secret, as before 0.2: who knows user and date can compute it."""
+    return hashlib.sha256(f"{dedupe_key}/{channel}".encode()).hexdigest()[:32]
 
 
 def new_token() -> str:
@@ -150,7 +163,9 @@ def _row(stamp: RunStamp, planned: PlannedMessage) -> Mapping[str, Any]:
         "address": mail_address(user.email) if mail else None,
         "recipient_name": user.name,
         "facts": message.facts if mail or stamp.to_dashboard else {},
-        "message_id": message_id(planned.dedupe_key, planned.channel, stamp.mail_domain),
+        "message_id": message_id(
+            planned.dedupe_key, planned.channel, stamp.mail_domain, stamp.message_id_secret
+        ),
         "message_date": stamp.as_of.isoformat(),
         "token": new_token(),
         "unconfirmed_policy": "resend" if message.kind.name in stamp.resent else "hold",

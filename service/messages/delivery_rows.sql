@@ -13,7 +13,8 @@ SELECT u.id AS user_id,
         FROM service.preference_override AS o WHERE o.user_id = u.id) AS overrides,
        EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(u.email))
        OR EXISTS (SELECT FROM service.suppressed_key) AND EXISTS (
-           SELECT FROM service.suppressed_key AS k WHERE k.address_key = service.keyed_hash(lower(u.email))) AS suppressed,
+           SELECT FROM service.suppressed_key AS k WHERE k.address_key = service.keyed_hash(lower(u.email)))
+       OR EXISTS (SELECT FROM service.mailbox_rest AS m WHERE m.address = lower(u.email) AND m.until > $3::timestamptz) AS suppressed,
        s.paused_until,
        CASE WHEN s.quiet_start IS NOT NULL THEN jsonb_build_array(s.quiet_start, s.quiet_end) END AS quiet,
        (SELECT jsonb_agg(jsonb_build_array(d.kind, d.channel, d.local_date, d.dedupe_key))

@@ -115,7 +115,8 @@ SELECT c.id, c.claim, c.attempt, c.dot_at, c.expires_at, c.domain, d.dedupe_key,
         FROM service.preference_override AS o WHERE o.user_id = d.user_id) AS overrides,
        EXISTS (SELECT 1 FROM service.suppression AS s WHERE s.address = lower(d.address))
        OR EXISTS (SELECT FROM service.suppressed_key) AND EXISTS (
-           SELECT FROM service.suppressed_key AS k WHERE k.address_key = service.keyed_hash(lower(d.address))) AS suppressed,
+           SELECT FROM service.suppressed_key AS k WHERE k.address_key = service.keyed_hash(lower(d.address)))
+       OR EXISTS (SELECT FROM service.mailbox_rest AS m WHERE m.address = lower(d.address) AND m.until > service.now()) AS suppressed,
        EXISTS (SELECT 1 FROM service.domain_pause AS p WHERE p.domain = c.domain) AS probe,
        (SELECT z.used FROM service.zone AS z WHERE z.name = r.timezone) AS own_zone,
        r.paused_until, service.now() AS claimed_at, NULL AS past,

@@ -6,7 +6,7 @@ crash continues at the cursor, and whoever lost the lease writes nothing.
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -47,6 +47,8 @@ class PlannerSettings:
     spread: timedelta = timedelta(0)
     to_dashboard: bool = False
     nudges: frozenset[str] = frozenset()
+    message_id_secret: bytes = field(default=b"", repr=False)
+    """Keys Message-IDs; empty: they can be computed by anybody who knows user and date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,7 @@ def run_stamp(settings: PlannerSettings, job: Reminder, tick: Tick) -> RunStamp:
         resent=settings.resent,
         spread=settings.spread,
         to_dashboard=settings.to_dashboard,
+        message_id_secret=settings.message_id_secret,
     )
 
 

@@ -1,12 +1,25 @@
 """Applies bounces and complaints: to the state of a delivery, and to the suppression list."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import asyncpg
 
 from service.engine import queries
 from service.engine.database import Connection
+from service.messages.delivery_rows import unkeyed_message_id
+from service.messages.kind import Channel
 from service.messages.outbox import Outbox
 
 _SQL = queries.load(__file__)
+
+
+@dataclass(frozen=True, slots=True)
+class MailNamed:
+    """A mail by its Message-ID. ``keyed``: nobody else could compute that."""
+
+    id: int
+    keyed: bool
 
 
 class Suppressions:
@@ -28,6 +41,46 @@ class Suppressions:
         await self._outbox.note_hard_bounces({delivery: no_such_address}, connection)
         return True
 
+    async def record_mailbox_bounce(
+        self, delivery: int, diagnostic: str, connection: Connection | None = None
+    ) -> bool:
+        """The mailbox is full or switched off: bounced; after three in 14 days the address rests."""
+        if connection is None:
+            async with self._pool.acquire() as own, own.transaction():
+                return await self.record_mailbox_bounce(delivery, diagnostic, own)
+        if not await self._record("record_other_bounce", delivery, diagnostic, connection, "about_mailbox"):
+            return False
+        await connection.execute(_SQL["lock_address"], delivery)
+        await connection.execute(_SQL["note_mailbox_bounce"], delivery)
+        return True
+
+    async def record_other_bounce(
+        self, delivery: int, diagnostic: str, reason: str, connection: Connection | None = None
+    ) -> bool:
+        """It came back for a reason that is not the recipient's: ``about_us`` or ``about_way``."""
+        return await self._record("record_other_bounce", delivery, diagnostic, connection, reason)
+
+    async def note_report(self, delivery: int, diagnostic: str, connection: Connection | None = None) -> bool:
+        """A report that proves nothing: noted with the message, which stays as it is."""
+        return await self._record("note_report", delivery, diagnostic, connection)
+
+    async def address_of(self, delivery: int, connection: Connection | None = None) -> str | None:
+        """To whom a mail went; None: there is none."""
+        address: str | None = await (connection or self._pool).fetchval(_SQL["address_of"], delivery)
+        return address
+
+    async def mail_named(
+        self, message_ids: Sequence[str], connection: Connection | None = None
+    ) -> MailNamed | None:
+        """The mail with one of these Message-IDs; None: there is none, or they name several."""
+        if not message_ids:
+            return None
+        rows = await (connection or self._pool).fetch(_SQL["by_message_id"], list(message_ids))
+        if len(rows) != 1:
+            return None
+        computable = unkeyed_message_id(rows[0]["dedupe_key"], Channel.EMAIL)
+        return MailNamed(rows[0]["id"], not rows[0]["message_id"].startswith(f"{computable}@"))
+
     async def record_complaint(
         self, delivery: int, diagnostic: str, connection: Connection | None = None
     ) -> bool:
@@ -41,8 +94,8 @@ class Suppressions:
         return await self._record("record_arrival", delivery, diagnostic, connection)
 
     async def _record(
-        self, query: str, delivery: int, diagnostic: str, connection: Connection | None
+        self, query: str, delivery: int, diagnostic: str, connection: Connection | None, *more: str
     ) -> bool:
         executor = connection or self._pool
         await executor.execute(_SQL["adopt"], delivery)
-        return await executor.fetchval(_SQL[query], delivery, diagnostic.replace("\0", "")) is not None
+        return await executor.fetchval(_SQL[query], delivery, diagnostic.replace("\0", ""), *more) is not None

@@ -123,6 +123,7 @@ def planner_settings(
         nudges=nudges(kinds),
         spread=timedelta(seconds=settings.mail_spread_seconds),
         to_dashboard=settings.in_app == "dashboard",
+        message_id_secret=settings.bounce_secret.encode(),
     )
 
 

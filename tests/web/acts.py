@@ -281,6 +281,6 @@ async def _bounce(console: Console, delivery: int, headers: dict[str, str]) -> C
     return await console.client.post(
         "/api/admin/bounces",
         params={"recipient": sender(delivery)},
-        data=report("postfix_user_unknown", delivery),
+        data=report("postfix_user_unknown", {"ann": delivery}, "ann"),
         headers=headers | {"Content-Type": "message/rfc822"},
     )

@@ -1,7 +1,9 @@
 """Intake of bounces, complaints and unsubscribing mails: parse one, find its delivery, record it.
 
-A report proves nothing by itself, because anybody can write one. Only the signed envelope sender to which it
-was sent (VERP) says which delivery it is about; and only who got a mail knows the address that unsubscribes.
+A report proves nothing by itself, because anybody can write one. The signed envelope sender (VERP), to which
+it was sent or which stands in the returned mail, says which delivery it is about. A Message-ID does so as
+well, but a failure that is known by nothing else is only noted, and a complaint counts if nobody could
+compute the ID. Only who got a mail knows the address that unsubscribes.
 """
 
 import asyncio
@@ -17,7 +19,8 @@ import structlog
 from service.engine.loops import first_of
 from service.messages.choices import UnsubscribeByMail
 from service.messages.mail import bounce_reports, unsubscribe_mail
-from service.messages.mail.bounce_reports import BounceReport, ReportKind
+from service.messages.mail.bounce_report import BounceReport, RecipientReport, ReportKind
+from service.messages.mail.smtp_reply import About
 from service.messages.mail.verp import delivery_of
 from service.messages.suppression import Suppressions
 
@@ -33,11 +36,24 @@ MAX_REPORT_BYTES = 1 << 20
 @dataclass(frozen=True, slots=True)
 class IntakeResult:
     """The result of a mail. ``kind``: of the report, ``unsubscribe``, or ``ignored``; ``news``: whether it
-    changed something; ``delivery`` None: it was not sent to an address of ours."""
+    changed something; ``delivery`` None: it names none of ours. ``about``: what a failure or delay is about.
+
+    ``matched_by``: how the delivery is known: ``verp``, ``verp_in_copy``, ``message_id`` or ``none``.
+    """
 
     kind: str
     delivery: int | None
     news: bool
+    about: str | None = None
+    at_once: bool = False
+    matched_by: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    delivery: int
+    by: str
+    trusted: bool
 
 
 class BounceIntake:
@@ -63,10 +79,18 @@ class BounceIntake:
         if wish := unsubscribe_mail.read(raw, self._address, recipient):
             result = await self._act_on_wish(wish, connection)
         else:
-            report = bounce_reports.parse(raw)
-            result = await self._act(report, self._delivery(report, recipient), connection)
+            report = await asyncio.to_thread(bounce_reports.parse, raw)
+            match = await self._match(report, recipient, connection)
+            result = await self._act(report, match, connection)
         self.totals[result.kind] += 1
-        log.info("bounce", kind=result.kind, delivery=result.delivery, news=result.news)
+        log.info(
+            "bounce",
+            kind=result.kind,
+            about=result.about,
+            delivery=result.delivery,
+            matched_by=result.matched_by,
+            news=result.news,
+        )
         return result
 
     async def _act_on_wish(
@@ -77,28 +101,60 @@ class BounceIntake:
         delivery, news = await self._unsubscribe.take(wish.token, connection)
         return IntakeResult("ignored" if delivery is None else UNSUBSCRIBE, delivery, news)
 
-    def _delivery(self, report: BounceReport | None, recipient: str | None) -> int | None:
-        addresses: Sequence[str] = (recipient,) if recipient else report.envelope_to if report else ()
+    async def _match(
+        self, report: BounceReport | None, recipient: str | None, connection: asyncpg.Connection | None
+    ) -> _Match | None:
+        """The delivery that a report is about, by the most trustworthy of its names."""
+        delivery = self._signed([recipient] if recipient else report.envelope_to if report else ())
+        if delivery is not None:
+            return _Match(delivery, "verp", trusted=True)
+        if report is None:
+            return None
+        delivery = self._signed(report.copy_from)
+        if delivery is not None:
+            return _Match(delivery, "verp_in_copy", trusted=True)
+        mail = await self._bounces.mail_named(report.message_ids, connection)
+        if mail is None:
+            return None
+        complaint = report.worst.kind is ReportKind.COMPLAINT
+        return _Match(mail.id, "message_id", trusted=complaint and mail.keyed)
+
+    def _signed(self, addresses: Sequence[str]) -> int | None:
         ids = (delivery_of(address, self._address, self._secret) for address in addresses)
         return next((id_ for id_ in ids if id_ is not None), None)
 
     async def _act(
-        self, report: BounceReport | None, delivery: int | None, connection: asyncpg.Connection | None
+        self, report: BounceReport | None, match: _Match | None, connection: asyncpg.Connection | None
     ) -> IntakeResult:
-        if report is None or delivery is None:
-            return IntakeResult("ignored", delivery, news=False)
-        diagnostic = f"{report.kind}: {report.status or ''} {report.diagnostic}".strip()
-        match report.kind:
-            case ReportKind.HARD:
-                unknown = report.no_such_address
-                news = await self._bounces.record_hard_bounce(
-                    delivery, diagnostic, no_such_address=unknown, connection=connection
+        if report is None or match is None:
+            return IntakeResult("ignored", match.delivery if match else None, news=False)
+        address = await self._bounces.address_of(match.delivery, connection)
+        said = report.about_recipient(address) if address else report.worst
+        news = await self._record(said, match, connection)
+        about = None if said.about is None else str(said.about)
+        return IntakeResult(str(said.kind), match.delivery, news, about, said.at_once, match.by)
+
+    async def _record(
+        self, said: RecipientReport, match: _Match, connection: asyncpg.Connection | None
+    ) -> bool:
+        delivery = match.delivery
+        diagnostic = f"{said.kind}: {said.status or ''} {said.diagnostic}".strip()
+        if not match.trusted:
+            return await self._bounces.note_report(delivery, diagnostic, connection)
+        match said.kind, said.about:
+            case ReportKind.COMPLAINT, _:
+                return await self._bounces.record_complaint(delivery, diagnostic, connection)
+            case ReportKind.FAILED, About.ADDRESS:
+                return await self._bounces.record_hard_bounce(
+                    delivery, diagnostic, no_such_address=said.at_once, connection=connection
                 )
-            case ReportKind.COMPLAINT:
-                news = await self._bounces.record_complaint(delivery, diagnostic, connection)
-            case _:
-                news = await self._bounces.record_arrival(delivery, diagnostic, connection)
-        return IntakeResult(str(report.kind), delivery, news)
+            case ReportKind.FAILED, About.MAILBOX:
+                return await self._bounces.record_mailbox_bounce(delivery, diagnostic, connection)
+            case ReportKind.FAILED, about:
+                return await self._bounces.record_other_bounce(
+                    delivery, diagnostic, f"about_{about}", connection
+                )
+        return await self._bounces.record_arrival(delivery, diagnostic, connection)
 
 
 class BounceMaildir:

@@ -33,7 +33,7 @@ _MAX_LIBRARY_TEXT = 8000
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """The words for people, without the returned mail; ``copy``: that, as far as it follows in the same text."""
+    """The words for people, without the returned mail; ``copy``: that, if it follows in the same text."""
 
     text: str
     copy: str
@@ -43,10 +43,14 @@ class Notice:
 
 _COPY_FOLLOWS = re.compile(
     r"^[ \t>]*(?:-{2,}|={2,}|\*{2,}|_{3,}|~{3,})?[ \t]*(?:"
-    r"(?:below this line|this is a copy|the (?:body|headers?) of|(?:your )?original message|message heads?\b|returned (?:message|mail)"
-    r"|unsent message|the message that was|(?:transcript of |the )?(?:original )?message (?:text |header )?follows"
-    r"|message contents?\b|start of returned|forwarded message|included is a copy|received[- ]header|original mail"
-    r"|non-?delivered information is|full (?:headers|message)|enclosed is a copy|copy of (?:the |your )?(?:original|message)"
+    r"(?:below this line|this is a copy|the (?:body|headers?) of|(?:your )?original message"
+    r"|message heads?\b|returned (?:message|mail)"
+    r"|unsent message|the message that was|(?:transcript of |the )?(?:original )?message (?:text "
+    r"|header )?follows"
+    r"|message contents?\b|start of returned|forwarded message|included is a copy|received[- ]header"
+    r"|original mail"
+    r"|non-?delivered information is|full (?:headers|message)|enclosed is a copy|copy of (?:the "
+    r"|your )?(?:original|message)"
     r"|below is a copy|message headers? follow|undelivered message)"
     r"|(?:Return-Path: <|Received: (?:from|by|\(qmail)))",
     re.IGNORECASE | re.MULTILINE,
@@ -77,13 +81,19 @@ def _text_of_html(body: str) -> str:
 # ── Whether it is a bounce ──────────────────────────────────────────────────────────────────────────────────
 
 _FAILURE = re.compile(
-    r"(?:could|can|was|were|is|are|has|have|did|been)(?: ?not|n't)\s+(?:yet\s+)?(?:be\s+|been\s+)?(?:deliver|sent|send|reach|receive)"
+    r"(?:could|can|was|were|is|are|has|have|did|been)(?: ?not|n't)\s+(?:yet\s+)?(?:be\s+"
+    r"|been\s+)?(?:deliver|sent|send|reach|receive)"
     r"|undeliver|unable\s+to\s+(?:deliver|send)|(?:wasn't|not)\s+able\s+to\s+(?:be\s+)?deliver|cannot\s+be\s+(?:sent|delivered|reached)"
-    r"|(?:deliver|transmission|sending)\w*\b[^.\n]{0,60}\b(?:fail|abort|unsuccessful|problem|error|not possible|impossible|delay)"
-    r"|fail(?:ed|ure)\b[^.\n]{0,40}\b(?:deliver|send|recipient|address|reason|mail|message)|(?:not|non)[- ]deliver"
-    r"|did\s+not\s+reach|not\s+reach|returned\s+(?:mail|to)|(?:mail|message)\s[^.\n]{0,60}(?:returned|rejected|bounced)|permanent (?:fatal )?error"
-    r"|(?:trouble|problems?|error)\s[^.\n]{0,40}(?:deliver|send)|transcript of session|could not be found|not\s+be\s+found"
-    r"|the following (?:address|recipient|user)|unknown user:|mailbox (?:is )?full|may not exist|server message follows|exceeds allowed size"
+    r"|(?:deliver|transmission|sending)\w*\b[^.\n]{0,60}\b(?:fail|abort|unsuccessful|problem|error"
+    r"|not possible|impossible|delay)"
+    r"|fail(?:ed|ure)\b[^.\n]{0,40}\b(?:deliver|send|recipient|address|reason|mail|message)|(?:not"
+    r"|non)[- ]deliver"
+    r"|did\s+not\s+reach|not\s+reach|returned\s+(?:mail|to)|(?:mail|message)\s[^.\n]{0,60}(?:returned"
+    r"|rejected|bounced)|permanent (?:fatal )?error"
+    r"|(?:trouble|problems?|error)\s[^.\n]{0,40}(?:deliver|send)|transcript of session|could not be found"
+    r"|not\s+be\s+found"
+    r"|the following (?:address|recipient|user)|unknown user:|mailbox (?:is )?full|may not exist"
+    r"|server message follows|exceeds allowed size"
     r"|you are not (?:a )?member|nicht\s+zugestellt|unzustellbar|n'a\s+(?:pas\s+)?pu\s+[eê]tre|non\s+remis"
     r"|no\s+(?:se\s+)?(?:ha|pudo|puede)\b[^.\n]{0,30}entreg|non\s+[^.\n]{0,40}(?:consegna|recapit)|n[aã]o\s[^.\n]{0,40}entreg"
     r"|配信|届け|送信でき|не\s+(?:может|удалось|было)|доставлен|退信|无法",
@@ -94,8 +104,10 @@ _INTRODUCES_QUOTE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _STILL_TRYING = re.compile(
-    r"WARNING MESSAGE ONLY|NOT NEED TO RESEND|no action is required|has not (?:yet )?been (?:delivered|collected)|transient non-fatal"
-    r"|(?:attempts|it|delivery)\b[^.\n]{0,30} (?:will (?:continue|be retried|keep|be made))|(?:will|shall) (?:keep|continue) (?:on )?(?:re)?try"
+    r"WARNING MESSAGE ONLY|NOT NEED TO RESEND|no action is required|has not (?:yet )?been (?:delivered"
+    r"|collected)|transient non-fatal"
+    r"|(?:attempts|it|delivery)\b[^.\n]{0,30} (?:will (?:continue|be retried|keep|be made))|(?:will"
+    r"|shall) (?:keep|continue) (?:on )?(?:re)?try"
     r"|will be tried again|still being retried|not yet been delivered|continue to (?:try|attempt)",
     re.IGNORECASE,
 )
@@ -110,7 +122,7 @@ def is_still_trying(text: str) -> bool:
 
 
 def prose_reports(mail: MimePart, notice: Notice) -> list[RecipientReport]:
-    """What a bounce in prose says; nothing where no mail system wrote it, or it does not tell of a failure."""
+    """What a bounce in prose says; nothing where no mail system wrote it, or it tells of no failure."""
     if not is_from_machine(mail.fields) or is_auto_reply(mail):
         return []
     text = _QUOTED_LINE.sub("", notice.text)
@@ -128,7 +140,7 @@ def prose_reports(mail: MimePart, notice: Notice) -> list[RecipientReport]:
 
 
 def _recipients(mail: MimePart, text: str) -> dict[str | None, str]:
-    """The recipients that begin a line, and what is said about each; only those with a reply 5xx, if any has one."""
+    """The recipients that begin a line, and what is said of each; only those with a 5xx, if any."""
     ours = {address.casefold() for address in addresses_in(mail.fields.get("to", [])[:1])}
     said_of: dict[str | None, str] = {}
     for address, said in _paragraphs(text):
@@ -149,7 +161,8 @@ def _failed(text: str, address: str | None, said: str, *, alone: bool) -> Recipi
 
 _MARKS_BEFORE = " \t<'\"*-=•·:|["
 _LABEL = re.compile(
-    r"^[ \t]*(?:(?:failed |intended |undeliverable |final |original )?(?:recipient|address|user|to|rcpt|mailbox|for)(?: address)?s?"
+    r"^[ \t]*(?:(?:failed |intended |undeliverable |final |original )?(?:recipient|address|user|to|rcpt"
+    r"|mailbox|for)(?: address)?s?"
     r"(?:\(s\))?|unknown user|undeliverable to|user mailbox|delivery failed \d+ attempts)\s?:\s*",
     re.IGNORECASE,
 )
@@ -159,7 +172,7 @@ _NOT_AN_ERROR = re.compile(
 
 
 def _paragraphs(text: str) -> Iterator[tuple[str, str]]:
-    """Each address at the beginning of a line, and what is said about it up to the next empty line or address."""
+    """Each address that begins a line, and what is said of it up to an empty line or another address."""
     lines = text.split("\n")[:_MAX_LINES]
     starts = [(number, match) for number, line in enumerate(lines) if (match := _address_at_start(line))]
     for index, (number, match) in enumerate(starts[:MAX_ADDRESSES]):
@@ -217,10 +230,14 @@ def _lines_with_reply(text: str) -> list[str]:
 
 _BOILERPLATE = re.compile(
     r"returne?d?(?:ing)?(?:\s\w+){0,3}\s+to\s+(?:the\s+)?sender|this is a permanent error[^.\n]*"
-    r"|please (?!try (?:again )?later)[^.]{0,300}|if (?:you|the problem|this)\b[^.]{0,300}|for (?:further|more|additional)\b[^.]{0,200}"
-    r"|contact[^.]{0,200}|(?:sent|created|generated) (?:automatically )?by[^.\n]{0,100}|(?:to|by|from) (?:the )?(?:original )?senders?\b"
-    r"|(?:rejected|refused) by the recipient(?:'s)? (?:domain|server|system)|(?:the )?message (?:body|header|contents?|size|id)[^.\n]{0,100}"
-    r"|^[ \t]*(?:subject|date|from|to|cc|message-id|sent|received|content-type|x-[\w-]+|arrival-date)\s?:[^\n]*",
+    r"|please (?!try (?:again )?later)[^.]{0,300}|if (?:you|the problem|this)\b[^.]{0,300}|for (?:further"
+    r"|more|additional)\b[^.]{0,200}"
+    r"|contact[^.]{0,200}|(?:sent|created|generated) (?:automatically )?by[^.\n]{0,100}|(?:to|by"
+    r"|from) (?:the )?(?:original )?senders?\b"
+    r"|(?:rejected|refused) by the recipient(?:'s)? (?:domain|server|system)|(?:the )?message (?:body"
+    r"|header|contents?|size|id)[^.\n]{0,100}"
+    r"|^[ \t]*(?:subject|date|from|to|cc|message-id|sent|received|content-type|x-[\w-]+"
+    r"|arrival-date)\s?:[^\n]*",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -238,7 +255,7 @@ _SYSTEM = re.compile(r"mailer-daemon|postmaster|abuse@", re.IGNORECASE)
 
 
 def _other_address(mail: MimePart, text: str) -> str | None:
-    """Of the header, of the command, by the library, or the first that is neither ours nor a mail system's."""
+    """Of the header, the command, by the library, or the first that is neither ours nor a system's."""
     header = first_address(first_field(mail.fields, "x-failed-recipients"))
     command = _RCPT.search(text)
     address = (

@@ -8,6 +8,7 @@ from service.messages.mail.report_verdict import judge_report
 from service.messages.mail.smtp_reply import About
 
 MAX_ADDRESSES = 50
+NOT_AT_ONCE = False
 _OUTSIDE = r"\s<>()\[\],;:\"@\\\x00-\x1f\x7f-\x9f\ufffd"
 ADDRESS = re.compile(rf"(?<![^{_OUTSIDE}'])(?!')[^{_OUTSIDE}]{{1,64}}@[^{_OUTSIDE}']{{1,255}}")
 
@@ -27,8 +28,8 @@ class ReportKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecipientReport:
-    """What a report says about one recipient. ``about``: what the failure or the delay is about; ``at_once``: there
-    is certainly no such address. ``recipient`` None: it names none.
+    """What a report says about one recipient. ``about``: what the failure or the delay is about; ``at_once``:
+    there is certainly no such address. ``recipient`` None: it names none.
     """
 
     kind: ReportKind
@@ -41,10 +42,11 @@ class RecipientReport:
 
 @dataclass(frozen=True, slots=True)
 class BounceReport:
-    """A report. It proves nothing by itself: trust it only if an address in ``envelope_to`` or ``copy_from`` is signed.
+    """A report. It proves nothing by itself: trust it only if an address in ``envelope_to`` or ``copy_from``
+    is signed.
 
-    ``recipients``: what it says about each, the worst first. ``envelope_to``: to whom it came; ``copy_from`` and
-    ``message_ids``: envelope senders and Message-IDs (without brackets) of the returned mail.
+    ``recipients``: what it says about each, the worst first. ``envelope_to``: to whom it came; ``copy_from``
+    and ``message_ids``: envelope senders and Message-IDs (without brackets) of the returned mail.
     """
 
     recipients: tuple[RecipientReport, ...]
@@ -58,7 +60,7 @@ class BounceReport:
         return self.recipients[0]
 
     def about_recipient(self, address: str) -> RecipientReport:
-        """What it says about this address. If it names only others (a forward failed), it is not about ours."""
+        """What it says about this address; if it names only others, a forward failed: not about ours."""
         folded = address.casefold()
         for recipient in self.recipients:
             if recipient.recipient is None or recipient.recipient.casefold() == folded:
@@ -79,7 +81,7 @@ def delayed(status: str | None, diagnostic: str, recipient: str | None) -> Recip
     """Still being tried: about the mailbox where it is full or busy, else about the way."""
     about = judge_report(status, diagnostic).about
     about = About.MAILBOX if about is About.MAILBOX else About.WAY
-    return RecipientReport(ReportKind.DELAYED, about, False, status, diagnostic, recipient)
+    return RecipientReport(ReportKind.DELAYED, about, NOT_AT_ONCE, status, diagnostic, recipient)
 
 
 def first_address(text: str) -> str | None:

@@ -9,22 +9,29 @@ from service.messages.mail.mime import Fields, MimePart, first_field
 _LONGEST = 1000
 _VACATION = ("x-autoreply", "x-autorespond", "x-autoresponder", "x-vacation")
 _MACHINE = re.compile(
-    r"mail(?:er)?[-_. ]?daemon|post[-_]?master\b|mdaemon|\bmail(?:er)? (?:delivery|administrator|system|gateway|service)"
-    r"|\bdelivery (?:sub)?system|\bsystem administrator|\bmail[-_]?admin|\bmailsweeper|\bmailmarshal|\binterscan",
+    r"mail(?:er)?[-_. ]?daemon|post[-_]?master\b|mdaemon|\bmail(?:er)? (?:delivery|administrator|system"
+    r"|gateway|service)"
+    r"|\bdelivery (?:sub)?system|\bsystem administrator|\bmail[-_]?admin|\bmailsweeper|\bmailmarshal"
+    r"|\binterscan",
     re.IGNORECASE,
 )
 _ANSWER_SUBJECT = re.compile(r"\s*(?:re|fwd?|aw|wg|antw|tr|rv|sv|vs)(?:\[\d+\])?\s*:", re.IGNORECASE)
 _AWAY_SUBJECT = re.compile(
-    r"out[- ]of[- ](?:the[- ])?office|auto(?:matic|mated)?[- ]?(?:reply|response|antwort)|vacation|abwesen|absence"
+    r"out[- ]of[- ](?:the[- ])?office|auto(?:matic|mated)?[- ]?(?:reply|response|antwort)|vacation|abwesen"
+    r"|absence"
     r"|automati(?:que|sche)\b|automatica\b|on leave|away from|fuera de la oficina|不在",
     re.IGNORECASE,
 )
 _BOUNCE_SUBJECT = re.compile(
-    r"undeliver|returned (?:mail|message|to )|returning (?:mail|message)|failure notice|non-?deliver|unzustellbar|non remis"
+    r"undeliver|returned (?:mail|message|to )|returning (?:mail|message)|failure notice|non-?deliver"
+    r"|unzustellbar|non remis"
     r"|deliver(?:y|ed)\b.{0,40}(?:status|notification|report|fail|error|unsuccessful|problem|impossible|delay)"
-    r"|(?:mail|message)\b.{0,40}(?:fail|error|could not|not (?:be )?(?:sent|delivered)|returned|bounced|rejected)"
-    r"|fail(?:ed|ure)\b.{0,40}(?:deliver|mail|message)|could not (?:send|deliver|be delivered)|unable to deliver|bounce"
-    r"|not delivered|nicht (?:zugestellt|zustellbar)|no (?:se pudo )?entreg|mancata consegna|devuelto|配信|送信.{0,10}エラー|недостав",
+    r"|(?:mail|message)\b.{0,40}(?:fail|error|could not|not (?:be )?(?:sent|delivered)|returned|bounced"
+    r"|rejected)"
+    r"|fail(?:ed|ure)\b.{0,40}(?:deliver|mail|message)|could not (?:send|deliver|be delivered)"
+    r"|unable to deliver|bounce"
+    r"|not delivered|nicht (?:zugestellt|zustellbar)|no (?:se pudo )?entreg|mancata consegna|devuelto|配信"
+    r"|送信.{0,10}エラー|недостав",
     re.IGNORECASE,
 )
 
@@ -47,7 +54,7 @@ def is_auto_reply(mail: MimePart) -> bool:
 
 
 def is_from_machine(fields: Fields) -> bool:
-    """Whether a mail system sent it: by its sender, or by the subject of a mail that names no other sender."""
+    """Whether a mail system sent it: by its sender, or by the subject where no envelope sender is known."""
     path = "".join(first_field(fields, "return-path").split())
     if path == "<>" or _has_machine_name(fields) or "x-failed-recipients" in fields:
         return True

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from service.messages.mail.bounce_report import RecipientReport, ReportKind, first_address
+from service.messages.mail.bounce_report import NOT_AT_ONCE, RecipientReport, ReportKind, first_address
 from service.messages.mail.mime import Fields, MimePart, first_field, parse_fields
 from service.text import clean
 
@@ -24,7 +24,7 @@ def complaint_report(parts: Sequence[MimePart], copy: Fields) -> RecipientReport
     recipient = first_address(first_field(fields, "original-rcpt-to")) or first_address(
         first_field(copy, "x-hmxmroriginalrecipient")
     )
-    return RecipientReport(ReportKind.COMPLAINT, None, False, None, diagnostic, recipient)
+    return RecipientReport(ReportKind.COMPLAINT, None, NOT_AT_ONCE, None, diagnostic, recipient)
 
 
 def feedback_fields(parts: Sequence[MimePart]) -> Fields:

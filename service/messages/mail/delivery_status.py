@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from service.messages.mail.bounce_prose import MAX_TEXT, is_still_trying, notice_about
 from service.messages.mail.bounce_report import (
+    NOT_AT_ONCE,
     RecipientReport,
     ReportKind,
     delayed,
@@ -24,8 +25,8 @@ _ESCAPED = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 
 
 def status_reports(parts: Sequence[MimePart], notice: str, *, is_report: bool) -> list[RecipientReport]:
-    """What the status parts say. ``notice``: the words for people; ``is_report``: the mail is a multipart/report,
-    in which a gateway may have made the part a text.
+    """What the status parts say. ``notice``: the words for people; ``is_report``: the mail is a
+    multipart/report, in which a gateway may have made the part a text.
     """
     bodies = [part.body for part in parts if part.type in _STATUS_PARTS]
     reports = [report for body in bodies for report in _reports(body, notice)]
@@ -56,7 +57,7 @@ def _report(fields: Fields, notice: str, *, alone: bool) -> RecipientReport:
     if action in {"delivered", "relayed", "expanded"} or (
         action != "failed" and (status or "").startswith("2.")
     ):
-        return RecipientReport(ReportKind.DELIVERED, None, False, status, diagnostic, recipient)
+        return RecipientReport(ReportKind.DELIVERED, None, NOT_AT_ONCE, status, diagnostic, recipient)
     if action == "delayed" or (action != "failed" and is_still_trying(notice)):
         return delayed(status, diagnostic, recipient)
     about_it = notice_about(notice, [address for address in addresses if address], alone=alone)

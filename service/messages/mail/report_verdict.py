@@ -1,7 +1,7 @@
 """What a report of a failure is about: its status, the server's reply that it quotes, and its own words.
 
-The reply is judged like one on the wire (``smtp_reply``). A report does not always say in which phase it came,
-and its own words tell what no server said: that no route or no answer was found.
+The reply is judged like one on the wire (``smtp_reply``). A report does not always say in which phase it
+came, and its own words tell what no server said: that no route or no answer was found.
 """
 
 import re
@@ -36,8 +36,8 @@ class _Quoted:
 
 
 def judge_report(status: str | None, *texts: str) -> ReplyVerdict:
-    """What a failure is about. ``status``: of RFC 3464. ``texts``: the diagnostic, then the notice for people;
-    the first that says something counts, with the status.
+    """What a failure is about. ``status``: of RFC 3464. ``texts``: the diagnostic, then the notice for
+    people; the first that says something counts, with the status.
     """
     status_codes = (status,) if status and status != "5.0.0" else ()
     replies = [_quoted(text[:_LONGEST]) for text in texts if text.strip()]
@@ -131,16 +131,21 @@ def _hash_codes(text: str) -> list[str]:
 _IN_REPLY = re.compile(r"\(in reply to [^()\n]{1,60}\)|\(state \d{1,2}\)|\[(?:RCPT_TO|BODY|MAIL_FROM|HELO)\]")
 
 _PHASES = (
-    (SmtpPhase.DOT, r"in reply to (?:the )?end of data|after end of data|after (?:pipelined )?(?:end of|sending) data"
+    (SmtpPhase.DOT, r"in reply to (?:the )?end of data|after end of data|after (?:pipelined )?(?:end of"
+                    r"|sending) data"
                     r"|failed after i sent the message|\bTEXT command|\[BODY\]|\(state 1[78]\)"),
-    (SmtpPhase.CONNECT, r"refused to talk to me|after initial connection|greeting failed|initial server greeting"
+    (SmtpPhase.CONNECT, r"refused to talk to me|after initial connection|greeting failed"
+                        r"|initial server greeting"
                         r"|(?:in reply|response) to (?:the )?(?:connect|initial)"),
-    (SmtpPhase.EHLO, r"(?:in reply to|after|following|response to) (?:the )?(?:EHLO|HELO)\b|my name was rejected"
+    (SmtpPhase.EHLO, r"(?:in reply to|after|following|response to) (?:the )?(?:EHLO|HELO)\b"
+                     r"|my name was rejected"
                      r"|>>> ?(?:EHLO|HELO)\b[^\n]*\n(?:[^\n]*\n){0,2}<<< ?[45]|\[HELO\]"),
     (SmtpPhase.AUTH, r"(?:in reply to|after|following) (?:the )?AUTH\b|>>> ?AUTH\b[^\n]*\n<<< ?[45]"),
-    (SmtpPhase.MAIL, r"(?:in (?:reply|response) to|after|following|for) (?:the )?(?:pipelined )?MAIL(?: FROM)?\b[: ]"
+    (SmtpPhase.MAIL, r"(?:in (?:reply|response) to|after|following"
+                     r"|for) (?:the )?(?:pipelined )?MAIL(?: FROM)?\b[: ]"
                      r"|sender was rejected|>>> ?MAIL From[^\n]*\n(?:[^\n]*\n){0,2}<<< ?[45]|\[MAIL_FROM\]"),
-    (SmtpPhase.RCPT, r"(?:in (?:reply|response) to|after|following|for) (?:the )?(?:pipelined )?RCPT(?: TO)?\b"
+    (SmtpPhase.RCPT, r"(?:in (?:reply|response) to|after|following"
+                     r"|for) (?:the )?(?:pipelined )?RCPT(?: TO)?\b"
                      r"|does not like recipient|>>> ?RCPT To[^\n]*\n(?:[^\n]*\n){0,2}<<< ?[45]|\[RCPT_TO\]"
                      r"|\(state 1[34]\)"),
     (SmtpPhase.DATA, r"(?:in (?:reply|response) to|after|following|for) (?:the )?(?:pipelined )?DATA\b"

@@ -55,11 +55,13 @@ LATER = _any_of(
     r"\btimed? ?out\b|\bunreachable\b|\bnot reachable\b|\bno answer\b|\bhost (?:is )?down\b",
     r"\bconnection (?:refused|lost|reset|died|aborted|broken|closed|dropped)\b|\blost connection\b",
     r"\b(?:unable|failed|cannot|can't|couldn't|could not|not able) (?:to )?(?:connect|establish|contact)\b",
-    r"\b(?:message|mail|delivery|queue)\b[^.;]{0,30}\b(?:expired|(?:is|was) too old)\b|\bqueue (?:life)?time\b",
+    r"\b(?:message|mail|delivery|queue)\b[^.;]{0,30}\b(?:expired|(?:is|was) too old)\b"
+    r"|\bqueue (?:life)?time\b",
     r"\b(?:in|on) (?:the )?(?:\w+ )?queue (?:for )?too long\b|\bdeferred\b|\bloop(?:ing)?\b",
     r"\b(?:disk|spool|file ?system|queue) (?:is )?(?:nearly |almost )?full\b|\bno space left\b",
     r"\bqueue file\b|\bspool\b",
-    r"\binsufficient (?:system|resources|disk|queue)\b|\bout of resources\b|\bout of (?:memory|disk)|\blook-?up (?:failed|failure|error)",
+    r"\binsufficient (?:system|resources|disk|queue)\b|\bout of resources\b|\bout of (?:memory|disk)"
+    r"|\blook-?up (?:failed|failure|error)",
     r"\b(?:local|internal|system|software|disk|server|i/o)(?: \w+)? (?:error|problem|failure)",
 )
 TEMPORARY = _any_of(r"\btemporar(?:y|ily)\b")
@@ -70,7 +72,8 @@ _OUR_QUOTA = _any_of(
     r"\b(?:sending|outgoing|outbound|daily|hourly|your|relay|smtp)(?: \w+){0,2} (?:quota|limit|allowance)s?\b"
 )
 _FULL_OR_BUSY = _any_of(
-    rf"(?:{_PERSON}|\bmail ?drop|\b(?:mail ?)?folder|\bmail ?dir|\bstorage)[^.;,]{{0,30}}\bfull\b(?! (?:host|name|address|domain))",
+    rf"(?:{_PERSON}|\bmail ?drop|\b(?:mail ?)?folder|\bmail ?dir"
+    rf"|\bstorage)[^.;,]{{0,30}}\bfull\b(?! (?:host|name|address|domain))",
     r"\bfull mail ?box|\bover(?:\W\w+){0,3}\W?quota\b",
     r"\bquota\b(?: \w+){0,3} (?:exceed|full\b|reached|used up|violat)",
     r"\bexceed\w*(?: \w+){0,4} (?:quota|storage)\b|\bmail ?box (?:size )?(?:limit|quota)",
@@ -87,7 +90,8 @@ DISABLED = _any_of(
     rf"{_PERSON}[^.;,]{{0,40}}\b(?:disabled|inactive|deactivated|suspended|locked|frozen|dormant|closed|terminated"
     r"|discontinued|archived|expired|(?:not|no longer) (?:active|accept\w*)|(?:switched|turned) off)\b",
     rf"{_PERSON} (?:(?:is|has|was|been|currently) ){{0,3}}(?:blocked\b(?! (?:by|using|for))|on hold\b)",
-    rf"\b(?:disabled|inactive|suspended|deactivated|locked|frozen|dormant|closed|terminated|expired|archived) (?:\w+ )?{_PERSON}",
+    rf"\b(?:disabled|inactive|suspended|deactivated|locked|frozen|dormant|closed|terminated|expired"
+    rf"|archived) (?:\w+ )?{_PERSON}",
     r"\b(?:for|due to) inactivity\b|\bmail ?box (?:is )?(?:busy|in use)\b",
     rf"{_PERSON} (?:(?:is|has|been) ){{0,2}}{TEMPORARY.pattern}",
 )
@@ -116,7 +120,8 @@ _OF_THE_CLIENT = (
 )
 _MAIL = r"\b(?:messages?|mails?|e-?mails?|transaction|session|connections?|envelope|submission)\b"
 _REFUSED = (
-    r"\b(?:reject(?:ed|ing|s|ion)?|den(?:y|ied|ies)|discard(?:ed)?|dropped|not (?:be )?(?:accept|allow|permit)(?:ed)?"
+    r"\b(?:reject(?:ed|ing|s|ion)?|den(?:y|ied|ies)|discard(?:ed)?|dropped|not (?:be )?(?:accept|allow"
+    r"|permit)(?:ed)?"
     r"|refus(?:e|es|ing|al)|(?<!connection )refused)\b"
 )
 US = _any_of(
@@ -154,7 +159,8 @@ US = _any_of(
     # our mail, or we, are refused
     rf"{_MAIL}[^.;:]{{0,40}}{_REFUSED}",
     rf"{_REFUSED}[^.;:]{{0,30}}{_MAIL}",
-    r"\b(?:go away|not welcome|no thanks|get lost)\b|\b(?:null|empty|blank) (?:envelope )?(?:sender|from|return)",
+    r"\b(?:go away|not welcome|no thanks|get lost)\b|\b(?:null|empty|blank) (?:envelope )?(?:sender|from"
+    r"|return)",
     r"\bbounces? (?:messages? )?(?:are |is )?not\b|\bexecutable\b|\bsending rate\b",
     # how we speak
     r"\bcommands? (?:\w+ )?(?:rejected|refused|unrecogni[sz]ed|unknown|out of)|\bbad sequence",
@@ -177,13 +183,17 @@ NO_DOMAIN = _any_of(
 UNKNOWN = _any_of(
     NO_DOMAIN.pattern,
     rf"{_PERSON}[^.;]{{0,40}}\b(?:unknown|invalid|gone|deleted|removed|rejected|non-?existent"
-    r"|no longer|not a valid|(?:not|n't) (?:found|known|listed|local|here|our|valid|exist|be found|recogni[sz]ed|in our|on our|a local))\b",
+    r"|no longer|not a valid|(?:not|n't) (?:found|known|listed|local|here|our|valid|exist|be found"
+    r"|recogni[sz]ed|in our|on our|a local))\b",
     r"\b(?:unknown|no such|invalid|non-?existent|bad|no valid)(?: local)? (?:destination )?"
     r"(?:user|account|mail ?box|in ?box|recipient|address(?:ee)?|person|customer|name|part|one|alias)\b",
     r"\bno (?:\w+ )?(?:user|account|mail ?box|person|recipient|one) (?:\w+ )?(?:here|by|of|with|called)\b",
-    r"\bundeliverable address\b|\bunknown local[ -]?part\b|\bno longer (?:with|works|employed|valid|in use)\b",
-    r"\b(?:unbekannt|existiert nicht|inconnue?|n'existe pas|inexistant[es]*|desconocid[oa]|no existe|sconosciut[oa]|inesistente"
-    r"|non esiste|desconhecid[oa]|não existe|onbekend|bestaat niet)\b|не существует|не найден|неизвест|不存在|无此用户"
+    r"\bundeliverable address\b|\bunknown local[ -]?part\b|\bno longer (?:with|works|employed|valid"
+    r"|in use)\b",
+    r"\b(?:unbekannt|existiert nicht|inconnue?|n'existe pas|inexistant[es]*|desconocid[oa]|no existe"
+    r"|sconosciut[oa]|inesistente"
+    r"|non esiste|desconhecid[oa]|não existe|onbekend|bestaat niet)\b|не существует|не найден|неизвест|不存在"
+    r"|无此用户"
     r"|存在しません|見つかりません|(?:宛|あて)先不明",
     r"\bnobody\b|\bnot a (?:known|valid|local) \w+",
     r"\bdoes(?: not|n't) (?:exist|have an? (?:\w+ )?account)\b|\bmoved\b",

@@ -34,9 +34,15 @@ async def take(request: web.Request) -> web.Response:
     async def act(connection: asyncpg.Connection) -> Answer:
         report = await intake.process(raw, request.query.get("recipient"), connection)
         if report.news and report.kind != UNSUBSCRIBE:
-            details = {"kind": report.kind, "delivery": report.delivery}
+            details = {"kind": report.kind, "about": report.about, "delivery": report.delivery}
             await audit.record(request, "bounce", connection, **details)
-        fields = {"kind": report.kind, "deliveryId": report.delivery, "news": report.news}
+        fields = {
+            "kind": report.kind,
+            "about": report.about,
+            "deliveryId": report.delivery,
+            "matchedBy": report.matched_by,
+            "news": report.news,
+        }
         return 200, {"success": True, **fields}
 
     return await once(request, act, content=raw)

@@ -1,5 +1,6 @@
 """What comes back is tied to its delivery by the signed envelope sender, and silences whom it should."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,10 +27,11 @@ def intake(world: World) -> BounceIntake:
     return BounceIntake(bounces, UnsubscribeByMail(world.pool), BASE, SECRET)
 
 
-def report(name: str, delivery: int) -> bytes:
-    """A sample as it comes back to the envelope sender of a delivery."""
+def report(name: str, ids: dict[str, int], person: str) -> bytes:
+    """A sample about a person, as it comes back to the envelope sender of their delivery."""
     raw = (SAMPLES / f"{name}.eml").read_bytes()
-    return b"Delivered-To: " + sender(delivery).encode() + b"\n" + raw
+    raw = re.sub(rb"(?:no|some)body@example\.net", f"{person}@example.org".encode(), raw)
+    return b"Delivered-To: " + sender(ids[person]).encode() + b"\n" + raw
 
 
 async def _sent(world: World, *people: str, day: int = 10) -> dict[str, int]:
@@ -57,11 +59,15 @@ async def test_an_address_that_does_not_exist_is_written_to_no_more(world: World
     ids = await _sent(world, "ann", "bob")
     take = intake(world).process
 
-    first = await take(report("postfix_user_unknown", ids["ann"]))
-    again = await take(report("postfix_user_unknown", ids["ann"]))
+    first = await take(report("postfix_user_unknown", ids, "ann"))
+    again = await take(report("postfix_user_unknown", ids, "ann"))
 
-    assert first == IntakeResult("hard", ids["ann"], news=True)
-    assert again == IntakeResult("hard", ids["ann"], news=False)
+    assert first == IntakeResult(
+        "failed", ids["ann"], news=True, about="address", at_once=True, matched_by="verp"
+    )
+    assert again == IntakeResult(
+        "failed", ids["ann"], news=False, about="address", at_once=True, matched_by="verp"
+    )
     assert (await world.mails())["ann"] == ("bounced", "hard_bounce")
     assert (await world.mails())["bob"] == ("sent", None)
     assert await _silenced(world) == {"ann": "hard_bounce"}
@@ -72,8 +78,8 @@ async def test_other_hard_bounces_silence_at_the_third(world: World) -> None:
     for day in (10, 12, 14):
         assert await _silenced(world) == {}
         ids = await _sent(world, "ann", day=day)
-        await take(report("yahoo_no_account", ids["ann"]))
-        await take(report("yahoo_no_account", ids["ann"]))
+        await take(report("yahoo_no_account", ids, "ann"))
+        await take(report("yahoo_no_account", ids, "ann"))
 
     assert await _silenced(world) == {"ann": "hard_bounce"}
 
@@ -81,20 +87,28 @@ async def test_other_hard_bounces_silence_at_the_third(world: World) -> None:
 async def test_a_complaint_ends_it_at_once(world: World) -> None:
     ids = await _sent(world, "ann")
 
-    taken = await intake(world).process(report("arf_yahoo", ids["ann"]))
+    taken = await intake(world).process(report("arf_yahoo", ids, "ann"))
 
-    assert taken == IntakeResult("complaint", ids["ann"], news=True)
+    assert taken == IntakeResult("complaint", ids["ann"], news=True, matched_by="verp")
     assert (await world.mails())["ann"] == ("complained", "complaint")
     assert await _silenced(world) == {"ann": "complaint"}
 
 
 async def test_soft_bounces_never_silence(world: World) -> None:
-    ids = await _sent(world, "ann")
+    names = {
+        "yahoo_mailbox_full": ("bounced", "about_mailbox"),
+        "postfix_expired": ("bounced", "about_way"),
+        "webde_policy": ("bounced", "about_us"),
+        "postfix_delayed": ("sent", None),
+    }
+    ids = await _sent(world, *(name.partition("_")[2] for name in names))
     take = intake(world).process
 
-    for name in ("yahoo_mailbox_full", "gmail_quota", "postfix_expired", "webde_policy", "postfix_delayed"):
-        assert (await take(report(name, ids["ann"]))).news
-    assert (await world.mails())["ann"] == ("sent", None)
+    for name, becomes in names.items():
+        person = name.partition("_")[2]
+        assert (await take(report(name, ids, person))).news
+        assert not (await take(report(name, ids, person))).news
+        assert (await world.mails())[person] == becomes
     assert await _silenced(world) == {}
 
 
@@ -102,7 +116,8 @@ async def test_soft_bounces_never_silence(world: World) -> None:
     ("sample", "becomes"),
     [
         ("postfix_delivered", ("sent", "confirmed_by_report")),
-        ("gmail_quota", ("sent", "confirmed_by_report")),
+        ("postfix_delayed", ("sent", "confirmed_by_report")),
+        ("gmail_quota", ("bounced", "about_mailbox")),
         ("gmail_user_unknown", ("bounced", "hard_bounce")),
     ],
 )
@@ -114,7 +129,7 @@ async def test_a_report_tells_what_became_of_an_unconfirmed_message(
         "UPDATE service.delivery_state SET claim = coalesce(claim, 0), state = 'unconfirmed'"
     )
 
-    await intake(world).process(report(sample, ids["ann"]))
+    await intake(world).process(report(sample, ids, "ann"))
 
     assert (await world.mails())["ann"] == becomes
 
@@ -128,7 +143,7 @@ async def test_nobody_can_silence_others_by_inventing_a_bounce(world: World) -> 
     for recipient in (forged, BASE, "", None):
         assert (await take(raw, recipient)).kind == "ignored"
     for name in ("none_ordinary", "none_out_of_office", "none_vacation_quoting_a_bounce"):
-        assert (await take(report(name, ids["ann"]))).kind == "ignored"
+        assert (await take(report(name, ids, "ann"))).kind == "ignored"
     assert (await world.mails())["ann"] == ("sent", None)
     assert await _silenced(world) == {}
 
@@ -137,9 +152,9 @@ async def test_a_mailbox_is_read_once_and_again_after_a_crash(world: World, tmp_
     ids = await _sent(world, "ann", "bob")
     (tmp_path / "new").mkdir()
     for name, sample in (("ann", "postfix_user_unknown"), ("bob", "arf_outlook")):
-        (tmp_path / "new" / name).write_bytes(report(sample, ids[name]))
+        (tmp_path / "new" / name).write_bytes(report(sample, ids, name))
     taken_before_the_crash = intake(world)
-    await taken_before_the_crash.process(report("postfix_user_unknown", ids["ann"]))
+    await taken_before_the_crash.process(report("postfix_user_unknown", ids, "ann"))
     box = BounceMaildir(tmp_path, intake(world))
 
     assert await box.read() == 2
@@ -151,7 +166,9 @@ async def test_a_mailbox_is_read_once_and_again_after_a_crash(world: World, tmp_
 
 async def test_a_mail_server_hands_reports_over(world: World) -> None:
     ids = await _sent(world, "ann")
-    raw = (SAMPLES / "postfix_user_unknown.eml").read_bytes()
+    raw = (
+        (SAMPLES / "postfix_user_unknown.eml").read_bytes().replace(b"nobody@example.net", b"ann@example.org")
+    )
     mail = {"Content-Type": "message/rfc822"}
     url = "/api/admin/bounces"
     async with admin(world.pool, bounces=intake(world)) as given:
@@ -160,7 +177,14 @@ async def test_a_mail_server_hands_reports_over(world: World) -> None:
         )
         assert (taken.status, await taken.json()) == (
             200,
-            {"success": True, "kind": "hard", "deliveryId": ids["ann"], "news": True},
+            {
+                "success": True,
+                "kind": "failed",
+                "about": "address",
+                "deliveryId": ids["ann"],
+                "matchedBy": "verp",
+                "news": True,
+            },
         )
         answers = [
             (await given.client.post(url, data=raw, headers=VIEWER | mail)).status,
