@@ -17,17 +17,24 @@ from service.messages.mail.bounce_report import (
     failed,
     first_address,
 )
-from service.messages.mail.bounce_sender import has_bounce_subject, is_auto_reply, is_from_machine
+from service.messages.mail.bounce_sender import (
+    has_bounce_subject,
+    has_machine_name,
+    is_auto_reply,
+    is_from_machine,
+)
 from service.messages.mail.mime import MimePart, first_field
 from service.messages.mail.report_verdict import is_permanent, phase_in, quoted_status
 from service.text import clean
 
 MAX_TEXT = 20_000
 _MAX_LINES = 400
+_BEGINNING = 400
+"""Characters at the beginning of a notice in which it says what it is."""
 _MAX_PARAGRAPH = 13
 """Lines that belong to an address."""
 _MAX_DIAGNOSTIC = 4000
-_MAX_LIBRARY_TEXT = 8000
+_MAX_LIBRARY_TEXT = 4000
 """Characters that the library for old formats reads: it tries each of its formats on each line."""
 
 
@@ -42,7 +49,7 @@ class Notice:
 # ── The notice ──────────────────────────────────────────────────────────────────────────────────────────────
 
 _COPY_FOLLOWS = re.compile(
-    r"^[ \t>]*(?:-{2,}|={2,}|\*{2,}|_{3,}|~{3,})?[ \t]*(?:"
+    r"^[ \t>]{0,40}(?:-{2,99}|={2,99}|\*{2,99}|_{3,99}|~{3,99})?[ \t]{0,9}(?:"
     r"(?:below this line|this is a copy|the (?:body|headers?) of|(?:your )?original message"
     r"|message heads?\b|returned (?:message|mail)"
     r"|unsent message|the message that was|(?:transcript of |the )?(?:original )?message (?:text "
@@ -58,7 +65,7 @@ _COPY_FOLLOWS = re.compile(
 _QUOTED_LINE = re.compile(r"^[ \t]*>(?! ?>>|>> ?[A-Za-z]{4}|>>[ \t]).*$", re.MULTILINE)
 _TAGS = re.compile(r"<(?:/?[a-z][a-z0-9]{0,14}|!--)(?:\s[^<>]{0,2000})?/?>", re.IGNORECASE)
 _BREAKS = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d|/td)\b[^<>]{0,200}>", re.IGNORECASE)
-_HEAD = re.compile(r"<(?:style|script|head)\b.{0,20000}?</(?:style|script|head)>", re.IGNORECASE | re.DOTALL)
+_HEAD = re.compile(r"<(?:style|script|head)\b.{0,4000}?</(?:style|script|head)>", re.IGNORECASE | re.DOTALL)
 
 
 def notice_of(parts: Sequence[MimePart]) -> Notice:
@@ -88,7 +95,7 @@ _FAILURE = re.compile(
     r"|not possible|impossible|delay)"
     r"|fail(?:ed|ure)\b[^.\n]{0,40}\b(?:deliver|send|recipient|address|reason|mail|message)|(?:not"
     r"|non)[- ]deliver"
-    r"|did\s+not\s+reach|not\s+reach|returned\s+(?:mail|to)|(?:mail|message)\s[^.\n]{0,60}(?:returned"
+    r"|(?:has|have)\s+been\s+(?:delayed|postponed)|did\s+not\s+reach|not\s+reach|returned\s+(?:mail|to)|(?:mail|message)\s[^.\n]{0,60}(?:returned"
     r"|rejected|bounced)|permanent (?:fatal )?error"
     r"|(?:trouble|problems?|error)\s[^.\n]{0,40}(?:deliver|send)|transcript of session|could not be found"
     r"|not\s+be\s+found"
@@ -104,9 +111,10 @@ _INTRODUCES_QUOTE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _STILL_TRYING = re.compile(
-    r"WARNING MESSAGE ONLY|NOT NEED TO RESEND|no action is required|has not (?:yet )?been (?:delivered"
-    r"|collected)|transient non-fatal"
-    r"|(?:attempts|it|delivery)\b[^.\n]{0,30} (?:will (?:continue|be retried|keep|be made))|(?:will"
+    r"WARNING MESSAGE ONLY|NOT NEED TO RESEND|no action is required|has not yet been|has been (?:delayed"
+    r"|postponed)|transient non-fatal"
+    r"|(?<!no further delivery )(?<!no further )\b(?:attempts|it"
+    r"|delivery)\b[^.\n]{0,30} (?:will (?:continue|be retried|keep|be made))|(?:will"
     r"|shall) (?:keep|continue) (?:on )?(?:re)?try"
     r"|will be tried again|still being retried|not yet been delivered|continue to (?:try|attempt)",
     re.IGNORECASE,
@@ -123,10 +131,8 @@ def is_still_trying(text: str) -> bool:
 
 def prose_reports(mail: MimePart, notice: Notice) -> list[RecipientReport]:
     """What a bounce in prose says; nothing where no mail system wrote it, or it tells of no failure."""
-    if not is_from_machine(mail.fields) or is_auto_reply(mail):
-        return []
     text = _QUOTED_LINE.sub("", notice.text)
-    if _INTRODUCES_QUOTE.search(text) or not _FAILURE.search(text[: MAX_TEXT // 2]):
+    if is_auto_reply(mail) or _INTRODUCES_QUOTE.search(text) or not _is_bounce(mail, text):
         return []
     named = _recipients(mail, text)
     if not named:
@@ -137,6 +143,16 @@ def prose_reports(mail: MimePart, notice: Notice) -> list[RecipientReport]:
     if is_still_trying(text):
         return [delayed(quoted_status(said), clean(said), address) for address, said in named.items()]
     return [_failed(text, address, said, alone=len(named) == 1) for address, said in named.items()]
+
+
+def _is_bounce(mail: MimePart, text: str) -> bool:
+    """A mail system wrote it, or its subject and beginning are a bounce's; and it tells of a failure."""
+    failure = _FAILURE.search(text[: MAX_TEXT // 2])
+    if has_machine_name(mail.fields) and has_bounce_subject(mail.fields):
+        return bool(failure) or any(True for _ in _paragraphs(text))
+    if failure is None:
+        return False
+    return is_from_machine(mail.fields) or (has_bounce_subject(mail.fields) and failure.start() < _BEGINNING)
 
 
 def _recipients(mail: MimePart, text: str) -> dict[str | None, str]:
@@ -161,7 +177,8 @@ def _failed(text: str, address: str | None, said: str, *, alone: bool) -> Recipi
 
 _MARKS_BEFORE = " \t<'\"*-=•·:|["
 _LABEL = re.compile(
-    r"^[ \t]*(?:(?:failed |intended |undeliverable |final |original )?(?:recipient|address|user|to|rcpt"
+    r"^[ \t]*(?:invalid final delivery userid|error-for|(?:failed |intended |undeliverable |final "
+    r"|original )?(?:recipient|address|user|to|rcpt"
     r"|mailbox|for)(?: address)?s?"
     r"(?:\(s\))?|unknown user|undeliverable to|user mailbox|delivery failed \d+ attempts)\s?:\s*",
     re.IGNORECASE,
@@ -232,7 +249,8 @@ _BOILERPLATE = re.compile(
     r"returne?d?(?:ing)?(?:\s\w+){0,3}\s+to\s+(?:the\s+)?sender|this is a permanent error[^.\n]*"
     r"|please (?!try (?:again )?later)[^.]{0,300}|if (?:you|the problem|this)\b[^.]{0,300}|for (?:further"
     r"|more|additional)\b[^.]{0,200}"
-    r"|contact[^.]{0,200}|(?:sent|created|generated) (?:automatically )?by[^.\n]{0,100}|(?:to|by"
+    r"|contact (?:your|the|us|postmaster|support|an?|him|them)\b[^.]{0,200}|(?:sent|created"
+    r"|generated) (?:automatically )?by[^.\n]{0,100}|(?:to|by"
     r"|from) (?:the )?(?:original )?senders?\b"
     r"|(?:rejected|refused) by the recipient(?:'s)? (?:domain|server|system)|(?:the )?message (?:body"
     r"|header|contents?|size|id)[^.\n]{0,100}"

@@ -16,7 +16,7 @@ from service.messages.mail.bounce_report import (
 )
 from service.messages.mail.bounce_sender import is_from_machine, is_vacation
 from service.messages.mail.complaint_reports import FEEDBACK_PART, complaint_report, feedback_fields
-from service.messages.mail.delivery_status import status_reports
+from service.messages.mail.delivery_status import STATUS_PARTS, status_reports
 from service.messages.mail.mime import (
     Fields,
     MimePart,
@@ -54,6 +54,8 @@ def parse(raw: bytes) -> BounceReport | None:
     if is_vacation(mail.fields):
         return None
     parts = list(leaves(mail))
+    if not any(part.type in STATUS_PARTS for part in parts) and is_from_machine(mail.fields):
+        parts += _wrapped_report(parts)
     notice = notice_of(parts)
     copy = _original(parts) or parse_fields(notice.copy[:_MAX_COPY])
     reports = _reports(mail, parts, notice, copy)
@@ -103,6 +105,16 @@ def _message_ids(copy: Fields, fields: Fields) -> tuple[str, ...]:
     ]
     ids = dict.fromkeys(name for value in values[:5] for name in _MESSAGE_ID.findall(value[:2000]))
     return tuple(ids)[:_MAX_MESSAGE_IDS]
+
+
+def _wrapped_report(parts: Sequence[MimePart]) -> list[MimePart]:
+    """The parts of a report that a gateway has attached as a message."""
+    for part in parts:
+        if part.type == "message/rfc822":
+            inner = parse_part(part.body.lstrip("\n"))
+            if inner.type == "multipart/report" and is_from_machine(inner.fields):
+                return list(leaves(inner))
+    return []
 
 
 def _original(parts: Sequence[MimePart]) -> Fields:

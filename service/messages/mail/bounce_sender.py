@@ -12,7 +12,9 @@ _MACHINE = re.compile(
     r"mail(?:er)?[-_. ]?daemon|post[-_]?master\b|mdaemon|\bmail(?:er)? (?:delivery|administrator|system"
     r"|gateway|service)"
     r"|\bdelivery (?:sub)?system|\bsystem administrator|\bmail[-_]?admin|\bmailsweeper|\bmailmarshal"
-    r"|\binterscan",
+    r"|\binterscan"
+    r"|\bimss\b|\bmail[-_ ]?router|\bmailer\b|\banti-?(?:virus|spam)|\bsymantec"
+    r"|\bno-?reply@.*\bmail delivery",
     re.IGNORECASE,
 )
 _ANSWER_SUBJECT = re.compile(r"\s*(?:re|fwd?|aw|wg|antw|tr|rv|sv|vs)(?:\[\d+\])?\s*:", re.IGNORECASE)
@@ -30,7 +32,8 @@ _BOUNCE_SUBJECT = re.compile(
     r"|rejected)"
     r"|fail(?:ed|ure)\b.{0,40}(?:deliver|mail|message)|could not (?:send|deliver|be delivered)"
     r"|unable to deliver|bounce"
-    r"|not delivered|nicht (?:zugestellt|zustellbar)|no (?:se pudo )?entreg|mancata consegna|devuelto|配信"
+    r"|not delivered|nicht (?:zugestellt|zustellbar)|no (?:se pudo )?entreg|mancata consegna|devuelto"
+    r"|\bND[NR]\b|not member\b|fml (?:status|command)|user unknown|invalid address|配信"
     r"|送信.{0,10}エラー|недостав",
     re.IGNORECASE,
 )
@@ -49,14 +52,14 @@ def is_auto_reply(mail: MimePart) -> bool:
     replied = first_field(mail.fields, "auto-submitted").strip().lower().startswith("auto-replied")
     is_report = mail.type == "multipart/report" or "x-failed-recipients" in mail.fields
     return (
-        replied and not is_report and not (_has_machine_name(mail.fields) and has_bounce_subject(mail.fields))
+        replied and not is_report and not (has_machine_name(mail.fields) and has_bounce_subject(mail.fields))
     )
 
 
 def is_from_machine(fields: Fields) -> bool:
     """Whether a mail system sent it: by its sender, or by the subject where no envelope sender is known."""
-    path = "".join(first_field(fields, "return-path").split())
-    if path == "<>" or _has_machine_name(fields) or "x-failed-recipients" in fields:
+    path = "".join(first_field(fields, "return-path")[:_LONGEST].split())
+    if path == "<>" or has_machine_name(fields) or _MACHINE.search(path) or "x-failed-recipients" in fields:
         return True
     return not path and has_bounce_subject(fields)
 
@@ -72,7 +75,8 @@ def subject_of(fields: Fields) -> str:
     return " ".join(_decoded(subject[:_LONGEST]) for subject in fields.get("subject", ())[:5])
 
 
-def _has_machine_name(fields: Fields) -> bool:
+def has_machine_name(fields: Fields) -> bool:
+    """Whether the sender is called as mail systems are."""
     return bool(_MACHINE.search(first_field(fields, "from")[:_LONGEST]))
 
 

@@ -16,7 +16,7 @@ from service.messages.mail.mime import Fields, MimePart, first_field, parse_fiel
 from service.messages.mail.report_verdict import quoted_status
 from service.text import clean
 
-_STATUS_PARTS = frozenset({"message/delivery-status", "message/global-delivery-status"})
+STATUS_PARTS = frozenset({"message/delivery-status", "message/global-delivery-status"})
 _MAX_BLOCKS = 200
 _MAX_DIAGNOSTIC = 4000
 _STATUS = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?!\.?\d)")
@@ -28,7 +28,7 @@ def status_reports(parts: Sequence[MimePart], notice: str, *, is_report: bool) -
     """What the status parts say. ``notice``: the words for people; ``is_report``: the mail is a
     multipart/report, in which a gateway may have made the part a text.
     """
-    bodies = [part.body for part in parts if part.type in _STATUS_PARTS]
+    bodies = [part.body for part in parts if part.type in STATUS_PARTS]
     reports = [report for body in bodies for report in _reports(body, notice)]
     if reports or not is_report:
         return reports

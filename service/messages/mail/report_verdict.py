@@ -49,7 +49,7 @@ def judge_report(status: str | None, *texts: str) -> ReplyVerdict:
             about = next(subject for subject in About if subject in named)
             return ReplyVerdict(about, about is About.ADDRESS and _certain(codes))
         if reply.code is not None:  # it was the server that said nothing more
-            return ReplyVerdict(_about_code_alone(phase, reply.code))
+            return ReplyVerdict(_about_code_alone(phase, reply.code, reply.words))
     if status_codes:
         named = set(named_by(None, [*status_codes], ""))
         about = next((subject for subject in About if subject in named), About.WAY)
@@ -85,10 +85,16 @@ def _named(phase: SmtpPhase | None, reply: _Quoted, codes: tuple[str, ...]) -> s
     return named
 
 
-def _about_code_alone(phase: SmtpPhase | None, code: int) -> About:
+_MAILBOX_UNAVAILABLE = re.compile(r"\bmailbox (?:is )?(?:unavailable|not available)\b", re.IGNORECASE)
+"""RFC 5321's own sentence for 550."""
+
+
+def _about_code_alone(phase: SmtpPhase | None, code: int, words: str) -> About:
     """A 5xx whose words nobody understands: of a phase that the report does not name, it accuses nobody."""
     about = about_basic_code(phase or SmtpPhase.RCPT, code)
-    return About.US if about is About.ADDRESS and phase is None else about
+    if about is About.ADDRESS and phase is None and not _MAILBOX_UNAVAILABLE.search(words):
+        return About.US
+    return about
 
 
 def _certain(codes: tuple[str, ...]) -> bool:
@@ -99,12 +105,10 @@ def _certain(codes: tuple[str, ...]) -> bool:
 
 _ZOHO_CODE = re.compile(r"\bERROR_CODE ?: ?")
 _NOT_A_REPLY = r"(?!\s*(?:hours?|seconds?|secs?|minutes?|days?|bytes?|[kmg]i?b|messages?|times|attempts?)\b)"
-_CODE = re.compile(rf"(?<![\w.:/@+=-])#?([245][0-5]\d)(?=[ \t:,;-]|$){_NOT_A_REPLY}[ \t:,;-]*", re.MULTILINE)
-_LATER_LINE = re.compile(r"(?m)[ \t]*(?<![\w.:/@+=])#?\b{code}[ -](?=\s*#?[245]\.\d|[^\d\s])")
-_CODE_WITH_HASH = re.compile(r"(?<![\w/])#\s?([245]\.\d{1,3}\.\d{1,3})(?=[\s>):;,.]|$)")
-_MESSAGES_FROM_HERE = re.compile(
-    r"^\s*(?:Giving up on|STARTTLS proto=|Remote host said:|\(state \d+\))", re.MULTILINE
+_CODE = re.compile(
+    rf"(?<![\w.:/@+=-])#?([245][0-5]\d)(?=[ \t:,;-]|$){_NOT_A_REPLY}[ \t:,;'\"-]*", re.MULTILINE
 )
+_CODE_WITH_HASH = re.compile(r"(?<![\w/])#\s?([245]\.\d{1,3}\.\d{1,3})(?=[\s>):;,.]|$)")
 
 
 def _quoted(text: str) -> _Quoted:
@@ -114,9 +118,7 @@ def _quoted(text: str) -> _Quoted:
     if match is None:
         return _Quoted(phase, None, tuple(_hash_codes(text)), say.prose(text))
     code = match.group(1)
-    reply = re.sub(
-        rf"[ \t]*(?<![\w.:/@+=-])#?{code}[ -]+(?={code}[ -]|#?[245]\.\d|\S)", "\n", text[match.end() :]
-    )
+    reply = re.sub(rf"(?<![\w.:/@+=-])#?{code}[ -]+(?={code}[ -]|#?[245]\.\d|\S)", "\n", text[match.end() :])
     lines = _IN_REPLY.sub(" ", reply)
     codes = [*enhanced_codes(int(code), lines), *_hash_codes(lines)]
     return _Quoted(phase, int(code), tuple(dict.fromkeys(codes)), say.prose(lines))

@@ -225,7 +225,7 @@ def _named_by_words(codes: Sequence[str], words: str) -> Iterator[About]:
         yield About.WAY
     if say.TEMPORARY.search(words) and not disabled:  # what is temporary is the mailbox's trouble
         yield About.WAY
-    if say.US.search(words):
+    if say.US.search(say.TAKES_NO_MAIL.sub(" ", words)):
         yield About.US
     elif say.UNKNOWN.search(words):
         yield About.ADDRESS

@@ -19,7 +19,7 @@ _WORDINGS: tuple[tuple[str, str, str], ...] = (
     (_WAY, r"\bdid not accept our requests? to connect\b", "Gmail: delivery reports"),
     (_US, r"\b(?:you )?may not have permission to post\b", "Google Groups: bounced posts"),
     (_US, r"\b[SD][CY]-00\d\b|\bOU-00\d\b|\bS(?:3150|3140|77719|844)\b"
-          r"|\bAS\(\d+\)", "Outlook.com: postmaster error codes"),
+          r"", "Outlook.com: postmaster error codes"),
     (_US, r"\bRESOLVER\.RST\.(?:Not|Restrict|Auth|Sender)|\bSTOREDRV\.\S*(?:Denied"
           r"|SendAs)", "Exchange: NDR diagnostics"),
     (_US, r"\bOutOfOrg|\bTransportRules\.RejectMessage|\bSmtpSendAsDenied"

@@ -24,10 +24,14 @@ def without_urls(text: str) -> str:
     return _URL.sub(" ", text[: 2 * _LONGEST])
 
 
+_OPENERS = re.compile(r"\b(?:the )?(?:message|mail) was not accepted --", re.IGNORECASE)
+"""Words with which a provider begins whatever the reason is (mail.ru)."""
+
+
 def prose(text: str) -> str:
     """The reply on one line, without quoted addresses, URLs and hosts."""
     text_without_quotes = _QUOTED.sub(" ", text[:_LONGEST].replace("’", "'"))
-    return _SPACE.sub(" ", text_without_quotes).strip()
+    return _SPACE.sub(" ", _OPENERS.sub(" ", text_without_quotes)).strip()
 
 
 def _any_of(*patterns: str) -> re.Pattern[str]:
@@ -47,7 +51,7 @@ LATER = _any_of(
     r"\bcome back\b",
     r"\btoo many (?:recipients|connections|concurrent|messages|mails|sessions|hops)\b",
     r"\brate[- ]limit|\bthrottl|\btoo (?:fast|quickly)\b|\bslow down\b",
-    r"\bun-?route?able\b|\bno route\b|\b(?:cannot|can't|unable to|could not) (?:be )?route",
+    r"\bun-?route?able\b(?! mail domain)|\bno route\b|\b(?:cannot|can't|unable to|could not) (?:be )?route",
     r"\brouting (?:loop|error)",
     r"\bmail loop|\bhop count\b|\bloops? back\b",
     r"\b(?:server|system|service|relay) (?:(?:is|currently|too|very) ){0,3}(?:busy|overloaded|down)\b",
@@ -57,7 +61,7 @@ LATER = _any_of(
     r"\b(?:unable|failed|cannot|can't|couldn't|could not|not able) (?:to )?(?:connect|establish|contact)\b",
     r"\b(?:message|mail|delivery|queue)\b[^.;]{0,30}\b(?:expired|(?:is|was) too old)\b"
     r"|\bqueue (?:life)?time\b",
-    r"\b(?:in|on) (?:the )?(?:\w+ )?queue (?:for )?too long\b|\bdeferred\b|\bloop(?:ing)?\b",
+    r"\b(?:in|on) (?:the )?(?:\w+ )?queue (?:for )?too long\b|\bdeferred\b|\bloop(?:s|ing)?\b",
     r"\b(?:disk|spool|file ?system|queue) (?:is )?(?:nearly |almost )?full\b|\bno space left\b",
     r"\bqueue file\b|\bspool\b",
     r"\binsufficient (?:system|resources|disk|queue)\b|\bout of resources\b|\bout of (?:memory|disk)"
@@ -180,8 +184,10 @@ NO_DOMAIN = _any_of(
     r"\b(?:unknown|no such) (?:host|mail domain)\b|\bhost (?:is )?unknown\b|\bdomain must exist\b",
     r"\bnxdomain\b|\bnull mx\b|\bno (?:mx|a)(?: or \w+)* records?\b",
 )
+TAKES_NO_MAIL = _any_of(r"\bdomain(?: \w+)? (?:does not|doesn't) (?:accept|take|receive) (?:any )?mail\b")
 UNKNOWN = _any_of(
     NO_DOMAIN.pattern,
+    TAKES_NO_MAIL.pattern,
     rf"{_PERSON}[^.;]{{0,40}}\b(?:unknown|invalid|gone|deleted|removed|rejected|non-?existent"
     r"|no longer|not a valid|(?:not|n't) (?:found|known|listed|local|here|our|valid|exist|be found"
     r"|recogni[sz]ed|in our|on our|a local))\b",
