@@ -114,6 +114,8 @@ def _process(deps: AdminDeps) -> CollectorRegistry:
     tasks = _gauge(registry, "jobs_asyncio_tasks", "Tasks of this process that are not done")
     tasks.set(len(asyncio.all_tasks()))
     registry.register(_Mails(deps.mails()))
+    if deps.bounces is not None:
+        registry.register(_Reports(deps.bounces.totals))
     return registry
 
 
@@ -130,6 +132,19 @@ class _Mails(Collector):
             by_state[what.partition(":")[0]] += n
         for state, n in by_state.items():
             family.add_metric([state], n)
+        return [family]
+
+
+class _Reports(Collector):
+    def __init__(self, totals: Mapping[tuple[str, str], int]) -> None:
+        self._totals = totals
+
+    def collect(self) -> list[Metric]:
+        family = CounterMetricFamily(
+            "jobs_reports", "Bounces and complaints that this process took in", labels=["kind", "about"]
+        )
+        for labels, n in self._totals.items():
+            family.add_metric(labels, n)
         return [family]
 
 

@@ -197,7 +197,7 @@ CASES = {
         what={"job": GOALS, "accepted": True} | _TO_ME,
         unknown=JOB | _TO_ME | {"jobName": "nothing"},
     ),
-    "POST /api/admin/bounces": Case("bounce", _mail("sent"), what={"delivery": "id", "kind": "hard"}),
+    "POST /api/admin/bounces": Case("bounce", _mail("sent"), what={"delivery": "id", "kind": "failed"}),
     "POST /api/admin/deliveries/{id}/resend": Case("resend", _mail("unconfirmed"), what={"delivery": "id"}),
     "POST /api/admin/deliveries/{id}/cancel": Case("cancel", _mail("planned"), what={"delivery": "id"}),
     "POST /api/admin/deliveries/{id}/retry": Case("retry", _mail("failed"), what={"delivery": "id"}),

@@ -127,12 +127,20 @@ COMMANDS = (
     Command(
         "bounce", "takeBounce", "POST", "/api/admin/bounces",
         "hand in what came to the bounce address, as it arrived", "bounce report.eml",
-        answers.fields(text("understood as", "kind"), ident("message", "deliveryId"), text("news")),
+        answers.fields(
+            text("understood as", "kind"), text("about"), ident("message", "deliveryId"), text("news")
+        ),
         (
             Argument("file", "file", Location.RAW, "the mail; - is standard input"),
             query("--recipient", "the recipient of the envelope", metavar="ADDRESS"),
         ),
         content="message/rfc822",
+    ),
+    Command(
+        "bounces", "countBounces", "GET", "/api/admin/bounces",
+        "how many messages came back, and why", "bounces --days 7",
+        answers.table(text("kind"), text("domain"), text("state"), text("reason"), text("messages")),
+        (query("--days", "of how many days, up to 400; default 30", positive_integer),),
     ),
     Command(
         "forecast", "forecast", "GET", "/api/admin/forecast",

@@ -66,7 +66,8 @@ class BounceIntake:
         self._unsubscribe = unsubscribe
         self._address = address
         self._secret = secret
-        self.totals: Counter[str] = Counter()
+        self.totals: Counter[tuple[str, str]] = Counter()
+        """Reports by kind and by what they are about (empty: nothing)."""
 
     async def process(
         self, raw: bytes, recipient: str | None = None, connection: asyncpg.Connection | None = None
@@ -82,7 +83,7 @@ class BounceIntake:
             report = await asyncio.to_thread(bounce_reports.parse, raw)
             match = await self._match(report, recipient, connection)
             result = await self._act(report, match, connection)
-        self.totals[result.kind] += 1
+        self.totals[result.kind, result.about or ""] += 1
         log.info(
             "bounce",
             kind=result.kind,

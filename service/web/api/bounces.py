@@ -3,8 +3,9 @@
 import asyncpg
 from aiohttp import web
 
+from service.engine import queries
 from service.messages.mail.bounce_intake import UNSUBSCRIBE
-from service.web import audit
+from service.web import audit, params
 from service.web.auth import HttpRefusal
 from service.web.deps import DEPS
 from service.web.idempotency import Answer, once
@@ -12,7 +13,28 @@ from service.web.idempotency import Answer, once
 MAX_BYTES = 1 << 20
 _TYPES = {"message/rfc822", "message/delivery-status", "multipart/report"}
 
+_SQL = queries.load(__file__)
+
 routes = web.RouteTableDef()
+
+
+@routes.get("/api/admin/bounces")
+async def counts(request: web.Request) -> web.Response:
+    """How many mails came back or were complained about in the last days, by kind, domain and reason."""
+    params.check_parameters(request, frozenset({"days"}))
+    days = params.number(request, "days", 30, minimum=1, maximum=400) or 30
+    rows = await request.app[DEPS].pool.fetch(_SQL["counts"], days)
+    data = [
+        {
+            "kind": row["kind"],
+            "domain": row["domain"],
+            "state": row["state"],
+            "reason": row["reason"],
+            "messages": row["n"],
+        }
+        for row in rows
+    ]
+    return web.json_response({"success": True, "data": data})
 
 
 @routes.post("/api/admin/bounces")

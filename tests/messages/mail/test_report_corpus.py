@@ -106,7 +106,10 @@ def test_postfix_gives_its_own_reasons_a_status(status: str, reason: str, about:
 
 # ── Formats with reasons of their own ───────────────────────────────────────────────────────────────────────
 
-_QMAIL = "Hi. This is the qmail-send program at relay.example.\nI'm afraid I wasn't able to deliver your message.\n\n"
+_QMAIL = """Hi. This is the qmail-send program at relay.example.
+I'm afraid I wasn't able to deliver your message.
+
+"""
 _NOTES = "------- Failure Reasons  --------\n\n{0}\n{1}\n\n------- Returned Message --------\n\n"
 _OLD_EXCHANGE = (
     "Your message\n\n  To:      {1}\n  Subject: Two goals are due\n  Sent:    Mon, 9 Mar 2026 08:00:00"
