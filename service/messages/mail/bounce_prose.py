@@ -39,7 +39,7 @@ _MAX_LIBRARY_TEXT = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class BounceNotice:
     """The words for people, without the returned mail; ``copy``: that, if it follows in the same text."""
 
     text: str
@@ -65,10 +65,10 @@ _COPY_FOLLOWS = re.compile(
 _QUOTED_LINE = re.compile(r"^[ \t]*>(?! ?>>|>> ?[A-Za-z]{4}|>>[ \t]).*$", re.MULTILINE)
 _TAGS = re.compile(r"<(?:/?[a-z][a-z0-9]{0,14}|!--)(?:\s[^<>]{0,2000})?/?>", re.IGNORECASE)
 _BREAKS = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d|/td)\b[^<>]{0,200}>", re.IGNORECASE)
-_HEAD = re.compile(r"<(?:style|script|head)\b.{0,4000}?</(?:style|script|head)>", re.IGNORECASE | re.DOTALL)
+_HEAD = re.compile(r"<(style|script|head)\b", re.IGNORECASE)
 
 
-def notice_of(parts: Sequence[MimePart]) -> Notice:
+def notice_of(parts: Sequence[MimePart]) -> BounceNotice:
     """The words for people in a mail: its plain texts, or else its HTML as a text."""
     texts = [part.body[:MAX_TEXT] for part in parts if part.type == "text/plain"]
     if not any(map(str.strip, texts)):
@@ -76,12 +76,25 @@ def notice_of(parts: Sequence[MimePart]) -> Notice:
     text = "\n".join(texts[:5])[:MAX_TEXT]
     copy = _COPY_FOLLOWS.search(text, min(len(text), 20))
     if copy is None:
-        return Notice(text, "")
-    return Notice(text[: copy.start()], text[copy.start() :])
+        return BounceNotice(text, "")
+    return BounceNotice(text[: copy.start()], text[copy.start() :])
+
+
+def _without_head(body: str) -> str:
+    lower, kept, end = body.lower(), [], 0
+    for match in _HEAD.finditer(body):
+        if match.start() < end:
+            continue
+        closing = lower.find(f"</{match.group(1).lower()}", match.end())
+        if closing < 0:
+            break
+        kept.append(body[end : match.start()])
+        end = closing
+    return " ".join([*kept, body[end:]])
 
 
 def _text_of_html(body: str) -> str:
-    text = _BREAKS.sub("\n", _HEAD.sub(" ", body))
+    text = _BREAKS.sub("\n", _without_head(body))
     return html.unescape(_TAGS.sub(" ", text))
 
 
@@ -129,7 +142,7 @@ def is_still_trying(text: str) -> bool:
     return bool(_STILL_TRYING.search(text[:MAX_TEXT])) and not _GAVE_UP.search(text[:MAX_TEXT])
 
 
-def prose_reports(mail: MimePart, notice: Notice) -> list[RecipientReport]:
+def prose_reports(mail: MimePart, notice: BounceNotice) -> list[RecipientReport]:
     """What a bounce in prose says; nothing where no mail system wrote it, or it tells of no failure."""
     text = _QUOTED_LINE.sub("", notice.text)
     if is_auto_reply(mail) or _INTRODUCES_QUOTE.search(text) or not _is_bounce(mail, text):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from service.messages.mail.bounce_prose import Notice, notice_of, prose_reports
+from service.messages.mail.bounce_prose import BounceNotice, notice_of, prose_reports
 from service.messages.mail.bounce_report import (
     BounceReport,
     RecipientReport,
@@ -73,7 +73,7 @@ def parse(raw: bytes) -> BounceReport | None:
 
 
 def _reports(
-    mail: MimePart, parts: Sequence[MimePart], notice: Notice, copy: Fields
+    mail: MimePart, parts: Sequence[MimePart], notice: BounceNotice, copy: Fields
 ) -> list[RecipientReport]:
     kind = parameter(mail.parameters, "report-type").lower()
     if kind == "disposition-notification":
