@@ -84,6 +84,55 @@ async def test_other_hard_bounces_silence_at_the_third(world: World) -> None:
     assert await _silenced(world) == {"ann": "hard_bounce"}
 
 
+async def test_a_mailbox_that_is_full_for_the_third_time_gets_no_mail_for_a_while(world: World) -> None:
+    take = intake(world).process
+    for day in (10, 12, 14):
+        ids = await _sent(world, "ann", day=day)
+        await take(report("yahoo_mailbox_full", ids, "ann"))
+    ids_at_rest = await _sent(world, "ann", "bob", day=16)
+    assert ids_at_rest["ann"] == ids["ann"]
+    assert (await world.reasons())["ann"] == "suppressed_address"
+
+    ids_after = await _sent(world, "ann", day=22)
+    assert ids_after["ann"] > ids["ann"]
+    assert await _silenced(world) == {}
+
+
+async def test_a_mailbox_that_begins_to_rest_gets_nothing_that_waits(world: World) -> None:
+    await world.at("2026-03-10T08:00:00Z")
+    await world.live(
+        *(
+            person
+            for name in ("ann", "bob")
+            for person in (user(name), goal(f"g-{name}", name, due="2026-03-11"))
+        )
+    )
+    await (await world.runner()).run_manual(GOALS)
+    await world.pool.execute(
+        "INSERT INTO service.mailbox_rest VALUES ('ann@example.org', 1, '2026-03-11'), ('bob@example.org',"
+        " 1, '2026-03-09')"
+    )
+
+    await world.delivery(Scripted(), sender=sender).run_once()
+
+    assert await world.mails() == {"ann": ("skipped", "suppressed_address"), "bob": ("sent", None)}
+
+
+async def test_counts_by_kind_domain_and_reason(world: World) -> None:
+    ids = await _sent(world, "ann", "bob", "cleo")
+    take = intake(world).process
+    for name, person in (("yahoo_mailbox_full", "ann"), ("gmail_quota", "bob"), ("arf_yahoo", "cleo")):
+        await take(report(name, ids, person))
+    async with admin(world.pool, bounces=intake(world)) as given:
+        answer = await given.client.get("/api/admin/bounces", headers=ADMIN)
+        data = (await answer.json())["data"]
+    rows = [(row["kind"], row["domain"], row["state"], row["reason"], row["messages"]) for row in data]
+    assert rows == [
+        ("deadlines", "example.org", "bounced", "about_mailbox", 2),
+        ("deadlines", "example.org", "complained", "complaint", 1),
+    ]
+
+
 async def test_a_complaint_ends_it_at_once(world: World) -> None:
     ids = await _sent(world, "ann")
 

@@ -294,10 +294,15 @@ def test_what_lies_beyond_the_bounds_is_not_looked_for() -> None:
 
 
 _UNITS = (
-    *(b"a@b.example\n", b"<a@b.example>:\n550 x\n", b"could not be ", b">>> RCPT To:<a@b>\n", b"<<< 5"),
-    *(b"550 ", b"550-5.1.1 ", b"the following ", b"please ", b"if you ", b"mail ", b"message has ", b"> "),
-    *(b"delivery ", b"- ", b"failed ", b"x: ", b"not ", b"user ", b"Name service error for name=", b"5.1.1"),
-    *(b"#5.1.1 ", b"(in reply to ", b"\n", b" ", b"=", b"'", b"\t\n ", b"for\n"),
+    *(
+        b"<a@b.example>:\n550 x\n",
+        b"could not be ",
+        b">>> RCPT To:<a@b>\n",
+        b"550-5.1.1 ",
+        b"please ",
+        b"mail ",
+    ),
+    *(b"x: ", b"not ", b"user ", b"5.1.1", b"\n", b" ", b"=", b"\t\n "),
 )
 """What a notice may repeat without end."""
 

@@ -137,7 +137,7 @@ async def test_a_full_mailbox_rests_longer_each_time(pool: asyncpg.Pool) -> None
     """Three bounces within 14 days: seven days, then 30, then 90; older and repeated ones do not count."""
     raw = (CASES / "02-dsn-mailbox-full.eml").read_bytes()
     take = intake(pool).process
-    rests = []
+    rests, needed = [], []
     number = 0
 
     async def bounce() -> None:
@@ -160,10 +160,13 @@ async def test_a_full_mailbox_rests_longer_each_time(pool: asyncpg.Pool) -> None
     assert await rest() is None
     for day in ("2026-03-17", "2026-03-26", "2026-04-27", "2026-07-28"):
         await stop_clock(pool, f"{day}T08:00:00Z")
+        earlier = number
         while (before := await rest()) is None or before[1] <= timedelta(0):
             await bounce()
         rests.append(await rest())
+        needed.append(number - earlier)
 
+    assert needed == [2, 3, 3, 3]
     assert rests == [(n, timedelta(days=days)) for n, days in ((1, 7), (2, 30), (3, 90), (4, 90))]
     assert await silenced(pool) == set()
     await stop_clock(pool, "2027-03-01T08:00:00Z")
