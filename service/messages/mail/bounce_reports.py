@@ -14,7 +14,7 @@ from service.messages.mail.bounce_report import (
     ReportKind,
     addresses_in,
 )
-from service.messages.mail.bounce_sender import is_from_machine, is_vacation
+from service.messages.mail.bounce_sender import is_from_machine, is_vacation, subject_of
 from service.messages.mail.complaint_reports import FEEDBACK_PART, complaint_report, feedback_fields
 from service.messages.mail.delivery_status import STATUS_PARTS, status_reports
 from service.messages.mail.mime import (
@@ -45,6 +45,8 @@ _ENVELOPE = ("to", "delivered-to", "x-original-to", "envelope-to")
 _COPY_SENDERS = ("return-path", "x-envelope-from", "envelope-from", "x-original-from", "errors-to")
 _MESSAGE_ID = re.compile(r"<([^<>\s@]{1,200}@[^<>\s@]{1,255})>")
 _MAX_MESSAGE_IDS = 5
+_REJECTED = re.compile(r"^automatically rejected mail", re.IGNORECASE)
+"""Dovecot says with a receipt that it refused a mail."""
 _SEVERITY = (ReportKind.DELIVERED, ReportKind.DELAYED, ReportKind.FAILED, ReportKind.COMPLAINT)
 
 
@@ -76,7 +78,7 @@ def _reports(
     mail: MimePart, parts: Sequence[MimePart], notice: BounceNotice, copy: Fields
 ) -> list[RecipientReport]:
     kind = parameter(mail.parameters, "report-type").lower()
-    if kind == "disposition-notification":
+    if kind == "disposition-notification" and not _REJECTED.search(subject_of(mail.fields)):
         return []
     if kind == "feedback-report" or any(part.type == FEEDBACK_PART for part in parts):
         complaint = complaint_report(parts, copy)

@@ -160,6 +160,11 @@ US = _any_of(
     r"\bmessage-id\b",
     r"\b(?<!see our )(?<!see the )polic(?:y|ies)\b|\bprohibit|\bpermi(?:tted|ssion)|\b(?:not |dis)allow",
     r"\bforbidden\b|\brestrict|\baccess denied\b|\bmay not send\b|\bquarantin|\bfilter(?:s|ed|ing)?\b",
+    r"\b(?:from|return|reply|envelope)[- ](?:address|path|domain|header|field)\b|\bmail from domain\b",
+    r"\bhost ?name (?:is |was )?(?:invalid|unknown|not)\b|\binvalid host ?name\b"
+    r"|\byour (?:e-?mail )?address\b",
+    r"\b(?:white|allow)[- ]?list|\btoo many (?:invalid|unknown|bad|failed|incorrect)\b",
+    r"^\W*(?:(?:access|request|permission) )?(?:denied|rejected|refused|declined|disallowed)\W*$",
     # our mail, or we, are refused
     rf"{_MAIL}[^.;:]{{0,40}}{_REFUSED}",
     rf"{_REFUSED}[^.;:]{{0,30}}{_MAIL}",
@@ -181,7 +186,8 @@ NO_DOMAIN = _any_of(
     r"\bdomain(?:'s)?(?: name)?(?: \w+){0,3} (?:does(?: not|n't)|cannot) (?:exist|be found|resolve)",
     r"\bdomain(?: name)? (?:is |was )?(?:not found|not known|unknown|non-?existent)\b",
     r"\b(?:unknown|no such|non-?existent|invalid) domain\b|\bno (?:\w+ )?domain of (?:that|this) name",
-    r"\b(?:unknown|no such) (?:host|mail domain)\b|\bhost (?:is )?unknown\b|\bdomain must exist\b",
+    r"\b(?:unknown|no such) (?:host|mail domain)\b|\bhost (?:is )?unknown\b"
+    r"|\brecipient(?:'s)? domain must exist\b",
     r"\bnxdomain\b|\bnull mx\b|\bno (?:mx|a)(?: or \w+)* records?\b",
 )
 TAKES_NO_MAIL = _any_of(r"\bdomain(?: \w+)? (?:does not|doesn't) (?:accept|take|receive) (?:any )?mail\b")
@@ -194,6 +200,7 @@ UNKNOWN = _any_of(
     r"\b(?:unknown|no such|invalid|non-?existent|bad|no valid)(?: local)? (?:destination )?"
     r"(?:user|account|mail ?box|in ?box|recipient|address(?:ee)?|person|customer|name|part|one|alias)\b",
     r"\bno (?:\w+ )?(?:user|account|mail ?box|person|recipient|one) (?:\w+ )?(?:here|by|of|with|called)\b",
+    r"\bno (?:such )?(?:user|mail ?box)(?: for\b|\W*$)|\bnot on file\b",
     r"\bundeliverable address\b|\bunknown local[ -]?part\b|\bno longer (?:with|works|employed|valid"
     r"|in use)\b",
     r"\b(?:unbekannt|existiert nicht|inconnue?|n'existe pas|inexistant[es]*|desconocid[oa]|no existe"

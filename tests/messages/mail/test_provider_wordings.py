@@ -109,6 +109,18 @@ WORDINGS = [
     ("550 5.1.1 SPF check failed for dash.example", "us"),
     ("550 mail from a dynamic IP range is not taken here", "us"),
     ("550 High probability of spam", "us"),
+    ("550 Too many invalid recipients", "us"),
+    ("550 Denied", "us"),
+    ("550 hostname invalid; unknown host", "us"),
+    ("550 Your email address does not exist in our list", "us"),
+    ("550 no mailbox for pat@person.example", "address"),
+    ("550 Recipient is not on the whitelist", "us"),
+    ("553 The From address does not exist", "us"),
+    ("553 Mail from domain must exist", "us"),
+    ("550 Your domain does not exist", "us"),
+    ("550 The recipient only accepts mail from known senders", "us"),
+    ("553 Recipient's domain must exist", "address"),
+    ("553 Invalid/inactive user", "mailbox"),
     ("550 Protocol violation: the HELO is no host name", "us"),
     # Postfix
     ("550 5.1.1 <pat@person.example>: Recipient address rejected: User unknown in virtual mailbox"

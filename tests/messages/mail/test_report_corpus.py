@@ -263,6 +263,20 @@ def test_a_report_that_a_gateway_attached_is_read() -> None:
     assert (report.worst.about, report.worst.at_once, report.worst.recipient) == (About.ADDRESS, True, PERSON)
 
 
+def test_a_receipt_of_dovecot_says_that_it_refused_the_mail() -> None:
+    header = head("Mail Delivery Subsystem <postmaster@box.example>", "Automatically rejected mail",
+                  "Auto-Submitted: auto-replied (rejected)")  # fmt: skip
+    raw = (
+        f"{header}Content-Type: multipart/report; report-type=disposition-notification; boundary=d\n\n--d\n"
+        f"Content-Type: text/plain\n\nYour message to <{PERSON}> was automatically rejected:\nQuota exceeded\n\n--d\n"
+        f"Content-Type: message/disposition-notification\n\nFinal-Recipient: rfc822; {PERSON}\n"
+        "Disposition: automatic-action/MDN-sent-automatically; deleted\n\n--d--\n"
+    )
+    report = parse(raw.encode())
+    assert report is not None
+    assert (report.worst.kind, report.worst.about, report.worst.recipient) == (FAILED, About.MAILBOX, PERSON)
+
+
 # ── Whatever is said ────────────────────────────────────────────────────────────────────────────────────────
 
 _OF_US = st.sampled_from(
