@@ -108,7 +108,7 @@ _FAILURE = re.compile(
     r"|not possible|impossible|delay)"
     r"|fail(?:ed|ure)\b[^.\n]{0,40}\b(?:deliver|send|recipient|address|reason|mail|message)|(?:not"
     r"|non)[- ]deliver"
-    r"|(?:has|have)\s+been\s+(?:delayed|postponed)|did\s+not\s+reach|not\s+reach|returned\s+(?:mail|to)|(?:mail|message)\s[^.\n]{0,60}(?:returned"
+    r"|(?:has|have)\s+been\s+(?:delayed|postponed)|did\s+not\s+reach|not\s+reach|returned\s+(?:mail|to)|(?:mail|message)\s[^\n]{0,80}(?:returned"
     r"|rejected|bounced)|permanent (?:fatal )?error"
     r"|(?:trouble|problems?|error)\s[^.\n]{0,40}(?:deliver|send)|transcript of session|could not be found"
     r"|not\s+be\s+found"

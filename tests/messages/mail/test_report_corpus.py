@@ -268,7 +268,8 @@ def test_a_receipt_of_dovecot_says_that_it_refused_the_mail() -> None:
                   "Auto-Submitted: auto-replied (rejected)")  # fmt: skip
     raw = (
         f"{header}Content-Type: multipart/report; report-type=disposition-notification; boundary=d\n\n--d\n"
-        f"Content-Type: text/plain\n\nYour message to <{PERSON}> was automatically rejected:\nQuota exceeded\n\n--d\n"
+        f"Content-Type: text/plain\n\nYour message to <{PERSON}> was automatically rejected:\n"
+        f"Quota exceeded\n\n--d\n"
         f"Content-Type: message/disposition-notification\n\nFinal-Recipient: rfc822; {PERSON}\n"
         "Disposition: automatic-action/MDN-sent-automatically; deleted\n\n--d--\n"
     )
