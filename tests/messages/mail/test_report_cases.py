@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.messages.choices import UnsubscribeByMail
 from service.messages.delivery_rows import message_id
 from service.messages.kind import Channel
 from service.messages.mail.bounce_intake import BounceIntake
@@ -39,7 +40,8 @@ FROM mail
 
 
 def intake(pool: asyncpg.Pool) -> BounceIntake:
-    return BounceIntake(Suppressions(pool, Outbox(pool, "a", timedelta(seconds=60))), BASE, SECRET)
+    bounces = Suppressions(pool, Outbox(pool, "a", timedelta(seconds=60)))
+    return BounceIntake(bounces, UnsubscribeByMail(pool), BASE, SECRET)
 
 
 async def sent(pool: asyncpg.Pool, id_: int, recipient: str, message: str) -> None:
