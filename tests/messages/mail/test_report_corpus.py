@@ -278,6 +278,15 @@ def test_a_receipt_of_dovecot_says_that_it_refused_the_mail() -> None:
     assert (report.worst.kind, report.worst.about, report.worst.recipient) == (FAILED, About.MAILBOX, PERSON)
 
 
+def test_a_recipient_is_ours_however_its_domain_is_written() -> None:
+    raw = SERVERS["postfix"](REASONS[0]).replace(PERSON, "pat@xn--bcher-kva.example")
+    report = parse(raw.encode())
+    assert report is not None
+    for address in ("Pat@bücher.example", "pat@XN--bcher-kva.example"):
+        assert report.about_recipient(address).about is About.ADDRESS
+    assert report.about_recipient("pat@other.example").about is About.MAILBOX
+
+
 # ── Whatever is said ────────────────────────────────────────────────────────────────────────────────────────
 
 _OF_US = st.sampled_from(
