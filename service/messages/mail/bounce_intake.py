@@ -38,7 +38,8 @@ class IntakeResult:
     """The result of a mail. ``kind``: of the report, ``unsubscribe``, or ``ignored``; ``news``: whether it
     changed something; ``delivery`` None: it names none of ours. ``about``: what a failure or delay is about.
 
-    ``matched_by``: how the delivery is known: ``verp``, ``verp_in_copy``, ``message_id`` or ``none``.
+    ``matched_by``: how the delivery is known: ``verp``, ``verp_in_copy``, ``message_id``, ``token`` (of
+    an unsubscribe address) or ``none``.
     """
 
     kind: str
@@ -100,7 +101,9 @@ class BounceIntake:
         if wish.automatic:
             return IntakeResult("ignored", None, news=False)
         delivery, news = await self._unsubscribe.take(wish.token, connection)
-        return IntakeResult("ignored" if delivery is None else UNSUBSCRIBE, delivery, news)
+        if delivery is None:
+            return IntakeResult("ignored", None, news=False)
+        return IntakeResult(UNSUBSCRIBE, delivery, news, matched_by="token")
 
     async def _match(
         self, report: BounceReport | None, recipient: str | None, connection: asyncpg.Connection | None

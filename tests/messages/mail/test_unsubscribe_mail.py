@@ -49,8 +49,8 @@ async def test_a_mail_stops_the_kind_as_one_click_does_and_may_come_again(world:
 
     first, again = await take(wish(to)), await take(wish(to))
 
-    assert first == IntakeResult("unsubscribe", id_, news=True)
-    assert again == IntakeResult("unsubscribe", id_, news=False)
+    assert first == IntakeResult("unsubscribe", id_, news=True, matched_by="token")
+    assert again == IntakeResult("unsubscribe", id_, news=False, matched_by="token")
     by_mail = await _choices(world), await _log(world)
     assert by_mail == (OFF, LOGGED)
     await world.pool.execute("DELETE FROM service.preference_override")
@@ -68,7 +68,7 @@ async def test_case_does_not_matter(world: World) -> None:
 
         taken = await intake(world).process(b"Subject: x\n\n", unsubscribe_address(BASE, token))
 
-        assert taken == IntakeResult("unsubscribe", ids[stored], news=True)
+        assert taken == IntakeResult("unsubscribe", ids[stored], news=True, matched_by="token")
         assert [choice[0] for choice in await _choices(world)] == [stored]
 
 
@@ -152,7 +152,7 @@ async def test_a_mail_server_hands_it_over_and_the_log_names_the_recipient(world
                 (wish(unsubscribe_address(BASE, TOKEN)), {}),
             )
         ]
-    taken = {"success": True, "kind": "unsubscribe", "deliveryId": id_}
+    taken = {"success": True, "kind": "unsubscribe", "about": None, "deliveryId": id_, "matchedBy": "token"}
     assert answers == [taken | {"news": True}, taken | {"news": False}]
     assert await _log(world) == LOGGED
 
