@@ -31,9 +31,9 @@ from service.engine.supervisor import ServiceLoops, Supervisor
 from service.engine.trigger import Timing, TriggerLoop
 from service.engine.unsettled import UnsettledSlot
 from service.jobs import all_jobs, hours_of_kinds
-from service.jobs.extra_jobs import prepare_queries
 from service.manager import JobManager
 from service.messages.choices import UnsubscribeByMail
+from service.messages.complaint_rate import ComplaintWatch
 from service.messages.delivery import DeliveryLoop
 from service.messages.explain import Explainer
 from service.messages.forecast import Forecaster
@@ -52,7 +52,7 @@ from service.messages.suppression import Suppressions
 from service.settings import Settings, unread
 from service.setup import health
 from service.setup.conditions import ConditionWatch
-from service.setup.databases import Databases, connect, find_databases, migrate
+from service.setup.databases import Databases, find_databases, open_database
 from service.setup.parts import (
     analytics_settings,
     bounce_box,
@@ -262,6 +262,10 @@ class Service:
         return intake_of(self.settings, bounces, unsubscribe)
 
     @cached_property
+    def complaints(self) -> ComplaintWatch:
+        return ComplaintWatch(self.pool, self._planning.nudges)
+
+    @cached_property
     def explainer(self) -> Explainer:
         return Explainer(self.pool, self.runner, self.jobs, self.timings, self._zone, self._planning)
 
@@ -313,6 +317,7 @@ class Service:
             "runner": self.runner.serve,
             "delivery": self.delivery.serve,
             "bounces": bounce_box(self.settings, self.bounces),
+            "complaints": cancelled_at_stop(self.complaints.serve),
             "inbox": cancelled_at_stop(self.inbox.serve) if self.inbox else None,
         }
         gated = {name: self.presence.gated(loop) for name, loop in working.items() if loop}
@@ -403,17 +408,6 @@ class Service:
         return None if self.supervisor.healthy else "a loop is being restarted"
 
 
-async def _open_database(stack: AsyncExitStack, url: str, settings: Settings) -> asyncpg.Pool:
-    """Our database with its schema, and with queries that it accepts. Raises ConfigurationError."""
-    pool = await connect(settings, url)
-    stack.push_async_callback(pool.close)
-    if applied := await migrate(pool, url, settings.default_timezone):
-        log.info("migrations applied", names=applied)
-    async with pool.acquire() as connection:
-        await prepare_queries(connection, settings.job_packages)
-    return pool
-
-
 @asynccontextmanager
 async def open_service(
     settings: Settings, *, clock: Clock | None = None, progress: Progress | None = None
@@ -427,7 +421,7 @@ async def open_service(
         tracing = tracing_for(settings, design.owner)
         stack.push_async_callback(tracing.close)
         databases = await find_databases(settings)
-        pool = await _open_database(stack, databases.service, settings)
+        pool = await stack.enter_async_context(open_database(databases.service, settings))
         opened = Opened(databases, pool, tracing.tracer, clock or SystemClock(), progress)
         service = Service(settings, design, opened)
         await service.register()

@@ -49,7 +49,7 @@ class PersonalData:
                 "hard_bounce": await _rows(connection, _SQL["bounces"], addresses),
                 "mailbox_bounce": await _rows(connection, _SQL["mailbox_bounces"], addresses),
                 "mailbox_rest": await _rows(connection, _SQL["mailbox_rests"], addresses),
-                "audit": await _rows(connection, _SQL["audited"], user_id),
+                "audit": await _rows(connection, _SQL["audited"], [user_id, *addresses]),
             }
             for table in await _tables(connection):
                 source = _AS_IT_STANDS.get(table, table)
@@ -111,8 +111,8 @@ async def _erase(connection: Any, user_id: str, actor: str, months: list[date]) 
     for table in await _tables(connection):
         sql = f'DELETE FROM service."{table}" WHERE user_id = $1'  # noqa: S608 — a name from the catalogue
         deleted[table] += _count(await connection.execute(sql, user_id))
-    for scrub in ("scrub_runs", "scrub_audit"):
-        await connection.execute(_SQL[scrub], user_id)
+    await connection.execute(_SQL["scrub_runs"], user_id)
+    await connection.execute(_SQL["scrub_audit"], [user_id, *addresses])
     counts = Counter({name: n for name, n in deleted.items() if n})
     await connection.execute(_SQL["audit"], actor, dict(counts))
     return counts

@@ -46,9 +46,10 @@ SELECT to_jsonb(b) AS row FROM service.mailbox_bounce AS b WHERE address = ANY (
 SELECT to_jsonb(m) AS row FROM service.mailbox_rest AS m WHERE address = ANY ($1::text[]) ORDER BY address
 
 -- name: audited
--- Their entries in the audit log.
+-- Their entries in the audit log: by id or address. $1: both.
 SELECT to_jsonb(a) AS row FROM service.audit AS a
-WHERE jsonb_path_exists(what, '$.** ? (@ == $id)', jsonb_build_object('id', $1::text)) ORDER BY id
+WHERE EXISTS (SELECT FROM unnest($1::text[]) AS named
+              WHERE jsonb_path_exists(a.what, '$.** ? (@ == $id)', jsonb_build_object('id', named))) ORDER BY id
 
 -- name: wait_for_locks
 -- Do not wait long for a sync or a statistic.
@@ -140,9 +141,10 @@ UPDATE service.job_run SET options = options - 'userId',
 WHERE options ->> 'userId' = $1 OR cursor = $1 OR (counts ? 'user_error' AND position($1 IN error) > 0)
 
 -- name: scrub_audit
--- Keeps who did what, but not to whom.
-UPDATE service.audit SET what = '{"erased": true}'
-WHERE jsonb_path_exists(what, '$.** ? (@ == $id)', jsonb_build_object('id', $1::text))
+-- Keeps who did what, but not to whom. $1: their id and addresses.
+UPDATE service.audit AS a SET what = '{"erased": true}'
+WHERE EXISTS (SELECT FROM unnest($1::text[]) AS named
+              WHERE jsonb_path_exists(a.what, '$.** ? (@ == $id)', jsonb_build_object('id', named)))
 
 -- name: audit
 -- Records that a user was erased, by whom, and how many rows; not which user.

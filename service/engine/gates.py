@@ -48,6 +48,8 @@ class Cause(StrEnum):
     BASE_RATE = "base_rate"
     CLOCK = "clock"
     VERSION = "version"
+    COMPLAINTS = "complaints"
+    """Too many people reported mails of that kind as spam; see ``messages.complaint_rate``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ SELECT address FROM service.delivery WHERE id = $1 AND channel = 'email'
 SELECT id, dedupe_key, message_id FROM service.delivery WHERE message_id = ANY ($1::text[]) AND channel = 'email' LIMIT 2
 
 -- name: record_complaint
--- The recipient reported it as spam: the address is suppressed. $1 id, $2 diagnostic.
+-- The recipient reported it as spam: the address is suppressed, for that from now on. $1 id, $2 diagnostic.
 WITH complained AS (
     UPDATE service.delivery_state AS s SET state = 'complained', reason = 'complaint', smtp_reply = left($2, 500),
                                            settled_at = service.now()
@@ -60,7 +60,8 @@ WITH complained AS (
     WHERE s.id = $1 AND d.id = s.id AND s.state IN ('sent', 'sending', 'unconfirmed', 'bounced') RETURNING s.id, d.address
 ), suppressed AS (
     INSERT INTO service.suppression (address, reason, detail)
-    SELECT lower(address), 'complaint', 'the recipient called a mail spam' FROM complained ON CONFLICT (address) DO NOTHING
+    SELECT lower(address), 'complaint', 'the recipient called a mail spam' FROM complained
+    ON CONFLICT (address) DO UPDATE SET reason = excluded.reason, detail = excluded.detail WHERE suppression.reason <> 'complaint'
 )
 SELECT id FROM complained
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
@@ -12,6 +14,7 @@ from service.engine import database, embedded, postgres_errors, postgres_url, qu
 from service.engine.database_errors import FAILURES
 from service.engine.postgres_errors import Server
 from service.errors import ConfigurationError, SourceUnavailable
+from service.jobs.extra_jobs import prepare_queries
 from service.settings import Settings
 
 log = structlog.get_logger()
@@ -117,6 +120,22 @@ async def migrate(pool: asyncpg.Pool, dsn: str, default_zone: str) -> list[str]:
         return await database.migrate(pool, default_zone)
     except asyncpg.InsufficientPrivilegeError as error:
         raise ConfigurationError([postgres_errors.describe(error, Server("DATABASE", dsn))]) from error
+
+
+@asynccontextmanager
+async def open_database(dsn: str, settings: Settings) -> AsyncIterator[asyncpg.Pool]:
+    """Our database with its schema, and with queries that it accepts; closed at the end.
+
+    Raises ConfigurationError, and SourceUnavailable as ``connect`` does.
+    """
+    async with AsyncExitStack() as stack:
+        pool = await connect(settings, dsn)
+        stack.push_async_callback(pool.close)
+        if applied := await migrate(pool, dsn, settings.default_timezone):
+            log.info("migrations applied", names=applied)
+        async with pool.acquire() as connection:
+            await prepare_queries(connection, settings.job_packages)
+        yield pool
 
 
 def _may_pass(error: Exception) -> bool:

@@ -16,6 +16,7 @@ from service.web.api import (
     people,
     previews,
     run_events,
+    suppressions,
     sync,
 )
 from service.web.auth import auth, errors, headers
@@ -47,6 +48,7 @@ _MODULES = (
     probes,
     recipients,
     observability,
+    suppressions,
     sync,
 )
 

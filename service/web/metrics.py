@@ -192,6 +192,7 @@ async def _ledger(pool: asyncpg.Pool, job_ids: list[str]) -> CollectorRegistry:
     for row in found["conditions"]:
         condition.labels(row["key"], row["severity"]).set(row["n"])
     _open(registry, found["open"])
+    _complaints(registry, found["complaints"])
     return registry
 
 
@@ -226,6 +227,16 @@ def _open(registry: CollectorRegistry, rows: list[asyncpg.Record]) -> None:
         anomalies.labels(severity).set(0)
     for row in rows:
         (alerts if row["what"] == "alert" else anomalies).labels(row["name"]).set(row["n"])
+
+
+def _complaints(registry: CollectorRegistry, rows: list[asyncpg.Record]) -> None:
+    """At most 21 domains of each kind: see ``messages.complaint_rate``."""
+    mails = _gauge(registry, "jobs_recent_mails", "Mails of the last 30 days", "kind", "domain")
+    told = "Mails of the last 30 days that were reported as spam"
+    complaints = _gauge(registry, "jobs_recent_complaints", told, "kind", "domain")
+    for row in rows:
+        mails.labels(row["kind"], row["domain"]).set(row["sent"])
+        complaints.labels(row["kind"], row["domain"]).set(row["complaints"])
 
 
 def _gauge(registry: CollectorRegistry, name: str, told: str, *labels: str) -> Any:

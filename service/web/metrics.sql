@@ -54,3 +54,7 @@ SELECT 'anomaly', severity, count(*) FROM service.anomaly WHERE closed_at IS NUL
 -- name: conditions
 -- What is wrong now, by key and severity.
 SELECT key, severity, count(*) AS n FROM service.condition WHERE expires_at > service.now() GROUP BY key, severity
+
+-- name: complaints
+-- Mails of 30 days and complaints about them, as they were last counted.
+SELECT kind, domain, sent, complaints FROM service.complaint_rate

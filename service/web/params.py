@@ -121,6 +121,15 @@ class GateBody(Body):
     until: Moment | None = None
 
 
+class LiftBody(Body):
+    """POST /api/admin/suppressions/{id}/lift. ``own_request``: the person asked for mail again."""
+
+    reason: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, strict=True)
+    ]
+    own_request: bool = Field(default=False, alias="personAsked", strict=True)
+
+
 class SyncBody(Body):
     """POST /api/admin/sync: ``full``, or a table whose loss is confirmed.
 

@@ -75,6 +75,11 @@ async def _gate(console: Console) -> Facts:
     return {"id": id_}
 
 
+async def _suppression(console: Console) -> Facts:
+    insert = "INSERT INTO service.suppression (address, reason) VALUES ('ann@example.org', 'complaint')"
+    return {"id": await console.world.pool.fetchval(f"{insert} RETURNING id")}
+
+
 def _run(trigger: Trigger) -> Given:
     async def given(console: Console) -> Facts:
         return {"id": (await console.ledger.request(GOALS, trigger)).id, **(await _job()(console))}
@@ -196,6 +201,19 @@ CASES = {
         body=JOB | _TO_ME,
         what={"job": GOALS, "accepted": True} | _TO_ME,
         unknown=JOB | _TO_ME | {"jobName": "nothing"},
+    ),
+    "POST /api/admin/suppressions/{id}/lift": Case(
+        "lift-suppression",
+        _suppression,
+        {"personAsked": True} | _MEANT,
+        {"suppression": "id", "address": "ann@example.org", "personAsked": True} | _MEANT,
+    ),
+    "POST /console/suppressions/{id}/lift": Case(
+        "lift-suppression",
+        _suppression,
+        {"who": "Zoe", "asked": "on"} | _MEANT,
+        {"suppression": "id", "address": "ann@example.org"} | _MEANT,
+        "Zoe (admin)",
     ),
     "POST /api/admin/bounces": Case("bounce", _mail("sent"), what={"delivery": "id", "kind": "failed"}),
     "POST /api/admin/deliveries/{id}/resend": Case("resend", _mail("unconfirmed"), what={"delivery": "id"}),

@@ -4,18 +4,25 @@ A test compares the commands with openapi.yaml: every operation under /api has e
 parameter and body field has an argument or option.
 """
 
-from service.cli.commands import analytics, jobs, messages, records
+from service.cli.commands import analytics, jobs, messages, records, suppressions
 from service.cli.commands.command import Command
 
 __all__ = ["COMMANDS", "GROUPS", "Command"]
 
-COMMANDS = (*jobs.COMMANDS, *messages.COMMANDS, *records.COMMANDS, *analytics.COMMANDS)
+COMMANDS = (
+    *jobs.COMMANDS,
+    *messages.COMMANDS,
+    *suppressions.COMMANDS,
+    *records.COMMANDS,
+    *analytics.COMMANDS,
+)
 """All commands, in the order of the help."""
 
 GROUPS = {
     "runs": "runs of the jobs",
     "gates": "what is stopped",
     "messages": "mails and notifications",
+    "suppressions": "addresses that are not written to",
     "user": "one person",
     "analytics": "figures, cohorts, anomalies",
 }

@@ -36,6 +36,7 @@ NAVIGATION = (
     ("/console/jobs", "Jobs"),
     ("/console/messages", "Messages"),
     ("/console/people", "People"),
+    ("/console/suppressions", "Suppressions"),
     ("/console/mails", "Mails"),
     ("/console/analytics", "Analytics"),
     ("/console/system", "System"),

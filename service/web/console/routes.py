@@ -10,6 +10,20 @@ from service.web.console.messages import views as messages
 from service.web.console.overview import views as overview
 from service.web.console.people import views as people
 from service.web.console.runs import views as runs
+from service.web.console.suppressions import views as suppressions
 from service.web.console.system import views as system
 
-MODULES = (pages, analytics, audit_log, jobs, plans, mails, messages, overview, people, runs, system)
+MODULES = (
+    pages,
+    analytics,
+    audit_log,
+    jobs,
+    plans,
+    mails,
+    messages,
+    overview,
+    people,
+    runs,
+    suppressions,
+    system,
+)

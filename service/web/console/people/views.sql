@@ -11,7 +11,7 @@ SELECT r.*, service.now() AS now, z.used AS dashboard_timezone,
        p.figures, p.as_of AS profile_as_of,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
         FROM service.preference_override AS o WHERE o.user_id = r.id) AS overrides,
-       (SELECT jsonb_build_object('reason', s.reason, 'detail', s.detail)
+       (SELECT jsonb_build_object('id', s.id, 'reason', s.reason, 'detail', s.detail)
         FROM service.suppression AS s WHERE s.address = lower(r.email)) AS suppression
 FROM service.recipient AS r JOIN service.users AS u USING (id)
 JOIN service.zone AS z ON z.name = u.timezone

@@ -1,0 +1,141 @@
+"""Which addresses are not written to, why, by which reports; and how that is lifted."""
+
+from datetime import date, timedelta
+from typing import Any, cast
+
+import asyncpg
+import pytest
+
+from service.engine.database import Connection
+from service.messages import suppression_list
+from service.messages.outbox import Outbox
+from service.messages.suppression import Suppressions
+from service.messages.suppression_list import LiftRefusal, SuppressionFilter
+from tests.given import GOALS, Scripted, World, goal, user
+
+
+@pytest.fixture
+async def world(world: World) -> World:
+    world.jobs = {GOALS: world.jobs[GOALS]}
+    return world
+
+
+async def _sent(world: World, day: int = 10) -> int:
+    """Ann got a mail on that day; its id."""
+    await world.at(f"2026-03-{day}T08:00:00Z")
+    await world.live(user("ann", email="Ann@example.org"), goal(f"g-{day}", due=f"2026-03-{day + 1}"))
+    await (await world.runner()).run_manual(GOALS)
+    await world.delivery(Scripted()).run_once()
+    found = await world.pool.fetchval("SELECT max(id) FROM service.delivery WHERE channel = 'email'")
+    return cast("int", found)
+
+
+def _reports(world: World) -> Suppressions:
+    return Suppressions(world.pool, Outbox(world.pool, "a", timedelta(seconds=60)))
+
+
+async def _only(pool: asyncpg.Pool, **which: Any) -> suppression_list.SuppressedAddress:
+    (one,) = await _listed(pool, **which)
+    return one
+
+
+async def _listed(pool: asyncpg.Pool, **which: Any) -> list[suppression_list.SuppressedAddress]:
+    return await suppression_list.listed(pool, SuppressionFilter(**which), before=None, limit=50)
+
+
+async def _lift(pool: asyncpg.Pool, id_: int, *, own_request: bool = False) -> LiftRefusal | None:
+    async with pool.acquire() as connection, connection.transaction():
+        return await suppression_list.lift(
+            cast("Connection", connection), id_, "zoe", "asked by phone", own_request=own_request
+        )
+
+
+async def test_what_led_to_it_is_told(world: World) -> None:
+    bounced = []
+    for day in (10, 12, 14):
+        bounced.append(await _sent(world, day))
+        await _reports(world).record_hard_bounce(bounced[-1], "hard: 5.1.1 who?", no_such_address=False)
+
+    one = await _only(world.pool)
+    reports = await suppression_list.evidence(world.pool, str(one.address))
+
+    assert (one.address, one.reason) == ("ann@example.org", "hard_bounce")
+    assert [report.delivery for report in reports] == bounced[::-1]
+    assert {(r.state, r.smtp_reply, r.kind, r.user_id, r.counted, r.kept) for r in reports} == {
+        ("bounced", "hard: 5.1.1 who?", "deadlines", "ann", True, True)
+    }
+    assert await suppression_list.accounts(world.pool, "ANN@example.org") == ["ann"]
+
+
+async def test_a_lifted_address_is_written_to_and_begins_anew(world: World) -> None:
+    for day in (10, 12, 14):
+        bounced = await _sent(world, day)
+        await _reports(world).record_hard_bounce(bounced, "no", no_such_address=False)
+    one = await _only(world.pool)
+
+    assert await _lift(world.pool, one.id) is None
+
+    assert not await _reports(world).record_hard_bounce(bounced, "no", no_such_address=True), "a replay"
+    bounced = await _sent(world, 16)
+    await _reports(world).record_hard_bounce(bounced, "no", no_such_address=False)
+    assert await _listed(world.pool) == []
+    act = await world.pool.fetchrow("SELECT who, act, what FROM service.audit")
+    assert act is not None
+    assert (act["who"], act["act"], act["what"]["reason"]) == ("zoe", "lift-suppression", "asked by phone")
+    assert (act["what"]["address"], len(act["what"]["bounces"])) == ("ann@example.org", 3)
+    assert await _lift(world.pool, one.id) is LiftRefusal.UNKNOWN
+
+
+async def test_a_complaint_stays_until_the_person_asks(world: World) -> None:
+    """Also one that came when the address was suppressed already; and a replay of it changes nothing."""
+    mail = await _sent(world)
+    await _reports(world).record_hard_bounce(mail, "no", no_such_address=True)
+    await _reports(world).record_complaint(mail, "abuse")
+    one = await _only(world.pool, reason="complaint")
+
+    assert await _lift(world.pool, one.id) is LiftRefusal.COMPLAINT
+    assert await _lift(world.pool, one.id, own_request=True) is None
+
+    assert not await _reports(world).record_complaint(mail, "abuse")
+    assert await _listed(world.pool) == []
+
+
+async def test_they_are_found_by_address_reason_and_date(pool: asyncpg.Pool) -> None:
+    await pool.execute(
+        "INSERT INTO service.suppression (address, reason, created_at) VALUES"
+        " ('ann@example.org', 'complaint', '2026-03-10T23:59Z'),"
+        " ('anna@example.org', 'hard_bounce', '2026-03-11'),"
+        " ('bob@example.org', 'hard_bounce', '2026-03-12')"
+    )
+    await pool.execute(
+        "INSERT INTO service.suppressed_key (address_key, reason, created_at)"
+        " VALUES (service.keyed_hash('gone@example.org'), 'complaint', '2026-03-13')"
+    )
+
+    async def found(**which: Any) -> list[str | None]:
+        return [one.address for one in await _listed(pool, **which)]
+
+    assert await found() == [None, "bob@example.org", "anna@example.org", "ann@example.org"]
+    assert await found(address="Ann") == ["anna@example.org", "ann@example.org"]
+    assert await found(address="gone@Example.org") == [None], "an erased address is found whole"
+    assert await found(address="gone@") == []
+    assert await found(reason="complaint") == [None, "ann@example.org"]
+    assert await found(since=date(2026, 3, 11), until=date(2026, 3, 12)) == [
+        "bob@example.org",
+        "anna@example.org",
+    ]
+    newest = await suppression_list.listed(pool, SuppressionFilter(), before=None, limit=2)
+    older = await suppression_list.listed(pool, SuppressionFilter(), before=newest[-1].id, limit=2)
+    assert [one.address for one in older] == ["anna@example.org", "ann@example.org"]
+
+
+async def test_who_was_erased_may_be_written_to_again_where_they_ask(pool: asyncpg.Pool) -> None:
+    await pool.execute(
+        "INSERT INTO service.suppressed_key (address_key, reason, created_at)"
+        " VALUES (service.keyed_hash('gone@example.org'), 'complaint', '2026-03-13')"
+    )
+    one = await _only(pool, address="gone@example.org")
+
+    assert await _lift(pool, one.id) is LiftRefusal.COMPLAINT
+    assert await _lift(pool, one.id, own_request=True) is None
+    assert await _listed(pool) == []
