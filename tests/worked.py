@@ -37,6 +37,7 @@ PAGES = {
     "console_message": "/console/messages/{mail}",
     "console_message_unconfirmed": "/console/messages/{unconfirmed}",
     "console_notification": "/console/messages/{note}",
+    "console_suppressions": "/console/suppressions",
     "console_people": "/console/people?person=u00",
     "console_person": "/console/people/{person}?job=dailyCheck&at=2026-03-21",
 }

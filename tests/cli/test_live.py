@@ -111,6 +111,7 @@ async def test_every_command_does_what_its_operation_does(
     await _gates(shell)
     await _failed_slots(shell, pool)
     await _messages(shell, pool, tmp_path)
+    await _suppressions(shell, pool)
     await _full_sync(shell, pool)
     await _people(shell, pool, tmp_path)
     await _analytics(shell, tmp_path)
@@ -165,6 +166,19 @@ async def _gates(shell: Shell) -> None:
     assert "There is no job 'nothing'" in await shell(
         "gates", "shut", "job", "--name", "nothing", "--reason", "x", code=2
     )
+
+
+async def _suppressions(shell: Shell, pool: asyncpg.Pool) -> None:
+    """Somebody complained, and asks for mail again."""
+    insert = "INSERT INTO service.suppression (address, reason) VALUES ('cas@example.net', 'complaint')"
+    await pool.execute(insert)
+    (row,) = await shell.rows("suppressions", "list", "--address", "cas@", "--reason", "complaint")
+    assert "address\tcas@example.net\n" in await shell("suppressions", "show", row["id"])
+    lift = ("suppressions", "lift", row["id"], "--reason", "they wrote to us")
+    assert "the person asked" in await shell(*lift, code=1)
+    assert await shell(*lift, "--person-asked") == "The address is written to again.\n"
+    assert await shell.rows("suppressions", "list", "--address", "cas@") == []
+    await shell("complaints")
 
 
 async def _failed_slots(shell: Shell, pool: asyncpg.Pool) -> None:
