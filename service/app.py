@@ -55,7 +55,6 @@ from service.setup.conditions import ConditionWatch
 from service.setup.databases import Databases, find_databases, open_database
 from service.setup.parts import (
     analytics_settings,
-    bounce_box,
     composer_of,
     delivery_settings,
     email_of_delivery,
@@ -71,6 +70,7 @@ from service.setup.parts import (
     transport_of,
 )
 from service.setup.timings import definition, timings_of
+from service.setup.ways_back import WaysBack
 from service.tracing import Tracer
 from service.web import AdminDeps, build_app
 from service.zones import zone_of
@@ -262,6 +262,10 @@ class Service:
         return intake_of(self.settings, bounces, unsubscribe)
 
     @cached_property
+    def ways_back(self) -> WaysBack:
+        return WaysBack(self.settings, self.bounces, Suppressions(self.pool, self.outbox))
+
+    @cached_property
     def complaints(self) -> ComplaintWatch:
         return ComplaintWatch(self.pool, self._planning.nudges)
 
@@ -296,6 +300,7 @@ class Service:
             "mail_refused": lambda: self.delivery.problem,
             "inbox_refused": lambda: self.inbox.problem if self.inbox else None,
             "dashboard_problem": lambda: self.sync.health()["error"],
+            "bounces_unread": self.ways_back.problem,
         }
         return ConditionWatch(
             self.pool,
@@ -316,7 +321,7 @@ class Service:
             "trigger": cancelled_at_stop(self.trigger.serve),
             "runner": self.runner.serve,
             "delivery": self.delivery.serve,
-            "bounces": bounce_box(self.settings, self.bounces),
+            **self.ways_back.loops,
             "complaints": cancelled_at_stop(self.complaints.serve),
             "inbox": cancelled_at_stop(self.inbox.serve) if self.inbox else None,
         }
@@ -379,6 +384,7 @@ class Service:
             frontend_url=self.settings.frontend_url,
             public_url=self.settings.public_base,
             bounces=self.bounces,
+            webhooks=self.ways_back.webhooks,
             explainer=self.explainer,
             forecaster=self.forecaster,
             previewer=self.previewer,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     ValidationError,
@@ -20,6 +19,7 @@ from pydantic import (
 from service import url as urls
 from service import zones
 from service.archive.manifest import RetentionPolicy
+from service.bounce_settings import BOUNCE_SECRETS, SHORTEST_SECRET, BounceSettings
 from service.engine.postgres_url import DEFAULT_CONNECTIONS, FEWEST_CONNECTIONS, Pooler
 from service.engine.run import JobRules
 from service.environment import (
@@ -34,21 +34,23 @@ from service.errors import ConfigurationError
 from service.messages.limits import DomainLimits
 from service.url import without_password
 
-_SECRET = 16
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 — compared with, not bound to
 """Where a service listens for everybody, and the address that this machine reaches it by."""
 _TOKENS = ("admin_token", "viewer_token", "dashboard_token")
-_SECRETS = frozenset((*_TOKENS, "smtp_pass", "dkim_key", "bounce_secret"))
-_WITH_SECRETS = ("database_url", "dashboard_url", "dashboard_metrics_url", "otel_exporter_otlp_endpoint")
+_SECRETS = frozenset((*_TOKENS, "smtp_pass", "dkim_key", *BOUNCE_SECRETS))
+_WITH_SECRETS = (
+    *("database_url", "dashboard_url", "dashboard_metrics_url", "otel_exporter_otlp_endpoint"),
+    "bounce_imap_url",
+)
 """URLs that may hold a password."""
 _NEVER_QUOTED = _SECRETS | {*_WITH_SECRETS, "frontend_url", "public_url"}
 _APART = {"together": False}
 """Validate each setting, not how they go together."""
 
 
-class Settings(BaseModel):
+class Settings(BounceSettings):
     """Everything that can be configured. Field names in capitals are the names of the variables."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -93,7 +95,7 @@ class Settings(BaseModel):
     service_timezone: str = "UTC"
     default_timezone: str = "UTC"
     reminder_time_mode: Literal["user", "service"] = "user"
-    job_schedules: dict[str, str] = {}
+    job_schedules: dict[str, str] = Field(default={})
     """JSON: job id or name to a cron expression, e.g. {"goalDeadlines": "30 8 * * *"}."""
     sweep_seconds: float = Field(default=10, ge=1, le=60)
     lease_seconds: float = Field(default=60, ge=5, le=3600)
@@ -137,12 +139,6 @@ class Settings(BaseModel):
     dkim_selector: str = ""
     dkim_key: str = Field(default="", repr=False)
     """PEM of an RSA (2048 bits or more) or Ed25519 key; better by DKIM_KEY_FILE."""
-    bounce_address: str = ""
-    """Where bounces go, e.g. bounce@example.org; senders name their delivery (VERP). Empty: none."""
-    bounce_secret: str = Field(default="", repr=False)
-    """Signs the names of deliveries in bounce addresses; the same on all replicas, for ever."""
-    bounce_maildir: Path | None = None
-    """A Maildir that receives what is sent to BOUNCE_ADDRESS; read every minute."""
     mail_spread_seconds: float = Field(default=0, ge=0, le=600)
     """Mails of one slot are spread over so many seconds."""
 
@@ -253,17 +249,13 @@ class Settings(BaseModel):
             problems.append("SMTP_CA_FILE: there is no certificate without TLS; set SMTP_TLS=starttls or tls")
         if bool(self.dkim_key) != bool(self.dkim_selector):
             problems.append("DKIM_KEY and DKIM_SELECTOR go together: set both, or neither to send unsigned")
-        if self.bounce_address and len(self.bounce_secret) < _SECRET:
-            problems.append(f"BOUNCE_SECRET needs {_SECRET} characters or more where BOUNCE_ADDRESS is set")
-        if self.bounce_maildir and not self.bounce_address:
-            problems.append("BOUNCE_MAILDIR: bounces are recognised by BOUNCE_ADDRESS; set it too")
-        return problems
+        return [*problems, *self.bounce_problems()]
 
     def _of_tokens(self) -> list[str]:
         tokens = {name.upper(): token for name in _TOKENS if (token := getattr(self, name))}
-        short = [name for name, token in tokens.items() if len(token) < _SECRET and not self.loopback]
+        short = [name for name, token in tokens.items() if len(token) < SHORTEST_SECRET and not self.loopback]
         problems = [
-            f"{name}: needs {_SECRET} characters or more where HOST is not this machine alone"
+            f"{name}: needs {SHORTEST_SECRET} characters or more where HOST is not this machine alone"
             for name in short
         ]
         if len(set(tokens.values())) != len(tokens):

@@ -32,6 +32,7 @@ _OF_PROCESS = (
     "inbox_refused",
     "dashboard_problem",
     "process_unfit",
+    "bounces_unread",
     "doubt",
 )
 _SHARED = (*judged.OF_JOBS, *judged.OF_PROGRESS, "lock_wait", "copy_stale", "gate_shut")

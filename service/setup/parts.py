@@ -26,7 +26,6 @@ from service.dashboard.source import Source
 from service.dashboard.sync import Sync
 from service.dashboard.sync_settings import Progress, SyncSettings
 from service.engine.job import Job
-from service.engine.loops import Loop
 from service.engine.runner import RunnerSettings
 from service.errors import ConfigurationError
 from service.jobs import all_jobs
@@ -34,7 +33,7 @@ from service.messages.choices import UnsubscribeByMail
 from service.messages.delivery_rows import new_token
 from service.messages.delivery_settings import DeliverySettings
 from service.messages.kind import MessageKind, nudges, resendable
-from service.messages.mail.bounce_intake import BounceIntake, BounceMaildir
+from service.messages.mail.bounce_intake import BounceIntake
 from service.messages.mail.compose import Composer, Email, email_of
 from service.messages.mail.dkim import DkimSigner
 from service.messages.mail.maildir import MaildirTransport
@@ -48,6 +47,7 @@ from service.messages.suppression import Suppressions
 from service.settings import Settings
 from service.setup.databases import require_dashboard
 from service.setup.timings import timings_of
+from service.setup.ways_back import require_imap
 from service.tracing import Tracing, tracing_of
 
 log = structlog.get_logger()
@@ -249,13 +249,6 @@ def intake_of(
     return BounceIntake(bounces, unsubscribe, settings.bounce_address, settings.bounce_secret.encode())
 
 
-def bounce_box(settings: Settings, bounces: BounceIntake | None) -> Loop | None:
-    """Reads the Maildir of bounces, if there is one."""
-    if bounces is None or not settings.bounce_maildir:
-        return None
-    return BounceMaildir(settings.bounce_maildir, bounces).serve
-
-
 def email_of_delivery(claimed: ClaimedDelivery) -> Email:
     """The email of a delivery."""
     return email_of(partial(getattr, claimed))
@@ -277,6 +270,7 @@ def problems_of(settings: Settings) -> list[str]:
         lambda: envelope_senders(settings, composer_of(settings, kinds).sender),
         lambda: check_url(settings.dashboard_url),
         lambda: profile_of(settings, kinds),
+        lambda: require_imap(settings),
     ]
     for check in checks:
         try:

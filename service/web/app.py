@@ -18,6 +18,7 @@ from service.web.api import (
     run_events,
     suppressions,
     sync,
+    webhooks,
 )
 from service.web.auth import auth, errors, headers
 from service.web.body_timeout import body_timeout
@@ -50,6 +51,7 @@ _MODULES = (
     observability,
     suppressions,
     sync,
+    webhooks,
 )
 
 

@@ -34,6 +34,11 @@ async def record(
     await (connection or request.app[DEPS].pool).execute(_SQL["record"], actor(request), act, details)
 
 
+async def record_as(connection: asyncpg.Connection, who: str, act: str, /, **details: Any) -> None:
+    """Write an audit entry for somebody who is no operator, in the transaction of the change."""
+    await connection.execute(_SQL["record"], who, act, details)
+
+
 async def history(
     pool: asyncpg.Pool,
     *,

@@ -20,6 +20,7 @@ from service.messages.forecast import Forecaster
 from service.messages.kind import MessageKind
 from service.messages.mail.bounce_intake import BounceIntake
 from service.messages.mail.compose import Email
+from service.messages.mail.providers.webhooks import Webhooks
 from service.messages.outbox import Outbox
 from service.messages.preview import Previewer
 from service.messages.reminder import kinds_of
@@ -109,6 +110,7 @@ class AdminDeps:
     frontend_url: str = ""
     public_url: str = ""
     bounces: BounceIntake | None = None
+    webhooks: Webhooks | None = None
     observe: Callable[[float, int], None] = lambda _seconds, _status: None
     """Called after every response with its seconds and status."""
     wake_sync: Callable[[], None] = lambda: None

@@ -201,6 +201,16 @@ async def read(request: web.Request, model: type[_B]) -> _B:
         raise HttpRefusal(400, "; ".join(_error_text(dict(e)) for e in problem.errors())) from None
 
 
+async def read_bytes(request: web.Request, most: int) -> bytes:
+    """The body as it is; 413 for more bytes than ``most``."""
+    raw = bytearray()
+    async for chunk in request.content.iter_chunked(1 << 16):
+        raw += chunk
+        if len(raw) > most:
+            raise HttpRefusal(413, f"The body has more than {most} bytes")
+    return bytes(raw)
+
+
 async def form(request: web.Request) -> dict[str, str]:
     """The fields of a form, the first of each name; 400 if the body cannot be parsed. Files are ignored."""
     try:

@@ -9,6 +9,8 @@ from aiohttp import ClientResponse
 from service.engine import gates
 from service.engine.run import Trigger
 from tests.given import GOALS
+from tests.messages.mail.providers.reports import ses_bounce
+from tests.messages.mail.providers.sns import signed
 from tests.messages.mail.test_bounce_intake import report, sender
 from tests.web.console.consoles import Console
 from tests.web.contract import contract
@@ -22,6 +24,7 @@ SILENT = {
     "POST /preferences/{token}",
     "POST /api/users/{id}/notifications/read",
     "POST /api/admin/bounces",
+    "POST /webhooks/{provider}",
 }
 """They answer with success where there is nothing to act on, and do nothing."""
 _METHODS = {"post", "put", "patch", "delete"}
@@ -215,6 +218,9 @@ CASES = {
         {"suppression": "id", "address": "ann@example.org"} | _MEANT,
         "Zoe (admin)",
     ),
+    "POST /webhooks/{provider}": Case(
+        "bounce", _mail("sent"), what={"delivery": "id", "kind": "failed"}, who="ses"
+    ),
     "POST /api/admin/bounces": Case("bounce", _mail("sent"), what={"delivery": "id", "kind": "failed"}),
     "POST /api/admin/deliveries/{id}/resend": Case("resend", _mail("unconfirmed"), what={"delivery": "id"}),
     "POST /api/admin/deliveries/{id}/cancel": Case("cancel", _mail("planned"), what={"delivery": "id"}),
@@ -276,6 +282,9 @@ async def carry_out(
 ) -> ClientResponse:
     """Ask for it as somebody would. ``unknown``: for something that does not exist."""
     case, (method, pattern) = CASES[operation], operation.split(" ")
+    if pattern == "/webhooks/{provider}":
+        message = signed(ses_bounce(sender(999_999 if unknown else facts["id"])))
+        return await console.client.post("/webhooks/ses", json=message)
     token = token or next(t for t, role in TOKENS.items() if case.who in {role, "recipient", "Zoe (admin)"})
     body = {name: facts.get(value, value) for name, value in case.body.items()}
     if unknown:

@@ -16,6 +16,7 @@ PATHS: dict[str, str] = {
     "period": "2026-03-08",
     "table": "user_day",
     "token": "a-token",
+    "provider": "ses",
 }
 """A value for each name in a path."""
 

@@ -10,6 +10,8 @@ import pytest
 from service.archive.archive import Archive
 from service.archive.personal_data import PersonalData
 from tests.given import World
+from tests.messages.mail.providers.listening import listening
+from tests.messages.mail.providers.sns import Outside
 from tests.messages.mail.test_bounce_intake import intake
 from tests.web.acts import CASES, SILENT, carry_out, operations
 from tests.web.console.consoles import Console, console, people
@@ -17,7 +19,7 @@ from tests.web.contract import contract, promised
 
 ACTS = operations()
 API = [one for one in ACTS if " /api/" in one]
-BY_ROLE = [one for one in ACTS if one in CASES and CASES[one].who != "recipient"]
+BY_ROLE = [one for one in ACTS if one in CASES and CASES[one].who not in {"recipient", "ses"}]
 
 
 @pytest.fixture
@@ -26,7 +28,8 @@ async def given(world: World, tmp_path: Path) -> AsyncIterator[Console]:
     await people(world)
     no_dashboard: Any = None
     keeper = PersonalData(world.pool, Archive(world.pool, tmp_path, no_dashboard))
-    async with console(world, people=keeper, bounces=intake(world)) as made:
+    hooks = listening(world.pool, Outside())
+    async with console(world, people=keeper, bounces=intake(world), webhooks=hooks) as made:
         await made.manager.run_job("reminder", "goalDeadlines")
         yield made
 

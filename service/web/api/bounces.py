@@ -49,7 +49,7 @@ async def take(request: web.Request) -> web.Response:
         raise HttpRefusal(503, "BOUNCE_ADDRESS is not configured")
     if request.content_type not in _TYPES:
         raise HttpRefusal(415, "Send the mail as it arrived, with Content-Type: message/rfc822")
-    raw = await _read_body(request)
+    raw = await params.read_bytes(request, MAX_BYTES)
     if not raw:
         raise HttpRefusal(400, "The body is empty; send the mail as it arrived")
 
@@ -68,12 +68,3 @@ async def take(request: web.Request) -> web.Response:
         return 200, {"success": True, **fields}
 
     return await once(request, act, content=raw)
-
-
-async def _read_body(request: web.Request) -> bytes:
-    raw = bytearray()
-    async for chunk in request.content.iter_chunked(1 << 16):
-        raw += chunk
-        if len(raw) > MAX_BYTES:
-            raise HttpRefusal(413, f"A report has at most {MAX_BYTES} bytes")
-    return bytes(raw)

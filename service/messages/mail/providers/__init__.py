@@ -1,0 +1,1 @@
+"""What providers of mail report by webhook. ``docs/providers.md`` says how to add one."""

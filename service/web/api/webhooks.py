@@ -1,0 +1,35 @@
+"""/webhooks/{provider}: what a provider of mail reports. The provider proves who it is; there is no token."""
+
+from aiohttp import web
+
+from service.messages.mail.providers.provider_event import WebhookRefusal
+from service.web import audit, params
+from service.web.auth import HttpRefusal
+from service.web.deps import DEPS
+
+MAX_BYTES = 512 * 1024
+
+routes = web.RouteTableDef()
+
+
+@routes.post("/webhooks/{provider}")
+async def receive(request: web.Request) -> web.Response:
+    """Process a webhook; repeating it changes nothing. The audit log has an entry for news only."""
+    webhooks, name = request.app[DEPS].webhooks, request.match_info["provider"]
+    provider = webhooks.providers.get(name) if webhooks else None
+    if webhooks is None or provider is None:
+        raise HttpRefusal(404, "There is no such webhook, or its provider is not configured")
+    body = await params.read_bytes(request, MAX_BYTES)
+    try:
+        events = await provider.events(request.headers, body)
+    except WebhookRefusal as refusal:
+        raise HttpRefusal(refusal.status, str(refusal)) from None
+    results = []
+    async with audit.transaction(request) as connection:
+        for event in events:
+            result = await webhooks.intake.process(event, connection)
+            results.append({"kind": result.kind, "deliveryId": result.delivery, "news": result.news})
+            if result.news:
+                details = {"kind": result.kind, "delivery": result.delivery}
+                await audit.record_as(connection, name, "bounce", **details)
+    return web.json_response({"success": True, "events": results})
