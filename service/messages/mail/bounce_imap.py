@@ -7,13 +7,15 @@ has one here, and whatever goes wrong ends the connection. The next pass opens a
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from asyncio import FIRST_COMPLETED
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
 from aioimaplib import IMAP4, IMAP4_SSL, AioImapException, quoted
 
+from service import connection_errors
 from service.engine.loops import first_of, gets_on
 from service.messages.mail.bounce_intake import MAX_REPORT_BYTES, BounceIntake
 from service.messages.mail.imap_mailbox import ImapMailbox
@@ -22,7 +24,6 @@ log = structlog.get_logger()
 
 _BATCH = 200
 _SECONDS = 30.0
-_GOODBYE = 5.0
 _PAUSE = 60.0
 _TOLD_AFTER = 900.0
 _UIDS = re.compile(rb"[\d ]+")
@@ -89,83 +90,103 @@ class BounceImap:
 
     async def read(self) -> int:
         """Process new mail, the oldest first, 200 at most; a crash may repeat one. Raises ImapProblem."""
-        async with self._session() as client:
-            uids = await self._new(client)
+        session = _Session(self._mailbox, self._tls, self._seconds)
+        try:
+            await session.open()
+            uids = await session.new()
             for uid in uids:
-                raw = await self._content(client, uid)
+                raw = await session.content(uid)
                 if raw is not None:
                     await self._intake.process(raw)
-                await self._put_away(client, uid)
+                await session.put_away(uid, self._move_to)
                 gets_on()
+            await session.log_out()
             return len(uids)
-
-    @asynccontextmanager
-    async def _session(self) -> AsyncIterator[IMAP4]:
-        box = self._mailbox
-        client = (
-            IMAP4_SSL(box.host, box.port, timeout=self._seconds, ssl_context=self._tls)
-            if box.tls
-            else IMAP4(box.host, box.port, timeout=self._seconds)
-        )
-        try:
-            async with self._bounded("does not answer"):
-                await client.wait_hello_from_server()
-            async with self._bounded("does not answer the log-in"):
-                answer = await client.login(quoted(box.user), box.password)
-                if answer.result != "OK":
-                    raise ImapProblem("the server refuses user or password")
-                await client.protocol.capability()  # what it can may depend on who we are
-            await self._ask(client.select(f'"{box.folder}"'), f"there is no folder {box.folder}")
-            yield client
-            with suppress(ImapProblem, TimeoutError):
-                async with asyncio.timeout(_GOODBYE):
-                    await self._ask(client.logout(), "")
         finally:
-            _hang_up(client)
+            session.hang_up()
 
-    @asynccontextmanager
-    async def _bounded(self, what: str) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._seconds):
-                yield
-        except TimeoutError:
-            raise ImapProblem(f"the server {what}") from None
-        except (AioImapException, OSError, ValueError, IndexError) as error:
-            raise ImapProblem(f"the server cannot be read: {type(error).__name__}") from error
 
-    async def _ask(self, request: Any, refusal: str) -> list[bytes]:
-        """The lines of an answer. Raises ImapProblem, with ``refusal`` if the server says no."""
-        async with self._bounded("keeps silent"):
-            answer = await request
-        if answer.result != "OK":
-            raise ImapProblem(refusal)
-        return list(answer.lines)
+class _Session:
+    """One connection to the server."""
 
-    async def _new(self, client: IMAP4) -> list[str]:
-        request = client.uid_search("UNSEEN", "UNDELETED", charset=None)
+    def __init__(self, mailbox: ImapMailbox, tls: ssl.SSLContext | None, seconds: float) -> None:
+        self._box = mailbox
+        self._seconds = seconds
+        self._lost = asyncio.get_running_loop().create_future()
+        host, port = mailbox.host, mailbox.port
+        self._client = (
+            IMAP4_SSL(host, port, timeout=seconds, ssl_context=tls)
+            if mailbox.tls
+            else IMAP4(host, port, timeout=seconds)
+        )
+        self._client.protocol.conn_lost_cb = self._connection_lost
+
+    def _connection_lost(self, _error: Exception | None) -> None:
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    async def open(self) -> None:
+        """Connect, log in, and open the folder."""
+        await self._wait(self._client.wait_hello_from_server())
+        login = self._client.login(quoted(self._box.user), self._box.password)
+        await self._ask(login, "the server refuses user or password")
+        await self._wait(self._client.protocol.capability())  # what it can may depend on who we are
+        folder = self._box.folder
+        await self._ask(self._client.select(f'"{folder}"'), f"the server opens no folder {folder}")
+
+    async def new(self) -> list[str]:
+        """The numbers of mails that nobody has read."""
+        request = self._client.uid_search("UNSEEN", "UNDELETED", charset=None)
         lines = await self._ask(request, "the server cannot search")
         found = [line for line in lines if _UIDS.fullmatch(bytes(line))]
         return sorted(b" ".join(found).decode().split(), key=int)[:_BATCH]
 
-    async def _content(self, client: IMAP4, uid: str) -> bytes | None:
+    async def content(self, uid: str) -> bytes | None:
         """A mail, without marking it; None: it is gone, another process has moved it."""
-        lines = await self._ask(client.uid("fetch", uid, _FETCH), "the server cannot fetch a mail")
+        lines = await self._ask(self._client.uid("fetch", uid, _FETCH), "the server cannot fetch a mail")
         return next((bytes(line) for line in lines if isinstance(line, bytearray)), None)
 
-    async def _put_away(self, client: IMAP4, uid: str) -> None:
-        if not self._move_to:
+    async def put_away(self, uid: str, folder: str) -> None:
+        """Mark a mail as seen, or move it to a folder."""
+        client = self._client
+        if not folder:
             await self._ask(client.uid("store", uid, r"+FLAGS (\Seen)"), "the server marks no mail as seen")
             return
-        refusal, folder = f"the server moves no mail to {self._move_to}", f'"{self._move_to}"'
+        refusal = f"the server moves no mail to {folder}"
         if client.has_capability("MOVE"):
-            await self._ask(client.uid("move", uid, folder), refusal)
+            await self._ask(client.uid("move", uid, f'"{folder}"'), refusal)
             return
-        await self._ask(client.uid("copy", uid, folder), refusal)
+        await self._ask(client.uid("copy", uid, f'"{folder}"'), refusal)
         await self._ask(client.uid("store", uid, r"+FLAGS (\Seen \Deleted)"), refusal)
         if client.has_capability("UIDPLUS"):  # else somebody else's deleted mails would go as well
             await self._ask(client.uid("expunge", uid), refusal)
 
+    async def log_out(self) -> None:
+        """Say goodbye; nothing depends on the answer."""
+        with suppress(ImapProblem):
+            await self._wait(self._client.logout())
 
-def _hang_up(client: IMAP4) -> None:
-    if client.protocol.transport is not None:
-        client.protocol.transport.abort()
+    def hang_up(self) -> None:
+        """Close the connection, whatever is under way."""
+        if self._client.protocol.transport is not None:
+            self._client.protocol.transport.abort()
+
+    async def _ask(self, request: Coroutine[Any, Any, Any], refusal: str) -> list[bytes]:
+        """The lines of an answer. Raises ImapProblem, with ``refusal`` if the server says no."""
+        answer = await self._wait(request)
+        if answer.result != "OK":
+            raise ImapProblem(refusal)
+        return list(answer.lines)
+
+    async def _wait(self, request: Coroutine[Any, Any, Any]) -> Any:
+        exchange = asyncio.ensure_future(request)
+        try:
+            await asyncio.wait({exchange, self._lost}, timeout=self._seconds, return_when=FIRST_COMPLETED)
+            if exchange.done():
+                return exchange.result()
+        except (AioImapException, OSError, TimeoutError, ValueError, IndexError) as error:
+            why = connection_errors.reason(error, "BOUNCE_IMAP_CA_FILE") or f"fails: {type(error).__name__}"
+            raise ImapProblem(f"the server {why}") from error
+        finally:
+            exchange.cancel()
+        raise ImapProblem(f"the server {'breaks off' if self._lost.done() else 'keeps silent'}")
