@@ -61,7 +61,7 @@ $(VENV)/.ready: requirements-dev.lock
 # Locks hold hashes and no addresses; needs uv on the PATH. The image builds the wheel with what the tests build it with.
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -q
 lock:
-	$(COMPILE) --extra embedded --extra tracing pyproject.toml -o requirements.lock
+	$(COMPILE) --extra embedded --extra imap --extra tracing pyproject.toml -o requirements.lock
 	$(COMPILE) --extra dev pyproject.toml -o requirements-dev.lock
 	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	  | $(COMPILE) --constraints requirements-dev.lock - -o requirements-build.lock

@@ -23,6 +23,7 @@ from service.setup.dashboard_check import check_dashboard
 from service.setup.databases import connection_warning
 from service.setup.findings import Findings
 from service.setup.parts import smtp_config
+from service.setup.ways_back import imap_problem
 
 TIMEOUT = 5.0
 """Seconds for each check; a server that has not answered one second before counts as unreachable."""
@@ -45,6 +46,7 @@ async def check_connections(settings: Settings, kinds: Collection[MessageKind]) 
         "ledger": check_ledger,
         "dashboard": dashboard,
         "mail": check_mail,
+        "bounces": check_bounces,
         "folders": check_folders,
     }
     findings = await asyncio.gather(*(_bounded(name, check, settings) for name, check in checks.items()))
@@ -214,6 +216,15 @@ def _mail_problem(refusal: str, settings: Settings) -> str:
         return "closes the connection at once; check SMTP_PORT and SMTP_TLS (tls: usually port 465)"
     shown = "" if settings.smtp_pass and settings.smtp_pass in refusal else f": {refusal}"
     return f"refuses us{shown}"
+
+
+async def check_bounces(settings: Settings, findings: Findings) -> None:
+    """The mailbox of bounces on an IMAP server; nothing is read."""
+    if settings.bounce_imap_url and settings.bounce_address:
+        if problem := await imap_problem(settings, _CONNECT):
+            findings.problems.append(f"BOUNCE_IMAP_URL: {problem}")
+        else:
+            findings.facts.append("BOUNCE_IMAP_URL: logged in, and opened the folder")
 
 
 # ── Folders ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -53,16 +53,29 @@ def require_imap(settings: Settings) -> None:
             raise ConfigurationError([problem]) from None
 
 
+async def imap_problem(settings: Settings, seconds: float) -> str | None:
+    """Why the mailbox of bounces cannot be read; None: it can. ``seconds``: for each exchange."""
+    from service.messages.mail.bounce_imap import ImapProblem, check_mailbox  # noqa: PLC0415  an extra
+
+    mailbox, tls = _mailbox(settings)
+    try:
+        await check_mailbox(mailbox, tls, seconds)
+    except ImapProblem as problem:
+        return str(problem)
+    return None
+
+
 def _imap(settings: Settings, intake: BounceIntake) -> "BounceImap":
     require_imap(settings)
     from service.messages.mail.bounce_imap import BounceImap  # noqa: PLC0415  an extra
 
-    return BounceImap(
-        ImapMailbox.parse(settings.bounce_imap_url),
-        intake,
-        move_to=settings.bounce_imap_move_to,
-        tls=ssl.create_default_context(cafile=settings.bounce_imap_ca_file),
-    )
+    mailbox, tls = _mailbox(settings)
+    return BounceImap(mailbox, intake, move_to=settings.bounce_imap_move_to, tls=tls)
+
+
+def _mailbox(settings: Settings) -> tuple[ImapMailbox, ssl.SSLContext]:
+    context = ssl.create_default_context(cafile=settings.bounce_imap_ca_file)
+    return ImapMailbox.parse(settings.bounce_imap_url), context
 
 
 def _webhooks(settings: Settings, bounces: Suppressions) -> Webhooks:

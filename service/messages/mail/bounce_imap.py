@@ -106,6 +106,16 @@ class BounceImap:
             session.hang_up()
 
 
+async def check_mailbox(mailbox: ImapMailbox, tls: ssl.SSLContext, seconds: float) -> None:
+    """Log in and open the folder, and change nothing. Raises ImapProblem. ``seconds``: for each exchange."""
+    session = _Session(mailbox, tls, seconds)
+    try:
+        await session.open()
+        await session.log_out()
+    finally:
+        session.hang_up()
+
+
 class _Session:
     """One connection to the server."""
 
