@@ -70,6 +70,10 @@ async def test_an_erased_user_is_nowhere_and_does_not_come_back(case: Case) -> N
     await pool.execute("INSERT INTO service.suppression VALUES ($1, 'complaint')", email)
     await pool.execute("INSERT INTO service.hard_bounce VALUES ($1, 1)", email)
     await pool.execute("INSERT INTO service.audit (who, act, what) VALUES ('x', 'test-send', $1)", {"u": key})
+    lifted = {"address": email, "reason": "asked"}
+    await pool.execute(
+        "INSERT INTO service.audit (who, act, what) VALUES ('x', 'lift-suppression', $1)", lifted
+    )
     await pool.execute("INSERT INTO service.recipient_setting (user_id, locale) VALUES ($1, 'de')", key)
     before = await pool.fetch("SELECT * FROM service.rollup ORDER BY statistic, period")
 

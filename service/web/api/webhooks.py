@@ -2,19 +2,21 @@
 
 from aiohttp import web
 
-from service.messages.mail.providers.provider_event import WebhookRefusal
+from service.messages.mail.providers.provider_event import EventKind, WebhookRefusal
 from service.web import audit, params
 from service.web.auth import HttpRefusal
 from service.web.deps import DEPS
 
 MAX_BYTES = 512 * 1024
+_WORTH_AN_ENTRY = frozenset({EventKind.FAILED, EventKind.COMPLAINT})
+"""That mail arrived is told of each."""
 
 routes = web.RouteTableDef()
 
 
 @routes.post("/webhooks/{provider}")
 async def receive(request: web.Request) -> web.Response:
-    """Process a webhook; repeating it changes nothing. The audit log has an entry for news only."""
+    """Process a webhook; repeating it changes nothing. News of failures and complaints is in the audit log."""
     webhooks, name = request.app[DEPS].webhooks, request.match_info["provider"]
     provider = webhooks.providers.get(name) if webhooks else None
     if webhooks is None or provider is None:
@@ -29,7 +31,7 @@ async def receive(request: web.Request) -> web.Response:
         for event in events:
             result = await webhooks.intake.process(event, connection)
             results.append({"kind": result.kind, "deliveryId": result.delivery, "news": result.news})
-            if result.news:
+            if result.news and event.kind in _WORTH_AN_ENTRY:
                 details = {"kind": result.kind, "delivery": result.delivery}
                 await audit.record_as(connection, name, "bounce", **details)
     return web.json_response({"success": True, "events": results})
