@@ -16,7 +16,7 @@ routes = web.RouteTableDef()
 
 @routes.post("/webhooks/{provider}")
 async def receive(request: web.Request) -> web.Response:
-    """Process a webhook; repeating it changes nothing. News of failures and complaints is in the audit log."""
+    """Process a webhook; repeating it changes nothing. News of failures is in the audit log."""
     webhooks, name = request.app[DEPS].webhooks, request.match_info["provider"]
     provider = webhooks.providers.get(name) if webhooks else None
     if webhooks is None or provider is None:

@@ -14,6 +14,7 @@ from service.engine.database import Connection
 from service.messages.mail.bounce_intake import IntakeResult
 from service.messages.mail.providers.provider_event import EventKind, ProviderEvent
 from service.messages.mail.providers.provider_verdict import EventVerdict, verdict_of
+from service.messages.mail.smtp_reply import About
 from service.messages.suppression import Suppressions
 
 log = structlog.get_logger()
@@ -39,7 +40,7 @@ class ProviderIntake:
             went_to = await connection.fetchval(_SQL["address_of"], delivery)
             verdict = verdict_of(event, ours=went_to == address)
             news = await self._record(event, verdict, delivery, connection)
-            result = IntakeResult(verdict.word, delivery, news=news)
+            result = IntakeResult(_word(event, verdict), delivery, news=news)
         self.totals[result.kind] += 1
         log.info(
             "provider_event",
@@ -63,11 +64,18 @@ class ProviderIntake:
     async def _record(
         self, event: ProviderEvent, verdict: EventVerdict, delivery: int, connection: asyncpg.Connection
     ) -> bool:
-        diagnostic = f"{event.provider} {verdict.word}: {event.status or ''} {verdict.diagnostic}".strip()
+        said = f"{event.provider} {_word(event, verdict)}: {event.status or ''} {verdict.diagnostic}".strip()
         if event.kind is EventKind.COMPLAINT:
-            return await self._bounces.record_complaint(delivery, diagnostic, connection)
-        if verdict.about_address:
+            return await self._bounces.record_complaint(delivery, said, connection)
+        if verdict.about is About.ADDRESS:
             return await self._bounces.record_hard_bounce(
-                delivery, diagnostic, no_such_address=verdict.at_once, connection=connection
+                delivery, said, no_such_address=verdict.at_once, connection=connection
             )
-        return await self._bounces.record_arrival(delivery, diagnostic, connection)
+        return await self._bounces.record_arrival(delivery, said, connection)
+
+
+def _word(event: ProviderEvent, verdict: EventVerdict) -> str:
+    """As reports that arrive by mail are called: hard, soft, complaint, delivered, delayed."""
+    if event.kind is not EventKind.FAILED:
+        return str(event.kind)
+    return "hard" if verdict.about is About.ADDRESS else "soft"

@@ -16,14 +16,13 @@ _REPLY = re.compile(r"(?<![\d.-])([45][0-5]\d)[ -](.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class EventVerdict:
-    """``word``: hard, soft, complaint, delivered or delayed. ``diagnostic``: on one line.
+    """``about``: whom a failure is about; None: it is none. ``at_once``: there is certainly no such address.
 
-    ``about_address``: it counts against the address; ``at_once``: there is certainly no such address.
+    ``diagnostic``: what was said, on one line.
     """
 
-    word: str
     diagnostic: str
-    about_address: bool = False
+    about: About | None = None
     at_once: bool = False
 
 
@@ -34,10 +33,10 @@ def verdict_of(event: ProviderEvent, *, ours: bool) -> EventVerdict:
     text = text[prefix.end() :] if prefix else text
     shown = shorten(clean(text), _SHOWN)
     if event.kind is not EventKind.FAILED:
-        return EventVerdict(str(event.kind), shown)
+        return EventVerdict(shown)
     reply = _REPLY.search(text)
     code, words = (int(reply[1]), reply[2]) if reply else (550 if event.permanent else 450, text)
     verdict = judge(SmtpPhase.RCPT, code, f"{event.status or ''}\n{words}")
-    if event.permanent and ours and verdict.about is About.ADDRESS:
-        return EventVerdict("hard", shown, about_address=True, at_once=verdict.at_once)
-    return EventVerdict("soft", shown)
+    if verdict.about is not About.ADDRESS or (event.permanent and ours):
+        return EventVerdict(shown, verdict.about, verdict.at_once)
+    return EventVerdict(shown, About.MAILBOX if event.permanent else About.WAY)

@@ -14,6 +14,7 @@ from service.messages.mail.providers.postmark import PostmarkProvider
 from service.messages.mail.providers.provider_event import EventKind, ProviderEvent, WebhookRefusal
 from service.messages.mail.providers.provider_verdict import verdict_of
 from service.messages.mail.providers.ses_events import ses_events
+from service.messages.mail.smtp_reply import About
 from tests.messages.mail.providers.reports import postmark_bounce, ses_bounce, ses_complaint
 from tests.messages.mail.providers.sns import CERTIFICATE, CONFIRM, HOST, TOPIC
 
@@ -24,19 +25,19 @@ _DELAY = {"delayedRecipients": [{"emailAddress": "ann@example.org", "status": "4
 
 def _word(event: ProviderEvent) -> str:
     verdict = verdict_of(event, ours=event.recipient == "ann@example.org")
-    return f"{verdict.word}, at once" if verdict.at_once else verdict.word
+    return "at once" if verdict.at_once else str(verdict.about or event.kind)
 
 
 @pytest.mark.parametrize(
     ("message", "words"),
     [
-        (ses_bounce(""), ["hard, at once"]),
-        (ses_bounce("", to="bob@example.org"), ["soft"]),
-        (ses_bounce("", type_="Transient"), ["soft"]),
-        (ses_bounce("", type_="Undetermined"), ["soft"]),
-        (ses_bounce("", status="5.7.1", diagnosticCode="smtp; 550 5.7.1 blocked"), ["soft"]),
-        (ses_bounce("", status="5.1.1", diagnosticCode="smtp; 550 5.1.1 over quota"), ["soft"]),
-        (ses_bounce("", status="5.0.0", diagnosticCode="smtp; 550 see http://x/?ip=5.1.1.23"), ["hard"]),
+        (ses_bounce(""), ["at once"]),
+        (ses_bounce("", to="bob@example.org"), ["mailbox"]),
+        (ses_bounce("", type_="Transient"), ["way"]),
+        (ses_bounce("", type_="Undetermined"), ["way"]),
+        (ses_bounce("", status="5.7.1", diagnosticCode="smtp; 550 5.7.1 blocked"), ["us"]),
+        (ses_bounce("", status="5.1.1", diagnosticCode="smtp; 550 5.1.1 over quota"), ["mailbox"]),
+        (ses_bounce("", status="5.0.0", diagnosticCode="smtp; 550 see http://x/?ip=5.1.1.23"), ["address"]),
         (ses_complaint(""), ["complaint"]),
         (ses_complaint("", None), ["complaint"]),
         (ses_complaint("", "not-spam"), []),
@@ -53,14 +54,14 @@ def test_each_report_of_ses_is_judged(message: dict[str, Any], words: list[str])
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (postmark_bounce(), ["hard, at once"]),
-        (postmark_bounce(Details=None), ["hard"]),
-        (postmark_bounce(Details="smtp;552 5.2.2 mailbox full"), ["soft"]),
+        (postmark_bounce(), ["at once"]),
+        (postmark_bounce(Details=None), ["address"]),
+        (postmark_bounce(Details="smtp;552 5.2.2 mailbox full"), ["mailbox"]),
         (postmark_bounce("SpamComplaint"), ["complaint"]),
-        (postmark_bounce("SoftBounce"), ["soft"]),
+        (postmark_bounce("SoftBounce"), ["way"]),
         (postmark_bounce("Transient"), ["delayed"]),
         (postmark_bounce("AutoResponder"), ["delivered"]),
-        (postmark_bounce("Blocked", Details="smtp;550 5.7.1 client host blocked"), ["soft"]),
+        (postmark_bounce("Blocked", Details="smtp;550 5.7.1 client host blocked"), ["us"]),
         ({"RecordType": "Delivery", "Recipient": "ann@example.org"}, ["delivered"]),
         ({"RecordType": "Open", "Recipient": "ann@example.org"}, []),
     ],
@@ -80,7 +81,7 @@ _TEXT = st.text(alphabet="smtp;: 5.1-0<@>(#)\n\0é\ud800", max_size=60)
 @given(_TEXT, _TEXT, st.booleans())
 def test_no_text_makes_the_judgement_raise(diagnostic: str, status: str, permanent: bool) -> None:
     event = ProviderEvent("x", EventKind.FAILED, "a@b", None, permanent, status, diagnostic)
-    assert verdict_of(event, ours=True).word in {"hard", "soft"}
+    assert verdict_of(event, ours=True).about in set(About)
 
 
 _NAMES = ["bounce", "mail", "TopicArn", "Type", "RecordType", "bouncedRecipients", "Email"]
