@@ -93,10 +93,12 @@ async def test_a_gate_shuts_and_opens_by_itself_or_by_a_person(pool: asyncpg.Poo
         assert await gates.open_by_hand(connection, gate.id, "zoe")
     assert await _count(pool, "2026-03-10T09:10:00Z") == set(), "what a person knew counts no more"
 
-    await pool.execute(_MAILS, "daily", "example.com", 1000, 1)
-    assert await _count(pool, "2026-03-10T09:20:00Z") == {"daily"}
+    await pool.execute(_MAILS, "daily", "example.com", 1000, 0)
+    assert await _count(pool, "2026-03-10T09:16:00Z") == set(), "these are judged for themselves"
+    await pool.execute(_MAILS, "daily", "example.net", 1000, 2)
+    assert await _count(pool, "2026-03-10T09:21:00Z") == {"daily"}
     assert await _count(pool, "2026-04-09T09:00:00Z") == {"daily"}
-    assert await _count(pool, "2026-04-09T09:11:00Z") == set(), "those mails are older than 30 days"
+    assert await _count(pool, "2026-04-09T09:17:00Z") == set(), "those mails are older than 30 days"
 
 
 async def test_a_process_leaves_gates_of_kinds_alone_that_it_does_not_know(pool: asyncpg.Pool) -> None:
