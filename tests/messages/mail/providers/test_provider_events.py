@@ -37,7 +37,6 @@ def _word(event: ProviderEvent) -> str:
         (ses_bounce("", type_="Undetermined"), ["way"]),
         (ses_bounce("", status="5.7.1", diagnosticCode="smtp; 550 5.7.1 blocked"), ["us"]),
         (ses_bounce("", status="5.1.1", diagnosticCode="smtp; 550 5.1.1 over quota"), ["mailbox"]),
-        (ses_bounce("", status="5.0.0", diagnosticCode="smtp; 550 see http://x/?ip=5.1.1.23"), ["address"]),
         (ses_complaint(""), ["complaint"]),
         (ses_complaint("", None), ["complaint"]),
         (ses_complaint("", "not-spam"), []),
