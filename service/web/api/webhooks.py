@@ -30,8 +30,15 @@ async def receive(request: web.Request) -> web.Response:
     async with audit.transaction(request) as connection:
         for event in events:
             result = await webhooks.intake.process(event, connection)
-            results.append({"kind": result.kind, "deliveryId": result.delivery, "news": result.news})
+            results.append(
+                {
+                    "kind": result.kind,
+                    "about": result.about,
+                    "deliveryId": result.delivery,
+                    "news": result.news,
+                }
+            )
             if result.news and event.kind in _WORTH_AN_ENTRY:
-                details = {"kind": result.kind, "delivery": result.delivery}
+                details = {"kind": result.kind, "about": result.about, "delivery": result.delivery}
                 await audit.record_as(connection, name, "bounce", **details)
     return web.json_response({"success": True, "events": results})

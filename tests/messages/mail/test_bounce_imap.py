@@ -42,9 +42,9 @@ async def test_reports_are_taken_in_once_and_stay_marked_as_seen(world: World) -
     ids = await _sent(world, "ann", "bob")
     async with ImapServer() as server:
         server.folders["INBOX"] = {
-            11: report("postfix_user_unknown", ids["ann"]),
+            11: report("postfix_user_unknown", ids, "ann"),
             9: ODD,
-            12: report("arf_outlook", ids["bob"]),
+            12: report("arf_outlook", ids, "bob"),
         }
         box = _box(server, intake(world))
 

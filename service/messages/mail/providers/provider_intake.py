@@ -40,7 +40,8 @@ class ProviderIntake:
             went_to = await connection.fetchval(_SQL["address_of"], delivery)
             verdict = verdict_of(event, ours=went_to == address)
             news = await self._record(event, verdict, delivery, connection)
-            result = IntakeResult(_word(event, verdict), delivery, news=news)
+            about = None if verdict.about is None else str(verdict.about)
+            result = IntakeResult(str(event.kind), delivery, news, about, verdict.at_once)
         self.totals[result.kind] += 1
         log.info(
             "provider_event",
@@ -64,18 +65,16 @@ class ProviderIntake:
     async def _record(
         self, event: ProviderEvent, verdict: EventVerdict, delivery: int, connection: asyncpg.Connection
     ) -> bool:
-        said = f"{event.provider} {_word(event, verdict)}: {event.status or ''} {verdict.diagnostic}".strip()
-        if event.kind is EventKind.COMPLAINT:
-            return await self._bounces.record_complaint(delivery, said, connection)
-        if verdict.about is About.ADDRESS:
-            return await self._bounces.record_hard_bounce(
-                delivery, said, no_such_address=verdict.at_once, connection=connection
-            )
+        said = f"{event.provider} {event.kind}: {event.status or ''} {verdict.diagnostic}".strip()
+        match event.kind, verdict.about:
+            case EventKind.COMPLAINT, _:
+                return await self._bounces.record_complaint(delivery, said, connection)
+            case EventKind.FAILED, About.ADDRESS:
+                return await self._bounces.record_hard_bounce(
+                    delivery, said, no_such_address=verdict.at_once, connection=connection
+                )
+            case EventKind.FAILED, About.MAILBOX:
+                return await self._bounces.record_mailbox_bounce(delivery, said, connection)
+            case EventKind.FAILED, about:
+                return await self._bounces.record_other_bounce(delivery, said, f"about_{about}", connection)
         return await self._bounces.record_arrival(delivery, said, connection)
-
-
-def _word(event: ProviderEvent, verdict: EventVerdict) -> str:
-    """As reports that arrive by mail are called: hard, soft, complaint, delivered, delayed."""
-    if event.kind is not EventKind.FAILED:
-        return str(event.kind)
-    return "hard" if verdict.about is About.ADDRESS else "soft"

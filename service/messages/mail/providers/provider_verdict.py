@@ -1,17 +1,16 @@
-"""What a provider's event means for its recipient, by the classifier of replies and reports. Pure."""
+"""What a provider's event means for its recipient, by the classifier of reports. Pure."""
 
 import re
 from dataclasses import dataclass
 
 from service.messages.mail.providers.provider_event import EventKind, ProviderEvent
-from service.messages.mail.smtp_reply import About, judge
-from service.messages.mail.transport import SmtpPhase
+from service.messages.mail.report_verdict import judge_report
+from service.messages.mail.smtp_reply import About
 from service.text import clean, shorten
 
 _LONGEST = 4000
 _SHOWN = 300
 _TYPE = re.compile(r"\s*[\w.-]{1,40}\s*;\s*")
-_REPLY = re.compile(r"(?<![\d.-])([45][0-5]\d)[ -](.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +33,7 @@ def verdict_of(event: ProviderEvent, *, ours: bool) -> EventVerdict:
     shown = shorten(clean(text), _SHOWN)
     if event.kind is not EventKind.FAILED:
         return EventVerdict(shown)
-    reply = _REPLY.search(text)
-    code, words = (int(reply[1]), reply[2]) if reply else (550 if event.permanent else 450, text)
-    verdict = judge(SmtpPhase.RCPT, code, f"{event.status or ''}\n{words}")
+    verdict = judge_report(event.status, text)
     if verdict.about is not About.ADDRESS or (event.permanent and ours):
         return EventVerdict(shown, verdict.about, verdict.at_once)
     return EventVerdict(shown, About.MAILBOX if event.permanent else About.WAY)

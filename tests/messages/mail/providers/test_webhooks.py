@@ -71,13 +71,15 @@ async def hooks(world: World) -> AsyncIterator[Hooks]:
 async def test_a_signed_bounce_counts_once(hooks: Hooks, version: str) -> None:
     body = signed(ses_bounce(sender(hooks.mail)), version, Subject="Amazon SES Email Event Notification")
 
-    assert await hooks.told("ses", body) == [("hard", hooks.mail, True)]
-    assert await hooks.told("ses", body) == [("hard", hooks.mail, False)]
+    assert await hooks.told("ses", body) == [("failed", hooks.mail, True)]
+    assert await hooks.told("ses", body) == [("failed", hooks.mail, False)]
 
     assert await hooks.fate() == ("bounced", ["hard_bounce"])
     assert hooks.outside.fetched == [CERTIFICATE], "it is kept"
     acts = await hooks.world.pool.fetch("SELECT who, act, what FROM service.audit")
-    assert [tuple(act) for act in acts] == [("ses", "bounce", {"kind": "hard", "delivery": hooks.mail})]
+    assert [tuple(act) for act in acts] == [
+        ("ses", "bounce", {"kind": "failed", "about": "address", "delivery": hooks.mail})
+    ]
 
 
 async def test_without_a_signed_sender_the_message_id_or_the_recipient_names_the_mail(hooks: Hooks) -> None:
@@ -123,7 +125,7 @@ async def test_what_sns_did_not_sign_for_our_topic_changes_nothing(hooks: Hooks)
         assert (await hooks.post("ses", one)).status in {400, 403}, one
     assert await hooks.fate() == ("sent", [])
     assert await hooks.world.pool.fetchval("SELECT count(*) FROM service.audit") == 0
-    assert await hooks.told("ses", good) == [("hard", hooks.mail, True)]
+    assert await hooks.told("ses", good) == [("failed", hooks.mail, True)]
 
 
 async def test_certificates_are_asked_for_ten_times_a_minute_at_most(hooks: Hooks) -> None:
@@ -160,8 +162,8 @@ async def test_a_subscription_to_our_topic_is_confirmed_and_no_other(hooks: Hook
     "headers", [_BASIC, {postmark.SECRET_HEADER: POSTMARK_SECRET}], ids=["basic", "header"]
 )
 async def test_postmark_is_known_by_its_secret(hooks: Hooks, headers: dict[str, str]) -> None:
-    assert await hooks.told("postmark", postmark_bounce(), **headers) == [("hard", hooks.mail, True)]
-    assert await hooks.told("postmark", postmark_bounce(), **headers) == [("hard", hooks.mail, False)]
+    assert await hooks.told("postmark", postmark_bounce(), **headers) == [("failed", hooks.mail, True)]
+    assert await hooks.told("postmark", postmark_bounce(), **headers) == [("failed", hooks.mail, False)]
     assert await hooks.fate() == ("bounced", ["hard_bounce"])
 
 
@@ -180,11 +182,11 @@ async def test_nobody_else_is_postmark(hooks: Hooks) -> None:
 
 
 async def test_a_repeated_webhook_is_about_the_same_mail_after_another_was_sent(hooks: Hooks) -> None:
-    assert await hooks.told("postmark", postmark_bounce(), **_BASIC) == [("hard", hooks.mail, True)]
+    assert await hooks.told("postmark", postmark_bounce(), **_BASIC) == [("failed", hooks.mail, True)]
     await hooks.world.pool.execute("DELETE FROM service.suppression")
     await _send(hooks.world, 12)
 
-    assert await hooks.told("postmark", postmark_bounce(), **_BASIC) == [("hard", hooks.mail, False)]
+    assert await hooks.told("postmark", postmark_bounce(), **_BASIC) == [("failed", hooks.mail, False)]
 
 
 async def test_other_webhooks_of_postmark_are_passed_over(hooks: Hooks) -> None:
