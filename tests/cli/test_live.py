@@ -227,6 +227,7 @@ async def _messages(shell: Shell, pool: asyncpg.Pool, tmp_path: Path) -> None:
     assert await shell("messages", "retry", ids[1]) == "The message is planned.\n"
     counted = await shell.facts("messages", "retry-failed", "--reason", "smtp_timeout", "--dry-run")
     assert counted["can be sent again"] == "1"
+    assert (await shell.facts("messages", "try-now", "--domain", "example.net"))["wait"] == "0"
     assert await shell("messages", "resend", ids[3]) == "The message is planned again.\n"
     assert "is cancelled" in await shell("messages", "cancel", ids[0], code=1)
     source = await shell("messages", "show", ids[2], "--format", "source")
@@ -238,6 +239,9 @@ async def _messages(shell: Shell, pool: asyncpg.Pool, tmp_path: Path) -> None:
     assert "message id" in await shell("preview", "weeklyReview", "--to", "you@example.org")
     (tmp_path / "report.eml").write_text("From: a@example.org\n\nIt came back.\n")
     assert (await shell.facts("bounce", str(tmp_path / "report.eml")))["understood as"] == "ignored"
+    assert all(
+        row["state"] in {"bounced", "complained"} for row in await shell.rows("bounces", "--days", "7")
+    )
     assert "An upper bound" in await shell("forecast", "--days", "1")
     exact = await shell.facts("forecast", "--job", "dailyCheck", "--exact")
     assert exact["job"] == "reminder.dailyCheck"
