@@ -48,3 +48,9 @@ async def test_a_complaint_needs_the_word_of_the_person(world: World) -> None:
         await opened.act(lift, who="Zoe", reason="they wrote to us", asked="on")
 
     assert not await world.pool.fetchval("SELECT count(*) FROM service.suppression")
+
+
+async def test_without_a_filter_an_empty_list_says_that_nobody_is_suppressed(world: World) -> None:
+    async with console(world) as opened:
+        await opened.sign_in()
+        assert "No address is suppressed." in await opened.read("/console/suppressions")
