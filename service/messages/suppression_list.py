@@ -112,18 +112,20 @@ async def accounts(executor: Connection | asyncpg.Pool, address: str) -> Sequenc
 
 
 async def lift(
-    connection: Connection, id_: int, actor: str, reason: str, *, own_request: bool
+    connection: Connection, id_: int, actor: str, reason: str, *, own_request: bool, same_words: bool = False
 ) -> LiftRefusal | None:
     """Write to an address again, with an audit entry; None: done. In the connection's transaction.
 
-    ``own_request``: the person asked for mail again.
+    ``own_request``: the person asked for mail again. ``same_words``: the server said the same of others, and
+    it was about us: all of them are written to again, but for those who complained.
     """
     row = await connection.fetchrow(_SQL["lock"], id_) or await connection.fetchrow(_SQL["lock_key"], id_)
     if row is None:
         return LiftRefusal.UNKNOWN
     if row["reason"] == COMPLAINT and not own_request:
         return LiftRefusal.COMPLAINT
-    bounces = await connection.fetch(_SQL["lift"], id_)
+    done = await connection.fetchrow(_SQL["lift"], id_, same_words)
+    assert done
     details = {
         "suppression": id_,
         "address": row["address"],
@@ -131,7 +133,9 @@ async def lift(
         "personAsked": own_request,
         "suppressedFor": row["reason"],
         "since": iso(row["created_at"]),
-        "bounces": [bounce["delivery_id"] for bounce in bounces],
+        "sameWords": same_words,
+        "lifted": done["lifted"],
+        "bounces": done["bounces"],
     }
     await connection.execute(_SQL["audit"], actor, details)
     return None

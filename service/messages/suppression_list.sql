@@ -51,13 +51,20 @@ SELECT address, reason, created_at FROM service.suppression WHERE id = $1 FOR UP
 SELECT NULL AS address, reason, created_at FROM service.suppressed_key WHERE id = $1 FOR UPDATE
 
 -- name: lift
--- The address is written to again, and its hard bounces count no more. Returns their deliveries. $1 id.
-WITH lifted AS (
-    DELETE FROM service.suppression WHERE id = $1 RETURNING address
+-- The address is written to again, and its hard bounces count no more. $1 id. $2: the same for all addresses to which a server
+-- said the same words. Returns how many addresses, and the deliveries of the bounces.
+WITH one AS (
+    SELECT fingerprint FROM service.suppression WHERE id = $1
+), lifted AS (
+    DELETE FROM service.suppression
+    WHERE id = $1 OR ($2::boolean AND reason = 'hard_bounce' AND fingerprint = (SELECT fingerprint FROM one)) RETURNING address
 ), key AS (
-    DELETE FROM service.suppressed_key WHERE id = $1
+    DELETE FROM service.suppressed_key WHERE id = $1 RETURNING id
+), bounces AS (
+    DELETE FROM service.hard_bounce
+    WHERE address IN (SELECT address FROM lifted) OR ($2 AND fingerprint = (SELECT fingerprint FROM one)) RETURNING delivery_id
 )
-DELETE FROM service.hard_bounce WHERE address IN (SELECT address FROM lifted) RETURNING delivery_id
+SELECT (SELECT count(*) FROM lifted) + (SELECT count(*) FROM key) AS lifted, ARRAY(SELECT delivery_id FROM bounces) AS bounces
 
 -- name: audit
 -- Who lifted which suppression, and why.

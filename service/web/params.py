@@ -122,12 +122,14 @@ class GateBody(Body):
 
 
 class LiftBody(Body):
-    """POST /api/admin/suppressions/{id}/lift. ``own_request``: the person asked for mail again."""
+    """POST /api/admin/suppressions/{id}/lift. ``own_request``: the person asked for mail again;
+    ``same_words``: all are lifted of whom the server said the same."""
 
     reason: Annotated[
         str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, strict=True)
     ]
     own_request: bool = Field(default=False, alias="personAsked", strict=True)
+    same_words: bool = Field(default=False, alias="sameWords", strict=True)
 
 
 class SyncBody(Body):

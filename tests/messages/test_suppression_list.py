@@ -139,3 +139,35 @@ async def test_who_was_erased_may_be_written_to_again_where_they_ask(pool: async
     assert await _lift(pool, one.id) is LiftRefusal.COMPLAINT
     assert await _lift(pool, one.id, own_request=True) is None
     assert await _listed(pool) == []
+
+
+async def test_what_a_server_said_of_many_in_the_same_words_is_lifted_at_once(world: World) -> None:
+    rows = [
+        ("ann", "hard_bounce", "550 blocked"),
+        ("bob", "hard_bounce", "550 blocked"),
+        ("cas", "complaint", "550 blocked"),
+        ("dan", "hard_bounce", "550 5.1.1 gone"),
+        ("eve", "hard_bounce", None),
+    ]
+    for place, (name, reason, words) in enumerate(rows):
+        address = f"{name}@example.org"
+        await world.pool.execute(
+            "INSERT INTO service.suppression (address, reason, fingerprint) VALUES ($1, $2, $3)",
+            address,
+            reason,
+            words,
+        )
+        await world.pool.execute(
+            "INSERT INTO service.hard_bounce VALUES ($1, $2, now(), $3)", address, place, words
+        )
+    (first,) = await suppression_list.listed(world.pool, SuppressionFilter("ann"), before=None, limit=9)
+
+    async with world.pool.acquire() as connection, connection.transaction():
+        await suppression_list.lift(connection, first.id, "zoe", "a list", own_request=False, same_words=True)
+
+    left = await world.pool.fetch("SELECT address FROM service.suppression ORDER BY address")
+    assert [row["address"][:3] for row in left] == ["cas", "dan", "eve"]
+    counted = await world.pool.fetch("SELECT address FROM service.hard_bounce ORDER BY address")
+    assert [row["address"][:3] for row in counted] == ["dan", "eve"]
+    act = await world.pool.fetchval("SELECT what FROM service.audit WHERE act = 'lift-suppression'")
+    assert (act["lifted"], act["sameWords"], sorted(act["bounces"])) == (2, True, [0, 1, 2])

@@ -63,6 +63,8 @@ COMMANDS = (
             body("--reason", "why, for those who wonder", required=True),
             body("--person-asked", "the person asked for mail again; a complaint is lifted only then",
                  field="personAsked", const=True),
+            body("--same-words", "also to all of whom the server said the same; for words that are about us",
+                 field="sameWords", const=True),
         ),
     ),
     Command(

@@ -59,7 +59,12 @@ async def lift(request: web.Request) -> web.Response:
 
     async def act(connection: asyncpg.Connection) -> Answer:
         refusal = await suppression_list.lift(
-            connection, id_, audit.actor(request), body.reason, own_request=body.own_request
+            connection,
+            id_,
+            audit.actor(request),
+            body.reason,
+            own_request=body.own_request,
+            same_words=body.same_words,
         )
         if refusal is not None:
             raise HttpRefusal(404 if refusal is LiftRefusal.UNKNOWN else 409, refusal)
