@@ -66,9 +66,11 @@ async def run_job(settings: Settings, options: argparse.Namespace) -> Exit:
 
 
 async def send_due(service: app.Service) -> None:
-    """Send all planned messages that are due now."""
-    while await service.delivery.run_once():
+    """Send all planned messages that are due now; a server that refuses us is tried once."""
+    while await service.delivery.run_once() and not service.delivery.problem:
         continue
+    if problem := service.delivery.problem:
+        err.print(f"Mails wait: {problem}", markup=False, highlight=False, soft_wrap=True)
     while service.inbox and await service.inbox.run_once():
         continue
 
