@@ -20,9 +20,10 @@ from service.messages.relay_gate import RelayGate
 _SQL = queries.load(__file__)
 _LAST_CHARACTER = "\U0010ffff"
 _CLAIM_TIMEOUT = 15.0
+"""Seconds: who cannot claim says so soon; what has been sent may wait longer to be recorded."""
 _AT_A_TIME = 1000
 _EXPECTED = 10
-"""Seconds: who cannot claim says so soon; what has been sent may wait longer to be recorded."""
+"""How many elements PostgreSQL expects of an array that it does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +186,7 @@ class Outbox:
 
         ``capacities``: the most mails for each of these domains; ``other_domains``: for every other one.
         ``probe``: also while the mail server refuses us. Mails to a domain that asked us to wait are not
-        claimed. Raises TimeoutError, and claims nothing,
-        while somebody holds a lock on the deliveries.
+        claimed. Raises TimeoutError, and claims nothing, while somebody holds a lock on the deliveries.
         """
         done, self._done = self._done, []
         room = (list(capacities), list(capacities.values()), other_domains)

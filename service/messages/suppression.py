@@ -9,6 +9,7 @@ from service.engine import queries
 from service.engine.database import Connection
 from service.messages.delivery_rows import unkeyed_message_id
 from service.messages.kind import Channel
+from service.messages.mail.smtp_reply import About
 from service.messages.outbox import Outbox
 
 _SQL = queries.load(__file__)
@@ -31,6 +32,25 @@ class Suppressions:
     def __init__(self, pool: asyncpg.Pool, outbox: Outbox) -> None:
         self._pool = pool
         self._outbox = outbox
+
+    async def record_failure(
+        self,
+        delivery: int,
+        diagnostic: str,
+        about: About | None,
+        *,
+        no_such_address: bool,
+        connection: Connection | None = None,
+    ) -> bool:
+        """It came back for good; ``about`` says what counts against whom."""
+        match about:
+            case About.ADDRESS:
+                return await self.record_hard_bounce(
+                    delivery, diagnostic, no_such_address=no_such_address, connection=connection
+                )
+            case About.MAILBOX:
+                return await self.record_mailbox_bounce(delivery, diagnostic, connection)
+        return await self.record_other_bounce(delivery, diagnostic, f"about_{about}", connection)
 
     async def record_hard_bounce(
         self, delivery: int, diagnostic: str, *, no_such_address: bool, connection: Connection | None = None

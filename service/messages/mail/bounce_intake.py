@@ -20,7 +20,6 @@ from service.engine.loops import first_of
 from service.messages.choices import UnsubscribeByMail
 from service.messages.mail import bounce_reports, unsubscribe_mail
 from service.messages.mail.bounce_report import BounceReport, RecipientReport, ReportKind
-from service.messages.mail.smtp_reply import About
 from service.messages.mail.verp import delivery_of
 from service.messages.suppression import Suppressions
 
@@ -145,18 +144,12 @@ class BounceIntake:
         diagnostic = f"{said.kind}: {said.status or ''} {said.diagnostic}".strip()
         if not match.trusted:
             return await self._bounces.note_report(delivery, diagnostic, connection)
-        match said.kind, said.about:
-            case ReportKind.COMPLAINT, _:
+        match said.kind:
+            case ReportKind.COMPLAINT:
                 return await self._bounces.record_complaint(delivery, diagnostic, connection)
-            case ReportKind.FAILED, About.ADDRESS:
-                return await self._bounces.record_hard_bounce(
-                    delivery, diagnostic, no_such_address=said.at_once, connection=connection
-                )
-            case ReportKind.FAILED, About.MAILBOX:
-                return await self._bounces.record_mailbox_bounce(delivery, diagnostic, connection)
-            case ReportKind.FAILED, about:
-                return await self._bounces.record_other_bounce(
-                    delivery, diagnostic, f"about_{about}", connection
+            case ReportKind.FAILED:
+                return await self._bounces.record_failure(
+                    delivery, diagnostic, said.about, no_such_address=said.at_once, connection=connection
                 )
         return await self._bounces.record_arrival(delivery, diagnostic, connection)
 

@@ -14,7 +14,6 @@ from service.engine.database import Connection
 from service.messages.mail.bounce_intake import IntakeResult
 from service.messages.mail.providers.provider_event import EventKind, ProviderEvent
 from service.messages.mail.providers.provider_verdict import EventVerdict, verdict_of
-from service.messages.mail.smtp_reply import About
 from service.messages.suppression import Suppressions
 
 log = structlog.get_logger()
@@ -66,15 +65,11 @@ class ProviderIntake:
         self, event: ProviderEvent, verdict: EventVerdict, delivery: int, connection: asyncpg.Connection
     ) -> bool:
         said = f"{event.provider} {event.kind}: {event.status or ''} {verdict.diagnostic}".strip()
-        match event.kind, verdict.about:
-            case EventKind.COMPLAINT, _:
+        match event.kind:
+            case EventKind.COMPLAINT:
                 return await self._bounces.record_complaint(delivery, said, connection)
-            case EventKind.FAILED, About.ADDRESS:
-                return await self._bounces.record_hard_bounce(
-                    delivery, said, no_such_address=verdict.at_once, connection=connection
+            case EventKind.FAILED:
+                return await self._bounces.record_failure(
+                    delivery, said, verdict.about, no_such_address=verdict.at_once, connection=connection
                 )
-            case EventKind.FAILED, About.MAILBOX:
-                return await self._bounces.record_mailbox_bounce(delivery, said, connection)
-            case EventKind.FAILED, about:
-                return await self._bounces.record_other_bounce(delivery, said, f"about_{about}", connection)
         return await self._bounces.record_arrival(delivery, said, connection)
