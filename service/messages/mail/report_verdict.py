@@ -75,9 +75,10 @@ def _named(phase: SmtpPhase | None, reply: _Quoted, codes: tuple[str, ...]) -> s
     if reply.code is not None and reply.code < 500:
         return {about_temporary(phase or SmtpPhase.RCPT, [*codes], reply.words)}
     if phase and before_recipient(phase):
-        return {about_session([*codes], reply.words)}
+        said = codes if reply.code is None else reply.codes  # Postfix calls each refused greeting 4.n.n
+        return {about_session([*said], reply.words)}
     named = set(named_by(reply.code, [*codes], reply.words))
-    if any(code.startswith("4.") for code in codes):
+    if any(code.startswith("4.") for code in codes) or _TRIED_FOR_LONG.search(reply.words):
         return {about_temporary(phase or SmtpPhase.RCPT, [*codes], reply.words)}
     late = phase in {SmtpPhase.DATA, SmtpPhase.CONTENT, SmtpPhase.DOT}
     if named == {About.ADDRESS} and late and not codes:
@@ -85,6 +86,8 @@ def _named(phase: SmtpPhase | None, reply: _Quoted, codes: tuple[str, ...]) -> s
     return named
 
 
+_TRIED_FOR_LONG = re.compile(r"\bretry time(?:out exceeded| not reached)", re.IGNORECASE)
+"""Exim adds it to what it said of the last try, which was temporary."""
 _MAILBOX_UNAVAILABLE = re.compile(r"\bmailbox (?:is )?(?:unavailable|not available)\b", re.IGNORECASE)
 """RFC 5321's own sentence for 550."""
 

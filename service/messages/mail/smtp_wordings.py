@@ -88,6 +88,7 @@ _WORDINGS: tuple[tuple[str, str, str], ...] = (
                r"|host address lookups? failed permanently)",
      "Exim: dnslookup router"),
     (_ADDRESS, r"\bunrouteable mail domain\b", "Exim 3: router failure"),
+    (_ADDRESS, r"\bMX or SRV record indicated no SMTP service", "Exim: dnslookup router, null MX"),
     (_WAY, r"\bcommand (?:died|time limit)|\bunknown mail(?:er)? error|\bmailer (?:timed out"
            r"|error)", "Postfix pipe and sendmail mailers"),
     (_WAY, r"\bcan'?t create (?:user )?output|\bservice (?:not |un)available\W*(?:$|closing)|\bI/O error"
