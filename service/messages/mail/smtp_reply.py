@@ -130,7 +130,7 @@ def about_temporary(phase: SmtpPhase, codes: Sequence[str], words: str) -> About
     """4xx is always tried again; about the mailbox if the reply says so, except for greylisting."""
     if before_recipient(phase) or say.GREYLISTED.search(words):
         return About.WAY
-    mailbox = any(_MAILBOX_CODE.fullmatch(code) for code in codes) or say.full_or_busy(words)
+    mailbox = any(_names_mailbox(code, words) for code in codes) or say.full_or_busy(words)
     return About.MAILBOX if mailbox else About.WAY
 
 
@@ -189,7 +189,7 @@ def _named_by_codes(basic: int | None, codes: Sequence[str], words: str) -> Iter
     if basic in _LOGIN_CODES:
         yield About.US
     for code in codes:
-        if _MAILBOX_CODE.fullmatch(code):
+        if _names_mailbox(code, words):
             yield About.MAILBOX
         elif _US_CODE.fullmatch(code):
             yield About.US
@@ -197,6 +197,16 @@ def _named_by_codes(basic: int | None, codes: Sequence[str], words: str) -> Iter
             yield About.ADDRESS
         elif _WAY_CODE.fullmatch(code):
             yield About.WAY
+
+
+def _names_mailbox(code: str, words: str) -> bool:
+    """X.2.0 leaves the reason to the words: Comcast and Orange say so of mail that they take for spam."""
+    return bool(_MAILBOX_CODE.fullmatch(code)) and not (code.endswith(".0") and _says_us(words))
+
+
+def _says_us(words: str) -> bool:
+    """Whether the words (``say.prose``) speak of us, by general patterns or a provider's own."""
+    return bool(say.US.search(words)) or About.US in named_by_wordings(words)
 
 
 def _is_of_the_way(code: str) -> bool:

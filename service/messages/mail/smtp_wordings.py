@@ -57,7 +57,8 @@ _WORDINGS: tuple[tuple[str, str, str], ...] = (
           r"|helo)\b", "GMX, web.de and mail.com: error messages"),
     (_MAILBOX, r"\bBo[iî]te du destinataire (?:archiv[ée]e|pleine)"
                r"|\bMailbox archiv", "Orange and Wanadoo: postmaster"),
-    (_US, r"\bOFR_?\d{3}|\bLPN\d{3}|\bopr_\w+", "Orange: postmaster, codes"),
+    (_ADDRESS, r"\b(?:OFR|LPN)(?:\d{3})?_?416\b", "Orange and La Poste: postmaster, codes"),
+    (_US, r"\b(?:OFR|LPN)(?:\d{3}_|_)?(?!41[67])\d{3}\b|\bopr_\w+", "Orange and La Poste: postmaster, codes"),
     (_US, r"\bspam detected|\btoo many spams?\b|\bFREE_\w+", "Free: postmaster"),
     (_US, r"\bBL0\d{5}\b|\bRL0\d{5}\b|\b(?:PTR|DM|RLF)00\d+", "Comcast: error codes"),
     (_ADDRESS, r"\bnot our customer\b|\bAUP#1260\b", "Comcast and Cox: error codes"),
@@ -118,6 +119,7 @@ _WORDINGS: tuple[tuple[str, str, str], ...] = (
     (_WAY, r"\bmaximum[ -]time[ -]expired|\bloop[ -]detected|\bunable[ -]to[ -]transfer", "X.400: reasons"),
     (_MAILBOX, r"\bnumber of messages in recipient'?s mailbox exceeded|\buser mailbox exceeds allowed size",
      "Biglobe, IMail: error mails"),
+    (_US, r"\bnot local host\b|\bnot a gateway\b", "IMail: relaying (no document found)"),
     (_US, r"\b(?:not|non)[ -](?:a )?member\b|\bmembers? only\b"
           r"|\bnot subscribed\b", "FML, Mailman, Majordomo: closed lists"),
     (_ADDRESS, r"\bbad destination (?:mailbox|e-?mail|system) address|\bbad destination (?:system"

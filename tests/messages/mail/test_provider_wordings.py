@@ -78,7 +78,7 @@ WORDINGS = [
     ("554 IP=192.0.2.17 - A problem occurred. (Ask your postmaster for help or to contact"
      " tosa@rx.example)", "us"),
     ("550 5.2.1 Boite du destinataire archivee. Archived recipient OFR_417 [417]", "mailbox"),
-    ("550 5.1.1 Adresse d au moins un destinataire invalide. Invalid recipient. OFR_416 [416]", "us|address"),
+    ("550 5.1.1 Adresse d au moins un destinataire invalide. Invalid recipient. OFR_416 [416]", "address!"),
     ("550 5.5.0 Mail rejete. Mail rejected. OFR506_506 [506]", "us"),
     (".550 spam detected", "us"),
     # QQ, 163, Zoho, Proton, Fastmail
