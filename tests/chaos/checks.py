@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from tests.chaos.load_jobs.every_minute import PAGES
 from tests.chaos.replica import Held
-from tests.chaos.stage import MAILS, SESSION_SECONDS, SLOTS, Stage
+from tests.chaos.stage import MAILS, SLOTS, Stage
 
 _RUNS = (
     "SELECT nominal_at, state, trigger FROM service.job_run WHERE job = $1 AND trigger IN ('cron', 'catchup')"
@@ -23,8 +23,9 @@ _OTHER_RUNS = """
 SELECT job, state, count(*) AS n FROM service.job_run
 WHERE job <> $1 AND state NOT IN ('succeeded', 'skipped', 'missed', 'pending') GROUP BY job, state
 """
-_MAILS = "SELECT message_id, state, reason FROM service.delivery_with_state WHERE channel = 'email'"
-_FIGURES = "SELECT user_id, sum(focus_seconds)::int AS seconds FROM service.user_day GROUP BY user_id"
+_MAILS = "SELECT message_id, user_id, state, reason FROM service.delivery_with_state WHERE channel = 'email'"
+_FIGURES = "SELECT user_id, local_date, focus_seconds FROM service.user_day WHERE focus_seconds > 0"
+_COPY = "SELECT id, user_id, focus_seconds FROM service.timer_sessions"
 _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'jobs'"
 MORE = {"files": 40, "threads": 12, "tasks": 40, "memory": 80}
 """By how much a replica may hold more than before: a pool that was used, buffers."""
@@ -96,21 +97,26 @@ async def _check_people(stage: Stage, outcome: Outcome) -> None:
     if not stage.load.people:
         return
     decided = {row["user_id"]: row["n"] for row in await stage.sql(_DECIDED, MAILS)}
-    people = {str(id_) for id_ in stage.some_people(stage.load.people)}
+    people = set(stage.people.people)
     outcome.lost += len(people - decided.keys())
     outcome.doubled += sum(n - 1 for n in decided.values())
 
 
 async def _check_mails(stage: Stage, outcome: Outcome) -> None:
-    """What is sent was taken once; what is not sent is held, and is counted."""
+    """What is sent was taken once; what is not sent is held, and is counted; nobody got what was over."""
     taken = Counter(one.message_id for one in stage.relay.accepted)
     rows = await stage.sql(_MAILS)
     states: dict[str, str] = {row["message_id"]: row["state"] for row in rows}
     outcome.held += sum(state == "unconfirmed" for state in states.values())
     outcome.lost += sum(state == "sent" and id_ not in taken for id_, state in states.items())
     outcome.doubled += sum(n - 1 for n in taken.values())
+    over = {row["message_id"] for row in rows if row["user_id"] in stage.people.closed}
+    if wrong := over & taken.keys():
+        outcome.problems.append(f"{len(wrong)} mails about goals that had been reached")
     others = Counter(
-        f"{row['state']}: {row['reason']}" for row in rows if row["state"] not in {"sent", "unconfirmed"}
+        f"{row['state']}: {row['reason']}"
+        for row in rows
+        if row["state"] not in ({"skipped"} if row["message_id"] in over else {"sent", "unconfirmed"})
     )
     if others:
         outcome.problems.append(f"mails that were not sent: {dict(others)}")
@@ -120,11 +126,19 @@ async def _check_mails(stage: Stage, outcome: Outcome) -> None:
 
 async def _check_figures(stage: Stage, outcome: Outcome) -> None:
     """The figures are those of the sessions at the dashboard, once dailyAnalytics has run."""
-    told = {row["user_id"]: row["seconds"] for row in await stage.sql(_FIGURES)}
-    right = {id_: n * SESSION_SECONDS for id_, n in stage.sessions.items()}
-    wrong = [id_ for id_ in right.keys() | told.keys() if right.get(id_, 0) != told.get(id_, 0)]
+    rows = await stage.sql(_FIGURES)
+    told = {(row["user_id"], row["local_date"]): row["focus_seconds"] for row in rows}
+    right = stage.people.figures()
+    wrong = [key for key in right.keys() | told.keys() if right[key] != told.get(key, 0)]
     if wrong:
-        outcome.problems.append(f"figures of {len(wrong)} of {len(right)} people are wrong")
+        outcome.problems.append(f"figures of {len(wrong)} of {len(right)} days are wrong")
+
+
+async def copy_differs(stage: Stage) -> int:
+    """How many sessions of the copy are not those of the dashboard."""
+    told = {tuple(row) for row in await stage.sql(_COPY)}
+    right = {(one.id, one.person, one.seconds) for one in stage.people.sessions.values()}
+    return len({key[0] for key in told ^ right})
 
 
 async def check_resources(stage: Stage, outcome: Outcome, before: dict[str, Held]) -> None:

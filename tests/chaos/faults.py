@@ -3,12 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import asyncpg
 import psutil
-from pymongo import MongoClient
-from pymongo.errors import PyMongoError
 
 from tests.chaos.proxy import Proxy
 from tests.chaos.replica import Replica
@@ -185,19 +182,19 @@ async def cancel_one(stage: Stage) -> None:
     stage.faults += 1
 
 
-async def _frozen(stage: Stage, processes: list[psutil.Process]) -> None:
-    """SIGSTOP for ten seconds."""
+async def frozen(stage: Stage, processes: list[psutil.Process], seconds: float) -> None:
+    """SIGSTOP for so long."""
     stage.faults += 1
     freeze(processes)
     try:
-        await asyncio.sleep(10)
+        await asyncio.sleep(seconds)
     finally:
         thaw(processes)
 
 
 async def freeze_database(stage: Stage) -> None:
     """All processes of our PostgreSQL are frozen: sessions stay open and nothing is answered."""
-    await _frozen(stage, stage.servers.postgres.processes())
+    await frozen(stage, stage.servers.postgres.processes(), 10)
 
 
 async def fill_disk(stage: Stage) -> None:
@@ -310,69 +307,14 @@ def to_relay(stage: Stage) -> Proxy:
     return stage.mail
 
 
+def strand_some(proxy: Proxy) -> None:
+    """Every other connection is stranded, as where a firewall has forgotten those that were idle."""
+    proxy.strand(every=2)
+
+
 def slow(proxy: Proxy) -> None:
     """Every piece takes a twentieth of a second longer."""
     proxy.delay = 0.05
-
-
-# ── The dashboard's MongoDB ─────────────────────────────────────────────────────────────────────────────────
-
-
-async def kill_dashboard(stage: Stage) -> None:
-    """SIGKILL; it is started again after ten seconds."""
-    stage.faults += 1
-    await asyncio.to_thread(stage.servers.mongo.kill)
-    await asyncio.sleep(10)
-    stage.servers.mongo.start()
-    await _when_primary(stage)
-
-
-async def step_down(stage: Stage) -> None:
-    """The primary steps down for some seconds."""
-    stage.faults += 1
-    with MongoClient[Any](stage.servers.mongo.url) as client:
-        client.admin.command({"replSetStepDown": 3, "force": True})
-    await _when_primary(stage)
-
-
-async def _when_primary(stage: Stage) -> None:
-    def primary() -> bool:
-        with MongoClient[Any](stage.servers.mongo.url, serverSelectionTimeoutMS=1000) as client:
-            try:
-                return bool(client.admin.command("hello").get("isWritablePrimary"))
-            except PyMongoError:
-                return False
-
-    async with asyncio.timeout(60):
-        while not await asyncio.to_thread(primary):
-            await asyncio.sleep(0.1)
-
-
-async def freeze_dashboard(stage: Stage) -> None:
-    """SIGSTOP for ten seconds."""
-    await _frozen(stage, [psutil.Process(stage.servers.mongo.process.pid)])
-
-
-def empty_dashboard(share: float) -> Fault:
-    """A share of the people and goals is gone for ten seconds, and comes back with the same ids."""
-
-    async def emptied(stage: Stage) -> None:
-        stage.faults += 1
-        gone = {}
-        for name in ("users", "goals"):
-            documents = list(stage.documents[name].find())
-            gone[name] = documents[: round(len(documents) * share)]
-            stage.documents[name].delete_many({"_id": {"$in": [one["_id"] for one in gone[name]]}})
-        await asyncio.sleep(10)
-        for name, documents in gone.items():
-            stage.documents[name].insert_many(documents)
-
-    return emptied
-
-
-async def late_sessions(stage: Stage) -> None:
-    """No fault: sessions of yesterday that come now."""
-    stage.write_sessions(stage.some_people(50))
 
 
 # ── The relay ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -415,3 +357,13 @@ def together(*faults: Callable[[Stage], Awaitable[None]]) -> Fault:
                 group.create_task(fault(stage))  # type: ignore[arg-type]
 
     return all_of_them
+
+
+def then(*faults: Fault) -> Fault:
+    """One after the other."""
+
+    async def in_turn(stage: Stage) -> None:
+        for fault in faults:
+            await fault(stage)
+
+    return in_turn

@@ -33,7 +33,7 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self._target = target
         self._server: asyncio.Server | None = None
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -70,12 +70,13 @@ class Proxy:
         """Hold back everything, until ``heal``; nothing is closed."""
         self._flowing.clear()
 
-    def strand(self) -> None:
+    def strand(self, every: int = 1) -> None:
         """Swallow what is sent over the present connections, in both directions and for ever; close nothing.
 
-        So does the way to a host that vanished. New connections work.
+        So does the way to a host that vanished. New connections work. ``every``: only the newest, and each
+        so-manieth before it.
         """
-        for connection in self._connections:
+        for connection in list(self._connections)[::-every]:
             connection.stranded = True
 
     def heal(self) -> None:
@@ -93,14 +94,14 @@ class Proxy:
                 return
             there = await asyncio.open_connection("127.0.0.1", self._target)
             connection = _Connection((reader, writer), there)
-            self._connections.add(connection)
+            self._connections[connection] = None
             await asyncio.gather(
                 self._carry(connection, reader, there[1]), self._carry(connection, there[0], writer)
             )
         except (OSError, asyncio.CancelledError):
             pass
         finally:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
             self._tasks.discard(task)
             connection.reset()
 

@@ -130,11 +130,16 @@ class Replica:
 
     async def run(self, job: dict[str, str] = _RUN, *, wait: bool = True) -> str:
         """Ask for a run; the state in which the answer leaves it."""
+        return str((await self.post("/api/admin/jobs/run", {**job, "wait": wait})).get("state"))
+
+    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer."""
         async with (
             aiohttp.ClientSession(headers=_BEARER) as http,
-            http.post(f"{self.url}/api/admin/jobs/run", json={**job, "wait": wait}) as answer,
+            http.post(f"{self.url}{path}", json=body) as answer,
         ):
-            return str((await answer.json()).get("state"))
+            told: dict[str, Any] = await answer.json()
+            return told
 
     async def held(self) -> Held:
         """What it holds now."""

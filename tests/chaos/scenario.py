@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.checks import Outcome, check, check_resources
+from tests.chaos.checks import Outcome, check, check_resources, copy_differs
 from tests.chaos.servers import Servers
 from tests.chaos.stage import SLOTS, Load, Stage
 from tests.chaos.watch import Watch
@@ -14,6 +14,7 @@ Fault = Callable[[Stage], Awaitable[None]]
 """Breaks something, waits as long as that is to last, and mends it. Counts itself in ``stage.faults``."""
 GREEN_WITHIN = 60.0
 _DRAINED_WITHIN = 180.0
+_COPIED_WITHIN = 60.0
 _BACK_WITHIN = 30.0
 _BEFORE = 8.0
 _WAITING = """
@@ -71,6 +72,7 @@ async def play(servers: Servers, scenario: Scenario, seed: int, folder: Path) ->
         outcome.red = watch.red_after(started)
         outcome.green = await watch.until_green(ended, GREEN_WITHIN)
         await drain(stage, outcome)
+        await _until_copied(stage, outcome)
         await stage.run_figures()
         await drain(stage, outcome)
         await check(stage, outcome, every=scenario.every)
@@ -96,6 +98,16 @@ async def _until_back(watch: Watch, outcome: Outcome, started: float, ended: flo
             outcome.back = round(now() - ended)
             return
     outcome.problems.append(f"throughput ({before:.1f}/s) not back within {_BACK_WITHIN:.0f} s")
+
+
+async def _until_copied(stage: Stage, outcome: Outcome) -> None:
+    """Wait until the copy holds the dashboard's sessions."""
+    deadline = asyncio.get_running_loop().time() + _COPIED_WITHIN
+    while n := await copy_differs(stage):
+        if asyncio.get_running_loop().time() > deadline:
+            outcome.problems.append(f"after {_COPIED_WITHIN:.0f} s {n} sessions differ from the copy")
+            return
+        await asyncio.sleep(0.5)
 
 
 async def drain(stage: Stage, outcome: Outcome) -> None:

@@ -5,22 +5,28 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tests.chaos import deploys
+from tests.chaos.dashboard_faults import (
+    compared,
+    empty_dashboard,
+    freeze_dashboard,
+    kill_dashboard,
+    late_sessions,
+    new_sessions,
+    step_down,
+    then_goals_are_reached,
+)
 from tests.chaos.faults import (
     cancel_one,
     cuts,
     database_clock_ahead,
-    empty_dashboard,
     fail_over,
     few_connections,
     fill_disk,
-    freeze_dashboard,
     freeze_database,
     freeze_replica,
     kill,
-    kill_dashboard,
     kill_every,
     kill_one_run,
-    late_sessions,
     line,
     lock_deliveries,
     log_ins_at_most,
@@ -30,10 +36,11 @@ from tests.chaos.faults import (
     relay,
     restart,
     slow,
-    step_down,
     stop,
+    strand_some,
     terminate_all,
     terminate_one,
+    then,
     to_dashboard,
     to_database,
     to_relay,
@@ -47,6 +54,8 @@ from tests.chaos.stage import Load, Stage
 _MAILS = Load(slots=5, people=300)
 _PLANNING = Load(slots=0, people=1200, mail_seconds=0.0, planning=True)
 _STEADY = Load(people=50)
+_MANY = Load(slots=5, people=600)
+"""So many that mails are still waiting when the fault ends."""
 _SILENT = "a silent relay holds its connections for minutes"
 
 
@@ -57,6 +66,21 @@ def _with_and_without_mails(
     yield Scenario(name, fault, Load(people=1, small_disk=small_disk), red, long=long)
     load = replace(_MAILS, small_disk=small_disk)
     yield Scenario(f"{name} (mails)", fault, load, red, long=False)
+
+
+def _lines_to_the_dashboard() -> Iterator[Scenario]:
+    """Sessions come meanwhile, which must arrive when the line is back."""
+    for kind in ("MongoDB", "PostgreSQL"):
+        load = replace(_MANY, dashboard=kind)
+        for name, fault in {
+            "are cut": cuts(to_dashboard),
+            "stall": line(to_dashboard, Proxy.stall, 30),
+            "are stranded": line(to_dashboard, Proxy.strand, 30),
+            "are stranded, every other one": line(to_dashboard, strand_some, 30),
+            "are slow": line(to_dashboard, slow, 15),
+        }.items():
+            meanwhile = then_goals_are_reached(together(fault, new_sessions))
+            yield Scenario(f"connections to the dashboard ({kind}) {name}", meanwhile, load, long=False)
 
 
 SCENARIOS = [
@@ -101,19 +125,26 @@ SCENARIOS = [
     Scenario("connections to PostgreSQL are stranded", line(to_database, Proxy.strand, 45), red=True,
              long=False),
     Scenario("PostgreSQL is far away", line(to_database, slow, 8), long=False),
-    Scenario("connections to the dashboard are cut", cuts(to_dashboard), long=False),
-    Scenario("connections to the dashboard are stranded", line(to_dashboard, Proxy.strand, 15), long=False),
+    *_lines_to_the_dashboard(),
     Scenario("connections to the relay are cut", cuts(to_relay), _MAILS, held=20, long=False),
     Scenario("connections to the relay are stranded", line(to_relay, Proxy.strand, 15), _MAILS, held=8,
              long=False, expected=_SILENT),
     # The dashboard.
-    Scenario("the dashboard's MongoDB is killed", kill_dashboard, red=True, long=False),
-    Scenario("the dashboard's MongoDB steps down", step_down, long=False),
-    Scenario("the dashboard's MongoDB is frozen", freeze_dashboard, long=False),
-    Scenario("the dashboard's collections are emptied and restored", empty_dashboard(1.0), red=True,
+    *(
+        Scenario(f"the dashboard's {name}", then_goals_are_reached(fault), _MANY, red=red, long=False)
+        for name, fault, red in (
+            ("MongoDB is killed", kill_dashboard, True),
+            ("MongoDB steps down", step_down, False),
+            ("MongoDB is frozen", freeze_dashboard, True),
+            ("collections are emptied and restored", empty_dashboard(1.0), True),
+            ("collections are dropped and restored", empty_dashboard(1.0, dropped=True), True),
+            ("users are half gone and come back", empty_dashboard(0.5), True),
+        )
+    ),
+    Scenario("late sessions during kills", together(late_sessions, kill_every(4, 3)), long=False),
+    Scenario("late sessions during kills (PostgreSQL)",
+             then(together(late_sessions, kill_every(4, 3)), compared), Load(dashboard="PostgreSQL"),
              long=False),
-    Scenario("half of the dashboard is gone and comes back", empty_dashboard(0.5), red=True, long=False),
-    Scenario("late sessions during kills", together(late_sessions, often(kill, 2, 2.0)), long=False),
     # The relay.
     Scenario("the relay refuses connections", line(to_relay, Proxy.refuse, 8), _MAILS, red=True, held=4,
              long=False),

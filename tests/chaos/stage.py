@@ -3,18 +3,16 @@
 import asyncio
 import random
 import uuid
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
-from bson import ObjectId
-from pymongo import MongoClient
 
+from tests.chaos.dashboards import Dashboard, store_of
 from tests.chaos.proxy import Proxy
 from tests.chaos.replica import TOKEN, Replica
 from tests.chaos.servers import Servers, SmallDisk
@@ -22,7 +20,6 @@ from tests.smtp_server import RecordingServer
 
 SLOTS = "analytics.chaos.everyMinute"
 MAILS = "reminder.goalDeadlines"
-SESSION_SECONDS = 1500
 _REACH = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 _QUICK = {
     "CLAIM_JITTER_SECONDS": "0", "LEASE_SECONDS": "5", "SWEEP_SECONDS": "1", "SYNC_INTERVAL_SECONDS": "1",
@@ -56,6 +53,7 @@ class Load:
     fed: bool = True
     small_disk: bool = False
     planning: bool = False
+    dashboard: Literal["MongoDB", "PostgreSQL"] = "MongoDB"
 
 
 class Stage:
@@ -67,8 +65,9 @@ class Stage:
         self.dice = random.Random(seed)
         self.name = f"chaos_{uuid.uuid4().hex[:10]}"
         self.relay = RecordingServer(self._relay_manners, auth=True)
-        self.database, self.dashboard = Proxy(servers.postgres.port), Proxy(servers.mongo.port)
-        self.mail = Proxy(0)
+        self.database, self.mail = Proxy(servers.postgres.port), Proxy(0)
+        store, port = store_of(load.dashboard, servers.mongo, servers.postgres, self.name)
+        self.people, self.dashboard = Dashboard(store), Proxy(port)
         self.replicas: list[Replica] = []
         self.disk: SmallDisk | None = None
         self.faults = 0
@@ -76,15 +75,13 @@ class Stage:
         self.problems: list[str] = []
         """What went wrong while the fault was there, in words."""
         self.first_slot = datetime.min.replace(tzinfo=UTC)
-        self.sessions: Counter[str] = Counter()
         self.environ: dict[str, str] = {}
         self.folder = folder
-        self._mongo: MongoClient[dict[str, Any]] = MongoClient(servers.mongo.url, tz_aware=True)
 
-    @property
-    def documents(self) -> Any:
-        """The dashboard's database."""
-        return self._mongo[self.name]
+    @staticmethod
+    def now() -> datetime:
+        """Of this machine; aware."""
+        return datetime.now(UTC)
 
     @property
     def trouble(self) -> str:
@@ -118,6 +115,8 @@ class Stage:
                 try:
                     async with self.operator() as connection:
                         return list(await connection.fetch(query, *values))
+                except asyncpg.SyntaxOrAccessError:
+                    raise
                 except _REACH:
                     await asyncio.sleep(0.1)
 
@@ -139,7 +138,7 @@ class Stage:
                 self.disk = stack.enter_context(SmallDisk(self.servers.postgres.folder / self.name))
             await self._make_database()
             stack.push_async_callback(self._drop)
-            self._fill_dashboard()
+            await self.people.fill(self.load.people)
             stack.push_async_callback(self._end_replicas)
             self.environ = self._environment()
             for _ in range(self.load.replicas):
@@ -159,7 +158,7 @@ class Stage:
     def _environment(self) -> dict[str, str]:
         return _QUICK | {
             "DATABASE_URL": f"postgresql://jobs@127.0.0.1:{self.database.port}/{self.name}",
-            "DASHBOARD_URL": f"mongodb://127.0.0.1:{self.dashboard.port}/{self.name}?directConnection=true",
+            "DASHBOARD_URL": self.people.store.url(self.dashboard.port),
             "FRONTEND_URL": "http://localhost:3000", "PUBLIC_URL": "http://localhost:8080",
             "SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(self.mail.port),
             "SMTP_USER": "us", "SMTP_PASS": "pass",
@@ -183,8 +182,7 @@ class Stage:
             await connection.execute(f"DROP DATABASE {self.name} WITH (FORCE)")
             if self.disk:
                 await connection.execute(f"DROP TABLESPACE {self.name}")
-        self._mongo.drop_database(self.name)
-        self._mongo.close()
+        await self.people.store.drop()
 
     async def _end_replicas(self) -> None:
         for replica in self.replicas:
@@ -228,44 +226,3 @@ class Stage:
         """Ask for the figures; where they cannot be had at once, they wait like any run."""
         live = next(replica for replica in self.replicas if replica.alive)
         await live.run({"jobType": "analytics", "jobName": "dailyAnalytics"})
-
-    # ── The dashboard ───────────────────────────────────────────────────────────────────────────────────────
-
-    def _fill_dashboard(self) -> None:
-        """Profile A: everybody in UTC with one goal that is due tomorrow, and a session yesterday."""
-        now = datetime.now(UTC)
-        due = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
-        notifications = {"email": True, "push": True, "reminders": True}
-        users: list[dict[str, Any]] = [
-            {"_id": ObjectId(), "name": f"Person {n}", "email": f"p{n}@example.org", "timezone": "UTC",
-             "preferences": {"notifications": notifications}, "isActive": True, "lastLoginAt": now,
-             "createdAt": now - timedelta(days=90), "updatedAt": now}
-            for n in range(self.load.people)
-        ]  # fmt: skip
-        goals = [
-            {"_id": ObjectId(), "userId": user["_id"], "title": "A goal", "category": "work",
-             "targetValue": 10, "currentValue": 3, "unit": "pages", "status": "active", "priority": "high",
-             "deadline": due, "startDate": now, "tags": [], "createdAt": now, "updatedAt": now}
-            for user in users
-        ]  # fmt: skip
-        if users:
-            self.documents.users.insert_many(users)
-            self.documents.goals.insert_many(goals)
-            self.write_sessions([user["_id"] for user in users])
-
-    def write_sessions(self, people: list[ObjectId]) -> None:
-        """A session of yesterday for each of them."""
-        now = datetime.now(UTC)
-        start = datetime.combine(now.date() - timedelta(days=1), time(10), UTC)
-        length = timedelta(seconds=SESSION_SECONDS)
-        self.documents.timersessions.insert_many(
-            {"_id": ObjectId(), "userId": person, "type": "focus", "status": "completed", "taskName": "work",
-             "duration": SESSION_SECONDS * 1000, "elapsedTime": SESSION_SECONDS * 1000, "startTime": start,
-             "endTime": start + length, "createdAt": start, "updatedAt": now, "interruptions": [], "tags": []}
-            for person in people
-        )  # fmt: skip
-        self.sessions.update(map(str, people))
-
-    def some_people(self, n: int) -> list[ObjectId]:
-        """Ids of so many people."""
-        return [user["_id"] for user in self.documents.users.find({}, {"_id": 1}).limit(n)]
