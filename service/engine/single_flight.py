@@ -40,6 +40,10 @@ class SingleFlight(Generic[T]):
             raise TimeoutError
         return future.result()
 
+    def forget(self) -> None:
+        """Whoever asks from now on gets what a new call returns."""
+        self._future = None
+
     def _needs_new(self, future: "asyncio.Future[T]", now: float) -> bool:
         if future.done():
             return now - self._answered >= self._ttl
@@ -49,6 +53,7 @@ class SingleFlight(Generic[T]):
         return False
 
     def _on_done(self, future: "asyncio.Future[T]") -> None:
-        self._answered = asyncio.get_running_loop().time()
+        if future is self._future:
+            self._answered = asyncio.get_running_loop().time()
         if not future.cancelled():
             future.exception()  # mark it as retrieved: callers within the deadline have raised it

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from service.web import assets, docs, metrics, probes
+from service.web import assets, docs, health, metrics, probes
 from service.web.api import (
     analytics,
     bounces,
@@ -58,12 +58,23 @@ _MODULES = (
 def build_app(deps: AdminDeps) -> web.Application:
     """The application with all routes: openapi.yaml's, the recipients' pages and the console."""
     app = web.Application(
-        middlewares=[timing, headers, errors, body_timeout, auth, pages.guard, recipients.guard, deadline],
+        middlewares=[
+            timing,
+            headers,
+            errors,
+            body_timeout,
+            auth,
+            pages.guard,
+            recipients.guard,
+            deadline,
+            health.look_again,
+        ],
         client_max_size=MAX_BODY,
     )
     app[DEPS] = deps
     app.on_response_prepare.append(note_start)
     app[probes.READY] = probes.readiness_of(deps)
+    app[health.HEALTH] = health.shared_check(deps)
     app[metrics.LEDGER] = metrics.ledger_of(deps)
     app[metrics.ANSWERS] = metrics.AnswerTimes(deps.registry)
     app[run_events.FEED] = feed = run_events.RunFeed(deps.manager.progress)

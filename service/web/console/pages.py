@@ -24,6 +24,7 @@ from service.web.auth import UNAVAILABLE, Handler, HttpRefusal, failure, role_of
 from service.web.console import formatting as words
 from service.web.console.session import LIFETIME, OPERATORS, OperatorSession, begin, resume
 from service.web.deps import DEPS, ROLE, Role
+from service.web.health import HEALTH
 from service.web.static import PAGES, style
 
 log = structlog.get_logger()
@@ -92,7 +93,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except Exception as problem:  # noqa: BLE001 - every exception becomes a page
         status, text = failure(request, problem)
-        known = await request.app[DEPS].manager.health_check() if status == 503 else None
+        known = await request.app[HEALTH].get() if status == 503 else None
         return page(request, "problem.html", status=status, text=text, health=known)
 
 
@@ -181,7 +182,7 @@ def render(request: web.Request, template: str, **context: Any) -> str:
 
 async def health_of(request: web.Request) -> dict[str, Any]:
     """The health check. Raises HttpRefusal (503) if our database does not answer."""
-    health = await request.app[DEPS].manager.health_check()
+    health = await request.app[HEALTH].get()
     if health["checks"]["database"]["status"] == "error":
         raise HttpRefusal(503, UNAVAILABLE)
     return health
