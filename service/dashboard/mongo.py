@@ -39,6 +39,7 @@ from service.dashboard.profiles.shapes import DIGEST, NOTIFICATIONS, Document, T
 from service.dashboard.profiles.values import identity, instant
 from service.dashboard.source import (
     IN_APP_REMEDY,
+    LONGEST_COMMAND,
     DigestPage,
     SourceDocument,
     SourcePage,
@@ -117,18 +118,27 @@ def _hide_url_values(url: str) -> Iterator[None]:
 class MongoSource:
     """Reads one MongoDB database; only ``notify``, ``remove`` and ``insert`` write.
 
-    ``timeout``: seconds until it counts as unreachable. ``ca_file``: the authority of its certificate.
+    ``timeout``: seconds until it counts as unreachable; ``longest``: until a command without an answer is
+    given up, where the URL has no socketTimeoutMS. ``ca_file``: the authority of its certificate.
     """
 
     kind = "mongodb"
 
     def __init__(
-        self, url: str, *, database: str = "", timeout: float = 5.0, ca_file: Path | None = None
+        self,
+        url: str,
+        *,
+        database: str = "",
+        timeout: float = 5.0,
+        longest: float = LONGEST_COMMAND,
+        ca_file: Path | None = None,
     ) -> None:
         self._url = url
         self._name = database
         self._timeout = timeout
-        self._tls: dict[str, Any] = {"tls": True, "tlsCAFile": str(ca_file)} if ca_file else {}
+        self._more: dict[str, Any] = {"tls": True, "tlsCAFile": str(ca_file)} if ca_file else {}
+        if "sockettimeoutms" not in {name.lower() for name, _ in parameters(url)}:
+            self._more["socketTimeoutMS"] = int(longest * 1000)
         self._client: Any = None
         self._views: frozenset[str] | None = None
 
@@ -143,7 +153,7 @@ class MongoSource:
                         serverSelectionTimeoutMS=milliseconds,
                         connectTimeoutMS=milliseconds,
                         appname="dashboard-jobs",
-                        **self._tls,
+                        **self._more,
                     )
             except _REFUSALS as error:
                 raise _refusal(error, self._url) from None

@@ -26,6 +26,7 @@ from service.dashboard.postgres_origin import quoted as _quoted
 from service.dashboard.profiles.shapes import DIGEST, NOTIFICATIONS, Document, Table
 from service.dashboard.profiles.values import identity, instant
 from service.dashboard.source import (
+    LONGEST_COMMAND,
     ChangeStream,
     DigestPage,
     SourceDocument,
@@ -37,6 +38,7 @@ from service.engine import postgres_errors, postgres_url, queries
 from service.engine.database_errors import FAILURES
 from service.engine.postgres_errors import Server
 from service.engine.postgres_url import Pooler
+from service.engine.session import BoundedConnection
 from service.errors import ChangeStreamUnavailable, CleanupRefused, SchemaUnknown, SourceUnavailable
 
 log = structlog.get_logger()
@@ -67,7 +69,8 @@ _BODY_ALIAS = "the row as text"
 class PostgresSource:
     """Reads one PostgreSQL database; only ``notify``, ``remove`` and ``insert`` write.
 
-    ``timeout``: seconds until it counts as unreachable. ``pooler`` and ``ca_file``: see ``postgres_url``.
+    ``timeout``: seconds until it counts as unreachable; ``longest``: until a statement without an answer is
+    given up. ``pooler`` and ``ca_file``: see ``postgres_url``.
     """
 
     kind = "postgresql"
@@ -77,6 +80,7 @@ class PostgresSource:
         url: str,
         *,
         timeout: float = 5.0,
+        longest: float = LONGEST_COMMAND,
         connections: int = 3,
         pooler: Pooler = "auto",
         ca_file: Path | None = None,
@@ -84,6 +88,7 @@ class PostgresSource:
         self._url = url
         self._target = postgres_url.read(url, pooler, ca_file)
         self._timeout = timeout
+        self._longest = longest
         self._connections = connections
         self._pool: asyncpg.Pool | None = None
         self._column_types: dict[str, dict[str, str]] = {}
@@ -97,9 +102,10 @@ class PostgresSource:
                 min_size=0,
                 max_size=min(self._connections, self._target.connections or self._connections),
                 timeout=self._timeout,
-                command_timeout=120,
+                command_timeout=self._longest,
                 connect=self._connect,
-                init=_set_json_codecs,
+                connection_class=BoundedConnection,
+                init=_begin,
                 **self._target.pool_options(_SESSION),
             )
         return self._pool
@@ -430,6 +436,7 @@ async def _try_insert(connection: asyncpg.Connection, sql: str, bodies: Iterable
     return True
 
 
-async def _set_json_codecs(connection: asyncpg.Connection) -> None:
+async def _begin(connection: asyncpg.Connection) -> None:
+    cast("BoundedConnection", connection).enable_keepalive()
     for kind in ("json", "jsonb"):
         await connection.set_type_codec(kind, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")

@@ -12,6 +12,9 @@ from service.errors import CleanupRefused, SchemaUnknown
 IN_APP_REMEDY = "or set IN_APP=service to keep notifications here"
 """The other remedy where we cannot write to the dashboard's inbox."""
 
+LONGEST_COMMAND = 60.0
+"""Seconds after which a command that has no answer is given up: its connection may lead nowhere any more."""
+
 
 @dataclass(frozen=True)
 class SourcePage:

@@ -76,7 +76,37 @@ def milliseconds(seconds: float) -> str:
     return str(round(1000 * seconds))
 
 
-class DatabaseSession(asyncpg.Connection):
+class BoundedConnection(asyncpg.Connection):
+    """A connection to any PostgreSQL whose waits end, also where the other side has vanished."""
+
+    __slots__ = ()
+
+    @property
+    def _private(self) -> Any:
+        """asyncpg's private attributes; a test fails if a newer version lacks them."""
+        return self
+
+    def enable_keepalive(self) -> None:
+        """Let the kernel notice a lost peer; does nothing for a Unix socket."""
+        connection = self._private._transport.get_extra_info("socket")
+        if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if option := getattr(socket, name, None):  # not every platform has them all
+                connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    def _cancel_current_command(self, *waiters: Any) -> None:
+        """asyncpg waits as long for a cancellation as for a statement; this closes the connection sooner."""
+        cast("Any", super())._cancel_current_command(*waiters)
+        asyncio.get_running_loop().call_later(_CANCEL, self._give_up, waiters)
+
+    def _give_up(self, waiters: "tuple[asyncio.Future[None], ...]") -> None:
+        if not self.is_closed() and not all(waiter.done() for waiter in waiters):
+            self.terminate()
+
+
+class DatabaseSession(BoundedConnection):
     """One session at our PostgreSQL."""
 
     __slots__ = ("_ends_at", "timeouts")
@@ -102,36 +132,12 @@ class DatabaseSession(asyncpg.Connection):
             raise ValueError(f"this would outlast its transaction; use SET LOCAL, or a lease: {query[:60]}")
         return await super().execute(query, *args, timeout=timeout)
 
-    @property
-    def _private(self) -> Any:
-        """asyncpg's private attributes; a test fails if a newer version lacks them."""
-        return self
-
     def set_command_timeout(self, seconds: float) -> float:
         """Set the default timeout of commands; returns the previous one."""
         config = self._private._config
         before: float = config.command_timeout
         self._private._config = config._replace(command_timeout=seconds)
         return before
-
-    def enable_keepalive(self) -> None:
-        """Let the kernel notice a lost peer; does nothing for a Unix socket."""
-        connection = self._private._transport.get_extra_info("socket")
-        if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
-            return
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE.items():
-            if option := getattr(socket, name, None):  # not every platform has them all
-                connection.setsockopt(socket.IPPROTO_TCP, option, value)
-
-    def _cancel_current_command(self, *waiters: Any) -> None:
-        """asyncpg waits as long for a cancellation as for a statement; this closes the connection sooner."""
-        cast("Any", super())._cancel_current_command(*waiters)
-        asyncio.get_running_loop().call_later(_CANCEL, self._give_up, waiters)
-
-    def _give_up(self, waiters: "tuple[asyncio.Future[None], ...]") -> None:
-        if not self.is_closed() and not all(waiter.done() for waiter in waiters):
-            self.terminate()
 
 
 class PooledSession(DatabaseSession):

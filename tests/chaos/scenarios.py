@@ -72,15 +72,19 @@ def _lines_to_the_dashboard() -> Iterator[Scenario]:
     """Sessions come meanwhile, which must arrive when the line is back."""
     for kind in ("MongoDB", "PostgreSQL"):
         load = replace(_MANY, dashboard=kind)
-        for name, fault in {
+        name = f"connections to the dashboard ({kind})"
+        for what, fault in {
             "are cut": cuts(to_dashboard),
             "stall": line(to_dashboard, Proxy.stall, 30),
             "are stranded": line(to_dashboard, Proxy.strand, 30),
+        }.items():
+            meanwhile = then_goals_are_reached(together(fault, new_sessions))
+            yield Scenario(f"{name} {what}", meanwhile, load, red=what == "stall", long=False)
+        for what, fault in {
             "are stranded, every other one": line(to_dashboard, strand_some, 30),
             "are slow": line(to_dashboard, slow, 15),
         }.items():
-            meanwhile = then_goals_are_reached(together(fault, new_sessions))
-            yield Scenario(f"connections to the dashboard ({kind}) {name}", meanwhile, load, long=False)
+            yield Scenario(f"{name} {what}", together(fault, new_sessions), load, long=False)
 
 
 SCENARIOS = [
