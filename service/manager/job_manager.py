@@ -5,6 +5,7 @@ be added, none is renamed. The manager holds no state but the last snapshot: eve
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -44,6 +45,8 @@ LONGEST_DELAY = timedelta(days=30)
 """The longest delay of ``schedule_once``."""
 _DEADLINE = 3.0
 """Seconds after which health no longer waits for our PostgreSQL."""
+_RESIDENTS_TTL = 60.0
+"""Seconds for which the people of each zone need not be counted again: only about how many matters."""
 _MOST_NAMED = 3
 """How many failed slots of one job health lists."""
 
@@ -117,6 +120,7 @@ class JobManager:
         self._snapshot = StatusSnapshot(self._jobs)
         self._last_checks: dict[str, Check] = {}
         self._ledger_checks = SingleFlight(self._type_checks, deadline=_DEADLINE)
+        self._residents = SingleFlight(self._count_residents, deadline=_DEADLINE, ttl=_RESIDENTS_TTL)
 
     # ── Start and stop ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -248,7 +252,7 @@ class JobManager:
         rows = await self._pool.fetch(_SQL["overview"], list(self._jobs))
         snapshot = StatusSnapshot(self._jobs, {row["job"]: row for row in rows}, self._clock.now())
         former, self._snapshot = self._snapshot, replace(snapshot, skip_shares=self._snapshot.skip_shares)
-        if snapshot.run_counts != former.run_counts:
+        if snapshot.last_ends != former.last_ends:
             shares = await self._pool.fetch(_SQL["skip_shares"], list(self._jobs), list(Reason))
             self._snapshot = replace(snapshot, skip_shares=unusual_shares(map(dict, shares)))
 
@@ -296,8 +300,11 @@ class JobManager:
         """``{timestamp, overview: {totalJobTypes, runningJobTypes, totalActiveJobs}, details}``."""
         await self.refresh()
         details = {str(kind): self._status(kind) for kind in JobType}
+        runs: dict[JobType, Counter[str]] = {kind: Counter() for kind in JobType}
+        for row in await self._pool.fetch(_SQL["states"], list(self._jobs)):
+            runs[self._jobs[row["job"]].type][row["state"]] += row["n"]
         for kind in JobType:
-            details[str(kind)]["runs"] = self._snapshot.runs_by_state(kind)
+            details[str(kind)]["runs"] = dict(runs[kind])
         return {
             "timestamp": iso_or_none(self._clock.now()),
             "overview": {
@@ -415,6 +422,17 @@ class JobManager:
         """Slots that failed, by job id, the oldest first."""
         unsettled: dict[str, list[UnsettledSlot]] = {}
         for row in await self._pool.fetch(_SQL["unsettled"], list(self._jobs), _MOST_NAMED):
-            stale = self._jobs[row["job"]].type is JobType.REMINDER
-            unsettled.setdefault(row["job"], []).append(unsettled_of(dict(row), now, stale=stale))
+            about_people = self._jobs[row["job"]].type is JobType.REMINDER
+            people = await self._people(row["zones"]) if about_people else None
+            slot = unsettled_of({**row, "people": people}, now, stale=about_people)
+            unsettled.setdefault(row["job"], []).append(slot)
         return unsettled
+
+    async def _people(self, slot_group: Sequence[str] | None) -> int:
+        """About how many people a slot is for. ``slot_group``: zones, some with an hour; None: everybody."""
+        residents = await self._residents.get()
+        zones = residents if slot_group is None else {zone.partition("@")[0] for zone in slot_group}
+        return sum(residents.get(zone, 0) for zone in zones)
+
+    async def _count_residents(self) -> dict[str, int]:
+        return {row["timezone"]: row["n"] for row in await self._pool.fetch(_SQL["residents"])}

@@ -1,11 +1,14 @@
 -- name: overview
--- One row per job: its definition, its last run, its last success, what waits. $1: job ids.
+-- One row per job, from indexes only: its definition, its last run, its last success, what waits. $1: job ids.
 SELECT d.job, d.cron, d.mode, d.paused_at, d.paused_until, d.paused_by, d.paused_reason, d.materialized_through,
        d.paused_at IS NOT NULL AND (d.paused_until IS NULL OR d.paused_until > service.now()) AS paused,
        EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope IN ('all', 'clock') OR (g.scope = 'job' AND g.name = d.job)) AS stopped,
        l.id AS last_id, l.state AS last_state, l.trigger AS last_trigger, l.nominal_at AS last_nominal_at,
        l.finished_at AS last_finished_at, l.error AS last_error, l.waived_at AS last_waived_at, s.finished_at AS last_success_at,
-       c.states, c.oldest_pending, c.first_created
+       (SELECT max(r.finished_at) FROM service.job_run r WHERE r.job = d.job) AS last_ended_at,
+       (SELECT count(*) FROM service.job_run r WHERE r.job = d.job AND r.state = 'running') AS running,
+       p.pending, p.oldest_pending,
+       (SELECT r.created_at FROM service.job_run r WHERE r.job = d.job ORDER BY r.nominal_at LIMIT 1) AS first_created
 FROM service.job_def d
 LEFT JOIN LATERAL (SELECT * FROM service.job_run r
                    WHERE r.job = d.job AND r.started_at IS NOT NULL
@@ -13,28 +16,30 @@ LEFT JOIN LATERAL (SELECT * FROM service.job_run r
 LEFT JOIN LATERAL (SELECT finished_at FROM service.job_run r
                    WHERE r.job = d.job AND r.state IN ('succeeded', 'partial') AND r.finished_at IS NOT NULL
                    ORDER BY r.finished_at DESC LIMIT 1) s ON true
-CROSS JOIN LATERAL (SELECT coalesce(jsonb_object_agg(state, n), '{}') AS states,
-                           (SELECT min(r.not_before) FROM service.job_run r
-                            WHERE r.job = d.job AND r.state = 'pending') AS oldest_pending,
-                           min(created) AS first_created
-                    FROM (SELECT state, count(*) AS n, min(created_at) AS created
-                          FROM service.job_run r WHERE r.job = d.job GROUP BY state) by_state) c
+CROSS JOIN LATERAL (SELECT count(*) AS pending, min(r.not_before) AS oldest_pending
+                    FROM service.job_run r WHERE r.job = d.job AND r.state = 'pending') p
 WHERE d.job = ANY($1::text[])
 ORDER BY d.job
 
+-- name: states
+-- How many runs of each job are in which state; it counts all of them. $1: job ids.
+SELECT job, state, count(*) AS n FROM service.job_run WHERE job = ANY ($1::text[]) GROUP BY job, state
+
 -- name: unsettled
--- Slots that failed and have neither succeeded since nor been waived: the newest of each job. people: about how many had to be
--- processed; NULL: the job is not about people. others: with the newest, how many are not listed here. $1: job ids, $2: how many each.
-SELECT r.id, r.job, r.state, r.nominal_at, r.deadline_at, r.done, r.retry_at, CASE WHEN r.nth = 1 THEN greatest(0, r.n - $2) ELSE 0 END AS others,
-       CASE WHEN starts_with(r.job, 'reminder.') THEN (
-           SELECT count(*) FROM service.users AS u
-           WHERE r.zones IS NULL OR u.timezone = ANY (ARRAY(SELECT split_part(z, '@', 1) FROM unnest(r.zones) AS z))) END AS people
-FROM (SELECT run.*, service.retry_at(run) AS retry_at, row_number() OVER (PARTITION BY job ORDER BY nominal_at DESC) AS nth,
-             count(*) OVER (PARTITION BY job) AS n
-      FROM service.job_run AS run
-      WHERE unsettled_since IS NOT NULL AND trigger <> 'manual' AND job = ANY ($1::text[])) AS r
-WHERE r.nth <= $2
+-- Slots that failed and have neither succeeded since nor been waived: the newest of each job. others: with the newest, how many
+-- are not listed here. $1: job ids, $2: how many each.
+SELECT r.id, r.job, r.state, r.nominal_at, r.deadline_at, r.done, r.zones, service.retry_at(r.run) AS retry_at,
+       CASE WHEN r.nth > 1 THEN 0 ELSE (SELECT greatest(0, count(*) - $2) FROM service.job_run AS o
+                                        WHERE o.job = r.job AND o.unsettled_since IS NOT NULL AND o.trigger <> 'manual') END AS others
+FROM unnest($1::text[]) AS j (job)
+CROSS JOIN LATERAL (SELECT run.*, run, row_number() OVER (ORDER BY nominal_at DESC) AS nth FROM service.job_run AS run
+                    WHERE run.job = j.job AND unsettled_since IS NOT NULL AND trigger <> 'manual'
+                    ORDER BY nominal_at DESC LIMIT $2) AS r
 ORDER BY r.job, r.nominal_at
+
+-- name: residents
+-- How many people live in each zone; it counts all of them.
+SELECT timezone, count(*) AS n FROM service.users GROUP BY timezone
 
 -- name: cancel_once
 -- Cancel a run of schedule_once that has not started. $1: run id.

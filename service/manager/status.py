@@ -26,9 +26,9 @@ class StatusSnapshot:
     skip_shares: Sequence[SkipShare] = ()
 
     @property
-    def run_counts(self) -> dict[str, dict[str, int]]:
-        """How many runs of each job are in which state: as long as it is the same, no run has ended."""
-        return {job: row["states"] for job, row in self.rows.items()}
+    def last_ends(self) -> dict[str, datetime | None]:
+        """When a run of each job ended last."""
+        return {job: row["last_ended_at"] for job, row in self.rows.items()}
 
     def jobs_of(self, kind: JobType) -> list[Job]:
         """The jobs of a type."""
@@ -55,18 +55,9 @@ class StatusSnapshot:
             "pausedBy": row["paused_by"] if row["paused"] else None,
             "pausedReason": row["paused_reason"] if row["paused"] else None,
             "pausedUntil": iso_or_none(row["paused_until"]) if row["paused"] else None,
-            "running": row["states"].get("running", 0),
-            "pending": row["states"].get("pending", 0),
+            "running": row["running"],
+            "pending": row["pending"],
             "decidedUntil": iso_or_none(row["materialized_through"]),
             "lastSuccessAt": iso_or_none(row["last_success_at"]),
             "lastRun": last_run_json(row),
         }
-
-    def runs_by_state(self, kind: JobType) -> dict[str, int]:
-        """How many runs of a type the ledger holds, by state."""
-        total: dict[str, int] = {}
-        for job in self.jobs_of(kind):
-            row = self.rows.get(job.id)
-            for state, n in (row["states"] if row else {}).items():
-                total[state] = total.get(state, 0) + n
-        return total
