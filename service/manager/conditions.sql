@@ -16,7 +16,7 @@ WHERE d.job = ANY ($1::text[])
 
 -- name: progress
 -- What should have gone on by now: leases that ended ($1 ago) and that nobody took over, runs without progress (for $2), and
--- messages that are due (for $3), may be sent, and are not.
+-- messages that are due (for $3), may be sent, and are not: the oldest 5,000 at most, so that a look costs as much at any backlog.
 SELECT (SELECT min(lease_until) FROM service.job_run AS r
         WHERE state = 'running' AND lease_until < service.now() - $1::interval
           AND NOT EXISTS (SELECT FROM service.shut_gate AS g
@@ -26,11 +26,13 @@ SELECT (SELECT min(lease_until) FROM service.job_run AS r
         FROM service.job_run
         WHERE state = 'running' AND coalesce(progressed_at, started_at) < service.now() - $2::interval) AS stuck_runs,
        w.n AS waiting, w.since AS waiting_since
-FROM (SELECT count(*) AS n, min(not_before) AS since FROM service.delivery_state AS d
-      WHERE claim IS NULL AND not_before < (SELECT service.now()) - $3::interval AND expires_at > (SELECT service.now())
-        AND NOT EXISTS (SELECT FROM service.domain_pause AS p WHERE p.domain = d.domain)
-        AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope IN ('clock', 'relay')
-                        OR service.gate_covers(g.scope, g.name, d.job, d.kind, d.domain))) AS w
+FROM (SELECT count(*) AS n, min(not_before) AS since FROM (
+          SELECT not_before FROM service.delivery_state AS d
+          WHERE claim IS NULL AND not_before < (SELECT service.now()) - $3::interval AND expires_at > (SELECT service.now())
+            AND coalesce(domain <> ALL (ARRAY(SELECT domain FROM service.domain_pause)), true)
+            AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE g.scope IN ('clock', 'relay')
+                            OR service.gate_covers(g.scope, g.name, d.job, d.kind, d.domain))
+          ORDER BY not_before LIMIT 5000) AS oldest) AS w
 
 -- name: locks
 -- Statements of ours that have been waiting for a lock for longer than $1, and who holds it.
