@@ -28,6 +28,7 @@ _QUICK = {
 }  # fmt: skip
 
 _UNDECIDED = "SELECT min(materialized_through) < $2 FROM service.job_schedule WHERE job = $1"
+_PLANNED = "SELECT state FROM service.job_run WHERE job = $1 AND trigger = 'manual'"
 _FEED = """
 INSERT INTO service.job_run (job, trigger, nominal_at, state, not_before, deadline_at)
 SELECT $1, 'catchup', (SELECT min(nominal_at) FROM service.job_run WHERE job = $1) - make_interval(mins => n),
@@ -191,7 +192,10 @@ class Stage:
     async def _begin_work(self) -> None:
         """Plan the mails; then the slots of the last so many minutes are due."""
         if self.load.people and not self.load.planning:
-            assert await self.replicas[0].run() == "succeeded"
+            await self.replicas[0].run()
+            async with asyncio.timeout(60):  # it may have to wait for the first load
+                while await self.value(_PLANNED, MAILS) != "succeeded":
+                    await asyncio.sleep(0.1)
         await self.sql(
             "UPDATE service.job_schedule SET materialized_through = service.now() - make_interval(mins => $1)"
             " WHERE job = $2", self.load.slots, SLOTS,
