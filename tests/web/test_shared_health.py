@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
+from unittest.mock import AsyncMock
 
 import asyncpg
 
-from service.engine.conditions import Condition
+from service.engine.conditions import Condition, ConditionSeverity
 from tests.web.given import ADMIN, Admin, admin
 
 HEALTH = "/api/admin/jobs/health"
@@ -45,3 +46,14 @@ async def test_what_a_request_changes_the_next_one_sees(pool: asyncpg.Pool) -> N
         await given.client.get(HEALTH, headers=ADMIN)
 
     assert len(looks) == before + 1
+
+
+async def test_a_problem_makes_health_red_and_a_warning_does_not(pool: asyncpg.Pool) -> None:
+    async with admin(pool) as given:
+        states = []
+        for severity in (ConditionSeverity.WARNING, ConditionSeverity.PROBLEM):
+            found = [Condition("broken", severity=severity, details={"what": "it is broken"})]
+            given.manager._conditions = AsyncMock(return_value=found)
+            states.append((await given.manager.health_check())["status"])
+
+    assert states == ["healthy", "unhealthy"]
