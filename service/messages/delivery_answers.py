@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 
 import structlog
@@ -13,7 +13,7 @@ from service.messages.delivery_decisions import settlement_of
 from service.messages.delivery_in_hand import DeliveriesInHand
 from service.messages.delivery_traces import record_answer, record_settlement
 from service.messages.mail.reply_fingerprint import fingerprint
-from service.messages.mail.smtp_reply import BOUNCES, Fate, fate_of, throttles
+from service.messages.mail.smtp_reply import COUNTED, Fate, fate_of, throttles
 from service.messages.mail.transport import SendResult, SmtpPhase
 from service.messages.outbox import ClaimedDelivery, Outbox, Settlement
 from service.messages.ready_queue import FOREVER, ReadyMail, ReadyQueue
@@ -42,6 +42,7 @@ class DeliveryAnswers:
     ) -> None:
         self._now = now
         self._outbox = outbox
+        self._failures = outbox.address_failures
         self._writer = writer
         self._in_hand = in_hand
         self._refused: list[tuple[ClaimedDelivery, SendResult]] = []
@@ -75,7 +76,7 @@ class DeliveryAnswers:
         self.relay.note(fate, result, claimed.address, self._now())
         if fate is Fate.CONTENT and self.relay.problem:
             fate = Fate.OURS  # it is refused whatever the content is
-        if fate in BOUNCES and self.relay.refuses_in(fingerprint(result.code, result.reply)):
+        if fate in COUNTED and self.relay.refuses_in(fingerprint(result.code, result.reply)):
             fate = Fate.OURS
         self._note_content(fate, claimed, result)
         if throttles(result):
@@ -102,8 +103,11 @@ class DeliveryAnswers:
         if ours is None:
             self._in_hand.abandon(claimed)
             return
-        if ours and fate in BOUNCES:
-            self._note_bounce(claimed.id, fate, result)
+        if ours and fate in COUNTED:
+            self._note_failure(claimed.id, fate, result)
+        elif ours and fate is Fate.SENT and claimed.attempt > 1:
+            forget = partial(self._failures.forget_mailbox_failure, claimed.id)
+            self._in_hand.start(self._in_hand.keep.until_written(forget))
         self.settled(claimed, settlement)
         log.info(
             "delivery",
@@ -118,23 +122,26 @@ class DeliveryAnswers:
         )
         self._in_hand.done(claimed)
 
-    def _note_bounce(self, delivery: int, fate: Fate, result: SendResult) -> None:
+    def _note_failure(self, delivery: int, fate: Fate, result: SendResult) -> None:
         """Count it against the address, unless the server says the same of too many."""
         words = fingerprint(result.code, result.reply)
+        write: Callable[[], Awaitable[object]]
         if self.relay.refuses_in(words):
-            write = partial(self._outbox.take_back_bounces, words, [delivery])
+            write = partial(self._failures.take_back, words, [delivery])
+        elif fate is Fate.MAILBOX:
+            write = partial(self._failures.note_mailbox_failure, delivery, words)
         else:
-            refused = {delivery: fate is Fate.NO_SUCH_ADDRESS}
-            write = partial(self._outbox.note_hard_bounces, refused, words=words)
+            at_once = fate is Fate.NO_SUCH_ADDRESS
+            write = partial(self._failures.note_hard_bounce, delivery, words, no_such_address=at_once)
         noting = self._in_hand.start(self._in_hand.keep.until_written(write))
         self._noting.add(noting)
         noting.add_done_callback(self._noting.discard)
 
-    async def _take_back_bounces(self, words: str) -> None:
+    async def _take_back(self, words: str) -> None:
         """What was counted against addresses was about us."""
         if self._noting:  # what is to be taken back is to be stored before
             await asyncio.wait(set(self._noting))
-        await self._in_hand.keep.until_written(partial(self._outbox.take_back_bounces, words))
+        await self._in_hand.keep.until_written(partial(self._failures.take_back, words))
 
     def _note_content(self, fate: Fate, claimed: ClaimedDelivery, result: SendResult) -> None:
         """Mails whose content was refused did not fail if the server then refuses every content."""
@@ -180,6 +187,6 @@ class DeliveryAnswers:
 
     def _relay_changed(self) -> None:
         if words := self.relay.words:
-            self._in_hand.start(self._take_back_bounces(words))
+            self._in_hand.start(self._take_back(words))
         self.queue.drained.set()
         self._in_hand.changed.set()

@@ -23,6 +23,8 @@ ROWS_MISSING = "rows_missing"
 """A message waits: nobody knows yet whether what it is about was deleted at the dashboard."""
 THROTTLED = "throttled"
 """A message waits: its recipient's domain asked us to send more slowly."""
+ABOUT_MAILBOX = "about_mailbox"
+"""A message waits, or failed: its recipient's mailbox is full or switched off."""
 _FAILED = {
     Fate.CONTENT: "content_refused",
     Fate.NEEDS_SMTPUTF8: str(Reason.ADDRESS_NEEDS_SMTPUTF8),
@@ -178,6 +180,8 @@ def settlement_of(claimed: ClaimedDelivery, result: SendResult, fate: Fate, spre
         case Fate.RETRY:
             reason = THROTTLED if throttles(result) else f"{result.phase}_{result.code or 'lost'}"
             return replace(base, state=DeliveryState.PLANNED, reason=reason, delay=retry_in)
+        case Fate.MAILBOX:
+            return replace(base, state=DeliveryState.PLANNED, reason=ABOUT_MAILBOX, delay=retry_in)
         case Fate.OURS:
             refuses_all = before_recipient(result.phase)
             pause = pause_after_refusal(

@@ -12,6 +12,7 @@ import asyncpg
 from service.engine import queries
 from service.engine.database import Connection
 from service.engine.schema import SCHEMA
+from service.messages.address_failures import AddressFailures
 from service.messages.delivery_rows import contact_history_from_row
 from service.messages.eligibility import ContactHistory
 from service.messages.limits import UNLIMITED
@@ -145,6 +146,7 @@ class Outbox:
     ) -> None:
         self._pool = pool
         self.relay_gate = RelayGate(pool, relay, owner)
+        self.address_failures = AddressFailures(pool, self.relay_gate)
         self.owner = owner
         self.lease = lease
         self._jobs = None if jobs is None else list(jobs)
@@ -163,6 +165,7 @@ class Outbox:
         latest = self._latest()
         await self._pool.execute(_SQL["expire"], latest, timeout=_CLAIM_TIMEOUT)
         await self._pool.execute(_SQL["forget_pauses"], timeout=_CLAIM_TIMEOUT)
+        await self.address_failures.forget_claims()
         tags = [
             await self._pool.execute(_SQL[name], latest, timeout=_CLAIM_TIMEOUT)
             for name in ("recover", "resend_unconfirmed")
@@ -278,26 +281,6 @@ class Outbox:
         """Store what revalidation changed: ``{id, claim, facts, address, name}`` each."""
         if changed:
             await self._pool.execute(_SQL["update_changed"], list(changed))
-
-    async def note_hard_bounces(
-        self, refused: Mapping[int, bool], connection: Connection | None = None, *, words: str | None = None
-    ) -> None:
-        """Count hard bounces by delivery id; True: the server says that there is no such address.
-
-        ``words``: the fingerprint of the reply, by which they can be taken back.
-        """
-        if refused:
-            await (connection or self._pool).execute(
-                _SQL["record_hard_bounces"], list(refused), list(refused.values()), words
-            )
-
-    async def take_back_bounces(self, words: str, deliveries: Sequence[int] = ()) -> None:
-        """What a server said in these words within a day was about us, not about the recipients.
-
-        Nothing of it counts against an address any more, and these mails, those of ``deliveries`` as well,
-        are planned again while they are useful.
-        """
-        await self._pool.execute(_SQL["take_back_bounces"], words, list(deliveries))
 
     async def release(self, claimed: Sequence[ClaimedDelivery], pause: timedelta = timedelta(0)) -> None:
         """Release deliveries that were not sent, to be claimed again after ``pause``.

@@ -12,8 +12,11 @@ SELECT service.adopt_deliveries(ARRAY(
 SELECT service.adopt_deliveries($1)
 
 -- name: expire
--- Mails that were not sent while they were useful. $1: the latest plausible time.
-UPDATE service.delivery_state AS s SET state = 'expired', claim = 0, settled_at = service.now(), reason = 'stale',
+-- Mails that were not sent while they were useful; those failed whose mailbox refused them for good. $1: the latest plausible time.
+UPDATE service.delivery_state AS s SET
+    state = CASE WHEN s.reason = 'about_mailbox' AND s.smtp_code >= 500 THEN 'failed' ELSE 'expired' END,
+    reason = CASE WHEN s.reason = 'about_mailbox' AND s.smtp_code >= 500 THEN s.reason ELSE 'stale' END,
+    claim = 0, settled_at = service.now(),
     detail = coalesce((SELECT format('%s asked us to wait: %s', p.domain, p.reply)
                        FROM service.domain_pause AS p WHERE p.domain = s.domain), s.detail)
 WHERE claim IS NULL AND expires_at <= (SELECT service.now()) AND (SELECT service.clock_trusted($1))
@@ -212,39 +215,6 @@ WITH ours AS (
 UPDATE service.delivery AS d SET facts = n.facts, address = n.address, recipient_name = n.name
 FROM ours JOIN jsonb_to_recordset($1::jsonb) AS n(id bigint, facts jsonb, address text, name text) USING (id)
 WHERE d.id = ours.id
-
--- name: record_hard_bounces
--- Count hard bounces of addresses; three in thirty days suppress an address, "there is no such address" does at once.
--- $3: the fingerprint of the reply.
-WITH refused AS (
-    SELECT lower(d.address) AS address, d.id, n.at_once
-    FROM unnest($1::bigint[], $2::boolean[]) AS n(id, at_once) JOIN service.delivery AS d ON d.id = n.id
-), bounces AS (
-    INSERT INTO service.hard_bounce (address, delivery_id, fingerprint) SELECT address, id, $3::text FROM refused ON CONFLICT DO NOTHING
-)
-INSERT INTO service.suppression (address, reason, fingerprint, detail)
-SELECT address, 'hard_bounce', $3, CASE WHEN bool_or(at_once) THEN 'the server says that there is no such address'
-                                    ELSE 'three hard bounces within 30 days' END
-FROM refused GROUP BY address
-HAVING bool_or(at_once) OR count(DISTINCT id) + (
-    SELECT count(*) FROM service.hard_bounce AS b
-    WHERE b.address = refused.address AND b.bounced_at > service.now() - interval '30 days'
-      AND b.delivery_id <> ALL (array_agg(refused.id))) >= 3
-ON CONFLICT (address) DO NOTHING
-
--- name: take_back_bounces
--- Replies with this fingerprint ($1) within a day were about us: nothing of them counts against an address, and the mails ($2:
--- these, too) are planned again while they are useful.
-WITH bounces AS (
-    DELETE FROM service.hard_bounce WHERE fingerprint = $1 AND bounced_at > service.now() - interval '24 hours' RETURNING delivery_id
-), lifted AS (
-    DELETE FROM service.suppression
-    WHERE fingerprint = $1 AND reason = 'hard_bounce' AND created_at > service.now() - interval '24 hours'
-)
-UPDATE service.delivery_state SET state = 'planned', claim = NULL, reason = 'our_fault', settled_at = NULL,
-                                  attempt = greatest(attempt - 1, 0), not_before = service.now()
-WHERE id IN (SELECT delivery_id FROM bounces UNION SELECT unnest($2::bigint[]))
-  AND state = 'failed' AND reason = 'hard_bounce' AND expires_at > (SELECT service.now())
 
 -- name: release
 -- Release what was claimed and not sent, without counting an attempt. $3: the marks of earlier attempts. What was taken for

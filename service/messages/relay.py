@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from service.messages.mail.reply_fingerprint import fingerprint
-from service.messages.mail.smtp_reply import BOUNCES, Fate, before_recipient
+from service.messages.mail.smtp_reply import COUNTED, Fate, before_recipient
 from service.messages.mail.transport import SendResult, SmtpPhase
 
 _MAX_REFUSALS = 3
@@ -21,12 +21,21 @@ _ALL_THE_SAME = 5
 class RelayRefusal:
     """Why a mail server takes nothing from us. ``unreachable``: not even a connection could be opened.
 
-    ``words``: the fingerprint of replies that speak of recipients, and are about us.
+    ``words``: the fingerprint of replies that speak of recipients, and are about us. ``reported``: they came
+    later, in reports; that it takes a mail proves nothing until no report of that has come.
     """
 
     reason: str
     unreachable: bool = False
     words: str | None = None
+    reported: bool = False
+
+
+def too_many(same: int, recipients: int) -> bool:
+    """Whether what was said of so many of the last recipients in the same words is about us, whatever it
+    says: of ten and 30 %, or of five and all.
+    """
+    return (same >= _SAME and same >= _SAME_SHARE * recipients) or _ALL_THE_SAME <= same == recipients
 
 
 class RelayState:
@@ -35,14 +44,16 @@ class RelayState:
     A refusal before a recipient was named stops all sending. A later one concerns one message: only refusals
     of three different recipients, or of three contents for good, with nothing accepted in between, stop it,
     and three domains that ask us in the same words to send more slowly. So does one reply, whatever it says
-    of recipients, if too many of the last hundred within a day got it: ten and 30 %, or five and all.
+    of recipients, if too many of the last hundred within a day got it (``too_many``).
     ``refusal``: why sending is stopped; then single messages probe the server until one is accepted.
-    ``probing``: a probe is under way.
+    ``probing``: a probe is under way; ``taken``: the mail of a probe that was accepted, and may still come
+    back.
     """
 
     def __init__(self) -> None:
         self.refusal: RelayRefusal | None = None
         self.probing = False
+        self.taken: int | None = None
         self._recipients: set[str] = set()
         self._contents: set[int] = set()
         self._throttles: dict[str, dict[str, float]] = {}
@@ -59,9 +70,13 @@ class RelayState:
         """Update the state with one answer, ``at`` seconds of a clock."""
         if fate is Fate.SENT:
             self._recent.append((at, recipient, None))
-        elif fate in BOUNCES:
+        elif fate in COUNTED:
             self._record_bounce(recipient, result, at)
-        if fate is Fate.SENT and not self.closed:  # else over a connection from before sending stopped
+        if fate is Fate.SENT and self.closed:
+            return  # over a connection from before sending stopped
+        if fate is Fate.SENT and self.refusal and self.refusal.reported:
+            self.taken = result.id
+        elif fate is Fate.SENT:
             self.accept()
         elif fate is Fate.OURS and before_recipient(result.phase):
             self.refusal = RelayRefusal(f"the mail server refuses us at {result.phase}: {result.code}")
@@ -116,8 +131,7 @@ class RelayState:
         self._recent.append((at, recipient, words))
         said = {who: what for when, who, what in self._recent if when > at - _RECENT_SECONDS}
         same = sum(what == words for what in said.values())
-        too_many = same >= _SAME and same >= _SAME_SHARE * len(said)
-        if (too_many or _ALL_THE_SAME <= same == len(said)) and words not in self._overruled:
+        if too_many(same, len(said)) and words not in self._overruled:
             self.refusal = RelayRefusal(
                 f"the mail server refused {same} of the last {len(said)} recipients in the same words, so"
                 f" this is about us: {result.code} {' '.join(result.reply.split())[:200]}",

@@ -106,11 +106,17 @@ class RelayBreaker:
         """Send one mail, if it is this process's turn, and let its result open the gate or keep it shut.
 
         ``send_one`` returns False if there was none; then a server that could not be reached is asked whether
-        it can be. ``at_once``: without waiting for the end of the pause.
+        it can be. ``at_once``: without waiting for the end of the pause, unless reports shut the gate.
         """
+        if self._state.refusal and self._state.refusal.reported:
+            await self._gate.open_if_nothing_came_back()
+            await self.refresh()
+            if not self._state.refusal:
+                return
+            at_once = False  # a probe too early would let more mail come back
         if not await self._gate.take_probe(at_once=at_once):
             return
-        decisions, self._state.probing = self._decisions, True
+        decisions, self._state.probing, self._state.taken = self._decisions, True, None
         try:
             sent = await send_one()
             if not sent and self._state.refusal and self._state.refusal.unreachable:
@@ -122,6 +128,8 @@ class RelayBreaker:
             self._state.probing = False
         if not sent:
             await self._gate.put_back()
+        elif self._state.taken is not None:
+            self._write(partial(self._gate.await_reports, self._state.taken))
         elif self._state.refusal and decisions == self._decisions:
             self._write(partial(self._gate.shut, self._state.refusal, probed=True))
 

@@ -6,10 +6,12 @@ intervals; the first that is accepted opens the gate, and what waited for the se
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
 
 from service.engine import queries
+from service.engine.database import Connection
 from service.engine.gates import Cause
 from service.engine.retry import relay_pauses
 from service.messages.relay import RelayRefusal
@@ -17,6 +19,8 @@ from service.messages.relay import RelayRefusal
 _SQL = queries.load(__file__)
 _PROBE = timedelta(seconds=90)
 """A probe that has no result after this is taken for lost, with the process that sent it."""
+_REPORTS = timedelta(minutes=10)
+"""How long reports about a mail are waited for."""
 _NOTHING_TO_SEND = timedelta(seconds=1)
 _AT_A_TIME = 1000
 
@@ -33,16 +37,42 @@ class RelayGate:
     async def current(self) -> RelayRefusal | None:
         """Why it is shut by a breaker; None: it is not."""
         row = await self._pool.fetchrow(_SQL["current"], self.relay)
-        return RelayRefusal(row["reason"], bool(row["unreachable"]), row["words"]) if row else None
+        if row is None:
+            return None
+        return RelayRefusal(
+            row["reason"], bool(row["unreachable"]), row["words"], reported=bool(row["reported"])
+        )
 
     async def shut(self, refusal: RelayRefusal, *, probed: bool) -> None:
         """Stop all processes. ``probed``: a probe showed it, so that the next comes later."""
-        details = {"reason": refusal.reason, "unreachable": refusal.unreachable, "words": refusal.words}
+        details = _details(refusal)
         cause = Cause.BASE_RATE if refusal.words else Cause.BREAKER
         async with self._in_turn:
             await self._pool.execute(
                 _SQL["shut"], self.relay, self._owner, details, relay_pauses(), probed, cause, timeout=10
             )
+
+    async def shut_by_reports(self, refusal: RelayRefusal, connection: Connection) -> None:
+        """The same for what reports say. In the connection's transaction."""
+        args = (self.relay, self._owner, _details(refusal), [_REPORTS], False, Cause.BASE_RATE)
+        await connection.execute(_SQL["shut"], *args)
+
+    async def shut_for(self, words: str, connection: Connection) -> bool:
+        """Whether it is shut because of replies in these words."""
+        return bool(await connection.fetchval(_SQL["shut_for"], self.relay, words))
+
+    async def overruled(self, words: str, connection: Connection) -> bool:
+        """Whether a person opened it within 30 days although replies in these words had shut it."""
+        return bool(await connection.fetchval(_SQL["overruled"], self.relay, words))
+
+    async def await_reports(self, delivery: int) -> None:
+        """This mail was accepted as a probe: it opens the gate if it has not come back in ten minutes."""
+        await self._pool.execute(_SQL["await_reports"], self.relay, _REPORTS, delivery, timeout=10)
+
+    async def open_if_nothing_came_back(self) -> None:
+        """Open it if the mail of a probe was accepted and has not come back."""
+        if await self._pool.fetchval(_SQL["nothing_came_back"], self.relay):
+            await self.open()
 
     async def take_probe(self, *, at_once: bool) -> bool:
         """Whether this process may send one mail now. ``at_once``: without waiting for the pause's end."""
@@ -62,3 +92,12 @@ class RelayGate:
             await self._pool.execute(_SQL["open"], self.relay, self._owner, timeout=10)
         while (await self._pool.execute(_SQL["release_waiting"], _AT_A_TIME)) == f"UPDATE {_AT_A_TIME}":
             continue
+
+
+def _details(refusal: RelayRefusal) -> dict[str, Any]:
+    return {
+        "reason": refusal.reason,
+        "unreachable": refusal.unreachable,
+        "words": refusal.words,
+        "reported": refusal.reported,
+    }

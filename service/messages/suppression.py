@@ -9,10 +9,12 @@ from service.engine import queries
 from service.engine.database import Connection
 from service.messages.delivery_rows import unkeyed_message_id
 from service.messages.kind import Channel
+from service.messages.mail.reply_fingerprint import fingerprint_of_report
 from service.messages.mail.smtp_reply import About
 from service.messages.outbox import Outbox
 
 _SQL = queries.load(__file__)
+_COUNTED = frozenset({About.ADDRESS, About.MAILBOX})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Suppressions:
 
     def __init__(self, pool: asyncpg.Pool, outbox: Outbox) -> None:
         self._pool = pool
-        self._outbox = outbox
+        self._failures = outbox.address_failures
 
     async def record_failure(
         self,
@@ -42,43 +44,31 @@ class Suppressions:
         no_such_address: bool,
         connection: Connection | None = None,
     ) -> bool:
-        """It came back for good; ``about`` says what counts against whom."""
-        match about:
-            case About.ADDRESS:
-                return await self.record_hard_bounce(
-                    delivery, diagnostic, no_such_address=no_such_address, connection=connection
-                )
-            case About.MAILBOX:
-                return await self.record_mailbox_bounce(delivery, diagnostic, connection)
-        return await self.record_other_bounce(delivery, diagnostic, f"about_{about}", connection)
+        """It came back for good; ``about`` says what counts against whom.
 
-    async def record_hard_bounce(
-        self, delivery: int, diagnostic: str, *, no_such_address: bool, connection: Connection | None = None
-    ) -> bool:
-        """The address refuses mail: suppressed after three in 30 days, or at once if it does not exist."""
-        if not await self._record("record_hard_bounce", delivery, diagnostic, connection):
-            return False
-        await self._outbox.note_hard_bounces({delivery: no_such_address}, connection)
-        return True
-
-    async def record_mailbox_bounce(
-        self, delivery: int, diagnostic: str, connection: Connection | None = None
-    ) -> bool:
-        """The mailbox is full or switched off: bounced; after three in 14 days the address rests."""
+        What is said of too many of those that were written to at that time is about us; see
+        ``AddressFailures``.
+        """
         if connection is None:
             async with self._pool.acquire() as own, own.transaction():
-                return await self.record_mailbox_bounce(delivery, diagnostic, own)
-        if not await self._record("record_other_bounce", delivery, diagnostic, connection, "about_mailbox"):
+                return await self.record_failure(
+                    delivery, diagnostic, about, no_such_address=no_such_address, connection=own
+                )
+        words = fingerprint_of_report(diagnostic)
+        if about in _COUNTED and await self._failures.about_us(words, connection):
+            about = About.US
+        reason = "hard_bounce" if about is About.ADDRESS else f"about_{about}"
+        if not await self._record("record_bounce", delivery, diagnostic, connection, reason):
             return False
-        await connection.execute(_SQL["lock_address"], delivery)
-        await connection.execute(_SQL["note_mailbox_bounce"], delivery)
+        if about is About.ADDRESS:
+            await self._failures.note_hard_bounce(
+                delivery, words, no_such_address=no_such_address, connection=connection
+            )
+        elif about is About.MAILBOX:
+            await self._failures.note_mailbox_failure(delivery, words, connection)
+        if about in _COUNTED:
+            await self._failures.stop_if_too_many(words, diagnostic, connection)
         return True
-
-    async def record_other_bounce(
-        self, delivery: int, diagnostic: str, reason: str, connection: Connection | None = None
-    ) -> bool:
-        """It came back for a reason that is not the recipient's: ``about_us`` or ``about_way``."""
-        return await self._record("record_other_bounce", delivery, diagnostic, connection, reason)
 
     async def note_report(self, delivery: int, diagnostic: str, connection: Connection | None = None) -> bool:
         """A report that proves nothing: noted with the message, which stays as it is."""

@@ -1,7 +1,7 @@
 """The suppression list as operators see it: which addresses, why, since when, by which reports; and lifting.
 
-A complaint is lifted only where the person asked for it. After that the address begins anew: hard bounces of
-before count no more, and a report that was processed before changes nothing when it comes again.
+A complaint is lifted only where the person asked for it. After that the address begins anew: what failed
+before counts no more, and a report that was processed before changes nothing when it comes again.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import asyncpg
 
 from service.engine import queries
 from service.engine.database import Connection
+from service.messages.address_failures import TakenBack, take_back
 from service.messages.outbox import address_range
 from service.zones import iso
 
@@ -37,7 +38,8 @@ class SuppressionFilter:
 class SuppressedAddress:
     """An address that is not written to. ``address`` None: its person was erased, only a keyed hash is left.
 
-    ``reason``: hard_bounce, complaint, …; ``detail``: the same in words.
+    ``reason``: hard_bounce, complaint, mailbox_rest, …; ``detail``: the same in words. ``until``: when that is
+    over; None: never.
     """
 
     id: int
@@ -45,11 +47,12 @@ class SuppressedAddress:
     reason: str
     detail: str
     created_at: datetime
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class SuppressionEvidence:
-    """A reply or report about a mail to the address. ``counted``: a hard bounce that counts.
+    """A reply or report about a mail to the address. ``counted``: it counts against the address or mailbox.
 
     ``kept``: whether the mail itself is still stored; without it only ``delivery`` and ``at`` are known.
     """
@@ -117,15 +120,18 @@ async def lift(
     """Write to an address again, with an audit entry; None: done. In the connection's transaction.
 
     ``own_request``: the person asked for mail again. ``same_words``: the server said the same of others, and
-    it was about us: all of them are written to again, but for those who complained.
+    it was about us: all of them are written to again, but for those who complained, and what failed so is
+    planned again while it is useful.
     """
-    row = await connection.fetchrow(_SQL["lock"], id_) or await connection.fetchrow(_SQL["lock_key"], id_)
+    locks = [await connection.fetchrow(_SQL[name], id_) for name in ("lock", "lock_rest", "lock_key")]
+    row = next(filter(None, locks), None)
     if row is None:
         return LiftRefusal.UNKNOWN
     if row["reason"] == COMPLAINT and not own_request:
         return LiftRefusal.COMPLAINT
-    done = await connection.fetchrow(_SQL["lift"], id_, same_words)
-    assert done
+    words = row["fingerprint"] if same_words else None
+    same = await take_back(connection, words, within=None) if words else TakenBack(0, ())
+    own = [bounce["delivery_id"] for bounce in await connection.fetch(_SQL["lift"], id_)]
     details = {
         "suppression": id_,
         "address": row["address"],
@@ -134,8 +140,8 @@ async def lift(
         "suppressedFor": row["reason"],
         "since": iso(row["created_at"]),
         "sameWords": same_words,
-        "lifted": done["lifted"],
-        "bounces": done["bounces"],
+        "lifted": max(1, same.addresses),
+        "bounces": sorted({*own, *same.deliveries}),
     }
     await connection.execute(_SQL["audit"], actor, details)
     return None

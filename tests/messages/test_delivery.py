@@ -87,12 +87,12 @@ async def test_while_the_dashboard_is_down_nothing_is_sent_and_nothing_is_lost(w
 @pytest.mark.parametrize(
     ("phase", "code", "reply", "state", "reason"),
     [
-        (SmtpPhase.RCPT, 450, "4.2.1 busy", "planned", "rcpt_450"),
+        (SmtpPhase.RCPT, 450, "4.2.1 busy", "planned", "about_mailbox"),
         (SmtpPhase.CONNECT, None, "no route", "planned", None),
         (SmtpPhase.CONTENT, None, "reset", "planned", "content_lost"),
         (SmtpPhase.RCPT, 550, "nobody", "failed", "hard_bounce"),
         (SmtpPhase.RCPT, 550, "5.7.1 no", "planned", "our_fault"),
-        (SmtpPhase.RCPT, 552, "5.2.2 full", "planned", "rcpt_552"),
+        (SmtpPhase.RCPT, 552, "5.2.2 full", "planned", "about_mailbox"),
         (SmtpPhase.DOT, 550, "5.1.1 nobody", "failed", "hard_bounce"),
         (SmtpPhase.DOT, 554, "5.7.0 spam", "planned", "our_fault"),
         (SmtpPhase.DOT, 552, "5.3.4 too large", "failed", "content_refused"),

@@ -476,7 +476,7 @@ async def test_an_address_that_is_refused_again_is_remembered_once(world: World)
     ann, eve = [row["id"] for row in await world.pool.fetch(_ROW)]
 
     for id_ in (ann, eve, ann):
-        await _outbox(world, "a").note_hard_bounces({id_: True})
+        await _outbox(world, "a").address_failures.note_hard_bounce(id_, no_such_address=True)
 
     assert await world.pool.fetchval("SELECT count(*) FROM service.suppression") == 1
     assert await world.pool.fetchval("SELECT count(*) FROM service.hard_bounce") == 2

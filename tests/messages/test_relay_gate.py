@@ -382,10 +382,10 @@ async def test_only_what_was_said_in_these_words_lately_is_taken_back(world: Wor
     await world.pool.execute("UPDATE service.delivery_state SET state = 'failed', reason = 'hard_bounce'")
     for id_, words, day in zip(ids, ["ours", "theirs", "ours", None], ["10", "10", "08", "10"], strict=True):
         await world.at(f"2026-03-{day}T09:00:00Z")
-        await outbox.note_hard_bounces({id_: True}, words=words)
+        await outbox.address_failures.note_hard_bounce(id_, words, no_such_address=True)
     await world.at("2026-03-10T10:00:00Z")
 
-    await outbox.take_back_bounces("ours")
+    await outbox.address_failures.take_back("ours")
 
     rows = await world.pool.fetch(f"SELECT id {_STATES} WHERE state = 'planned'")
     assert [row["id"] for row in rows] == ids[:1]

@@ -8,6 +8,7 @@ import pytest
 
 from service.engine.database import Connection
 from service.messages import suppression_list
+from service.messages.mail.smtp_reply import About
 from service.messages.outbox import Outbox
 from service.messages.suppression import Suppressions
 from service.messages.suppression_list import LiftRefusal, SuppressionFilter
@@ -54,7 +55,9 @@ async def test_what_led_to_it_is_told(world: World) -> None:
     bounced = []
     for day in (10, 12, 14):
         bounced.append(await _sent(world, day))
-        await _reports(world).record_hard_bounce(bounced[-1], "hard: 5.1.1 who?", no_such_address=False)
+        await _reports(world).record_failure(
+            bounced[-1], "hard: 5.1.1 who?", About.ADDRESS, no_such_address=False
+        )
 
     one = await _only(world.pool)
     reports = await suppression_list.evidence(world.pool, str(one.address))
@@ -70,14 +73,16 @@ async def test_what_led_to_it_is_told(world: World) -> None:
 async def test_a_lifted_address_is_written_to_and_begins_anew(world: World) -> None:
     for day in (10, 12, 14):
         bounced = await _sent(world, day)
-        await _reports(world).record_hard_bounce(bounced, "no", no_such_address=False)
+        await _reports(world).record_failure(bounced, "no", About.ADDRESS, no_such_address=False)
     one = await _only(world.pool)
 
     assert await _lift(world.pool, one.id) is None
 
-    assert not await _reports(world).record_hard_bounce(bounced, "no", no_such_address=True), "a replay"
+    assert not await _reports(world).record_failure(bounced, "no", About.ADDRESS, no_such_address=True), (
+        "a replay"
+    )
     bounced = await _sent(world, 16)
-    await _reports(world).record_hard_bounce(bounced, "no", no_such_address=False)
+    await _reports(world).record_failure(bounced, "no", About.ADDRESS, no_such_address=False)
     assert await _listed(world.pool) == []
     act = await world.pool.fetchrow("SELECT who, act, what FROM service.audit")
     assert act is not None
@@ -89,7 +94,7 @@ async def test_a_lifted_address_is_written_to_and_begins_anew(world: World) -> N
 async def test_a_complaint_stays_until_the_person_asks(world: World) -> None:
     """Also one that came when the address was suppressed already; and a replay of it changes nothing."""
     mail = await _sent(world)
-    await _reports(world).record_hard_bounce(mail, "no", no_such_address=True)
+    await _reports(world).record_failure(mail, "no", About.ADDRESS, no_such_address=True)
     await _reports(world).record_complaint(mail, "abuse")
     one = await _only(world.pool, reason="complaint")
 
@@ -171,3 +176,48 @@ async def test_what_a_server_said_of_many_in_the_same_words_is_lifted_at_once(wo
     assert [row["address"][:3] for row in counted] == ["dan", "eve"]
     act = await world.pool.fetchval("SELECT what FROM service.audit WHERE act = 'lift-suppression'")
     assert (act["lifted"], act["sameWords"], sorted(act["bounces"])) == (2, True, [0, 1, 2])
+
+
+async def test_with_the_words_the_mails_that_they_let_fail_are_taken_back(world: World) -> None:
+    reports = _reports(world)
+    reported, refused = await _sent(world, 10), await _sent(world, 11)
+    await reports.record_failure(reported, "550 5.1.1 blocked", About.ADDRESS, no_such_address=True)
+    await world.pool.execute(
+        "UPDATE service.delivery_state SET state = 'failed', reason = 'hard_bounce' WHERE id = $1", refused
+    )
+    failures = Outbox(world.pool, "a", timedelta(seconds=60)).address_failures
+    await failures.note_hard_bounce(refused, "550 5.1.1 blocked", no_such_address=True)
+    one = await _only(world.pool)
+
+    async with world.pool.acquire() as connection, connection.transaction():
+        await suppression_list.lift(connection, one.id, "zoe", "a list", own_request=False, same_words=True)
+
+    rows = await world.pool.fetch("SELECT state, reason FROM service.delivery_state ORDER BY id")
+    assert [tuple(row) for row in rows] == [("bounced", "about_us"), ("planned", "our_fault")]
+    assert await world.pool.fetchval("SELECT count(*) FROM service.hard_bounce") == 0
+
+
+async def test_a_mailbox_that_rests_is_listed_until_then_and_lifted(world: World) -> None:
+    for day in (10, 12, 14):
+        mail = await _sent(world, day)
+        await _reports(world).record_failure(mail, "552 5.2.2 full", About.MAILBOX, no_such_address=False)
+    one = await _only(world.pool, reason="mailbox_rest")
+    assert one.until
+    assert (one.address, (one.until - one.created_at).days) == ("ann@example.org", 7)
+    evidence = await suppression_list.evidence(world.pool, "ann@example.org")
+    assert len(evidence) == 3
+    assert all(seen.counted for seen in evidence)
+
+    assert await _lift(world.pool, one.id) is None
+
+    assert await _listed(world.pool) == []
+    assert await _sent(world, 16) > mail
+    assert await world.pool.fetchval("SELECT count(*) FROM service.mailbox_bounce") == 0
+
+
+async def test_a_rest_that_is_over_is_not_listed(world: World) -> None:
+    await world.at("2026-03-10T08:00:00Z")
+    await world.pool.execute(
+        "INSERT INTO service.mailbox_rest (address, rests, until) VALUES ('ann@example.org', 1, service.now())"
+    )
+    assert await _listed(world.pool) == []

@@ -1,6 +1,9 @@
 """Whether two replies say the same: their words without what differs from mail to mail."""
 
 import re
+from functools import lru_cache
+
+from service.messages.mail.report_verdict import quoted_reply
 
 _LONGEST = 160
 _DIFFERS = re.compile(
@@ -16,6 +19,7 @@ _DIFFERS = re.compile(
 _WORD = re.compile(r"\w+(?:\.\w+)*")
 
 
+@lru_cache(maxsize=64)
 def fingerprint(code: int | None, text: str) -> str:
     """The code and the words of a reply, without addresses, hosts, links, ids and numbers over three digits.
 
@@ -23,3 +27,8 @@ def fingerprint(code: int | None, text: str) -> str:
     """
     words = _WORD.findall(_DIFFERS.sub(" ", text.lower()))
     return " ".join([str(code or ""), *words]).strip()[:_LONGEST]
+
+
+def fingerprint_of_report(text: str) -> str:
+    """The same of the reply that a report quotes, or of the whole text if it quotes none."""
+    return fingerprint(*quoted_reply(text))

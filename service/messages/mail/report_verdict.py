@@ -27,12 +27,18 @@ _LONGEST = 4000
 
 @dataclass(frozen=True, slots=True)
 class _Quoted:
-    """The reply that a report quotes. ``code`` None: it quotes none. ``codes``: enhanced ones."""
+    """The reply that a report quotes. ``code`` None: it quotes none. ``codes``: enhanced ones; ``text``: what
+    follows the code, or all.
+    """
 
     phase: SmtpPhase | None
     code: int | None
     codes: tuple[str, ...]
-    words: str
+    text: str
+
+    @property
+    def words(self) -> str:
+        return say.prose(self.text)
 
 
 def judge_report(status: str | None, *texts: str) -> ReplyVerdict:
@@ -66,6 +72,12 @@ def is_permanent(text: str) -> bool:
 def quoted_status(text: str) -> str | None:
     """The enhanced code of the reply that a text quotes."""
     return next(iter(_quoted(text[:_LONGEST]).codes), None)
+
+
+def quoted_reply(text: str) -> tuple[int | None, str]:
+    """The code and the text of the reply that a text quotes; None and the whole text if it quotes none."""
+    quoted = _quoted(text[:_LONGEST])
+    return quoted.code, quoted.text
 
 
 # ── Decisions ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -119,12 +131,12 @@ def _quoted(text: str) -> _Quoted:
     phase = phase_in(text)
     match = next((m for m in _CODE.finditer(text) if m.group(1)[0] != "2"), None)
     if match is None:
-        return _Quoted(phase, None, tuple(_hash_codes(text)), say.prose(text))
+        return _Quoted(phase, None, tuple(_hash_codes(text)), text)
     code = match.group(1)
     reply = re.sub(rf"(?<![\w.:/@+=-])#?{code}[ -]+(?={code}[ -]|#?[245]\.\d|\S)", "\n", text[match.end() :])
     lines = _IN_REPLY.sub(" ", reply)
     codes = [*enhanced_codes(int(code), lines), *_hash_codes(lines)]
-    return _Quoted(phase, int(code), tuple(dict.fromkeys(codes)), say.prose(lines))
+    return _Quoted(phase, int(code), tuple(dict.fromkeys(codes)), lines)
 
 
 def _hash_codes(text: str) -> list[str]:

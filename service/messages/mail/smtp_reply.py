@@ -41,7 +41,9 @@ class Fate(StrEnum):
 
     SENT = "sent"
     RETRY = "retry"
-    """A temporary problem of the connection or the mailbox: try later, and count the attempt."""
+    """A temporary problem of the connection or the way: try later, and count the attempt."""
+    MAILBOX = "mailbox"
+    """The mailbox is full or switched off: as RETRY, and counted towards its rest."""
     HARD = "hard"
     """The address refuses mail: failed, and counted as a hard bounce."""
     NO_SUCH_ADDRESS = "no_such_address"
@@ -57,6 +59,8 @@ class Fate(StrEnum):
 
 
 BOUNCES = frozenset({Fate.HARD, Fate.NO_SUCH_ADDRESS})
+"""What says that the address takes no mail."""
+COUNTED = BOUNCES | {Fate.MAILBOX}
 """What counts against an address."""
 NO_SUCH_ADDRESS = frozenset({"5.1.1", "5.1.2", "5.1.10"})
 """Enhanced codes that say it of the address for certain."""
@@ -101,6 +105,8 @@ def fate_of(result: SendResult) -> Fate:
             return Fate.NO_SUCH_ADDRESS if verdict.at_once else Fate.HARD
         case About.US:
             return Fate.CONTENT if _is_permanent_content_error(result) else Fate.OURS
+        case About.MAILBOX:
+            return Fate.MAILBOX
     return Fate.RETRY
 
 
