@@ -45,6 +45,7 @@ class PersonalData:
             tables = {
                 "users": await _rows(connection, _SQL["profile"], user_id),
                 "delivery_stage": await _rows(connection, _SQL["stages"], user_id),
+                "delivery_attempt": await _rows(connection, _SQL["attempts"], user_id),
                 "suppression": await _rows(connection, _SQL["suppressions"], addresses),
                 "hard_bounce": await _rows(connection, _SQL["bounces"], addresses),
                 "mailbox_bounce": await _rows(connection, _SQL["mailbox_bounces"], addresses),

@@ -22,10 +22,15 @@ SELECT to_jsonb(r) AS row FROM service.refusals_of($1) AS r ORDER BY run_id
 SELECT to_jsonb(s) AS row FROM service.delivery_stage AS s JOIN service.delivery AS d ON d.id = s.delivery_id
 WHERE d.user_id = $1 ORDER BY s.stage_key
 
+-- name: attempts
+-- The attempts to send them mails, and what servers said.
+SELECT to_jsonb(a) AS row FROM service.delivery_attempt AS a JOIN service.delivery AS d ON d.id = a.delivery_id
+WHERE d.user_id = $1 ORDER BY a.delivery_id, a.id
+
 -- name: addresses
 -- Every address at which they were known, in lower case.
 SELECT DISTINCT lower(address) AS address FROM (
-    SELECT email AS address FROM service.users WHERE id = $1
+    SELECT unnest(ARRAY[email, mail_address]) AS address FROM service.users WHERE id = $1
     UNION ALL SELECT address FROM service.delivery WHERE user_id = $1) AS known
 WHERE address IS NOT NULL
 

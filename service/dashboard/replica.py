@@ -19,6 +19,7 @@ from service.dashboard.model import Goal, Preferences, QuietHours, TimerSession,
 from service.dashboard.profiles.shapes import Collection
 from service.engine import queries
 from service.engine.database import Connection
+from service.mail_address import mail_address
 
 _SQL = queries.load(__file__)
 
@@ -148,7 +149,8 @@ async def upsert_users(
     digests: Mapping[str, int] = MappingProxyType({}),
 ) -> int:
     """Store users; with ``mark`` their days become stale. Returns how many rows changed."""
-    return await _upsert(connection, "users", _USER_COLUMNS, users, _user_row, digests, mark=mark)
+    columns = (*_USER_COLUMNS, "mail_address")
+    return await _upsert(connection, "users", columns, users, _user_row, digests, mark=mark)
 
 
 async def upsert_goals(
@@ -217,4 +219,5 @@ def _user_row(user: User) -> tuple[Any, ...]:
     values = list(_user_values(user))
     stored = preferences_to_json(user.preferences)
     values[_USER_COLUMNS.index("preferences")] = json.dumps(stored) if stored else "{}"
-    return tuple(values)
+    international = user.email is not None and not user.email.isascii()
+    return (*values, mail_address(user.email) if international else None)

@@ -2,7 +2,7 @@
 -- The target of COPY, gone at each commit, because a pooler may lend its session to others; jsonb is copied as text because COPY is binary.
 CREATE TEMP TABLE IF NOT EXISTS incoming_users ON COMMIT DROP AS
 SELECT id, name, email, timezone, timezone_valid, locale, active, preferences::text AS preferences,
-       created_at, last_login_at, updated_at, digest
+       created_at, last_login_at, updated_at, digest, mail_address
 FROM service.users WITH NO DATA
 
 -- name: incoming_goals
@@ -19,9 +19,9 @@ SELECT * FROM service.timer_sessions WITH NO DATA
 -- What was read last wins, whatever its time of writing; rows that are as they were are not touched.
 INSERT INTO service.users AS t
        (id, name, email, timezone, timezone_valid, locale, active, preferences, created_at, last_login_at, updated_at,
-       digest)
+       digest, mail_address)
 SELECT id, name, email, timezone, timezone_valid, locale, active, preferences::jsonb, created_at, last_login_at, updated_at,
-       digest
+       digest, mail_address
 FROM incoming_users AS i
 WHERE NOT (EXISTS (SELECT FROM service.erased)
            AND EXISTS (SELECT FROM service.erased AS e WHERE e.user_key = service.keyed_hash(i.id)))
@@ -29,7 +29,8 @@ ON CONFLICT (id) DO UPDATE SET
     name = excluded.name, email = excluded.email, timezone = excluded.timezone,
     timezone_valid = excluded.timezone_valid, locale = excluded.locale, active = excluded.active,
     preferences = excluded.preferences, created_at = excluded.created_at,
-    last_login_at = excluded.last_login_at, updated_at = excluded.updated_at, digest = excluded.digest
+    last_login_at = excluded.last_login_at, updated_at = excluded.updated_at, digest = excluded.digest,
+    mail_address = excluded.mail_address
 WHERE ROW (t.*) IS DISTINCT FROM ROW (excluded.*)
 
 -- name: upsert_goals

@@ -88,7 +88,7 @@ class AddressFailures:
         await take_back(connection or self._pool, words, deliveries, within=_LATELY)
 
     async def stop_if_too_many(self, words: str, reply: str, connection: Connection) -> None:
-        """Stop all mail if too many mails came back in these words, unless a person said that it is not us."""
+        """Stop all mail if too many came back in these words, unless a person said that it is not us."""
         row = await connection.fetchrow(_SQL["share"], words)
         assert row
         same, recipients = row["same"], row["recipients"]

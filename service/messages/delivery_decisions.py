@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from service.dashboard.dashboard_state import DashboardState, Question, StateQuery
 from service.dashboard.model import User
 from service.engine.retry import delay, pause_after_refusal
+from service.mail_address import mail_address
 from service.messages import eligibility
 from service.messages.delivery_state import DeliveryState
 from service.messages.kind import Channel
-from service.messages.mail.address import mail_address
 from service.messages.mail.smtp_reply import Fate, before_recipient, throttles
 from service.messages.mail.transport import SendResult, SmtpPhase
 from service.messages.outbox import ClaimedDelivery, Settlement

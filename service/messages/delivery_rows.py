@@ -15,10 +15,10 @@ import asyncpg
 from service.dashboard.model import QuietHours, User
 from service.dashboard.notification import navigate
 from service.engine import queries
+from service.mail_address import mail_address
 from service.messages.decision import Message
 from service.messages.eligibility import ContactHistory, PastMessage
 from service.messages.kind import Channel
-from service.messages.mail.address import mail_address
 
 _SQL = queries.load(__file__)
 _TOKEN_BYTES = 16

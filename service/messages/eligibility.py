@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from service.dashboard.model import Preferences, QuietHours, User
 from service.engine.run import Tick, Trigger
 from service.engine.schedule import to_instant
+from service.mail_address import valid_address
 from service.messages.decision import Message
 from service.messages.kind import Channel, MessageKind, Purpose
-from service.messages.mail.address import valid_address
 from service.messages.reason import Reason
 from service.zones import zone_of
 
@@ -114,19 +114,20 @@ def eligible_at(
 def contact_refusal(
     user: User, kind: MessageKind, channel: Channel, history: ContactHistory, at: datetime
 ) -> Reason | None:
-    """The reason of the first rule that forbids this kind on this channel at ``at``; None: none does.
-
-    In-app messages, too, need an active account and a valid address (spec, Preferences).
-    """
+    """The reason of the first rule that forbids this kind on this channel at ``at``; None: none does."""
     return next((reason for _, reason in contact_rules(user, kind, channel, history, at) if reason), None)
 
 
 def contact_rules(
     user: User, kind: MessageKind, channel: Channel, history: ContactHistory, at: datetime
 ) -> Iterator[tuple[str, Reason | None]]:
-    """The name of each rule about contacting a user, in order, and the reason if it forbids it."""
+    """The name of each rule about contacting a user, in order, and the reason if it forbids it.
+
+    An account that is not active gets nothing; without a valid address there are notifications all the same.
+    """
     yield "account", None if user.active else Reason.INACTIVE_ACCOUNT
-    yield "address", None if valid_address(user.email) else Reason.NO_EMAIL
+    reachable = channel is Channel.IN_APP or valid_address(user.email)
+    yield "address", None if reachable else Reason.NO_EMAIL
     yield "wishes", blocked_by_preferences(user.preferences, kind, channel, history.overrides)
     paused = history.paused_until is not None and at < history.paused_until
     yield "pause", Reason.PAUSED_UNTIL if paused else None

@@ -12,6 +12,7 @@ import asyncpg
 from service.engine import queries
 from service.engine.database import Connection
 from service.engine.schema import SCHEMA
+from service.mail_address import comparable_address
 from service.messages.address_failures import AddressFailures
 from service.messages.delivery_rows import contact_history_from_row
 from service.messages.eligibility import ContactHistory
@@ -122,8 +123,11 @@ class Recorded:
 
 
 def address_range(prefix: str | None) -> tuple[str | None, str | None]:
-    """The range of addresses with this prefix, in lower case and byte order."""
-    return (None, None) if prefix is None else (prefix.lower(), prefix.lower() + _LAST_CHARACTER)
+    """The range of addresses with this prefix, as deliveries and suppressions name them, in byte order."""
+    if prefix is None:
+        return None, None
+    begins = comparable_address(prefix)
+    return begins, begins + _LAST_CHARACTER
 
 
 class Outbox:

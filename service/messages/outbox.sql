@@ -250,7 +250,7 @@ WHERE id = $1 AND state = 'failed' AND expires_at > service.now() RETURNING id
 -- Failed mails. NULL means any: $1 user, $2 job, $3 reason, $4 and $5 first and last local date, $6 and $7 where addresses (lower
 -- case) begin and end, $8 run; whether they can be sent now, and why not. The oldest first.
 SELECT d.id, CASE WHEN d.expires_at <= service.now() THEN 'expired'
-                  WHEN EXISTS (SELECT FROM service.suppression AS s WHERE s.address = lower(d.address)) THEN 'suppressed'
+                  WHEN EXISTS (SELECT FROM service.suppressed_address AS s WHERE s.address = lower(d.address)) THEN 'suppressed'
                   ELSE 'retryable' END AS fate
 FROM service.delivery_with_state AS d
 WHERE d.problem = 'failed' AND d.state = 'failed' AND d.channel = 'email'

@@ -17,10 +17,10 @@ from service.engine.job import Job, find
 from service.engine.runner import Runner
 from service.engine.schedule import check_instant
 from service.errors import BadRequest, MailRefused, NothingToSay, UnknownUser
+from service.mail_address import mail_address
 from service.messages.decision import Decision, Skip
 from service.messages.delivery_rows import new_token
 from service.messages.kind import Channel
-from service.messages.mail.address import mail_address
 from service.messages.mail.compose import Composer, Email, email_of
 from service.messages.mail.render import Notice, RenderError
 from service.messages.mail.sample_goals import RECIPIENT

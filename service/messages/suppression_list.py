@@ -13,6 +13,7 @@ import asyncpg
 
 from service.engine import queries
 from service.engine.database import Connection
+from service.mail_address import comparable_address
 from service.messages.address_failures import TakenBack, take_back
 from service.messages.outbox import address_range
 from service.zones import iso
@@ -38,8 +39,8 @@ class SuppressionFilter:
 class SuppressedAddress:
     """An address that is not written to. ``address`` None: its person was erased, only a keyed hash is left.
 
-    ``reason``: hard_bounce, complaint, mailbox_rest, …; ``detail``: the same in words. ``until``: when that is
-    over; None: never.
+    ``reason``: hard_bounce, complaint, mailbox_rest, …; ``detail``: the same in words. ``until``: when that
+    is over; None: never.
     """
 
     id: int
@@ -83,7 +84,7 @@ async def listed(
     executor: Connection | asyncpg.Pool, which: SuppressionFilter, *, before: int | None, limit: int
 ) -> list[SuppressedAddress]:
     """Suppressions, newest first. ``before``: only lower ids."""
-    begins = which.address.strip().lower() if which.address else None
+    begins = comparable_address(which.address) if which.address else None
     rows = await executor.fetch(
         _SQL["page"],
         *address_range(begins),
@@ -105,13 +106,13 @@ async def find(executor: Connection | asyncpg.Pool, id_: int) -> SuppressedAddre
 
 async def evidence(executor: Connection | asyncpg.Pool, address: str) -> list[SuppressionEvidence]:
     """The replies and reports about an address, newest first, 50 at most."""
-    rows = await executor.fetch(_SQL["evidence"], address.lower(), _MAX_EVIDENCE)
+    rows = await executor.fetch(_SQL["evidence"], comparable_address(address), _MAX_EVIDENCE)
     return [SuppressionEvidence(**dict(row)) for row in rows]
 
 
 async def accounts(executor: Connection | asyncpg.Pool, address: str) -> Sequence[str]:
     """The ids of the accounts with an address."""
-    return [row["id"] for row in await executor.fetch(_SQL["accounts"], address.lower())]
+    return [row["id"] for row in await executor.fetch(_SQL["accounts"], comparable_address(address))]
 
 
 async def lift(

@@ -40,8 +40,8 @@ WHERE m.told OR b.delivery_id IS NOT NULL
 ORDER BY at DESC NULLS LAST, delivery DESC LIMIT $2
 
 -- name: accounts
--- The accounts with an address. $1 in lower case.
-SELECT id FROM service.users WHERE lower(email) = $1 ORDER BY id
+-- The accounts with an address. $1 as suppressions name it.
+SELECT id FROM service.users WHERE lower(email) = $1 OR lower(mail_address) = $1 ORDER BY id
 
 -- name: lock
 -- A suppression that is to be lifted. $1 id.

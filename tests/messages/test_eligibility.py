@@ -203,12 +203,12 @@ def test_the_first_rule_that_forbids_it_is_named(broken: set[int]) -> None:
 
 
 @pytest.mark.parametrize("email", [None, "", "ann", "ann@", "ann@host", "ann@example.org\r\nBcc: all@x.org"])
-@both
-def test_without_an_address_there_is_no_contact_at_all(email: str | None, channel: Channel) -> None:
+def test_without_an_address_there_is_no_mail_but_notifications(email: str | None) -> None:
     who = user(email=email)
 
-    assert asked(who, channel=channel) is Reason.NO_EMAIL
-    assert asked(who, channel=channel, overrides={("*", "*"): True}) is Reason.NO_EMAIL
+    for overrides in ({}, {("*", "*"): True}):
+        assert asked(who, channel=MAIL, overrides=overrides) is Reason.NO_EMAIL
+        assert asked(who, channel=Channel.IN_APP, overrides=overrides) is None
 
 
 @both

@@ -218,6 +218,7 @@ async def test_a_mailbox_that_rests_is_listed_until_then_and_lifted(world: World
 async def test_a_rest_that_is_over_is_not_listed(world: World) -> None:
     await world.at("2026-03-10T08:00:00Z")
     await world.pool.execute(
-        "INSERT INTO service.mailbox_rest (address, rests, until) VALUES ('ann@example.org', 1, service.now())"
+        "INSERT INTO service.mailbox_rest (address, rests, until)"
+        " VALUES ('ann@example.org', 1, service.now())"
     )
     assert await _listed(world.pool) == []

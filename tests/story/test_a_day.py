@@ -103,7 +103,10 @@ async def test_whoever_gets_nothing_has_a_reason(world: World) -> None:
         "inactive_account": 1,
         "no_email": 2,
         "not_due": 1,
+        "in_app": 2,
     }
+    notices = await world.pool.fetch("SELECT user_id FROM service.notification ORDER BY user_id")
+    assert [row["user_id"] for row in notices] == ["badaddress", "noaddress"]
 
 
 async def test_our_own_override_wins_over_the_dashboard(world: World) -> None:

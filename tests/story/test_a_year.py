@@ -309,7 +309,7 @@ class Oracle:
         assert user is not None
         if not user.active:
             return "inactive_account"
-        if not user.email or "@" not in user.email:
+        if channel == "email" and (not user.email or "@" not in user.email):
             return "no_email"
         wishes = user.preferences
         for key in ((kind, channel), (kind, "*"), ("*", channel), ("*", "*")):

@@ -87,6 +87,15 @@ COMMANDS = (
         (_MESSAGE, _PART),
     ),
     Command(
+        "messages attempts", "getAttempts", "GET", "/api/admin/deliveries/{id}/attempts",
+        "when it was tried to send a mail, and what the server said", "messages attempts 1234",
+        answers.table(
+            time("at"), text("state"), text("reason"), number("code", "smtpCode"),
+            time("next try", "nextTry"), prose("reply", "smtpReply"), empty="it was not tried yet",
+        ),
+        (_MESSAGE,),
+    ),
+    Command(
         "messages cancel", "cancelDelivery", "POST", "/api/admin/deliveries/{id}/cancel",
         "take back a message that is planned", "messages cancel 1234", answers.message_state, (_MESSAGE,),
     ),

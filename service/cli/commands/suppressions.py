@@ -23,8 +23,8 @@ def _suppression(answer: Any) -> list[Block]:
     """A suppression and what led to it."""
     row = answer["data"]
     head = FieldList(
-        (ident("id"), name("address", _address), text("reason"), time("since"), prose("detail"),
-         prose("accounts", lambda one: ", ".join(one["users"]))),
+        (ident("id"), name("address", _address), text("reason"), time("since"), time("until"),
+         prose("detail"), prose("accounts", lambda one: ", ".join(one["users"]))),
         row,
     )  # fmt: skip
     columns = (
@@ -40,11 +40,11 @@ COMMANDS = (
         "addresses that are not written to, newest first", "suppressions list --reason complaint",
         answers.table(
             ident("id"), name("address", _address), text("reason"), time("since"),
-            prose("detail"), empty="no address is suppressed",
+            time("until"), prose("detail"), empty="no address is suppressed",
         ),
         (
             query("--address", "how it begins; of somebody who was erased the whole address"),
-            query("--reason", "only this reason, for example hard_bounce or complaint"),
+            query("--reason", "only this reason, for example hard_bounce, complaint or mailbox_rest"),
             query("--from", "first date, UTC", day), query("--to", "last date, UTC", day), *BEFORE,
         ),
         pages="before",

@@ -1,6 +1,25 @@
 -- expand
--- What the wire says of mailboxes counts as reports do; reports count towards the brake as the wire does; and a mail shows each of
--- its attempts.
+-- What the wire says of mailboxes counts as reports do; reports count towards the brake as the wire does; a mail shows each of its
+-- attempts; and an address is looked up in the form in which mail goes to it.
+
+-- The form of an international address in which mail is sent to it, from here on; what was copied before is read again. NULL: it
+-- is the address itself, or none.
+ALTER TABLE service.users ADD COLUMN mail_address text;
+UPDATE service.users SET digest = NULL WHERE octet_length(email) <> char_length(email);
+CREATE INDEX users_mail_address ON service.users (lower(mail_address)) WHERE mail_address IS NOT NULL;
+CREATE OR REPLACE VIEW service.recipient AS
+SELECT u.id, u.name, u.email, coalesce(own.used, z.used) AS timezone, u.timezone_valid,
+       coalesce(s.locale, u.locale) AS locale, u.active,
+       CASE WHEN s.quiet_start IS NULL THEN u.preferences
+            ELSE u.preferences || jsonb_build_object('quiet', jsonb_build_array(
+                to_char(s.quiet_start, 'HH24:MI'), to_char(s.quiet_end, 'HH24:MI'))) END AS preferences,
+       u.created_at, u.last_login_at, u.updated_at, coalesce(s.hours, '{}') AS hours, s.paused_until,
+       lower(CASE WHEN octet_length(u.email) = char_length(u.email) THEN u.email ELSE coalesce(u.mail_address, u.email) END)
+           AS mail_address  -- as suppressions name it
+FROM service.users AS u
+LEFT JOIN service.recipient_setting AS s ON s.user_id = u.id
+LEFT JOIN service.zone AS own ON own.name = s.timezone
+LEFT JOIN service.zone AS z ON z.name = u.timezone;
 
 -- The words of the reply, by which all is taken back that turned out to be about us. Rests are listed and lifted as suppressions
 -- are, by numbers of the same sequence.

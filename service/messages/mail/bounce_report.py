@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from service.messages.mail.address import mail_address
+from service.mail_address import comparable_address
 from service.messages.mail.report_verdict import judge_report
 from service.messages.mail.smtp_reply import About
 
@@ -62,19 +62,14 @@ class BounceReport:
 
     def about_recipient(self, address: str) -> RecipientReport:
         """What it says about this address; if it names only others, a forward failed: not about ours."""
-        ours = _folded(address)
+        ours = comparable_address(address)
         for recipient in self.recipients:
-            if recipient.recipient is None or _folded(recipient.recipient) == ours:
+            if recipient.recipient is None or comparable_address(recipient.recipient) == ours:
                 return recipient
         worst = self.worst
         if worst.about is not About.ADDRESS or worst.kind is not ReportKind.FAILED:
             return worst
         return replace(worst, about=About.MAILBOX, at_once=False)
-
-
-def _folded(address: str) -> str:
-    """In the form of mail servers, without case: an international domain is written in two ways."""
-    return (mail_address(address) or address).casefold()
 
 
 def failed(status: str | None, diagnostic: str, recipient: str | None, *notices: str) -> RecipientReport:

@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import quote
 
 from service.errors import ConfigurationError
+from service.mail_address import valid_address
 from service.messages.kind import MessageKind
-from service.messages.mail.address import valid_address
 from service.messages.mail.dkim import DkimSigner
 from service.messages.mail.render import MailLinks, Notice, RenderedMail, Renderer
 from service.messages.mail.verp import unsubscribe_address

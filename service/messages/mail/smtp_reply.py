@@ -100,14 +100,11 @@ def fate_of(result: SendResult) -> Fate:
     if _NEEDS_SMTPUTF8 in enhanced_codes(result.code, result.reply):
         return Fate.NEEDS_SMTPUTF8
     verdict = judge(result.phase, result.code, result.reply)
-    match verdict.about:
-        case About.ADDRESS:
-            return Fate.NO_SUCH_ADDRESS if verdict.at_once else Fate.HARD
-        case About.US:
-            return Fate.CONTENT if _is_permanent_content_error(result) else Fate.OURS
-        case About.MAILBOX:
-            return Fate.MAILBOX
-    return Fate.RETRY
+    if verdict.about is About.ADDRESS:
+        return Fate.NO_SUCH_ADDRESS if verdict.at_once else Fate.HARD
+    if verdict.about is About.US:
+        return Fate.CONTENT if _is_permanent_content_error(result) else Fate.OURS
+    return Fate.MAILBOX if verdict.about is About.MAILBOX else Fate.RETRY
 
 
 def before_recipient(phase: SmtpPhase) -> bool:

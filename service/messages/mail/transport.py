@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from service.messages.mail.address import needs_smtputf8
+from service.mail_address import needs_smtputf8
 
 
 class SmtpPhase(StrEnum):

@@ -9,6 +9,8 @@ from aiohttp import web
 from service.engine import queries
 from service.errors import BadRequest
 from service.messages import try_now as waiting
+from service.messages.attempts import Attempt
+from service.messages.attempts import attempts as delivery_attempts
 from service.messages.delivery_state import DeliveryState
 from service.messages.outbox import DeliveryFilter, address_range
 from service.messages.try_now import WaitingFilter
@@ -16,7 +18,7 @@ from service.web import audit, params
 from service.web.auth import HttpRefusal
 from service.web.deps import DEPS, ROLE, Role
 from service.web.idempotency import Answer, once
-from service.zones import iso_or_none
+from service.zones import iso, iso_or_none
 
 _SQL = queries.load(__file__)
 _STATES = frozenset(map(str, DeliveryState))
@@ -72,6 +74,16 @@ async def message(request: web.Request) -> web.Response:
     if content is None:
         raise HttpRefusal(404, "Unknown delivery")
     return web.json_response({"success": True, "data": asdict(content) | {"linksHidden": not links}})
+
+
+@routes.get("/api/admin/deliveries/{id}/attempts")
+async def attempts(request: web.Request) -> web.Response:
+    """The attempts to send a mail, the oldest first."""
+    params.check_parameters(request, frozenset())
+    found = await delivery_attempts(request.app[DEPS].pool, params.path_id(request))
+    if found is None:
+        raise HttpRefusal(404, "Unknown delivery")
+    return web.json_response({"success": True, "data": [_attempt(one) for one in found]})
 
 
 # ── Changing ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -196,6 +208,17 @@ async def _state(connection: asyncpg.Connection, delivery: int) -> asyncpg.Recor
     if row is None:
         raise HttpRefusal(404, "Unknown delivery")
     return row
+
+
+def _attempt(one: Attempt) -> dict[str, Any]:
+    return {
+        "at": iso(one.at),
+        "state": one.state,
+        "reason": one.reason,
+        "smtpCode": one.smtp_code,
+        "smtpReply": one.smtp_reply,
+        "nextTry": iso_or_none(one.next_at),
+    }
 
 
 def _delivery(row: asyncpg.Record) -> dict[str, Any]:

@@ -46,5 +46,5 @@ SELECT FROM service.delivery_state WHERE id = $1 FOR UPDATE
 -- name: state
 -- How a message stands. $1 id.
 SELECT d.channel, d.state, d.expires_at, d.expires_at <= service.now() AS over,
-       (SELECT s.reason FROM service.suppression AS s WHERE s.address = lower(d.address)) AS suppressed
+       (SELECT s.reason FROM service.suppressed_address AS s WHERE s.address = lower(d.address) LIMIT 1) AS suppressed
 FROM service.delivery_with_state AS d WHERE d.id = $1

@@ -103,6 +103,7 @@ def _suppression(row: SuppressedAddress) -> dict[str, Any]:
         "reason": row.reason,
         "detail": row.detail,
         "since": iso(row.created_at),
+        "until": iso_or_none(row.until),
     }
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.errors import ConfigurationError
-from service.messages.mail.address import mail_address, valid_address
+from service.mail_address import mail_address, valid_address
 from service.messages.mail.compose import Composer
 from tests.kinds import KINDS
 from tests.messages.mail.cast import composer, letter, one_goal, six_goals

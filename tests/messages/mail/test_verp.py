@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.messages.mail.address import valid_address
+from service.mail_address import valid_address
 from service.messages.mail.verp import (
     delivery_of,
     envelope_sender,

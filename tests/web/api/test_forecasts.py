@@ -72,7 +72,7 @@ async def goals(given: Admin, query: str = "days=1") -> dict[str, tuple[int, int
 
 
 async def test_each_slot_to_come_has_everybody_who_could_be_written_to(given: Admin) -> None:
-    assert await goals(given) == {"2026-03-10T08:00:00Z": (2, 3), "2026-03-10T13:00:00Z": (1, 1)}
+    assert await goals(given) == {"2026-03-10T08:00:00Z": (2, 4), "2026-03-10T13:00:00Z": (1, 1)}
     assert len(await goals(given, "days=7")) == 14
     every = await ask(given, "days=7")
     assert every["upperBound"]
@@ -84,18 +84,18 @@ async def test_each_slot_to_come_has_everybody_who_could_be_written_to(given: Ad
 @pytest.mark.parametrize(
     ("wish", "expected"),
     [
-        ("INSERT INTO service.suppression VALUES ('ann@example.org', 'complaint')", (1, 3)),
-        ("INSERT INTO service.preference_override VALUES ('cy', 'deadlines', 'email', true, 't')", (3, 3)),
-        ("INSERT INTO service.preference_override VALUES ('ann', '*', '*', false, 't')", (1, 2)),
+        ("INSERT INTO service.suppression VALUES ('ann@example.org', 'complaint')", (1, 4)),
+        ("INSERT INTO service.preference_override VALUES ('cy', 'deadlines', 'email', true, 't')", (3, 4)),
+        ("INSERT INTO service.preference_override VALUES ('ann', '*', '*', false, 't')", (1, 3)),
         (
             "INSERT INTO service.recipient_setting (user_id, paused_until)"
             " VALUES ('bob', '2026-03-10T08:00:01Z')",
-            (1, 2),
+            (1, 3),
         ),
         (
             "INSERT INTO service.recipient_setting (user_id, paused_until)"
             " VALUES ('bob', '2026-03-10T08:00Z')",
-            (2, 3),
+            (2, 4),
         ),
     ],
 )
@@ -109,7 +109,7 @@ async def test_an_hour_of_ones_own_and_a_paused_job_count_too(given: Admin) -> N
         "INSERT INTO service.recipient_setting (user_id, hours) VALUES ('bob', '{\"deadlines\": 10}')"
     )
     assert await goals(given) == {
-        "2026-03-10T08:00:00Z": (1, 2),
+        "2026-03-10T08:00:00Z": (1, 3),
         "2026-03-10T09:00:00Z": (1, 1),
         "2026-03-10T13:00:00Z": (1, 1),
     }

@@ -11,6 +11,7 @@ import structlog
 
 from service.engine import queries
 from service.engine.database import Connection
+from service.mail_address import comparable_address
 from service.messages.mail.bounce_intake import IntakeResult
 from service.messages.mail.providers.provider_event import EventKind, ProviderEvent
 from service.messages.mail.providers.provider_verdict import EventVerdict, verdict_of
@@ -31,7 +32,7 @@ class ProviderIntake:
 
     async def process(self, event: ProviderEvent, connection: asyncpg.Connection) -> IntakeResult:
         """Process one event, in the connection's transaction; may be repeated."""
-        address = event.recipient.strip().lower()
+        address = comparable_address(event.recipient)
         delivery = await self._find(event, address, connection)
         if delivery is None:
             result = IntakeResult("ignored", None, news=False)

@@ -15,6 +15,7 @@ from aiohttp import web
 from service.engine import queries
 from service.errors import BadRequest
 from service.messages import try_now as waiting
+from service.messages.attempts import attempts
 from service.messages.delivery_state import DeliveryState
 from service.messages.kind import Channel
 from service.messages.mail.compose import Email, email_of
@@ -208,6 +209,7 @@ async def message(request: web.Request) -> web.Response:
         message=row,
         now=row["now"],
         steps=_steps(row),
+        attempts=await attempts(request.app[DEPS].pool, row["id"]) if mail else [],
         mail=_mail_forms(request, row) if mail else None,
         view=view,
         parts=PARTS,

@@ -2,7 +2,7 @@
 -- The users with this id or e-mail address. $1.
 SELECT $1::text AS id
 UNION
-SELECT id FROM service.users WHERE position('@' IN $1::text) > 0 AND lower(email) = lower($1::text)
+SELECT id FROM service.users WHERE position('@' IN $1::text) > 0 AND (lower(email) = lower($1::text) OR lower(mail_address) = lower($1::text))
 
 -- name: find
 -- Messages, newest first. $1 users, $2 job, $3 channel, $4 state, $5 reason, $6 run, $7 before id: NULL is any; $8 limit.

@@ -13,6 +13,7 @@ from aiohttp import web
 from service.dashboard.replica import preferences_from_json
 from service.engine import queries
 from service.errors import BadRequest, UnknownUser
+from service.mail_address import comparable_address
 from service.messages.kind import Channel
 from service.messages.mail.words import words_for
 from service.messages.refusals import packed_id
@@ -40,7 +41,10 @@ async def people(request: web.Request) -> web.Response:
     """Search by id, e-mail or name; an exact match redirects to that person."""
     query = request.query.get("person", "").strip()[:320]
     rows = await fetch(request, _SQL["find"], query, _MAX_RESULTS) if query else []
-    exact = [row for row in rows if query == row["id"] or query.lower() == (row["email"] or "").lower()]
+    address = comparable_address(query)
+    exact = [
+        row for row in rows if query == row["id"] or address == comparable_address(row["email"] or "") != ""
+    ]
     if len(exact) == 1:
         return see_other(f"/console/people/{segment(exact[0]['id'])}")
     erased = params.one_of(request, "erased", _ERASED)

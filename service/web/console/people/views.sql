@@ -1,7 +1,7 @@
 -- name: find
 -- People whose id or e-mail address is this, or whose id, address or name begins with it. $1 text, $2 limit.
 SELECT id, name, email, timezone, active FROM service.users
-WHERE id = $1 OR lower(email) = lower($1) OR starts_with(id, $1) OR starts_with(lower(email), lower($1))
+WHERE id = $1 OR lower(email) = lower($1) OR lower(mail_address) = lower($1) OR starts_with(id, $1) OR starts_with(lower(email), lower($1))
    OR starts_with(lower(name), lower($1))
 ORDER BY id = $1 DESC, lower(email) = lower($1) DESC NULLS LAST, id LIMIT $2
 
@@ -11,8 +11,8 @@ SELECT r.*, service.now() AS now, z.used AS dashboard_timezone,
        p.figures, p.as_of AS profile_as_of,
        (SELECT jsonb_agg(jsonb_build_array(o.kind, o.channel, o.enabled))
         FROM service.preference_override AS o WHERE o.user_id = r.id) AS overrides,
-       (SELECT jsonb_build_object('id', s.id, 'reason', s.reason, 'detail', s.detail)
-        FROM service.suppression AS s WHERE s.address = lower(r.email)) AS suppression
+       (SELECT jsonb_build_object('id', s.id, 'reason', s.reason, 'detail', s.detail, 'until', s.until)
+        FROM service.suppressed_address AS s WHERE s.address = r.mail_address ORDER BY s.until DESC NULLS FIRST LIMIT 1) AS suppression
 FROM service.recipient AS r JOIN service.users AS u USING (id)
 JOIN service.zone AS z ON z.name = u.timezone
 LEFT JOIN service.user_profile AS p ON p.user_id = r.id

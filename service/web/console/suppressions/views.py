@@ -15,7 +15,7 @@ from service.web.deps import DEPS
 
 _PAGE = 50
 _MAX_REASON = 500
-_REASONS = {"hard_bounce": "hard bounce", COMPLAINT: "complaint"}
+_REASONS = {"hard_bounce": "hard bounce", COMPLAINT: "complaint", "mailbox_rest": "mailbox rests"}
 _FILTERS = ("address", "reason", "since")
 
 routes = web.RouteTableDef()

@@ -29,6 +29,15 @@ def mail_address(address: str | None) -> str | None:
     return result if valid else None
 
 
+def comparable_address(address: str) -> str:
+    """The form in which addresses are compared and looked up: that of mail servers, in lower case.
+
+    What is no address, or the beginning of one, is only put in lower case.
+    """
+    address = address.strip()
+    return (mail_address(address) or address).lower()
+
+
 def valid_address(address: str | None) -> bool:
     """Whether mail can be sent to this address, by a server that takes international ones if it is one."""
     return mail_address(address) is not None
