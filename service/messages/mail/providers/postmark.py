@@ -1,8 +1,8 @@
-"""Postmark's webhooks for bounces, spam complaints and deliveries.
+"""Postmark's webhooks for bounces, spam complaints, deliveries and changes of its suppressions.
 
-Source: "Bounce webhook", "Spam complaint webhook", "Delivery webhook" and "Bounce types" of Postmark's
-developer documentation. Postmark signs nothing: a secret in basic authentication or in a header, both of
-which its webhooks can send, says that it is they.
+Source: "Bounce webhook", "Spam complaint webhook", "Delivery webhook", "Subscription change webhook" and
+"Bounce types" of Postmark's developer documentation. Postmark signs nothing: a secret in basic authentication
+or in a header, both of which its webhooks can send, says that it is they.
 """
 
 import base64
@@ -36,6 +36,10 @@ class _Webhook(BaseModel):
     details: str | None = None
     bounced_at: datetime | None = None
     delivered_at: datetime | None = None
+    changed_at: datetime | None = None
+    suppress_sending: bool = False
+    suppression_reason: str | None = None
+    origin: str | None = None
 
 
 class PostmarkProvider:
@@ -75,7 +79,7 @@ def _password(headers: Mapping[str, str]) -> bytes:
 
 
 def _event(webhook: _Webhook) -> ProviderEvent | None:
-    at = webhook.bounced_at or webhook.delivered_at
+    at = webhook.bounced_at or webhook.delivered_at or webhook.changed_at
     kind = _kind(webhook)
     recipient = webhook.email or webhook.recipient
     if kind is None or not recipient:
@@ -85,9 +89,15 @@ def _event(webhook: _Webhook) -> ProviderEvent | None:
         kind,
         recipient,
         at if at and at.tzinfo else None,
-        permanent=webhook.type in _PERMANENT,
-        diagnostic=webhook.details or webhook.description or "",
+        permanent=webhook.type in _PERMANENT or webhook.suppression_reason == _COMPLAINT,
+        diagnostic=webhook.details or webhook.description or _change(webhook),
     )
+
+
+def _change(webhook: _Webhook) -> str:
+    """Why it suppresses an address, and who wanted it."""
+    reason, origin = webhook.suppression_reason, webhook.origin
+    return ", ".join(filter(None, (reason, f"by the {origin.lower()}" if origin else None)))
 
 
 def _kind(webhook: _Webhook) -> EventKind | None:
@@ -95,6 +105,8 @@ def _kind(webhook: _Webhook) -> EventKind | None:
         return EventKind.DELIVERED
     if _COMPLAINT in {webhook.record_type, webhook.type}:
         return EventKind.COMPLAINT
+    if webhook.record_type == "SubscriptionChange":
+        return EventKind.SUPPRESSED if webhook.suppress_sending else EventKind.REACTIVATED
     if webhook.record_type != "Bounce":
         return None
     if webhook.type == "Transient":

@@ -17,6 +17,10 @@ class EventKind(StrEnum):
     DELIVERED = "delivered"
     COMPLAINT = "complaint"
     """The recipient reported it as spam."""
+    SUPPRESSED = "suppressed"
+    """The provider sends nothing to that address any more: about no mail of ours."""
+    REACTIVATED = "reactivated"
+    """It sends to that address again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +28,11 @@ class ProviderEvent:
     """What a provider reports about one recipient of one mail.
 
     ``permanent``: the provider says that it is of no use to try again; only then a failure may count against
-    the address. ``status``: RFC 3463, e.g. 5.1.1; ``diagnostic``: the reply of the recipient's server, or the
-    provider's own words. ``sender``: the envelope sender with which we handed the mail over; ``message_ids``:
-    Message-IDs that it may have, without brackets. By these its delivery is found, else as the last one to
-    ``recipient`` at the time ``at`` (aware; None: unknown).
+    the address; of SUPPRESSED: because the recipient complained. ``status``: RFC 3463, e.g. 5.1.1;
+    ``diagnostic``: the reply of the recipient's server, or the provider's own words. ``sender``: the envelope
+    sender with which we handed the mail over; ``message_ids``: Message-IDs that it may have, without
+    brackets. By these its delivery is found, else as the last one to ``recipient`` at the time ``at`` (aware;
+    None: unknown).
     """
 
     provider: str

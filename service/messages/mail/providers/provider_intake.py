@@ -16,10 +16,14 @@ from service.messages.mail.bounce_intake import IntakeResult
 from service.messages.mail.providers.provider_event import EventKind, ProviderEvent
 from service.messages.mail.providers.provider_verdict import EventVerdict, verdict_of
 from service.messages.suppression import Suppressions
+from service.messages.suppression_list import COMPLAINT, lift
 
 log = structlog.get_logger()
 
 _SQL = queries.load(__file__)
+_LISTS = frozenset({EventKind.SUPPRESSED, EventKind.REACTIVATED})
+BY_PROVIDER = "suppressed_by_provider"
+"""The reason of a suppression that follows a provider's own list."""
 
 
 class ProviderIntake:
@@ -32,16 +36,10 @@ class ProviderIntake:
 
     async def process(self, event: ProviderEvent, connection: asyncpg.Connection) -> IntakeResult:
         """Process one event, in the connection's transaction; may be repeated."""
-        address = comparable_address(event.recipient)
-        delivery = await self._find(event, address, connection)
-        if delivery is None:
-            result = IntakeResult("ignored", None, news=False)
+        if event.kind in _LISTS:
+            result = await self._follow_list(event, connection)
         else:
-            went_to = await connection.fetchval(_SQL["address_of"], delivery)
-            verdict = verdict_of(event, ours=went_to == address)
-            news = await self._record(event, verdict, delivery, connection)
-            about = None if verdict.about is None else str(verdict.about)
-            result = IntakeResult(str(event.kind), delivery, news, about, verdict.at_once)
+            result = await self._about_mail(event, connection)
         self.totals[result.kind] += 1
         log.info(
             "provider_event",
@@ -51,6 +49,30 @@ class ProviderIntake:
             news=result.news,
         )
         return result
+
+    async def _follow_list(self, event: ProviderEvent, connection: asyncpg.Connection) -> IntakeResult:
+        """The provider's own list of suppressions has changed; ours follows, but for complaints."""
+        address, said = comparable_address(event.recipient), verdict_of(event, ours=True).diagnostic
+        if event.kind is EventKind.SUPPRESSED:
+            reason = COMPLAINT if event.permanent else BY_PROVIDER
+            detail = f"{event.provider} sends nothing to it" + (f": {said}" if said else "")
+            news = await connection.fetchval(_SQL["suppress"], address, reason, detail) is not None
+            return IntakeResult(str(event.kind), None, news)
+        listed = await connection.fetchval(_SQL["listed"], address)
+        why = f"{event.provider} sends to it again" + (f": {said}" if said else "")
+        refusal = listed is None or await lift(connection, listed, event.provider, why, own_request=False)
+        return IntakeResult(str(event.kind), None, news=not refusal)
+
+    async def _about_mail(self, event: ProviderEvent, connection: asyncpg.Connection) -> IntakeResult:
+        address = comparable_address(event.recipient)
+        delivery = await self._find(event, address, connection)
+        if delivery is None:
+            return IntakeResult("ignored", None, news=False)
+        went_to = await connection.fetchval(_SQL["address_of"], delivery)
+        verdict = verdict_of(event, ours=went_to == address)
+        news = await self._record(event, verdict, delivery, connection)
+        about = None if verdict.about is None else str(verdict.about)
+        return IntakeResult(str(event.kind), delivery, news, about, verdict.at_once)
 
     async def _find(self, event: ProviderEvent, address: str, connection: Connection) -> int | None:
         if (signed := self._delivery_of(event.sender)) is not None:

@@ -15,3 +15,16 @@ WHERE lower(address) COLLATE "C" = $1 AND address IS NOT NULL AND channel = 'ema
   AND state IN ('sending', 'sent', 'unconfirmed', 'bounced', 'complained')
   AND dot_at <= $2::timestamptz + interval '1 minute' AND dot_at > $2::timestamptz - interval '30 days'
 ORDER BY dot_at DESC, id DESC LIMIT 1
+
+-- name: suppress
+-- A provider sends nothing to an address ($1, lower case) any more: $2 the reason, $3 the same in words. Zero rows: it is known, or
+-- we never wrote to it.
+INSERT INTO service.suppression (address, reason, detail)
+SELECT $1, $2, $3
+WHERE EXISTS (SELECT FROM service.delivery WHERE lower(address) COLLATE "C" = $1 AND address IS NOT NULL AND channel = 'email')
+ON CONFLICT (address) DO UPDATE SET reason = excluded.reason, detail = excluded.detail
+WHERE excluded.reason = 'complaint' AND suppression.reason <> 'complaint' RETURNING id
+
+-- name: listed
+-- The suppression of an address ($1, lower case).
+SELECT id FROM service.suppression WHERE address = $1

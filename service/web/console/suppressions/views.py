@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from service.messages import complaint_rate, suppression_list
+from service.messages.mail.providers.provider_intake import BY_PROVIDER
 from service.messages.suppression_list import COMPLAINT, LiftRefusal, SuppressionFilter
 from service.web import audit, params
 from service.web.auth import HttpRefusal
@@ -15,7 +16,12 @@ from service.web.deps import DEPS
 
 _PAGE = 50
 _MAX_REASON = 500
-_REASONS = {"hard_bounce": "hard bounce", COMPLAINT: "complaint", "mailbox_rest": "mailbox rests"}
+_REASONS = {
+    "hard_bounce": "hard bounce",
+    COMPLAINT: "complaint",
+    "mailbox_rest": "mailbox rests",
+    BY_PROVIDER: "provider",
+}
 _FILTERS = ("address", "reason", "since")
 
 routes = web.RouteTableDef()

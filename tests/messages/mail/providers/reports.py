@@ -44,3 +44,19 @@ def postmark_bounce(type_: str = "HardBounce", **changes: Any) -> dict[str, Any]
         "BouncedAt": "2026-03-10T08:00:05Z",
         **changes,
     }
+
+
+def postmark_change(*, suppressed: bool, reason: str | None = "ManualSuppression") -> dict[str, Any]:
+    return {
+        "RecordType": "SubscriptionChange",
+        "MessageID": "883953f4-6105-42a2-a16a-77a8eac79483",
+        "ServerID": 123456,
+        "MessageStream": "outbound",
+        "ChangedAt": "2026-03-10T09:00:00Z",
+        "Recipient": "Ann@example.org",
+        "Origin": "Recipient" if suppressed else "Customer",
+        "SuppressSending": suppressed,
+        "SuppressionReason": reason if suppressed else None,
+        "Tag": "",
+        "Metadata": {},
+    }

@@ -11,7 +11,12 @@ from aiohttp import ClientResponse
 from service.messages.mail.providers import postmark
 from tests.given import GOALS, Scripted, World, goal, user
 from tests.messages.mail.providers.listening import POSTMARK_SECRET, listening
-from tests.messages.mail.providers.reports import postmark_bounce, ses_bounce, ses_complaint
+from tests.messages.mail.providers.reports import (
+    postmark_bounce,
+    postmark_change,
+    ses_bounce,
+    ses_complaint,
+)
 from tests.messages.mail.providers.sns import CERTIFICATE, CONFIRM, HOST, TOPIC, Outside, signed
 from tests.messages.mail.test_bounce_intake import sender
 from tests.web.contract import promised
@@ -205,3 +210,36 @@ async def test_a_provider_that_is_not_configured_has_no_webhook(hooks: Hooks) ->
     assert large.status == 413
     async with admin(hooks.world.pool) as without:
         assert (await without.client.post("/webhooks/ses", json={})).status == 404
+
+
+async def test_what_postmark_suppresses_is_suppressed_until_it_is_reactivated_there(hooks: Hooks) -> None:
+    off, on = postmark_change(suppressed=True), postmark_change(suppressed=False)
+
+    assert await hooks.told("postmark", off, **_BASIC) == [("suppressed", None, True)]
+    assert await hooks.told("postmark", off, **_BASIC) == [("suppressed", None, False)]
+    assert await hooks.fate() == ("sent", ["suppressed_by_provider"])
+    detail = await hooks.world.pool.fetchval("SELECT detail FROM service.suppression")
+    assert detail == "postmark sends nothing to it: ManualSuppression, by the recipient"
+
+    assert await hooks.told("postmark", on, **_BASIC) == [("reactivated", None, True)]
+    assert await hooks.told("postmark", on, **_BASIC) == [("reactivated", None, False)]
+    assert await hooks.fate() == ("sent", [])
+    act = await hooks.world.pool.fetchrow(
+        "SELECT who, what ->> 'reason' AS why FROM service.audit WHERE act = 'lift-suppression'"
+    )
+    assert act is not None
+    assert tuple(act) == ("postmark", "postmark sends to it again: by the customer")
+
+
+async def test_a_complaint_stays_whatever_postmark_reactivates(hooks: Hooks) -> None:
+    complaint = postmark_change(suppressed=True, reason="SpamComplaint")
+    assert await hooks.told("postmark", complaint, **_BASIC) == [("suppressed", None, True)]
+    again = postmark_change(suppressed=False)
+    assert await hooks.told("postmark", again, **_BASIC) == [("reactivated", None, False)]
+    assert await hooks.fate() == ("sent", ["complaint"])
+
+
+async def test_whom_we_never_wrote_to_is_not_listed(hooks: Hooks) -> None:
+    stranger = postmark_change(suppressed=True) | {"Recipient": "eve@example.org"}
+    assert await hooks.told("postmark", stranger, **_BASIC) == [("suppressed", None, False)]
+    assert await hooks.fate() == ("sent", [])
