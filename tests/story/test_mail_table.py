@@ -126,6 +126,9 @@ class Stage:
         return found[0]
 
     async def until_open(self) -> None:
+        """A probe opens the gate; its pause is over at once."""
+        await self.ours.execute("UPDATE service.gate SET probe_at = service.now() WHERE opened_at IS NULL")
+
         async def none_is_shut() -> bool:
             return not (await answer(self.url, "/api/admin/gates"))[1]["data"]
 
