@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from service.engine import queries
+from service.engine.batches import update_all
 from service.engine.database import Connection
 from service.engine.schema import SCHEMA
 from service.mail_address import comparable_address
@@ -23,7 +24,6 @@ _SQL = queries.load(__file__)
 _LAST_CHARACTER = "\U0010ffff"
 _CLAIM_TIMEOUT = 15.0
 """Seconds: who cannot claim says so soon; what has been sent may wait longer to be recorded."""
-_AT_A_TIME = 1000
 _EXPECTED = 10
 """How many elements PostgreSQL expects of an array that it does not know."""
 
@@ -267,10 +267,7 @@ class Outbox:
 
     async def release_throttled(self, domain: str) -> None:
         """Make due what waits since this domain asked us to send more slowly."""
-        while (
-            await self._pool.execute(_SQL["release_throttled"], domain, _AT_A_TIME) == f"UPDATE {_AT_A_TIME}"
-        ):
-            continue
+        await update_all(self._pool, _SQL["release_throttled"], domain)
 
     async def paused(self) -> dict[str, datetime]:
         """The domains that are paused now, and until when."""

@@ -139,7 +139,7 @@ WITH marked AS (
     WHERE s.id = mine.id AND s.claim = mine.claim AND s.state = 'claimed' AND c.until > (SELECT service.now())
       AND (SELECT service.clock_trusted($3))
       AND NOT EXISTS (SELECT FROM service.shut_gate AS g WHERE service.gate_covers(g.scope, g.name, s.job, s.kind, s.domain)
-                      OR g.scope = 'relay' AND g.name = $14 AND NOT ($15 AND g.cause IN ('breaker', 'base_rate')))
+                      OR g.scope = 'relay' AND g.name = $14 AND NOT ($15 AND g.probe_at IS NOT NULL))
     RETURNING s.id
 ), settled AS (
     UPDATE service.delivery_state AS s SET

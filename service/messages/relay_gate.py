@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 
 from service.engine import queries
+from service.engine.batches import update_all
 from service.engine.database import Connection
 from service.engine.gates import Cause
 from service.engine.retry import relay_pauses
@@ -22,7 +23,6 @@ _PROBE = timedelta(seconds=90)
 _REPORTS = timedelta(minutes=10)
 """How long reports about a mail are waited for."""
 _NOTHING_TO_SEND = timedelta(seconds=1)
-_AT_A_TIME = 1000
 
 
 class RelayGate:
@@ -90,8 +90,7 @@ class RelayGate:
         """Let all processes send again, and make due what waited for the server."""
         async with self._in_turn:
             await self._pool.execute(_SQL["open"], self.relay, self._owner, timeout=10)
-        while (await self._pool.execute(_SQL["release_waiting"], _AT_A_TIME)) == f"UPDATE {_AT_A_TIME}":
-            continue
+        await update_all(self._pool, _SQL["release_waiting"])
 
 
 def _details(refusal: RelayRefusal) -> dict[str, Any]:

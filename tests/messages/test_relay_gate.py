@@ -140,18 +140,21 @@ async def test_a_probe_of_a_process_that_died_is_given_up(world: World) -> None:
     assert await gate.take_probe(at_once=False)
 
 
-@pytest.mark.parametrize(("cause", "of_a_probe"), [(Cause.BREAKER, True), (Cause.OPERATOR, False)])
+@pytest.mark.parametrize("probed", [True, False])
 async def test_no_dot_is_granted_while_the_gate_is_shut_but_that_of_a_probe(
-    world: World, cause: Cause, of_a_probe: bool
+    world: World, probed: bool
 ) -> None:
     await _planned(world, 1)
     outbox = Outbox(world.pool, "a", timedelta(seconds=60), relay="mx.example:25")
     (claimed,) = await outbox.claim(5)
     dots = [(claimed.id, claimed.claim)]
-    await gates.shut(world.pool, Scope.RELAY, cause, "mx.example:25", by="ann")
+    if probed:
+        await outbox.relay_gate.shut(REFUSAL, probed=False)
+    else:
+        await gates.shut(world.pool, Scope.RELAY, Cause.OPERATOR, "mx.example:25", by="ann")
 
     assert not (await outbox.record(dots, ())).marked
-    assert bool((await outbox.record(dots, (), probe=True)).marked) == of_a_probe
+    assert bool((await outbox.record(dots, (), probe=True)).marked) == probed
 
 
 async def test_the_gate_of_another_relay_stops_nothing(world: World) -> None:
