@@ -118,7 +118,7 @@ def test_an_enhanced_code_counts_only_at_its_place(text: str, codes: list[str]) 
         (SmtpPhase.DOT, 250, "2.0.0 taken", Fate.SENT),
         (SmtpPhase.DOT, None, "connection lost", Fate.UNCONFIRMED),
         (SmtpPhase.CONTENT, None, "connection lost", Fate.RETRY),
-        (SmtpPhase.RCPT, 552, "5.2.2 Mailbox full", Fate.RETRY),
+        (SmtpPhase.RCPT, 552, "5.2.2 Mailbox full", Fate.MAILBOX),
         (SmtpPhase.RCPT, 550, "Unrouteable address", Fate.RETRY),
         (SmtpPhase.RCPT, 550, "5.1.1 nobody", Fate.NO_SUCH_ADDRESS),
         (SmtpPhase.RCPT, 550, "nobody", Fate.HARD),
