@@ -172,17 +172,33 @@ async def test_the_share_is_that_of_those_who_were_written_to_at_that_time(
     assert len(await gates.current(world.pool)) == gates_
 
 
-async def test_reports_in_other_words_and_of_another_day_are_about_the_recipients(world: World) -> None:
-    mails = await _sent(world, 6)
-    for name, mail in mails.items():
-        await _reported(world, {name: mail}, "550 5.1.1 <{0}@example.org>: no mailbox of " + "x" * (mail % 7))
-    await world.pool.execute(
-        "UPDATE service.hard_bounce SET fingerprint = 'x', bounced_at = service.now() - interval '25 hours'"
-    )
-    await _outbox(world).address_failures.note_hard_bounce(mails["u000"], "x", no_such_address=True)
+async def test_what_left_after_them_says_nothing_of_the_first(world: World) -> None:
+    """Their reports may still come."""
+    mails = await _sent(world, 40)
+    await world.pool.execute("UPDATE service.delivery_state SET dot_at = dot_at + id * interval '1 ms'")
+    await _reported(world, _some(mails, 5))
+
+    assert len(await gates.current(world.pool)) == 1
+
+
+async def test_reports_in_other_words_are_about_the_recipients(world: World) -> None:
+    for place, (name, mail) in enumerate((await _sent(world, 6)).items()):
+        await _reported(world, {name: mail}, "550 5.1.1 <{0}@example.org>: unknown, case " + "abcdef"[place])
 
     assert await gates.current(world.pool) == []
-    assert (await _against_addresses(world))[0] == 6
+    assert await _against_addresses(world) == (6, 6)
+
+
+async def test_reports_of_another_day_do_not_count(world: World) -> None:
+    mails = await _sent(world, 5)
+    await _reported(world, _some(mails, 4))
+    await world.pool.execute(
+        "UPDATE service.hard_bounce SET bounced_at = service.now() - interval '25 hours'"
+    )
+    await _reported(world, {"u004": mails["u004"]})
+
+    assert await gates.current(world.pool) == []
+    assert await _against_addresses(world) == (5, 5)
 
 
 async def test_mail_goes_on_once_the_mail_of_a_probe_has_not_come_back(world: World) -> None:
