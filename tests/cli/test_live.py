@@ -230,6 +230,9 @@ async def _messages(shell: Shell, pool: asyncpg.Pool, tmp_path: Path) -> None:
     assert (await shell.facts("messages", "try-now", "--domain", "example.net"))["wait"] == "0"
     assert await shell("messages", "resend", ids[3]) == "The message is planned again.\n"
     assert "is cancelled" in await shell("messages", "cancel", ids[0], code=1)
+    assert {"at", "state", "next try", "reply"} <= set(
+        (await shell("messages", "attempts", ids[2])).splitlines()[0].split("\t")
+    )
     source = await shell("messages", "show", ids[2], "--format", "source")
     assert "Message-ID: <" in source
 
