@@ -12,14 +12,18 @@ SELECT service.adopt_deliveries(ARRAY(
 SELECT service.adopt_deliveries($1)
 
 -- name: expire
--- Mails that were not sent while they were useful; those failed whose mailbox refused them for good. $1: the latest plausible time.
+-- Mails that were not sent while they were useful, $2 at a time; those failed whose mailbox refused them for good. $1: the
+-- latest plausible time.
 UPDATE service.delivery_state AS s SET
     state = CASE WHEN s.reason = 'about_mailbox' AND s.smtp_code >= 500 THEN 'failed' ELSE 'expired' END,
     reason = CASE WHEN s.reason = 'about_mailbox' AND s.smtp_code >= 500 THEN s.reason ELSE 'stale' END,
     claim = 0, settled_at = service.now(),
     detail = coalesce((SELECT format('%s asked us to wait: %s', p.domain, p.reply)
                        FROM service.domain_pause AS p WHERE p.domain = s.domain), s.detail)
-WHERE claim IS NULL AND expires_at <= (SELECT service.now()) AND (SELECT service.clock_trusted($1))
+WHERE id = ANY (ARRAY(
+    SELECT id FROM service.delivery_state
+    WHERE claim IS NULL AND expires_at <= (SELECT service.now()) AND (SELECT service.clock_trusted($1))
+    ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))
 
 -- name: recover
 -- Claims whose lease is over: their owner died, or lost the database. What had no final dot was not delivered, and waits
@@ -62,7 +66,8 @@ ANALYZE (SKIP_LOCKED) service.delivery_state
 -- For each domain in $4 at most $5 mails, for every other at most $6; none for a paused domain, and one for a domain
 -- that was paused and has accepted nothing since. Only of the jobs in $8 (NULL: of all), nothing behind a gate that is shut,
 -- and nothing after $9, the latest plausible time. If the front of the queue holds too few that may be sent, the oldest of
--- each domain are looked up. What was written since we looked is passed over: its recipient may have decided something.
+-- each domain, job and kind are looked up. What was written since we looked is passed over: its recipient may have decided
+-- something. Rows of large tables are read one by one, or by index in its order: nothing depends on statistics.
 -- $10: claims of ours of which nothing is left to do. $11: our relay; $12: also if it refuses us.
 WITH RECURSIVE allowed AS MATERIALIZED (
     SELECT (SELECT service.fits($7)) AND (SELECT service.clock_trusted($9)) AND NOT coalesce(bool_or(scope = 'all' OR scope = 'relay' AND name = $11 AND NOT ($12 AND cause IN ('breaker', 'base_rate'))), false) AS claims,
@@ -74,36 +79,41 @@ WITH RECURSIVE allowed AS MATERIALIZED (
     SELECT domain, least(coalesce(r.max_messages, $6), CASE WHEN p.until > service.now() THEN 0 WHEN p.failures > 0 THEN 1 END) AS max_messages
     FROM unnest($4::text[], $5::int[]) AS r(domain, max_messages) FULL JOIN service.domain_pause AS p USING (domain)
 ), front AS MATERIALIZED (
-    SELECT id, xmin AS version, domain, not_before FROM service.delivery_state
-    WHERE claim IS NULL AND not_before <= (SELECT service.now()) AND expires_at > (SELECT service.now())
-      AND (SELECT claims FROM allowed) AND ($8::text[] IS NULL OR job = ANY ($8))
-      AND NOT ARRAY['job:' || job, 'kind:' || kind, 'domain:' || domain] && (SELECT shut FROM allowed)
-    ORDER BY not_before, id LIMIT 10 * $3
+    SELECT * FROM service.oldest_due((SELECT CASE WHEN claims THEN 3 * $3 ELSE 0 END FROM allowed))
 ), near AS MATERIALIZED (
-    SELECT f.id, f.version
-    FROM (SELECT *, row_number() OVER (PARTITION BY domain ORDER BY not_before, id) AS nth FROM front) AS f
-    LEFT JOIN capacity AS r USING (domain) WHERE f.nth <= coalesce(r.max_messages, $6)
-    ORDER BY f.not_before, f.id LIMIT 3 * $3
-), domains AS (
-    SELECT min(domain) AS domain FROM service.delivery_state
-    WHERE claim IS NULL AND (SELECT count(*) FROM near) < $3 AND (SELECT count(*) FROM front) = 10 * $3
+    SELECT id, version, domain, not_before
+    FROM (SELECT *, row_number() OVER (PARTITION BY domain ORDER BY not_before, id) AS nth FROM front
+          WHERE expires_at > (SELECT service.now()) AND ($8::text[] IS NULL OR job = ANY ($8))
+            AND NOT ARRAY['job:' || job, 'kind:' || kind, 'domain:' || domain] && (SELECT shut FROM allowed)) AS f
+    LEFT JOIN capacity AS r USING (domain) WHERE nth <= coalesce(r.max_messages, $6)
+), groups AS (
+    (SELECT domain, job, kind FROM service.delivery_state
+     WHERE claim IS NULL AND (SELECT count(*) FROM near) < $3 AND (SELECT count(*) FROM front) = 3 * $3
+     ORDER BY domain, job, kind LIMIT 1)
     UNION ALL
-    SELECT (SELECT min(s.domain) FROM service.delivery_state AS s WHERE s.claim IS NULL AND s.domain > domains.domain)
-    FROM domains WHERE domains.domain IS NOT NULL
+    SELECT following.* FROM groups AS g CROSS JOIN LATERAL (
+        SELECT s.domain, s.job, s.kind FROM service.delivery_state AS s
+        WHERE s.claim IS NULL AND (s.domain, s.job, s.kind) > (g.domain, g.job, g.kind)
+        ORDER BY s.domain, s.job, s.kind LIMIT 1) AS following
 ), far AS MATERIALIZED (
-    SELECT own.id, own.version
-    FROM domains LEFT JOIN capacity AS r USING (domain) CROSS JOIN LATERAL (
-        SELECT s.id, s.xmin AS version FROM service.delivery_state AS s
+    SELECT own.*
+    FROM groups AS g LEFT JOIN capacity AS r USING (domain) CROSS JOIN LATERAL (
+        SELECT s.id, s.xmin AS version, s.domain, s.not_before FROM service.delivery_state AS s
         WHERE s.claim IS NULL AND s.expires_at > (SELECT service.now())
-          AND (SELECT claims FROM allowed) AND ($8 IS NULL OR s.job = ANY ($8))
-          AND NOT ARRAY['job:' || s.job, 'kind:' || s.kind, 'domain:' || s.domain] && (SELECT shut FROM allowed)
-          AND (s.domain, s.not_before) >= (domains.domain, '-infinity')
-          AND (s.domain, s.not_before) <= (domains.domain, (SELECT service.now()))
-        ORDER BY s.domain, s.not_before, s.id LIMIT coalesce(r.max_messages, $6)) AS own
-    WHERE domains.domain IS NOT NULL LIMIT 3 * $3
+          AND (s.domain, s.job, s.kind, s.not_before) >= (g.domain, g.job, g.kind, '-infinity')
+          AND (s.domain, s.job, s.kind, s.not_before) <= (g.domain, g.job, g.kind, (SELECT service.now()))
+        ORDER BY s.domain, s.job, s.kind, s.not_before, s.id LIMIT coalesce(r.max_messages, $6)) AS own
+    WHERE ($8 IS NULL OR g.job = ANY ($8))
+      AND NOT ARRAY['job:' || g.job, 'kind:' || g.kind, 'domain:' || g.domain] && (SELECT shut FROM allowed) LIMIT 3 * $3
+), may AS (
+    SELECT id, version
+    FROM (SELECT *, row_number() OVER (PARTITION BY domain ORDER BY not_before, id) AS nth
+          FROM (SELECT * FROM near UNION SELECT * FROM far) AS f) AS f
+    LEFT JOIN capacity AS r USING (domain) WHERE nth <= coalesce(r.max_messages, $6) ORDER BY not_before, id
 ), chosen AS MATERIALIZED (
-    SELECT s.id FROM service.delivery_state AS s JOIN (SELECT * FROM near UNION SELECT * FROM far) AS may USING (id)
-    WHERE s.xmin = may.version ORDER BY s.not_before, s.id LIMIT $3 FOR UPDATE OF s SKIP LOCKED
+    SELECT s.id FROM may CROSS JOIN LATERAL (
+        SELECT id FROM service.delivery_state WHERE id = may.id AND xmin = may.version FOR UPDATE SKIP LOCKED) AS s
+    LIMIT $3
 ), own AS MATERIALIZED (
     INSERT INTO service.delivery_claim (owner, until, deliveries)
     SELECT $1, service.now() + $2, array_agg(id) FROM chosen HAVING count(*) > 0 RETURNING id
@@ -124,7 +134,8 @@ SELECT c.id, c.claim, c.attempt, c.dot_at, c.expires_at, c.domain, d.dedupe_key,
        (SELECT z.used FROM service.zone AS z WHERE z.name = r.timezone) AS own_zone,
        r.paused_until, service.now() AS claimed_at, NULL AS past,
        CASE WHEN r.quiet_start IS NOT NULL THEN jsonb_build_array(r.quiet_start, r.quiet_end) END AS quiet
-FROM claimed AS c JOIN service.delivery AS d USING (id) LEFT JOIN service.recipient_setting AS r ON r.user_id = d.user_id
+FROM claimed AS c CROSS JOIN LATERAL (SELECT * FROM service.delivery WHERE id = c.id LIMIT 1) AS d
+LEFT JOIN service.recipient_setting AS r ON r.user_id = d.user_id
 ORDER BY c.not_before, c.id
 
 -- name: record

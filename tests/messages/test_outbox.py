@@ -295,9 +295,9 @@ async def test_a_message_that_is_claimed_as_it_expires_is_sent(world: World) -> 
     async with _open(world, "owner") as owner:
         assert await owner.claim(5)
         await _at(world, "08:00:01")
-        recover = await waits(world.pool, peer.recover())
+        await goes_on(world.pool, peer.recover())
 
-    await recover
+    await peer.recover()
     assert (await _row(world))["state"] == "claimed"
 
 

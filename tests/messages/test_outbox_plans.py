@@ -3,6 +3,7 @@
 import asyncio
 import re
 from datetime import timedelta
+from itertools import product
 from typing import Any, cast
 
 import asyncpg
@@ -63,16 +64,66 @@ async def test_nothing_that_is_done_all_the_time_reads_much_however_many_mails_t
         await connection.execute(_MANY)
     await world.pool.execute("ANALYZE service.delivery_state")
 
-    claim = ("a", LEASE, 25, ["blocked.example"], [0], UNLIMITED, SCHEMA, ["j"], None, [1], "", False)
-    plan = await _plan(world.pool, "claim", *claim)
-    assert _scans(plan, "delivery_state_due") == 1
-    assert _scans(plan, "delivery_state_domain") == 3  # the first domain, the next one, and the mails of each
     assert _scans(await _plan(world.pool, "record", *_RECORDED), "delivery_state_pkey") == 2
     assert _scans(await _plan(world.pool, "recover", None), "delivery_state_pkey") == 1
     await _plan(world.pool, "renew", [1], LEASE)
     await _plan(world.pool, "resend_unconfirmed", None)
+    await _plan(world.pool, "expire", None, 1000)
     await _plan(world.pool, "release", [300001], [1], [None], timedelta(0))
     await _a_recipient_decides(world.pool)
+
+
+_GATE = "INSERT INTO service.gate (scope, name, cause, by) VALUES ($1, $2, 'operator', 'test')"
+
+
+_WAITING = """
+SET LOCAL session_replication_role = replica;
+INSERT INTO service.delivery_state (id, job, kind, domain, not_before, expires_at)
+SELECT 100000 + n, k, k, k || '.example', service.now() - n * 7919 % 50000 * interval '1 second',
+       service.now() + interval '1 day'
+FROM (SELECT n, CASE WHEN n % 1000 = 0 THEN 'free' ELSE 'blocked' END AS k
+      FROM generate_series(1, 50000) AS n) AS waiting
+"""
+
+
+async def test_a_claim_reads_little_whatever_waits_and_is_known(world: World) -> None:
+    """Fifty mails may be sent, 49,950 others may not; PostgreSQL has never counted them, and then it has."""
+    await _planned(world, 1)
+    async with world.pool.acquire() as connection, connection.transaction():
+        await connection.execute(_WAITING)
+    nobody: tuple[list[str], list[int]] = ([], [])
+    all_jobs = ["free", "blocked"]
+    blocked = (
+        ((["blocked.example"], [0]), all_jobs, None),
+        (nobody, ["free"], None),
+        (nobody, all_jobs, ("job", "blocked")),
+        (nobody, all_jobs, ("kind", "blocked")),
+        (nobody, all_jobs, ("domain", "blocked.example")),
+    )
+    for _ in ("nothing", "everything"):
+        for (room, jobs, gate), plan in product(blocked, ("custom", "generic")):
+            claim = ("a", LEASE, 25, *room, UNLIMITED, SCHEMA, jobs, None, [1], "", False)
+            found, read = await _claimed(world.pool, plan, gate, claim)
+            assert (found, read < 1000) == (25, True), (room, jobs, gate, plan, read)
+        await world.pool.execute("ANALYZE service.delivery_state")
+
+
+async def _claimed(
+    pool: asyncpg.Pool, plan: str, gate: tuple[str, str] | None, claim: tuple[Any, ...]
+) -> tuple[int, int]:
+    """How many mails a claim chooses, and how many pages of tables and indexes it reads. ``plan``: custom or
+    generic."""
+    async with pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(f"SET LOCAL plan_cache_mode = force_{plan}_plan")
+        if gate:
+            await connection.execute(_GATE, *gate)
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {SQL['claim']}"
+        done = (await connection.fetchval(explain, *claim))[0]["Plan"]
+        await transaction.rollback()
+    (chosen,) = (part for part in done["Plans"] if part.get("Subplan Name") == "CTE chosen")
+    return round(chosen["Actual Rows"]), done["Shared Hit Blocks"] + done["Shared Read Blocks"]
 
 
 _N = 50
