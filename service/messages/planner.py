@@ -6,6 +6,7 @@ crash continues at the cursor, and whoever lost the lease writes nothing.
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -51,13 +52,19 @@ class PlannerSettings:
     """Keys Message-IDs; empty: they can be computed by anybody who knows user and date."""
 
 
-@dataclass(frozen=True, slots=True)
-class DecidedPage:
-    """The decisions about a page: messages, refusals, and tracebacks of users whose decision failed."""
+_AT_ONCE = 100
+"""How many people are decided about together, and their messages stored. However many a page has, no more
+messages are in memory, and the event loop is soon free again."""
 
-    planned: list[PlannedMessage]
-    refused: list[RefusedPerson]
-    errors: list[str]
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """About some people: messages, refusals, tracebacks where deciding failed, and counts by name."""
+
+    planned: list[PlannedMessage] = field(default_factory=list)
+    refused: list[RefusedPerson] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
 
 
 class Planner(ReminderWork):
@@ -81,21 +88,19 @@ class Planner(ReminderWork):
     async def _page(self, job: Reminder, context: RunContext, page: FactsPage) -> None:
         """One page in one transaction: messages, reasons, progress."""
         async with context.step(long=False) as connection:
-            if context.tick.dry_run:
-                result, new = await self._preview(connection, job, context, page)
-            else:
-                result, new = await self._plan(connection, job, context, page)
-            counts = _page_counts(result, new)
+            decide = self._preview if context.tick.dry_run else self._plan
+            result = await decide(connection, job, context, page)
             if page.passed_over:
-                counts[PASSED_OVER] = len(page.passed_over)
-            await context.advance(connection, page.cursor, page.scanned, counts)
-            context.note({"jobs.step.users": page.scanned, "jobs.step.planned": len(new)})
+                result.counts[PASSED_OVER] = len(page.passed_over)
+            await context.advance(connection, page.cursor, page.scanned, result.counts)
+            planned = result.counts["planned"] + result.counts["in_app"]
+            context.note({"jobs.step.users": page.scanned, "jobs.step.planned": planned})
         context.errors += result.errors
 
     async def _plan(
         self, connection: asyncpg.Connection, job: Reminder, context: RunContext, page: FactsPage
-    ) -> tuple[DecidedPage, set[tuple[str, str]]]:
-        """Decide about a page and store the result; also returns the (dedupe key, channel) that are new."""
+    ) -> Decisions:
+        """Decide about a page and store the result."""
         tick = context.tick
         stamp = replace(run_stamp(self._settings, job, tick), traceparent=context.traceparent)
         if job.kind.purpose is Purpose.NUDGE:
@@ -103,39 +108,50 @@ class Planner(ReminderWork):
         now = await context.now()
         ids = [facts.user.id for facts in page.facts] + [id_ for id_, _ in page.passed_over]
         existing_ids = await delivery_rows.lock_existing_users(connection, ids)
-        page = replace(page, facts=[facts for facts in page.facts if facts.user.id in existing_ids])
-        result = await self._decide(connection, job, tick, page, now)
+        facts = [facts for facts in page.facts if facts.user.id in existing_ids]
+        result = Decisions()
+        async for some in self._decide_all(connection, job, tick, facts, now):
+            _add(result, some, await delivery_rows.plan(connection, stamp, some.planned))
         result.refused.extend(
             RefusedPerson(id_, tick.local_date(zone), str(Reason.USER_ERROR), _PASSED_OVER)
             for id_, zone in page.passed_over
             if id_ in existing_ids
         )
-        new = await delivery_rows.plan(connection, stamp, result.planned)
+        result.counts.update(refusal.reason for refusal in result.refused)
         await refusals.record(connection, stamp.run_id, job.id, result.refused)
-        return result, new
+        return result
 
     async def _preview(
         self, connection: asyncpg.Connection, job: Reminder, context: RunContext, page: FactsPage
-    ) -> tuple[DecidedPage, set[tuple[str, str]]]:
+    ) -> Decisions:
         """The same without storing anything."""
-        result = await self._decide(connection, job, context.tick, page, await context.now())
-        existing_keys = await delivery_rows.existing_messages(
-            connection, [message.dedupe_key for message in result.planned]
-        )
-        mails = [message for message in result.planned if message.channel is Channel.EMAIL]
-        for mail in mails[: context.remaining_examples]:
-            context.example(self._example(mail))
-        return result, {pair for message in result.planned if (pair := _key(message)) not in existing_keys}
+        result = Decisions()
+        async for some in self._decide_all(connection, job, context.tick, page.facts, await context.now()):
+            keys = [message.dedupe_key for message in some.planned]
+            existing = await delivery_rows.existing_messages(connection, keys)
+            mails = [message for message in some.planned if message.channel is Channel.EMAIL]
+            for mail in mails[: context.remaining_examples]:
+                context.example(self._example(mail))
+            _add(result, some, {pair for message in some.planned if (pair := _key(message)) not in existing})
+        result.counts.update(refusal.reason for refusal in result.refused)
+        return result
+
+    async def _decide_all(
+        self, connection: asyncpg.Connection, job: Reminder, tick: Tick, facts: Sequence[Any], now: datetime
+    ) -> AsyncIterator[Decisions]:
+        """The decisions about everybody on a page, a few people at a time."""
+        for first in range(0, len(facts), _AT_ONCE):
+            yield await self._decide(connection, job, tick, facts[first : first + _AT_ONCE], now)
 
     async def _decide(
-        self, connection: asyncpg.Connection, job: Reminder, tick: Tick, page: FactsPage, now: datetime
-    ) -> DecidedPage:
-        """Ask the job about everybody on the page, then the rules that hold for all jobs."""
+        self, connection: asyncpg.Connection, job: Reminder, tick: Tick, some: Sequence[Any], now: datetime
+    ) -> Decisions:
+        """Ask the job about some people, then the rules that hold for all jobs."""
         contacts = await delivery_rows.contact_histories(
-            connection, [facts.user for facts in page.facts], tick.as_of
+            connection, [facts.user for facts in some], tick.as_of
         )
-        result = DecidedPage([], [], [])
-        for n, facts in enumerate(page.facts, 1):
+        result = Decisions()
+        for n, facts in enumerate(some, 1):
             if n % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
             decision, error = decide_safely(job, facts, tick)
@@ -214,13 +230,13 @@ def _key(planned: PlannedMessage) -> tuple[str, str]:
     return planned.dedupe_key, str(planned.channel)
 
 
-def _page_counts(result: DecidedPage, new: set[tuple[str, str]]) -> Counter[str]:
-    """The counts of a page by name: planned mails, in-app messages, and each reason."""
-    counts = Counter(refusal.reason for refusal in result.refused)
-    for planned in result.planned:
+def _add(result: Decisions, some: Decisions, new: set[tuple[str, str]]) -> None:
+    """Add the decisions about some people, without their messages; ``new``: those that did not exist."""
+    result.refused.extend(some.refused)
+    result.errors.extend(some.errors)
+    for planned in some.planned:
         mail = planned.channel is Channel.EMAIL
         if _key(planned) in new:
-            counts["planned" if mail else "in_app"] += 1
+            result.counts["planned" if mail else "in_app"] += 1
         elif mail:
-            counts[str(Reason.ALREADY_SENT)] += 1
-    return counts
+            result.counts[str(Reason.ALREADY_SENT)] += 1

@@ -21,7 +21,7 @@ from service.messages.kind import MessageKind
 from service.messages.reason import Reason
 
 _PAGE = 1000
-YIELD_EVERY = 50
+YIELD_EVERY = 20
 """Other tasks run after so many users: a page must not delay the health probes."""
 
 
