@@ -301,6 +301,20 @@ async def test_a_message_that_is_claimed_as_it_expires_is_sent(world: World) -> 
     assert (await _row(world))["state"] == "claimed"
 
 
+async def test_all_that_is_of_no_use_any_more_expires_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many: each statement ends a few."""
+    monkeypatch.setattr(outbox_module, "_AT_A_TIME", 2)
+    await _plan(world, "bob", "cat", "dan", "eve")
+    await world.at("2026-03-12T08:00:00Z")
+
+    await _outbox(world, "a").recover()
+
+    states = await world.pool.fetch("SELECT state, count(*) FROM service.delivery_state GROUP BY state")
+    assert [tuple(row) for row in states] == [("expired", 5)]
+
+
 # ── Two that claim ──────────────────────────────────────────────────────────────────────────────────────────
 
 
