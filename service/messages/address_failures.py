@@ -63,19 +63,22 @@ class AddressFailures:
         connection: Connection | None = None,
     ) -> None:
         """The address refuses mail: suppressed after three in 30 days, or at once if it does not exist."""
-        executor = connection or self._pool
-        await executor.execute(_SQL["note_hard_bounce"], delivery, no_such_address, words)
+        await self._note("note_hard_bounce", connection, delivery, no_such_address, words)
 
     async def note_mailbox_failure(
         self, delivery: int, words: str | None = None, connection: Connection | None = None
     ) -> None:
         """The mailbox is full or switched off: with the third mail in 14 days the address rests."""
+        await self._note("note_mailbox_failure", connection, delivery, words)
+
+    async def _note(self, query: str, connection: Connection | None, delivery: int, *values: object) -> None:
+        """While nobody else notes something about this mailbox, so that each counts what was noted before."""
         if connection is None:
             async with self._pool.acquire() as own, own.transaction():
-                await self.note_mailbox_failure(delivery, words, own)
+                await self._note(query, own, delivery, *values)
             return
         await connection.execute(_SQL["lock_address"], delivery)
-        await connection.execute(_SQL["note_mailbox_failure"], delivery, words)
+        await connection.execute(_SQL[query], delivery, *values)
 
     async def forget_mailbox_failure(self, delivery: int) -> None:
         """The mailbox took this mail after all."""

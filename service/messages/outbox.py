@@ -167,9 +167,7 @@ class Outbox:
         """
         await self._pool.execute(_SQL["adopt"], self.lease, timeout=_CLAIM_TIMEOUT)
         latest = self._latest()
-        one = (_SQL["expire"], latest, _AT_A_TIME)
-        while await self._pool.execute(*one, timeout=_CLAIM_TIMEOUT) == f"UPDATE {_AT_A_TIME}":
-            continue
+        await update_all(self._pool, _SQL["expire"], latest, seconds=_CLAIM_TIMEOUT)
         await self._pool.execute(_SQL["forget_pauses"], timeout=_CLAIM_TIMEOUT)
         await self.address_failures.forget_claims()
         tags = [

@@ -67,10 +67,10 @@ ANALYZE (SKIP_LOCKED) service.delivery_state
 -- that was paused and has accepted nothing since. Only of the jobs in $8 (NULL: of all), nothing behind a gate that is shut,
 -- and nothing after $9, the latest plausible time. If the front of the queue holds too few that may be sent, the oldest of
 -- each domain, job and kind are looked up. What was written since we looked is passed over: its recipient may have decided
--- something. Rows of large tables are read one by one, or by index in its order: nothing depends on statistics.
+-- something. Rows of large tables are read one by one, or by index in its order, whatever statistics say of them.
 -- $10: claims of ours of which nothing is left to do. $11: our relay; $12: also if it refuses us.
 WITH RECURSIVE allowed AS MATERIALIZED (
-    SELECT (SELECT service.fits($7)) AND (SELECT service.clock_trusted($9)) AND NOT coalesce(bool_or(scope = 'all' OR scope = 'relay' AND name = $11 AND NOT ($12 AND cause IN ('breaker', 'base_rate'))), false) AS claims,
+    SELECT (SELECT service.fits($7)) AND (SELECT service.clock_trusted($9)) AND NOT coalesce(bool_or(scope = 'all' OR scope = 'relay' AND name = $11 AND NOT ($12 AND probe_at IS NOT NULL)), false) AS claims,
            coalesce(array_agg(scope || ':' || name), '{}') AS shut
     FROM service.shut_gate
 ), done AS (

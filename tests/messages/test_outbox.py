@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.engine import queries
+from service.engine import batches, queries
 from service.messages import outbox as outbox_module
 from service.messages.mail.transport import SmtpPhase
 from service.messages.outbox import ClaimedDelivery, DeliveryFilter, Outbox, Settlement
@@ -305,7 +305,7 @@ async def test_all_that_is_of_no_use_any_more_expires_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many: each statement ends a few."""
-    monkeypatch.setattr(outbox_module, "_AT_A_TIME", 2)
+    monkeypatch.setattr(batches, "_AT_A_TIME", 2)
     await _plan(world, "bob", "cat", "dan", "eve")
     await world.at("2026-03-12T08:00:00Z")
 

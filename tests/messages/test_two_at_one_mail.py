@@ -217,7 +217,16 @@ async def test_what_comes_after_a_failure_changes_nothing(world: World, report: 
     assert (await _states(world))[MAIL, False] == "bounced"
 
 
-async def test_two_that_fail_at_once_and_one_before_let_a_mailbox_rest(world: World) -> None:
+@pytest.mark.parametrize(
+    ("about", "consequence"),
+    [
+        (About.MAILBOX, "SELECT rests FROM service.mailbox_rest"),
+        (About.ADDRESS, "SELECT count(*) FROM service.suppression"),
+    ],
+)
+async def test_two_that_fail_at_once_and_one_before_are_three(
+    world: World, about: About, consequence: str
+) -> None:
     first = await _sent(world)
     copies = [
         await world.pool.fetchval(
@@ -231,14 +240,14 @@ async def test_two_that_fail_at_once_and_one_before_let_a_mailbox_rest(world: Wo
         )
         for n in range(2)
     ]
-    assert await _failure(world, About.MAILBOX, first)
+    assert await _failure(world, about, first)
 
     async with _open(world) as connection:
-        assert await _failure(world, About.MAILBOX, copies[0], connection)
-        second = await waits(world.pool, _failure(world, About.MAILBOX, copies[1]))
+        assert await _failure(world, about, copies[0], connection)
+        second = await waits(world.pool, _failure(world, about, copies[1]))
 
     assert await second
-    assert await world.pool.fetchval("SELECT rests FROM service.mailbox_rest") == 1
+    assert await world.pool.fetchval(consequence) == 1
 
 
 # ── Try now ─────────────────────────────────────────────────────────────────────────────────────────────────
