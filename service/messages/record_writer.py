@@ -20,7 +20,7 @@ from service.messages.outbox import ClaimedDelivery, Recorded, Settlement
 log = structlog.get_logger()
 
 _GATHER_SECONDS = 0.001
-"""How long a group is gathered at the most, unless a statement is under way."""
+"""How long a group is gathered at the most, after the statement before it."""
 _MOST = 500
 
 Record = Callable[[Sequence[tuple[int, int]], Sequence[Settlement]], Awaitable[Recorded]]
@@ -44,7 +44,8 @@ class RecordWriter:
 
     def __init__(self, record: Record, connections: int) -> None:
         self._record = record
-        self._enough = max(1, (connections * 3 + 4) // 5)
+        self._enough = max(1, connections * 9 // 10)
+        self._writing = False
         self._dots: list[_Dot] = []
         self._answers: list[_Answer] = []
         self._wanted = asyncio.Event()
@@ -76,16 +77,28 @@ class RecordWriter:
 
     def _want(self) -> None:
         self._idle.clear()
+        if not self._writing:
+            self._gather()
+
+    def _gather(self) -> None:
+        """Write at once if nearly all connections ask, and soon if not.
+
+        Those whose dots were just granted will ask again presently. Without waiting for them, one half of
+        the connections would be written while the other half gathers.
+        """
         if len(self._dots) >= self._enough:
             self._now()
         elif self._ring is None:
             self._ring = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._now)
 
     def _now(self) -> None:
+        self._stop_ring()
+        self._wanted.set()
+
+    def _stop_ring(self) -> None:
         if self._ring is not None:
             self._ring.cancel()
             self._ring = None
-        self._wanted.set()
 
     async def serve(self) -> None:
         """Write until cancelled."""
@@ -95,8 +108,10 @@ class RecordWriter:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
+            self._stop_ring()
             dots, self._dots = self._dots, []
             answers = self._next_answers()
+            self._writing = True
             try:
                 await self._write(dots, answers)
             except FAILURES as error:
@@ -111,10 +126,12 @@ class RecordWriter:
             except asyncio.CancelledError:
                 self._keep(dots, answers, None)
                 raise
+            finally:
+                self._writing = False
             failures = 0
-            if self._answers:
-                self._wanted.set()
-            elif not self._dots:
+            if self._answers or self._dots:
+                self._gather()
+            else:
                 self._idle.set()
 
     def _next_answers(self) -> list[_Answer]:

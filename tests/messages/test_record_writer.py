@@ -76,6 +76,35 @@ async def test_what_comes_while_a_statement_runs_is_the_next_one() -> None:
     assert granted == [(1, True), (2, True), (3, True)]
 
 
+async def test_connections_whose_dots_were_granted_share_the_next_statement() -> None:
+    """Else one half of the connections would be written while the other half gathers, for ever."""
+    database, answered = Database(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with _writing(database) as writer:
+        database.open.clear()
+
+        def asks_again(id_: int) -> None:
+            writer.settle(_sent(id_))
+            if id_ < 100:
+                writer.request_dot(claimed_delivery(id=id_ + 100), lambda _: answered.set())
+
+        def connection(id_: int) -> None:
+            def granted(_: bool) -> None:
+                loop.call_soon(asks_again, id_)
+
+            writer.request_dot(claimed_delivery(id=id_), granted)
+
+        for id_ in range(4):
+            connection(id_)
+        await database.asked.wait()
+        for id_ in range(4, 10):
+            connection(id_)
+        database.open.set()
+        await answered.wait()
+
+    assert [len(dots) for dots, _ in database.groups[:2]] == [4, 10]
+
+
 async def test_a_dot_that_is_not_ours_is_not_granted() -> None:
     database, granted, ours = Database(), list[tuple[int, bool]](), list[bool | None]()
     database.refused = {1, 9}
