@@ -93,8 +93,8 @@ async def test_a_death_in_any_phase_neither_loses_nor_doubles(
     monkeypatch.setattr(archive, "BATCH", BATCH)
     case = await Case.at(world, dashboard, tmp_path / "archive", old=60, new=40)
     before, figures = await case.stored(), await case.figures()
-    half = POINTS[0 if dashboard.profile == "A" else 1 :: 2]  # the other kind dies at the others
-    points, occurrences = (POINTS, (1, 2, 3, 4)) if long_form else (half, (2,))
+    few = POINTS[0 if dashboard.profile == "A" else 2 :: 4]  # the other kind dies at others
+    points, occurrences = (POINTS, (1, 2, 3, 4)) if long_form else (few, (2,))
 
     async with _worker(dsn, dashboard, case.folder) as worker:
         for point, nth in [(f"{point} {nth}", nth) for point in points for nth in occurrences]:

@@ -896,7 +896,7 @@ async def test_everybody_gets_what_they_should_and_nobody_anything_else(
         people = populate(2026, 160, ZONES + MORE_ZONES, start, start + _LONG)
         life = Life(world, people, start, start + _LONG)
     else:
-        people = populate(2026, 40, ZONES, start, start + 30 * DAY)
+        people = populate(2026, 24, ZONES, start, start + 30 * DAY)
         life = Life(world, people, start, start + 30 * DAY + timedelta(hours=12))
 
     await life.live()

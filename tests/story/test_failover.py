@@ -39,6 +39,7 @@ async def _promote(operator: asyncpg.Connection, dsn: str) -> None:
     await operator.execute(f"ALTER DATABASE {urlsplit(dsn).path[1:]} RESET default_transaction_read_only")
 
 
+@pytest.mark.long(only=True)
 async def test_the_service_recovers_from_a_failover_by_itself(
     databases: tuple[str, str], tmp_path: Path
 ) -> None:

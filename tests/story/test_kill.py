@@ -95,7 +95,7 @@ WHERE state = 'unconfirmed' AND unconfirmed_policy = 'resend' AND resends = 0 AN
 async def test_a_death_at_any_moment_neither_doubles_nor_loses(
     world: World, dsn: str, tmp_path: Path, policy: str, long_form: bool
 ) -> None:
-    kills = 150 if long_form else 12
+    kills = 150 if long_form else 8
     log = tmp_path / "taken.jsonl"
     log.touch()
     await _plan(world, kills * 60)

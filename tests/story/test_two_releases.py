@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from service.engine.schema import SCHEMA
 from tests.process import process_in, process_of
@@ -45,6 +46,7 @@ async def test_the_last_release_works_beside_this_one(databases: tuple[str, str]
                 assert (await answer(url, "/readyz"))[0] == 200
 
 
+@pytest.mark.long(only=True)
 async def test_a_release_that_is_too_old_to_write_stands_down_and_goes_on_when_it_fits(
     databases: tuple[str, str], tmp_path: Path
 ) -> None:
