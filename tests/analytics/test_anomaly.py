@@ -13,15 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.anomaly import FAULTS, FIRST, NOISES, found, moments, poisson, quiet
-from service.analytics.anomaly.detector import (
-    Anomaly,
-    AnomalyChange,
-    SeriesState,
-    follow,
-    forecast,
-    start,
-    update,
-)
+from service.analytics.anomaly.detector import SeriesState, forecast, start, update
+from service.analytics.anomaly.open_anomaly import Anomaly, AnomalyChange, follow
 from service.analytics.anomaly.tails import habit, tails
 from service.analytics.anomaly.verdict import Cadence, Direction, JudgedPoint, Measure, Severity
 

@@ -17,41 +17,54 @@ period.
 **Severity.** The value is also compared with those of the same hour (weekday) of earlier days, by their
 median and MAD and the same tails. The severity depends on the sum of both scores.
 
-No verdict under 48 hours or 14 days. A missing point is skipped: the next one moves the state over the gap
-without learning from it. A gap longer than the window restarts the series.
+**Shifts.** What single hours do not show adds up: see ``level_shift``.
+
+No verdict under 48 hours or 14 days, and no alert under 14 days or 4 weeks. A missing point is skipped: the
+next one moves the state over the gap without learning from it. A gap longer than the window restarts the
+series.
 """
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime
-from enum import StrEnum
 from typing import Any
 
+from service.analytics.anomaly.level_shift import ShiftState, watch
 from service.analytics.anomaly.tails import ErrorTails, habit, tails
-from service.analytics.anomaly.verdict import WEEKDAYS, Cadence, Direction, JudgedPoint, Measure, Severity
+from service.analytics.anomaly.verdict import (
+    WEEKDAYS,
+    Cadence,
+    Direction,
+    JudgedPoint,
+    LevelShift,
+    Measure,
+    Severity,
+)
 from service.analytics.significance import median
 
-_VERSION = 1
+_VERSION = 2
 _MAX_ERROR_SCALES = 2.0
 _RANGE = 2.0
 _MAJOR = 2
 _CRITICAL = 3
+_LARGE_SHIFT = 0.4
+"""A shift by this share of the expected values alerts somebody."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
     """``period``: points per season. ``warmup``: points before the first verdict. ``min_peers``: values of
-    the same hour or weekday that a second opinion needs. ``calm_points``: normal points that close an
-    anomaly. ``min_score``: from which a score counts. ``level``, ``slope``, ``season``: their weights.
-    ``damping``: the share of the slope that is left after one point."""
+    the same hour or weekday that a second opinion needs. ``quiet``: points before the first alert.
+    ``min_score``: from which a score counts. ``level``, ``slope``, ``season``: their weights. ``damping``:
+    the share of the slope that is left after one point."""
 
     period: int
     phases: int
     warmup: int
     seasons_kept: int
     min_peers: int
-    calm_points: int
+    quiet: int
     min_score: float
     level: float
     slope: float
@@ -66,7 +79,7 @@ _RULES = {
         warmup=48,
         seasons_kept=28,
         min_peers=5,
-        calm_points=3,
+        quiet=14 * 24,
         min_score=3.5,
         level=0.1,
         slope=0.01,
@@ -78,7 +91,7 @@ _RULES = {
         warmup=14,
         seasons_kept=12,
         min_peers=4,
-        calm_points=1,
+        quiet=28,
         min_score=2.75,
         level=0.15,
         slope=0.02,
@@ -104,7 +117,7 @@ class SeriesState:
     ``last``: the latest point, in hours since 1970 UTC or as a date's ordinal. ``seen``: points learnt.
     ``season`` and ``visits`` (how often it was learnt): for each hour of the day or weekday. ``peers``: for
     each of these, its latest values; ``errors``: the latest errors of the model; both on the model's scale.
-    ``counted``: (point, score) of the cool-down.
+    ``counted``: (point, score) of the cool-down. ``shift``: what ``level_shift`` remembers (hours only).
     """
 
     cadence: Cadence
@@ -118,10 +131,12 @@ class SeriesState:
     peers: tuple[tuple[float, ...], ...] = ()
     errors: tuple[float, ...] = ()
     counted: tuple[tuple[int, float], ...] = ()
+    shift: ShiftState = field(default_factory=ShiftState)
 
     def to_json(self) -> dict[str, Any]:
-        """What ``from_json`` restores exactly; 12 kB as text for hours, 2 kB for days."""
-        return {"version": _VERSION, **{field.name: getattr(self, field.name) for field in fields(self)}}
+        """What ``from_json`` restores exactly; 14 kB as text for hours, 2 kB for days."""
+        stored = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {"version": _VERSION, **stored, "shift": self.shift.to_json()}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "SeriesState":
@@ -143,13 +158,21 @@ class SeriesState:
             peers=tuple(tuple(values) for values in stored["peers"]),
             errors=tuple(stored["errors"]),
             counted=tuple((point, score) for point, score in stored["counted"]),
+            shift=ShiftState.from_json(stored["shift"]),
         )
 
 
 def start(cadence: Cadence, measure: Measure) -> SeriesState:
     """The state of a series without points."""
     phases = _RULES[cadence].phases
-    return SeriesState(cadence, measure, season=(0.0,) * phases, visits=(0,) * phases, peers=((),) * phases)
+    return SeriesState(
+        cadence,
+        measure,
+        season=(0.0,) * phases,
+        visits=(0,) * phases,
+        peers=((),) * phases,
+        shift=ShiftState((0.0,) * phases, (0,) * phases),
+    )
 
 
 def update(state: SeriesState, at: date, value: float | None) -> tuple[SeriesState, JudgedPoint | None]:
@@ -168,10 +191,14 @@ def update(state: SeriesState, at: date, value: float | None) -> tuple[SeriesSta
     rules = _RULES[state.cadence]
     if state.last is not None and index - state.last > rules.period * rules.seasons_kept:
         state = start(state.cadence, state.measure)
+    shift = None
+    if state.cadence is Cadence.HOUR:
+        watched, shift = watch(state.shift, state.measure, index, phase, scaled, value)
+        state = replace(state, shift=watched)
     if state.seen < rules.period:
         return _collect_first_season(state, index, phase, scaled), None
     past = tails(state.errors, _floor(state)) if len(state.errors) >= rules.period // 2 else None
-    verdict = _judge(state, at, value, past) if past and state.seen >= rules.warmup else None
+    verdict = _judge(state, at, value, past, shift) if past and state.seen >= rules.warmup else None
     return _learn(state, index, phase, scaled, past, verdict), verdict
 
 
@@ -307,7 +334,9 @@ def _learn(
 # ── The verdict ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _judge(state: SeriesState, at: date, value: float, past: ErrorTails) -> JudgedPoint | None:
+def _judge(
+    state: SeriesState, at: date, value: float, past: ErrorTails, shift: LevelShift | None
+) -> JudgedPoint | None:
     """None for an hour or weekday without earlier points, and for a PLAIN series that never changed."""
     index, phase = _position(state.cadence, at)
     if not state.visits[phase] or (state.measure is Measure.PLAIN and len(set(state.errors)) == 1):
@@ -336,12 +365,13 @@ def _judge(state: SeriesState, at: date, value: float, past: ErrorTails) -> Judg
         high=expected_range.high,
         score=score,
         direction=direction,
-        severity=_severity(combined_score, rules.min_score, value, expected_range.expected)
-        if is_counted
-        else None,
+        severity=_severity(
+            state, combined_score if is_counted else 0.0, value, expected_range.expected, shift
+        ),
         peers=len(peers),
         beyond=sum(peer >= scaled if direction is Direction.HIGH else peer <= scaled for peer in peers),
         among=among,
+        shift=shift,
     )
 
 
@@ -367,10 +397,20 @@ def _second_opinion(state: SeriesState, phase: int, scaled: float, direction: Di
     return past.score(scaled) if own_direction is direction else 0.0
 
 
-def _severity(combined_score: float, threshold: float, value: float, expected: float) -> Severity:
-    if combined_score >= _CRITICAL * threshold and abs(value - expected) >= abs(expected) / 2:
+def _severity(
+    state: SeriesState, combined_score: float, value: float, expected: float, shift: LevelShift | None
+) -> Severity | None:
+    """None: neither the score counts nor does a shift begin."""
+    rules = _RULES[state.cadence]
+    begins = shift is not None and shift.begins
+    if combined_score < rules.min_score and not begins:
+        return None
+    if state.seen < rules.quiet:
+        return Severity.MINOR
+    if combined_score >= _CRITICAL * rules.min_score and abs(value - expected) >= abs(expected) / 2:
         return Severity.CRITICAL
-    return Severity.MAJOR if combined_score >= _MAJOR * threshold else Severity.MINOR
+    is_large = shift is not None and begins and abs(shift.change) >= _LARGE_SHIFT
+    return Severity.MAJOR if is_large or combined_score >= _MAJOR * rules.min_score else Severity.MINOR
 
 
 def _range(measure: Measure, at: date, predicted: float, past: ErrorTails, wider: float) -> ExpectedRange:
@@ -382,50 +422,3 @@ def _range(measure: Measure, at: date, predicted: float, past: ErrorTails, wider
 def _round(value: float) -> float:
     """Round to six digits: enough for a state, and short as text."""
     return float(f"{value:.6g}")
-
-
-# ── One open anomaly for each series ────────────────────────────────────────────────────────────────────────
-
-
-class AnomalyChange(StrEnum):
-    """How a verdict changed the open anomaly of its series."""
-
-    NOTHING = "nothing"
-    OPENED = "opened"
-    UPDATED = "updated"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class Anomaly:
-    """From the first point whose score counted to the latest one outside the expected range. ``peak``: the
-    verdict with the highest score; ``severity``: the highest so far. ``calm``: normal points since
-    ``until``."""
-
-    since: date
-    until: date
-    peak: JudgedPoint
-    severity: Severity
-    calm: int = 0
-
-
-def follow(anomaly: Anomaly | None, verdict: JudgedPoint | None) -> tuple[AnomalyChange, Anomaly | None]:
-    """Open, update or close the anomaly of a series. With CLOSED, returns its final state.
-
-    A score that counts opens an anomaly, or raises the peak and severity of the open one, in whichever
-    direction. A point outside the expected range keeps it open. Three normal hours in a row, or one normal
-    day, close it. Without a verdict nothing changes.
-    """
-    if verdict is None:
-        return AnomalyChange.NOTHING, anomaly
-    if anomaly is None:
-        if verdict.severity is None:
-            return AnomalyChange.NOTHING, None
-        return AnomalyChange.OPENED, Anomaly(verdict.at, verdict.at, verdict, verdict.severity)
-    if verdict.severity is not None or verdict.outside:
-        peak = verdict if verdict.score > anomaly.peak.score else anomaly.peak
-        severity = max(anomaly.severity, verdict.severity or anomaly.severity, key=list(Severity).index)
-        return AnomalyChange.UPDATED, replace(anomaly, until=verdict.at, peak=peak, severity=severity, calm=0)
-    calm = replace(anomaly, calm=anomaly.calm + 1)
-    over = calm.calm >= _RULES[verdict.cadence].calm_points
-    return (AnomalyChange.CLOSED if over else AnomalyChange.NOTHING), calm

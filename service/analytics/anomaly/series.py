@@ -9,8 +9,9 @@ from typing import Any
 import asyncpg
 
 from service.analytics.anomaly import detector
-from service.analytics.anomaly.detector import Anomaly, AnomalyChange, SeriesState
-from service.analytics.anomaly.verdict import Cadence, Direction, JudgedPoint, Measure, Severity
+from service.analytics.anomaly.detector import SeriesState
+from service.analytics.anomaly.open_anomaly import Anomaly, AnomalyChange, follow
+from service.analytics.anomaly.verdict import Cadence, Direction, JudgedPoint, LevelShift, Measure, Severity
 from service.engine import queries
 from service.engine.database import Connection
 
@@ -109,7 +110,7 @@ def _judge(progress: _SeriesProgress, values: Sequence[tuple[datetime, float]]) 
         )
         progress.state, verdict = detector.update(progress.state, point, float(value))
         progress.points.append((at, float(value), verdict))
-        change, anomaly = detector.follow(progress.anomaly, verdict)
+        change, anomaly = follow(progress.anomaly, verdict)
         if anomaly is not None and (change is not AnomalyChange.NOTHING or anomaly != progress.anomaly):
             progress.changed_anomalies.append((anomaly, change is AnomalyChange.CLOSED))
         progress.anomaly = None if change is AnomalyChange.CLOSED else anomaly
@@ -169,9 +170,11 @@ def _verdict_to_json(verdict: JudgedPoint) -> dict[str, Any]:
 
 def _verdict_from_json(stored: Mapping[str, Any]) -> JudgedPoint:
     kinds = {"cadence": Cadence, "measure": Measure, "direction": Direction}
-    values = {field.name: stored[field.name] for field in fields(JudgedPoint)}
+    values: dict[str, Any] = {field.name: stored.get(field.name) for field in fields(JudgedPoint)}
     values |= {name: kind(stored[name]) for name, kind in kinds.items()}
     values["severity"] = Severity(stored["severity"]) if stored["severity"] else None
+    if shift := stored.get("shift"):
+        values["shift"] = LevelShift(**shift | {"direction": Direction(shift["direction"])})
     of = datetime if values["cadence"] is Cadence.HOUR else date
     values["at"] = of.fromisoformat(stored["at"])
     return JudgedPoint(**values)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 
+SHIFT_SCORE = 3.5
+"""The likelihood ratio at which a shift begins, as a power of ten: as much as a point with this score."""
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -38,11 +40,38 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LevelShift:
+    """Values that have been too low or too high since a point.
+
+    ``since``: that point, in hours since 1970 UTC. ``points``: how many, with their sum and the expected one.
+    ``begins``: it is told for the first time.
+    """
+
+    direction: Direction
+    since: int
+    points: int
+    observed: float
+    expected: float
+    begins: bool
+
+    @property
+    def missing(self) -> float:
+        """How much more than expected all of it is; negative: less."""
+        return self.observed - self.expected
+
+    @property
+    def change(self) -> float:
+        """The same as a share of what was expected."""
+        return self.missing / abs(self.expected) if self.expected else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class JudgedPoint:
     """A point and its verdict, on the scale of the series.
 
-    ``score``: -log₁₀ of the tail. ``severity``: None unless the score counts. ``peers``: known values of the
-    same hour (weekday), ``among`` them ``beyond`` at least as extreme.
+    ``score``: -log₁₀ of the tail. ``severity``: None unless the score counts, or a shift begins. ``peers``:
+    known values of the same hour (weekday), ``among`` them ``beyond`` at least as extreme. ``shift``: one
+    that lasts.
     """
 
     cadence: Cadence
@@ -58,25 +87,39 @@ class JudgedPoint:
     peers: int
     beyond: int
     among: str
+    shift: LevelShift | None = None
 
     @property
     def anomalous(self) -> bool:
-        """Whether the score counts: it is high enough, and higher than all scores within the cool-down."""
+        """Whether the score counts: it is high enough, and higher than all scores within the cool-down. Or a
+        shift begins here."""
         return self.severity is not None
 
     @property
     def outside(self) -> bool:
-        """Whether the value is outside the expected range, whether its score counts or not."""
-        return not self.low <= self.value <= self.high
+        """Whether the value is outside the expected range, counted or not, or a shift lasts."""
+        return self.shift is not None or not self.low <= self.value <= self.high
 
     def in_words(self, name: str) -> str:
         """One sentence: ``sessions at 14:00: 12, expected 35 to 61, lower than every one of the last 28
-        days``."""
+        days``, or ``sessions since 10:00: 61 in 4 hours, expected 118 (48 % less)``."""
+        if self.shift and self.score <= SHIFT_SCORE and isinstance(self.at, datetime):
+            return f"{name} since {self._shift_in_words(self.shift, self.at)}"
         numbers = [_format(number, self.measure) for number in (self.value, self.low, self.high)]
         beginning = f"{name} {self._when}: {numbers[0]}"
         if not self.outside:
             return f"{beginning}, as expected ({numbers[1]} to {numbers[2]})"
         return f"{beginning}, expected {numbers[1]} to {numbers[2]}{self._rank}"
+
+    def _shift_in_words(self, shift: LevelShift, at: datetime) -> str:
+        since = datetime.fromtimestamp(shift.since * 3600, at.tzinfo)
+        day = "" if since.date() == at.date() else f"{WEEKDAYS[since.weekday()]}, "
+        hours = "1 hour" if shift.points == 1 else f"{shift.points} hours"
+        each = shift.points if self.measure is Measure.PLAIN else 1  # latencies are averaged
+        observed, expected = (_format(sum_ / each, self.measure) for sum_ in (shift.observed, shift.expected))
+        extent = f"in {hours}" if self.measure is Measure.COUNT else f"on average over {hours}"
+        change = f"{100 * abs(shift.change):.0f} % {'more' if shift.missing > 0 else 'less'}"
+        return f"{day}{since:%H:%M}: {observed} {extent}, expected {expected} ({change})"
 
     @property
     def _when(self) -> str:
