@@ -2,7 +2,9 @@
 
 Prints, for hourly and daily series of several volumes and noises, how many anomalies a year a clean series
 opens (in brackets: how many of them page), and the share of faults that are found (in brackets: that page).
-Then the same for a rolling median and MAD with one threshold, µs for each update, and the size of a state.
+Then faults that no single hour shows, and how many are found in time, in series of ten weeks with patterns of
+the day and the week. Then the first table for a rolling median and MAD with one threshold, µs for each
+update, and the size of a state.
 ``series``: so many for each figure (10 unless told). Seeds are fixed: the rates are the same on every
 machine.
 """
@@ -12,7 +14,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -78,6 +80,31 @@ VOLUMES = {Cadence.HOUR: (3, 30, 300, 3000), Cadence.DAY: (5, 50, 500, 5000)}
 LENGTH = {Cadence.HOUR: 24 * 7 * 8, Cadence.DAY: 7 * 26}
 
 
+@dataclass(frozen=True)
+class SlowFault:
+    """``times``: the factor of the expected value, so many hours after the fault began (never if ``moved``:
+    then the weekend comes two days earlier). ``within``: hours in which it should be found, by ``aim`` of 12
+    series."""
+
+    name: str
+    times: Callable[[int], float]
+    within: int
+    aim: int
+    moved: bool = False
+
+
+SLOW_FAULTS = (
+    SlowFault("outage, 4 h", lambda n: 0.0 if n < 4 else 1.0, 1, 12),
+    SlowFault("half, 6 h", lambda n: 0.5 if n < 6 else 1.0, 4, 11),
+    SlowFault("half, for good", lambda n: 0.5, 6, 11),
+    SlowFault("-30 %, a day", lambda n: 0.7 if n < 24 else 1.0, 24, 8),
+    SlowFault("to half in a week", lambda n: max(0.5, 1 - n / 336), 168, 9),
+    SlowFault("weekend moved", lambda n: 1.0, 336, 10, moved=True),
+)
+_SLOW_SERIES = 12
+_SLOW_HOURS = 24 * 7 * 10
+
+
 def poisson(dice: random.Random, mean: float) -> int:
     """Knuth's method; from 50 on the normal approximation."""
     if mean > 50:
@@ -114,6 +141,50 @@ def series(
             mean *= fault[0].times
         points.append((at, poisson(dice, mean)))
     return points
+
+
+def slow_series(
+    dice: random.Random, night: float, fault: SlowFault | None, first: int
+) -> Iterator[tuple[date, int]]:
+    """30 an hour on weekdays, 18 at weekends; ``night``: what is left of it at the quietest hour."""
+    for n, at in enumerate(moments(Cadence.HOUR, _SLOW_HOURS)):
+        assert isinstance(at, datetime)
+        moved = fault is not None and fault.moved and n >= first
+        mean = 18.0 if (at.weekday() + (2 if moved else 0)) % 7 >= 5 else 30.0
+        mean *= night + (1 - night) * math.exp(-(((at.hour - 14) / 4.5) ** 2))
+        if fault and n >= first:
+            mean *= fault.times(n - first)
+        yield at, poisson(dice, mean)
+
+
+def slow_found(fault: SlowFault, night: float) -> int:
+    """Of 12 series: in how many an anomaly is opened in time. The fault begins in the eighth week, at 9 to 16
+    o'clock if it lasts for hours, else at any."""
+    hits = 0
+    for n in range(_SLOW_SERIES):
+        dice = random.Random(f"{fault.name} {night} {n}")
+        first = 24 * 49 + (0 if fault.moved else 24 * dice.randrange(4) + dice.randrange(9, 17))
+        hits += any(
+            first <= at < first + fault.within for at in _openings(slow_series(dice, night, fault, first))
+        )
+    return hits
+
+
+def slow_quiet(night: float) -> float:
+    """How many anomalies a clean series of ten weeks opens."""
+    dice = random.Random(f"clean {night}")
+    counts = [len(list(_openings(slow_series(dice, night, None, 0)))) for _ in range(3 * _SLOW_SERIES)]
+    return sum(counts) / len(counts)
+
+
+def _openings(points: Iterable[tuple[date, float]]) -> Iterator[int]:
+    known = None
+    for n, verdict in enumerate(verdicts(Cadence.HOUR, points)):
+        change, known = follow(known, verdict)
+        if change is AnomalyChange.OPENED:
+            yield n
+        if change is AnomalyChange.CLOSED:
+            known = None
 
 
 def verdicts(cadence: Cadence, points: Iterable[tuple[date, float]]) -> Iterator[JudgedPoint | None]:
@@ -229,6 +300,11 @@ def main() -> None:
                 rates = [found(cadence, volume, noise, fault, count) for fault in FAULTS[cadence]]
                 cells = [f"{100 * hit:.0f} % ({100 * page:.0f} %)" for hit, page in rates]
                 _row(f"  {volume} {noise.name}", [f"{calm[0]:.1f} ({calm[1]:.1f})", *cells])
+    _row("found in time, of 12", ["clean: in 10 weeks", *(one.name for one in SLOW_FAULTS)])
+    _row("  aim", ["0.3", *(f"{one.aim} in {one.within} h" for one in SLOW_FAULTS)])
+    for night, name in ((1.0, "30 at any hour"), (0.15, "30 at 14:00, 5 at night")):
+        cells = [str(slow_found(one, night)) for one in SLOW_FAULTS]
+        _row(f"  {name}", [f"{slow_quiet(night):.2f}", *cells])
     _row("rolling median and MAD", ["clean: a year", "drop found"])
     for cadence in Cadence:
         fault = FAULTS[cadence][1]
