@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.analytics.significance import NORMAL_MAD, median, quantile_of_sorted
+from service.analytics.significance import NORMAL_MAD, quantile_of_sorted
 
 _LN10 = math.log(10)
 # The start of the normal tail of 10 %, and its mean excess: the minimum for every series.
@@ -63,7 +63,7 @@ def tails(errors: Sequence[float], floor: float) -> ErrorTails:
     """
     ordered = sorted(errors)
     centre = quantile_of_sorted(ordered, 0.5)
-    spread = NORMAL_MAD * median([abs(error - centre) for error in ordered])
+    spread = NORMAL_MAD * _median_distance(ordered, centre)
     scale = max(spread, floor) * (1 + _FEW_ERRORS / len(ordered))
     high = max(quantile_of_sorted(ordered, 0.9), centre + _NORMAL_START * scale)
     low = min(quantile_of_sorted(ordered, 0.1), centre - _NORMAL_START * scale)
@@ -72,6 +72,30 @@ def tails(errors: Sequence[float], floor: float) -> ErrorTails:
         scale,
         up=_tail(high, ordered[bisect_right(ordered, high) :], centre, scale),
         down=_tail(low, ordered[: bisect_left(ordered, low)], centre, scale),
+    )
+
+
+def _median_distance(ordered: Sequence[float], centre: float) -> float:
+    """The median distance of ascending numbers from the one in their middle."""
+    middle, odd = divmod(len(ordered), 2)
+    upper = _distance(ordered, centre, middle + 1)
+    return upper if odd else (_distance(ordered, centre, middle) + upper) / 2
+
+
+def _distance(ordered: Sequence[float], centre: float, count: int) -> float:
+    """The largest of the ``count`` smallest distances: on both sides of the centre they ascend, so the number
+    of those above it is found by bisection."""
+    begin = bisect_left(ordered, centre)
+    low, high = max(0, count - begin), min(count, len(ordered) - begin)
+    while low < high:
+        above = (low + high) // 2
+        if ordered[begin + above] - centre < centre - ordered[begin - (count - above)]:
+            low = above + 1
+        else:
+            high = above
+    below = count - low
+    return max(
+        ordered[begin + low - 1] - centre if low else 0.0, centre - ordered[begin - below] if below else 0.0
     )
 
 
