@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import sysconfig
 import time
@@ -18,6 +17,7 @@ from pymongo.errors import PyMongoError
 
 from tests import memory
 from tests.certificates import Certificate
+from tests.process import free_port
 
 BINARY = Path(sysconfig.get_path("purelib")) / "fiftyone/db/bin/mongod"
 
@@ -26,7 +26,7 @@ class MongoServer:
     """A mongod of its own, that can be killed and started again with what it holds."""
 
     def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._command = [
             str(BINARY), "--dbpath", str(folder), "--port", str(self.port), "--bind_ip", "127.0.0.1",
             *arguments, "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--quiet",
@@ -117,12 +117,6 @@ def _initiate(url: str, port: int) -> None:
             if time.monotonic() > deadline:
                 raise TimeoutError("mongod did not become primary")
             time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def drop(url: str, database: str) -> None:

@@ -1,21 +1,42 @@
 """The service as a process of its own, as an operator starts it."""
 
 import asyncio
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 
+def _ports() -> Iterator[int]:
+    """Those below the ports that the system gives to connections; each process of the tests has its own."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    number = int(worker[2:]) if worker.startswith("gw") else os.getpid()
+    first = 10_000 + 4_000 * (number % 5)
+    ports = range(first, first + 4_000)
+    begin = random.randrange(len(ports))
+    return itertools.cycle([*ports[begin:], *ports[:begin]])
+
+
+_PORTS = _ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on which nothing listens, and which no other test will be given until it is used."""
+    for port in _PORTS:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("the ports never end")
 
 
 async def spawn(*command: str, **options: Any) -> asyncio.subprocess.Process:

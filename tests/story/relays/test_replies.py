@@ -26,7 +26,7 @@ _OF_A_MAIL: Mapping[str, tuple[Fate | None, Fate | None]] = {
     _ODD: (Fate.RETRY, Fate.OURS),
     "rejected@wire.example": (Fate.OURS, Fate.OURS),
     "policy@wire.example": (Fate.OURS, Fate.OURS),
-    "full@wire.example": (Fate.RETRY, Fate.RETRY),
+    "full@wire.example": (Fate.MAILBOX, Fate.MAILBOX),
     "later@wire.example": (Fate.RETRY, Fate.RETRY),
     "unknown@wire.example": (Fate.NO_SUCH_ADDRESS, Fate.RETRY),
     f"stranger@{DOMAIN}": (Fate.NO_SUCH_ADDRESS, None),
