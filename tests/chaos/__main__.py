@@ -46,34 +46,36 @@ def chosen(words: Sequence[str], seeds: int, exactly: str) -> list[Scenario]:
     return [one for one in everything if not words or any(word in one.name for word in words)]
 
 
-def _played(servers: Servers, scenario: Scenario, seed: int) -> Outcome:
+def _played(servers: Servers, scenario: Scenario, seed: int) -> tuple[Outcome, bool]:
+    """What came of it, and whether it could be played to its end."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         try:
-            return asyncio.run(play(servers, scenario, seed, Path(folder)))
+            return asyncio.run(play(servers, scenario, seed, Path(folder))), True
         except Exception as error:  # noqa: BLE001 — the others are played nevertheless
             traceback.print_exc()
-            return Outcome(scenario.name, problems=[f"{type(error).__name__}: {error}"])
+            return Outcome(scenario.name, problems=[f"{type(error).__name__}: {error}"]), False
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code."""
+    """The exit code: 1 if something went wrong, 2 if a scenario could not be played to its end."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--exactly", default="")
     parser.add_argument("words", nargs="*")
     options = parser.parse_args(arguments)
     log.configure("error", json=True)
-    failed = 0
+    failed = unplayed = 0
     with servers() as started:
         print(_HEAD, flush=True)
         for seed, scenario in enumerate(chosen(options.words, options.seeds, options.exactly), 1):
             if scenario.load.small_disk and not SmallDisk.possible():
                 print(f"| {scenario.name} | | | | | | | left out: it needs the right to mount |", flush=True)
                 continue
-            outcome = _played(started, scenario, seed)
+            outcome, played = _played(started, scenario, seed)
+            unplayed += not played
             failed += bool(outcome.wrong) and not scenario.expected
             print(row(scenario, outcome), flush=True)
-    return 1 if failed else 0
+    return 2 if unplayed else 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Takes each guard of ``tests/chaos/guards.toml`` out of a copy of the service, and plays the scenario there.
 
 ``python -m tests.chaos.guards [part of a guard's name …]``; without an argument: all. The exit code is 1 if
-one is missed by nobody.
+one is missed by nobody. A scenario that could not be played to its end has noticed nothing.
 """
 
 import os
