@@ -102,7 +102,9 @@ def pgbouncer(port: int, certificate: Certificate | None = None, **settings: obj
     folder, own = _folder(), free_port()
     values = {
         "listen_addr": "127.0.0.1", "listen_port": own, "auth_type": "any", "pool_mode": "transaction",
-        "default_pool_size": 4, "unix_socket_dir": "", "logfile": folder / "log", **settings,
+        "default_pool_size": 4, "unix_socket_dir": "", "logfile": folder / "log",
+        "server_login_retry": 0,  # else one log-in that was too slow fails everybody for 15 seconds
+        **settings,
     }  # fmt: skip
     if certificate:
         for name in ("certificate", "key"):
