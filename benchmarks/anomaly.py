@@ -20,7 +20,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 from service.analytics.anomaly.detector import SeriesState, start, update
-from service.analytics.anomaly.open_anomaly import AnomalyChange, follow
+from service.analytics.anomaly.open_anomaly import Anomaly, AnomalyChange, follow
 from service.analytics.anomaly.verdict import Cadence, JudgedPoint, Measure, Severity
 from service.analytics.significance import NORMAL_MAD, median
 
@@ -164,27 +164,17 @@ def slow_found(fault: SlowFault, night: float) -> int:
     for n in range(_SLOW_SERIES):
         dice = random.Random(f"{fault.name} {night} {n}")
         first = 24 * 49 + (0 if fault.moved else 24 * dice.randrange(4) + dice.randrange(9, 17))
-        hits += any(
-            first <= at < first + fault.within for at in _openings(slow_series(dice, night, fault, first))
-        )
+        anomalies = opened(verdicts(Cadence.HOUR, slow_series(dice, night, fault, first)))
+        hits += any(first <= at < first + fault.within for at, _ in anomalies)
     return hits
 
 
 def slow_quiet(night: float) -> float:
     """How many anomalies a clean series of ten weeks opens."""
     dice = random.Random(f"clean {night}")
-    counts = [len(list(_openings(slow_series(dice, night, None, 0)))) for _ in range(3 * _SLOW_SERIES)]
-    return sum(counts) / len(counts)
-
-
-def _openings(points: Iterable[tuple[date, float]]) -> Iterator[int]:
-    known = None
-    for n, verdict in enumerate(verdicts(Cadence.HOUR, points)):
-        change, known = follow(known, verdict)
-        if change is AnomalyChange.OPENED:
-            yield n
-        if change is AnomalyChange.CLOSED:
-            known = None
+    count = 3 * _SLOW_SERIES
+    clean = (verdicts(Cadence.HOUR, slow_series(dice, night, None, 0)) for _ in range(count))
+    return sum(len(opened(one)) for one in clean) / count
 
 
 def verdicts(cadence: Cadence, points: Iterable[tuple[date, float]]) -> Iterator[JudgedPoint | None]:
@@ -195,19 +185,26 @@ def verdicts(cadence: Cadence, points: Iterable[tuple[date, float]]) -> Iterator
         yield verdict
 
 
-def opened(found: Iterable[JudgedPoint | None]) -> tuple[int, int]:
-    """How many anomalies were opened, and how many of these paged."""
-    known, count, paged = None, 0, 0
-    ended = []
+def followed(found: Iterable[JudgedPoint | None]) -> list[tuple[AnomalyChange, Anomaly | None]]:
+    """What each verdict changes, and the anomaly that is open with it or was closed by it."""
+    known: Anomaly | None = None
+    seen = []
     for verdict in found:
         change, known = follow(known, verdict)
-        count += change is AnomalyChange.OPENED
-        if change is AnomalyChange.CLOSED and known:
-            ended.append(known)
-            known = None
-    ended += [known] if known else []
-    paged = sum(one.severity != "minor" for one in ended)
-    return count, paged
+        seen.append((change, known))
+        known = None if change is AnomalyChange.CLOSED else known
+    return seen
+
+
+def opened(found: Iterable[JudgedPoint | None]) -> list[tuple[int, Anomaly]]:
+    """Where each anomaly was opened, and how it ended or stands at the end."""
+    anomalies: list[tuple[int, Anomaly]] = []
+    for n, (change, known) in enumerate(followed(found)):
+        if known and change is AnomalyChange.OPENED:
+            anomalies.append((n, known))
+        elif known:
+            anomalies[-1] = (anomalies[-1][0], known)
+    return anomalies
 
 
 def quiet(cadence: Cadence, volume: float, noise: Noise, count: int, seed: int = 1) -> tuple[float, float]:
@@ -215,8 +212,9 @@ def quiet(cadence: Cadence, volume: float, noise: Noise, count: int, seed: int =
     totals = [0, 0]
     for n in range(count):
         dice = random.Random(f"{seed} {cadence} {volume} {noise.name} {n}")
-        for at, number in enumerate(opened(verdicts(cadence, series(dice, cadence, volume, noise)))):
-            totals[at] += number
+        anomalies = opened(verdicts(cadence, series(dice, cadence, volume, noise)))
+        totals[0] += len(anomalies)
+        totals[1] += sum(one.severity is not Severity.MINOR for _, one in anomalies)
     years = count * LENGTH[cadence] / (365.25 * (24 if cadence is Cadence.HOUR else 1))
     return totals[0] / years, totals[1] / years
 

@@ -198,6 +198,18 @@ async def open_pool(
 
 
 @asynccontextmanager
+async def transaction_of(
+    pool: asyncpg.Pool, connection: Connection | None = None
+) -> AsyncIterator[Connection]:
+    """The caller's ``connection``, in its transaction; None: one of the pool, in a transaction of its own."""
+    if connection is not None:
+        yield connection
+        return
+    async with pool.acquire() as own, own.transaction():
+        yield own
+
+
+@asynccontextmanager
 async def long_statements(connection: Connection) -> AsyncIterator[None]:
     """Raise the timeouts of statements and locks to what statistics need, until the transaction ends.
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 import asyncpg
 
 from service.engine import queries
-from service.engine.database import Connection
+from service.engine.database import Connection, transaction_of
 from service.messages.relay import RelayRefusal, too_many
 from service.messages.relay_gate import RelayGate
 
@@ -73,12 +73,9 @@ class AddressFailures:
 
     async def _note(self, query: str, connection: Connection | None, delivery: int, *values: object) -> None:
         """While nobody else notes something about this mailbox, so that each counts what was noted before."""
-        if connection is None:
-            async with self._pool.acquire() as own, own.transaction():
-                await self._note(query, own, delivery, *values)
-            return
-        await connection.execute(_SQL["lock_address"], delivery)
-        await connection.execute(_SQL[query], delivery, *values)
+        async with transaction_of(self._pool, connection) as own:
+            await own.execute(_SQL["lock_address"], delivery)
+            await own.execute(_SQL[query], delivery, *values)
 
     async def forget_mailbox_failure(self, delivery: int) -> None:
         """The mailbox took this mail after all."""

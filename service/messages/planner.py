@@ -90,6 +90,7 @@ class Planner(ReminderWork):
         async with context.step(long=False) as connection:
             decide = self._preview if context.tick.dry_run else self._plan
             result = await decide(connection, job, context, page)
+            result.counts.update(refusal.reason for refusal in result.refused)
             if page.passed_over:
                 result.counts[PASSED_OVER] = len(page.passed_over)
             await context.advance(connection, page.cursor, page.scanned, result.counts)
@@ -117,7 +118,6 @@ class Planner(ReminderWork):
             for id_, zone in page.passed_over
             if id_ in existing_ids
         )
-        result.counts.update(refusal.reason for refusal in result.refused)
         await refusals.record(connection, stamp.run_id, job.id, result.refused)
         return result
 
@@ -133,7 +133,6 @@ class Planner(ReminderWork):
             for mail in mails[: context.remaining_examples]:
                 context.example(self._example(mail))
             _add(result, some, {pair for message in some.planned if (pair := _key(message)) not in existing})
-        result.counts.update(refusal.reason for refusal in result.refused)
         return result
 
     async def _decide_all(

@@ -5,8 +5,8 @@ intervals; the first that is accepted opens the gate, and what waited for the se
 """
 
 import asyncio
+from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
 
 import asyncpg
 
@@ -45,7 +45,7 @@ class RelayGate:
 
     async def shut(self, refusal: RelayRefusal, *, probed: bool) -> None:
         """Stop all processes. ``probed``: a probe showed it, so that the next comes later."""
-        details = _details(refusal)
+        details = asdict(refusal)
         cause = Cause.BASE_RATE if refusal.words else Cause.BREAKER
         async with self._in_turn:
             await self._pool.execute(
@@ -54,7 +54,7 @@ class RelayGate:
 
     async def shut_by_reports(self, refusal: RelayRefusal, connection: Connection) -> None:
         """The same for what reports say. In the connection's transaction."""
-        args = (self.relay, self._owner, _details(refusal), [_REPORTS], False, Cause.BASE_RATE)
+        args = (self.relay, self._owner, asdict(refusal), [_REPORTS], False, Cause.BASE_RATE)
         await connection.execute(_SQL["shut"], *args)
 
     async def shut_for(self, words: str, connection: Connection) -> bool:
@@ -91,12 +91,3 @@ class RelayGate:
         async with self._in_turn:
             await self._pool.execute(_SQL["open"], self.relay, self._owner, timeout=10)
         await update_all(self._pool, _SQL["release_waiting"])
-
-
-def _details(refusal: RelayRefusal) -> dict[str, Any]:
-    return {
-        "reason": refusal.reason,
-        "unreachable": refusal.unreachable,
-        "words": refusal.words,
-        "reported": refusal.reported,
-    }

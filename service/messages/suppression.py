@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from service.engine import queries
-from service.engine.database import Connection
+from service.engine.database import Connection, transaction_of
 from service.messages.delivery_rows import unkeyed_message_id
 from service.messages.kind import Channel
 from service.messages.mail.reply_fingerprint import fingerprint_of_report
@@ -49,25 +49,21 @@ class Suppressions:
         What is said of too many of those that were written to at that time is about us; see
         ``AddressFailures``.
         """
-        if connection is None:
-            async with self._pool.acquire() as own, own.transaction():
-                return await self.record_failure(
-                    delivery, diagnostic, about, no_such_address=no_such_address, connection=own
-                )
         words = fingerprint_of_report(diagnostic)
-        if about in _COUNTED and await self._failures.about_us(words, connection):
-            about = About.US
-        reason = "hard_bounce" if about is About.ADDRESS else f"about_{about}"
-        if not await self._record("record_bounce", delivery, diagnostic, connection, reason):
-            return False
-        if about is About.ADDRESS:
-            await self._failures.note_hard_bounce(
-                delivery, words, no_such_address=no_such_address, connection=connection
-            )
-        elif about is About.MAILBOX:
-            await self._failures.note_mailbox_failure(delivery, words, connection)
-        if about in _COUNTED:
-            await self._failures.stop_if_too_many(words, diagnostic, connection)
+        async with transaction_of(self._pool, connection) as own:
+            if about in _COUNTED and await self._failures.about_us(words, own):
+                about = About.US
+            reason = "hard_bounce" if about is About.ADDRESS else f"about_{about}"
+            if not await self._record("record_bounce", delivery, diagnostic, own, reason):
+                return False
+            if about is About.ADDRESS:
+                await self._failures.note_hard_bounce(
+                    delivery, words, no_such_address=no_such_address, connection=own
+                )
+            elif about is About.MAILBOX:
+                await self._failures.note_mailbox_failure(delivery, words, own)
+            if about in _COUNTED:
+                await self._failures.stop_if_too_many(words, diagnostic, own)
         return True
 
     async def note_report(self, delivery: int, diagnostic: str, connection: Connection | None = None) -> bool:

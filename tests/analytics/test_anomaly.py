@@ -4,40 +4,20 @@ import json
 import math
 import random
 import statistics
-from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.anomaly import FAULTS, FIRST, NOISES, found, moments, poisson, quiet
+from benchmarks.anomaly import FAULTS, FIRST, NOISES, followed, found, moments, poisson, quiet
 from service.analytics.anomaly.detector import SeriesState, forecast, start, update
-from service.analytics.anomaly.open_anomaly import Anomaly, AnomalyChange, follow
+from service.analytics.anomaly.open_anomaly import AnomalyChange
 from service.analytics.anomaly.tails import habit, tails
 from service.analytics.anomaly.verdict import Cadence, Direction, JudgedPoint, Measure, Severity
-
-HOUR = timedelta(hours=1)
-DAY = timedelta(days=1)
-
-
-def fed(
-    values: Iterable[float | None],
-    cadence: Cadence = Cadence.HOUR,
-    measure: Measure = Measure.COUNT,
-    state: SeriesState | None = None,
-    begin: date = FIRST,
-) -> tuple[SeriesState, list[JudgedPoint | None]]:
-    """The state and the verdicts after some values in a row."""
-    state = state or start(cadence, measure)
-    told = []
-    for n, value in enumerate(values):
-        step = n * (HOUR if cadence is Cadence.HOUR else DAY)
-        at = begin + step if cadence is Cadence.HOUR else FIRST.date() + step
-        state, verdict = update(state, at, value)
-        told.append(verdict)
-    return state, told
+from tests.analytics.judged import DAY, HOUR, fed
 
 
 def busy(hours: int, seed: int = 1, peak: float = 50) -> list[int]:
@@ -389,16 +369,6 @@ def test_ranges_widen_with_the_distance() -> None:
 
 
 # ── One open anomaly ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def followed(told: Iterable[JudgedPoint | None]) -> list[tuple[AnomalyChange, Anomaly | None]]:
-    known: Anomaly | None = None
-    seen = []
-    for verdict in told:
-        change, known = follow(known, verdict)
-        seen.append((change, known))
-        known = None if change is AnomalyChange.CLOSED else known
-    return seen
 
 
 def test_an_outage_is_opened_once_and_closed_after_three_calm_hours() -> None:

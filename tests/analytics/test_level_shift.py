@@ -1,17 +1,16 @@
 """Shifts of the level: what single hours do not show, on series with known faults."""
 
 import random
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 
-from benchmarks.anomaly import FIRST, poisson
-from service.analytics.anomaly.detector import SeriesState, start, update
-from service.analytics.anomaly.open_anomaly import Anomaly, AnomalyChange, follow
-from service.analytics.anomaly.verdict import Cadence, Direction, JudgedPoint, Measure, Severity
+from benchmarks.anomaly import FIRST, opened, poisson
+from service.analytics.anomaly.detector import SeriesState, update
+from service.analytics.anomaly.verdict import Direction, Measure, Severity
+from tests.analytics.judged import HOUR, fed
 
-HOUR = timedelta(hours=1)
 _WEEKEND = 0.6
 _BEGIN = 24 * 36 + 9
 """The fault of each series begins here, on a Tuesday morning."""
@@ -25,33 +24,6 @@ def series(fault: Callable[[int], float], seed: int, hours: int, mean: float = 3
         usual = mean * (_WEEKEND if (FIRST + n * HOUR).weekday() >= 5 else 1.0)
         values.append(poisson(dice, usual * (fault(n - _BEGIN) if n >= _BEGIN else 1.0)))
     return values
-
-
-def judged(
-    values: Sequence[float], measure: Measure = Measure.COUNT
-) -> tuple[SeriesState, list[JudgedPoint | None]]:
-    """The state after these values, and what is said of each."""
-    state = start(Cadence.HOUR, measure)
-    told = []
-    for n, value in enumerate(values):
-        state, verdict = update(state, FIRST + n * HOUR, value)
-        told.append(verdict)
-    return state, told
-
-
-def opened(told: Sequence[JudgedPoint | None]) -> list[tuple[int, Anomaly]]:
-    """Where anomalies were opened, and how each ended (or stands)."""
-    found: list[tuple[int, Anomaly]] = []
-    anomaly = None
-    for n, verdict in enumerate(told):
-        change, anomaly = follow(anomaly, verdict)
-        if anomaly and change is AnomalyChange.OPENED:
-            found.append((n, anomaly))
-        elif anomaly:
-            found[-1] = (found[-1][0], anomaly)
-        if change is AnomalyChange.CLOSED:
-            anomaly = None
-    return found
 
 
 FAULTS: dict[str, tuple[Callable[[int], float], int]] = {
@@ -68,13 +40,13 @@ def test_what_is_a_little_too_low_for_long_is_found(fault: str) -> None:
     factor, within = FAULTS[fault]
     found = 0
     for seed in range(4):
-        _, told = judged(series(factor, seed, _BEGIN + within))
+        _, told = fed(series(factor, seed, _BEGIN + within))
         found += any(n >= _BEGIN for n, _ in opened(told))
     assert found >= 3
 
 
 def test_a_shift_in_words() -> None:
-    _, told = judged(series(FAULTS["half for six hours"][0], 1, _BEGIN + 6, mean=12))
+    _, told = fed(series(FAULTS["half for six hours"][0], 1, _BEGIN + 6, mean=12))
     ((at, anomaly),) = opened(told)
     assert at - _BEGIN < 6
     assert anomaly.severity is Severity.MAJOR
@@ -85,7 +57,7 @@ def test_a_shift_in_words() -> None:
 
 
 def test_a_level_that_stays_is_what_is_normal_after_two_days() -> None:
-    _, told = judged(series(lambda n: 0.5, 2, _BEGIN + 24 * 21))
+    _, told = fed(series(lambda n: 0.5, 2, _BEGIN + 24 * 21))
     found = [(n, one) for n, one in opened(told) if n >= _BEGIN]
     assert [n < _BEGIN + 6 for n, _ in found] == [True]
     assert found[0][1].until < FIRST + (_BEGIN + 72) * HOUR
@@ -94,7 +66,7 @@ def test_a_level_that_stays_is_what_is_normal_after_two_days() -> None:
 def test_a_mean_of_latencies_is_told() -> None:
     dice = random.Random(3)
     values = [dice.gauss(100, 10) + (15 if n >= _BEGIN else 0) for n in range(_BEGIN + 16)]
-    _, told = judged(values, Measure.PLAIN)
+    _, told = fed(values, measure=Measure.PLAIN)
     ((_, anomaly),) = [one for one in opened(told) if one[0] >= _BEGIN]
     words = anomaly.peak.in_words("responseMs")
     assert words.startswith("responseMs since ")
@@ -105,7 +77,7 @@ def test_a_mean_of_latencies_is_told() -> None:
 def test_the_first_two_weeks_alert_nobody() -> None:
     """A dashboard that has just begun to be used grows by leaps."""
     values = [poisson(random.Random(n), 40 if n > 24 * 5 else 3) for n in range(24 * 14)]
-    _, told = judged(values)
+    _, told = fed(values)
     found = opened(told)
     assert found
     assert {one.severity for _, one in found} == {Severity.MINOR}
@@ -113,7 +85,7 @@ def test_the_first_two_weeks_alert_nobody() -> None:
 
 def test_a_stored_shift_goes_on() -> None:
     values = series(FAULTS["half for six hours"][0], 1, _BEGIN + 12)
-    state, _ = judged(values[: _BEGIN + 4])
+    state, _ = fed(values[: _BEGIN + 4])
     restored = SeriesState.from_json(state.to_json())
     assert restored == state
     assert state.shift.active is Direction.LOW

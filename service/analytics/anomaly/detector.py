@@ -40,6 +40,7 @@ from service.analytics.anomaly.verdict import (
     LevelShift,
     Measure,
     Severity,
+    rounded,
 )
 from service.analytics.significance import median
 
@@ -187,7 +188,7 @@ def update(state: SeriesState, at: date, value: float | None) -> tuple[SeriesSta
         raise ValueError(f"the point {at} is not after the last one: build the state again from the points")
     if value is None:
         return state, None
-    scaled = _round(_model_scale(value, state.measure))
+    scaled = rounded(_model_scale(value, state.measure))
     rules = _RULES[state.cadence]
     if state.last is not None and index - state.last > rules.period * rules.seasons_kept:
         state = start(state.cadence, state.measure)
@@ -267,8 +268,8 @@ def _collect_first_season(state: SeriesState, index: int, phase: int, scaled: fl
     if collected.seen < _RULES[state.cadence].period:
         return collected
     level = median(value for values in peers for value in values)
-    season = tuple(_round(median(values) - level) if values else 0.0 for values in peers)
-    return replace(collected, level=_round(level), season=season, visits=tuple(int(bool(v)) for v in peers))
+    season = tuple(rounded(median(values) - level) if values else 0.0 for values in peers)
+    return replace(collected, level=rounded(level), season=season, visits=tuple(int(bool(v)) for v in peers))
 
 
 def _remember(
@@ -310,10 +311,10 @@ def _learn(
     level_weight = 0.0 if first_visit else rules.level
     visits = state.visits[phase] + 1
     weight = max(rules.season, 1 / visits)
-    season = _round(state.season[phase] + weight * (1 - level_weight) * (error if first_visit else clipped))
+    season = rounded(state.season[phase] + weight * (1 - level_weight) * (error if first_visit else clipped))
     errors = state.errors
     if not first_visit:
-        errors = (*errors, _round(error))[-rules.period * rules.seasons_kept :]
+        errors = (*errors, rounded(error))[-rules.period * rules.seasons_kept :]
     counted = [entry for entry in state.counted if index - entry[0] < rules.period]
     if verdict is not None and verdict.anomalous:
         counted.append((index, verdict.score))
@@ -321,8 +322,8 @@ def _learn(
         state,
         last=index,
         seen=state.seen + 1,
-        level=_round(state.level + _slope_over(state, steps) + level_weight * clipped),
-        slope=_round(state.slope * rules.damping**steps + level_weight * rules.slope * clipped),
+        level=rounded(state.level + _slope_over(state, steps) + level_weight * clipped),
+        slope=rounded(state.slope * rules.damping**steps + level_weight * rules.slope * clipped),
         season=(*state.season[:phase], season, *state.season[phase + 1 :]),
         visits=(*state.visits[:phase], visits, *state.visits[phase + 1 :]),
         peers=_remember(state.peers, phase, scaled, state.cadence),
@@ -342,7 +343,7 @@ def _judge(
     if not state.visits[phase] or (state.measure is Measure.PLAIN and len(set(state.errors)) == 1):
         return None
     rules = _RULES[state.cadence]
-    scaled = _round(_model_scale(value, state.measure))
+    scaled = rounded(_model_scale(value, state.measure))
     predicted = _predict(state, index, phase)
     error = scaled - predicted
     direction = Direction.HIGH if error >= past.centre else Direction.LOW
@@ -417,8 +418,3 @@ def _range(measure: Measure, at: date, predicted: float, past: ErrorTails, wider
     low, high = past.bounds(_RANGE, wider)
     bounds = [_original_scale(predicted + offset, measure) for offset in (past.centre, low, high)]
     return ExpectedRange(at, *bounds)
-
-
-def _round(value: float) -> float:
-    """Round to six digits: enough for a state, and short as text."""
-    return float(f"{value:.6g}")

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from service.analytics.anomaly.verdict import Direction, LevelShift, Measure
+from service.analytics.anomaly.verdict import Direction, LevelShift, Measure, rounded
 
 _BASELINE_VALUES = (15, 6)
 """How many values of an hour the baseline holds: on weekdays, at weekends (three weeks)."""
@@ -120,19 +120,20 @@ def _added(
     baseline = state.baseline[phase]
     error = (scaled - baseline) / math.sqrt(1 + 1 / state.learned[phase])
     deviation = _deviation(state.noise, measure, baseline)
-    z = min(max(error / deviation, -_LARGEST_ERROR), _LARGEST_ERROR)
+    z = _clipped(error / deviation, _LARGEST_ERROR)
     points = state.points + 1
     noise = _noise(state, points, error, deviation, baseline, z)
     state = replace(state, points=points, noise=noise)
     if points <= _WARMUP:
         return state
     inflation = _inflation(noise)
-    sides = {
-        side: _summed(old, side, measure, index, z, baseline, deviation, inflation, value)
-        for side, old in ((Direction.LOW, state.low), (Direction.HIGH, state.high))
-    }
-    state = replace(state, low=sides[Direction.LOW], high=sides[Direction.HIGH])
-    return _lasting(state, scaled, baseline)
+    expected = max(0.0, (baseline / 2) ** 2 - 0.125) if measure is Measure.COUNT else baseline
+    sums = []
+    for side, old in ((Direction.LOW, state.low), (Direction.HIGH, state.high)):
+        change = _change(side, measure, baseline, deviation)
+        evidence = (change * z - change**2 / 2) / inflation
+        sums.append(_summed(old, evidence, index, value, expected))
+    return _lasting(replace(state, low=sums[0], high=sums[1]), scaled, baseline)
 
 
 def _deviation(noise: ShiftNoise, measure: Measure, baseline: float) -> float:
@@ -148,8 +149,8 @@ def _noise(
 ) -> ShiftNoise:
     weight = 1 / min(points, _MEMORY)
     old = state.noise
-    clipped = min(max(error, -_CLIP * deviation), _CLIP * deviation) if points > 1 else error
-    z = min(max(z, -_CLIP), _CLIP)
+    clipped = _clipped(error, _CLIP * deviation) if points > 1 else error
+    z = _clipped(z, _CLIP)
     day, day_square = old.day, old.day_square
     if state.active is None:
         day += _RUNNING * (z - day)
@@ -170,34 +171,20 @@ def _inflation(noise: ShiftNoise) -> float:
     return max(1.0, noise.day_square / independent) if independent else 1.0
 
 
-def _summed(
-    old: ShiftSum,
-    side: Direction,
-    measure: Measure,
-    index: int,
-    z: float,
-    baseline: float,
-    deviation: float,
-    inflation: float,
-    value: float,
-) -> ShiftSum:
+def _change(side: Direction, measure: Measure, baseline: float, deviation: float) -> float:
+    """The change that is looked for on this side, in standard deviations."""
+    if measure is Measure.PLAIN:
+        return -1.0 if side is Direction.LOW else 1.0
+    change = max(baseline, _SMALLEST_COUNT) * (math.sqrt(_RATIO[side]) - 1) / deviation
+    return _clipped(change, _CLIP)
+
+
+def _summed(old: ShiftSum, evidence: float, index: int, value: float, expected: float) -> ShiftSum:
     """Page's sum with one more point."""
-    if measure is Measure.COUNT:
-        change = max(baseline, _SMALLEST_COUNT) * (math.sqrt(_RATIO[side]) - 1) / deviation
-        change = min(max(change, -_CLIP), _CLIP)
-    else:
-        change = -1.0 if side is Direction.LOW else 1.0
-    evidence = min(_BEGINS, old.evidence + (change * z - change**2 / 2) / inflation)
-    if evidence <= 0:
+    total = min(_BEGINS, old.evidence + evidence)
+    if total <= 0:
         return ShiftSum()
-    expected = max(0.0, (baseline / 2) ** 2 - 0.125) if measure is Measure.COUNT else baseline
-    return ShiftSum(
-        evidence,
-        old.since or index,
-        old.points + 1,
-        old.observed + value,
-        old.expected + expected,
-    )
+    return ShiftSum(total, old.since or index, old.points + 1, old.observed + value, old.expected + expected)
 
 
 def _lasting(state: ShiftState, scaled: float, baseline: float) -> ShiftState:
@@ -237,10 +224,10 @@ def _new_level(state: ShiftState, measure: Measure) -> ShiftState:
     low, high = _RATIOS_OF_LEVELS
     if measure is Measure.COUNT:
         ratio = min(max(state.values / max(state.baselines, 1e-9), low), high)
-        baseline = tuple(_round(mean * ratio) for mean in state.baseline)
+        baseline = tuple(rounded(mean * ratio) for mean in state.baseline)
     else:
         moved = (state.values - state.baselines) / state.lasting
-        baseline = tuple(_round(mean + moved) for mean in state.baseline)
+        baseline = tuple(rounded(mean + moved) for mean in state.baseline)
     learned = tuple(min(number, _BASELINE_VALUES[1]) for number in state.learned)
     return replace(
         state,
@@ -255,7 +242,7 @@ def _new_level(state: ShiftState, measure: Measure) -> ShiftState:
 
 def _learned(state: ShiftState, phase: int, scaled: float) -> ShiftState:
     number = min(state.learned[phase] + 1, _BASELINE_VALUES[phase >= 24])
-    mean = _round(state.baseline[phase] + (scaled - state.baseline[phase]) / number)
+    mean = rounded(state.baseline[phase] + (scaled - state.baseline[phase]) / number)
     return replace(
         state,
         baseline=(*state.baseline[:phase], mean, *state.baseline[phase + 1 :]),
@@ -263,5 +250,5 @@ def _learned(state: ShiftState, phase: int, scaled: float) -> ShiftState:
     )
 
 
-def _round(value: float) -> float:
-    return float(f"{value:.6g}")
+def _clipped(value: float, limit: float) -> float:
+    return min(max(value, -limit), limit)

@@ -139,3 +139,8 @@ class JudgedPoint:
 
 def _format(value: float, measure: Measure) -> str:
     return f"{value:.0f}" if measure is Measure.COUNT or abs(value) >= 100 else f"{value:.3g}"
+
+
+def rounded(value: float) -> float:
+    """The value to six digits: enough for a state, and short as text."""
+    return float(f"{value:.6g}")
