@@ -1,6 +1,7 @@
 """Shifts of the level: what single hours do not show, on series with known faults."""
 
 import random
+import re
 from collections.abc import Callable
 from datetime import datetime
 
@@ -72,6 +73,17 @@ def test_a_mean_of_latencies_is_told() -> None:
     assert words.startswith("responseMs since ")
     assert " on average over " in words
     assert words.endswith(" % more)")
+    told_mean, expected = re.findall(r": ([\d.]+) on average.* expected ([\d.]+) ", words)[0]
+    assert 105 < float(told_mean) < 125
+    assert 95 < float(expected) < 105
+
+
+def test_nothing_is_learned_while_a_shift_lasts() -> None:
+    values = series(FAULTS["half from now on"][0], 1, _BEGIN + 24)
+    begins, _ = fed(values[: _BEGIN + 5])
+    goes_on, _ = fed(values)
+    assert begins.shift.active is goes_on.shift.active is Direction.LOW
+    assert goes_on.shift.baseline == begins.shift.baseline
 
 
 def test_the_first_two_weeks_alert_nobody() -> None:
