@@ -11,6 +11,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.analytics import rollups
+from service.analytics.statistic import Statistic
+from service.web.console.analytics.topics import TOPICS
 from service.web.console.analytics.views import ChartQuery, next_run
 from service.web.console.chart_svg import day_name, number
 from tests import lived
@@ -177,6 +180,41 @@ async def test_files_are_for_sessions_only(year: asyncpg.Pool) -> None:
 )
 async def test_what_cannot_be_meant_is_said(given: Admin, path: str, status: int, words: str) -> None:
     assert words in unescape(await see(given, PAGE + path, status))
+
+
+async def test_a_final_figure_that_changed_says_what_it_was(given: Admin) -> None:
+    day = "Tue 10 Mar 2026"
+    before = table(section(await see(given, f"{PAGE}?range=4w"), "sessions"))[day][0]
+    await given.pool.execute("""
+        DELETE FROM service.timer_sessions WHERE id = (
+            SELECT min(id) FROM service.timer_sessions
+            WHERE started_at::date = '2026-03-10' AND focus AND status = 'completed')""")
+    async with given.pool.acquire() as connection, connection.transaction():
+        await rollups.rebuild_stale_days(connection)
+        await rollups.derive_stale(connection, Statistic.DAILY, "UTC")
+
+    part = section(await see(given, f"{PAGE}?range=4w"), "sessions")
+    after = table(part)[day][0]
+    assert int(after) == int(before) - 1
+    assert f"<li>Sessions on {day}: {after}; was {before} until Sun 22 Mar 2026, 09:00 UTC</li>" in part
+
+
+async def test_a_provisional_figure_that_changed_is_not_told(given: Admin) -> None:
+    await given.pool.execute("""
+        INSERT INTO service.rollup_revision (statistic, period, revision, figures, computed_at)
+        SELECT statistic, period, revision, '{"totalSessions": 1}', period + interval '25 hours'
+        FROM service.rollup WHERE statistic = 'daily' AND period = '2026-03-10'""")
+
+    assert "was 1 until" not in section(await see(given, f"{PAGE}?range=4w"), "sessions")
+
+
+async def test_each_chart_of_days_says_how_it_is_counted(given: Admin) -> None:
+    page = await see(given, PAGE)
+
+    for topic in TOPICS:
+        part = unescape(section(page, topic.name))
+        assert all(f'<p class="small">{text}</p>' in part for text in topic.definition)
+        assert any(text.startswith("Days") or "add up" in text for text in topic.definition)
 
 
 async def test_a_day_without_figures_leaves_a_gap(given: Admin) -> None:

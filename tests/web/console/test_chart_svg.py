@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from service.web.console import chart_svg
 from service.web.console.analytics import charts
+from service.web.console.analytics.topics import TOPICS
 from service.web.console.chart_svg import (
     BASE,
     TOP,
@@ -195,7 +196,7 @@ def test_an_anomaly_is_marked_on_its_day_and_told() -> None:
         "explanation": "focusMinutes on Tuesday, 2026-03-03: 100, expected 300 to 400",
         "closed_at": None, "since": None,
     }  # fmt: skip
-    [topic] = [one for one in charts.TOPICS if one.series == "day.focusMinutes"]
+    [topic] = [one for one in TOPICS if one.series == "day.focusMinutes"]
     panel = charts.daily(topic, days, rows, {days[2]: {"low": -5.0, "high": 400.0}}, [anomaly])
 
     [mark] = of_class(parsed(panel.svg), "mark")

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
 from typing import Any
 
 from markupsafe import Markup
 
+from service.analytics.replaced_values import ReplacedValue
 from service.web.console import chart_svg
+from service.web.console.analytics.topics import ChartTopic
 from service.web.console.chart_svg import Axis, AxisLabel, Band, Line, Mark, number
 
 Row = Mapping[str, Any]
@@ -42,59 +44,10 @@ class ChartPanel:
     notes: Sequence[ChartNote] = ()
     across: bool = False
     """Whether it is as wide as the page."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChartTopic:
-    """A chart of daily figures. ``figures``: figure to its name; ``series``: whose range is drawn."""
-
-    name: str
-    title: str
-    hint: str
-    figures: Mapping[str, str]
-    series: str = ""
-    as_bars: bool = False
-
-
-TOPICS = (
-    ChartTopic(
-        "active",
-        "Active users",
-        "With a session that day, in the 7 and in the 30 days to it.",
-        {"mau": "MAU", "wau": "WAU", "dau": "DAU"},
-    ),
-    ChartTopic(
-        "present",
-        "Users per day",
-        "Who started a session on the day, by the service's clock.",
-        {"activeUsers": "Active users"},
-        "day.activeUsers",
-    ),
-    ChartTopic(
-        "sessions",
-        "Sessions",
-        "Focus sessions completed per day.",
-        {"totalSessions": "Sessions"},
-        "day.sessions",
-    ),
-    ChartTopic(
-        "focus",
-        "Focus time",
-        "Minutes of focus of the sessions of the day.",
-        {"totalFocusTime": "Minutes"},
-        "day.focusMinutes",
-    ),
-    ChartTopic(
-        "goals",
-        "Goals",
-        "Per day; the range is that of the reached.",
-        {"goalsCompleted": "Reached", "goalsCreated": "Made"},
-        "day.goalsCompleted",
-    ),
-    ChartTopic(
-        "new", "New users", "Accounts made per day.", {"newUsers": "New users"}, "day.newUsers", as_bars=True
-    ),
-)
+    definition: Sequence[str] = ()
+    """How the figures are counted, whether they add up, and when they are final; a paragraph each."""
+    revised: Sequence[str] = ()
+    """Final figures that were revised, in words, newest period first."""
 
 
 def daily(
@@ -103,6 +56,7 @@ def daily(
     rows: Mapping[date, Row],
     ranges: Mapping[date, Row],
     anomalies: Sequence[Row],
+    replaced: Sequence[ReplacedValue] = (),
 ) -> ChartPanel:
     """A chart of some figures of each day; a day without figures leaves a gap."""
     axis = chart_svg.day_axis(days, [day not in rows or rows[day]["final"] for day in days])
@@ -127,7 +81,19 @@ def daily(
         _table(axis, lines_, band),
         _legend(axis, lines_, band, marks),
         [note(anomaly) for anomaly in anomalies if anomaly["series"] == topic.series],
+        definition=topic.definition,
+        revised=_revised(topic, rows, replaced),
     )
+
+
+def _revised(topic: ChartTopic, rows: Mapping[date, Row], replaced: Sequence[ReplacedValue]) -> list[str]:
+    return [
+        f"{topic.figures[one.figure]} on {chart_svg.day_name(one.period)}:"
+        f" {number(rows[one.period][one.figure])}; was {number(one.was)} until"
+        f" {chart_svg.day_name(one.until.astimezone(UTC).date())}, {one.until.astimezone(UTC):%H:%M} UTC"
+        for one in reversed(replaced)
+        if one.figure in topic.figures and one.period in rows
+    ]
 
 
 def _band(days: Sequence[date], ranges: Mapping[date, Row]) -> Band | None:

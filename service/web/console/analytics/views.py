@@ -13,6 +13,7 @@ from service.analytics import export, figures
 from service.analytics.anomaly import series
 from service.analytics.export import Format
 from service.analytics.figures import DateRange, Row
+from service.analytics.replaced_values import replaced_values
 from service.analytics.statistic import Statistic
 from service.engine.schedule import Schedule
 from service.errors import BadRequest
@@ -21,6 +22,7 @@ from service.web.api import analytics
 from service.web.auth import HttpRefusal
 from service.web.console.analytics import charts
 from service.web.console.analytics.labels import WORDS
+from service.web.console.analytics.topics import TOPICS
 from service.web.console.pages import page
 from service.web.deps import DEPS, AdminDeps
 from service.zones import zone_of
@@ -138,14 +140,16 @@ async def _charts(deps: AdminDeps, query: ChartQuery, dates: DateRange) -> dict[
     weeks = await _rows(pool, Statistic.WEEKLY, dates)
     cohorts = await figures.cohorts(pool, Statistic(query.kind), dates, unbounded=query.mode == "unbounded")
     ranges = await series.ranges(
-        pool, [topic.series for topic in charts.TOPICS if topic.series], dates.since, dates.until
+        pool, [topic.series for topic in TOPICS if topic.series], dates.since, dates.until
     )
     anomalies = await series.anomalies_between(pool, dates.since, dates.until)
+    drawn = [name for topic in TOPICS for name in topic.figures]
+    replaced = await replaced_values(pool, Statistic.DAILY, drawn, dates.since, dates.until)
     days, by_day = charts.days_between(dates.since, dates.until), {row["period"]: row for row in rows}
     return {
         "charts": [
-            charts.daily(topic, days, by_day, ranges.get(topic.series, {}), anomalies)
-            for topic in charts.TOPICS
+            charts.daily(topic, days, by_day, ranges.get(topic.series, {}), anomalies, replaced)
+            for topic in TOPICS
         ],
         "weeks": [charts.lifecycle(weeks), charts.hours(weeks), charts.weekdays(weeks)] if weeks else [],
         "retention": charts.cohort_table(cohorts),
