@@ -358,12 +358,20 @@ WITH weeks AS MATERIALIZED (
                  sum((k.value ->> 2)::int) AS seconds
           FROM days CROSS JOIN LATERAL jsonb_each(kinds) AS k GROUP BY week, k.key) AS totals
     GROUP BY week
+), weekday_hours AS MATERIALIZED (
+    SELECT week, dow, hour, coalesce(seconds, 0) AS seconds
+    FROM weeks CROSS JOIN generate_series(0, 6) AS dow CROSS JOIN generate_series(0, 23) AS hour
+    LEFT JOIN (SELECT week, local_date - week AS dow, h.key::int AS hour, sum(h.value::int) AS seconds
+               FROM days CROSS JOIN LATERAL jsonb_each_text(hours) AS h GROUP BY 1, 2, 3) AS totals
+        USING (week, dow, hour)
 ), hours AS (
-    SELECT week, jsonb_agg(coalesce(seconds, 0) ORDER BY hour) AS seconds,
+    SELECT week, jsonb_agg(seconds ORDER BY hour) AS seconds,
            (array_agg(hour ORDER BY seconds DESC, hour) FILTER (WHERE seconds > 0))[1:3] AS peaks
-    FROM weeks CROSS JOIN generate_series(0, 23) AS hour
-    LEFT JOIN (SELECT week, h.key::int AS hour, sum(h.value::int) AS seconds
-               FROM days CROSS JOIN LATERAL jsonb_each_text(hours) AS h GROUP BY 1, 2) AS totals USING (week, hour)
+    FROM (SELECT week, hour, sum(seconds) AS seconds FROM weekday_hours GROUP BY 1, 2) AS totals
+    GROUP BY week
+), heat AS (
+    SELECT week, jsonb_agg(seconds ORDER BY dow) AS seconds
+    FROM (SELECT week, dow, jsonb_agg(seconds ORDER BY hour) AS seconds FROM weekday_hours GROUP BY 1, 2) AS rows
     GROUP BY week
 ), weekdays AS (
     SELECT week, jsonb_agg(coalesce(seconds, 0) ORDER BY dow) AS seconds,
@@ -406,13 +414,14 @@ SELECT w.week::timestamp AS period, jsonb_build_object(
     'timerTypeStats', coalesce(k.stats, '{}'),
     'usagePatterns', jsonb_build_object('peakHours', coalesce(to_jsonb(h.peaks), '[]'),
                                         'peakDays', coalesce(to_jsonb(d.peaks), '[]'),
-                                        'hourlyDistribution', h.seconds, 'dailyDistribution', d.seconds),
+                                        'hourlyDistribution', h.seconds, 'dailyDistribution', d.seconds,
+                                        'weekdayHours', heat.seconds),
     'lifecycle', jsonb_build_object('new', coalesce(l.new, 0), 'returning', coalesce(l.returning, 0),
                                     'resurrecting', coalesce(l.resurrecting, 0), 'dormant', coalesce(l.dormant, 0)),
     'retentionData', r.figures,
     'cohorts', coalesce(c.cells, '[]')) AS figures
 FROM weeks AS w
-JOIN hours AS h USING (week) JOIN weekdays AS d USING (week) JOIN retention AS r USING (week)
+JOIN hours AS h USING (week) JOIN heat USING (week) JOIN weekdays AS d USING (week) JOIN retention AS r USING (week)
 LEFT JOIN lifecycle AS l USING (week) LEFT JOIN sums AS s USING (week) LEFT JOIN accounts AS a USING (week)
 LEFT JOIN kinds AS k USING (week) LEFT JOIN cohorts AS c USING (week)
 ORDER BY w.week

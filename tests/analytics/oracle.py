@@ -212,11 +212,13 @@ class Truth:
         stopped = sum(row["cancelled"] + row["abandoned"] for _, _, row in rows)
         seconds = sum(row["focus_seconds"] for _, _, row in rows)
         hourly, by_day = [0] * 24, [0] * 7
+        weekday_hours = [[0] * 24 for _ in range(7)]
         kinds: dict[str, Counter[str]] = defaultdict(Counter)
         for _, day, row in rows:
             by_day[(day - sunday).days] += row["focus_seconds"]
             for hour, part in row["hours"].items():
                 hourly[int(hour)] += part
+                weekday_hours[(day - sunday).days][int(hour)] += part
             for kind, values in row["kinds"].items():
                 kinds[kind].update(dict(zip(("started", "completed", "focusSeconds"), values, strict=True)))
         now, before = self.active_in(sunday, saturday), self.active_in(sunday - 7 * DAY, sunday - DAY)
@@ -240,6 +242,7 @@ class Truth:
                 "peakDays": _peaks(by_day),
                 "hourlyDistribution": hourly,
                 "dailyDistribution": by_day,
+                "weekdayHours": weekday_hours,
             },
             "lifecycle": self._lifecycle(now, before, sunday),
             "retentionData": {f"d{n}": self._retention(n, sunday, saturday) for n in (1, 7, 30)},

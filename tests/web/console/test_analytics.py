@@ -103,6 +103,12 @@ async def test_the_margins_are_sums_of_what_is_stored(given: Admin) -> None:
     assert weekdays["Sun"] == [number(round(sum(p["dailyDistribution"][0] for p in patterns) / 60, 1))]
     assert (len(hours), len(weekdays)) == (24, 7)
 
+    cells = re.findall(r'<td class="h(\d+)" title="(\w+ \d\d:00: [\d,]+ min)"', section(page, "heat"))
+    tuesday = number(round(sum(p["weekdayHours"][2][9] for p in patterns) / 60))
+    assert len(cells) == 7 * 24
+    assert f"Tue 09:00: {tuesday} min" in [text for _, text in cells]
+    assert "10" in [level for level, _ in cells]
+
 
 @pytest.mark.parametrize("kind", ["weekly", "monthly"])
 @pytest.mark.parametrize("mode", ["exact", "unbounded"])

@@ -202,6 +202,29 @@ def weekdays(weeks: Sequence[Row]) -> ChartPanel:
     )
 
 
+def heat_map(weeks: Sequence[Row]) -> dict[str, Any] | None:
+    """Focus minutes by weekday and local hour, summed over the weeks; None: no week has them.
+
+    A cell is its minutes in words, and the level of its colour from 0 to 10, by the largest cell.
+    """
+    matrices = [m for week in weeks if (m := week["usagePatterns"].get("weekdayHours"))]
+    if not matrices:
+        return None
+    seconds = [[sum(cells) for cells in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)]
+    most = max(map(max, seconds)) or 1
+    return {
+        "hours": [f"{hour:02d}" for hour in range(24)],
+        "weeks": len(matrices),
+        "rows": [_heat_row(WEEKDAYS[dow], seconds[dow], most) for dow in (1, 2, 3, 4, 5, 6, 0)],
+    }
+
+
+def _heat_row(name: str, seconds: Sequence[float], most: float) -> dict[str, Any]:
+    minutes = [f"{name} {hour:02d}:00: {number(round(value / 60))} min" for hour, value in enumerate(seconds)]
+    levels = [round(10 * value / most) for value in seconds]
+    return {"name": name, "cells": list(zip(minutes, levels, strict=True))}
+
+
 def _margin(
     name: str,
     title: str,

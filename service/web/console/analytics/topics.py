@@ -7,9 +7,7 @@ _FINAL = (
     "A day is final when its date is over in every time zone, from 12:00 UTC on the day after; late and"
     " edited data revises it even then."
 )
-_RANGES = (
-    "Days add up to any range. Weeks and months count by each person's own dates, so their edges differ."
-)
+_RANGES = "Days add up to any range. Weeks and months count by people's own dates, so their edges differ."
 
 
 @dataclass(frozen=True, slots=True)

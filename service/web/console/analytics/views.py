@@ -152,6 +152,7 @@ async def _charts(deps: AdminDeps, query: ChartQuery, dates: DateRange) -> dict[
             for topic in TOPICS
         ],
         "weeks": [charts.lifecycle(weeks), charts.hours(weeks), charts.weekdays(weeks)] if weeks else [],
+        "heat": charts.heat_map(weeks),
         "retention": charts.cohort_table(cohorts),
         "other_notes": [
             charts.note(anomaly) for anomaly in anomalies if not anomaly["series"].startswith("day.")
