@@ -215,7 +215,7 @@ def heat_map(weeks: Sequence[Row]) -> dict[str, Any] | None:
     return {
         "hours": [f"{hour:02d}" for hour in range(24)],
         "weeks": len(matrices),
-        "rows": [_heat_row(WEEKDAYS[dow], seconds[dow], most) for dow in (1, 2, 3, 4, 5, 6, 0)],
+        "rows": [_heat_row(WEEKDAYS[dow], seconds[dow], most) for dow in range(7)],
     }
 
 
