@@ -7,7 +7,8 @@ import asyncpg
 from aiohttp import web
 
 from service.engine import queries
-from service.errors import BadRequest
+from service.engine.job import JobType
+from service.errors import BadRequest, UnknownJob
 from service.messages import try_now as waiting
 from service.messages.attempts import Attempt
 from service.messages.attempts import attempts as delivery_attempts
@@ -48,11 +49,11 @@ async def unconfirmed(request: web.Request) -> web.Response:
 
 
 async def _search(request: web.Request, state: str | None) -> web.Response:
-    size, query = params.limit(request), request.query
+    size, query, job = params.limit(request), request.query, _job(request)
     rows = await request.app[DEPS].pool.fetch(
         _SQL["search"],
         query.get("user"),
-        query.get("job"),
+        job,
         state,
         params.before(request),
         size,
@@ -61,8 +62,16 @@ async def _search(request: web.Request, state: str | None) -> web.Response:
         *params.date_range(request),
         *address_range(query.get("address")),
     )
+    if not rows and job and job not in request.app[DEPS].jobs:
+        raise UnknownJob(job)
     data = [_delivery(row) for row in rows]
     return web.json_response({"success": True, "data": data, "next": params.next_before(rows, size)})
+
+
+def _job(request: web.Request) -> str | None:
+    """The id of the job asked for (a reminder's name will do); jobs that are gone have messages, too."""
+    name = request.query.get("job")
+    return next((job for job in request.app[DEPS].jobs if name and job == f"{JobType.REMINDER}.{name}"), name)
 
 
 @routes.get("/api/admin/deliveries/{id}/message")

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 from aiohttp import web
 
-from service.engine.run import RunState
+from service.engine.run import RunState, last_line
 from service.web import audit, params
 from service.web.auth import HttpRefusal
 from service.web.deps import DEPS, ROLE, Manager, Role
@@ -77,7 +77,9 @@ async def run(request: web.Request) -> web.Response:
 
 async def _dry_run(request: web.Request, body: params.RunBody) -> web.Response:
     result = await _manager(request).run_job(body.job_type, body.job_name, body.request)
-    status, answer = _outcome(result.run_id, result.state, result.counts).answer
+    status, answer = _outcome(result.run_id, result.state, result.counts, result.error).answer
+    if status == 500:
+        status, answer["error"] = 409, result.error  # nothing broke: it cannot run now
     if result.sample:
         answer["sample"] = result.sample
     return web.json_response(answer, status=202 if status == 200 and not body.wait else status)
@@ -91,13 +93,13 @@ async def _run_and_wait(request: web.Request, body: params.RunBody) -> web.Respo
 
     async def carry_out(run: Any) -> RunOutcome:
         result = await manager.carry_out(run)
-        return _outcome(result.run_id, result.state, result.counts)
+        return _outcome(result.run_id, result.state, result.counts, last_line(result.error))
 
     async def outcome_of(run_id: int) -> RunOutcome:
         current = await manager.progress(run_id)
         if current is None:
             raise HttpRefusal(404, "Unknown run")
-        return _outcome(run_id, current["state"], current["counts"])
+        return _outcome(run_id, current["state"], current["counts"], current["error"])
 
     return await run_once(request, begin, carry_out, outcome_of)
 
@@ -111,10 +113,11 @@ async def _begin(request: web.Request, body: params.RunBody, connection: asyncpg
     return run
 
 
-def _outcome(run_id: int | None, state: str, counts: Mapping[str, int]) -> RunOutcome:
+def _outcome(run_id: int | None, state: str, counts: Mapping[str, int], error: str | None) -> RunOutcome:
     fields = _run_fields(run_id, state, counts)
     if state in _FAILED:
-        return RunOutcome((500, fields | {"success": False, "error": "The job failed"}), ended=True)
+        words = f"The job failed: {error}" if error else "The job failed"
+        return RunOutcome((500, fields | {"success": False, "error": words}), ended=True)
     return RunOutcome((200, fields), ended=state not in _ACTIVE)
 
 

@@ -78,6 +78,7 @@ async def test_messages_are_found_by_each_filter_and_never_show_an_address(given
     ann, bob = [(who, "email") for who in ("ann", "bob")]
 
     assert len(await found(given, f"job={GOALS}")) == 4
+    assert await found(given, "job=goalDeadlines") == await found(given, f"job={GOALS}")
     assert await found(given, "user=ann&channel=email") == [ann]
     assert await found(given, "state=failed") == [bob]
     assert await found(given, "reason=content_refused") == [bob]
@@ -89,6 +90,18 @@ async def test_messages_are_found_by_each_filter_and_never_show_an_address(given
         answer = await given.client.get(f"{DELIVERIES}?{wrong}", headers=ADMIN)
         await promised(answer, "GET", DELIVERIES)
         assert answer.status == 400, wrong
+
+
+async def test_a_job_that_never_was_is_unknown_and_one_that_is_gone_is_not(given: Admin) -> None:
+    for path in (DELIVERIES, f"{DELIVERIES}/unconfirmed"):
+        answer = await given.client.get(f"{path}?job=nonsense", headers=ADMIN)
+        assert (answer.status, (await promised(answer, "GET", path))["error"]) == (
+            404,
+            "Unknown job: nonsense",
+        )
+
+    await given.pool.execute("UPDATE service.delivery SET job = 'reminder.formerly'")
+    assert len(await found(given, "job=reminder.formerly")) == 4
 
 
 async def test_pages_go_on_where_the_last_one_ended(given: Admin) -> None:

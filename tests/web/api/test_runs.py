@@ -9,13 +9,19 @@ from typing import Any
 import asyncpg
 import pytest
 from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import CollectorRegistry
 
 from service.engine.ledger import Ledger, Run
 from service.engine.run import RunState, Trigger
+from service.jobs import all_jobs
+from service.manager import JobManager
+from service.web import AdminDeps, build_app
 from service.web.api.run_events import FEED, RunFeed
-from tests.given import GOALS
+from tests.given import GOALS, World
 from tests.web.contract import promised
-from tests.web.given import ADMIN, DASHBOARD, VIEWER, Admin, admin
+from tests.web.given import ADMIN, DASHBOARD, TOKENS, VIEWER, Admin, admin
+from tests.web.parts import web_parts
 
 RUN, EVENTS = "/api/admin/runs/{id}", "/api/admin/runs/{id}/events"
 
@@ -186,3 +192,20 @@ async def test_a_quiet_stream_is_kept_open_and_a_stop_ends_it(given: Admin) -> N
     async with asyncio.timeout(60):
         rest = await answer.content.read()
     assert b"event" not in rest
+
+
+async def test_a_dry_run_that_cannot_run_says_why(pool: asyncpg.Pool) -> None:
+    """Nothing broke: the week waits for its days."""
+    world, path = World(pool), "/api/admin/jobs/run"
+    ledger, runner = await world.ledger(), await world.runner()
+    manager = JobManager(pool, ledger, runner, all_jobs())
+    parts = web_parts(pool, ledger, runner)
+    app = build_app(AdminDeps(pool, manager, TOKENS, True, CollectorRegistry(), **parts))
+    async with TestClient(TestServer(app, host="127.0.0.1")) as client:
+        asked = {"jobType": "analytics", "jobName": "weeklyAggregation", "dryRun": True}
+        answer = await client.post(path, headers=ADMIN, json=asked)
+        body = await promised(answer, "POST", path)
+
+    assert answer.status == 409
+    assert body["error"].startswith("waits for dailyAnalytics of ")
+    assert (body["success"], body["state"], body["runId"]) == (False, "failed", None)
