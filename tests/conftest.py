@@ -28,10 +28,14 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(place))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the folders with slow tests in front; skip what has only a long form."""
     items.sort(key=lambda item: item.path.parent.name not in _SLOW)
     for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if parameters.get("dashboard") == "mongo" and item.get_closest_marker("either_dashboard"):
+            item.add_marker(pytest.mark.long(only=True))
         mark = item.get_closest_marker("long")
         if mark and mark.kwargs.get("only") and not LONG:
             item.add_marker(pytest.mark.skip(reason="only in the long form: LONG=1 (make test-long)"))

@@ -16,6 +16,8 @@ from tests.dashboard.conftest import Dashboard
 from tests.given import ADOPT, GOALS, World, user
 from tests.web.given import ADMIN, VIEWER, admin
 
+pytestmark = pytest.mark.either_dashboard
+
 WHOM = 1
 
 

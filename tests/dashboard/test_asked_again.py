@@ -32,6 +32,8 @@ from tests.messages.asking import Asking
 from tests.process import spawn
 from tests.smtp_server import RecordingServer
 
+pytestmark = pytest.mark.either_dashboard
+
 INACTIVE, DAILY = "reminder.inactiveUsers", "reminder.dailyCheck"
 NINE = "2026-03-20T08:00:00Z"
 TOMORROW = datetime(2026, 3, 21, tzinfo=UTC)

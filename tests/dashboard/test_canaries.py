@@ -21,6 +21,8 @@ from tests.dashboard.conftest import Dashboard
 from tests.given import GOALS, World, composer
 from tests.smtp_server import RecordingServer
 
+pytestmark = pytest.mark.either_dashboard
+
 NINE = "2026-03-10T08:00:00Z"
 LATER = "2026-03-10T08:01:00Z"
 PEOPLE = 60

@@ -12,6 +12,8 @@ from tests.clock import stop_clock
 from tests.dashboard.conftest import T0, Dashboard
 from tests.dashboard.test_conformance import count, fill
 
+pytestmark = pytest.mark.either_dashboard
+
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 SOON = timedelta(minutes=6)
 FUTURE = T0 + timedelta(days=400)

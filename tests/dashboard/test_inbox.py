@@ -28,6 +28,8 @@ from tests.dashboard.test_notification import note
 from tests.given import GOALS, NINE_IN_BERLIN, World, composer
 from tests.process import spawn
 
+pytestmark = pytest.mark.either_dashboard
+
 _MONTH = timedelta(days=30)
 
 

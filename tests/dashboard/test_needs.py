@@ -16,6 +16,8 @@ from service.errors import BadRequest, DashboardIncomplete, SchemaUnknown
 from tests.dashboard.conftest import Dashboard, MongoDashboard, Opened, PostgresDashboard, Stage
 from tests.given import inbox
 
+pytestmark = pytest.mark.either_dashboard
+
 DAY = timedelta(days=1)
 NINE = datetime(2026, 3, 10, 8, tzinfo=UTC)
 """Nine in the morning of a Tuesday in Berlin, where everybody lives."""

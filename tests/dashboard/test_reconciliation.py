@@ -25,6 +25,8 @@ from tests.conftest import with_database
 from tests.dashboard.conftest import T0, Dashboard, MongoDashboard, PostgresDashboard
 from tests.dashboard.test_conformance import count, fill
 
+pytestmark = pytest.mark.either_dashboard
+
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 LONG_AGO = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -23,6 +23,8 @@ from tests.dashboard.conftest import T0, Dashboard
 from tests.dashboard.test_conformance import count, fill
 from tests.given import GOALS, World
 
+pytestmark = pytest.mark.either_dashboard
+
 _LATER = "UPDATE service.lease SET until = service.now() - interval '1 second'"
 
 

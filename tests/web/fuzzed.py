@@ -104,9 +104,9 @@ def by(*who: str) -> pytest.MarkDecorator:
 
 
 def bounded(examples: int) -> settings:
-    """So many examples by chance for each operation, ten times as many in the long form; always the same."""
+    """So many examples by chance for each operation, 16 times as many in the long form; always the same."""
     return settings(
-        max_examples=examples * 10 if LONG else examples,
+        max_examples=examples * 16 if LONG else examples,
         derandomize=True,
         database=None,
         deadline=None,

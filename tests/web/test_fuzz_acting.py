@@ -13,7 +13,7 @@ ACTING = asked().include(method=["POST", "DELETE"], path_regex="^/(api/|u/|prefe
 
 @by("admin")
 @ACTING.parametrize()
-@bounded(12)
+@bounded(8)
 def test_whatever_is_to_be_done_gets_an_answer_that_the_contract_promises(
     case: Case[Any], base: str, who: str
 ) -> None:

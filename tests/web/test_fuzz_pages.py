@@ -43,7 +43,7 @@ def viewer(base: str) -> str:
 
 @by("admin")
 @PAGES.parametrize()
-@bounded(8)
+@bounded(5)
 def test_whatever_a_browser_sends_gets_an_answer_that_the_contract_promises(
     case: Case[Any], base: str, admin: tuple[str, str], who: str
 ) -> None:

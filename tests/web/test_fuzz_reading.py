@@ -15,7 +15,7 @@ BRIEFLY = asked("fuzzing").include(path_regex=_API)
 
 @by("admin")
 @READING.parametrize()
-@bounded(12)
+@bounded(8)
 def test_whatever_is_read_gets_an_answer_that_the_contract_promises(
     case: Case[Any], base: str, who: str
 ) -> None:

@@ -126,7 +126,7 @@ async def test_probes_answer_while_the_service_works_as_fast_as_it_can(pool: asy
             load.create_task(repeat("answers", ask))
         await until(lambda: bool(done["runs"] and done["answers"]))
         found, within = [], []
-        for _ in range(20):
+        for _ in range(10):
             runs = done["runs"]
             found.append(await _probes(given))
             within.append(done["runs"] == runs)
@@ -134,7 +134,7 @@ async def test_probes_answer_while_the_service_works_as_fast_as_it_can(pool: asy
 
     assert all(set(one.values()) == {200} for one in found)
     assert (
-        sum(within) >= 10
+        sum(within) >= 5
     )  # the run that was under way when they were asked still was when they had answered
 
 
