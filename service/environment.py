@@ -40,7 +40,7 @@ def _value_of(variable: str, source: Mapping[str, str], problems: list[str]) -> 
         if value:
             problems.append(f"{variable}: set either {variable} or {variable}_FILE, not both")
         try:
-            return Path(path).read_text("utf-8").strip()
+            return Path(path).read_text("utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             problems.append(f"{variable}_FILE: cannot read {_file(path)}: {reason}")

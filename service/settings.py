@@ -423,6 +423,8 @@ def _sentence(detail: Any) -> str:
     words = detail["msg"].removeprefix("Value error, ")
     if detail["type"] != "value_error" and isinstance(value, str) and _may_be_quoted(name, value):
         words = f"{words}, not {value!r}"
+        if value.startswith("tcp://"):
+            words += "; Kubernetes set it for a service of that name: set it, or enableServiceLinks: false"
     return f"{name.upper()}: {words}"
 
 

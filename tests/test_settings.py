@@ -83,6 +83,13 @@ def test_a_secret_can_come_from_a_file(tmp_path: Path) -> None:
     assert Settings.load({"ADMIN_TOKEN_FILE": str(tmp_path / "token")}).admin_token == "s3cret"
 
 
+def test_a_byte_order_mark_is_no_part_of_a_secret(tmp_path: Path) -> None:
+    """Editors on Windows put one in front."""
+    (tmp_path / "token").write_text("s3cret\r\n", "utf-8-sig")
+
+    assert Settings.load({"ADMIN_TOKEN_FILE": str(tmp_path / "token")}).admin_token == "s3cret"
+
+
 def test_a_secret_given_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("a")
 
@@ -232,7 +239,8 @@ def test_a_value_in_quotes_is_refused_and_read_without_them() -> None:
 
 
 def test_what_slipped_into_another_variable_is_shown_but_never_a_secret() -> None:
-    assert "not 'tcp://10.96.0.5:25'" in problems_of({"SMTP_PORT": "tcp://10.96.0.5:25"})[0]
+    [problem] = problems_of({"SMTP_PORT": "tcp://10.96.0.5:25"})
+    assert "not 'tcp://10.96.0.5:25'; Kubernetes set it for a service of that name" in problem
     for environ in (
         {"PORT": "postgresql://u:Heron@h/d"},
         {"SMTP_PASS_FILE": "Heron"},

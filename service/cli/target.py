@@ -86,7 +86,7 @@ def _token(file: Path | None, environment: Mapping[str, str]) -> tuple[str, str]
 
 def _read(file: Path, name: str) -> str:
     try:
-        return _usable(file.read_text("utf-8"), name)
+        return _usable(file.read_text("utf-8-sig"), name)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise CommandError(f"{name}: cannot read {file}: {reason}", Exit.WRONG_USE) from None

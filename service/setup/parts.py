@@ -96,7 +96,7 @@ def profile_of(settings: Settings, kinds: Iterable[MessageKind]) -> Profile | No
 
 def _mapping_file(path: str) -> str:
     try:
-        return Path(path).read_text("utf-8")
+        return Path(path).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ConfigurationError(

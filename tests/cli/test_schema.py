@@ -64,7 +64,7 @@ async def dashboard(
 def file(tmp_path: Path) -> Path:
     """A mapping file that fits."""
     path = tmp_path / "mapping.toml"
-    path.write_text(_MAPPING, "utf-8")
+    path.write_text(_MAPPING, "utf-8-sig")  # as an editor on Windows saves it
     return path
 
 

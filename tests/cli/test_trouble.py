@@ -106,7 +106,7 @@ async def test_the_token_comes_from_a_file_or_the_environment_never_from_the_wor
         seen.append(request.headers.get("Authorization"))
         return await _json({"success": False, "error": "Missing or unknown bearer token"}, 401)
 
-    (tmp_path / "token").write_text("from-file\n")
+    (tmp_path / "token").write_text("from-file\n", "utf-8-sig")
     async with answering(answer) as url:
         for words in (("--token", "oh-no"), ("--token=oh-no",)):
             told = await typed("--url", url, "jobs", *words)
