@@ -20,7 +20,7 @@ from service.web.api import (
     sync,
     webhooks,
 )
-from service.web.auth import auth, errors, headers
+from service.web.auth import WRONG_TOKENS, auth, errors, headers
 from service.web.body_timeout import body_timeout
 from service.web.console import pages
 from service.web.console import routes as console
@@ -29,6 +29,7 @@ from service.web.deps import DEPS, AdminDeps
 from service.web.metrics import timing
 from service.web.params import MAX_BODY
 from service.web.recipients import views as recipients
+from service.web.wrong_tokens import WrongTokens
 
 _MODULES = (
     analytics,
@@ -72,6 +73,7 @@ def build_app(deps: AdminDeps) -> web.Application:
         client_max_size=MAX_BODY,
     )
     app[DEPS] = deps
+    app[WRONG_TOKENS] = WrongTokens()
     app.on_response_prepare.append(note_start)
     app[probes.READY] = probes.readiness_of(deps)
     app[health.HEALTH] = health.shared_check(deps)

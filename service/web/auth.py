@@ -1,6 +1,7 @@
 """Authentication and roles, JSON errors, and security headers."""
 
 import hmac
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from service.errors import (
     UnknownUser,
 )
 from service.web.deps import DEPS, ROLE, AdminDeps, Role
+from service.web.wrong_tokens import WrongTokens
 
 log = structlog.get_logger()
 
@@ -53,6 +55,7 @@ _READ_ONLY_POSTS = {"/api/admin/preview"}
 """POST routes that change nothing; they use POST because the request does not fit into a query string."""
 UNAVAILABLE = "The database cannot be reached now; try again soon"
 """What is told while our database is away."""
+TOO_MANY_WRONG_TOKENS = "Too many wrong tokens came from this address; try again in a minute"
 _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -63,12 +66,16 @@ _HEADERS = {
 }
 
 
+WRONG_TOKENS: web.AppKey[WrongTokens] = web.AppKey("wrong_tokens", WrongTokens)
+
+
 class HttpRefusal(Exception):
     """A 4xx or 503 response with a message for the caller."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(text)
         self.status = status
+        self.headers = headers or {}
 
 
 def error(status: int, text: str, **fields: Any) -> web.Response:
@@ -100,6 +107,8 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = error(*failure(request, problem))
         if isinstance(problem, web.HTTPException) and (allow := problem.headers.get("Allow")):
             response.headers["Allow"] = allow
+        if isinstance(problem, HttpRefusal):
+            response.headers.update(problem.headers)
         return response
 
 
@@ -186,9 +195,23 @@ async def auth(request: web.Request, handler: Handler) -> web.StreamResponse:
 def _token_role(request: web.Request, deps: AdminDeps) -> Role:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     role = role_of(deps.tokens, token.strip()) if scheme.lower() == "bearer" else None
-    if role is None:
-        raise HttpRefusal(401, "Missing or unknown bearer token")
-    return role
+    if role is not None:
+        return role
+    if wait := token and note_wrong_token(request, token, "bearer_token_refused"):
+        raise HttpRefusal(429, TOO_MANY_WRONG_TOKENS, {"Retry-After": str(math.ceil(wait))})
+    raise HttpRefusal(401, "Missing or unknown bearer token", {"WWW-Authenticate": "Bearer"})
+
+
+def note_wrong_token(request: web.Request, token: str, event: str) -> float:
+    """Note a wrong token; two lines a minute of an address are logged. Returns the seconds to wait.
+
+    A right token is always let in: who guesses must not lock out others behind the same proxy.
+    """
+    address = request.remote or ""
+    wrong = request.app[WRONG_TOKENS].note(address, token, request.app[DEPS].clock.monotonic())
+    if wrong.notable:
+        log.warning(event, remote=address, too_many=bool(wrong.wait))
+    return wrong.wait
 
 
 def tokenless_role(request: web.Request, deps: AdminDeps) -> Role:

@@ -7,6 +7,7 @@ without tokens the pages answer this machine only, as the API does.
 
 import hmac
 import json
+import math
 import re
 import secrets
 from datetime import datetime
@@ -19,8 +20,17 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.engine import queries
-from service.web import params
-from service.web.auth import UNAVAILABLE, Handler, HttpRefusal, failure, role_of, tokenless_role
+from service.web import audit, params
+from service.web.auth import (
+    TOO_MANY_WRONG_TOKENS,
+    UNAVAILABLE,
+    Handler,
+    HttpRefusal,
+    failure,
+    note_wrong_token,
+    role_of,
+    tokenless_role,
+)
 from service.web.console import formatting as words
 from service.web.console.session import LIFETIME, OPERATORS, OperatorSession, begin, resume
 from service.web.deps import DEPS, ROLE, Role
@@ -86,15 +96,19 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path not in _PUBLIC:
             session = _session(request)
             if session is None:
-                return _to_sign_in(request) if "HX-Request" not in request.headers else _reload()
+                return _to_sign_in(request)
             request[SESSION], request[ROLE] = session, session.role
+            if await _ended(request, session):
+                return _to_sign_in(request)
         if request.method not in {"GET", "HEAD"}:
             await _check_form(request)
         return await handler(request)
     except Exception as problem:  # noqa: BLE001 - every exception becomes a page
         status, text = failure(request, problem)
         known = await request.app[HEALTH].get() if status == 503 else None
-        return page(request, "problem.html", status=status, text=text, health=known)
+        response = page(request, "problem.html", status=status, text=text, health=known)
+        response.headers.update(problem.headers if isinstance(problem, HttpRefusal) else {})
+        return response
 
 
 def _session(request: web.Request) -> OperatorSession | None:
@@ -104,7 +118,14 @@ def _session(request: web.Request) -> OperatorSession | None:
     return resume(deps.tokens, request.cookies.get(_COOKIE, ""), deps.clock.now())
 
 
+async def _ended(request: web.Request, session: OperatorSession) -> bool:
+    ended = session.key and await request.app[DEPS].pool.fetchval(_SQL["session_ended"], session.key)
+    return bool(ended)
+
+
 def _to_sign_in(request: web.Request) -> web.Response:
+    if "HX-Request" in request.headers:
+        return _reload()
     back = request.path_qs if request.method == "GET" else HOME
     return see_other(_SIGN_IN if back == HOME else f"{_SIGN_IN}?{urlencode({'next': back})}")
 
@@ -244,8 +265,11 @@ async def sign_in(request: web.Request) -> web.Response:
     token, back = form.get("token", "").strip(), _next_page(form.get("next", ""))
     role = role_of(deps.tokens, token)
     if role not in OPERATORS:
-        log.warning("console_sign_in_refused", remote=request.remote)
+        if wait := note_wrong_token(request, token, "console_sign_in_refused"):
+            raise HttpRefusal(429, TOO_MANY_WRONG_TOKENS, {"Retry-After": str(math.ceil(wait))})
         return page(request, "sign_in.html", status=403, back=back, refused=True)
+    request[ROLE] = role
+    await audit.record(request, "sign_in", remote=request.remote)
     response = see_other(back)
     response.set_cookie(
         _COOKIE,
@@ -253,7 +277,7 @@ async def sign_in(request: web.Request) -> web.Response:
         max_age=int(LIFETIME.total_seconds()),
         path="/console",
         httponly=True,
-        samesite="Strict",
+        samesite="Lax",  # a link from a chat or another tool opens the page that it names
         # Judged by what the browser sees: behind a proxy this process is reached without TLS.
         secure=request.headers.get("Origin", "").startswith("https:"),
     )
@@ -262,10 +286,15 @@ async def sign_in(request: web.Request) -> web.Response:
 
 
 @routes.post(_SIGN_OUT)
-async def sign_out(_request: web.Request) -> web.Response:
-    """Delete the session cookie."""
+async def sign_out(request: web.Request) -> web.Response:
+    """End the session, for every copy of its cookie, and delete the cookie."""
+    session = request[SESSION]
+    if session.key:
+        async with audit.transaction(request) as connection:
+            await connection.execute(_SQL["end_session"], session.key, session.expires)
+            await audit.record(request, "sign_out", connection, remote=request.remote)
     response = see_other(_SIGN_IN)
-    response.del_cookie(_COOKIE, path="/console", httponly=True, samesite="Strict")
+    response.del_cookie(_COOKIE, path="/console", httponly=True, samesite="Lax")
     return response
 
 

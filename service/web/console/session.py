@@ -1,14 +1,14 @@
 """The sessions of operators in a browser; pure.
 
-A session is a cookie signed with the token that was used to sign in. Every replica can verify it, nothing is
-stored, and changing the token ends it. Signing out deletes the cookie.
+A session is a cookie signed with the token that was used to sign in. Every replica can verify it; changing
+the token ends it, and so does signing out: a hash of it is stored until it would have expired.
 """
 
 import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from service.web.deps import Role
 
@@ -22,6 +22,9 @@ class OperatorSession:
 
     role: Role
     form_token: str
+    key: str = ""
+    """A hash under which its end is stored; empty: it has no cookie and cannot be ended."""
+    expires: datetime | None = None
 
 
 def begin(token: str, now: datetime, nonce: str) -> str:
@@ -38,7 +41,10 @@ def resume(tokens: Mapping[str, str], cookie: str, now: datetime) -> OperatorSes
         return None
     for token, role in tokens.items():
         if Role(role) in OPERATORS and hmac.compare_digest(_signed(token, "session", stem), signature):
-            return OperatorSession(Role(role), _signed(token, "form", stem))
+            key = hashlib.sha256(stem.encode()).hexdigest()
+            return OperatorSession(
+                Role(role), _signed(token, "form", stem), key, datetime.fromtimestamp(int(expires), UTC)
+            )
     return None
 
 

@@ -72,8 +72,10 @@ class Console:
         return answer, text
 
     async def audit(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """Who did what, in order."""
-        rows = await self.world.pool.fetch("SELECT who, act, what FROM service.audit ORDER BY id")
+        """Who did what, in order, but for signing in and out."""
+        rows = await self.world.pool.fetch(
+            "SELECT who, act, what FROM service.audit WHERE act NOT LIKE 'sign\\_%' ORDER BY id"
+        )
         return [(row["who"], row["act"], row["what"]) for row in rows]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from tests.web.given import Admin, admin
 
@@ -51,13 +52,54 @@ async def test_operators_sign_in_and_out(pool: asyncpg.Pool, token: str) -> None
 
         assert (answer.status, answer.headers["Location"]) == (303, HOME)
         cookie = answer.headers["Set-Cookie"]
-        assert {"HttpOnly", "SameSite=Strict", "Path=/console"} <= set(cookie.split("; "))
+        assert {"HttpOnly", "SameSite=Lax", "Path=/console"} <= set(cookie.split("; "))
         assert token not in cookie
         assert (await given.client.get(MAILS, allow_redirects=False)).status == 200
         form = {"form_token": await form_token(given)}
         out = await given.client.post(SIGN_OUT, data=form, headers=origin(given), allow_redirects=False)
         assert out.headers["Location"] == SIGN_IN
         assert (await given.client.get(MAILS, allow_redirects=False)).status == 303
+
+
+async def test_a_copied_cookie_opens_nothing_after_signing_out(pool: asyncpg.Pool) -> None:
+    async with admin(pool) as given:
+        copied = {"Cookie": (await sign_in(given)).headers["Set-Cookie"].partition(";")[0]}
+        form = {"form_token": await form_token(given)}
+        await given.client.post(SIGN_OUT, data=form, headers=origin(given), allow_redirects=False)
+
+        assert (await given.client.get(MAILS, headers=copied, allow_redirects=False)).status == 303
+        answer = await given.client.get(MAILS, headers=copied | {"HX-Request": "true"})
+        assert answer.headers["HX-Refresh"] == "true"
+        rows = await pool.fetch("SELECT who, act, what FROM service.audit ORDER BY id")
+        assert [(row["who"], row["act"]) for row in rows] == [("admin", "sign_in"), ("admin", "sign_out")]
+        assert rows[0]["what"] == {"remote": "127.0.0.1"}
+
+
+async def test_who_guesses_is_refused_and_logged_but_locks_nobody_out(pool: asyncpg.Pool) -> None:
+    async with admin(pool) as given:
+        with capture_logs() as logs:
+            form = [(await sign_in(given, f"guess-{n}")).status for n in range(8)]
+            bearer = []
+            for n in range(8, 14):
+                guess = {"Authorization": f"Bearer guess-{n}"}
+                bearer.append(await given.client.get("/api/admin/jobs/status", headers=guess))
+            late = await sign_in(given, "guess-15")
+
+        assert form == [403] * 8
+        assert [answer.status for answer in bearer] == [401] * 2 + [429] * 4
+        assert bearer[0].headers["WWW-Authenticate"] == "Bearer"
+        assert 0 < int(bearer[-1].headers["Retry-After"]) <= 60
+        assert (late.status, "try again in a minute" in await late.text()) == (429, True)
+        refused = [line for line in logs if line["event"].endswith("_refused")]
+        assert [line["too_many"] for line in refused] == [False, True]
+        assert (await sign_in(given)).status == 303
+
+
+async def test_a_client_that_repeats_a_wrong_token_is_told_so_each_time(pool: asyncpg.Pool) -> None:
+    async with admin(pool) as given:
+        wrong = {"Authorization": "Bearer of-last-year"}
+        asked = [await given.client.get("/api/admin/jobs/status", headers=wrong) for _ in range(20)]
+        assert {answer.status for answer in asked} == {401}
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "the-dashboard", "caf\u00e9", "the-admin\0"])
