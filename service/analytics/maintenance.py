@@ -5,12 +5,13 @@ Every loop consists of short steps under the run's fence; if it is stopped betwe
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
 
 from service.analytics import rollups, user_profiles
 from service.analytics.anomaly import series
 from service.analytics.anomaly.series import SeriesFamily
+from service.analytics.anomaly.verdict import Cadence
 from service.analytics.statistic import CALENDARS, Statistic
 from service.engine.context import RunContext
 from service.errors import NotYet
@@ -88,12 +89,26 @@ async def require_daily(context: RunContext, last: datetime) -> None:
 
 
 async def detect_anomalies(context: RunContext, family: SeriesFamily, until: datetime) -> None:
-    """Detect anomalies in the new points of each series of a family, up to ``until`` (aware, exclusive)."""
-    for column in family.measures:
-        async with context.step() as connection:
-            judged = await series.detect(connection, family, column, until)
-            counts = {"points": judged.points, "anomalies": judged.opened}
-            await context.advance(connection, context.cursor, judged.points, counts)
+    """Judge the new and changed points of a family's series, up to ``until`` (aware, exclusive).
+
+    What the copy of the dashboard does not have yet is unknown, and waits for a later run.
+    """
+    async with context.step() as connection:
+        if family.copied:
+            synced = await series.synced_through(connection, family)
+            if synced is None:
+                return
+            until = min(until, _whole(synced, family.cadence, context.tick.zone_of(_service_zone(context))))
+        judged = await series.detect(connection, family, until)
+        counts = {"points": judged.points, "anomalies": judged.opened}
+        await context.advance(connection, context.cursor, judged.points, counts)
+
+
+def _whole(instant: datetime, cadence: Cadence, zone: tzinfo) -> datetime:
+    """The end of the last hour, or date of the service, that was over then; dates are labelled in UTC."""
+    if cadence is Cadence.HOUR:
+        return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return datetime.combine(instant.astimezone(zone).date(), time(), UTC)
 
 
 async def update_profiles(context: RunContext) -> None:

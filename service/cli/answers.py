@@ -88,7 +88,15 @@ def finality(row: Row) -> str:
 
 def anomaly_state(row: Row) -> str:
     """Whether an anomaly is open."""
+    if row["withdrawnAt"]:
+        return "withdrawn"
     return "over" if row["closedAt"] else "open"
+
+
+def point_state(row: Row) -> str:
+    """What is to be known of a point."""
+    holiday = f"holiday in {row['holiday']}" if row["holiday"] else ""
+    return ", ".join(filter(None, ("provisional" if row["provisional"] else "", holiday)))
 
 
 def trends(row: Row) -> str:
@@ -431,7 +439,9 @@ def points(answer: Any) -> list[Block]:
     data = answer["data"]
     expected = (number("expected"), number("low"), number("high"))
     points_table = TextTable(
-        (period("at"), number("value"), *expected, number("score")), data["points"], data["name"]
+        (period("at"), number("value"), *expected, number("score"), text("state", point_state)),
+        data["points"],
+        data["name"],
     )
     forecast_table = TextTable((period("at"), *expected), data["forecast"], "Forecast")
     return [points_table, forecast_table]

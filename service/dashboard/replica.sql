@@ -110,7 +110,8 @@ JOIN service.zone AS k ON k.name = z.timezone
 ON CONFLICT (user_id, local_day) DO UPDATE SET onward = t.onward
 
 -- name: mark_all_timer_sessions
--- After a load every local day on which a session started is stale, and every day that has a rollup.
+-- After a load every local day on which a session started is stale, and every day that has a rollup; and all hours.
+WITH hours AS (INSERT INTO service.changed_hour VALUES ('epoch'))
 INSERT INTO service.stale_day AS t (user_id, local_day)
 SELECT user_id, local_date FROM service.user_day
 UNION

@@ -7,6 +7,12 @@ from benchmarks.anomaly import FIRST
 from service.analytics.anomaly.detector import SeriesState, start, update
 from service.analytics.anomaly.verdict import Cadence, JudgedPoint, Measure
 
+SYNCED = """
+INSERT INTO service.sync_state (collection, phase, profile, fresh_at)
+SELECT c, 'live', '', $1 FROM unnest(ARRAY['users', 'goals', 'timer_sessions']) AS c
+ON CONFLICT (collection) DO UPDATE SET fresh_at = excluded.fresh_at
+"""
+"""The copy has what the dashboard had before an instant ($1)."""
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 

@@ -1,12 +1,14 @@
 """The detector over stored series: ranges for a chart, one open anomaly per series, closed when over."""
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from service.analytics import rollups
 from service.analytics.anomaly import series
 from service.analytics.anomaly.series import ACTIVITY, DAYS
+from tests.analytics.judged import SYNCED
 from tests.given import World
 
 FIRST = datetime(2026, 1, 5)
@@ -24,10 +26,11 @@ async def days_of(world: World, values: list[float]) -> None:
         await rollups.store(connection, "daily", figures)
 
 
-async def watched(world: World, days: int, column: str = "sessions") -> series.JudgedSeries:
+async def watched(world: World, days: int) -> series.JudgedSeries:
     until = (FIRST + days * DAY).replace(tzinfo=UTC)
+    family = replace(DAYS, measures={"sessions": DAYS.measures["sessions"]})
     async with world.pool.acquire() as connection, connection.transaction():
-        return await series.detect(connection, DAYS, column, until)
+        return await series.detect(connection, family, until)
 
 
 def usual(days: int) -> list[float]:
@@ -111,14 +114,15 @@ async def test_hours_without_sessions_are_zero(world: World) -> None:
     await world.at("2026-03-10T08:00:00Z")
     until = datetime(2026, 3, 10, 8, tzinfo=UTC)
     async with world.pool.acquire() as connection, connection.transaction():
-        found = await series.detect(connection, ACTIVITY, "sessions", until)
+        found = await series.detect(connection, ACTIVITY, until)
 
-    assert found.points == 28 * 24
+    assert found.points == 3 * 28 * 24
     assert await world.pool.fetchval("SELECT sum(value) FROM service.series_point") == 0
 
 
 async def test_both_jobs_watch(world: World) -> None:
     await world.at("2026-03-10T08:00:00Z")
+    await world.pool.execute(SYNCED, datetime(2026, 3, 10, 8, tzinfo=UTC))
     runner = await world.runner()
     await runner.run_manual("analytics.dailyAnalytics")
     await runner.run_manual("analytics.performanceMetrics")

@@ -44,7 +44,7 @@ from service.analytics.anomaly.verdict import (
 )
 from service.analytics.significance import median
 
-_VERSION = 2
+_VERSION = 3
 _MAX_ERROR_SCALES = 2.0
 _RANGE = 2.0
 _MAJOR = 2

@@ -1,33 +1,47 @@
 """The series of the anomaly detector: reads points, judges them, and stores the result in one step."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import asyncpg
 
 from service.analytics.anomaly import detector
 from service.analytics.anomaly.detector import SeriesState
-from service.analytics.anomaly.open_anomaly import Anomaly, AnomalyChange, follow
+from service.analytics.anomaly.judging import JudgedValues, SeriesValue, judge
+from service.analytics.anomaly.open_anomaly import Anomaly
 from service.analytics.anomaly.verdict import Cadence, Direction, JudgedPoint, LevelShift, Measure, Severity
 from service.engine import queries
 from service.engine.database import Connection
 
 _SQL = queries.load(__file__)
 _STEPS = {Cadence.HOUR: timedelta(hours=1), Cadence.DAY: timedelta(days=1)}
+_UTC = ZoneInfo("UTC")
 _HISTORY = {Cadence.HOUR: timedelta(days=28), Cadence.DAY: timedelta(weeks=12)}
 """How far back a new series starts."""
+_RECENT = timedelta(days=14)
+"""Within so long the state after each day is stored; before, that after the first of each month."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesFamily:
-    """Series that are read by one query. ``measures``: column → measure."""
+    """Series that are read by one query. ``measures``: column → measure.
+
+    ``changes``: the query that tells from which point on figures have changed; None: they never do.
+    ``provisional``: the columns that the query's column of this name is about. ``waits``: these points are
+    only shown until they cannot change any more. ``copied``: they rest on the copy of the dashboard.
+    """
 
     query: str
     cadence: Cadence
     measures: Mapping[str, Measure]
+    changes: str | None = None
+    provisional: Set[str] = frozenset()
+    waits: bool = False
+    copied: bool = False
 
     def name(self, column: str) -> str:
         """The series' name: ``hour.sessions``."""
@@ -38,6 +52,10 @@ ACTIVITY = SeriesFamily(
     "hourly_activity",
     Cadence.HOUR,
     dict.fromkeys(("sessions", "focusMinutes", "activeUsers"), Measure.COUNT),
+    changes="hourly_changes",
+    provisional={"focusMinutes"},
+    waits=True,
+    copied=True,
 )
 SERVICE = SeriesFamily(
     "hourly_service",
@@ -49,6 +67,9 @@ DAYS = SeriesFamily(
     "daily",
     Cadence.DAY,
     dict.fromkeys(("sessions", "focusMinutes", "activeUsers", "newUsers", "goalsCompleted"), Measure.COUNT),
+    changes="daily_changes",
+    provisional={"sessions", "focusMinutes", "activeUsers", "newUsers", "goalsCompleted"},
+    copied=True,
 )
 
 
@@ -60,99 +81,156 @@ class JudgedSeries:
     opened: int
 
 
-@dataclass(slots=True)
-class _SeriesProgress:
-    """A series while its new points are judged."""
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """From where to where (exclusive) a series is judged. ``again``: points that were judged before are."""
 
+    column: str
     state: SeriesState
     anomaly: Anomaly | None
-    points: list[tuple[datetime, float, JudgedPoint | None]]
-    changed_anomalies: list[tuple[Anomaly, bool]]
+    since: datetime
+    until: datetime
+    again: bool = False
 
 
-async def detect(connection: Connection, family: SeriesFamily, column: str, until: datetime) -> JudgedSeries:
-    """Judge the new points of one series, up to ``until`` (aware, exclusive).
+async def synced_through(connection: Connection, family: SeriesFamily) -> datetime | None:
+    """Until when the copy of the dashboard has all that a family rests on; None: it is not loaded.
 
-    A new series starts 28 days (12 weeks) back. A state of another version is rebuilt from there.
+    Later points are unknown, not zero: they are judged when the copy has caught up.
     """
-    name = family.name(column)
-    state, through = await _state(connection, family, column)
-    step = _STEPS[family.cadence]
-    since = through + step if through else until - _HISTORY[family.cadence]
-    if since >= until:
+    through: datetime | None = await connection.fetchval(
+        _SQL["synced_through"], family.cadence is Cadence.DAY
+    )
+    return through
+
+
+async def detect(connection: Connection, family: SeriesFamily, until: datetime) -> JudgedSeries:
+    """Judge the new points of a family's series, up to ``until`` (aware, exclusive), and those that changed.
+
+    A new series starts 28 days (12 weeks) back. Where figures have changed, all points from the first of
+    them on are judged again, from a stored state before it: then points and anomalies are what they were if
+    all had been known in time, and an anomaly that does not hold any more is withdrawn. A state of another
+    version is rebuilt from the series' first point.
+    """
+    changed = await connection.fetchval(_SQL[family.changes]) if family.changes else None
+    found = [await _start(connection, family, column, until, changed) for column in family.measures]
+    starts = [start for start in found if start.since < start.until]
+    if not starts:
         return JudgedSeries(0, 0)
-    rows = await connection.fetch(_SQL[family.query], since, until)
-    values = [(row["at"], row[column]) for row in rows if row[column] is not None]
-    progress = _SeriesProgress(state, await _open_anomaly(connection, name), [], [])
-    await asyncio.to_thread(_judge, progress, values)
-    await _store(connection, name, progress)
-    await connection.execute(_SQL["save"], name, progress.state.to_json(), until - step)
-    return JudgedSeries(len(values), sum(not closed for _, closed in progress.changed_anomalies))
+    since, end = min(start.since for start in starts), max(start.until for start in starts)
+    rows = await connection.fetch(_SQL[family.query], since, end)
+    points = opened = 0
+    for start in starts:
+        values = _values(family, start, rows)
+        judged = await asyncio.to_thread(judge, start.state, start.anomaly, values, _UTC)
+        opened += await _store(connection, family, start, judged)
+        points += len(values)
+    return JudgedSeries(points, opened)
 
 
-async def _state(
-    connection: Connection, family: SeriesFamily, column: str
-) -> tuple[SeriesState, datetime | None]:
+def _values(family: SeriesFamily, start: _Start, rows: Sequence[asyncpg.Record]) -> list[SeriesValue]:
+    values = []
+    for row in rows:
+        if row[start.column] is not None and start.since <= row["at"] < start.until:
+            provisional = row["provisional"] and start.column in family.provisional
+            waits = provisional and family.waits
+            values.append(SeriesValue(row["at"], float(row[start.column]), provisional, waits))
+    return values
+
+
+async def _start(
+    connection: Connection, family: SeriesFamily, column: str, until: datetime, changed: datetime | None
+) -> _Start:
+    name, step = family.name(column), _STEPS[family.cadence]
     fresh = detector.start(family.cadence, family.measures[column])
-    row = await connection.fetchrow(_SQL["state"], family.name(column))
+    row = await connection.fetchrow(_SQL["state"], name)
     if row is None:
-        return fresh, None
+        return _Start(column, fresh, None, until - _HISTORY[family.cadence], until)
+    through = row["through"]
+    again = changed is not None and changed <= through
+    if again:
+        until = max(until, through + step)
     try:
-        return SeriesState.from_json(row["state"]), row["through"]
+        if not again:
+            anomaly = _anomaly_from_row(await connection.fetchrow(_SQL["open"], name))
+            return _Start(column, SeriesState.from_json(row["state"]), anomaly, through + step, until)
+        if snapshot := await connection.fetchrow(_SQL["snapshot"], name, changed):
+            state, anomaly = SeriesState.from_json(snapshot["state"]), _anomaly_from_json(snapshot["anomaly"])
+            return _Start(column, state, anomaly, snapshot["through"] + step, until, again=True)
     except ValueError:
-        return fresh, None
+        until = max(until, through + step)
+    first = row["first"] or until - _HISTORY[family.cadence]
+    return _Start(column, fresh, None, first, until, again=True)
 
 
-def _judge(progress: _SeriesProgress, values: Sequence[tuple[datetime, float]]) -> None:
-    for at, value in values:
-        point: date = (
-            at.astimezone(UTC) if progress.state.cadence is Cadence.HOUR else at.astimezone(UTC).date()
-        )
-        progress.state, verdict = detector.update(progress.state, point, float(value))
-        progress.points.append((at, float(value), verdict))
-        change, anomaly = follow(progress.anomaly, verdict)
-        if anomaly is not None and (change is not AnomalyChange.NOTHING or anomaly != progress.anomaly):
-            progress.changed_anomalies.append((anomaly, change is AnomalyChange.CLOSED))
-        progress.anomaly = None if change is AnomalyChange.CLOSED else anomaly
+async def _store(connection: Connection, family: SeriesFamily, start: _Start, judged: JudgedValues) -> int:
+    """Store what came of judging; returns how many anomalies are new."""
+    name, step = family.name(start.column), _STEPS[family.cadence]
+    await _store_points(connection, name, judged)
+    if start.again:
+        holds = [_instant(anomaly.since) for anomaly, _ in judged.anomalies]
+        await connection.execute(_SQL["withdraw"], name, start.since, holds)
+    opened = 0
+    for anomaly, closed in judged.anomalies:
+        opened += await _store_anomaly(connection, name, anomaly, closed=closed)
+    through = (judged.waits_from or start.until) - step
+    if family.changes and family.cadence is Cadence.HOUR:
+        await connection.execute(_SQL["drop_snapshots"], name, start.since, through)
+        for one in judged.snapshots:
+            if one.through > through - _RECENT or one.through.day == 1:
+                anomaly_json = one.anomaly and _anomaly_to_json(one.anomaly)
+                await connection.execute(
+                    _SQL["save_snapshot"], name, one.through, one.state.to_json(), anomaly_json
+                )
+    await connection.execute(_SQL["save"], name, judged.state.to_json(), through, "UTC")
+    return opened
 
 
-async def _store(connection: Connection, name: str, progress: _SeriesProgress) -> None:
-    judged = progress.points
+async def _store_points(connection: Connection, name: str, judged: JudgedValues) -> None:
     columns = ("expected", "low", "high", "score")
+    points = judged.points
     await connection.execute(
         _SQL["points"],
         name,
-        [at for at, _, _ in judged],
-        [value for _, value, _ in judged],
-        *([getattr(verdict, column) if verdict else None for _, _, verdict in judged] for column in columns),
+        [value.at for value, _ in points],
+        [value.value for value, _ in points],
+        *([getattr(verdict, column) if verdict else None for _, verdict in points] for column in columns),
+        [value.provisional for value, _ in points],
     )
-    for anomaly, closed in progress.changed_anomalies:
-        peak = anomaly.peak
-        await connection.execute(
-            _SQL["anomaly"],
-            name,
-            _instant(anomaly.since),
-            _instant(anomaly.until),
-            str(anomaly.severity),
-            str(peak.direction),
-            peak.value,
-            peak.expected,
-            peak.low,
-            peak.high,
-            peak.score,
-            peak.in_words(name.partition(".")[2]),
-            anomaly.calm,
-            _verdict_to_json(peak),
-            closed,
-        )
+
+
+async def _store_anomaly(connection: Connection, name: str, anomaly: Anomaly, *, closed: bool) -> bool:
+    """Returns whether it is new."""
+    peak = anomaly.peak
+    new = await connection.fetchval(
+        _SQL["anomaly"],
+        name,
+        _instant(anomaly.since),
+        _instant(anomaly.until),
+        str(anomaly.severity),
+        str(peak.direction),
+        peak.value,
+        peak.expected,
+        peak.low,
+        peak.high,
+        peak.score,
+        peak.in_words(name.partition(".")[2]),
+        anomaly.calm,
+        _verdict_to_json(peak),
+        closed,
+    )
+    return new is not None
 
 
 def _instant(at: date) -> datetime:
     return at if isinstance(at, datetime) else datetime(at.year, at.month, at.day, tzinfo=UTC)
 
 
-async def _open_anomaly(connection: Connection, name: str) -> Anomaly | None:
-    row = await connection.fetchrow(_SQL["open"], name)
+def _point(at: datetime, cadence: Cadence) -> date:
+    return at if cadence is Cadence.HOUR else at.astimezone(UTC).date()
+
+
+def _anomaly_from_row(row: asyncpg.Record | None) -> Anomaly | None:
     if row is None:
         return None
     peak = _verdict_from_json(row["detail"])
@@ -160,12 +238,28 @@ async def _open_anomaly(connection: Connection, name: str) -> Anomaly | None:
     return Anomaly(since, until, peak, Severity(row["severity"]), row["calm"])
 
 
-def _point(at: datetime, cadence: Cadence) -> date:
-    return at if cadence is Cadence.HOUR else at.astimezone(UTC).date()
+def _anomaly_to_json(anomaly: Anomaly) -> dict[str, Any]:
+    times = {
+        name: _instant(at).isoformat() for name, at in (("since", anomaly.since), ("until", anomaly.until))
+    }
+    return times | {
+        "peak": _verdict_to_json(anomaly.peak),
+        "severity": str(anomaly.severity),
+        "calm": anomaly.calm,
+    }
+
+
+def _anomaly_from_json(stored: Mapping[str, Any] | None) -> Anomaly | None:
+    if stored is None:
+        return None
+    peak = _verdict_from_json(stored["peak"])
+    since, until = (_point(datetime.fromisoformat(stored[key]), peak.cadence) for key in ("since", "until"))
+    return Anomaly(since, until, peak, Severity(stored["severity"]), stored["calm"])
 
 
 def _verdict_to_json(verdict: JudgedPoint) -> dict[str, Any]:
-    return asdict(verdict) | {"at": verdict.at.isoformat()}
+    at = verdict.at.astimezone(UTC) if isinstance(verdict.at, datetime) else verdict.at
+    return asdict(verdict) | {"at": at.isoformat()}
 
 
 def _verdict_from_json(stored: Mapping[str, Any]) -> JudgedPoint:
@@ -272,6 +366,7 @@ def _anomaly(row: asyncpg.Record) -> dict[str, Any]:
         "until": _point(row["until"], cadence),
         "openedAt": row["opened_at"],
         "closedAt": row["closed_at"],
+        "withdrawnAt": row["withdrawn_at"],
     }
 
 

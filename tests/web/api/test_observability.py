@@ -1,6 +1,7 @@
 """The audit log, alerts, anomalies, series and profiles, over HTTP and on real rows."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 
@@ -37,7 +38,8 @@ async def watch(pool: asyncpg.Pool, values: list[float]) -> None:
     await days_of(World(pool), values)
     async with pool.acquire() as connection, connection.transaction():
         until = (FIRST + len(values) * DAY).replace(tzinfo=UTC)
-        await series.detect(connection, DAYS, "sessions", until)
+        family = replace(DAYS, measures={"sessions": DAYS.measures["sessions"]})
+        await series.detect(cast("asyncpg.Connection", connection), family, until)
 
 
 async def test_acts_are_listed_by_who_what_and_when_in_pages(given: Admin) -> None:
@@ -141,7 +143,7 @@ async def test_hours_are_forecast_for_a_day_and_an_old_state_forecasts_nothing(g
     )
     async with given.pool.acquire() as lent, lent.transaction():
         connection = cast("asyncpg.Connection", lent)
-        await series.detect(connection, series.ACTIVITY, "sessions", until)
+        await series.detect(connection, series.ACTIVITY, until)
 
     shown = (await ask(given, one, name="hour.sessions"))["data"]
     assert (len(shown["points"]), len(shown["forecast"])) == (7 * 24, 24)
