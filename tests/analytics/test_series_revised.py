@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
-import pytest
 
 from service.analytics import rollups
 from service.analytics.anomaly import series
@@ -55,6 +54,21 @@ async def from_the_beginning(pool: asyncpg.Pool, until: datetime, family: Series
         UPDATE service.series SET state = state || '{"version": 0}'
     """)
     await judged(pool, until, family)
+
+
+async def begun(pool: asyncpg.Pool, first: datetime) -> None:
+    """The series of hours begin here, not 28 days back."""
+    names = [ACTIVITY.name(column) for column in ACTIVITY.measures]
+    await pool.execute(
+        """INSERT INTO service.series SELECT n, '{"version": 0}', $2 FROM unnest($1::text[]) AS n""",
+        names,
+        first,
+    )
+    await pool.execute(
+        "INSERT INTO service.series_point (series, at, value) SELECT n, $2, 0 FROM unnest($1::text[]) AS n",
+        names,
+        first,
+    )
 
 
 async def points(pool: asyncpg.Pool, name: str, since: datetime) -> list[float]:
@@ -132,38 +146,42 @@ async def test_a_session_that_never_ends_is_waited_for_four_hours(lab: Lab) -> N
 # ── Judged again ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("seed", [1])
-async def test_whatever_the_order_of_data_points_are_those_of_a_fresh_run(lab: Lab, seed: int) -> None:
-    dice = random.Random(seed)
-    first = _BEGIN - 7 * DAY
-    everything = sessions_by_day(dice, first, 10)
-    late = {one.id for one in everything if dice.random() < 0.1}
-    in_time = sorted((one for one in everything if one.id not in late), key=lambda one: one.started_at)
+async def test_whatever_the_order_of_data_points_are_those_of_a_fresh_run(lab: Lab) -> None:
+    dice = random.Random(1)
+    first = _BEGIN - 4 * DAY
+    everything = sessions_by_day(dice, first, 7)
+    await begun(lab.pool, first)
+    late = [one for one in everything if dice.random() < 0.1]
+    in_time = [one for one in everything if one not in late]
     await lab.put(*people(*(f"u{n}" for n in range(9))), *(one for one in in_time if one.started_at < _BEGIN))
     now = _BEGIN
     await judged(lab.pool, now)
-    waiting = [one for one in everything if one.id in late]
-    while now < first + 10 * DAY:
-        begin, now = now, now + dice.choice((1, 2, 7, 11)) * HOUR
-        await lab.put(*(one for one in in_time if begin <= one.started_at < now))
-        dice.shuffle(waiting)
-        arrived = [one for one in waiting[:4] if one.started_at < now]
-        waiting = [one for one in waiting if one not in arrived]
-        await lab.put(*arrived)
-        known = [one for one in lab.sessions.values() if one.started_at > now - 3 * DAY]
-        for one in dice.sample(known, 2):
-            await lab.put(
-                replace(one, focus_seconds=one.focus_seconds // 2, started_at=one.started_at - HOUR)
-            )
-        await lab.remove("timer_sessions", dice.choice(known).id)
-        if dice.random() < 0.7:
-            await judged(lab.pool, now)
-    await judged(lab.pool, now)
 
-    step_by_step = await stored(lab.pool)
-    await from_the_beginning(lab.pool, now)
-    for before, after in zip(step_by_step, await stored(lab.pool), strict=True):
-        assert before == after
+    async def arrive() -> None:
+        known = [one for one in late if one.started_at < now and one.id not in lab.sessions]
+        await lab.put(*dice.sample(known, min(4, len(known))))
+
+    async def edit() -> None:
+        one = dice.choice([one for one in lab.sessions.values() if one.started_at > now - 3 * DAY])
+        await lab.put(replace(one, focus_seconds=one.focus_seconds // 2, started_at=one.started_at - HOUR))
+
+    async def remove() -> None:
+        recent = [one.id for one in lab.sessions.values() if one.started_at > now - 3 * DAY]
+        await lab.remove("timer_sessions", dice.choice(recent))
+
+    for turn in range(10):
+        begin, now = now, now + dice.choice((1, 2, 7)) * HOUR
+        await lab.put(*(one for one in in_time if begin <= one.started_at < now))
+        await dice.choice((arrive, edit, remove))()
+        if turn % 4:
+            await judged(lab.pool, now)
+    for change in (arrive, edit, remove):
+        await change()
+        await judged(lab.pool, now)
+        step_by_step = await stored(lab.pool)
+        await from_the_beginning(lab.pool, now)
+        for before, after in zip(step_by_step, await stored(lab.pool), strict=True):
+            assert before == after
 
 
 async def outage(lab: Lab) -> tuple[datetime, Sequence[TimerSession]]:
