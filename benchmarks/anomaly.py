@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
-from service.analytics.anomaly.detector import SeriesState, start, update
+from service.analytics.anomaly.detector import update
 from service.analytics.anomaly.open_anomaly import Anomaly, AnomalyChange, follow
+from service.analytics.anomaly.series_state import SeriesState, start
 from service.analytics.anomaly.verdict import Cadence, JudgedPoint, Measure, Severity
 from service.analytics.significance import NORMAL_MAD, median
 

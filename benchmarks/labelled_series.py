@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 
-from service.analytics.anomaly.detector import start, update
+from service.analytics.anomaly.detector import update
+from service.analytics.anomaly.series_state import start
 from service.analytics.anomaly.verdict import SHIFT_SCORE, Cadence, JudgedPoint, Measure
 
 _PROBATION = 0.15

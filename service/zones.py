@@ -22,10 +22,11 @@ _NO_ZONES = {"Factory", "localtime", "posixrules"}
 
 @dataclass(frozen=True)
 class _Names:
-    """``zones``: each name and the zone it links to (itself where it is no link); ``places``: of zone.tab."""
+    """``zones``: each name and the zone it links to (itself where it is no link); ``places``: of zone.tab,
+    with their countries."""
 
     zones: Mapping[str, str]
-    places: frozenset[str]
+    places: Mapping[str, str]
     any_case: Mapping[str, str]
 
 
@@ -50,6 +51,12 @@ def names() -> Set[str]:
 def places() -> tuple[str, ...]:
     """The names that people are offered, in order: those of ``zone.tab``."""
     return tuple(sorted(_names().places))
+
+
+def country_of(name: str) -> str | None:
+    """The ISO code of the country of a place; None: the name is that of no place (UTC)."""
+    canonical = canonical_name(name)
+    return _names().places.get(current_name(canonical)) if canonical else None
 
 
 def equal_groups(group: str) -> list[str]:
@@ -114,8 +121,8 @@ def _names() -> _Names:
                 links[name] = target
     targets = {name: _target(name, links) for name in (zones | set(links)) - _NO_ZONES}
     rows = [line.split("\t") for line in _text(data, "zone.tab").splitlines() if not line.startswith("#")]
-    places = frozenset(row[2] for row in rows if len(row) > 2)
-    return _Names(targets, places & set(targets), {name.lower(): name for name in targets})
+    places = {row[2]: row[0] for row in rows if len(row) > 2 and row[2] in targets}
+    return _Names(targets, places, {name.lower(): name for name in targets})
 
 
 def _target(name: str, links: Mapping[str, str]) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 
 from benchmarks.anomaly import FIRST
-from service.analytics.anomaly.detector import SeriesState, start, update
+from service.analytics.anomaly.detector import update
+from service.analytics.anomaly.series_state import SeriesState, start
 from service.analytics.anomaly.verdict import Cadence, JudgedPoint, Measure
 
 SYNCED = """

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.anomaly import FAULTS, FIRST, NOISES, followed, found, moments, poisson, quiet
-from service.analytics.anomaly.detector import SeriesState, forecast, start, update
+from service.analytics.anomaly.detector import forecast, update
 from service.analytics.anomaly.open_anomaly import AnomalyChange
+from service.analytics.anomaly.series_state import SeriesState, start
 from service.analytics.anomaly.tails import habit, tails
 from service.analytics.anomaly.verdict import Cadence, Direction, JudgedPoint, Measure, Severity
 from tests.analytics.judged import DAY, HOUR, fed

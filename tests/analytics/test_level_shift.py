@@ -8,7 +8,8 @@ from datetime import datetime
 import pytest
 
 from benchmarks.anomaly import FIRST, opened, poisson
-from service.analytics.anomaly.detector import SeriesState, update
+from service.analytics.anomaly.detector import update
+from service.analytics.anomaly.series_state import SeriesState
 from service.analytics.anomaly.verdict import Direction, Measure, Severity
 from tests.analytics.judged import HOUR, fed
 

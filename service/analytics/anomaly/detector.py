@@ -25,12 +25,13 @@ series.
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from datetime import date, datetime
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 
-from service.analytics.anomaly.level_shift import ShiftState, watch
+from service.analytics.anomaly.holiday import Holiday
+from service.analytics.anomaly.level_shift import watch
+from service.analytics.anomaly.series_state import RULES, SeriesState, start
 from service.analytics.anomaly.tails import ErrorTails, habit, tails
 from service.analytics.anomaly.verdict import (
     WEEKDAYS,
@@ -44,61 +45,13 @@ from service.analytics.anomaly.verdict import (
 )
 from service.analytics.significance import median
 
-_VERSION = 3
+_HOUR = timedelta(hours=1)
 _MAX_ERROR_SCALES = 2.0
 _RANGE = 2.0
 _MAJOR = 2
 _CRITICAL = 3
 _LARGE_SHIFT = 0.4
 """A shift by this share of the expected values alerts somebody."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    """``period``: points per season. ``warmup``: points before the first verdict. ``min_peers``: values of
-    the same hour or weekday that a second opinion needs. ``quiet``: points before the first alert.
-    ``min_score``: from which a score counts. ``level``, ``slope``, ``season``: their weights. ``damping``:
-    the share of the slope that is left after one point."""
-
-    period: int
-    phases: int
-    warmup: int
-    seasons_kept: int
-    min_peers: int
-    quiet: int
-    min_score: float
-    level: float
-    slope: float
-    season: float
-    damping: float = 0.98
-
-
-_RULES = {
-    Cadence.HOUR: _Rules(
-        period=24,
-        phases=48,
-        warmup=48,
-        seasons_kept=28,
-        min_peers=5,
-        quiet=14 * 24,
-        min_score=3.5,
-        level=0.1,
-        slope=0.01,
-        season=0.1,
-    ),
-    Cadence.DAY: _Rules(
-        period=7,
-        phases=7,
-        warmup=14,
-        seasons_kept=12,
-        min_peers=4,
-        quiet=28,
-        min_score=2.75,
-        level=0.15,
-        slope=0.02,
-        season=0.1,
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,77 +64,22 @@ class ExpectedRange:
     high: float
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesState:
-    """The state of a series; of bounded size (28 days of hours, 12 weeks of days) and JSON-serialisable.
-
-    ``last``: the latest point, in hours since 1970 UTC or as a date's ordinal. ``seen``: points learnt.
-    ``season`` and ``visits`` (how often it was learnt): for each hour of the day or weekday. ``peers``: for
-    each of these, its latest values; ``errors``: the latest errors of the model; both on the model's scale.
-    ``counted``: (point, score) of the cool-down. ``shift``: what ``level_shift`` remembers (hours only).
-    """
-
-    cadence: Cadence
-    measure: Measure
-    last: int | None = None
-    seen: int = 0
-    level: float = 0.0
-    slope: float = 0.0
-    season: tuple[float, ...] = ()
-    visits: tuple[int, ...] = ()
-    peers: tuple[tuple[float, ...], ...] = ()
-    errors: tuple[float, ...] = ()
-    counted: tuple[tuple[int, float], ...] = ()
-    shift: ShiftState = field(default_factory=ShiftState)
-
-    def to_json(self) -> dict[str, Any]:
-        """What ``from_json`` restores exactly; 14 kB as text for hours, 2 kB for days."""
-        stored = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {"version": _VERSION, **stored, "shift": self.shift.to_json()}
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> "SeriesState":
-        """Raises ValueError for a state of another version: rebuild it from the points of the series."""
-        if stored.get("version") != _VERSION:
-            raise ValueError(
-                f"a detector's state of version {stored.get('version')} cannot be read (here: {_VERSION}): "
-                "build it again from the points of the series"
-            )
-        return cls(
-            cadence=Cadence(stored["cadence"]),
-            measure=Measure(stored["measure"]),
-            last=stored["last"],
-            seen=stored["seen"],
-            level=stored["level"],
-            slope=stored["slope"],
-            season=tuple(stored["season"]),
-            visits=tuple(stored["visits"]),
-            peers=tuple(tuple(values) for values in stored["peers"]),
-            errors=tuple(stored["errors"]),
-            counted=tuple((point, score) for point, score in stored["counted"]),
-            shift=ShiftState.from_json(stored["shift"]),
-        )
-
-
-def start(cadence: Cadence, measure: Measure) -> SeriesState:
-    """The state of a series without points."""
-    phases = _RULES[cadence].phases
-    return SeriesState(
-        cadence,
-        measure,
-        season=(0.0,) * phases,
-        visits=(0,) * phases,
-        peers=((),) * phases,
-        shift=ShiftState((0.0,) * phases, (0,) * phases),
-    )
-
-
-def update(state: SeriesState, at: date, value: float | None) -> tuple[SeriesState, JudgedPoint | None]:
+def update(
+    state: SeriesState,
+    at: date,
+    value: float | None,
+    holiday: Holiday | None = None,
+    *,
+    clocks_changed: bool = False,
+) -> tuple[SeriesState, JudgedPoint | None]:
     """Judge a point, then learn from it. The verdict is None while there is too little data.
 
     ``at``: the start of the hour, aware, in the zone whose hours of the day repeat; or a date. ``value``
-    None: the point is missing, and nothing changes. ValueError: a point that is not after the last one
-    (rebuild the state from the points), a value that is not finite, or a negative count.
+    None: the point is missing, and nothing changes. ``holiday``: of that hour or date; it is compared with
+    earlier ones, and not learned as an ordinary day (at weekends it changes nothing that is expected).
+    ``clocks_changed``: some users' clocks did, a short while ago; what is expected of the neighbouring hours
+    is as good until that is learned. ValueError: a point that is not after the last one (rebuild the state
+    from the points), a value that is not finite, or a negative count.
     """
     index, phase = _position(state.cadence, at)
     if state.last is not None and index <= state.last:
@@ -189,18 +87,26 @@ def update(state: SeriesState, at: date, value: float | None) -> tuple[SeriesSta
     if value is None:
         return state, None
     scaled = rounded(_model_scale(value, state.measure))
-    rules = _RULES[state.cadence]
+    rules = RULES[state.cadence]
     if state.last is not None and index - state.last > rules.period * rules.seasons_kept:
         state = start(state.cadence, state.measure)
     shift = None
-    if state.cadence is Cadence.HOUR:
-        watched, shift = watch(state.shift, state.measure, index, phase, scaled, value)
+    if state.cadence is Cadence.HOUR and not holiday:
+        near = _near(state, at, clocks_changed=clocks_changed)
+        watched, shift = watch(state.shift, state.measure, index, near, scaled, value)
         state = replace(state, shift=watched)
     if state.seen < rules.period:
+        if holiday:
+            return replace(state, last=index), None
         return _collect_first_season(state, index, phase, scaled), None
     past = tails(state.errors, _floor(state)) if len(state.errors) >= rules.period // 2 else None
-    verdict = _judge(state, at, value, past, shift) if past and state.seen >= rules.warmup else None
-    return _learn(state, index, phase, scaled, past, verdict), verdict
+    predicted = _expect(state, at, scaled, holiday, clocks_changed=clocks_changed)
+    verdict = None
+    if past and state.seen >= rules.warmup:
+        verdict = _judge(state, at, value, predicted, past, shift, holiday)
+    if holiday:
+        return _learn_holiday(state, at, scaled, holiday), verdict
+    return _learn(state, index, phase, scaled, predicted, past, verdict), verdict
 
 
 def forecast(state: SeriesState, hours_or_days: Iterable[date]) -> list[ExpectedRange]:
@@ -209,7 +115,7 @@ def forecast(state: SeriesState, hours_or_days: Iterable[date]) -> list[Expected
 
     The range widens with the distance h: √(1 + (h-1)·α² + seasons·γ²) (Hyndman et al., 2008, class 1).
     """
-    rules = _RULES[state.cadence]
+    rules = RULES[state.cadence]
     if state.seen < rules.warmup or state.last is None or not state.errors:
         return []
     past = tails(state.errors, _floor(state))
@@ -265,7 +171,7 @@ def _collect_first_season(state: SeriesState, index: int, phase: int, scaled: fl
     """Only store the points of the first season; at its end the model starts from their median."""
     peers = _remember(state.peers, phase, scaled, state.cadence)
     collected = replace(state, last=index, seen=state.seen + 1, peers=peers)
-    if collected.seen < _RULES[state.cadence].period:
+    if collected.seen < RULES[state.cadence].period:
         return collected
     level = median(value for values in peers for value in values)
     season = tuple(rounded(median(values) - level) if values else 0.0 for values in peers)
@@ -275,7 +181,7 @@ def _collect_first_season(state: SeriesState, index: int, phase: int, scaled: fl
 def _remember(
     peers: tuple[tuple[float, ...], ...], phase: int, scaled: float, cadence: Cadence
 ) -> tuple[tuple[float, ...], ...]:
-    limit = _RULES[cadence].seasons_kept
+    limit = RULES[cadence].seasons_kept
     if cadence is Cadence.HOUR:
         limit = limit * (5 if phase < 24 else 2) // 7
     values = (*peers[phase], scaled)[-limit:]
@@ -284,7 +190,7 @@ def _remember(
 
 def _slope_over(state: SeriesState, steps: int) -> float:
     """The sum of the damped slope over so many points: slope · (d + d² + … + dⁿ)."""
-    damp = _RULES[state.cadence].damping
+    damp = RULES[state.cadence].damping
     return state.slope * damp * (1 - damp**steps) / (1 - damp)
 
 
@@ -293,16 +199,63 @@ def _predict(state: SeriesState, index: int, phase: int) -> float:
     return state.level + _slope_over(state, steps) + state.season[phase]
 
 
+def _near(state: SeriesState, at: date, *, clocks_changed: bool) -> list[int]:
+    """The phase of a point; after a change of clocks, and those of the hours before and after it."""
+    _, phase = _position(state.cadence, at)
+    if not clocks_changed or state.cadence is Cadence.DAY:
+        return [phase]
+    return [phase, *(_position(state.cadence, at + step)[1] for step in (-_HOUR, _HOUR))]
+
+
+def _expect(
+    state: SeriesState, at: date, scaled: float, holiday: Holiday | None, *, clocks_changed: bool
+) -> float:
+    """The expected value; after a change of clocks, of this hour and its neighbours what is nearest."""
+    index, phase = _position(state.cadence, at)
+    near = [
+        one for one in _near(state, at, clocks_changed=clocks_changed) if one == phase or state.visits[one]
+    ]
+    expected = [_expect_with(state, index, one, None if _weekend(at) else holiday) for one in near]
+    return min(max(scaled, min(expected)), max(expected))
+
+
+def _expect_with(state: SeriesState, index: int, phase: int, holiday: Holiday | None) -> float:
+    ordinary = _predict(state, index, phase)
+    if holiday is None:
+        return ordinary
+    sunday = 24 + phase % 24 if state.cadence is Cadence.HOUR else 6
+    on_sunday = _predict(state, index, sunday) if state.visits[sunday] else ordinary
+    return state.holidays.expected(ordinary, on_sunday, holiday.share, RULES[state.cadence].period)
+
+
+def _learn_holiday(state: SeriesState, at: date, scaled: float, holiday: Holiday) -> SeriesState:
+    """The state after a point of a holiday: only what is expected of holidays changes."""
+    index, phase = _position(state.cadence, at)
+    steps = index - (state.last or 0)
+    holidays = state.holidays
+    if state.visits[phase] and not _weekend(at):
+        holidays = holidays.learned(scaled, _predict(state, index, phase), holiday.share)
+    return replace(
+        state,
+        last=index,
+        level=rounded(state.level + _slope_over(state, steps)),
+        slope=rounded(state.slope * RULES[state.cadence].damping ** steps),
+        counted=tuple(one for one in state.counted if index - one[0] < RULES[state.cadence].period),
+        holidays=holidays,
+    )
+
+
 def _learn(
     state: SeriesState,
     index: int,
     phase: int,
     scaled: float,
+    predicted: float,
     past: ErrorTails | None,
     verdict: JudgedPoint | None,
 ) -> SeriesState:
     """The state after a point: Holt-Winters with the error clipped at two scales, once scales are known."""
-    rules = _RULES[state.cadence]
+    rules = RULES[state.cadence]
     error = scaled - _predict(state, index, phase)
     steps = index - (state.last or 0)
     max_error = _MAX_ERROR_SCALES * past.scale if past else math.inf
@@ -314,7 +267,7 @@ def _learn(
     season = rounded(state.season[phase] + weight * (1 - level_weight) * (error if first_visit else clipped))
     errors = state.errors
     if not first_visit:
-        errors = (*errors, rounded(error))[-rules.period * rules.seasons_kept :]
+        errors = (*errors, rounded(scaled - predicted))[-rules.period * rules.seasons_kept :]
     counted = [entry for entry in state.counted if index - entry[0] < rules.period]
     if verdict is not None and verdict.anomalous:
         counted.append((index, verdict.score))
@@ -336,15 +289,20 @@ def _learn(
 
 
 def _judge(
-    state: SeriesState, at: date, value: float, past: ErrorTails, shift: LevelShift | None
+    state: SeriesState,
+    at: date,
+    value: float,
+    predicted: float,
+    past: ErrorTails,
+    shift: LevelShift | None,
+    holiday: Holiday | None,
 ) -> JudgedPoint | None:
     """None for an hour or weekday without earlier points, and for a PLAIN series that never changed."""
     index, phase = _position(state.cadence, at)
     if not state.visits[phase] or (state.measure is Measure.PLAIN and len(set(state.errors)) == 1):
         return None
-    rules = _RULES[state.cadence]
+    rules = RULES[state.cadence]
     scaled = rounded(_model_scale(value, state.measure))
-    predicted = _predict(state, index, phase)
     error = scaled - predicted
     direction = Direction.HIGH if error >= past.centre else Direction.LOW
     score = past.score(error)
@@ -356,6 +314,7 @@ def _judge(
         score > earlier for point, earlier in state.counted if index - point < rules.period
     )
     peers, among = _peers(state, phase, at, scaled)
+    severity = _severity(state, combined_score if is_counted else 0.0, value, expected_range.expected, shift)
     return JudgedPoint(
         cadence=state.cadence,
         measure=state.measure,
@@ -366,13 +325,12 @@ def _judge(
         high=expected_range.high,
         score=score,
         direction=direction,
-        severity=_severity(
-            state, combined_score if is_counted else 0.0, value, expected_range.expected, shift
-        ),
+        severity=severity and (Severity.MINOR if holiday else severity),
         peers=len(peers),
         beyond=sum(peer >= scaled if direction is Direction.HIGH else peer <= scaled for peer in peers),
         among=among,
         shift=shift,
+        holiday=holiday.countries if holiday else None,
     )
 
 
@@ -391,7 +349,7 @@ def _peers(state: SeriesState, phase: int, at: date, scaled: float) -> tuple[tup
 def _second_opinion(state: SeriesState, phase: int, scaled: float, direction: Direction) -> float:
     """The score of the value among those of the same hour or weekday; 0 if too few, or on the other side."""
     peers = state.peers[phase]
-    if len(peers) < _RULES[state.cadence].min_peers:
+    if len(peers) < RULES[state.cadence].min_peers:
         return 0.0
     past = tails(peers, _floor(state))
     own_direction = Direction.HIGH if scaled >= past.centre else Direction.LOW
@@ -402,7 +360,7 @@ def _severity(
     state: SeriesState, combined_score: float, value: float, expected: float, shift: LevelShift | None
 ) -> Severity | None:
     """None: neither the score counts nor does a shift begin."""
-    rules = _RULES[state.cadence]
+    rules = RULES[state.cadence]
     begins = shift is not None and shift.begins
     if combined_score < rules.min_score and not begins:
         return None

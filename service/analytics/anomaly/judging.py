@@ -6,8 +6,10 @@ from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 from service.analytics.anomaly import detector
-from service.analytics.anomaly.detector import SeriesState
+from service.analytics.anomaly.holiday import Holiday
 from service.analytics.anomaly.open_anomaly import Anomaly, AnomalyChange, follow
+from service.analytics.anomaly.series_state import SeriesState
+from service.analytics.anomaly.user_places import UserPlaces
 from service.analytics.anomaly.verdict import Cadence, JudgedPoint
 
 
@@ -36,35 +38,43 @@ class StoredState:
 
 @dataclass(slots=True)
 class JudgedValues:
-    """``points`` with their verdicts; ``anomalies`` that are open or over (True); ``snapshots`` after each
-    day of hours. ``waits_from``: the first point that is only shown."""
+    """``points`` with verdicts and holidays; ``anomalies`` that are open or over (True); ``snapshots`` after
+    each day of hours. ``waits_from``: the first point that is only shown."""
 
     state: SeriesState
     anomaly: Anomaly | None
-    points: list[tuple[SeriesValue, JudgedPoint | None]] = field(default_factory=list)
+    points: list[tuple[SeriesValue, JudgedPoint | None, Holiday | None]] = field(default_factory=list)
     anomalies: list[tuple[Anomaly, bool]] = field(default_factory=list)
     snapshots: list[StoredState] = field(default_factory=list)
     waits_from: datetime | None = None
 
 
 def judge(
-    state: SeriesState, anomaly: Anomaly | None, values: Iterable[SeriesValue], zone: ZoneInfo
+    state: SeriesState,
+    anomaly: Anomaly | None,
+    values: Iterable[SeriesValue],
+    zone: ZoneInfo,
+    places: UserPlaces,
 ) -> JudgedValues:
-    """Judge values after a state, oldest first. ``zone``: whose hours of the day repeat."""
+    """Judge values after a state, oldest first. ``zone``: whose hours of the day repeat. ``places``: of the
+    users, whose holidays and clock changes count."""
     judged = JudgedValues(state, anomaly, anomalies=[(anomaly, False)] if anomaly else [])
     shown = state
     for value in values:
         at: date = (
             value.at.astimezone(zone) if state.cadence is Cadence.HOUR else value.at.astimezone(UTC).date()
         )
+        holiday, changed = places.holiday(at), places.clocks_changed(at)
         if value.waits or judged.waits_from:
             judged.waits_from = judged.waits_from or value.at
-            shown, verdict = detector.update(shown, at, value.value)
-            judged.points.append((value, verdict))
+            shown, verdict = detector.update(shown, at, value.value, holiday, clocks_changed=changed)
+            judged.points.append((value, verdict, holiday))
             continue
-        judged.state, verdict = detector.update(judged.state, at, value.value)
+        judged.state, verdict = detector.update(
+            judged.state, at, value.value, holiday, clocks_changed=changed
+        )
         shown = judged.state
-        judged.points.append((value, verdict))
+        judged.points.append((value, verdict, holiday))
         _follow(judged, verdict)
         if state.cadence is Cadence.HOUR and value.at.astimezone(UTC).hour == 23:
             judged.snapshots.append(StoredState(value.at, judged.state, judged.anomaly))

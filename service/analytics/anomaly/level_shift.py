@@ -16,7 +16,7 @@ normal. Nothing is said about the first three weeks, and nothing is learned whil
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -99,15 +99,16 @@ class ShiftState:
 
 
 def watch(
-    state: ShiftState, measure: Measure, index: int, phase: int, scaled: float, value: float
+    state: ShiftState, measure: Measure, index: int, near: Sequence[int], scaled: float, value: float
 ) -> tuple[ShiftState, LevelShift | None]:
     """Take a point in; the shift that lasts with it, or None.
 
-    ``index``: its place in time, in hours. ``scaled``: the value on the scale of the model.
+    ``index``: its place in time, in hours. ``near``: its phase, and others whose baselines are as good.
+    ``scaled``: the value on the scale of the model.
     """
-    shift = None
+    shift, phase = None, near[0]
     if state.learned[phase] >= _FEWEST_VALUES:
-        state = _added(state, measure, index, phase, scaled, value)
+        state = _added(state, measure, index, near, scaled, value)
         shift = _shift(state)
         if state.lasting > _LONGEST:
             state = _new_level(state, measure)
@@ -115,9 +116,11 @@ def watch(
 
 
 def _added(
-    state: ShiftState, measure: Measure, index: int, phase: int, scaled: float, value: float
+    state: ShiftState, measure: Measure, index: int, near: Sequence[int], scaled: float, value: float
 ) -> ShiftState:
-    baseline = state.baseline[phase]
+    phase = near[0]
+    baselines = [state.baseline[one] for one in near if state.learned[one]]
+    baseline = min(max(scaled, min(baselines)), max(baselines))
     error = (scaled - baseline) / math.sqrt(1 + 1 / state.learned[phase])
     deviation = _deviation(state.noise, measure, baseline)
     z = _clipped(error / deviation, _LARGEST_ERROR)

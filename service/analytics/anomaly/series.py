@@ -2,24 +2,24 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, fields
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import asyncpg
 
+from service import zones
 from service.analytics.anomaly import detector
-from service.analytics.anomaly.detector import SeriesState
 from service.analytics.anomaly.judging import JudgedValues, SeriesValue, judge
 from service.analytics.anomaly.open_anomaly import Anomaly
+from service.analytics.anomaly.series_state import SeriesState, start
+from service.analytics.anomaly.user_places import UserPlaces, main_zone
 from service.analytics.anomaly.verdict import Cadence, Direction, JudgedPoint, LevelShift, Measure, Severity
 from service.engine import queries
 from service.engine.database import Connection
 
 _SQL = queries.load(__file__)
 _STEPS = {Cadence.HOUR: timedelta(hours=1), Cadence.DAY: timedelta(days=1)}
-_UTC = ZoneInfo("UTC")
 _HISTORY = {Cadence.HOUR: timedelta(days=28), Cadence.DAY: timedelta(weeks=12)}
 """How far back a new series starts."""
 _RECENT = timedelta(days=14)
@@ -86,6 +86,7 @@ class _Start:
     """From where to where (exclusive) a series is judged. ``again``: points that were judged before are."""
 
     column: str
+    zone: str
     state: SeriesState
     anomaly: Anomaly | None
     since: datetime
@@ -110,79 +111,98 @@ async def detect(connection: Connection, family: SeriesFamily, until: datetime) 
     A new series starts 28 days (12 weeks) back. Where figures have changed, all points from the first of
     them on are judged again, from a stored state before it: then points and anomalies are what they were if
     all had been known in time, and an anomaly that does not hold any more is withdrawn. A state of another
-    version is rebuilt from the series' first point.
+    version, or by the clock of another zone, is rebuilt from the series' first point.
     """
     changed = await connection.fetchval(_SQL[family.changes]) if family.changes else None
-    found = [await _start(connection, family, column, until, changed) for column in family.measures]
-    starts = [start for start in found if start.since < start.until]
+    if family.copied:
+        await connection.execute(_SQL["record_places"], until.date().replace(day=1))
+    places = await _user_places(connection)
+    found = [await _start(connection, family, column, until, changed, places) for column in family.measures]
+    starts = [one for one in found if one.since < one.until]
     if not starts:
         return JudgedSeries(0, 0)
-    since, end = min(start.since for start in starts), max(start.until for start in starts)
+    since, end = min(one.since for one in starts), max(one.until for one in starts)
     rows = await connection.fetch(_SQL[family.query], since, end)
     points = opened = 0
-    for start in starts:
-        values = _values(family, start, rows)
-        judged = await asyncio.to_thread(judge, start.state, start.anomaly, values, _UTC)
-        opened += await _store(connection, family, start, judged)
+    having_holidays = places if family.copied else UserPlaces({})
+    for begin in starts:
+        values, zone = _values(family, begin, rows), zones.zone_of(begin.zone)
+        judged = await asyncio.to_thread(judge, begin.state, begin.anomaly, values, zone, having_holidays)
+        opened += await _store(connection, family, begin, judged)
         points += len(values)
     return JudgedSeries(points, opened)
 
 
-def _values(family: SeriesFamily, start: _Start, rows: Sequence[asyncpg.Record]) -> list[SeriesValue]:
+def _values(family: SeriesFamily, begin: _Start, rows: Sequence[asyncpg.Record]) -> list[SeriesValue]:
     values = []
     for row in rows:
-        if row[start.column] is not None and start.since <= row["at"] < start.until:
-            provisional = row["provisional"] and start.column in family.provisional
+        if row[begin.column] is not None and begin.since <= row["at"] < begin.until:
+            provisional = row["provisional"] and begin.column in family.provisional
             waits = provisional and family.waits
-            values.append(SeriesValue(row["at"], float(row[start.column]), provisional, waits))
+            values.append(SeriesValue(row["at"], float(row[begin.column]), provisional, waits))
     return values
 
 
+async def _user_places(connection: Connection) -> UserPlaces:
+    months: dict[date, dict[str, int]] = {}
+    for row in await connection.fetch(_SQL["places"]):
+        months.setdefault(row["month"], {})[row["timezone"]] = row["users"]
+    return UserPlaces(months)
+
+
 async def _start(
-    connection: Connection, family: SeriesFamily, column: str, until: datetime, changed: datetime | None
+    connection: Connection,
+    family: SeriesFamily,
+    column: str,
+    until: datetime,
+    changed: datetime | None,
+    places: UserPlaces,
 ) -> _Start:
     name, step = family.name(column), _STEPS[family.cadence]
-    fresh = detector.start(family.cadence, family.measures[column])
+    fresh = start(family.cadence, family.measures[column])
     row = await connection.fetchrow(_SQL["state"], name)
+    users = places.users(until.date()) if family.cadence is Cadence.HOUR else {}
+    zone = main_zone(users, until.year, row["zone"] if row else None)
     if row is None:
-        return _Start(column, fresh, None, until - _HISTORY[family.cadence], until)
+        return _Start(column, zone, fresh, None, until - _HISTORY[family.cadence], until)
     through = row["through"]
     again = changed is not None and changed <= through
-    if again:
-        until = max(until, through + step)
     try:
-        if not again:
+        if not again and zone == row["zone"]:
             anomaly = _anomaly_from_row(await connection.fetchrow(_SQL["open"], name))
-            return _Start(column, SeriesState.from_json(row["state"]), anomaly, through + step, until)
-        if snapshot := await connection.fetchrow(_SQL["snapshot"], name, changed):
+            return _Start(column, zone, SeriesState.from_json(row["state"]), anomaly, through + step, until)
+        snapshot = await connection.fetchrow(_SQL["snapshot"], name, changed)
+        if snapshot and zone == row["zone"]:
             state, anomaly = SeriesState.from_json(snapshot["state"]), _anomaly_from_json(snapshot["anomaly"])
-            return _Start(column, state, anomaly, snapshot["through"] + step, until, again=True)
+            end = max(until, through + step)
+            return _Start(column, zone, state, anomaly, snapshot["through"] + step, end, again=True)
     except ValueError:
-        until = max(until, through + step)
+        pass
+    until = max(until, through + step)
     first = row["first"] or until - _HISTORY[family.cadence]
-    return _Start(column, fresh, None, first, until, again=True)
+    return _Start(column, zone, fresh, None, first, until, again=True)
 
 
-async def _store(connection: Connection, family: SeriesFamily, start: _Start, judged: JudgedValues) -> int:
+async def _store(connection: Connection, family: SeriesFamily, begin: _Start, judged: JudgedValues) -> int:
     """Store what came of judging; returns how many anomalies are new."""
-    name, step = family.name(start.column), _STEPS[family.cadence]
+    name, step = family.name(begin.column), _STEPS[family.cadence]
     await _store_points(connection, name, judged)
-    if start.again:
+    if begin.again:
         holds = [_instant(anomaly.since) for anomaly, _ in judged.anomalies]
-        await connection.execute(_SQL["withdraw"], name, start.since, holds)
+        await connection.execute(_SQL["withdraw"], name, begin.since, holds)
     opened = 0
     for anomaly, closed in judged.anomalies:
         opened += await _store_anomaly(connection, name, anomaly, closed=closed)
-    through = (judged.waits_from or start.until) - step
+    through = (judged.waits_from or begin.until) - step
     if family.changes and family.cadence is Cadence.HOUR:
-        await connection.execute(_SQL["drop_snapshots"], name, start.since, through)
+        await connection.execute(_SQL["drop_snapshots"], name, begin.since, through)
         for one in judged.snapshots:
             if one.through > through - _RECENT or one.through.day == 1:
                 anomaly_json = one.anomaly and _anomaly_to_json(one.anomaly)
                 await connection.execute(
                     _SQL["save_snapshot"], name, one.through, one.state.to_json(), anomaly_json
                 )
-    await connection.execute(_SQL["save"], name, judged.state.to_json(), through, "UTC")
+    await connection.execute(_SQL["save"], name, judged.state.to_json(), through, begin.zone)
     return opened
 
 
@@ -192,10 +212,11 @@ async def _store_points(connection: Connection, name: str, judged: JudgedValues)
     await connection.execute(
         _SQL["points"],
         name,
-        [value.at for value, _ in points],
-        [value.value for value, _ in points],
-        *([getattr(verdict, column) if verdict else None for _, verdict in points] for column in columns),
-        [value.provisional for value, _ in points],
+        [value.at for value, _, _ in points],
+        [value.value for value, _, _ in points],
+        *([getattr(verdict, column) if verdict else None for _, verdict, _ in points] for column in columns),
+        [value.provisional for value, _, _ in points],
+        [holiday.countries if holiday else None for _, _, holiday in points],
     )
 
 
@@ -226,8 +247,12 @@ def _instant(at: date) -> datetime:
     return at if isinstance(at, datetime) else datetime(at.year, at.month, at.day, tzinfo=UTC)
 
 
-def _point(at: datetime, cadence: Cadence) -> date:
-    return at if cadence is Cadence.HOUR else at.astimezone(UTC).date()
+def _point(at: datetime, cadence: Cadence, zone: tzinfo = UTC) -> date:
+    return at.astimezone(zone) if cadence is Cadence.HOUR else at.astimezone(UTC).date()
+
+
+def _in_utc(at: date) -> date:
+    return at.astimezone(UTC) if isinstance(at, datetime) else at
 
 
 def _anomaly_from_row(row: asyncpg.Record | None) -> Anomaly | None:
@@ -258,8 +283,8 @@ def _anomaly_from_json(stored: Mapping[str, Any] | None) -> Anomaly | None:
 
 
 def _verdict_to_json(verdict: JudgedPoint) -> dict[str, Any]:
-    at = verdict.at.astimezone(UTC) if isinstance(verdict.at, datetime) else verdict.at
-    return asdict(verdict) | {"at": at.isoformat()}
+    in_utc = replace(verdict, at=_in_utc(verdict.at))  # a ZoneInfo cannot be copied
+    return asdict(in_utc) | {"at": in_utc.at.isoformat()}
 
 
 def _verdict_from_json(stored: Mapping[str, Any]) -> JudgedPoint:
@@ -316,8 +341,10 @@ async def series_forecast(pool: asyncpg.Pool, name: str) -> SeriesForecast | Non
     if row is None:
         return None
     cadence, through = Cadence(row["state"]["cadence"]), row["through"]
+    zone = zones.zone_of(row["zone"])
     upcoming = [through + (n + 1) * _STEPS[cadence] for n in range(_FORECAST_POINTS[cadence])]
-    forecast = await asyncio.to_thread(_forecast, row["state"], [_point(at, cadence) for at in upcoming])
+    places = [_point(at, cadence, zone) for at in upcoming]
+    forecast = await asyncio.to_thread(_forecast, row["state"], places)
     return SeriesForecast(cadence, row["state"]["measure"], through, forecast)
 
 
@@ -326,7 +353,7 @@ def _forecast(stored: Mapping[str, Any], upcoming: Sequence[date]) -> list[dict[
         ranges = detector.forecast(SeriesState.from_json(stored), upcoming)
     except ValueError:
         return []
-    return [_rounded(asdict(range_)) for range_ in ranges]
+    return [_rounded(asdict(replace(one, at=_in_utc(one.at)))) for one in ranges]
 
 
 async def points(

@@ -25,10 +25,12 @@ INSERT INTO service.series_snapshot (series, through, state, anomaly) VALUES ($1
 
 -- name: points
 -- Store judged points.
-INSERT INTO service.series_point (series, at, value, expected, low, high, score, provisional)
-SELECT $1, * FROM unnest($2::timestamptz[], $3::float8[], $4::float8[], $5::float8[], $6::float8[], $7::float8[], $8::boolean[])
+INSERT INTO service.series_point (series, at, value, expected, low, high, score, provisional, holiday)
+SELECT $1, * FROM unnest($2::timestamptz[], $3::float8[], $4::float8[], $5::float8[], $6::float8[], $7::float8[], $8::boolean[],
+                           $9::text[])
 ON CONFLICT (series, at) DO UPDATE SET value = excluded.value, expected = excluded.expected, low = excluded.low,
-                                       high = excluded.high, score = excluded.score, provisional = excluded.provisional
+                                       high = excluded.high, score = excluded.score, provisional = excluded.provisional,
+                                       holiday = excluded.holiday
 
 -- name: open
 -- The open anomaly of a series.
@@ -54,6 +56,18 @@ INSERT INTO service.anomaly (series, since, until, severity, direction, value, e
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, CASE WHEN $14::boolean THEN service.now() END
 WHERE NOT EXISTS (SELECT FROM known)
 RETURNING id
+
+-- name: record_places
+-- How many users are in which zone, if nobody has told for the month that begins on $1.
+INSERT INTO service.user_places (month, timezone, users)
+SELECT $1, timezone, count(*) FROM service.zone_span
+WHERE until = 'infinity' AND NOT EXISTS (SELECT FROM service.user_places WHERE month = $1)
+GROUP BY timezone
+ON CONFLICT DO NOTHING
+
+-- name: places
+-- How many users were in which zone, by month.
+SELECT month, timezone, users FROM service.user_places
 
 -- name: synced_through
 -- The copy has every session ($1: everything) that the dashboard had before this; NULL: its first load is not complete.
@@ -160,7 +174,7 @@ FROM service.series AS s ORDER BY s.name
 
 -- name: stored
 -- The detector's state of the series $1.
-SELECT state, through FROM service.series WHERE name = $1
+SELECT state, through, zone FROM service.series WHERE name = $1
 
 -- name: chart
 -- Points of series $1 on the dates in UTC from $2 to $3, both included; $4 at most.

@@ -1,7 +1,7 @@
 """The detector's verdict on one point: a ``JudgedPoint``, and its sentence."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 
 SHIFT_SCORE = 3.5
@@ -67,11 +67,11 @@ class LevelShift:
 
 @dataclass(frozen=True, slots=True)
 class JudgedPoint:
-    """A point and its verdict, on the scale of the series.
+    """A point and its verdict, on the scale of the series. In words its hour is told in UTC.
 
     ``score``: -log₁₀ of the tail. ``severity``: None unless the score counts, or a shift begins. ``peers``:
     known values of the same hour (weekday), ``among`` them ``beyond`` at least as extreme. ``shift``: one
-    that lasts.
+    that lasts. ``holiday``: the countries that had a public one; then nobody is alerted.
     """
 
     cadence: Cadence
@@ -88,6 +88,7 @@ class JudgedPoint:
     beyond: int
     among: str
     shift: LevelShift | None = None
+    holiday: str | None = None
 
     @property
     def anomalous(self) -> bool:
@@ -109,10 +110,11 @@ class JudgedPoint:
         beginning = f"{name} {self._when}: {numbers[0]}"
         if not self.outside:
             return f"{beginning}, as expected ({numbers[1]} to {numbers[2]})"
-        return f"{beginning}, expected {numbers[1]} to {numbers[2]}{self._rank}"
+        holiday = f"; a public holiday in {self.holiday}" if self.holiday else ""
+        return f"{beginning}, expected {numbers[1]} to {numbers[2]}{self._rank}{holiday}"
 
     def _shift_in_words(self, shift: LevelShift, at: datetime) -> str:
-        since = datetime.fromtimestamp(shift.since * 3600, at.tzinfo)
+        since, at = datetime.fromtimestamp(shift.since * 3600, UTC), at.astimezone(UTC)
         day = "" if since.date() == at.date() else f"{WEEKDAYS[since.weekday()]}, "
         hours = "1 hour" if shift.points == 1 else f"{shift.points} hours"
         each = shift.points if self.measure is Measure.PLAIN else 1  # latencies are averaged
@@ -124,7 +126,7 @@ class JudgedPoint:
     @property
     def _when(self) -> str:
         if isinstance(self.at, datetime):
-            return f"at {self.at:%H:%M}"
+            return f"at {self.at.astimezone(UTC):%H:%M}"
         return f"on {WEEKDAYS[self.at.weekday()]}, {self.at.isoformat()}"
 
     @property

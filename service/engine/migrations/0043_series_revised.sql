@@ -12,6 +12,14 @@ ALTER TABLE service.anomaly ADD COLUMN withdrawn_at timestamptz;
 -- The zone whose hours and weekdays repeat in a series.
 ALTER TABLE service.series ADD COLUMN zone text NOT NULL DEFAULT 'UTC';
 
+-- How many users were in which zone when the first point of a month was judged: for their holidays, and for their clock.
+CREATE TABLE service.user_places (
+    month    date NOT NULL,
+    timezone text NOT NULL,
+    users    int  NOT NULL,
+    PRIMARY KEY (month, timezone)
+);
+
 -- What the detector remembered of a series after its point through, with the anomaly that was open then: from here on the
 -- series can be judged again.
 CREATE TABLE service.series_snapshot (

@@ -10,8 +10,8 @@ import pytest
 
 from service.analytics import user_profiles
 from service.analytics.anomaly import detector, series
-from service.analytics.anomaly.detector import SeriesState
 from service.analytics.anomaly.series import DAYS
+from service.analytics.anomaly.series_state import SeriesState
 from tests.analytics.test_series import FIRST, days_of, usual
 from tests.given import World, user
 from tests.web.contract import promised
