@@ -3,8 +3,9 @@
 Prints, for hourly and daily series of several volumes and noises, how many anomalies a year a clean series
 opens (in brackets: how many of them page), and the share of faults that are found (in brackets: that page).
 Then faults that no single hour shows, and how many are found in time, in series of ten weeks with patterns of
-the day and the week. Then the first table for a rolling median and MAD with one threshold, µs for each
-update, and the size of a state.
+the day and the week. Then how many anomalies clock changes and holidays open (in brackets: that page), with
+and without knowing where users are. Then the first table for a rolling median and MAD with one threshold, µs
+for each update, and the size of a state.
 ``series``: so many for each figure (10 unless told). Seeds are fixed: the rates are the same on every
 machine.
 """
@@ -14,14 +15,17 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
+from service import zones
 from service.analytics.anomaly.detector import update
+from service.analytics.anomaly.judging import SeriesValue, judge
 from service.analytics.anomaly.open_anomaly import Anomaly, AnomalyChange, follow
 from service.analytics.anomaly.series_state import SeriesState, start
+from service.analytics.anomaly.user_places import UserPlaces, main_zone
 from service.analytics.anomaly.verdict import Cadence, JudgedPoint, Measure, Severity
 from service.analytics.significance import NORMAL_MAD, median
 
@@ -102,6 +106,21 @@ SLOW_FAULTS = (
     SlowFault("to half in a week", lambda n: max(0.5, 1 - n / 336), 168, 9),
     SlowFault("weekend moved", lambda n: 1.0, 336, 10, moved=True),
 )
+USERS = {
+    "Berlin": {"Europe/Berlin": 70, "Europe/Vienna": 20},
+    "New York": {"America/New_York": 80},
+    "mixed": {"Europe/Berlin": 50, "America/New_York": 40, "Asia/Kolkata": 20},
+}
+CALENDAR_DAYS = (
+    ("Berlin's spring", date(2026, 3, 29), 5),
+    ("Berlin's autumn", date(2026, 10, 25), 5),
+    ("New York's spring", date(2026, 3, 8), 5),
+    ("New York's autumn", date(2026, 11, 1), 5),
+    ("Easter", date(2026, 4, 3), 4),
+    ("Labour Day US", date(2026, 9, 7), 1),
+)
+"""Clock changes and holidays: from when on, for so many days."""
+_USERS_SERIES = 6
 _SLOW_SERIES = 12
 _SLOW_HOURS = 24 * 7 * 10
 
@@ -176,6 +195,39 @@ def slow_quiet(night: float) -> float:
     count = 3 * _SLOW_SERIES
     clean = (verdicts(Cadence.HOUR, slow_series(dice, night, None, 0)) for _ in range(count))
     return sum(len(opened(one)) for one in clean) / count
+
+
+def users_series(seed: int, zone_users: Mapping[str, int], days: int, begin: datetime) -> list[SeriesValue]:
+    """Sessions of people who work from nine to five by their clock, a fifth at weekends and on holidays."""
+    places = UserPlaces({begin.date(): zone_users})
+    dice, values = random.Random(f"users {seed}"), []
+    for n in range(24 * days):
+        at = begin + timedelta(hours=n)
+        having = places.holiday(at)
+        mean = 2.0
+        for name, users in zone_users.items():
+            local = at.astimezone(zones.zone_of(name))
+            if 9 <= local.hour < 17:
+                mean += users * (0.2 if local.weekday() >= 5 else 1 - 0.8 * (having.share if having else 0))
+        values.append(SeriesValue(at, poisson(dice, mean)))
+    return values
+
+
+def of_users(zone_users: Mapping[str, int], first: date, days: int, *, told: bool) -> tuple[float, float]:
+    """Anomalies within so many days from a date on, in each of 6 series; those that page. ``told``: where the
+    users are."""
+    totals = [0, 0]
+    lead, length = 42, _USERS_SERIES
+    begin = datetime.combine(first - timedelta(days=lead), datetime.min.time(), UTC)
+    places = UserPlaces({begin.date(): zone_users} if told else {})
+    zone = zones.zone_of(main_zone(zone_users, first.year) if told else "UTC")
+    for seed in range(length):
+        values = users_series(seed, zone_users, lead + days, begin)
+        judged = judge(start(Cadence.HOUR, Measure.COUNT), None, values, zone, places)
+        found = [one for n, one in opened(v for _, v, _ in judged.points) if n >= 24 * lead]
+        totals[0] += len(found)
+        totals[1] += sum(one.severity is not Severity.MINOR for one in found)
+    return totals[0] / length, totals[1] / length
 
 
 def verdicts(cadence: Cadence, points: Iterable[tuple[date, float]]) -> Iterator[JudgedPoint | None]:
@@ -304,6 +356,12 @@ def main() -> None:
     for night, name in ((1.0, "30 at any hour"), (0.15, "30 at 14:00, 5 at night")):
         cells = [str(slow_found(one, night)) for one in SLOW_FAULTS]
         _row(f"  {name}", [f"{slow_quiet(night):.2f}", *cells])
+    _row("anomalies from then on", [f"{name}, {days} d" for name, _, days in CALENDAR_DAYS])
+    for name, zone_users in USERS.items():
+        for told in (False, True):
+            rates = [of_users(zone_users, first, days, told=told) for _, first, days in CALENDAR_DAYS]
+            cells = [f"{every:.1f} ({page:.1f})" for every, page in rates]
+            _row(f"  {name}" + ("" if told else ", not told where"), cells)
     _row("rolling median and MAD", ["clean: a year", "drop found"])
     for cadence in Cadence:
         fault = FAULTS[cadence][1]

@@ -49,6 +49,13 @@ def test_an_outage_in_words() -> None:
     assert (verdict.severity, verdict.direction) == (Severity.CRITICAL, Direction.LOW)
 
 
+def test_what_a_series_never_had_in_words() -> None:
+    _, told = fed([*busy(70 * 24 + 14), 120])
+    assert last(told).in_words("sessions").endswith(", higher than ever in 70 days")
+    _, told = fed([*busy(70 * 24), *[70] * 12, 100, 2, 90])
+    assert " than ever in" not in last(told).in_words("sessions"), "100 was more"
+
+
 def test_an_ordinary_hour_in_words() -> None:
     _, told = fed([*busy(28 * 24 + 14), 50])
     assert last(told).in_words("sessions") == "sessions at 14:00: 50, as expected (37 to 83)"

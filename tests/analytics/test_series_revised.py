@@ -285,6 +285,8 @@ async def test_a_revised_day_is_judged_again_and_so_are_those_after_it(world: Wo
     (withdrawn,) = await anomalies(world.pool, "day.sessions")
     assert withdrawn["withdrawn_at"]
     assert await world.pool.fetchval(marked) == 0
+    await store({45: 310.0})
+    assert (await judged(world.pool, until, DAYS)).points == 5 * 60
     revised = await stored(world.pool)
     await from_the_beginning(world.pool, until, DAYS)
     assert await stored(world.pool) == revised

@@ -81,6 +81,22 @@ def update(
     is as good until that is learned. ValueError: a point that is not after the last one (rebuild the state
     from the points), a value that is not finite, or a negative count.
     """
+    after, verdict = _update(state, at, value, holiday, clocks_changed=clocks_changed)
+    if after.last is None or value is None:
+        return after, verdict
+    scaled = rounded(_model_scale(value, after.measure))
+    first = after.last if after.first is None else after.first
+    return replace(after, first=first, least=min(after.least, scaled), most=max(after.most, scaled)), verdict
+
+
+def _update(
+    state: SeriesState,
+    at: date,
+    value: float | None,
+    holiday: Holiday | None = None,
+    *,
+    clocks_changed: bool = False,
+) -> tuple[SeriesState, JudgedPoint | None]:
     index, phase = _position(state.cadence, at)
     if state.last is not None and index <= state.last:
         raise ValueError(f"the point {at} is not after the last one: build the state again from the points")
@@ -331,6 +347,7 @@ def _judge(
         among=among,
         shift=shift,
         holiday=holiday.countries if holiday else None,
+        never_in_days=_never_in_days(state, index, scaled),
     )
 
 
@@ -344,6 +361,16 @@ def _peers(state: SeriesState, phase: int, at: date, scaled: float) -> tuple[tup
     if not min(all_days) <= scaled <= max(all_days):
         return all_days, "days"
     return same_phase, "weekend days" if _weekend(at) else "weekdays"
+
+
+def _never_in_days(state: SeriesState, index: int, scaled: float) -> int | None:
+    """For how many days the series has been, if the value is beyond all that it ever had, and it is long."""
+    rules = RULES[state.cadence]
+    if state.first is None or state.least <= scaled <= state.most:
+        return None
+    points = index - state.first
+    per_day = 24 if state.cadence is Cadence.HOUR else 1
+    return points // per_day if points >= 2 * rules.period * rules.seasons_kept else None
 
 
 def _second_opinion(state: SeriesState, phase: int, scaled: float, direction: Direction) -> float:

@@ -1,5 +1,6 @@
 """What the detector remembers of a series, and its numbers for each cadence."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -69,7 +70,7 @@ class SeriesState:
     ``season`` and ``visits`` (how often it was learnt): for each hour of the day or weekday. ``peers``: for
     each of these, its latest values; ``errors``: the latest errors of the model; both on the model's scale.
     ``counted``: (point, score) of the cool-down. ``shift``: what ``level_shift`` remembers (hours only).
-    ``holidays``: what was learned of them.
+    ``holidays``: what was learned of them. ``first``: the first point; ``least`` and ``most``: of all since.
     """
 
     cadence: Cadence
@@ -85,12 +86,16 @@ class SeriesState:
     counted: tuple[tuple[int, float], ...] = ()
     shift: ShiftState = field(default_factory=ShiftState)
     holidays: HolidayRatio = field(default_factory=HolidayRatio)
+    first: int | None = None
+    least: float = math.inf
+    most: float = -math.inf
 
     def to_json(self) -> dict[str, Any]:
         """What ``from_json`` restores exactly; 14 kB as text for hours, 2 kB for days."""
         stored = {one.name: getattr(self, one.name) for one in fields(self)}
         learned = {"shift": self.shift.to_json(), "holidays": asdict(self.holidays)}
-        return {"version": _VERSION, **stored, **learned}
+        ever = {name: None if math.isinf(stored[name]) else stored[name] for name in ("least", "most")}
+        return {"version": _VERSION, **stored, **learned, **ever}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "SeriesState":
@@ -114,6 +119,9 @@ class SeriesState:
             counted=tuple((point, score) for point, score in stored["counted"]),
             shift=ShiftState.from_json(stored["shift"]),
             holidays=HolidayRatio(**stored["holidays"]),
+            first=stored["first"],
+            least=math.inf if stored["least"] is None else stored["least"],
+            most=-math.inf if stored["most"] is None else stored["most"],
         )
 
 

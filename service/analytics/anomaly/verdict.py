@@ -72,6 +72,7 @@ class JudgedPoint:
     ``score``: -log₁₀ of the tail. ``severity``: None unless the score counts, or a shift begins. ``peers``:
     known values of the same hour (weekday), ``among`` them ``beyond`` at least as extreme. ``shift``: one
     that lasts. ``holiday``: the countries that had a public one; then nobody is alerted.
+    ``never_in_days``: the age of a long series that never had such a value.
     """
 
     cadence: Cadence
@@ -89,6 +90,7 @@ class JudgedPoint:
     among: str
     shift: LevelShift | None = None
     holiday: str | None = None
+    never_in_days: int | None = None
 
     @property
     def anomalous(self) -> bool:
@@ -131,10 +133,12 @@ class JudgedPoint:
 
     @property
     def _rank(self) -> str:
+        comparative = "lower" if self.direction is Direction.LOW else "higher"
+        if self.never_in_days:
+            return f", {comparative} than ever in {self.never_in_days} days"
         exceeded = self.peers - self.beyond
         if self.peers < 2 or 2 * exceeded < self.peers:
             return ""
-        comparative = "lower" if self.direction is Direction.LOW else "higher"
         extent = "every one" if self.beyond == 0 else f"{exceeded}"
         return f", {comparative} than {extent} of the last {self.peers} {self.among}"
 
