@@ -11,6 +11,7 @@ from service.dashboard import replica
 from service.dashboard.model import TimerSession
 from service.demo import sample
 from service.engine.database import open_pool
+from tests.analytics.judged import SYNCED
 from tests.conftest import with_database
 from tests.given import World, goal, user
 
@@ -58,6 +59,7 @@ async def year(pool: asyncpg.Pool, people: int = PEOPLE, days: int = DAYS) -> No
         await replica.upsert_goals(connection, goals)
         for n in range(0, len(sessions), 2000):
             await replica.upsert_timer_sessions(connection, sessions[n : n + 2000])
+    await pool.execute(SYNCED, datetime.fromisoformat(NOW))
     runner = await world.runner()
     for job in JOBS:
         assert (await runner.run_manual(f"analytics.{job}")).state == "succeeded"
