@@ -1,14 +1,14 @@
 """Rollups over N sessions: ``python -m benchmarks.analytics_run [N …]`` (1,000,000 unless told).
 
 For each N, with a tenth as many users (at most 100,000) in 50 zones, over a year: the first load from
-PostgreSQL and from MongoDB in rows per second; the full rollup (every user day, every daily, weekly, monthly
-and six-hour figure) as a ratio to one plain ``GROUP BY`` over the same rows in the same database; the daily
-run after 0.3 % new rows as a ratio to the full one; the peak memory of the process, and the event loop's lag
-meanwhile. Ratios are what counts; machines differ.
+PostgreSQL and from MongoDB in rows per second; the CPU of the full rollup (every user day, every daily,
+weekly, monthly and six-hour figure, profiles, insights, series), stage by stage, as multiples of one plain
+``GROUP BY`` over the same rows in the same database; the daily run after 0.3 % new rows as a share of the
+full one; the peak memory of the process over that after its imports, and the event loop's lag meanwhile.
+CPU is that of all processes of PostgreSQL and of this one. Ratios are what counts; machines differ.
 """
 
 import asyncio
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,7 +18,9 @@ from pathlib import Path
 
 import asyncpg
 
+from benchmarks.analytics_stages import Cpu, StageMeter
 from benchmarks.dashboards import SESSIONS, YEAR, fill_mongo_apart, fill_postgres
+from benchmarks.postgres_cost import PostgresMeter
 from service import log
 from service.analytics.maintenance import AnalyticsSettings
 from service.analytics.runtime_metrics import RuntimeMetrics
@@ -55,16 +57,40 @@ async def _load(pool: asyncpg.Pool, source: Source) -> tuple[float, Sync]:
     return time.perf_counter() - began, sync
 
 
-async def _run(runner: Runner) -> dict[str, float]:
-    """Seconds of each job; userBehavior makes people's profiles too."""
-    seconds = {}
+async def _run(runner: Runner, meter: StageMeter) -> Cpu:
+    """The CPU of all jobs; ``meter`` holds that of their stages. userBehavior makes people's profiles too."""
+    meter.stages.clear()
+    before = meter.now()
     for name in _JOBS:
-        began = time.perf_counter()
         result = await runner.run_manual(f"analytics.{name}")
-        seconds[name] = time.perf_counter() - began
         if result.state != "succeeded":
             raise RuntimeError(f"{name}: {result.state} {result.error}")
-    return seconds
+    return meter.now() - before
+
+
+def _print_stages(name: str, meter: StageMeter, whole: Cpu, unit: float) -> None:
+    print(f"  {name:<28} PostgreSQL   Python  together  of a plain GROUP BY", flush=True)
+    rest = Cpu(whole.postgres, whole.python)
+    for cost in meter.stages.values():
+        rest = rest - cost
+    for stage, cost in {**meter.stages, "the rest": rest, "all": whole}.items():
+        print(
+            f"    {stage:<26} {cost.postgres:8.2f} s {cost.python:6.2f} s {cost.total:7.2f} s"
+            f" {cost.total / unit:11.2f}",
+            flush=True,
+        )
+
+
+def _memory(kind: str) -> float:
+    """MB of this process: ``VmRSS`` now, ``VmHWM`` at its peak."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in status if line.startswith(kind))
+
+
+def _line_of_memory(stage: str, before: float) -> None:
+    """The peak since the last line."""
+    print(f"  memory, {stage:<32} {_memory('VmHWM') - before:+6.1f} MB (aim +40)", flush=True)
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 async def _runner(pool: asyncpg.Pool) -> Runner:
@@ -97,28 +123,33 @@ async def measure(sessions: int, dsn: str, url: str | None) -> None:
     await fill_postgres(dashboard, sessions, users, now)
     pool = await open_pool(ours)
     await migrate(pool)
-    vitals, stop = RuntimeMetrics(SystemClock()), asyncio.Event()
-    watching = asyncio.ensure_future(vitals.serve(stop))
-    print(f"\n{sessions:,} sessions, {users:,} users, 50 zones, {YEAR} days", flush=True)
     if url:
         await fill_mongo_apart(url, "bench", sessions, users)
+    watch = await asyncpg.connect(ours)
+    meter = StageMeter(PostgresMeter(watch))
+    vitals, stop = RuntimeMetrics(SystemClock()), asyncio.Event()
+    watching = asyncio.ensure_future(vitals.serve(stop))
+    imported = _memory("VmRSS")
+    print(f"\n{sessions:,} sessions, {users:,} users, 50 zones, {YEAR} days; {imported:.0f} MB", flush=True)
+    if url:
         seconds, sync = await _load(pool, MongoSource(url, database="bench"))
         await sync.close()
         _line("first load, MongoDB", seconds, f"{(sessions + users) / seconds:,.0f} rows/s")
+        _line_of_memory("first load, MongoDB", imported)
     seconds, sync = await _load(pool, PostgresSource(dashboard))
     _line("first load, PostgreSQL", seconds, f"{(sessions + users) / seconds:,.0f} rows/s")
-    await pool.execute("ANALYZE")
+    _line_of_memory("first load, PostgreSQL", imported)
+    await pool.execute("VACUUM ANALYZE")
     await pool.fetchval(_PLAIN)
-    began = time.perf_counter()
+    before = meter.now()
     days = await pool.fetchval(_PLAIN)
-    plain = time.perf_counter() - began
-    _line("plain GROUP BY", plain, f"{days:,} user days")
+    unit = (meter.now() - before).postgres
+    _line("plain GROUP BY", unit, f"{days:,} user days")
     runner = await _runner(pool)
-    parts = await _run(runner)
-    full = sum(parts.values())
-    _line("full run of four jobs", full, f"ratio to plain {full / plain:.1f}")
-    for name, seconds in parts.items():
-        _line(f"  {name}", seconds, f"ratio to plain {seconds / plain:.1f}")
+    full = await _run(runner, meter)
+    _print_stages("full run of four jobs", meter, full, unit)
+    print(f"    {full.total / unit:.1f} × the plain GROUP BY (aim 10)", flush=True)
+    _line_of_memory("full run", imported)
     await pool.execute("ANALYZE")
     connection = await asyncpg.connect(dashboard)
     new = max(1, int(sessions * 0.003))
@@ -127,14 +158,14 @@ async def measure(sessions: int, dsn: str, url: str | None) -> None:
     await connection.close()
     await sync.run_once()
     stale = await pool.fetchval("SELECT count(*) FROM service.stale_day")
-    again = sum((await _run(runner)).values())
-    _line("daily run, 0.3 % new", again, f"{stale:,} stale days, ratio to full {again / full:.3f}")
+    again = await _run(runner, meter)
+    _print_stages(f"daily run, {stale:,} stale days", meter, again, unit)
+    print(f"    {again.total / full.total:.3f} of the full run (aim 0.02)", flush=True)
+    _line_of_memory("daily run", imported)
     stop.set()
     await watching
-    report = vitals.report()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"  peak memory              {peak:8.0f} MB (aim 200)", flush=True)
-    print(f"  loop lag p99             {report['loopLagMs']['p99']:8.1f} ms (aim 50)", flush=True)
+    print(f"  loop lag p99             {vitals.report()['loopLagMs']['p99']:8.1f} ms (aim 50)", flush=True)
+    await watch.close()
     await sync.close()
     await pool.close()
 

@@ -34,13 +34,13 @@ class PostgresMeter:
         """The cost so far."""
         recent = self._connection.get_server_version().major >= 18
         return PostgresCost(
-            cpu=self._cpu(),
+            cpu=self.cpu(),
             wal=await self._connection.fetchval(_WAL),
             fsyncs=await self._connection.fetchval(_FSYNCS if recent else _FSYNCS_BEFORE_18),
         )
 
-    def _cpu(self) -> float:
-        """Of all processes, also of those that have ended."""
+    def cpu(self) -> float:
+        """Seconds of all processes, also of those that have ended."""
         own = self._postmaster.cpu_times()
         spent = own.user + own.system + own.children_user + own.children_system
         for child in self._postmaster.children():

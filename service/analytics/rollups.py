@@ -8,7 +8,7 @@ the result is the same as if computed from scratch.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -46,21 +46,20 @@ class DerivedPeriods:
 async def rebuild_stale_days(connection: Connection, limit: int = STALE_DAYS_PER_STEP) -> RebuiltDays:
     """Rebuild up to ``limit`` stale days, and mark the periods that depend on the changed ones as stale."""
     await connection.execute(_SQL["lock"])
-    stale = await connection.fetch(_SQL["take_stale_days"], limit)
-    if not stale:
+    stale = await connection.fetchrow(_SQL["take_stale_days"], limit)
+    assert stale
+    if stale["days"] is None:
         return RebuiltDays(0, 0)
-    users, days = [row["user_id"] for row in stale], [row["local_day"] for row in stale]
-    changed = await connection.fetch(_SQL["rebuild_days"], users, days)
-    moved_spans = await connection.fetch(_SQL["refresh_spans"], sorted({row["user_id"] for row in changed}))
-    since = [row["since"] for row in moved_spans] + [row["local_day"] for row in stale if row["onward"]]
-    await _mark_periods(
-        connection, {row["local_date"] for row in changed}, set(days), min(since, default=None)
-    )
-    return RebuiltDays(len(stale), len(changed))
+    changed = await connection.fetchrow(_SQL["rebuild_days"], stale["users"], stale["days"])
+    assert changed
+    moved: date | None = await connection.fetchval(_SQL["refresh_spans"], changed["users"])
+    since = min(filter(None, (moved, stale["onward"])), default=None)
+    await _mark_periods(connection, changed["dates"], set(stale["days"]), since)
+    return RebuiltDays(len(stale["days"]), changed["days"])
 
 
 async def _mark_periods(
-    connection: Connection, changed: set[date], touched: set[date], since: date | None
+    connection: Connection, changed: Iterable[date], touched: Iterable[date], since: date | None
 ) -> None:
     """``touched``: all rebuilt days. ``since``: the first date with a changed account or cohort."""
     for statistic, calendar in CALENDARS.items():

@@ -3,107 +3,114 @@
 SELECT pg_advisory_xact_lock(hashtext('service.rollups'))
 
 -- name: take_stale_days
--- The next stale days in key order; those that a sync is marking right now are left for the next step.
-DELETE FROM service.stale_day WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM service.stale_day ORDER BY user_id, local_day LIMIT $1 FOR UPDATE SKIP LOCKED))
-RETURNING user_id, local_day, onward
+-- The next stale days in key order, each once; those that a sync is marking right now are left for the next step.
+WITH taken AS (
+    DELETE FROM service.stale_day WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM service.stale_day ORDER BY user_id, local_day LIMIT $1 FOR UPDATE SKIP LOCKED))
+    RETURNING user_id, local_day, onward
+)
+SELECT array_agg(user_id ORDER BY user_id, local_day) AS users, array_agg(local_day ORDER BY user_id, local_day) AS days,
+       min(local_day) FILTER (WHERE onward) AS onward
+FROM taken
 
 -- name: rebuild_days
--- Rebuild the rollups of the days ($1 users, $2 local dates) from sessions and goals. Returns the days that changed.
+-- Rebuild the rollups of the days ($1 users, $2 local dates, in key order, each once) from sessions and goals. Returns
+-- how many days changed, of which users and on which dates.
 -- A session belongs to the date of its start in the zone that was valid then. Its focus is spread evenly over the
 -- time it ran (an abandoned one: over the time it is credited), split at the local hour and where the clocks change.
--- Cumulated seconds are rounded, so that the hours add up to the day exactly.
--- OFFSET 0 forces index lookups by key: the planner knows the number of keys, but not how many rows they have.
+-- Cumulated seconds are rounded, so that the hours add up to the day exactly. Times within a session are integers of
+-- microseconds, and jsonb is parsed from text: exact too, and cheaper than numeric and jsonb_object_agg.
+-- Sessions are looked up by ranges of somebody's days: for each day alone it costs more where all are stale, and a
+-- range of more than 128 dates could read a long history for two of them.
+-- OFFSET 0 forces index lookups: the planner does not know how few rows a range has.
 WITH keys AS MATERIALIZED (
-    SELECT DISTINCT u AS user_id, d AS local_date FROM unnest($1::text[], $2::date[]) AS k (u, d)
-), sessions AS MATERIALIZED (
-    SELECT s.user_id, k.local_date, z.zone, z.ahead, z.utc_to, s.started_at, s.kind, s.focus, s.status, s.tags, s.goal_id, s.rating,
-           s.focus AND s.status = 'completed' AS done,
-           CASE WHEN s.focus AND s.status IN ('completed', 'abandoned') THEN s.focus_seconds ELSE 0 END AS credited,
-           CASE WHEN s.status = 'abandoned' THEN s.started_at + make_interval(secs => s.focus_seconds)
-                ELSE greatest(s.ended_at, s.started_at) END AS ended_at
-    FROM keys AS k
-    CROSS JOIN LATERAL (
-        SELECT n.name AS zone, p.ahead, p.utc_to, greatest(u.since, p.utc_from) AS since,
-               least(p.utc_to, (SELECT min(l.since) FROM service.user_zone AS l
-                                WHERE l.user_id = u.user_id AND l.since > u.since)) AS until
-        FROM service.user_zone AS u JOIN service.zone AS n ON n.name = u.timezone
-        CROSS JOIN LATERAL service.zone_periods(n, k.local_date::timestamp AT TIME ZONE 'UTC' - interval '1 day',
-                                                k.local_date::timestamp AT TIME ZONE 'UTC' + interval '2 days') AS p
-        WHERE u.user_id = k.user_id OFFSET 0) AS z
-    CROSS JOIN LATERAL (
-        SELECT * FROM service.timer_sessions AS t
-        WHERE t.user_id = k.user_id
-          AND t.started_at >= greatest(z.since, k.local_date::timestamp AT TIME ZONE 'UTC' - z.ahead)
-          AND t.started_at < least(z.until, (k.local_date + 1)::timestamp AT TIME ZONE 'UTC' - z.ahead)
-        OFFSET 0) AS s
-), base AS (
-    SELECT user_id, local_date, count(*)::int AS started, sum(credited)::int AS focus_seconds,
-           (count(*) FILTER (WHERE done))::int AS completed,
-           (count(*) FILTER (WHERE focus AND status = 'cancelled'))::int AS cancelled,
-           (count(*) FILTER (WHERE focus AND status = 'abandoned'))::int AS abandoned,
-           (count(*) FILTER (WHERE NOT focus))::int AS breaks,
-           (count(*) FILTER (WHERE tags <> '{}'))::int AS tagged,
-           count(goal_id)::int AS linked, count(rating)::int AS rated, coalesce(sum(rating), 0)::int AS rating_sum
-    FROM sessions GROUP BY user_id, local_date
-), kinds AS (
-    SELECT user_id, local_date, jsonb_object_agg(kind, jsonb_build_array(started, completed, seconds)) AS kinds
-    FROM (SELECT user_id, local_date, kind, count(*) AS started, count(*) FILTER (WHERE status = 'completed') AS completed,
-                 sum(credited) AS seconds
-          FROM sessions GROUP BY user_id, local_date, kind) AS totals
-    GROUP BY user_id, local_date
-), stretches AS (  -- of sessions, from one change of the clocks to the next; hour: the local one in which it begins
-    SELECT c.*, date_trunc('hour', c.lo AT TIME ZONE 'UTC' + c.ahead) AS hour
-    FROM (SELECT user_id, local_date, credited, started_at, ended_at, ahead, started_at AS lo,
-                 CASE WHEN ended_at > utc_to THEN utc_to ELSE ended_at END AS hi
-          FROM sessions WHERE credited > 0
-          UNION ALL
-          SELECT s.user_id, s.local_date, s.credited, s.started_at, s.ended_at, p.ahead, p.utc_from, least(p.utc_to, s.ended_at)
-          FROM sessions AS s JOIN service.zone AS z ON z.name = s.zone
-          CROSS JOIN LATERAL service.zone_periods(z, s.utc_to, s.ended_at) AS p
-          WHERE s.credited > 0 AND s.ended_at > s.utc_to AND p.utc_from < s.ended_at) AS c
+    SELECT user_id, local_date, key::int, local_date - '1970-01-01'::date AS day
+    FROM unnest($1::text[], $2::date[]) WITH ORDINALITY AS k (user_id, local_date, key)
+), ranges AS MATERIALIZED (
+    SELECT user_id, min(local_date) AS first, max(local_date) AS last FROM keys GROUP BY user_id, day / 128
+), zones AS MATERIALIZED (
+    SELECT user_id, timezone, since, lead(since) OVER (PARTITION BY user_id ORDER BY since) AS until
+    FROM service.user_zone WHERE user_id = ANY ($1)
+), periods AS MATERIALIZED (
+    SELECT z.name AS zone, p.utc_from, p.utc_to, extract(epoch FROM p.ahead)::int AS ahead
+    FROM (SELECT min(first)::timestamp AT TIME ZONE 'UTC' - interval '1 day' AS since,
+                 max(last)::timestamp AT TIME ZONE 'UTC' + interval '2 days' AS until FROM ranges) AS b
+    CROSS JOIN service.zone AS z CROSS JOIN LATERAL service.zone_periods(z, b.since, b.until) AS p
+    WHERE z.name IN (SELECT timezone FROM zones)
+), homes AS MATERIALIZED (  -- where somebody lived during a range, from one change of the clocks to the next
+    SELECT r.user_id, p.zone, p.ahead, p.utc_to,
+           greatest(u.since, p.utc_from, r.first::timestamp AT TIME ZONE 'UTC' - make_interval(secs => p.ahead)) AS since,
+           least(u.until, p.utc_to, (r.last + 1)::timestamp AT TIME ZONE 'UTC' - make_interval(secs => p.ahead)) AS until
+    FROM ranges AS r JOIN zones AS u USING (user_id) JOIN periods AS p ON p.zone = u.timezone
+), sessions AS MATERIALIZED (  -- clock: microseconds after local midnight; length: until the end
+    SELECT k.key, s.zone, s.ahead, s.utc_to, s.started_at, s.ended_at, s.kind, s.focus, s.status, s.tags, s.goal_id, s.rating,
+           s.credited, ((s.local - s.day * 86400.0::float8) * 1e6)::int8 AS clock,
+           coalesce((date_part('epoch', s.ended_at - s.started_at) * 1e6)::int8, 0) AS length
+    FROM (SELECT h.user_id, h.zone, h.ahead, h.utc_to, t.*, floor(t.local / 86400)::int AS day
+          FROM homes AS h
+          CROSS JOIN LATERAL (
+              SELECT date_part('epoch', t.started_at) + h.ahead AS local, t.started_at, t.kind, t.focus, t.status, t.tags,
+                     t.goal_id, t.rating,
+                     CASE WHEN t.focus AND t.status IN ('completed', 'abandoned') THEN t.focus_seconds ELSE 0 END AS credited,
+                     CASE WHEN t.status = 'abandoned' THEN t.started_at + make_interval(secs => t.focus_seconds)
+                          ELSE greatest(t.ended_at, t.started_at) END AS ended_at
+              FROM service.timer_sessions AS t
+              WHERE t.user_id = h.user_id AND t.started_at >= h.since AND t.started_at < h.until OFFSET 0) AS t) AS s
+    JOIN keys AS k ON k.user_id = s.user_id AND k.day = s.day
+), counts AS (
+    SELECT key, sum(started)::int AS started, sum(seconds)::int AS focus_seconds, sum(completed)::int AS completed,
+           sum(cancelled)::int AS cancelled, sum(abandoned)::int AS abandoned, sum(breaks)::int AS breaks,
+           sum(tagged)::int AS tagged, sum(linked)::int AS linked, sum(rated)::int AS rated, sum(rating_sum)::int AS rating_sum,
+           ('{' || string_agg(to_json(kind) || ':[' || started || ',' || ended || ',' || seconds || ']', ',') || '}')::jsonb AS kinds
+    FROM (SELECT key, kind, count(*)::int AS started, sum(credited)::int AS seconds,
+                 (count(*) FILTER (WHERE status = 'completed'))::int AS ended,
+                 (count(*) FILTER (WHERE focus AND status = 'completed'))::int AS completed,
+                 (count(*) FILTER (WHERE focus AND status = 'cancelled'))::int AS cancelled,
+                 (count(*) FILTER (WHERE focus AND status = 'abandoned'))::int AS abandoned,
+                 (count(*) FILTER (WHERE NOT focus))::int AS breaks, (count(*) FILTER (WHERE tags <> '{}'))::int AS tagged,
+                 count(goal_id)::int AS linked, count(rating)::int AS rated, coalesce(sum(rating), 0)::int AS rating_sum
+          FROM sessions GROUP BY key, kind) AS kinds
+    GROUP BY key
+), stretches AS (  -- of sessions, from one change of the clocks to the next; lo, hi: microseconds after the start
+    SELECT key, credited, length, clock, 0::int8 AS lo,
+           CASE WHEN ended_at > utc_to THEN (date_part('epoch', utc_to - started_at) * 1e6)::int8 ELSE length END AS hi
+    FROM sessions WHERE credited > 0
+    UNION ALL
+    SELECT s.key, s.credited, s.length, s.clock + ((date_part('epoch', p.ahead)::int8 - s.ahead) + 86400) * 1000000,
+           (date_part('epoch', p.utc_from - s.started_at) * 1e6)::int8,
+           (date_part('epoch', least(p.utc_to, s.ended_at) - s.started_at) * 1e6)::int8
+    FROM sessions AS s JOIN service.zone AS z ON z.name = s.zone
+    CROSS JOIN LATERAL service.zone_periods(z, s.utc_to, s.ended_at) AS p
+    WHERE s.credited > 0 AND s.ended_at > s.utc_to AND p.utc_from < s.ended_at
 ), pieces AS (
-    SELECT s.user_id, s.local_date, extract(hour FROM p.hour)::int AS hour,
-           CASE WHEN s.ended_at IS NULL OR s.ended_at <= s.started_at THEN s.credited ELSE
-               round(s.credited * extract(epoch FROM p.hi - s.started_at) / extract(epoch FROM s.ended_at - s.started_at))
-             - round(s.credited * extract(epoch FROM p.lo - s.started_at) / extract(epoch FROM s.ended_at - s.started_at))
-           END AS seconds
-    FROM stretches AS s
-    CROSS JOIN LATERAL (
-        SELECT s.hour, s.lo, s.hi
-        WHERE s.hi IS NULL OR s.hi AT TIME ZONE 'UTC' + s.ahead <= s.hour + interval '1 hour'
-        UNION ALL
-        SELECT h, greatest(s.lo, (h - s.ahead) AT TIME ZONE 'UTC'),
-               least(s.hi, (h + interval '1 hour' - s.ahead) AT TIME ZONE 'UTC')
-        FROM generate_series(s.hour, s.hi AT TIME ZONE 'UTC' + s.ahead - interval '1 microsecond', interval '1 hour') AS h
-        WHERE s.hi AT TIME ZONE 'UTC' + s.ahead > s.hour + interval '1 hour') AS p
+    SELECT key, credited, length, lo, hi, clock,
+           generate_series((clock + lo) / 3600000000, greatest(clock + hi - 1, clock + lo) / 3600000000) AS hour
+    FROM stretches
 ), hours AS (
-    SELECT user_id, local_date, jsonb_object_agg(hour, seconds) AS hours
-    FROM (SELECT user_id, local_date, hour, sum(seconds)::int AS seconds FROM pieces
-          GROUP BY user_id, local_date, hour HAVING sum(seconds) > 0) AS totals
-    GROUP BY user_id, local_date
+    SELECT key, ('{' || string_agg('"' || hour || '":' || seconds, ',') || '}')::jsonb AS hours
+    FROM (SELECT key, (hour % 24)::int AS hour,
+                 sum(CASE WHEN length = 0 THEN credited ELSE
+                     (2 * credited * least(hi, (hour + 1) * 3600000000 - clock) + length) / (2 * length)
+                   - (2 * credited * greatest(lo, hour * 3600000000 - clock) + length) / (2 * length) END::int) AS seconds
+          FROM pieces GROUP BY 1, 2) AS totals
+    WHERE seconds > 0 GROUP BY key
 ), goals AS (
-    SELECT g.user_id, service.user_time(g.user_id, t.at)::date AS local_date, (count(*) FILTER (WHERE t.created))::int AS created,
-           (count(*) FILTER (WHERE NOT t.created))::int AS completed
-    FROM (SELECT DISTINCT user_id FROM keys) AS k
-    JOIN service.goals AS g ON g.user_id = k.user_id
+    SELECT k.key, (count(*) FILTER (WHERE t.created))::int AS created, (count(*) FILTER (WHERE NOT t.created))::int AS completed
+    FROM homes AS h JOIN service.goals AS g ON g.user_id = h.user_id
     CROSS JOIN LATERAL (SELECT g.created_at AS at, true AS created
                         UNION ALL SELECT g.completed_at, false WHERE NOT g.open) AS t
-    WHERE t.at IS NOT NULL
-    GROUP BY 1, 2
-), fresh AS (
-    SELECT k.user_id, k.local_date, coalesce(b.started, 0) AS started, coalesce(b.focus_seconds, 0) AS focus_seconds,
-           coalesce(b.completed, 0) AS completed, coalesce(b.cancelled, 0) AS cancelled,
-           coalesce(b.abandoned, 0) AS abandoned, coalesce(b.breaks, 0) AS breaks, coalesce(b.tagged, 0) AS tagged,
-           coalesce(b.linked, 0) AS linked, coalesce(b.rated, 0) AS rated, coalesce(b.rating_sum, 0) AS rating_sum,
+    JOIN keys AS k ON k.user_id = h.user_id AND k.day = floor((date_part('epoch', t.at) + h.ahead) / 86400)::int
+    WHERE t.at >= h.since AND t.at < h.until
+    GROUP BY k.key
+), fresh AS MATERIALIZED (
+    SELECT k.user_id, k.local_date, coalesce(c.started, 0) AS started, coalesce(c.focus_seconds, 0) AS focus_seconds,
+           coalesce(c.completed, 0) AS completed, coalesce(c.cancelled, 0) AS cancelled,
+           coalesce(c.abandoned, 0) AS abandoned, coalesce(c.breaks, 0) AS breaks, coalesce(c.tagged, 0) AS tagged,
+           coalesce(c.linked, 0) AS linked, coalesce(c.rated, 0) AS rated, coalesce(c.rating_sum, 0) AS rating_sum,
            coalesce(g.created, 0) AS goals_created, coalesce(g.completed, 0) AS goals_completed,
-           coalesce(ki.kinds, '{}') AS kinds, coalesce(h.hours, '{}') AS hours
-    FROM keys AS k
-    LEFT JOIN base AS b USING (user_id, local_date)
-    LEFT JOIN kinds AS ki USING (user_id, local_date)
-    LEFT JOIN hours AS h USING (user_id, local_date)
-    LEFT JOIN goals AS g USING (user_id, local_date)
-    WHERE b.user_id IS NOT NULL OR g.user_id IS NOT NULL
+           coalesce(c.kinds, '{}') AS kinds, coalesce(h.hours, '{}') AS hours
+    FROM keys AS k LEFT JOIN counts AS c USING (key) LEFT JOIN hours AS h USING (key) LEFT JOIN goals AS g USING (key)
+    WHERE c.key IS NOT NULL OR g.key IS NOT NULL
 ), emptied AS (
     DELETE FROM service.user_day AS t USING keys AS k
     WHERE t.user_id = k.user_id AND t.local_date = k.local_date
@@ -120,28 +127,32 @@ WITH keys AS MATERIALIZED (
     WHERE ROW (t.*) IS DISTINCT FROM ROW (excluded.*)
     RETURNING t.user_id, t.local_date
 )
-SELECT user_id, local_date FROM emptied UNION ALL SELECT user_id, local_date FROM written
+SELECT count(*) AS days, coalesce(array_agg(DISTINCT user_id), '{}') AS users, coalesce(array_agg(DISTINCT local_date), '{}') AS dates
+FROM (SELECT * FROM emptied UNION ALL SELECT * FROM written) AS changed
 
 -- name: refresh_spans
--- First and last active dates of these users, from their days. Returns the users whose first date changed, and the
--- earlier of the old and the new one.
-WITH requested AS (
-    SELECT DISTINCT unnest($1::text[]) AS user_id
-), fresh AS (
-    SELECT w.user_id, min(d.local_date) AS first_date, max(d.local_date) AS last_date
-    FROM requested AS w JOIN service.user_day AS d ON d.user_id = w.user_id AND d.started > 0
-    GROUP BY w.user_id
+-- First and last active dates of these users ($1, each once), from their days. Returns the earliest date from which
+-- cohorts changed: of those whose first date moved, the earlier of the old and the new one.
+WITH requested AS MATERIALIZED (
+    SELECT unnest($1::text[]) AS user_id
+), found AS MATERIALIZED (
+    SELECT r.user_id, f.local_date AS first_date, l.local_date AS last_date
+    FROM requested AS r
+    LEFT JOIN LATERAL (SELECT local_date FROM service.user_day AS d WHERE d.user_id = r.user_id AND d.started > 0
+                       ORDER BY local_date LIMIT 1) AS f ON true
+    LEFT JOIN LATERAL (SELECT local_date FROM service.user_day AS d WHERE d.user_id = r.user_id AND d.started > 0
+                       ORDER BY local_date DESC LIMIT 1) AS l ON true
 ), former AS (
-    SELECT s.* FROM service.user_span AS s JOIN requested USING (user_id)
+    SELECT s.* FROM requested AS r CROSS JOIN LATERAL (
+        SELECT * FROM service.user_span AS s WHERE s.user_id = r.user_id OFFSET 0) AS s
 ), deleted AS (
-    DELETE FROM service.user_span AS s USING requested AS w
-    WHERE s.user_id = w.user_id AND w.user_id NOT IN (SELECT user_id FROM fresh)
+    DELETE FROM service.user_span AS s USING found AS f WHERE s.user_id = f.user_id AND f.first_date IS NULL
 ), written AS (
-    INSERT INTO service.user_span AS t SELECT * FROM fresh
+    INSERT INTO service.user_span AS t SELECT * FROM found WHERE first_date IS NOT NULL
     ON CONFLICT (user_id) DO UPDATE SET first_date = excluded.first_date, last_date = excluded.last_date
     WHERE (t.first_date, t.last_date) IS DISTINCT FROM (excluded.first_date, excluded.last_date)
 )
-SELECT user_id, least(o.first_date, n.first_date) AS since FROM former AS o FULL JOIN fresh AS n USING (user_id)
+SELECT min(least(o.first_date, n.first_date)) FROM former AS o RIGHT JOIN found AS n USING (user_id)
 WHERE o.first_date IS DISTINCT FROM n.first_date
 
 -- name: mark_periods
