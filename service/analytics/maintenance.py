@@ -41,20 +41,22 @@ def last_period(context: RunContext, statistic: Statistic) -> datetime:
 
 async def rebuild_stale_days(context: RunContext) -> None:
     """Rebuild every stale (user, local day)."""
-    days = rollups.STALE_DAYS_PER_STEP
+    days, changed = rollups.STALE_DAYS_PER_STEP, 0
     while days == rollups.STALE_DAYS_PER_STEP:
         async with context.step() as connection:
             rebuilt = await rollups.rebuild_stale_days(connection)
             counts = {"staleDays": rebuilt.days, "changedDays": rebuilt.changed}
             await context.advance(connection, context.cursor, rebuilt.days, counts)
-        days = rebuilt.days
+        days, changed = rebuilt.days, changed + rebuilt.changed
+    if changed > rollups.STALE_DAYS_PER_STEP:
+        async with context.step() as connection:
+            await rollups.analyze_days(connection)
 
 
 async def derive_missing(context: RunContext, statistic: Statistic) -> None:
-    """Derive all missing periods up to the last one that is over, oldest first, and that one in any case."""
+    """Derive all missing periods up to the last one that is over, oldest first."""
     target = last_period(context, statistic)
     async with context.step() as connection:
-        await rollups.mark_stale(connection, statistic, target)
         missing = await rollups.begin_batch(connection, statistic, target)
     while missing:
         async with context.step() as connection:

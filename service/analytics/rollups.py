@@ -58,6 +58,11 @@ async def rebuild_stale_days(connection: Connection, limit: int = STALE_DAYS_PER
     return RebuiltDays(len(stale["days"]), changed["days"])
 
 
+async def analyze_days(connection: Connection) -> None:
+    """Tell PostgreSQL's planner about days and spans after so many changed that its figures are of no use."""
+    await connection.execute(_SQL["analyze_days"])
+
+
 async def _mark_periods(
     connection: Connection, changed: Iterable[date], touched: Iterable[date], since: date | None
 ) -> None:
@@ -110,11 +115,6 @@ async def _missing(connection: Connection, statistic: Statistic, target: datetim
         start = calendar.begin(datetime.combine(first, time())) if first else target
         through = calendar.before(min(start, target))
     return calendar.batch_after(through, target)
-
-
-async def mark_stale(connection: Connection, statistic: Statistic, period: datetime) -> None:
-    """Mark a period as stale if it has been derived before."""
-    await connection.execute(_SQL["mark_stale"], statistic, period)
 
 
 async def existing_periods(

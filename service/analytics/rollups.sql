@@ -155,6 +155,10 @@ WITH requested AS MATERIALIZED (
 SELECT min(least(o.first_date, n.first_date)) FROM former AS o RIGHT JOIN found AS n USING (user_id)
 WHERE o.first_date IS DISTINCT FROM n.first_date
 
+-- name: analyze_days
+-- Statistics for the planner, which the server itself would renew a minute later.
+ANALYZE service.user_day, service.user_span
+
 -- name: mark_periods
 -- Mark periods as stale, up to the watermark: $1 a statistic, $2 and $3 the first and last period of each span
 -- (wall-clock starts), $4 the interval between periods. A span that begins before the first derived period is extended
@@ -167,13 +171,6 @@ SELECT DISTINCT $1::text, p.period
 FROM oldest CROSS JOIN unnest($2::timestamp[], $3::timestamp[]) AS s (lo, hi)
 JOIN service.watermark AS w ON w.statistic = $1 AND w.through IS NOT NULL
 CROSS JOIN LATERAL generate_series(s.lo, least(greatest(s.hi, oldest.period), w.through), $4::text::interval) AS p (period)
-ON CONFLICT DO NOTHING
-
--- name: mark_stale
--- Mark one period as stale, unless it is before the first derived one.
-INSERT INTO service.stale_period (statistic, period)
-SELECT $1, $2 FROM service.watermark
-WHERE statistic = $1 AND through >= $2 AND $2 >= (SELECT min(period) FROM service.rollup WHERE statistic = $1)
 ON CONFLICT DO NOTHING
 
 -- name: existing_periods
