@@ -46,6 +46,7 @@ class DerivedPeriods:
 async def rebuild_stale_days(connection: Connection, limit: int = STALE_DAYS_PER_STEP) -> RebuiltDays:
     """Rebuild up to ``limit`` stale days, and mark the periods that depend on the changed ones as stale."""
     await connection.execute(_SQL["lock"])
+    await connection.execute(_SQL["plan_anew"])
     stale = await connection.fetchrow(_SQL["take_stale_days"], limit)
     assert stale
     if stale["days"] is None:

@@ -2,6 +2,10 @@
 -- One writer of rollups at a time, because derived periods depend on rebuilt days.
 SELECT pg_advisory_xact_lock(hashtext('service.rollups'))
 
+-- name: plan_anew
+-- Plan each statement of this transaction for its own rows: a plan that is kept may be one for tables that were empty.
+SET LOCAL plan_cache_mode = force_custom_plan
+
 -- name: take_stale_days
 -- The next stale days in key order, each once; those that a sync is marking right now are left for the next step.
 WITH taken AS (
@@ -358,8 +362,8 @@ WITH weeks AS MATERIALIZED (
 ), accounts AS (
     SELECT w.week, count(*) AS new
     FROM weeks AS w JOIN service.users AS u ON u.created_at >= w.week - interval '2 days' AND u.created_at < w.week + interval '9 days'
-     AND service.signup_day(u.id, u.created_at) BETWEEN w.week AND w.week + 6
-    GROUP BY w.week
+    CROSS JOIN LATERAL service.signup_days(u.id, u.created_at) AS s
+    WHERE s.day BETWEEN w.week AND w.week + 6 GROUP BY w.week
 ), kinds AS (
     SELECT week, jsonb_object_agg(kind, jsonb_build_object('started', started, 'completed', completed, 'focusSeconds', seconds)) AS stats
     FROM (SELECT week, k.key AS kind, sum((k.value ->> 0)::int) AS started, sum((k.value ->> 1)::int) AS completed,
@@ -472,7 +476,7 @@ WITH months AS MATERIALIZED (
     FROM months AS m JOIN service.user_day AS d ON d.local_date BETWEEN m.last - 30 AND m.last AND d.started > 0
     GROUP BY 1, 2
 ), accounts AS MATERIALIZED (
-    SELECT u.id AS user_id, service.signup_day(u.id, u.created_at) AS signup FROM service.users AS u
+    SELECT u.id AS user_id, s.day AS signup FROM service.users AS u CROSS JOIN LATERAL service.signup_days(u.id, u.created_at) AS s
 ), segments AS (
     SELECT month, count(*) AS total, count(*) FILTER (WHERE segment = 'new') AS new,
            count(*) FILTER (WHERE segment = 'churned') AS churned, count(*) FILTER (WHERE segment = 'atRisk') AS at_risk,

@@ -213,7 +213,6 @@ async def transaction_of(
 async def long_statements(connection: Connection) -> AsyncIterator[None]:
     """Raise the timeouts of statements and locks to what statistics need, until the transaction ends.
 
-    Each statement is planned for its own rows: a plan that is kept was made for tables that were empty then.
     Raises ValueError outside of a transaction.
     """
     ours = cast("DatabaseSession", connection)
@@ -221,10 +220,7 @@ async def long_statements(connection: Connection) -> AsyncIterator[None]:
     if not connection.is_in_transaction():
         raise ValueError("long statements need a transaction")
     limit = session.milliseconds(seconds)
-    await connection.execute(
-        f"SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit};"
-        " SET LOCAL plan_cache_mode = force_custom_plan"
-    )
+    await connection.execute(f"SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}")
     before = ours.set_command_timeout(seconds + _CONNECT)
     try:
         yield
