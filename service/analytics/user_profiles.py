@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import asyncpg
@@ -12,6 +12,7 @@ from service.analytics import churn
 from service.analytics.churn import ChurnFeatures, ChurnModel
 from service.analytics.habits import PersonActivity, SessionCounts, Tally, counts, insights_to_json, profile
 from service.analytics.insight import Subject
+from service.analytics.working_hours import MIN_ACTIVE_DAYS
 from service.engine import queries
 from service.engine.database import Connection
 
@@ -21,40 +22,52 @@ _BATCH = 50
 
 
 async def users_due(connection: Connection, as_of: date, after: str, limit: int) -> list[str]:
-    """The ids of users whose profile must be computed, in order of id, after ``after``."""
-    return [row["user_id"] for row in await connection.fetch(_SQL["users_due"], as_of, after, limit)]
+    """The ids of users whose profile must be computed, in order of id, after ``after``.
+
+    Profiles are kept of those with enough data for their hours; ``user_profile`` computes others when asked.
+    """
+    rows = await connection.fetch(_SQL["users_due"], as_of, after, limit, MIN_ACTIVE_DAYS)
+    return [row["user_id"] for row in rows]
 
 
 async def make_profiles(connection: Connection, users: Sequence[str], as_of: date) -> int:
     """Store the profiles of these users as of a date; returns how many changed."""
-    stored = await connection.fetchval(_SQL["churn_model"])
-    model = ChurnModel.from_json(stored) if stored and stored.get("coefficients") else None
-    rows = await connection.fetch(_SQL["profile_facts"], list(users), as_of)
-    figures: list[str] = []
-    for start in range(0, len(rows), _BATCH):  # in small batches, for the event loop
-        batch = rows[start : start + _BATCH]
-        figures += await asyncio.to_thread(_profiles, batch, as_of, model)
+    figures = await _figures(connection, users, as_of)
     status: str = await connection.execute(
-        _SQL["store_profiles"], [row["user_id"] for row in rows], figures, as_of
+        _SQL["store_profiles"], list(figures), [json.dumps(values) for values in figures.values()], as_of
     )
     return int(status.rpartition(" ")[2])
 
 
-async def stored_profile(pool: asyncpg.Pool, user: str) -> dict[str, Any] | None:
-    """The stored profile of a user; None: there is none."""
+async def user_profile(pool: asyncpg.Pool, user: str) -> dict[str, Any] | None:
+    """The stored profile of a user, else one as of today; None: they were not active in 90 days."""
     row = await pool.fetchrow(_SQL["stored"], user)
-    if row is None:
-        return None
-    return {
-        "userId": row["user_id"],
-        "asOf": row["as_of"],
-        "computedAt": row["computed_at"],
-        "figures": row["figures"],
-    }
+    if row:
+        as_of, computed_at, figures = row["as_of"], row["computed_at"], row["figures"]
+    else:
+        as_of = await pool.fetchval(_SQL["active_lately"], user)
+        if as_of is None:
+            return None
+        async with pool.acquire() as connection:
+            figures = (await _figures(connection, [user], as_of))[user]
+        computed_at = datetime.combine(as_of, time(), UTC)
+    return {"userId": user, "asOf": as_of, "computedAt": computed_at, "figures": figures}
 
 
-def _profiles(rows: Sequence[asyncpg.Record], as_of: date, model: ChurnModel | None) -> list[str]:
-    return [json.dumps(profile(_person(row, as_of), as_of, model)) for row in rows]
+async def _figures(connection: Connection, users: Sequence[str], as_of: date) -> dict[str, dict[str, Any]]:
+    stored = await connection.fetchval(_SQL["churn_model"])
+    model = ChurnModel.from_json(stored) if stored and stored.get("coefficients") else None
+    rows = await connection.fetch(_SQL["profile_facts"], list(users), as_of)
+    figures: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(rows), _BATCH):  # in small batches, for the event loop
+        figures |= await asyncio.to_thread(_profiles, rows[start : start + _BATCH], as_of, model)
+    return figures
+
+
+def _profiles(
+    rows: Sequence[asyncpg.Record], as_of: date, model: ChurnModel | None
+) -> dict[str, dict[str, Any]]:
+    return {row["user_id"]: profile(_person(row, as_of), as_of, model) for row in rows}
 
 
 async def months_without_insights(connection: Connection, last: date) -> list[date]:

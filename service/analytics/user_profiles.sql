@@ -1,10 +1,19 @@
 -- name: users_due
--- Users active since the day before $1, and those active in 90 days whose profile is a week old; after $2, at most $3.
--- A run for a day in the past does not overwrite newer profiles.
+-- Users whose profile is kept: that have one, or $4 dates with a session in the last 90 days. Due are those active since
+-- the day before $1, and those active in 90 days whose profile is a week old; after $2, at most $3. A run for a day in
+-- the past does not overwrite newer profiles.
 SELECT s.user_id FROM service.user_span AS s LEFT JOIN service.user_profile AS p USING (user_id)
 WHERE s.user_id > $2 AND s.last_date >= $1::date - 90
   AND (s.last_date >= $1::date - 1 OR p.as_of IS NULL OR p.as_of < $1::date - 7) AND coalesce(p.as_of <= $1::date, true)
+  AND (p.user_id IS NOT NULL OR $4 <= (
+      SELECT count(*) FROM (SELECT FROM service.user_day AS d WHERE d.user_id = s.user_id AND d.started > 0
+                              AND d.local_date BETWEEN $1::date - 89 AND $1::date LIMIT $4) AS days))
 ORDER BY s.user_id LIMIT $3
+
+-- name: active_lately
+-- The date in UTC, if the user $1 was active in the 90 days before.
+SELECT as_of FROM (SELECT (service.now() AT TIME ZONE 'UTC')::date AS as_of) AS today
+WHERE EXISTS (SELECT FROM service.user_span WHERE user_id = $1 AND last_date >= as_of - 90)
 
 -- name: profile_facts
 -- The data of profiles, for users $1, up to the local date $2. Tallies are [completed, ended] focus sessions.

@@ -12,7 +12,8 @@ from datetime import date
 from enum import StrEnum
 
 _DAY_MINUTES = 1440
-_MIN_ACTIVE_DAYS = 5
+MIN_ACTIVE_DAYS = 5
+"""Active days, under which nothing is said of somebody's hours."""
 _MIN_R = 0.3
 _WINDOW = 28
 _MIN_SESSIONS = 10
@@ -77,7 +78,7 @@ def clock_mean(weighted: Iterable[tuple[float, float]]) -> ClockMean | None:
 def chronotype(focus: Iterable[tuple[float, float]], active_days: int) -> Chronotype | None:
     """The chronotype from (local minute, focus seconds); None under 5 active days or without focus."""
     mean = clock_mean(focus)
-    if mean is None or active_days < _MIN_ACTIVE_DAYS:
+    if mean is None or active_days < MIN_ACTIVE_DAYS:
         return None
     return Chronotype.NONE if mean.r < _MIN_R else _chronotype_at(mean.minute / 60)
 
@@ -97,7 +98,7 @@ def peak_hours(by_hour: Sequence[float], active_days: int, limit: int = 3) -> li
     """
     if len(by_hour) != 24:
         raise ValueError(f"focus by hour has 24 figures, not {len(by_hour)}")
-    if active_days < _MIN_ACTIVE_DAYS:
+    if active_days < MIN_ACTIVE_DAYS:
         return []
     ranked = sorted(range(24), key=lambda hour: (-by_hour[hour], hour))
     return [hour for hour in ranked[:limit] if by_hour[hour] > 0]

@@ -83,10 +83,18 @@ async def test_noise_tells_nothing_and_little_supports_nothing(world: World) -> 
 
     found = await profiles(world)
 
-    assert [one["insights"] for one in found.values()] == [[]] * 21
-    assert found["new"]["peakHours"] == []
-    assert found["new"]["chronotype"] is None
-    assert found["new"]["preferredLength"] is None
+    assert [one["insights"] for one in found.values()] == [[]] * 20
+    assert "new" not in found  # computed when it is asked for
+    asked = await user_profiles.user_profile(world.pool, "new")
+    assert asked
+    assert asked["figures"]["insights"] == asked["figures"]["peakHours"] == []
+    assert asked["figures"]["chronotype"] is None
+    assert asked["figures"]["preferredLength"] is None
+    async with world.pool.acquire() as connection:
+        await user_profiles.make_profiles(connection, ["new"], asked["asOf"])
+    stored = await user_profiles.user_profile(world.pool, "new")
+    assert stored
+    assert stored["figures"] == asked["figures"]
 
 
 async def test_profiles_are_renewed_for_the_active_and_otherwise_left(world: World) -> None:

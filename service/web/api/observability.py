@@ -110,9 +110,9 @@ async def profile(request: web.Request) -> web.Response:
     """A user's profile: habits and risk of leaving."""
     params.check_parameters(request, frozenset())
     user = request.match_info["id"]
-    data = await user_profiles.stored_profile(request.app[DEPS].pool, user)
+    data = await user_profiles.user_profile(request.app[DEPS].pool, user)
     if data is None:
-        raise HttpRefusal(404, f"No profile of {user}: userBehavior makes them for who was active in 90 days")
+        raise HttpRefusal(404, f"No profile of {user}: there is one of who was active in 90 days")
     return _answer_with_etag(request, {"data": data})
 
 
