@@ -342,28 +342,34 @@ WITH weeks AS MATERIALIZED (
     SELECT unnest($1::date[]) AS week
 ), days AS MATERIALIZED (
     SELECT w.week, d.* FROM weeks AS w JOIN service.user_day AS d ON d.local_date BETWEEN w.week AND w.week + 6
+), visits AS MATERIALIZED (  -- weeks in which somebody was active, with their last one before and their next one
+    SELECT user_id, week, lag(week) OVER weeks AS former, lead(week) OVER weeks AS following
+    FROM (SELECT DISTINCT d.user_id, d.local_date - date_part('dow', d.local_date)::int AS week
+          FROM (SELECT min(week) AS lo, max(week) AS hi FROM weeks) AS b
+          JOIN service.user_day AS d ON d.local_date BETWEEN b.lo - 7 AND b.hi + 6 AND d.started > 0) AS d
+    WINDOW weeks AS (PARTITION BY user_id ORDER BY week)
 ), people AS MATERIALIZED (
-    SELECT d.week, d.user_id, s.first_date
-    FROM (SELECT DISTINCT week, user_id FROM days WHERE started > 0) AS d JOIN service.user_span AS s USING (user_id)
-), before AS MATERIALIZED (
-    SELECT DISTINCT w.week, d.user_id FROM weeks AS w
-    JOIN service.user_day AS d ON d.local_date BETWEEN w.week - 7 AND w.week - 1 AND d.started > 0
+    SELECT v.week, v.former, s.first_date FROM weeks JOIN visits AS v USING (week) JOIN service.user_span AS s USING (user_id)
 ), lifecycle AS (
-    SELECT week, count(*) FILTER (WHERE p.user_id IS NOT NULL) AS active,
-           count(*) FILTER (WHERE p.first_date >= week) AS new,
-           count(*) FILTER (WHERE p.first_date < week AND b.user_id IS NOT NULL) AS returning,
-           count(*) FILTER (WHERE p.first_date < week AND b.user_id IS NULL) AS resurrecting,
-           count(*) FILTER (WHERE p.user_id IS NULL) AS dormant
-    FROM people AS p FULL JOIN before AS b USING (week, user_id) GROUP BY week
+    SELECT week, sum(active) AS active, sum(new) AS new, sum("returning") AS returning, sum(resurrecting) AS resurrecting,
+           sum(dormant) AS dormant
+    FROM (SELECT week, count(*) AS active, count(*) FILTER (WHERE first_date >= week) AS new,
+                 count(*) FILTER (WHERE first_date < week AND former = week - 7) AS returning,
+                 count(*) FILTER (WHERE first_date < week AND former IS DISTINCT FROM week - 7) AS resurrecting, 0 AS dormant
+          FROM people GROUP BY week
+          UNION ALL
+          SELECT week + 7, 0, 0, 0, 0, count(*) FROM visits WHERE following IS DISTINCT FROM week + 7 GROUP BY week) AS parts
+    GROUP BY week
 ), sums AS (
     SELECT week, sum(completed) AS completed, sum(focus_seconds) AS seconds, sum(goals_created) AS created,
            sum(goals_completed) AS reached, sum(cancelled + abandoned) AS stopped
     FROM days GROUP BY week
 ), accounts AS (
-    SELECT w.week, count(*) AS new
-    FROM weeks AS w JOIN service.users AS u ON u.created_at >= w.week - interval '2 days' AND u.created_at < w.week + interval '9 days'
+    SELECT s.day - date_part('dow', s.day)::int AS week, count(*) AS new
+    FROM (SELECT min(week)::timestamp AT TIME ZONE 'UTC' AS lo, max(week)::timestamp AT TIME ZONE 'UTC' AS hi FROM weeks) AS b
+    JOIN service.users AS u ON u.created_at >= b.lo - interval '2 days' AND u.created_at < b.hi + interval '9 days'
     CROSS JOIN LATERAL service.signup_days(u.id, u.created_at) AS s
-    WHERE s.day BETWEEN w.week AND w.week + 6 GROUP BY w.week
+    GROUP BY 1
 ), kinds AS (
     SELECT week, jsonb_object_agg(kind, jsonb_build_object('started', started, 'completed', completed, 'focusSeconds', seconds)) AS stats
     FROM (SELECT week, k.key AS kind, sum((k.value ->> 0)::int) AS started, sum((k.value ->> 1)::int) AS completed,
@@ -396,7 +402,8 @@ WITH weeks AS MATERIALIZED (
     SELECT w.week, n, count(*) AS cohort, count(d.user_id) AS returned
     FROM weeks AS w CROSS JOIN unnest(ARRAY[1, 7, 30]) AS n
     JOIN service.user_span AS s ON s.first_date BETWEEN w.week - n AND w.week + 6 - n
-    LEFT JOIN service.user_day AS d ON d.user_id = s.user_id AND d.local_date = s.first_date + n AND d.started > 0
+    LEFT JOIN LATERAL (SELECT d.user_id FROM service.user_day AS d
+                       WHERE d.user_id = s.user_id AND d.local_date = s.first_date + n AND d.started > 0 OFFSET 0) AS d ON true
     GROUP BY w.week, n
 ), retention AS (
     SELECT w.week, jsonb_object_agg('d' || n, jsonb_build_object(
@@ -447,21 +454,27 @@ WITH months AS MATERIALIZED (
     FROM unnest($1::date[]) AS m
 ), days AS MATERIALIZED (
     SELECT m.month, d.* FROM months AS m JOIN service.user_day AS d ON d.local_date BETWEEN m.month AND m.last
+), visits AS MATERIALIZED (  -- months in which somebody was active, with their last one before and their next one
+    SELECT user_id, month, completed, lag(month) OVER months AS former, lead(month) OVER months AS following
+    FROM (SELECT d.user_id, d.local_date - date_part('day', d.local_date)::int + 1 AS month, sum(d.completed) AS completed
+          FROM (SELECT min(former) AS lo, max(last) AS hi FROM months) AS b
+          JOIN service.user_day AS d ON d.local_date BETWEEN b.lo AND b.hi AND d.started > 0 GROUP BY 1, 2) AS d
+    WINDOW months AS (PARTITION BY user_id ORDER BY month)
 ), people AS MATERIALIZED (
-    SELECT d.month, d.user_id, s.first_date, d.completed
-    FROM (SELECT month, user_id, sum(completed) AS completed FROM days WHERE started > 0 GROUP BY 1, 2) AS d
-    JOIN service.user_span AS s USING (user_id)
-), before AS MATERIALIZED (
-    SELECT DISTINCT m.month, d.user_id FROM months AS m
-    JOIN service.user_day AS d ON d.local_date BETWEEN m.former AND m.month - 1 AND d.started > 0
+    SELECT v.month, m.former AS month_before, v.former, v.user_id, s.first_date, v.completed
+    FROM months AS m JOIN visits AS v USING (month) JOIN service.user_span AS s USING (user_id)
 ), lifecycle AS (
-    SELECT month, count(*) FILTER (WHERE p.user_id IS NOT NULL) AS active,
-           count(*) FILTER (WHERE p.first_date >= month) AS new,
-           count(*) FILTER (WHERE p.first_date < month AND b.user_id IS NOT NULL) AS returning,
-           count(*) FILTER (WHERE p.first_date < month AND b.user_id IS NULL) AS resurrecting,
-           count(*) FILTER (WHERE p.user_id IS NULL) AS dormant,
-           count(*) FILTER (WHERE b.user_id IS NOT NULL) AS base
-    FROM people AS p FULL JOIN before AS b USING (month, user_id) GROUP BY month
+    SELECT month, sum(active) AS active, sum(new) AS new, sum("returning") AS returning, sum(resurrecting) AS resurrecting,
+           sum(dormant) AS dormant, sum(base) AS base
+    FROM (SELECT month, count(*) AS active, count(*) FILTER (WHERE first_date >= month) AS new,
+                 count(*) FILTER (WHERE first_date < month AND former = month_before) AS returning,
+                 count(*) FILTER (WHERE first_date < month AND former IS DISTINCT FROM month_before) AS resurrecting,
+                 0 AS dormant, 0 AS base
+          FROM people GROUP BY month
+          UNION ALL
+          SELECT m.month, 0, 0, 0, 0, count(*) FILTER (WHERE v.following IS DISTINCT FROM m.month), count(*)
+          FROM months AS m JOIN visits AS v ON v.month = m.former GROUP BY m.month) AS parts
+    GROUP BY month
 ), sums AS (
     SELECT month, sum(started) AS started, sum(completed) AS completed, sum(focus_seconds) AS seconds,
            sum(goals_created) AS created, sum(goals_completed) AS reached, sum(breaks) AS breaks, sum(tagged) AS tagged,

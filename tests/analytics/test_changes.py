@@ -366,17 +366,29 @@ async def test_read_notifications_count_in_the_month_in_which_they_were_read(lab
     features = (await lab.figures("monthly"))[datetime(2026, 3, 1)]["featureUsage"]
     assert features["notificationsRead"] == {"measured": True, "uses": 2, "users": 1, "adoption": 0.5}
 
+    await lab.pool.execute(_NOTIFICATION, "late", None)
+    assert not await lab.pool.fetch(_STALE_MONTHS)
+    await lab.pool.execute(
+        "UPDATE service.notification SET read_at = $1 WHERE read_at IS NULL", at("2026-03-09")
+    )
+    assert [row["period"] for row in await lab.pool.fetch(_STALE_MONTHS)] == [datetime(2026, 3, 1)]
+    await lab.run(MONTHLY)
+    features = (await lab.figures("monthly"))[datetime(2026, 3, 1)]["featureUsage"]
+    assert features["notificationsRead"]["uses"] == 3
+
 
 _NOTIFICATION = """
 WITH d AS (
     INSERT INTO service.delivery (dedupe_key, channel, job, kind, user_id, zone, local_date, template, locale,
                                   facts, message_id, message_date, token, not_before, expires_at)
-    VALUES ($1, 'in_app', 'x', 'daily', 'ann', 'UTC', '2026-03-01', 'x', 'en', '{}', $1, $2, $1, $2, $2)
+    VALUES ($1, 'in_app', 'x', 'daily', 'ann', 'UTC', '2026-03-01', 'x', 'en', '{}', $1, service.now(), $1,
+            service.now(), service.now())
     RETURNING id)
 INSERT INTO service.notification
     (delivery_id, user_id, type, title, message, visible_from, expires_at, read_at)
-SELECT id, 'ann', 'x', 'x', 'x', $2, $2, $2 FROM d
+SELECT id, 'ann', 'x', 'x', 'x', service.now(), service.now(), $2 FROM d
 """
+_STALE_MONTHS = "SELECT period FROM service.stale_period WHERE statistic = 'monthly'"
 
 
 async def test_peaks_are_the_three_with_the_most_focus_ties_to_the_earliest(lab: Lab) -> None:
