@@ -116,10 +116,12 @@ WITH keys AS MATERIALIZED (
     FROM keys AS k LEFT JOIN counts AS c USING (key) LEFT JOIN hours AS h USING (key) LEFT JOIN goals AS g USING (key)
     WHERE c.key IS NOT NULL OR g.key IS NOT NULL
 ), emptied AS (
-    DELETE FROM service.user_day AS t USING keys AS k
-    WHERE t.user_id = k.user_id AND t.local_date = k.local_date
-      AND NOT EXISTS (SELECT FROM fresh AS f WHERE f.user_id = k.user_id AND f.local_date = k.local_date)
-    RETURNING t.user_id, t.local_date
+    DELETE FROM service.user_day WHERE ctid = ANY (ARRAY(
+        SELECT d.ctid
+        FROM (SELECT user_id, local_date FROM keys EXCEPT SELECT user_id, local_date FROM fresh) AS k
+        CROSS JOIN LATERAL (SELECT ctid FROM service.user_day AS t
+                            WHERE t.user_id = k.user_id AND t.local_date = k.local_date OFFSET 0) AS d))
+    RETURNING user_id, local_date
 ), written AS (
     INSERT INTO service.user_day AS t SELECT * FROM fresh
     ON CONFLICT (user_id, local_date) DO UPDATE SET
