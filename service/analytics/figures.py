@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from service.analytics import cohort_tables
+from service.analytics import cohort_tables, withdrawn
 from service.analytics.columns import WholeColumn, flatten, text
 from service.analytics.significance import day_trend
 from service.analytics.statistic import CALENDARS, Statistic
@@ -24,11 +24,10 @@ CHUNK = 1_000
 """Rows per query, whatever the range."""
 _CHUNK_OF_COHORTS = 50
 """The same if a row has the cells of every cohort."""
-INSIGHTS = "insights"
-"""Monthly insights: sentences that are stored like figures."""
 PERFORMANCE = "performance"
 """Measured figures of the service, per hour."""
-STATISTICS = (*Statistic, PERFORMANCE, INSIGHTS)
+STATISTICS = (*(statistic for statistic in Statistic if statistic is not Statistic.CHURN_MODEL), PERFORMANCE)
+"""Statistics that are read as rows."""
 HOURLY_STATISTICS = frozenset({Statistic.BEHAVIOUR, PERFORMANCE})
 """Statistics whose periods are hours in UTC, not dates."""
 COHORT_KINDS = (Statistic.WEEKLY, Statistic.MONTHLY)
@@ -89,7 +88,7 @@ def period_of(statistic: Statistic, text_: str) -> datetime:
 
 async def default_range(pool: asyncpg.Pool, statistic: str, span: DateRange) -> DateRange:
     """``span``; without a beginning, the latest periods up to its end or up to the newest period."""
-    if span.since != date.min or statistic == INSIGHTS:
+    if span.since != date.min or statistic == Statistic.INSIGHTS:
         return span
     newest: datetime | None = await pool.fetchval(_SQL["newest"], statistic)
     if newest is None:
@@ -127,13 +126,16 @@ async def rollups(
     whole: bool = False,
 ) -> FiguresPage:
     """Figures per period, oldest first. ``whole``: as stored, with the cohorts' cells; otherwise without
-    them, and each day with its trends."""
+    them, and each day with its trends, which are never stored and so never stale: at each reading they are
+    compared with the stored days. Insights come with the sentences that were withdrawn."""
     rows = await pool.fetch(
         _SQL["rollups"], statistic, span.since, span.until, after or _EVER, limit + 1, whole
     )
     page_rows = [_rollup(statistic, row) for row in rows[:limit]]
     if statistic == Statistic.DAILY and rows and not whole:
         await _add_trends(pool, rows[:limit], page_rows)
+    if statistic == Statistic.INSIGHTS:
+        await withdrawn.add_withdrawn(pool, rows[:limit], page_rows)
     return FiguresPage(page_rows, rows[limit - 1]["period"] if len(rows) > limit else None)
 
 

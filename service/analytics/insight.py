@@ -134,6 +134,9 @@ def run_tail(length: int, days: int, rate: float) -> float:
     return min(probability, 1.0)
 
 
+RULES_VERSION = 2
+"""Raise it when a rule changes: a withdrawn sentence says whether the rules or the data changed."""
+
 # ── The rules ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -5,14 +5,14 @@ Every loop consists of short steps under the run's fence; if it is stopped betwe
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Any
 
 from service.analytics import rollups, user_profiles
 from service.analytics.anomaly import series
 from service.analytics.anomaly.series import SeriesFamily
 from service.analytics.anomaly.verdict import Cadence
-from service.analytics.statistic import CALENDARS, Statistic
+from service.analytics.statistic import CALENDARS, WITH_MONTHS, Statistic
 from service.engine.context import RunContext
 from service.errors import NotYet
 
@@ -114,35 +114,16 @@ def _whole(instant: datetime, cadence: Cadence, zone: tzinfo) -> datetime:
 
 
 async def update_profiles(context: RunContext) -> None:
-    """Compute the profiles of recently active users, in order of id; the cursor is the last id."""
+    """Compute the stale profiles and those of recently active users, by id; the cursor is the last id."""
     as_of = context.tick.as_of.astimezone(UTC).date()
     while True:
         async with context.step() as connection:
+            await rollups.lock(connection)  # else a day rebuilt meanwhile would not mark a new profile
             users = await user_profiles.users_due(connection, as_of, context.cursor, _PROFILES_PER_STEP)
             if not users:
                 return
             changed = await user_profiles.make_profiles(connection, users, as_of)
             await context.advance(connection, users[-1], len(users), {"profiles": changed})
-
-
-async def update_insights(context: RunContext, month: date) -> None:
-    """Compute insights and the churn model of a local month, and of earlier months that have none."""
-    async with context.step() as connection:
-        months = await user_profiles.months_without_insights(connection, month)
-    for missing_month in months:
-        await _update_month(context, missing_month)
-
-
-async def _update_month(context: RunContext, month: date) -> None:
-    period = datetime.combine(month, time())
-    last = CALENDARS[Statistic.MONTHLY].following(period).date() - timedelta(days=1)
-    async with context.step() as connection:
-        insights = await user_profiles.insights_of_month(connection, month)
-        await rollups.store(connection, "insights", {period: insights})
-        await rollups.store(
-            connection, "churnModel", {period: await user_profiles.fit_churn(connection, last)}
-        )
-        await context.advance(connection, context.cursor, 1, {"insights": len(insights["insights"])})
 
 
 async def update_statistic(context: RunContext, statistic: Statistic) -> None:
@@ -153,3 +134,11 @@ async def update_statistic(context: RunContext, statistic: Statistic) -> None:
     await rebuild_stale_days(context)
     await derive_missing(context, statistic)
     await derive_stale(context, [statistic])
+
+
+async def update_months(context: RunContext) -> None:
+    """Bring months up to date: figures, insights, churn models. Raises NotYet like ``update_statistic``."""
+    await update_statistic(context, Statistic.MONTHLY)
+    for statistic in WITH_MONTHS:
+        await derive_missing(context, statistic)
+    await derive_stale(context, WITH_MONTHS)

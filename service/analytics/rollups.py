@@ -1,6 +1,7 @@
 """Rollups: each user's activity per local day, and everybody's figures per period.
 
     changed rows ─trigger─► stale days ─rebuild─► user_day ─► stale periods ─derive─► rollup (+ revisions)
+                                                           └► stale profiles ─► user_profile
 
 Rollups are computed anew, never incremented. ``rebuild_stale_days`` and the two ``derive_…`` run in one
 transaction each, one writer at a time; however they interleave with inserts, edits, deletions and crashes,
@@ -15,6 +16,7 @@ from typing import Any
 
 import asyncpg
 
+from service.analytics import user_profiles
 from service.analytics.statistic import CALENDARS, Statistic, over_everywhere
 from service.engine import queries
 from service.engine.database import Connection
@@ -55,6 +57,7 @@ async def rebuild_stale_days(connection: Connection, limit: int = STALE_DAYS_PER
     assert changed
     moved: date | None = await connection.fetchval(_SQL["refresh_spans"], changed["users"])
     since = min(filter(None, (moved, stale["onward"])), default=None)
+    await user_profiles.mark_stale(connection, stale["users"], stale["days"])
     await _mark_periods(connection, changed["dates"], set(stale["days"]), since)
     return RebuiltDays(len(stale["days"]), changed["days"])
 
@@ -62,6 +65,11 @@ async def rebuild_stale_days(connection: Connection, limit: int = STALE_DAYS_PER
 async def analyze_days(connection: Connection) -> None:
     """Tell PostgreSQL's planner about days and spans after so many changed that its figures are of no use."""
     await connection.execute(_SQL["analyze_days"])
+
+
+async def lock(connection: Connection) -> None:
+    """Wait until nobody else writes rollups, until the end of this transaction."""
+    await connection.execute(_SQL["lock"])
 
 
 async def _mark_periods(
@@ -156,14 +164,26 @@ async def derive_stale(connection: Connection, statistic: Statistic, zone: str) 
 async def _derive(
     connection: Connection, statistic: Statistic, periods: Sequence[datetime], zone: str
 ) -> DerivedPeriods:
+    figures = await _figures(connection, statistic, periods, zone)
+    if statistic is Statistic.CHURN_MODEL:
+        await user_profiles.mark_stale_by_model(connection, figures)
+    new, revised = await store(connection, statistic, figures)
+    return DerivedPeriods(len(periods), new, revised)
+
+
+async def _figures(
+    connection: Connection, statistic: Statistic, periods: Sequence[datetime], zone: str
+) -> dict[datetime, dict[str, Any]]:
+    if statistic is Statistic.INSIGHTS:
+        return {p: await user_profiles.insights_of_month(connection, p.date()) for p in periods}
+    if statistic is Statistic.CHURN_MODEL:
+        return {p: await user_profiles.churn_model_of_month(connection, p.date()) for p in periods}
     keys: list[Any] = list(periods)
     if statistic is not Statistic.BEHAVIOUR:
         keys = [period.date() for period in periods]
     values = [keys, zone] if statistic is Statistic.DAILY else [keys]
     rows = await connection.fetch(_SQL[statistic], *values)
-    figures = {row["period"]: row["figures"] for row in rows}
-    new, revised = await store(connection, statistic, figures)
-    return DerivedPeriods(len(periods), new, revised)
+    return {row["period"]: row["figures"] for row in rows}
 
 
 async def store(

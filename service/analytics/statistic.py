@@ -1,7 +1,7 @@
 """Statistics and their calendars: their periods, and which periods a date affects.
 
 A period is identified by its start as naive wall-clock time: in the service zone (daily), in every user's own
-zone (weekly, monthly), or in UTC (behaviour).
+zone (weekly, monthly, insights, churn models), or in UTC (behaviour).
 """
 
 from collections.abc import Callable
@@ -27,6 +27,10 @@ class Statistic(StrEnum):
     WEEKLY = "weekly"
     MONTHLY = "monthly"
     BEHAVIOUR = "behaviour"
+    INSIGHTS = "insights"
+    """Sentences about a month of everybody."""
+    CHURN_MODEL = "churnModel"
+    """The model of churn as of the last date of a month."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,16 @@ def _window(at: datetime) -> datetime:
     return at.replace(hour=at.hour // 6 * 6, minute=0, second=0, microsecond=0)
 
 
+def _months(day: date, days: int) -> Span:
+    """From the month of a date to the last one that ends within so many days of it."""
+    last = _first(_midnight(day) + (days + 1) * _DAY) - _DAY
+    return _first(_midnight(day)), max(_first(_midnight(day)), _first(last))
+
+
+def _month(day: date) -> Span:
+    return _first(_midnight(day)), _first(_midnight(day))
+
+
 def _windows_of(day: date) -> Span:
     return _window(_midnight(day) - _FURTHEST_ZONE), _window(_midnight(day) + _DAY + _FURTHEST_ZONE)
 
@@ -143,6 +157,15 @@ CALENDARS: dict[Statistic, Calendar] = {
         batch=124,
         step="6 hours",
     ),
+    # Weeks of focus go back 98 dates from the month's last one. Sessions of the month are read directly: the
+    # hour or the planned length of one may change although the rollup of its day does not.
+    Statistic.INSIGHTS: Calendar(
+        _first, _next_month, lambda d: _months(d, 97), _month, onward=False, batch=3, step="1 month"
+    ),
+    # Features of 28 days before the month's last date rest on 180 dates, tenure on the first date of all.
+    Statistic.CHURN_MODEL: Calendar(
+        _first, _next_month, lambda d: _months(d, 207), None, onward=True, batch=1, step="1 month"
+    ),
 }
 
 
@@ -153,6 +176,10 @@ DERIVED = {
     "analytics.userBehavior": Statistic.BEHAVIOUR,
 }
 """Jobs whose figures can be derived again from stored days; measured ones cannot."""
+
+
+WITH_MONTHS = (Statistic.INSIGHTS, Statistic.CHURN_MODEL)
+"""What monthlyInsights derives beside the figures of a month."""
 
 
 def over_everywhere(now: datetime) -> datetime:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import asyncpg
@@ -11,7 +11,7 @@ import asyncpg
 from service.analytics import churn
 from service.analytics.churn import ChurnFeatures, ChurnModel
 from service.analytics.habits import PersonActivity, SessionCounts, Tally, counts, insights_to_json, profile
-from service.analytics.insight import Subject
+from service.analytics.insight import RULES_VERSION, Subject
 from service.analytics.working_hours import MIN_ACTIVE_DAYS
 from service.engine import queries
 from service.engine.database import Connection
@@ -31,7 +31,11 @@ async def users_due(connection: Connection, as_of: date, after: str, limit: int)
 
 
 async def make_profiles(connection: Connection, users: Sequence[str], as_of: date) -> int:
-    """Store the profiles of these users as of a date; returns how many changed."""
+    """Store the profiles of these users as of a date; returns how many changed.
+
+    They follow from the days up to the date, and from the churn model of the last month that ended before it.
+    """
+    await connection.execute(_SQL["delete_profiles"], list(users))
     figures = await _figures(connection, users, as_of)
     status: str = await connection.execute(
         _SQL["store_profiles"], list(figures), [json.dumps(values) for values in figures.values()], as_of
@@ -55,7 +59,7 @@ async def user_profile(pool: asyncpg.Pool, user: str) -> dict[str, Any] | None:
 
 
 async def _figures(connection: Connection, users: Sequence[str], as_of: date) -> dict[str, dict[str, Any]]:
-    stored = await connection.fetchval(_SQL["churn_model"])
+    stored = await connection.fetchval(_SQL["churn_model"], as_of)
     model = ChurnModel.from_json(stored) if stored and stored.get("coefficients") else None
     rows = await connection.fetch(_SQL["profile_facts"], list(users), as_of)
     figures: dict[str, dict[str, Any]] = {}
@@ -70,19 +74,37 @@ def _profiles(
     return {row["user_id"]: profile(_person(row, as_of), as_of, model) for row in rows}
 
 
-async def months_without_insights(connection: Connection, last: date) -> list[date]:
-    """The months (first dates) with figures up to ``last`` that lack insights, and ``last`` itself."""
-    return [row["month"] for row in await connection.fetch(_SQL["months_without_insights"], last)]
+async def mark_stale(connection: Connection, users: Sequence[str], days: Sequence[date]) -> None:
+    """Mark the profiles as stale that rest on these (user, local date): a day up to the date of the profile.
+
+    An edit may leave the rollup of a day as it was, and still change the profile. The first day of all counts
+    too, however long ago.
+    """
+    await connection.execute(_SQL["mark_stale_profiles"], users, days)
+
+
+async def mark_stale_by_model(connection: Connection, models: Mapping[datetime, dict[str, Any]]) -> None:
+    """Mark the profiles as stale that rest on the churn models of these months, where a model has changed."""
+    await connection.execute(
+        _SQL["mark_stale_by_model"], list(models), [json.dumps(model) for model in models.values()]
+    )
 
 
 async def insights_of_month(connection: Connection, month: date) -> dict[str, Any]:
-    """Insights from everybody's sessions of a local month, strongest first."""
+    """Insights from everybody's sessions of a local month, strongest first. ``sessions``: how many ended."""
     row = await connection.fetchrow(_SQL["month_counts"], month)
     assert row
     weekdays = row["weekdays"] or {}
     facts = _facts(row, [weekdays.get(str(dow), (0, 0)) for dow in range(7)])
     insights = await asyncio.to_thread(lambda: insights_to_json(counts(facts, Subject.EVERYBODYS)))
-    return {"month": f"{month:%Y-%m}", "insights": insights}
+    sessions = sum(started for _, started in facts.by_day.values())
+    return {"month": f"{month:%Y-%m}", "insights": insights, "sessions": sessions, "rules": RULES_VERSION}
+
+
+async def churn_model_of_month(connection: Connection, month: date) -> dict[str, Any]:
+    """The churn model as of the last date of a month (its first date)."""
+    following = (month + timedelta(days=31)).replace(day=1)
+    return await fit_churn(connection, following - timedelta(days=1))
 
 
 async def fit_churn(connection: Connection, as_of: date) -> dict[str, Any]:
@@ -93,7 +115,13 @@ async def fit_churn(connection: Connection, as_of: date) -> dict[str, Any]:
         for row in rows
     ]
     model = await asyncio.to_thread(churn.fit, people)
-    return model.to_json() if model else {"reason": "insufficient", "rows": len(people)}
+    if model is None:
+        return {
+            "reason": "insufficient",
+            "rows": len(people),
+            "left": sum(has_left for _, has_left in people),
+        }
+    return model.to_json()
 
 
 def _person(row: Mapping[str, Any] | asyncpg.Record, as_of: date) -> PersonActivity:

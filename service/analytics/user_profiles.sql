@@ -1,14 +1,17 @@
 -- name: users_due
 -- Users whose profile is kept: that have one, or $4 dates with a session in the last 90 days. Due are those active since
--- the day before $1, and those active in 90 days whose profile is a week old; after $2, at most $3. A run for a day in
--- the past does not overwrite newer profiles.
-SELECT s.user_id FROM service.user_span AS s LEFT JOIN service.user_profile AS p USING (user_id)
-WHERE s.user_id > $2 AND s.last_date >= $1::date - 90
-  AND (s.last_date >= $1::date - 1 OR p.as_of IS NULL OR p.as_of < $1::date - 7) AND coalesce(p.as_of <= $1::date, true)
-  AND (p.user_id IS NOT NULL OR $4 <= (
-      SELECT count(*) FROM (SELECT FROM service.user_day AS d WHERE d.user_id = s.user_id AND d.started > 0
-                              AND d.local_date BETWEEN $1::date - 89 AND $1::date LIMIT $4) AS days))
-ORDER BY s.user_id LIMIT $3
+-- the day before $1, those active in 90 days whose profile is a week old, and those whose profile is stale; after $2, at
+-- most $3. A run for a day in the past does not overwrite newer profiles.
+(SELECT s.user_id FROM service.user_span AS s LEFT JOIN service.user_profile AS p USING (user_id)
+ WHERE s.user_id > $2 AND s.last_date >= $1::date - 90
+   AND (s.last_date >= $1::date - 1 OR p.as_of IS NULL OR p.as_of < $1::date - 7) AND coalesce(p.as_of <= $1::date, true)
+   AND (p.user_id IS NOT NULL OR $4 <= (
+       SELECT count(*) FROM (SELECT FROM service.user_day AS d WHERE d.user_id = s.user_id AND d.started > 0
+                               AND d.local_date BETWEEN $1::date - 89 AND $1::date LIMIT $4) AS days))
+ ORDER BY s.user_id LIMIT $3)
+UNION
+(SELECT user_id FROM service.user_profile WHERE stale AND user_id > $2 AND as_of <= $1::date ORDER BY user_id LIMIT $3)
+ORDER BY user_id LIMIT $3
 
 -- name: active_lately
 -- The date in UTC, if the user $1 was active in the 90 days before.
@@ -66,12 +69,34 @@ LEFT JOIN lists AS i USING (user_id) LEFT JOIN dates AS a USING (user_id) LEFT J
 LEFT JOIN weeks AS w USING (user_id)
 WHERE p.user_id = ANY ($1::text[]) ORDER BY p.user_id
 
+-- name: mark_stale_profiles
+-- Mark the profiles of users $1 as stale that rest on their local dates $2.
+UPDATE service.user_profile AS p SET stale = true
+FROM (SELECT u, min(d) AS day FROM unnest($1::text[], $2::date[]) AS k (u, d) GROUP BY u) AS k
+WHERE p.user_id = k.u AND p.as_of >= k.day AND NOT p.stale
+
+-- name: mark_stale_by_model
+-- Mark the profiles as stale that rest on the churn models of months $1, where $2 differ from what is stored.
+UPDATE service.user_profile AS p SET stale = true
+FROM unnest($1::timestamp[], $2::text[]) AS n (period, figures)
+WHERE NOT p.stale AND p.as_of >= n.period + interval '1 month'
+  AND NOT EXISTS (SELECT FROM service.rollup AS later WHERE later.statistic = 'churnModel' AND later.period > n.period
+                  AND p.as_of >= later.period + interval '1 month')
+  AND NOT EXISTS (SELECT FROM service.rollup AS same WHERE same.statistic = 'churnModel' AND same.period = n.period
+                  AND same.figures = n.figures::jsonb)
+
+-- name: delete_profiles
+-- Those of these users who have no active date any more.
+DELETE FROM service.user_profile AS p
+WHERE user_id = ANY ($1::text[]) AND NOT EXISTS (SELECT FROM service.user_span AS s WHERE s.user_id = p.user_id)
+
 -- name: store_profiles
 -- Store profiles as of a date; unchanged ones are not written.
 INSERT INTO service.user_profile AS t (user_id, figures, as_of)
 SELECT user_id, figures::jsonb, $3 FROM unnest($1::text[], $2::text[]) AS f (user_id, figures)
-ON CONFLICT (user_id) DO UPDATE SET figures = excluded.figures, as_of = excluded.as_of, computed_at = excluded.computed_at
-WHERE (t.figures, t.as_of) IS DISTINCT FROM (excluded.figures, excluded.as_of)
+ON CONFLICT (user_id) DO UPDATE SET
+    figures = excluded.figures, as_of = excluded.as_of, computed_at = excluded.computed_at, stale = false
+WHERE t.stale OR (t.figures, t.as_of) IS DISTINCT FROM (excluded.figures, excluded.as_of)
 
 -- name: month_counts
 -- Everybody's tallies for the local month that begins on $1.
@@ -111,14 +136,6 @@ SELECT (SELECT jsonb_object_agg(part, jsonb_build_array(done, started))
               WHERE local_date BETWEEN ($1::date + interval '1 month')::date - 98 AND ($1::date + interval '1 month')::date - 1
               GROUP BY 1) AS totals) AS weeks
 
--- name: months_without_insights
--- The months up to $1 that have figures but no insights, and $1 itself.
-SELECT period::date AS month FROM service.rollup AS m
-WHERE statistic = 'monthly' AND period <= $1::date
-  AND (period = $1::date
-       OR NOT EXISTS (SELECT FROM service.rollup AS i WHERE i.statistic = 'insights' AND i.period = m.period))
-ORDER BY period
-
 -- name: churn_samples
 -- Users as of 28 days before $1, and whether they have had no session since: recency, active days in 28 and in 180
 -- days, tenure. In a fixed order, so that the model is always the same.
@@ -134,8 +151,9 @@ HAVING count(*) FILTER (WHERE d.local_date BETWEEN $1::date - 207 AND $1::date -
 ORDER BY hashtext(d.user_id), d.user_id LIMIT 5000
 
 -- name: churn_model
--- The latest churn model.
-SELECT figures FROM service.rollup WHERE statistic = 'churnModel' ORDER BY period DESC LIMIT 1
+-- The churn model of the last month that ended before $1 and has one.
+SELECT figures FROM service.rollup WHERE statistic = 'churnModel' AND period + interval '1 month' <= $1::date
+ORDER BY period DESC LIMIT 1
 
 -- name: stored
 -- The profile of user $1.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from service.cli.phrases import REASONS
+from service.cli.phrases import REASONS, withdrawn_text
 from service.cli.tables import (
     Block,
     FieldList,
@@ -399,6 +399,11 @@ def insights(answer: Any) -> list[Block]:
         {"period": row["period"], "state": finality(row), **insight}
         for row in answer["data"]
         for insight in row.get("insights", [])
+    ]
+    rows += [
+        {"period": row["period"], "state": "withdrawn", "text": withdrawn_text(insight)}
+        for row in answer["data"]
+        for insight in row.get("withdrawn", [])
     ]
     columns = (period("period"), text("state"), prose("insight", "text"), number("strength", extra=True))
     return [TextTable(columns, rows, empty="no insights yet; see analytics watermarks")]

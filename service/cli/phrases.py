@@ -1,5 +1,8 @@
 """Texts that both local and remote commands use."""
 
+from collections.abc import Mapping
+from typing import Any
+
 LOCAL = {
     "serve": "run the service until SIGTERM or Ctrl-C",
     "demo": "a sample dashboard, a local inbox, one run of goalDeadlines; then serve",
@@ -66,3 +69,8 @@ REASONS = {
     "user_error": "could not be decided (see the run)",
 }
 """The counts of a run in words."""
+
+
+def withdrawn_text(insight: Mapping[str, Any]) -> str:
+    """A sentence that no longer holds, since when, and why."""
+    return f"withdrawn on {str(insight['withdrawnAt'])[:10]} ({insight['why']}): {insight['text']}"

@@ -18,6 +18,7 @@ from service.analytics.columns import flatten, text
 from service.analytics.export import Export, Format
 from service.analytics.figures import DateRange, Row
 from service.analytics.statistic import Statistic
+from service.cli.phrases import withdrawn_text
 from service.engine.database import open_pool
 from service.engine.schema import require_readable
 from service.errors import BadRequest, ConfigurationError
@@ -58,7 +59,7 @@ _TABLES: dict[str, list[_Column]] = {
         *(("minutes each", "averageSessionLength"), ("cancelled", "cancelledRate")),
         *(("rating", "averageRating"), ("ratings", "ratings")),
     ],
-    figures.INSIGHTS: [*_PERIOD, ("strength", "strength"), ("insight", "text")],
+    Statistic.INSIGHTS: [*_PERIOD, ("strength", "strength"), ("insight", "text")],
     figures.PERFORMANCE: [
         *_PERIOD,
         *(("requests", "requests"), ("ms each", "averageResponseTime"), ("errors", "errorRate")),
@@ -175,7 +176,10 @@ def _table_rows(row: Row) -> list[Row]:
     )
     revised = f", revised {row['revision'] - 1}×" if row["revision"] > 1 else ""
     line = flatten(row) | {"state": state + revised, "trendText": trends}
-    return [line | one for one in row["insights"]] if "insights" in row else [line]
+    if "insights" not in row:
+        return [line]
+    told = [line | one for one in row["insights"]]
+    return told + [line | {"state": "withdrawn", "text": withdrawn_text(one)} for one in row["withdrawn"]]
 
 
 def _is_notable(trend: Row) -> bool:

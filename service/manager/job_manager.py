@@ -16,7 +16,7 @@ import asyncpg
 from aiohttp import web
 
 from service.analytics import rollups
-from service.analytics.statistic import DERIVED
+from service.analytics.statistic import DERIVED, WITH_MONTHS, Statistic
 from service.clock import Clock, SystemClock
 from service.dashboard.doubts import Doubt
 from service.engine import queries
@@ -235,7 +235,8 @@ class JobManager:
         now = await self._ledger.now(connection)
         periods = await periods_to_derive(connection or self._pool, statistic, since, until, now, self._zone)
         if connection is not None:
-            await rollups.mark_all_stale(connection, statistic, [*periods.missing, *periods.again])
+            for derived in (statistic, *(WITH_MONTHS if statistic is Statistic.MONTHLY else ())):
+                await rollups.mark_all_stale(connection, derived, [*periods.missing, *periods.again])
             options = {"from": since.isoformat(), "to": until.isoformat()}
             run = await self._ledger.request(job.id, Trigger.BACKFILL, options=options, connection=connection)
         return {

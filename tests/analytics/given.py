@@ -1,6 +1,7 @@
 """A dashboard that a test writes to, mirrored in plain lists for the oracle; and the analytics jobs on it."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,8 +11,9 @@ from typing import Any
 
 import asyncpg
 
+from service.analytics import user_profiles
 from service.analytics.maintenance import AnalyticsSettings
-from service.analytics.statistic import Statistic
+from service.analytics.statistic import WITH_MONTHS, Statistic
 from service.archive.manifest import RetentionPolicy
 from service.clock import SystemClock
 from service.dashboard import replica
@@ -33,8 +35,8 @@ DAILY, WEEKLY, MONTHLY, BEHAVIOUR = (
 )
 JOBS = (DAILY, WEEKLY, MONTHLY, BEHAVIOUR)
 _TABLES = (
-    "users, goals, timer_sessions, user_zone, recipient_setting, stale_day, user_day, user_span, rollup,"
-    " rollup_revision, watermark, stale_period, delivery, job_run, job_def"
+    "users, goals, timer_sessions, user_zone, recipient_setting, stale_day, user_day, user_span,"
+    " user_profile, rollup, rollup_revision, watermark, stale_period, delivery, job_run, job_def"
 )
 _COLUMNS = (
     "started", "focus_seconds", "completed", "cancelled", "abandoned", "breaks", "tagged", "linked", "rated",
@@ -252,7 +254,7 @@ class Lab:
 
     async def everything(self) -> dict[str, list[Any]]:
         """All rows, as they are."""
-        tables = ("user_day", "user_span", "rollup", "rollup_revision")
+        tables = ("user_day", "user_span", "user_profile", "rollup", "rollup_revision")
         return {t: sorted(map(repr, await self.pool.fetch(f"SELECT * FROM service.{t}"))) for t in tables}
 
     async def substance(self) -> dict[str, list[Any]]:
@@ -260,6 +262,7 @@ class Lab:
         questions = {
             "user_day": "SELECT * FROM service.user_day ORDER BY user_id, local_date",
             "user_span": "SELECT * FROM service.user_span ORDER BY user_id",
+            "user_profile": "SELECT user_id, as_of, figures FROM service.user_profile ORDER BY 1",
             "rollup": "SELECT statistic, period, figures FROM service.rollup ORDER BY 1, 2",
         }
         return {name: [tuple(row) for row in await self.pool.fetch(q)] for name, q in questions.items()}
@@ -270,6 +273,7 @@ class Lab:
         await self._check_days(truth)
         for statistic in Statistic:
             await self._check_periods(truth, statistic)
+        await self._check_profiles(truth)
         assert await self.pool.fetchval("SELECT count(*) FROM service.stale_day") == 0
         assert await self.pool.fetchval("SELECT count(*) FROM service.stale_period") == 0
 
@@ -291,7 +295,46 @@ class Lab:
         begin = min([*found, *_begin(truth, statistic)])
         periods = _periods(statistic, begin, through)
         assert list(found) == periods, f"{statistic}: periods {sorted({*found} ^ {*periods})}"
-        _same(found, {p: _expected(truth, statistic, p) for p in periods}, statistic)
+        if statistic in WITH_MONTHS:
+            expected = await self._months_from_scratch(statistic, periods)
+        else:
+            expected = {p: _expected(truth, statistic, p) for p in periods}
+        _same(found, expected, statistic)
+
+    async def _months_from_scratch(
+        self, statistic: Statistic, months: Sequence[datetime]
+    ) -> dict[datetime, dict[str, Any]]:
+        compute = {
+            Statistic.INSIGHTS: user_profiles.insights_of_month,
+            Statistic.CHURN_MODEL: user_profiles.churn_model_of_month,
+        }[statistic]
+        async with self.pool.acquire() as connection:
+            return {month: _as_stored(await compute(connection, month.date())) for month in months}
+
+    async def _check_profiles(self, truth: Truth) -> None:
+        """Every profile is what its day would compute now; whoever was active lately has one, others may."""
+        rows = await self.pool.fetch("SELECT user_id, as_of, figures FROM service.user_profile")
+        if await self.pool.fetchval("SELECT count(*) FROM service.watermark WHERE statistic = 'behaviour'"):
+            since = self.now.date() - timedelta(days=90)
+            recent = {user for user, (_, last) in truth.spans.items() if last >= since}
+            missing = recent - {row["user_id"] for row in rows}
+            assert not missing, f"no profile of {missing}"
+        async with self.pool.acquire() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute("DELETE FROM service.user_profile")
+            for as_of in {row["as_of"] for row in rows}:
+                users = [row["user_id"] for row in rows if row["as_of"] == as_of]
+                await user_profiles.make_profiles(connection, users, as_of)
+            fresh = await connection.fetch("SELECT user_id, as_of, figures FROM service.user_profile")
+            await transaction.rollback()
+        found, expected = ({r["user_id"]: (r["as_of"], r["figures"]) for r in some} for some in (rows, fresh))
+        _same(found, expected, "user_profile")
+
+
+def _as_stored(figures: dict[str, Any]) -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads(json.dumps(figures))
+    return stored
 
 
 def _same(found: dict[Any, Any], expected: dict[Any, Any], what: str) -> None:
@@ -314,8 +357,7 @@ def _begin(truth: Truth, statistic: Statistic) -> list[datetime]:
     day = {
         Statistic.DAILY: min(local, truth.service_day(instant)),
         Statistic.WEEKLY: oracle.sunday_of(local),
-        Statistic.MONTHLY: oracle.month_of(local),
-    }[statistic]
+    }.get(statistic, oracle.month_of(local))
     return [datetime.combine(day, time())]
 
 
@@ -323,7 +365,7 @@ def _periods(statistic: Statistic, begin: datetime, through: datetime) -> list[d
     found = []
     while begin <= through:
         found.append(begin)
-        if statistic is Statistic.MONTHLY:
+        if statistic in {Statistic.MONTHLY, *WITH_MONTHS}:
             begin = datetime.combine(oracle.month_after(begin.date()), time())
         else:
             step = {"daily": timedelta(days=1), "weekly": timedelta(days=7), "behaviour": timedelta(hours=6)}

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from service.analytics import habits, user_profiles
+from service.analytics.insight import Counts
 from service.analytics.statistic import Statistic
 from service.dashboard.model import Goal, TimerSession
 from service.engine.database import open_pool
@@ -55,6 +57,7 @@ def _session(draw: st.DrawFn) -> tuple[Any, ...]:
             "focus_seconds": draw(st.integers(0, min(minutes * 60, 14400))),
             "tags": draw(st.sampled_from([(), ("deep",)])),
             "goal_id": draw(st.sampled_from([None, "g1"])),
+            "planned_seconds": draw(st.sampled_from([1500, 3000])),
             "rating": draw(st.sampled_from([None, 1, 4])),
         },
     )
@@ -152,6 +155,17 @@ class Play:
 
     async def _run(self, job: str, fuse: int | None) -> None:
         await self.lab.run(job, fuse=fuse)
+
+
+@pytest.fixture(autouse=True)
+def _whole_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Insights hold all that they rest on, so that a stale one shows however few the sessions are."""
+
+    def told(evidence: Counts) -> list[dict[str, Any]]:
+        return [{"rule": "all", "text": repr(evidence), "evidence": ""}]
+
+    monkeypatch.setattr(user_profiles, "insights_to_json", told)
+    monkeypatch.setattr(habits, "insights_to_json", told)
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,13 @@
 from datetime import timedelta
 
 from service.analytics import maintenance
-from service.analytics.statistic import Statistic
 from service.engine.context import RunContext
 from service.engine.job import CatchUp, Job, JobType, TimeMode
 
 
 async def work(context: RunContext) -> None:
     """Fill missing months once dailyAnalytics has been through their last date."""
-    await maintenance.update_statistic(context, Statistic.MONTHLY)
-    await maintenance.update_insights(context, maintenance.last_period(context, Statistic.MONTHLY).date())
+    await maintenance.update_months(context)
 
 
 JOB = Job(

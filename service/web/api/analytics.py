@@ -64,7 +64,7 @@ async def performance(request: web.Request) -> web.StreamResponse:
 @routes.get("/api/admin/analytics/insights")
 async def insights(request: web.Request) -> web.StreamResponse:
     """Insights in words, by period."""
-    return await _rollups(request, figures.INSIGHTS)
+    return await _rollups(request, Statistic.INSIGHTS)
 
 
 async def _rollups(request: web.Request, statistic: str) -> web.StreamResponse:

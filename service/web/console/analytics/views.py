@@ -172,7 +172,7 @@ async def _rows(pool: asyncpg.Pool, statistic: str, span: DateRange) -> list[Row
 
 async def _insights(pool: asyncpg.Pool, span: DateRange) -> Row | None:
     """The newest insights up to the end of the range; they are written monthly about the previous month."""
-    rows = await _rows(pool, figures.INSIGHTS, DateRange(until=span.until))
+    rows = await _rows(pool, Statistic.INSIGHTS, DateRange(until=span.until))
     return rows[-1] if rows else None
 
 
