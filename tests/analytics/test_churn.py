@@ -60,6 +60,22 @@ def test_each_risk_is_near_the_true_one(model: ChurnModel) -> None:
         assert model.risk(one) == pytest.approx(true_risk(one), abs=0.1)
 
 
+def test_skill_is_told_out_of_sample() -> None:
+    """Of people who leave by the toss of a coin nothing is known; on its own rows a model seems to know."""
+    told, seeming = [], []
+    for seed in range(20):
+        dice = random.Random(seed)
+        known = [(somebody(dice), dice.random() < 0.5) for _ in range(60)]
+        found = fit(known)
+        assert found is not None
+        base = found.left / found.rows
+        errors = [((found.risk(one) or 0.0) - left) ** 2 for one, left in known]
+        seeming.append(1 - sum(errors) / sum((base - left) ** 2 for _, left in known))
+        told.append(found.skill)
+    assert sum(told) / 20 < 0
+    assert sum(seeming) / 20 - sum(told) / 20 > 0.08
+
+
 def test_few_active_days_are_insufficient(model: ChurnModel) -> None:
     assert model.risk(ChurnFeatures(recency=5, active_28=2, active_180=2, tenure=90)) is None
     assert model.risk(ChurnFeatures(recency=5, active_28=2, active_180=3, tenure=90)) is not None

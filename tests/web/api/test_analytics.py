@@ -380,7 +380,7 @@ async def test_watermarks_tell_how_far_and_what_is_stale(given: Admin) -> None:
 
     assert far == {
         "daily": "2026-03-21", "weekly": "2026-03-15", "monthly": "2026-02-01",
-        "behaviour": "2026-03-22T06:00:00Z",
+        "behaviour": "2026-03-22T06:00:00Z", "insights": "2026-02-01", "churnModel": "2026-02-01",
     }  # fmt: skip
     assert found["staleDays"] == {"days": 0, "users": 0, "oldest": None}
     await given.pool.execute(
@@ -557,6 +557,28 @@ async def test_every_view_has_its_table(home: str, given: Admin) -> None:
         "Mornings go well.",
     ]
     assert told["performance"].startswith("performance: nothing yet")
+
+
+async def test_a_withdrawn_sentence_is_told_by_api_table_and_file(home: str, given: Admin) -> None:
+    await given.pool.execute(
+        "INSERT INTO service.rollup_revision (statistic, period, revision, figures, computed_at)"
+        " SELECT statistic, period, 0, figures || $1, computed_at FROM service.rollup"
+        " WHERE statistic = 'insights' AND period = '2026-02-01'",
+        {"insights": [{"rule": "r", "text": "Fridays go well: 4 of 5", "evidence": "4 of 5"}]},
+    )
+    row = (await ask(given, "insights"))["data"][-1]
+    (gone,) = row["withdrawn"]
+    assert problems(promised("insights")["application/json"]["schema"], await ask(given, "insights")) == []
+    assert (gone["text"], gone["withdrawnAt"]) == ("Fridays go well: 4 of 5", "2026-03-22T12:30:00Z")
+    assert json.loads(await file(given, "export/insights", "json"))["data"][-1]["withdrawn"] == [gone]
+
+    out = Console(file=io.StringIO(), width=250)
+    asked = {"view": "insights", "since": None, "until": None, "format": "table", "json": False, "out": None}
+    await reports.show(
+        Settings(database_url=home, dashboard_url=home), Namespace(**asked, kind="weekly", mode="exact"), out
+    )
+    told = out.file.getvalue()  # type: ignore[attr-defined]
+    assert "withdrawn on 2026-03-22 (by late, edited or deleted data it is no longer significant" in told
 
 
 async def test_files_of_the_command_line_are_those_of_the_api(

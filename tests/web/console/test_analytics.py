@@ -134,6 +134,15 @@ async def test_insights_are_told_in_their_words(given: Admin) -> None:
     assert "February 2026" in page
     assert "People finish sessions before noon more often than after noon" in page
 
+    await given.pool.execute(
+        "INSERT INTO service.rollup_revision (statistic, period, revision, figures, computed_at, replaced_at)"
+        " SELECT statistic, period, 0, $1, computed_at, '2026-03-08T01:00Z' FROM service.rollup"
+        " WHERE statistic = 'insights' AND period = '2026-02-01'",
+        {"insights": [{"rule": "r", "text": "Fridays go well: 4 of 5", "evidence": "4 of 5"}]},
+    )
+    page = section(await see(given, PAGE), "insights")
+    assert "<s>Fridays go well: 4 of 5</s> Withdrawn on 2026-03-08: " in page
+
 
 @pytest.mark.parametrize("form", ["csv", "json", "parquet"])
 @pytest.mark.parametrize(
