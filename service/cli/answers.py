@@ -395,16 +395,11 @@ def profile(answer: Any) -> list[Block]:
 
 def insights(answer: Any) -> list[Block]:
     """A line for each sentence."""
-    rows = [
-        {"period": row["period"], "state": finality(row), **insight}
-        for row in answer["data"]
-        for insight in row.get("insights", [])
-    ]
-    rows += [
-        {"period": row["period"], "state": "withdrawn", "text": withdrawn_text(insight)}
-        for row in answer["data"]
-        for insight in row.get("withdrawn", [])
-    ]
+    rows: list[Row] = []
+    for row in answer["data"]:
+        told, gone = row.get("insights", []), row.get("withdrawn", [])
+        rows += [{"period": row["period"], "state": finality(row), **one} for one in told]
+        rows += [row | {"state": "withdrawn", "text": withdrawn_text(one)} for one in gone]
     columns = (period("period"), text("state"), prose("insight", "text"), number("strength", extra=True))
     return [TextTable(columns, rows, empty="no insights yet; see analytics watermarks")]
 

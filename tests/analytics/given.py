@@ -14,6 +14,7 @@ import asyncpg
 from service.analytics import user_profiles
 from service.analytics.maintenance import AnalyticsSettings
 from service.analytics.statistic import WITH_MONTHS, Statistic
+from service.analytics.working_hours import MIN_ACTIVE_DAYS
 from service.archive.manifest import RetentionPolicy
 from service.clock import SystemClock
 from service.dashboard import replica
@@ -312,11 +313,15 @@ class Lab:
             return {month: _as_stored(await compute(connection, month.date())) for month in months}
 
     async def _check_profiles(self, truth: Truth) -> None:
-        """Every profile is what its day would compute now; whoever was active lately has one, others may."""
+        """Every profile is what its day would compute now; whoever was active on five days has one."""
         rows = await self.pool.fetch("SELECT user_id, as_of, figures FROM service.user_profile")
         if await self.pool.fetchval("SELECT count(*) FROM service.watermark WHERE statistic = 'behaviour'"):
             since = self.now.date() - timedelta(days=90)
-            recent = {user for user, (_, last) in truth.spans.items() if last >= since}
+            recent = {
+                user
+                for user, days in truth.active.items()
+                if sum(since < day <= self.now.date() for day in days) >= MIN_ACTIVE_DAYS
+            }
             missing = recent - {row["user_id"] for row in rows}
             assert not missing, f"no profile of {missing}"
         async with self.pool.acquire() as connection:

@@ -261,7 +261,7 @@ async def _afterthought(lab: Lab, play: Play, event: tuple[Any, ...]) -> None:
     known = set(await lab.revisions())
     await play.one(event)
     await play.plan_anew()
-    await lab.run(DAILY, WEEKLY, BEHAVIOUR)  # monthlyInsights derives its last month in any case
+    await lab.run(DAILY, WEEKLY, BEHAVIOUR)  # dailyAnalytics derives what is stale of a month, too
     await lab.check()
     after = await _figures(lab)
     revised = {(statistic, period) for statistic, period, _ in set(await lab.revisions()) - known}

@@ -99,7 +99,7 @@ async def test_a_late_session_changes_the_churn_model_and_everybodys_risk(lab: L
     after = (await lab.figures("churnModel"))[MARCH]
     assert (after["rows"], after["left"]) == (50, 24)
     assert ("churnModel", MARCH, 1) in await lab.revisions()
-    assert await lab.pool.fetchval("SELECT count(*) FROM service.user_profile WHERE stale") == 50
+    assert await lab.pool.fetchval("SELECT count(*) > 25 AND bool_and(stale) FROM service.user_profile")
 
     await lab.run(BEHAVIOUR)
     assert risk_before != await lab.pool.fetchval(risk)
