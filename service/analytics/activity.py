@@ -12,6 +12,9 @@ from typing import Any
 
 from service.analytics.periods import Period
 
+ACTIVE_SECONDS = 60
+"""An active date has at least so much credited focus; as ``service.active_dates`` has it."""
+
 
 @dataclass(frozen=True, slots=True)
 class LocalSession:
@@ -36,16 +39,24 @@ class LocalSession:
 
 @dataclass(frozen=True, slots=True)
 class PeriodFigures:
-    """The figures of a period. ``by_day``: focus seconds of each of its dates, ascending."""
+    """The figures of a period. ``by_day``: focus seconds of each of its dates, ascending.
+
+    ``active_dates``: those with at least a minute of focus.
+    """
 
     focus_seconds: int
     sessions: int
-    active_days: int
+    active_dates: frozenset[date]
     by_day: tuple[int, ...]
     best_day: date | None
     """The date with the most focus, the earliest of equal ones; None without any focus."""
     categories: tuple[tuple[str, int], ...]
     """(category, focus seconds), most first; sessions without one are not listed."""
+
+    @property
+    def active_days(self) -> int:
+        """The number of active dates."""
+        return len(self.active_dates)
 
     @property
     def average_seconds(self) -> int:
@@ -54,7 +65,7 @@ class PeriodFigures:
 
 
 def figures(sessions: Iterable[LocalSession], period: Period) -> PeriodFigures:
-    """The figures of a period. An active day is one on which a session of any kind *started*."""
+    """The figures of a period."""
     in_period = [session for session in sessions if session.day in period]
     per_day: Counter[date] = Counter()
     categories: Counter[str] = Counter()
@@ -67,7 +78,7 @@ def figures(sessions: Iterable[LocalSession], period: Period) -> PeriodFigures:
     return PeriodFigures(
         focus_seconds=sum(by_day),
         sessions=sum(session.done for session in in_period),
-        active_days=len({session.day for session in in_period}),
+        active_dates=frozenset(day for day in period.days if per_day[day] >= ACTIVE_SECONDS),
         by_day=by_day,
         best_day=best if per_day[best] else None,
         categories=tuple(sorted(categories.items(), key=lambda item: (-item[1], item[0]))),

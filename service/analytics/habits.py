@@ -40,12 +40,14 @@ class SessionCounts:
 
 @dataclass(frozen=True, slots=True)
 class PersonActivity:
-    """The counts, and: ``active`` and ``done`` dates (a session was started, completed) of 180 days,
+    """The counts, and dates of 180 days: ``active`` (a minute of focus or more), ``opened`` and ``done`` (a
+    session was started, completed);
     ``minutes`` of completed sessions, local minutes of their ``starts``, focus seconds ``by_hour`` (0–23),
     the ``first`` active date."""
 
     facts: SessionCounts
     active: Sequence[date]
+    opened: Sequence[date]
     done: Sequence[date]
     minutes: Sequence[float]
     starts: Sequence[float]
@@ -121,20 +123,20 @@ def profile(person: PersonActivity, as_of: date, model: ChurnModel | None) -> di
 
 def _habits(person: PersonActivity, as_of: date) -> ChurnFeatures:
     def since(days: int) -> int:
-        return sum(day > as_of - timedelta(days=days) for day in person.active)
+        return sum(day > as_of - timedelta(days=days) for day in person.opened)
 
-    last = max(person.active, default=person.first)
+    last = max(person.opened, default=person.first)
     return ChurnFeatures((as_of - last).days, since(28), since(180), (as_of - person.first).days)
 
 
 def _streak(person: PersonActivity, as_of: date) -> StreakFacts:
     """The current streak, and the longest one that ended before it began."""
-    completed_days = set(person.done)
-    current = current_streak(completed_days, as_of)
+    active = set(person.active)
+    current = current_streak(active, as_of)
     start = as_of - timedelta(days=current)
-    previous = longest_streak({day for day in completed_days if day < start})
+    previous = longest_streak({day for day in active if day < start})
     days = min(180, (as_of - person.first).days + 1)
-    return StreakFacts(current, previous, len(completed_days), max(days, len(completed_days)))
+    return StreakFacts(current, previous, len(active), max(days, len(active)))
 
 
 def _pair(splits: Mapping[str, Tally], first: str, second: str) -> tuple[Proportion, Proportion]:

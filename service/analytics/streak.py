@@ -1,4 +1,4 @@
-"""Streaks: runs of consecutive local dates with at least one completed focus session."""
+"""Streaks: runs of consecutive active dates, those with at least a minute of credited focus."""
 
 from collections.abc import Collection, Iterable
 from datetime import date, timedelta
@@ -9,7 +9,7 @@ _DAY = timedelta(days=1)
 def current_streak(days: Collection[date], today: date, moved: Collection[date] = ()) -> int:
     """The number of consecutive dates that end today, or else yesterday; 0 if neither date counts.
 
-    ``days``: the dates with a completed focus session. ``moved``: dates on which the user's zone changed; one
+    ``days``: the active dates. ``moved``: dates on which the user's zone changed; one
     missing date beside such a date neither breaks the streak nor counts.
     """
     end = today if today in days else today - _DAY

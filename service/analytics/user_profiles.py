@@ -126,11 +126,13 @@ async def fit_churn(connection: Connection, as_of: date) -> dict[str, Any]:
 
 def _person(row: Mapping[str, Any] | asyncpg.Record, as_of: date) -> PersonActivity:
     active = [date.fromisoformat(day) for day in row["active"] or ()]
+    opened = [date.fromisoformat(day) for day in row["opened"] or ()]
     done = [date.fromisoformat(day) for day in row["done"] or ()]
     first = row["first_date"]
     return PersonActivity(
         facts=_facts(row, _weekday_tallies(done, first, as_of)),
         active=active,
+        opened=opened,
         done=done,
         minutes=row["minutes"] or (),
         starts=row["starts"] or (),

@@ -46,7 +46,8 @@ WITH sessions AS MATERIALIZED (
            jsonb_agg(extract(hour FROM local_start) * 60 + extract(minute FROM local_start) ORDER BY local_start) AS starts
     FROM sessions GROUP BY user_id
 ), dates AS (
-    SELECT d.user_id, jsonb_agg(d.local_date ORDER BY d.local_date) FILTER (WHERE d.started > 0) AS active,
+    SELECT d.user_id, jsonb_agg(d.local_date ORDER BY d.local_date) FILTER (WHERE d.focus_seconds >= 60) AS active,
+           jsonb_agg(d.local_date ORDER BY d.local_date) FILTER (WHERE d.started > 0) AS opened,
            jsonb_agg(d.local_date ORDER BY d.local_date) FILTER (WHERE d.completed > 0) AS done
     FROM unnest($1::text[]) AS u JOIN service.user_day AS d ON d.user_id = u AND d.local_date BETWEEN $2::date - 179 AND $2::date
     GROUP BY d.user_id
@@ -62,7 +63,7 @@ WITH sessions AS MATERIALIZED (
           GROUP BY 1, 2) AS totals GROUP BY user_id
 )
 SELECT p.user_id, p.first_date, s.tallies AS splits, l.tallies AS lengths, d.tallies AS days, i.minutes, i.starts,
-       a.active, a.done, h.seconds AS hours, w.minutes AS weeks
+       a.active, a.opened, a.done, h.seconds AS hours, w.minutes AS weeks
 FROM service.user_span AS p
 LEFT JOIN splits AS s USING (user_id) LEFT JOIN lengths AS l USING (user_id) LEFT JOIN days AS d USING (user_id)
 LEFT JOIN lists AS i USING (user_id) LEFT JOIN dates AS a USING (user_id) LEFT JOIN hours AS h USING (user_id)

@@ -43,8 +43,8 @@ def facts(**changes: Any) -> Facts:
     values: dict[str, Any] = {
         "user": user(),
         "away_since": TODAY - timedelta(days=1),
-        "done_days": frozenset(),
-        "recent_days": changes.get("done_days", frozenset()),
+        "active_dates": frozenset(),
+        "recent_days": changes.get("active_dates", frozenset()),
         "in_session": False,
         "moved": frozenset(),
         "gentle_on": None,
@@ -92,7 +92,7 @@ def reason(on: Tick | None = None, **changes: Any) -> Reason | None:
 def test_a_streak_comes_first_then_three_quiet_days_then_a_nudge(
     done: tuple[int, ...], others: tuple[int, ...], variant: str
 ) -> None:
-    found = message(done_days=ago(*done), recent_days=ago(*done, *others))
+    found = message(active_dates=ago(*done), recent_days=ago(*done, *others))
 
     assert found.facts["variant"] == found.in_app["facts"]["variant"] == variant
     assert set(found.channels) == (NOTE if variant == "nudge" else BOTH)
@@ -100,7 +100,7 @@ def test_a_streak_comes_first_then_three_quiet_days_then_a_nudge(
 
 @pytest.mark.parametrize(("moved", "streak"), [((), 1), ((2,), 3), ((1,), 3), ((3,), 1)])
 def test_a_date_lost_on_a_journey_breaks_no_streak(moved: tuple[int, ...], streak: int) -> None:
-    found = message(done_days=ago(1, 3, 4), moved=ago(*moved))
+    found = message(active_dates=ago(1, 3, 4), moved=ago(*moved))
 
     assert found.facts["streak"] == found.in_app["data"]["streak"] == streak
     assert (found.facts["variant"] == "streak") == (streak == 3)
@@ -116,7 +116,9 @@ def test_the_gentle_mail_comes_once_in_three_days(days_ago: int | None, variant:
 
 
 def test_a_streak_does_not_wait_for_the_gentle_mail() -> None:
-    assert message(done_days=ago(1, 2, 3), gentle_on=TODAY - timedelta(days=1)).facts["variant"] == "streak"
+    assert (
+        message(active_dates=ago(1, 2, 3), gentle_on=TODAY - timedelta(days=1)).facts["variant"] == "streak"
+    )
 
 
 # ── Giving way to inactiveUsers ─────────────────────────────────────────────────────────────────────────────
@@ -157,7 +159,7 @@ def test_steps_of_an_earlier_absence_do_not_answer_for_this_one() -> None:
 def test_only_the_gentle_mail_gives_way() -> None:
     step_today = ((TODAY - timedelta(days=3), 1, TODAY),)
 
-    assert message(done_days=ago(1, 2, 3), steps=step_today).facts["variant"] == "streak"
+    assert message(active_dates=ago(1, 2, 3), steps=step_today).facts["variant"] == "streak"
     assert message(recent_days=ago(2), steps=step_today).facts["variant"] == "nudge"
 
 
@@ -176,8 +178,8 @@ def test_the_steps_are_those_that_the_operator_chose() -> None:
     ("changes", "said"),
     [
         ({}, None),
-        ({"done_days": ago(0)}, Reason.NOT_DUE),
-        ({"done_days": ago(0, 1, 2, 3)}, Reason.NOT_DUE),
+        ({"active_dates": ago(0)}, Reason.NOT_DUE),
+        ({"active_dates": ago(0, 1, 2, 3)}, Reason.NOT_DUE),
         ({"recent_days": ago(0)}, None),  # a break or a session cancelled is not focus
         ({"in_session": True}, Reason.NOT_DUE),
         ({"away_since": None}, Reason.NOT_DUE),
@@ -216,7 +218,7 @@ def test_force_asks_no_questions() -> None:
     forced = tick(force=True, rules=JobRules(daily_check_days=frozenset()))
     against: dict[str, Any] = {
         "user": user(created_at=forced.as_of),
-        "done_days": ago(0),
+        "active_dates": ago(0),
         "in_session": True,
         "away_since": None,
         "gentle_on": TODAY,
@@ -224,7 +226,7 @@ def test_force_asks_no_questions() -> None:
     }
 
     assert isinstance(told(forced, **against), Message)
-    assert message(forced, **against | {"done_days": frozenset()}).facts["variant"] == "gentle"
+    assert message(forced, **against | {"active_dates": frozenset()}).facts["variant"] == "gentle"
 
 
 dates_lately = st.frozensets(st.integers(0, 9)).map(lambda numbers: ago(*numbers))
@@ -236,7 +238,7 @@ def test_whoever_is_told_did_not_focus_today_and_a_mail_has_its_reason(
     done: frozenset[date], others: frozenset[date], away: int, in_session: bool
 ) -> None:
     found = told(
-        done_days=done,
+        active_dates=done,
         recent_days=done | others,
         away_since=TODAY - timedelta(days=away),
         in_session=in_session,
@@ -256,7 +258,7 @@ def test_whoever_is_told_did_not_focus_today_and_a_mail_has_its_reason(
 
 
 def test_the_message_is_one_for_the_day() -> None:
-    found = message(done_days=ago(1, 2, 3))
+    found = message(active_dates=ago(1, 2, 3))
 
     assert found.dedupe_key == "dailyCheck:ann:2026-03-10"
     assert (found.user_id, found.kind, found.zone) == ("ann", DAILY, "Europe/Berlin")

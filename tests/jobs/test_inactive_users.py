@@ -41,7 +41,7 @@ def facts(away: int | None, **changes: Any) -> Facts:
         "away_since": None if away is None else TODAY - timedelta(days=away),
         "sent": frozenset(),
         "episodes": (),
-        "done_days": frozenset(),
+        "active_dates": frozenset(),
         "moved": frozenset(),
         "goals": (),
     }
@@ -185,7 +185,7 @@ def test_force_speaks_again_but_invents_no_step() -> None:
 def test_the_message_belongs_to_the_absence_and_tells_its_story() -> None:
     done = {date(2026, 1, day) for day in (3, 4, 5, 9)}
 
-    found = message(7, done_days=frozenset(done), goals=(goal("b"), goal("a", due="2026-03-25")))
+    found = message(7, active_dates=frozenset(done), goals=(goal("b"), goal("a", due="2026-03-25")))
 
     assert (found.user_id, found.kind, found.zone) == ("ann", INACTIVE, "Europe/Berlin")
     assert found.local_date == TODAY
@@ -201,7 +201,7 @@ def test_the_message_belongs_to_the_absence_and_tells_its_story() -> None:
 def test_the_longest_streak_survives_a_journey(moved: tuple[date, ...], longest: int) -> None:
     done = frozenset(date(2026, 1, day) for day in (3, 4, 6, 7))
 
-    assert message(3, done_days=done, moved=frozenset(moved)).facts["longest_streak"] == longest
+    assert message(3, active_dates=done, moved=frozenset(moved)).facts["longest_streak"] == longest
 
 
 @pytest.mark.parametrize(

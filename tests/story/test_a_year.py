@@ -140,8 +140,12 @@ class Known:
     def began(self, at: datetime) -> list[tuple[date, TimerSession]]:
         return [(self.day(s), s) for s in self.sessions.values() if s.started_at <= at]
 
-    def done_days(self, at: datetime) -> set[date]:
-        return {day for day, s in self.began(at) if s.focus and s.status == "completed"}
+    def active_dates(self, at: datetime) -> set[date]:
+        seconds: Counter[date] = Counter()
+        for day, s in self.began(at):
+            if s.focus and s.status in {"completed", "abandoned"}:
+                seconds[day] += s.focus_seconds
+        return {day for day, total in seconds.items() if total >= 60}
 
     def moved_on(self) -> set[date]:
         return {since.astimezone(zone_of(zone)).date() for since, zone in self.zones[1:]}
@@ -228,15 +232,14 @@ class Counted:
 
 def _count(who: Known, first: date, last: date, at: datetime) -> Counted:
     seconds = {first + n * DAY: 0 for n in range((last - first).days + 1)}
-    sessions, active = 0, set()
+    sessions = 0
     for day, s in who.began(at):
         if not first <= day <= last:
             continue
-        active.add(day)
         if s.focus and s.status in {"completed", "abandoned"}:
             seconds[day] += s.focus_seconds
         sessions += s.focus and s.status == "completed"
-    return Counted(seconds, sessions, len(active))
+    return Counted(seconds, sessions, sum(total >= 60 for total in seconds.values()))
 
 
 def _due(goal: Goal, zone: str) -> date | None:
@@ -420,7 +423,7 @@ class Oracle:
             return "too_new"
         if (today - who.day_then(last)).days > 7:
             return "not_due"
-        done = who.done_days(at)
+        done = who.active_dates(at)
         busy = [s for s in who.sessions.values() if s.focus and s.status in {"running", "paused"}]
         if today in done or any(at - DAY <= s.started_at <= at for s in busy):
             return "not_due"
@@ -485,7 +488,7 @@ class Oracle:
             "last": str(first + 6 * DAY),
             "figures": week.as_told,
             "days": [(str(day), seconds) for day, seconds in week.seconds.items()],
-            "streak": _current_streak(who.done_days(at), today, who.moved_on()),
+            "streak": _current_streak(who.active_dates(at), today, who.moved_on()),
             "goals_done": len(finished),
             "final": final,
         }
@@ -516,9 +519,7 @@ class Oracle:
         if not (month.active or before.active or finished or created):
             return "no_content"
         base = len(there) + len(created)
-        done = {
-            day for day, s in who.began(at) if s.focus and s.status == "completed" and first <= day <= last
-        }
+        done = {day for day in who.active_dates(at) if first <= day <= last}
         facts = {
             "first": str(first),
             "last": str(last),

@@ -1,6 +1,6 @@
 """dailyCheck: a reminder in the evening for users who have not focused today.
 
-Who gets it: users active within seven local days, without a completed focus session today and none running.
+Who gets it: users active within seven local days, without focus today and none running.
 The first variant that applies:
 
 - *streak*: three days or more in a row up to yesterday: mail and notification;
@@ -62,7 +62,7 @@ class Facts:
     """What the job knows about a candidate at the slot.
 
     ``away_since``: the local date of the last activity, in the zone of that time; None without any.
-    ``done_days``: local dates with a completed focus session. ``recent_days``: the last days' dates with any
+    ``active_dates``: local dates with at least a minute of focus. ``recent_days``: the last days' dates with any
     session. ``in_session``: a focus session is running or paused. ``moved``: local dates of changes of zone.
     ``gentle_on``: the local date of the last gentle mail. ``steps``: (episode start, step, date) of
     inactiveUsers in the last 30 days.
@@ -70,7 +70,7 @@ class Facts:
 
     user: User
     away_since: date | None
-    done_days: frozenset[date]
+    active_dates: frozenset[date]
     recent_days: frozenset[date]
     in_session: bool
     moved: frozenset[date]
@@ -88,7 +88,7 @@ def _facts(row: asyncpg.Record) -> Facts:
     return Facts(
         user=replica.user_from_row(row),
         away_since=row["away_since"],
-        done_days=dates(row["done_days"]),
+        active_dates=dates(row["active_dates"]),
         recent_days=dates(row["recent_days"]),
         in_session=row["in_session"],
         moved=dates(row["moved"]),
@@ -106,7 +106,7 @@ def decide(facts: Facts, tick: Tick) -> Decision:
     today = tick.local_date(facts.user.timezone)
     if not tick.force and (skip := _skip(facts, today, tick)):
         return skip
-    streak = current_streak(facts.done_days, today, facts.moved)
+    streak = current_streak(facts.active_dates, today, facts.moved)
     variant = "streak" if streak >= _STREAK else "gentle" if _quiet_for_three_days(facts, today) else "nudge"
     if variant == "gentle" and not tick.force:
         if facts.gentle_on and today - facts.gentle_on < _GENTLE_EVERY:
@@ -124,8 +124,8 @@ def _skip(facts: Facts, today: date, tick: Tick) -> Skip | None:
         return Skip(user.id, Reason.NOT_DUE, "Not on this day of the week.")
     if facts.away_since is None or today - facts.away_since > _LOOK_BACK:
         return Skip(user.id, Reason.NOT_DUE, "No activity within seven days.")
-    if today in facts.done_days:
-        return Skip(user.id, Reason.NOT_DUE, "A focus session was completed today.")
+    if today in facts.active_dates:
+        return Skip(user.id, Reason.NOT_DUE, "There was focus today.")
     if facts.in_session:
         return Skip(user.id, Reason.NOT_DUE, "A focus session is running or paused.")
     return None

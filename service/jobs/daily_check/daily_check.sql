@@ -16,9 +16,7 @@ WITH people AS MATERIALIZED (  -- whose slot it is, before the expensive part
     ORDER BY r.id LIMIT $6
 )
 SELECT c.*,
-       (SELECT jsonb_agg(DISTINCT coalesce(service.local_time(s.started_at, clock)::date, s.local_day))
-        FROM service.local_session AS s LEFT JOIN service.zone AS clock ON clock.name = $5
-        WHERE s.user_id = c.id AND s.focus AND s.status = 'completed' AND s.started_at <= $2) AS done_days,
+       service.active_dates(c.id, $2, $5) AS active_dates,
        (SELECT jsonb_agg(DISTINCT coalesce(service.local_time(s.started_at, clock)::date, s.local_day))
         FROM service.local_session AS s LEFT JOIN service.zone AS clock ON clock.name = $5
         WHERE s.user_id = c.id AND s.started_at BETWEEN $2 - interval '5 days' AND $2) AS recent_days,

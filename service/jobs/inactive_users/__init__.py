@@ -60,7 +60,7 @@ class Facts:
     away_since: date | None
     sent: frozenset[int]
     episodes: tuple[Episode, ...]
-    done_days: frozenset[date]
+    active_dates: frozenset[date]
     moved: frozenset[date]
     goals: tuple[Goal, ...]
 
@@ -86,7 +86,7 @@ def _facts(row: asyncpg.Record) -> Facts:
         away_since=away_since,
         sent=sent,
         episodes=tuple(earlier),
-        done_days=dates(row["done_days"]),
+        active_dates=dates(row["active_dates"]),
         moved=dates(row["moved"]),
         goals=tuple(replica.goal_from_json(goal) for goal in row["goals"] or ()),
     )
@@ -133,7 +133,7 @@ def _message(facts: Facts, step: int, away: int, today: date, tick: Tick) -> Mes
         "variant": variant,
         "days_away": away,
         "last_activity": _last_activity(facts, tick),
-        "longest_streak": longest_streak(facts.done_days, facts.moved),
+        "longest_streak": longest_streak(facts.active_dates, facts.moved),
         "goals": [goal_facts(goal, day, today) for goal, day in due],
         "goal_ids": [goal.id for goal, _ in due],
         "url_path": "/timer" if variant == "never_began" else "/dashboard",

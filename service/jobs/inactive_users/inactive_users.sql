@@ -30,9 +30,7 @@ SELECT c.*,
                 AND service.counts_as_delivered(d.state)
                 AND d.dedupe_key NOT LIKE '%:force:%'
               GROUP BY 1) AS e) AS episodes,
-       (SELECT jsonb_agg(DISTINCT coalesce(service.local_time(s.started_at, clock)::date, s.local_day))
-        FROM service.local_session AS s LEFT JOIN service.zone AS clock ON clock.name = $5
-        WHERE s.user_id = c.id AND s.focus AND s.status = 'completed' AND s.started_at <= $2) AS done_days,
+       service.active_dates(c.id, $2, $5) AS active_dates,
        (SELECT jsonb_agg(z.since_date)
         FROM service.zone_span AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
        (SELECT jsonb_agg(to_jsonb(g))

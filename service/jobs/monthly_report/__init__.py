@@ -151,7 +151,6 @@ def _mail_facts(
     previous: PeriodFigures,
     goals: GoalFigures,
 ) -> dict[str, Any]:
-    done_days = {session.day for session in facts.sessions if session.done and session.day in month}
     weeks = weeks_of(month, facts.user.preferences.week_start)
     by_week = focus_by_period(current.by_day, month, weeks)
     most = max(by_week)
@@ -169,7 +168,7 @@ def _mail_facts(
         "active_days": current.active_days,
         "days": len(month.days),
         "best_day": current.best_day.isoformat() if current.best_day else None,
-        "longest_streak": longest_streak(done_days, facts.moved),
+        "longest_streak": longest_streak(current.active_dates, facts.moved),
         "change": change(current.focus_seconds, previous.focus_seconds, previous.sessions),
         "goals_created": goals.created,
         "goals_done": len(goals.completed),

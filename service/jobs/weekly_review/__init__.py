@@ -60,14 +60,14 @@ KIND = MessageKind(
 class Facts:
     """What the job knows about a user at the slot.
 
-    ``sessions``: of the last three weeks, with their local dates. ``done_days``: all dates with a completed
-    focus session. ``goals``: open ones due about now, and those completed lately. ``reported``: the figures
+    ``sessions``: of the last three weeks, with their local dates. ``active_dates``: all dates with at least a
+    minute of focus. ``goals``: open ones due about now, and those completed lately. ``reported``: the figures
     of the last review; None: there was none.
     """
 
     user: User
     sessions: tuple[LocalSession, ...]
-    done_days: frozenset[date]
+    active_dates: frozenset[date]
     moved: frozenset[date]
     goals: tuple[Goal, ...]
     reported: Mapping[str, Any] | None
@@ -82,7 +82,7 @@ def _facts(row: asyncpg.Record) -> Facts:
     return Facts(
         user=replica.user_from_row(row),
         sessions=local_sessions(row["sessions"]),
-        done_days=dates(row["done_days"]),
+        active_dates=dates(row["active_dates"]),
         moved=dates(row["moved"]),
         goals=tuple(replica.goal_from_json(goal) for goal in row["goals"] or ()),
         reported=row["reported"],
@@ -156,7 +156,7 @@ def _mail_facts(
             for day, seconds in zip(week.days, current.by_day, strict=True)
         ],
         "best_day": current.best_day.isoformat() if current.best_day else None,
-        "streak": current_streak(facts.done_days, today, facts.moved),
+        "streak": current_streak(facts.active_dates, today, facts.moved),
         "goals_done": len(done),
         "done_titles": [goal_facts(goal, None, today)["title"] for goal in done[:_GOALS]],
         "goals": [goal_facts(goal, due, today) for goal, due in coming[:_GOALS]],

@@ -8,7 +8,12 @@ WITH chosen AS MATERIALIZED (
       AND ($3::text[] IS NULL OR service.slot_group(r.timezone, r.hours, $7) = ANY ($3))
     ORDER BY r.id LIMIT $6
 )
-SELECT c.*, sessions.recent AS sessions, sessions.done_days,
+SELECT c.*, service.active_dates(c.id, $2, $5) AS active_dates,
+       (SELECT jsonb_agg(jsonb_build_array(s.day, s.focus, s.status, s.focus_seconds, s.category))
+        FROM (SELECT l.*, coalesce(service.local_time(l.started_at, clock)::date, l.local_day) AS day
+              FROM service.local_session AS l LEFT JOIN service.zone AS clock ON clock.name = $5
+              WHERE l.user_id = c.id AND l.started_at BETWEEN $2 - interval '26 days' AND $2) AS s
+        WHERE s.day > c.today - 23) AS sessions,
        (SELECT jsonb_agg(z.since_date)
         FROM service.zone_span AS z WHERE z.user_id = c.id AND z.since > '-infinity') AS moved,
        (SELECT jsonb_agg(to_jsonb(g)) FROM service.goals AS g
@@ -21,12 +26,4 @@ SELECT c.*, sessions.recent AS sessions, sessions.done_days,
           AND d.local_date BETWEEN c.today - 9 AND c.today - 5
           AND service.counts_as_delivered(d.state)
         ORDER BY d.local_date DESC LIMIT 1) AS reported
-FROM chosen AS c
-CROSS JOIN LATERAL (
-    SELECT jsonb_agg(jsonb_build_array(s.day, s.focus, s.status, s.focus_seconds, s.category))
-               FILTER (WHERE s.day > c.today - 23) AS recent,
-           jsonb_agg(DISTINCT s.day) FILTER (WHERE s.focus AND s.status = 'completed') AS done_days
-    FROM (SELECT l.*, coalesce(service.local_time(l.started_at, clock)::date, l.local_day) AS day
-          FROM service.local_session AS l LEFT JOIN service.zone AS clock ON clock.name = $5
-          WHERE l.user_id = c.id AND l.started_at <= $2) AS s) AS sessions
-ORDER BY c.id
+FROM chosen AS c ORDER BY c.id
