@@ -22,6 +22,7 @@ FROM taken
 -- how many days changed, of which users and on which dates.
 -- A session belongs to the date of its start in the zone that was valid then. Its focus is spread evenly over the
 -- time it ran (an abandoned one: over the time it is credited), split at the local hour and where the clocks change.
+-- A rejected one (its end before its start, or over 24 hours after it) counts only in the daily rejectedSessions.
 -- Cumulated seconds are rounded, so that the hours add up to the day exactly. Times within a session are integers of
 -- microseconds, and jsonb is parsed from text: exact too, and cheaper than numeric and jsonb_object_agg.
 -- Sessions are looked up by ranges of somebody's days: for each day alone it costs more where all are stale, and a
@@ -59,7 +60,8 @@ WITH keys AS MATERIALIZED (
                      CASE WHEN t.status = 'abandoned' THEN t.started_at + make_interval(secs => t.focus_seconds)
                           ELSE greatest(t.ended_at, t.started_at) END AS ended_at
               FROM service.timer_sessions AS t
-              WHERE t.user_id = h.user_id AND t.started_at >= h.since AND t.started_at < h.until OFFSET 0) AS t) AS s
+              WHERE t.user_id = h.user_id AND t.started_at >= h.since AND t.started_at < h.until
+                AND t.status <> 'rejected' OFFSET 0) AS t) AS s
     JOIN keys AS k ON k.user_id = s.user_id AND k.day = s.day
 ), counts AS (
     SELECT key, sum(started)::int AS started, sum(seconds)::int AS focus_seconds, sum(completed)::int AS completed,
@@ -250,8 +252,9 @@ SELECT count(*) FILTER (WHERE new) AS new, count(*) FILTER (WHERE NOT new) AS re
 -- name: daily
 -- Service-zone days ($1 dates, $2 the zone). Sessions and goals count by the service day of their start, creation and
 -- completion. A user is active on a service day with a session start, a goal created or one completed (an edit leaves
--- no history). DAU, WAU and MAU count local dates instead: distinct users with an active date in [d, d], [d-6, d],
--- [d-29, d]; each active date covers k dates, merged per user, and the edges of the merged spans are summed up.
+-- no history). DAU, WAU and MAU count local dates instead: distinct users who opened a session (started one that is not
+-- rejected) on a date in [d, d], [d-6, d], [d-29, d]; each such date covers k dates, merged per user, and the edges of
+-- the merged spans are summed up. Lengths: of completed focus sessions, percentiles between the two nearest (type 7).
 WITH days AS MATERIALIZED (
     SELECT unnest($1::date[]) AS day
 ), bounds AS MATERIALIZED (
@@ -266,6 +269,8 @@ WITH days AS MATERIALIZED (
     SELECT (s.started_at AT TIME ZONE 'UTC' + b.ahead)::date AS day, s.user_id, s.focus, s.status, s.focus_seconds
     FROM spans AS b JOIN service.timer_sessions AS s ON s.started_at >= b.since AND s.started_at < b.until
     WHERE s.user_id IN (SELECT user_id FROM service.user_zone)
+), rejected AS (
+    SELECT day, count(*) AS sessions FROM sessions WHERE status = 'rejected' GROUP BY day
 ), goals AS MATERIALIZED (
     SELECT (g.created_at AT TIME ZONE 'UTC' + b.ahead)::date AS day, g.user_id, true AS created,
            g.completed_at IS NOT NULL AND NOT g.open AS completed
@@ -277,12 +282,14 @@ WITH days AS MATERIALIZED (
     WHERE g.user_id IN (SELECT user_id FROM service.user_zone)
 ), active AS (
     SELECT day, count(DISTINCT user_id) AS users
-    FROM (SELECT day, user_id FROM sessions UNION ALL SELECT day, user_id FROM goals) AS activities GROUP BY day
+    FROM (SELECT day, user_id FROM sessions WHERE status <> 'rejected' UNION ALL SELECT day, user_id FROM goals) AS activities GROUP BY day
 ), timer AS (
     SELECT day, count(*) FILTER (WHERE focus AND status = 'completed') AS completed,
            count(*) FILTER (WHERE focus AND status IN ('cancelled', 'abandoned')) AS stopped,
            coalesce(sum(focus_seconds) FILTER (WHERE focus AND status IN ('completed', 'abandoned')), 0) AS seconds,
-           sum(focus_seconds) FILTER (WHERE focus AND status = 'completed') AS completed_seconds
+           coalesce(sum(focus_seconds) FILTER (WHERE focus AND status = 'completed'), 0) AS completed_seconds,
+           percentile_cont(ARRAY[0.5, 0.9, 0.99]) WITHIN GROUP (ORDER BY focus_seconds)
+               FILTER (WHERE focus AND status = 'completed') AS lengths
     FROM sessions GROUP BY day
 ), aims AS (
     SELECT day, count(*) FILTER (WHERE created) AS created, count(*) FILTER (WHERE NOT created) AS completed,
@@ -319,9 +326,13 @@ SELECT d.day::timestamp AS period, jsonb_build_object(
     'totalSessions', coalesce(t.completed, 0),
     'focusSeconds', coalesce(t.seconds, 0),
     'totalFocusTime', round(coalesce(t.seconds, 0) / 60.0, 2),
+    'completedSeconds', coalesce(t.completed_seconds, 0),
     'averageSessionLength', round(t.completed_seconds / 60.0 / nullif(t.completed, 0), 2),
+    'sessionLength', jsonb_build_object('p50', round(t.lengths[1]::numeric / 60, 2), 'p90', round(t.lengths[2]::numeric / 60, 2),
+                                        'p99', round(t.lengths[3]::numeric / 60, 2)),
     'sessionCompletionRate', round(t.completed::numeric / nullif(t.completed + t.stopped, 0), 4),
     'sessionsEnded', coalesce(t.completed + t.stopped, 0),
+    'rejectedSessions', coalesce(x.sessions, 0),
     'goalsCreated', coalesce(g.created, 0),
     'goalsCompleted', coalesce(g.completed, 0),
     'goalCompletionRate', round(g.reached::numeric / nullif(g.created, 0), 4),
@@ -330,7 +341,7 @@ SELECT d.day::timestamp AS period, jsonb_build_object(
     'stickiness', round(r.dau::numeric / nullif(r.mau, 0), 4)) AS figures
 FROM days AS d
 JOIN reach AS r ON r.day = d.day
-LEFT JOIN timer AS t ON t.day = d.day LEFT JOIN active AS a ON a.day = d.day
+LEFT JOIN timer AS t ON t.day = d.day LEFT JOIN active AS a ON a.day = d.day LEFT JOIN rejected AS x ON x.day = d.day
 LEFT JOIN aims AS g ON g.day = d.day LEFT JOIN accounts AS n ON n.day = d.day
 ORDER BY d.day
 
@@ -432,6 +443,7 @@ SELECT w.week::timestamp AS period, jsonb_build_object(
     'goalsCreated', coalesce(s.created, 0),
     'goalsCompleted', coalesce(s.reached, 0),
     'sessionCompletionRate', round(s.completed::numeric / nullif(s.completed + s.stopped, 0), 4),
+    'sessionsEnded', coalesce(s.completed + s.stopped, 0),
     'timerTypeStats', coalesce(k.stats, '{}'),
     'usagePatterns', jsonb_build_object('peakHours', coalesce(to_jsonb(h.peaks), '[]'),
                                         'peakDays', coalesce(to_jsonb(d.peaks), '[]'),
@@ -448,9 +460,11 @@ LEFT JOIN kinds AS k USING (week) LEFT JOIN cohorts AS c USING (week)
 ORDER BY w.week
 
 -- name: monthly
--- Local calendar months ($1 their first dates). Segments as of the month's last date, disjoint, in this order: new
--- (account made in the month), churned (no active date in the last 30 days), atRisk (none in the last 14), power (over
--- 20 completed focus sessions in the month), active.
+-- Local calendar months ($1 their first dates). Segments of the accounts there are at the end of the month's last date,
+-- disjoint, in this order: new (account made in the month), neverStarted (no session opened so far), churned (none in
+-- the last 30 days), atRisk (none in the last 14), power (over 20 completed focus sessions in the month), active.
+-- Goals by age: those whose 7th, 30th or 90th day after their creation lies in the month, as they stood at its end; neither
+-- completed, open nor overdue: given up. Lead time and punctuality: of those completed in the month.
 WITH months AS MATERIALIZED (
     SELECT m AS month, (m + interval '1 month')::date - 1 AS last, (m - interval '1 month')::date AS former
     FROM unnest($1::date[]) AS m
@@ -494,16 +508,51 @@ WITH months AS MATERIALIZED (
     SELECT u.id AS user_id, s.day AS signup FROM service.users AS u CROSS JOIN LATERAL service.signup_days(u.id, u.created_at) AS s
 ), segments AS (
     SELECT month, count(*) AS total, count(*) FILTER (WHERE segment = 'new') AS new,
+           count(*) FILTER (WHERE segment = 'neverStarted') AS never_started,
            count(*) FILTER (WHERE segment = 'churned') AS churned, count(*) FILTER (WHERE segment = 'atRisk') AS at_risk,
            count(*) FILTER (WHERE segment = 'power') AS power, count(*) FILTER (WHERE segment = 'active') AS active
     FROM (SELECT m.month, CASE WHEN a.signup >= m.month THEN 'new'
+                               WHEN s.user_id IS NULL THEN 'neverStarted'
                                WHEN r.last_active IS NULL THEN 'churned'
                                WHEN m.last - r.last_active > 14 THEN 'atRisk'
                                WHEN p.completed > 20 THEN 'power' ELSE 'active' END AS segment
           FROM months AS m JOIN accounts AS a ON coalesce(a.signup, '-infinity') <= m.last
+          LEFT JOIN service.user_span AS s ON s.user_id = a.user_id AND s.first_date <= m.last
           LEFT JOIN recent AS r ON r.month = m.month AND r.user_id = a.user_id
           LEFT JOIN people AS p ON p.month = m.month AND p.user_id = a.user_id) AS totals
     GROUP BY month
+), goals AS MATERIALIZED (  -- created up to 90 days before, with their local dates
+    SELECT g.open, service.user_time(g.user_id, g.created_at)::date AS created,
+           CASE WHEN NOT g.open THEN service.user_time(g.user_id, g.completed_at)::date END AS completed,
+           coalesce(g.due_date, service.user_time(g.user_id, g.due_at)::date) AS due
+    FROM (SELECT min(month)::timestamp AT TIME ZONE 'UTC' AS lo, max(last)::timestamp AT TIME ZONE 'UTC' AS hi FROM months) AS b
+    JOIN service.goals AS g ON g.created_at >= b.lo - interval '92 days' AND g.created_at < b.hi + interval '3 days'
+), ages AS (
+    SELECT m.month, n, count(g.created) AS created, count(*) FILTER (WHERE g.completed <= g.created + n) AS completed,
+           count(*) FILTER (WHERE (g.open OR g.completed > g.created + n) AND coalesce(g.due > g.created + n, true)) AS open,
+           count(*) FILTER (WHERE (g.open OR g.completed > g.created + n) AND g.due <= g.created + n) AS overdue
+    FROM months AS m CROSS JOIN unnest(ARRAY[7, 30, 90]) AS n
+    LEFT JOIN goals AS g ON g.created BETWEEN m.month - n AND m.last - n GROUP BY m.month, n
+), by_age AS (
+    SELECT month, jsonb_object_agg('d' || n, jsonb_build_object(
+               'created', created, 'completed', completed, 'open', open, 'overdue', overdue,
+               'rate', round(completed::numeric / nullif(created, 0), 4))) AS figures
+    FROM ages GROUP BY month
+), still_open AS (
+    SELECT m.month, count(*) AS goals FROM months AS m JOIN goals AS g
+        ON g.created BETWEEN m.last - 89 AND m.last AND (g.open OR g.completed > m.last)
+    GROUP BY m.month
+), reached AS (
+    SELECT m.month, count(*) FILTER (WHERE g.due_date IS NOT NULL OR g.due_at IS NOT NULL) AS with_deadline,
+           count(*) FILTER (WHERE g.completed <= g.due_date OR g.completed_at <= g.due_at) AS on_time,
+           count(g.seconds) AS goals, percentile_cont(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY g.seconds) AS seconds
+    FROM months AS m CROSS JOIN LATERAL (
+        SELECT a.*, service.user_time(a.user_id, a.completed_at)::date AS completed,
+               CASE WHEN a.created_at <= a.completed_at THEN extract(epoch FROM a.completed_at - a.created_at) END AS seconds
+        FROM service.goals AS a
+        WHERE NOT a.open AND a.completed_at >= m.month::timestamp AT TIME ZONE 'UTC' - interval '1 day'
+          AND a.completed_at < m.last::timestamp AT TIME ZONE 'UTC' + interval '3 days' OFFSET 0) AS g
+    WHERE g.completed BETWEEN m.month AND m.last GROUP BY m.month
 ), read AS (
     SELECT m.month, count(*) AS uses, count(DISTINCT n.user_id) AS users
     FROM months AS m JOIN service.notification AS n
@@ -532,9 +581,14 @@ SELECT m.month::timestamp AS period, jsonb_build_object(
     'averageSessionsPerUser', round(s.completed::numeric / nullif(l.active, 0), 2),
     'goalsCreated', coalesce(s.created, 0),
     'goalsCompleted', coalesce(s.reached, 0),
+    'goalCompletionByAge', e.figures,
+    'goalsOnTime', jsonb_build_object('withDeadline', coalesce(t.with_deadline, 0), 'onTime', coalesce(t.on_time, 0),
+        'rate', round(t.on_time::numeric / nullif(t.with_deadline, 0), 4)),
+    'goalLeadTime', jsonb_build_object('goals', coalesce(t.goals, 0), 'stillOpen', coalesce(o.goals, 0),
+        'p50Days', round(t.seconds[1]::numeric / 86400, 2), 'p90Days', round(t.seconds[2]::numeric / 86400, 2)),
     'totalUsers', coalesce(g.total, 0),
-    'userSegments', jsonb_build_object('new', coalesce(g.new, 0), 'churned', coalesce(g.churned, 0),
-        'atRisk', coalesce(g.at_risk, 0), 'power', coalesce(g.power, 0), 'active', coalesce(g.active, 0)),
+    'userSegments', jsonb_build_object('new', coalesce(g.new, 0), 'neverStarted', coalesce(g.never_started, 0),
+        'churned', coalesce(g.churned, 0), 'atRisk', coalesce(g.at_risk, 0), 'power', coalesce(g.power, 0), 'active', coalesce(g.active, 0)),
     'lifecycle', jsonb_build_object('new', coalesce(l.new, 0), 'returning', coalesce(l.returning, 0),
         'resurrecting', coalesce(l.resurrecting, 0), 'dormant', coalesce(l.dormant, 0)),
     'featureUsage', (
@@ -548,6 +602,7 @@ SELECT m.month::timestamp AS period, jsonb_build_object(
         'rate', round(l.dormant::numeric / nullif(l.base, 0), 4)),
     'cohorts', coalesce(c.cells, '[]')) AS figures
 FROM months AS m
+JOIN by_age AS e USING (month) LEFT JOIN reached AS t USING (month) LEFT JOIN still_open AS o USING (month)
 LEFT JOIN lifecycle AS l USING (month) LEFT JOIN sums AS s USING (month) LEFT JOIN segments AS g USING (month)
 LEFT JOIN read AS n USING (month) LEFT JOIN cohorts AS c USING (month)
 ORDER BY m.month
@@ -564,13 +619,16 @@ WITH windows AS MATERIALIZED (
            extract(hour FROM s.local_start)::int AS hour
     FROM windows AS w
     CROSS JOIN LATERAL (
-        SELECT * FROM service.local_session AS l WHERE l.started_at >= w.since AND l.started_at < w.until OFFSET 0) AS s
+        SELECT * FROM service.local_session AS l
+        WHERE l.started_at >= w.since AND l.started_at < w.until AND l.status <> 'rejected' OFFSET 0) AS s
 ), timer AS (
     SELECT period, count(DISTINCT user_id) AS users, count(*) AS started,
            count(*) FILTER (WHERE focus AND status = 'completed') AS completed,
            count(*) FILTER (WHERE focus AND status IN ('cancelled', 'abandoned')) AS stopped,
            count(*) FILTER (WHERE focus AND status = 'cancelled') AS cancelled,
-           sum(focus_seconds) FILTER (WHERE focus AND status = 'completed') AS seconds,
+           coalesce(sum(focus_seconds) FILTER (WHERE focus AND status = 'completed'), 0) AS seconds,
+           percentile_cont(ARRAY[0.5, 0.9, 0.99]) WITHIN GROUP (ORDER BY focus_seconds)
+               FILTER (WHERE focus AND status = 'completed') AS lengths,
            count(rating) AS rated, sum(rating) AS ratings
     FROM sessions GROUP BY period
 ), kinds AS (
@@ -600,11 +658,17 @@ SELECT w.period, jsonb_build_object(
     'users', coalesce(t.users, 0),
     'sessionsStarted', coalesce(t.started, 0),
     'sessionsCompleted', coalesce(t.completed, 0),
+    'completedSeconds', coalesce(t.seconds, 0),
     'averageSessionLength', round(t.seconds / 60.0 / nullif(t.completed, 0), 2),
+    'sessionLength', jsonb_build_object('p50', round(t.lengths[1]::numeric / 60, 2), 'p90', round(t.lengths[2]::numeric / 60, 2),
+                                        'p99', round(t.lengths[3]::numeric / 60, 2)),
+    'sessionsEnded', coalesce(t.completed + t.stopped, 0),
+    'sessionsCancelled', coalesce(t.cancelled, 0),
     'sessionTypes', coalesce(k.types, '{}'),
     'cancelledRate', round(t.cancelled::numeric / nullif(t.completed + t.stopped, 0), 4),
     'averageRating', round(t.ratings::numeric / nullif(t.rated, 0), 2),
     'ratings', coalesce(t.rated, 0),
+    'ratingSum', coalesce(t.ratings, 0),
     'breakHours', b.hours,
     'goalCompletionHours', a.hours) AS figures
 FROM windows AS w

@@ -13,6 +13,7 @@ _DAY = timedelta(days=1)
 _HOURS = timedelta(hours=6)
 _FURTHEST_ZONE = timedelta(hours=18)
 """No local date begins earlier before its date in UTC, or ends later after it; zones differ by 14 hours."""
+_OLDEST_GOAL = timedelta(days=90)
 EVERYWHERE_OVER = timedelta(hours=12)
 """A date has ended in every zone twelve hours after it ended in UTC (Etc/GMT+12)."""
 
@@ -39,8 +40,8 @@ class Calendar:
 
     ``begin(at)``: the start of the period that contains ``at``. ``following(period)``: the next start.
     ``reach(day)``: the periods whose figures depend on the rollup of a user's local date.
-    ``reach_by_clock(day)``: the periods that count sessions and goals of a local date directly, in another
-    zone: they may change even if the rollup of the date does not. None: there are none.
+    ``reach_by_clock(day)``: the periods that count sessions and goals of a local date directly: they may
+    change even if the rollup of the date does not. None: there are none.
     ``onward``: whether a first active date or a new account also changes every later period.
     ``batch``: how many periods are derived in one step.
     """
@@ -139,11 +140,12 @@ CALENDARS: dict[Statistic, Calendar] = {
         batch=8,
         step="7 days",
     ),
+    # A goal is looked at again 90 days after its creation.
     Statistic.MONTHLY: Calendar(
         _first,
         _next_month,
         lambda d: (_first(_midnight(d)), _next_month(_midnight(d))),
-        None,
+        lambda d: (_first(_midnight(d)), _first(_midnight(d) + _OLDEST_GOAL)),
         onward=True,
         batch=3,
         step="1 month",

@@ -58,8 +58,13 @@ class Truth:
 
     @cached_property
     def known_sessions(self) -> list[TimerSession]:
-        """Sessions of people whose zone is known, living or gone."""
-        return [s for s in self.sessions if s.user_id in self.zones]
+        """Sessions of people whose zone is known, living or gone, without rejected ones."""
+        return [s for s in self.sessions if s.user_id in self.zones and s.status != "rejected"]
+
+    @cached_property
+    def rejected(self) -> list[TimerSession]:
+        """Sessions of the same people that cannot be true."""
+        return [s for s in self.sessions if s.user_id in self.zones and s.status == "rejected"]
 
     @cached_property
     def created(self) -> list[tuple[str, datetime, Goal]]:
@@ -191,9 +196,10 @@ class Truth:
             "totalSessions": len(done),
             "focusSeconds": sum(map(credited, sessions)),
             "totalFocusTime": ratio(sum(map(credited, sessions)), 60, 2),
-            "averageSessionLength": ratio(sum(s.focus_seconds for s in done), 60 * len(done), 2),
+            **_lengths(done),
             "sessionCompletionRate": ratio(len(done), len(ended), 4),
             "sessionsEnded": len(ended),
+            "rejectedSessions": sum(1 for s in self.rejected if self.service_day(s.started_at) == day),
             "goalsCreated": len(created),
             "goalsCompleted": len(reached),
             "goalCompletionRate": ratio(sum(map(_done, created)), len(created), 4),
@@ -233,6 +239,7 @@ class Truth:
             "goalsCreated": sum(row["goals_created"] for _, _, row in rows),
             "goalsCompleted": sum(row["goals_completed"] for _, _, row in rows),
             "sessionCompletionRate": ratio(done, done + stopped, 4),
+            "sessionsEnded": done + stopped,
             "timerTypeStats": {
                 kind: {name: some[name] for name in ("started", "completed", "focusSeconds")}
                 for kind, some in kinds.items()
@@ -302,9 +309,12 @@ class Truth:
             "averageSessionsPerUser": ratio(done, len(now), 2),
             "goalsCreated": sum(row["goals_created"] for _, _, row in rows),
             "goalsCompleted": sum(row["goals_completed"] for _, _, row in rows),
+            "goalCompletionByAge": {f"d{n}": self._goals_by_age(n, first, last) for n in (7, 30, 90)},
+            **self._goals_reached(first, last),
             "totalUsers": total,
             "userSegments": {
-                name: segments[name] for name in ("new", "churned", "atRisk", "power", "active")
+                name: segments[name]
+                for name in ("new", "neverStarted", "churned", "atRisk", "power", "active")
             },
             "lifecycle": self._lifecycle(now, before, first),
             "featureUsage": self._features(rows, first, last, len(now)),
@@ -321,6 +331,64 @@ class Truth:
             ],
         }
 
+    def _goal_dates(self) -> list[tuple[date, date | None, date | None, Goal]]:
+        """(created, completed, due) as local dates, with the goal."""
+
+        def on(user: str, at: datetime | None) -> date | None:
+            return self.local(user, at).date() if at else None
+
+        return [
+            (
+                self.local(user, at).date(),
+                on(user, g.completed_at) if _done(g) else None,
+                g.due_date or on(user, g.due_at),
+                g,
+            )
+            for user, at, g in self.created
+        ]
+
+    def _goals_by_age(self, n: int, first: date, last: date) -> dict[str, Any]:
+        stood: Counter[str] = Counter()
+        for created, completed, due, goal in self._goal_dates():
+            then = created + n * DAY
+            if not first <= then <= last:
+                continue
+            stood["created"] += 1
+            if completed and completed <= then:
+                stood["completed"] += 1
+            elif completed or goal.open:
+                stood["overdue" if due and due <= then else "open"] += 1
+        counts = {name: stood[name] for name in ("created", "completed", "open", "overdue")}
+        return counts | {"rate": ratio(stood["completed"], stood["created"], 4)}
+
+    def _goals_reached(self, first: date, last: date) -> dict[str, Any]:
+        here = [(user, at, g) for user, at, g in self.reached if first <= self.local(user, at).date() <= last]
+        dated = [(user, at, g) for user, at, g in here if g.due_date or g.due_at]
+        on_time = [
+            g
+            for user, at, g in dated
+            if (self.local(user, at).date() <= g.due_date if g.due_date else at <= g.due_at)  # type: ignore[operator]
+        ]
+        lead = [(at - g.created_at) // _US for _, at, g in here if g.created_at and g.created_at <= at]
+        still_open = [
+            goal
+            for created, completed, _, goal in self._goal_dates()
+            if last - 89 * DAY <= created <= last and (completed > last if completed else goal.open)
+        ]
+        return {
+            "goalsOnTime": {
+                "withDeadline": len(dated),
+                "onTime": len(on_time),
+                "rate": ratio(len(on_time), len(dated), 4),
+            },
+            "goalLeadTime": {
+                "goals": len(lead),
+                "stillOpen": len(still_open),
+                "p50Days": _percentile(lead, 50, 86_400_000_000),
+                "p90Days": _percentile(lead, 90, 86_400_000_000),
+            },
+        }
+
     def _segment(self, user: User, first: date, last: date) -> str:
         signup = self.signup(user)
         if signup and signup > last:
@@ -328,7 +396,9 @@ class Truth:
         if signup and signup >= first:
             return "new"
         active = [day for day in self.active.get(user.id, ()) if day <= last]
-        away = (last - max(active)).days if active else 1000
+        if not active:
+            return "neverStarted"
+        away = (last - max(active)).days
         if away > 14:
             return "churned" if away > 30 else "atRisk"
         done = sum(row["completed"] for owner, _, row in self._rows(first, last) if owner == user.id)
@@ -369,11 +439,14 @@ class Truth:
             "users": len({s.user_id for s in sessions}),
             "sessionsStarted": len(sessions),
             "sessionsCompleted": len(done),
-            "averageSessionLength": ratio(sum(s.focus_seconds for s in done), 60 * len(done), 2),
+            **_lengths(done),
+            "sessionsEnded": len(ended),
+            "sessionsCancelled": _count(focus, "cancelled"),
             "sessionTypes": dict(Counter(s.kind for s in sessions)),
             "cancelledRate": ratio(_count(focus, "cancelled"), len(ended), 4),
             "averageRating": ratio(sum(rated), len(rated), 2),
             "ratings": len(rated),
+            "ratingSum": sum(rated),
             "breakHours": self._told((s.user_id, s.started_at) for s in sessions if not s.focus),
             "goalCompletionHours": self._told(
                 (user, at) for user, at, _ in self.reached if since <= at < until
@@ -417,6 +490,27 @@ def ratio(part: int, whole: int, digits: int) -> float | None:
         return None
     exact = Fraction(part, whole) * 10**digits
     return float(Decimal(_half_up(exact)).scaleb(-digits))
+
+
+def _percentile(values: Sequence[int], percent: int, unit: int) -> float | None:
+    """Between the two nearest values (linear, type 7), in a unit, to two digits."""
+    if not values:
+        return None
+    ranked, place = sorted(values), Fraction((len(values) - 1) * percent, 100)
+    below = ranked[floor(place)]
+    above = ranked[min(floor(place) + 1, len(ranked) - 1)]
+    exact = below + (place - floor(place)) * (above - below)
+    return float(Decimal(_half_up(exact / unit * 100)).scaleb(-2))
+
+
+def _lengths(done: Sequence[TimerSession]) -> dict[str, Any]:
+    """Of completed focus sessions, in minutes."""
+    seconds = [s.focus_seconds for s in done]
+    return {
+        "completedSeconds": sum(seconds),
+        "averageSessionLength": ratio(sum(seconds), 60 * len(done), 2),
+        "sessionLength": {f"p{p}": _percentile(seconds, p, 60) for p in (50, 90, 99)},
+    }
 
 
 def _half_up(exact: Fraction) -> int:

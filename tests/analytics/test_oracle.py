@@ -69,7 +69,18 @@ def _goal(draw: st.DrawFn) -> tuple[Any, ...]:
     created = draw(st.none() | _HOURS)
     done = draw(st.none() | st.floats(0, 40 * 24, width=32))
     still_open = draw(st.booleans()) if done is None else draw(st.sampled_from([False, False, True]))
-    return ("goal", draw(st.integers(0, 5)), draw(st.sampled_from(PEOPLE)), created, done, still_open)
+    due = draw(st.none() | _HOURS)
+    date_only = draw(st.booleans())
+    return (
+        "goal",
+        draw(st.integers(0, 5)),
+        draw(st.sampled_from(PEOPLE)),
+        created,
+        done,
+        still_open,
+        due,
+        date_only,
+    )
 
 
 _EVENTS = st.one_of(
@@ -114,11 +125,21 @@ class Play:
         await self.lab.put(session(f"s{n}", user, self._at(hours), minutes, **changes))
 
     async def _goal(
-        self, n: int, user: str, created: float | None, done: float | None, still_open: bool
+        self,
+        n: int,
+        user: str,
+        created: float | None,
+        done: float | None,
+        still_open: bool,
+        due: float | None,
+        date_only: bool,
     ) -> None:
         begin = None if created is None else self._at(created)
         end = None if done is None else (begin or self.start) + timedelta(hours=done)
-        await self.lab.put(cast.goal(f"g{n}", user, created_at=begin, completed_at=end, open=still_open))
+        at = None if due is None else self._at(due)
+        deadline = {"due_date": at and at.date()} if date_only else {"due_at": at}
+        changes: dict[str, Any] = {"created_at": begin, "completed_at": end, "open": still_open, **deadline}
+        await self.lab.put(cast.goal(f"g{n}", user, **changes))
 
     async def _user(self, user: str, zone: str, created: float | None) -> None:
         await self.lab.put(cast.user(user, zone, created_at=None if created is None else self._at(created)))
