@@ -17,7 +17,8 @@ from service.analytics.statistic import Statistic
 class CohortCell:
     """``active`` of the ``size`` users of a ``cohort`` (its first date), n periods later.
 
-    ``mature``: that period is over in every zone.
+    ``mature``: that period is over in every zone. ``grows``: it is about "n or later", and whoever comes back
+    adds to it for ever.
     """
 
     cohort: date
@@ -25,6 +26,7 @@ class CohortCell:
     size: int
     active: int
     mature: bool
+    grows: bool = False
 
 
 def table(cells: Iterable[CohortCell]) -> dict[str, Any]:
@@ -53,13 +55,26 @@ def table(cells: Iterable[CohortCell]) -> dict[str, Any]:
 def _cell_json(cell: CohortCell | None) -> dict[str, Any] | None:
     if cell is None or not cell.mature:
         return None
-    return {"n": cell.n, "size": cell.size, "active": cell.active, "rate": _rate(cell.active, cell.size)}
+    return {
+        "n": cell.n,
+        "size": cell.size,
+        "active": cell.active,
+        "rate": _rate(cell.active, cell.size),
+        "final": not cell.grows,
+    }
 
 
 def _average(n: int, cells: Sequence[CohortCell]) -> dict[str, Any]:
     mature = [cell for cell in cells if cell.mature]
     size, active = sum(cell.size for cell in mature), sum(cell.active for cell in mature)
-    return {"n": n, "cohorts": len(mature), "size": size, "active": active, "rate": _rate(active, size)}
+    return {
+        "n": n,
+        "cohorts": len(mature),
+        "size": size,
+        "active": active,
+        "rate": _rate(active, size),
+        "final": bool(mature) and not any(cell.grows for cell in mature),
+    }
 
 
 def _rate(active: int, size: int) -> float | None:
@@ -83,6 +98,7 @@ def unbounded(
             sum(counts.values()),
             sum(count for last_period, count in counts.items() if last_period >= period),
             mature,
+            grows=True,
         )
         for cohort, counts in people.items()
         for period, mature in periods.items()

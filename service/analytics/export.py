@@ -104,6 +104,7 @@ _CELL = [
     Column("size", ColumnType.INTEGER),
     Column("active", ColumnType.INTEGER),
     Column("rate", ColumnType.NUMBER),
+    Column("final", ColumnType.BOOLEAN),
 ]
 _COUNTS = {
     *("started", "focus_seconds", "completed", "cancelled", "abandoned", "breaks", "tagged", "linked"),

@@ -237,7 +237,8 @@ async def _later_cells(
 def cells_of(table: Row) -> list[Row]:
     """A cohort table as one row per cell; immature cells are null."""
     return [
-        {"cohort": row["cohort"], "n": n, "size": row["size"], "active": None, "rate": None} | (cell or {})
+        {"cohort": row["cohort"], "n": n, "size": row["size"], "active": None, "rate": None, "final": None}
+        | (cell or {})
         for row in table["cohorts"]
         for n, cell in enumerate(row["cells"])
     ]

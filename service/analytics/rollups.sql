@@ -297,7 +297,7 @@ WITH days AS MATERIALIZED (
     FROM goals GROUP BY day
 ), accounts AS (
     SELECT (u.created_at AT TIME ZONE 'UTC' + b.ahead)::date AS day, count(*) AS new
-    FROM spans AS b JOIN service.users AS u ON u.created_at >= b.since AND u.created_at < b.until GROUP BY 1
+    FROM spans AS b JOIN service.account AS u ON u.created_at >= b.since AND u.created_at < b.until GROUP BY 1
 ), visits AS MATERIALIZED (
     SELECT d.local_date AS d, lag(d.local_date) OVER dates AS p, lead(d.local_date) OVER dates AS n
     FROM bounds AS b JOIN service.user_day AS d ON d.local_date BETWEEN b.lo - 29 AND b.hi
@@ -380,7 +380,7 @@ WITH weeks AS MATERIALIZED (
 ), accounts AS (
     SELECT s.day - date_part('dow', s.day)::int AS week, count(*) AS new
     FROM (SELECT min(week)::timestamp AT TIME ZONE 'UTC' AS lo, max(week)::timestamp AT TIME ZONE 'UTC' AS hi FROM weeks) AS b
-    JOIN service.users AS u ON u.created_at >= b.lo - interval '2 days' AND u.created_at < b.hi + interval '9 days'
+    JOIN service.account AS u ON u.created_at >= b.lo - interval '2 days' AND u.created_at < b.hi + interval '9 days'
     CROSS JOIN LATERAL service.signup_days(u.id, u.created_at) AS s
     GROUP BY 1
 ), kinds AS (
@@ -505,13 +505,17 @@ WITH months AS MATERIALIZED (
     FROM months AS m JOIN service.user_day AS d ON d.local_date BETWEEN m.last - 30 AND m.last AND d.started > 0
     GROUP BY 1, 2
 ), accounts AS MATERIALIZED (
-    SELECT u.id AS user_id, s.day AS signup FROM service.users AS u CROSS JOIN LATERAL service.signup_days(u.id, u.created_at) AS s
+    SELECT u.id AS user_id, s.day AS signup, u.left_day
+    FROM service.account AS u CROSS JOIN LATERAL service.signup_days(u.id, u.created_at) AS s
 ), segments AS (
-    SELECT month, count(*) AS total, count(*) FILTER (WHERE segment = 'new') AS new,
+    SELECT month, count(segment) AS total, count(*) FILTER (WHERE signup >= month) AS signups,
+           count(*) FILTER (WHERE segment = 'new') AS new,
            count(*) FILTER (WHERE segment = 'neverStarted') AS never_started,
            count(*) FILTER (WHERE segment = 'churned') AS churned, count(*) FILTER (WHERE segment = 'atRisk') AS at_risk,
            count(*) FILTER (WHERE segment = 'power') AS power, count(*) FILTER (WHERE segment = 'active') AS active
-    FROM (SELECT m.month, CASE WHEN a.signup >= m.month THEN 'new'
+    FROM (SELECT m.month, a.signup,
+                          CASE WHEN a.left_day <= m.last THEN NULL
+                               WHEN a.signup >= m.month THEN 'new'
                                WHEN s.user_id IS NULL THEN 'neverStarted'
                                WHEN r.last_active IS NULL THEN 'churned'
                                WHEN m.last - r.last_active > 14 THEN 'atRisk'
@@ -573,7 +577,7 @@ WITH months AS MATERIALIZED (
 )
 SELECT m.month::timestamp AS period, jsonb_build_object(
     'month', to_char(m.month, 'YYYY-MM'),
-    'newUsers', coalesce(g.new, 0),
+    'newUsers', coalesce(g.signups, 0),
     'activeUsers', coalesce(l.active, 0),
     'totalSessions', coalesce(s.completed, 0),
     'focusSeconds', coalesce(s.seconds, 0),
@@ -680,7 +684,7 @@ ORDER BY w.period
 -- The earliest date of any account, goal or session, in any zone. (A local date may begin two dates earlier elsewhere:
 -- 00:00 at +14 is 23:00 at -11.)
 SELECT least((SELECT min(local_date) FROM service.user_day),
-             (SELECT min(created_at AT TIME ZONE 'UTC')::date FROM service.users)) - 2
+             (SELECT min(created_at AT TIME ZONE 'UTC')::date FROM service.account)) - 2
 
 -- name: now
 -- The database's clock.

@@ -9,7 +9,7 @@ SELECT count(*) FROM service.archivable WHERE ended_at >= $1 AND ended_at < $2
 
 -- name: count_sessions
 -- How many sessions the dashboard has, as far as we know.
-SELECT (SELECT count(*) FROM service.timer_sessions) - (SELECT count(*) FROM service.archived_session)
+SELECT count(*) FROM service.expected WHERE collection = 'timer_sessions'
 
 -- name: candidates
 -- A page of the sessions that ended in [$1, $2) and can be archived, after a position ($3, $4), in order.

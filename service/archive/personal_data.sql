@@ -1,6 +1,7 @@
 -- name: user_exists
 -- Whether there is, or was, a user of this id.
 SELECT EXISTS (SELECT FROM service.users WHERE id = $1)
+    OR EXISTS (SELECT FROM service.departed_user WHERE user_id = $1)
     OR EXISTS (SELECT FROM service.erased WHERE user_key = service.keyed_hash($1))
 
 -- name: tables
@@ -116,7 +117,7 @@ DELETE FROM service.hard_bounce WHERE address = ANY ($1::text[])
 -- name: days
 -- The local dates on which something of theirs was counted, and that of their signup.
 SELECT local_date AS day FROM service.user_day WHERE user_id = $1
-UNION SELECT service.signup_day(id, created_at) FROM service.users WHERE id = $1 AND created_at IS NOT NULL
+UNION SELECT service.signup_day(id, created_at) FROM service.account WHERE id = $1 AND created_at IS NOT NULL
 UNION SELECT local_day FROM service.stale_day WHERE user_id = $1
 
 -- name: freeze

@@ -9,7 +9,7 @@ new one begins at the present operation time, and after that all tables are comp
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
@@ -41,6 +41,7 @@ from service.errors import (
 
 _SQL = queries.load(__file__)
 _LOCK_WAIT = 5.0
+_USERS = Collection.USERS
 _RETRY = 10.0
 """Seconds after which a stream is opened again that broke."""
 _ANSWER = 30.0
@@ -192,11 +193,10 @@ class ChangeStreamConsumer:
             names = {collection: writer.table(collection).stored_as for collection in watched}
             # The look comes first: a field may just have been renamed.
             readable = await self._readable() if batch.ids else []
-            found = {
-                c: await self._read(writer, c, ids)
-                for c in readable
-                if (ids := batch.ids.get(names.get(c, "")))
-            }
+            ids = {c: batch.ids.get(names.get(c, ""), frozenset()) for c in readable}
+            found = {c: await self._read(writer, c, ids[c]) for c in readable if ids[c] and c is not _USERS}
+            if _USERS in ids and (people := ids[_USERS] | await self._owners(found)):
+                found = {_USERS: await self._read(writer, _USERS, people), **found}
             async with self._lock.step() as transaction:
                 if not await transaction.fetchval(_SQL["are_live"], list(found), writer.key):
                     raise DashboardBusy("the copy is being loaded anew")
@@ -206,6 +206,12 @@ class ChangeStreamConsumer:
                 replaced = [c for c, name in names.items() if anew or name in batch.replaced]
                 await reconciliation.compare_anew(transaction, replaced)
                 await transaction.execute(_SQL["store"], batch.token)
+
+    async def _owners(self, found: Mapping[Collection, tuple[Reading, list[str]]]) -> frozenset[str]:
+        """Whose rows are gone: their accounts may be too, and are deleted first, for what goes with them."""
+        gone = [id_ for _, ids in found.values() for id_ in ids]
+        rows = await self._pool.fetch(_SQL["owners"], gone) if gone else []
+        return frozenset(row["user_id"] for row in rows)
 
     async def _read(
         self, writer: CopyWriter, collection: Collection, ids: Set[str]

@@ -15,3 +15,8 @@ DELETE FROM service.change_stream
 -- Whether all these tables ($1) are loaded, and as this process reads them ($2).
 SELECT count(*) = cardinality($1::text[]) FROM service.sync_state
 WHERE collection = ANY ($1) AND phase = 'live' AND profile = $2
+
+-- name: owners
+-- Whose goals and sessions these are.
+SELECT user_id FROM service.goals WHERE id = ANY ($1::text[])
+UNION SELECT user_id FROM service.timer_sessions WHERE id = ANY ($1::text[])

@@ -135,6 +135,7 @@ class Reconciliation:
             await transaction.execute(_SQL["forget_different"], collection)
             if collection is Collection.SESSIONS:
                 await transaction.execute(_SQL["forget_archived"])
+            await transaction.execute(_SQL["forget_kept"], collection)
             await transaction.execute(_SQL["find_different"], collection, self._since)
             await transaction.execute(_SQL["drop_erased"])
             if self._since is None:

@@ -38,6 +38,11 @@ WHERE EXISTS (SELECT FROM service.staged_row AS i WHERE i.collection = 'timer_se
   AND NOT EXISTS (SELECT FROM service.archive_file AS f
                   WHERE f.collection = 'timer_sessions' AND f.month = s.month AND f.state = 'verified')
 
+-- name: forget_kept
+-- Rows of departed accounts that are back at the dashboard are kept no more.
+DELETE FROM service.kept_row AS k
+WHERE collection = $1 AND EXISTS (SELECT FROM service.staged_row AS i WHERE i.collection = $1 AND i.id = k.id)
+
 -- name: find_different
 -- Rows that the dashboard has and the copy lacks, or has with another digest, without those that could not be read and are
 -- the same; and missing ones, which the copy has and the dashboard lacks ($2: of sessions that started since then; NULL: of

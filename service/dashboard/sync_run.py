@@ -221,6 +221,10 @@ class SyncRun:
             due = await reconciliation.due_tables(
                 connection, settings.compare_people_every, settings.compare_sessions_every
             )
+            if due or await reconciliation.recent_sessions_due(
+                connection, settings.compare_recent_every, _RECENT
+            ):
+                due.add(Collection.USERS)  # first: what went with an account is kept
             for collection in comparable:
                 if requested or collection in due:
                     await self._compare_one(connection, collection, requested=bool(requested))

@@ -36,8 +36,8 @@ DAILY, WEEKLY, MONTHLY, BEHAVIOUR = (
 )
 JOBS = (DAILY, WEEKLY, MONTHLY, BEHAVIOUR)
 _TABLES = (
-    "users, goals, timer_sessions, user_zone, recipient_setting, stale_day, user_day, user_span,"
-    " user_profile, rollup, rollup_revision, watermark, stale_period, delivery, job_run, job_def"
+    "users, departed_user, kept_row, goals, timer_sessions, user_zone, recipient_setting, stale_day, user_day,"
+    " user_span, user_profile, rollup, rollup_revision, watermark, stale_period, delivery, job_run, job_def"
 )
 _COLUMNS = (
     "started", "focus_seconds", "completed", "cancelled", "abandoned", "breaks", "tagged", "linked", "rated",
@@ -107,6 +107,7 @@ class Lab:
     sessions: dict[str, TimerSession] = field(default_factory=dict)
     settings: dict[str, str | None] = field(default_factory=dict)
     zones: dict[str, list[tuple[datetime, str]]] = field(default_factory=dict)
+    departed: dict[str, tuple[User, datetime]] = field(default_factory=dict)
 
     # ── What happens at the dashboard ───────────────────────────────────────────────────────────────────────
 
@@ -129,6 +130,7 @@ class Lab:
             await replica.upsert_goals(connection, goals)
             await replica.upsert_timer_sessions(connection, sessions)
         self.users |= {u.id: u for u in people}
+        self.departed = {name: gone for name, gone in self.departed.items() if name not in self.users}
         self.goals |= {g.id: g for g in goals}
         self.sessions |= {s.id: s for s in sessions}
         for user in people:
@@ -142,7 +144,12 @@ class Lab:
             "users": self.users, "goals": self.goals, "timer_sessions": self.sessions,
         }  # fmt: skip
         for gone in ids:
+            record = tables[table].get(gone)
+            if isinstance(record, Goal | TimerSession) and record.user_id in self.departed:
+                continue  # what goes with an account stays counted
             tables[table].pop(gone, None)
+            if isinstance(record, User):
+                self.departed[gone] = record, self.now
 
     async def choose_zone(self, user: str, zone: str | None) -> None:
         """Somebody says on the preference page where they are (None: where the dashboard says)."""
@@ -175,6 +182,10 @@ class Lab:
         self.goals = {row["j"]["id"]: replica.goal_from_json(row["j"]) for row in goals}
         sessions = await fetch("SELECT to_jsonb(s) AS j FROM service.timer_sessions AS s")
         self.sessions = {row["j"]["id"]: replica.session_from_json(row["j"]) for row in sessions}
+        self.departed = {
+            r["user_id"]: (given.user(r["user_id"], created_at=r["created_at"]), r["left_at"])
+            for r in await fetch("SELECT * FROM service.departed_user")
+        }
         self.zones = {}
         for row in await fetch("SELECT * FROM service.user_zone ORDER BY since"):
             since = oracle.ALWAYS if row["since"].year == 1 else row["since"]
@@ -188,6 +199,7 @@ class Lab:
             list(self.goals.values()),
             list(self.sessions.values()),
             service_zone=self.service_zone,
+            departed=list(self.departed.values()),
         )
 
     # ── Jobs ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -25,7 +25,8 @@ ALWAYS = datetime.min.replace(tzinfo=UTC)
 class Truth:
     """Everything that is known. ``zones``: per user (since, IANA name), oldest first, also of those who left.
 
-    ``reads``: (user, instant) of notifications that were read. ``service_zone``: of service days.
+    ``departed``: accounts that were deleted, and when. ``reads``: (user, instant) of notifications that were
+    read. ``service_zone``: of service days.
     """
 
     users: Sequence[User]
@@ -34,6 +35,7 @@ class Truth:
     sessions: Sequence[TimerSession]
     reads: Sequence[tuple[str, datetime]] = ()
     service_zone: str = "UTC"
+    departed: Sequence[tuple[User, datetime]] = ()
 
     # ── Local time ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -48,6 +50,11 @@ class Truth:
     def service_day(self, at: datetime) -> date:
         """The date at an instant in the service zone."""
         return at.astimezone(zone_of(self.service_zone)).date()
+
+    @cached_property
+    def accounts(self) -> list[User]:
+        """All accounts that there are or were."""
+        return [*self.users, *(user for user, _ in self.departed)]
 
     def signup(self, user: User) -> date | None:
         """The local date on which an account was made; None: nobody knows."""
@@ -166,13 +173,13 @@ class Truth:
 
     def first_local_date(self) -> date | None:
         """The earliest local date of anything."""
-        signups = [day for user in self.users if (day := self.signup(user))]
+        signups = [day for user in self.accounts if (day := self.signup(user))]
         return min([*signups, *(day for _, day in self.days)], default=None)
 
     def first_instant(self) -> datetime | None:
         """The earliest instant of anything."""
         instants = [
-            *(user.created_at for user in self.users if user.created_at),
+            *(user.created_at for user in self.accounts if user.created_at),
             *(at for _, at, _ in [*self.created, *self.reached]),
             *(session.started_at for session in self.known_sessions),
         ]
@@ -192,7 +199,9 @@ class Truth:
         return {
             "date": day.isoformat(),
             "activeUsers": len({s.user_id for s in sessions} | {g.user_id for g in [*created, *reached]}),
-            "newUsers": sum(1 for u in self.users if u.created_at and self.service_day(u.created_at) == day),
+            "newUsers": sum(
+                1 for u in self.accounts if u.created_at and self.service_day(u.created_at) == day
+            ),
             "totalSessions": len(done),
             "focusSeconds": sum(map(credited, sessions)),
             "totalFocusTime": ratio(sum(map(credited, sessions)), 60, 2),
@@ -266,7 +275,7 @@ class Truth:
         }
 
     def _signed_up(self, first: date, last: date) -> int:
-        return sum(1 for u in self.users if (day := self.signup(u)) and first <= day <= last)
+        return sum(1 for u in self.accounts if (day := self.signup(u)) and first <= day <= last)
 
     def _lifecycle(self, now: set[str], before: set[str], start: date) -> dict[str, int]:
         new = {user for user in now if self.spans[user][0] >= start}
@@ -294,14 +303,15 @@ class Truth:
         last = month_after(first) - DAY
         rows = self._rows(first, last)
         now, before = self.active_in(first, last), self.active_in(month_of(first - DAY), first - DAY)
-        segments = Counter(self._segment(user, first, last) for user in self.users)
+        there = [*self.users, *(u for u, left in self.departed if self.local(u.id, left).date() > last)]
+        segments = Counter(self._segment(user, first, last) for user in there)
         total = sum(n for name, n in segments.items() if name != "later")
         done = sum(row["completed"] for _, _, row in rows)
         seconds = sum(row["focus_seconds"] for _, _, row in rows)
         gone = len(before - now)
         return {
             "month": first.isoformat()[:7],
-            "newUsers": segments["new"],
+            "newUsers": self._signed_up(first, last),
             "activeUsers": len(now),
             "totalSessions": done,
             "focusSeconds": seconds,

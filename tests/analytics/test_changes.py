@@ -173,7 +173,7 @@ async def test_progress_and_wording_of_a_goal_make_nothing_stale(lab: Lab) -> No
     assert await lab.pool.fetchval("SELECT count(*) FROM service.stale_day") == 0
 
 
-async def test_an_account_that_comes_late_or_goes_changes_totals_since_its_signup(lab: Lab) -> None:
+async def test_an_account_that_comes_late_changes_totals_since_its_signup(lab: Lab) -> None:
     await _history(lab)
     await lab.clock(at("2026-05-02 13:00"))
     await lab.run()
@@ -193,24 +193,43 @@ async def test_an_account_that_comes_late_or_goes_changes_totals_since_its_signu
     later = {("daily", datetime(2026, 4, 10)), ("weekly", datetime(2026, 4, 5))}
     assert (await _revised(lab)).keys() == signup | later | months
 
-    await lab.remove("users", "cara")
-    await lab.run()
-    await lab.check()
-    assert (await _revised(lab)).keys() == later | {("monthly", datetime(2026, 4, 1))}
 
-
-async def test_an_account_that_goes_on_a_day_that_was_stale_already_leaves_every_later_month(
-    lab: Lab,
-) -> None:
+async def test_an_account_that_goes_stays_in_what_is_final(lab: Lab) -> None:
     await _history(lab)
-    await lab.put(user("cara", BERLIN, created_at=at("2026-03-10 10:00")))
-    await lab.put(session("c", "cara", at("2026-03-08 10:00")), session("d", "cara", at("2026-03-10 10:00")))
-    await lab.clock(at("2026-08-02 13:00"))
+    cara = user("cara", BERLIN, created_at=at("2026-03-10 10:00"))
+    theirs: list[Goal | TimerSession] = [
+        session("c", "cara", at("2026-03-11 10:00"), category="diary", tags=("private",)),
+        goal("h", "cara", title="Secret", created_at=at("2026-03-11 10:00")),
+    ]
+    await lab.put(cara, *theirs)
+    await lab.clock(at("2026-05-02 13:00"))
     await lab.run()
-    await lab.put(session("d", "cara", at("2026-03-10 10:00"), rating=4))
+    before = await lab.substance()
+    await _revised(lab)
+
     await lab.remove("users", "cara")
+    await lab.remove("timer_sessions", "c")
+    await lab.remove("goals", "h")
+    await lab.run()
+    assert await lab.substance() == before
+    kept = await lab.pool.fetchrow(
+        "SELECT title, s.category, s.tags FROM service.goals JOIN service.timer_sessions AS s USING (user_id)"
+        " WHERE user_id = 'cara'"
+    )
+    assert kept is not None
+    assert tuple(kept) == ("", None, [""])
+    await lab.clock(at("2026-06-02 13:00"))
     await lab.run()
     await lab.check()
+    months = {p.month: f["totalUsers"] for p, f in (await lab.figures("monthly")).items()}
+    assert months[3] == months[4] == months[5] + 1
+    assert await _revised(lab) == {}
+
+    await lab.put(cara, *theirs)
+    await lab.run()
+    await lab.check()
+    assert (await _revised(lab)).keys() == {("monthly", datetime(2026, 5, 1))}
+    assert await lab.pool.fetchval("SELECT count(*) FROM service.departed_user") == 0
 
 
 async def test_an_account_of_unknown_age_is_in_every_month(lab: Lab) -> None:

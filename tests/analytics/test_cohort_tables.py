@@ -24,13 +24,13 @@ def test_unripe_cells_are_empty_and_large_cohorts_weigh_more() -> None:
     second = found["cohorts"][1]
     assert (second["cohort"], second["size"]) == (SECOND, 10)
     assert second["cells"] == [
-        {"n": 0, "size": 10, "active": 10, "rate": 1.0},
-        {"n": 1, "size": 10, "active": 0, "rate": 0.0},
+        {"n": 0, "size": 10, "active": 10, "rate": 1.0, "final": True},
+        {"n": 1, "size": 10, "active": 0, "rate": 0.0, "final": True},
         None,
     ]
     assert found["cohorts"][0]["cells"][2] is None
-    assert found["averages"][1] == {"n": 1, "cohorts": 2, "size": 40, "active": 15, "rate": 0.375}
-    assert found["averages"][2] == {"n": 2, "cohorts": 0, "size": 0, "active": 0, "rate": None}
+    averages = [(a["cohorts"], a["size"], a["active"], a["rate"], a["final"]) for a in found["averages"]]
+    assert averages[1:] == [(2, 40, 15, 0.375, True), (0, 0, 0, None, False)]
     assert table([]) == {"cohorts": [], "averages": []}
 
 
@@ -39,12 +39,15 @@ def test_n_or_later_counts_whoever_was_seen_then_or_after() -> None:
     cells = unbounded(Statistic.WEEKLY, seen, {FIRST: True, SECOND: True, THIRD: False})
 
     assert cells == [
-        CohortCell(FIRST, 0, 10, 10, mature=True),
-        CohortCell(FIRST, 1, 10, 7, mature=True),
-        CohortCell(FIRST, 2, 10, 5, mature=False),
-        CohortCell(SECOND, 0, 4, 4, mature=True),
-        CohortCell(SECOND, 1, 4, 0, mature=False),
+        CohortCell(FIRST, 0, 10, 10, mature=True, grows=True),
+        CohortCell(FIRST, 1, 10, 7, mature=True, grows=True),
+        CohortCell(FIRST, 2, 10, 5, mature=False, grows=True),
+        CohortCell(SECOND, 0, 4, 4, mature=True, grows=True),
+        CohortCell(SECOND, 1, 4, 0, mature=False, grows=True),
     ]
+    shown = table(cells)
+    assert {cell["final"] for row in shown["cohorts"] for cell in row["cells"] if cell} == {False}
+    assert {average["final"] for average in shown["averages"]} == {False}
 
 
 @pytest.mark.parametrize(

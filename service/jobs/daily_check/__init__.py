@@ -62,9 +62,9 @@ class Facts:
     """What the job knows about a candidate at the slot.
 
     ``away_since``: the local date of the last activity, in the zone of that time; None without any.
-    ``active_dates``: local dates with at least a minute of focus. ``recent_days``: the last days' dates with any
-    session. ``in_session``: a focus session is running or paused. ``moved``: local dates of changes of zone.
-    ``gentle_on``: the local date of the last gentle mail. ``steps``: (episode start, step, date) of
+    ``active_dates``: local dates with at least a minute of focus. ``recent_days``: the last days' dates with
+    any session. ``in_session``: a focus session is running or paused. ``moved``: local dates of changes of
+    zone. ``gentle_on``: the local date of the last gentle mail. ``steps``: (episode start, step, date) of
     inactiveUsers in the last 30 days.
     """
 

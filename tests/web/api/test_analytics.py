@@ -429,7 +429,7 @@ async def test_a_cell_is_what_a_hand_would_count(given: Admin) -> None:
     assert counted
     assert cohort["cells"][4] == {
         "n": 4, "size": counted["size"], "active": counted["active"],
-        "rate": round(counted["active"] / counted["size"], 4),
+        "rate": round(counted["active"] / counted["size"], 4), "final": True,
     }  # fmt: skip
     assert counted["active"] > 0
 
