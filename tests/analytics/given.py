@@ -283,14 +283,16 @@ class Lab:
     async def check(self) -> None:
         """Every row equals the oracle's, and no period up to a watermark lacks its row."""
         truth = self.truth()
-        await self._check_days(truth)
+        await self.check_days(truth)
         for statistic in Statistic:
             await self._check_periods(truth, statistic)
         await self._check_profiles(truth)
         assert await self.pool.fetchval("SELECT count(*) FROM service.stale_day") == 0
         assert await self.pool.fetchval("SELECT count(*) FROM service.stale_period") == 0
 
-    async def _check_days(self, truth: Truth) -> None:
+    async def check_days(self, truth: Truth | None = None) -> None:
+        """Every user's days and spans equal the oracle's."""
+        truth = truth or self.truth()
         stored = await self.pool.fetch("SELECT * FROM service.user_day")
         rows = {(row["user_id"], row["local_date"]): {c: row[c] for c in _COLUMNS} for row in stored}
         _same(rows, truth.days, "user_day")

@@ -7,6 +7,7 @@ import pytest
 
 from service.analytics import rollups
 from service.dashboard.model import TimerSession
+from service.zones import zone_of
 from tests.analytics.given import BEHAVIOUR, Lab, at, people, session
 from tests.given import goal, user
 
@@ -69,6 +70,48 @@ async def test_every_second_of_focus_lies_in_its_local_hour(lab: Lab, zone: str)
     await lab.check()
     for row in await lab.pool.fetch("SELECT focus_seconds, hours FROM service.user_day"):
         assert row["focus_seconds"] == sum(row["hours"].values())
+
+
+# Half and quarter hours, summer time of half an hour and of two, a date left out, midnights that do not exist
+# or happen twice, Ramadan, zones that moved for good, and several changes in a year.
+AWKWARD = (
+    "Australia/Lord_Howe", "Pacific/Chatham", "Pacific/Apia", "Pacific/Fakaofo", "Pacific/Norfolk",
+    "Pacific/Bougainville", "America/Havana", "America/Santiago", "America/Asuncion", "America/Caracas",
+    "America/Port-au-Prince", "Atlantic/Azores", "Africa/Cairo", "Africa/Casablanca", "Africa/Juba",
+    "Africa/Sao_Tome", "Asia/Gaza", "Asia/Tehran", "Asia/Pyongyang", "Antarctica/Casey", "Antarctica/Troll",
+    "Europe/Istanbul",
+)  # fmt: skip
+
+
+def _changes(zone: str) -> list[datetime]:
+    """The instants since 2011 at which the clocks of a zone change, to the minute."""
+    clock, found = zone_of(zone), []
+    day, end = datetime(2011, 1, 1, tzinfo=UTC), datetime(2026, 11, 20, tzinfo=UTC)
+    while day < end:
+        before, after = day, day + DAY
+        if before.astimezone(clock).utcoffset() != after.astimezone(clock).utcoffset():
+            while after - before > timedelta(minutes=1):
+                middle = before + (after - before) / 2
+                same = middle.astimezone(clock).utcoffset() == day.astimezone(clock).utcoffset()
+                before, after = (middle, after) if same else (before, middle)
+            found.append(after.replace(second=0, microsecond=0))
+        day += DAY
+    return found
+
+
+async def test_every_change_of_clocks_since_2011_splits_what_runs_over_it(lab: Lab) -> None:
+    dice, sessions = random.Random(2011), []
+    for zone in AWKWARD:
+        for n, change in enumerate(_changes(zone)):
+            before, minutes = dice.randrange(1, 70), dice.randrange(70, 140)
+            start, seconds = change - timedelta(minutes=before), dice.randint(1, 60 * minutes)
+            sessions.append(session(f"{zone}{n}", zone, start, minutes, focus_seconds=seconds))
+    assert len(sessions) > 400
+    await lab.put(*(user(zone, zone) for zone in AWKWARD), *sessions)
+    async with lab.pool.acquire() as connection, connection.transaction():
+        await rollups.rebuild_stale_days(connection)
+    await lab.check_days()
+    assert await lab.pool.fetchval("SELECT count(*) FROM service.user_day") > 400
 
 
 async def test_an_hour_that_happens_twice_holds_two_hours(lab: Lab) -> None:
