@@ -76,7 +76,7 @@ async def _play(lab: Lab) -> None:
 
 def _at_path(figure: Any, path: str) -> Any:
     for key in path.split("."):
-        figure = figure[key]
+        figure = figure[int(key) if isinstance(figure, list) else key]
     return figure
 
 
@@ -102,7 +102,9 @@ async def test_every_figure_is_documented_with_its_value(lab: Lab) -> None:
         missing = [
             leaf
             for leaf in _leaves(found)
-            if not any(leaf == path or leaf.startswith(f"{path}.") for path in documented)
+            if not any(
+                f"{leaf}.".startswith(f"{path}.") or path.startswith(f"{leaf}.") for path in documented
+            )
         ]
         assert not missing, f"{statistic}: write into docs/metrics.md: {missing}"
     assert await _cells(lab.pool) == _documented("Cohort tables")
