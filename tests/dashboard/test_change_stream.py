@@ -126,6 +126,29 @@ class Counted:
 # ── Changes ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def test_what_goes_with_an_account_stays_counted_whatever_goes_first(
+    pool: asyncpg.Pool, mongo_dashboard: MongoDashboard
+) -> None:
+    await fill(mongo_dashboard)
+    async with following(synced(pool, mongo_dashboard.source)):
+        pass
+    sessions = await count(pool, "timer_sessions")
+    for table in ("timer_sessions", "goals", "users"):
+        await mongo_dashboard.remove(table, 3)
+
+    async with following(synced(pool, mongo_dashboard.source)) as sync:
+        kept = "SELECT count(*) = 2 FROM service.kept_row JOIN service.departed_user USING (user_id)"
+        await until_true(lambda: pool.fetchval(kept))
+        assert await count(pool, "timer_sessions") == sessions
+        await sync.run_once(compare=True)
+        assert await count(pool, "timer_sessions") == sessions
+
+        await mongo_dashboard.put("users", 3, email="u3@example.org")
+        await until_true(lambda: pool.fetchval("SELECT count(*) = 0 FROM service.departed_user"))
+        await sync.run_once(compare=True)
+        assert await count(pool, "timer_sessions") == sessions - 1
+
+
 async def test_edits_insertions_and_deletions_arrive_without_a_pass(
     pool: asyncpg.Pool, mongo_dashboard: MongoDashboard, copy: Copy
 ) -> None:
