@@ -1,120 +1,159 @@
-"""How often noise is told as an insight: ``python -m benchmarks.insight [people]``.
+"""How often noise is told, and truth found: ``python -m benchmarks.insight [simulated]``.
 
-Prints, for people whose sessions and days are all alike (so that every insight is false): the share that is
-told anything, for few and many sessions, and for people with good and bad days, with and without the design
-factor. Then how often a true difference is found. Seeds are fixed: the rates are the same on every machine.
+Prints, for each kind of sentence, how many of so many person-months (20,000 unless told) of people without
+any habit are told it, how many months of everybody, and how many judged days have a trend; each with the
+upper end of its 95 % interval (Clopper and Pearson) beside the aim, at most 1 %. Then how often a true habit
+is found, and µs for each person. Seeds are fixed: the rates are the same on every machine.
 """
 
 import random
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import date
 from functools import partial
 
-from service.analytics.insight import Counts, Proportion, StreakFacts, insights
-from service.analytics.significance import design_effect
+from benchmarks.ordinary_people import (
+    KINDS,
+    NOTHING,
+    Kind,
+    Planted,
+    everybody,
+    person,
+    same_weekdays,
+)
+from service.analytics.habits import PersonActivity, profile
+from service.analytics.insight import insights
+from service.analytics.significance import Trend, day_trends, incomplete_beta
 
-_WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
-_LENGTHS = ("of up to 25 minutes", "of 26 to 50 minutes", "of more than 50 minutes")
-_NAMES = {
-    "noon": ("before noon", "after noon"),
-    "weekend": ("on weekdays", "at the weekend"),
-    "goals": ("with a goal", "without a goal"),
+AIM = 0.01
+RULES = ("noon", "weekday", "length", "goals", "weekend", "streak", "week")
+_POWER = 400
+_USUAL = Kind("usual", quiet=(0.2, 0.8), away=1, swing=0.5, sessions=(2.0, 3.0))
+_PEOPLE = 60
+Told = Callable[[random.Random], Iterable[str]]
+"""The rules of the sentences that a simulated person is told."""
+
+
+def told_person(dice: random.Random, kind: Kind, planted: Planted = NOTHING) -> list[str]:
+    """What a simulated person is told."""
+    return [one["rule"] for one in _profile(person(dice, kind, planted))["insights"]]
+
+
+def _profile(simulated: PersonActivity) -> dict[str, list[dict[str, str]]]:
+    return profile(simulated, date.fromordinal(simulated.facts.dates.until), None)
+
+
+def told_everybody(dice: random.Random, planted: Planted = NOTHING, people: int = 0) -> list[str]:
+    """What is told about a simulated month of everybody."""
+    return [one.rule for one in insights(everybody(dice, planted, people))]
+
+
+def told_day(dice: random.Random, mean: float, factor: float = 1.0) -> list[str]:
+    """The verdict on a simulated day, if it is a trend."""
+    verdict = day_trends(same_weekdays(dice, mean, factor))[-1].verdict
+    return [str(verdict)] if verdict in {Trend.TREND, Trend.SIGNIFICANT} else []
+
+
+def tally(count: int, told: Told, seed: str) -> Counter[str]:
+    """How many of so many are told each kind of sentence, and ``anything``."""
+    found: Counter[str] = Counter()
+    for n in range(count):
+        rules = set(told(random.Random(f"{seed} {n}")))
+        found.update(rules)
+        found["anything"] += bool(rules)
+    return found
+
+
+def upper(hits: int, trials: int) -> float:
+    """The upper end of the 95 % interval of a rate (Clopper and Pearson)."""
+    low, high = hits / trials, 1.0
+    while high - low > 1e-7:
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high) if incomplete_beta(hits + 1, trials - hits, middle) < 0.975 else (low, middle)
+        )
+    return high
+
+
+def _report(title: str, count: int, found: Counter[str], kinds: Iterable[str]) -> None:
+    print(f"{f'{title}: {count:,}':<40}{'told':>8}{'rate':>9}{'at most':>9}{'aim':>8}")
+    for kind in (*kinds, "anything"):
+        bound = upper(found[kind], count)
+        state = "" if bound <= AIM else "  missed"
+        print(f"  {kind:<38}{found[kind]:>8}{found[kind] / count:>9.3%}{bound:>9.3%}{AIM:>8.0%}{state}")
+    print(flush=True)
+
+
+def _noise(count: int) -> None:
+    each = -(-count // len(KINDS))
+    together: Counter[str] = Counter()
+    by_kind: Counter[str] = Counter()
+    for kind in KINDS:
+        found = tally(each, partial(told_person, kind=kind), kind.name)
+        together += found
+        by_kind[kind.name] = found["anything"]
+    _report("noise: person-months", each * len(KINDS), together, RULES)
+    for name, hits in by_kind.items():
+        print(f"  {name:<38}{hits:>8}{hits / each:>9.3%}  told anything")
+    print(flush=True)
+    _report("noise: months of everybody", count, tally(count, told_everybody, "months"), RULES)
+    for mean in (25.0, 100.0, 1000.0):
+        found = tally(count, partial(told_day, mean=mean), f"days of {mean}")
+        _report(f"noise: days of {mean:,.0f}", count, found, ("trend", "significant"))
+
+
+PLANTED = {
+    "noon": Planted(before_noon=0.3),
+    "weekday": Planted(tuesday=0.6),
+    "length": Planted(length=0.3),
+    "goals": Planted(linked=0.3),
+    "weekend": Planted(weekend=-0.4),
+    "streak": Planted(streak=45),
+    "week": Planted(week=4.0),
 }
 
 
-def person(
-    dice: random.Random, days: int, a_day: float, swing: float = 0.0, before_noon: float = 0.0
-) -> Counts:
-    """Somebody without any habit: each session is completed with the same chance, 70 %, give or take
-    ``swing`` on good and bad days; each day is active with the same chance. ``before_noon``: added to the
-    chance there."""
-    tallies: dict[tuple[str, int], list[int]] = {}
-    weeks = [0.0] * (days // 7)
-    by_day: list[tuple[int, int]] = []
-    active_days: list[bool] = []
-    for day in range(days):
-        chance = 0.7 + swing * dice.choice((-1, 1))
-        sessions = sum(dice.random() < 0.5 for _ in range(round(2 * a_day)))
-        finished = 0
-        for _ in range(sessions):
-            places = {
-                "noon": dice.randrange(2),
-                "weekend": int(day % 7 >= 5),
-                "goals": dice.randrange(2),
-                "length": dice.randrange(3),
-            }
-            done = dice.random() < chance + (before_noon if places["noon"] == 0 else 0.0)
-            finished += done
-            for place in places.items():
-                tally = tallies.setdefault(place, [0, 0])
-                tally[0] += done
-                tally[1] += 1
-            if day // 7 < len(weeks):
-                weeks[day // 7] += 25 * done
-        active_days.append(finished > 0)
-        by_day.append((finished, sessions))
-        tally = tallies.setdefault(("weekday", day % 7), [0, 0])
-        tally[0] += finished > 0
-        tally[1] += 1
+def _truth(count: int) -> None:
+    print(f"{f'truth: found of {count}':<40}{'a person':>12}{'everybody':>12}")
+    for rule, planted in PLANTED.items():
+        one = tally(count, partial(told_person, kind=_USUAL, planted=planted), "true")[rule]
+        many = tally(count, partial(told_everybody, planted=planted, people=_PEOPLE), "true")[rule]
+        print(
+            f"  {f'{rule}: {planted_words(planted)}':<38}{one / count:>12.0%}{many / count:>12.0%}",
+            flush=True,
+        )
+    for factor in (0.3, 0.5, 0.7, 1.5, 2.0):
+        rates = "".join(
+            f"{tally(count, partial(told_day, mean=mean, factor=factor), 'true')['anything'] / count:>8.0%}"
+            for mean in (25.0, 100.0, 1000.0)
+        )
+        print(f"  {f'a day of {factor:.0%}, usual are 25, 100, 1,000':<38}{rates}", flush=True)
 
-    def split(rule: str, at: int, name: str) -> Proportion:
-        return Proportion(name, *tallies.get((rule, at), [0, 0]))
 
-    def pair(rule: str) -> tuple[Proportion, Proportion]:
-        first, second = _NAMES[rule]
-        return split(rule, 0, first), split(rule, 1, second)
-
-    return Counts(
-        noon=pair("noon"),
-        weekdays=tuple(split("weekday", at, f"on {name}") for at, name in enumerate(_WEEKDAYS)),
-        weekend=pair("weekend"),
-        lengths=tuple(split("length", at, name) for at, name in enumerate(_LENGTHS)),
-        goals=pair("goals"),
-        streak=_streak(active_days),
-        weeks=tuple(weeks),
-        design=design_effect(by_day),
+def planted_words(planted: Planted) -> str:
+    """The habit that is planted."""
+    return ", ".join(
+        f"{name} {getattr(planted, name):+g}"
+        for name in Planted.__dataclass_fields__
+        if getattr(planted, name) != getattr(NOTHING, name)
     )
 
 
-def _streak(active_days: list[bool]) -> StreakFacts:
-    runs = [0]
-    for active in active_days:
-        runs = [*runs[:-1], runs[-1] + 1] if active else [*runs, 0]
-    return StreakFacts(runs[-1], max(runs[:-1], default=0), sum(active_days), len(active_days))
-
-
-def told(count: int, make: Callable[[random.Random], Counts], rule: str | None = None) -> float:
-    """The share of so many people who are told anything (by the rule)."""
-    hits = 0
-    for n in range(count):
-        found = insights(make(random.Random(f"person {n}")))
-        hits += any(rule in {None, one.rule} for one in found)
-    return hits / count
-
-
-def naive(dice: random.Random, days: int, a_day: float, swing: float) -> Counts:
-    """The same person, taken as if all sessions were independent."""
-    return replace(person(dice, days, a_day, swing), design=1.0)
+def _cost() -> None:
+    simulated = [person(random.Random(f"cost {n}"), KINDS[n % len(KINDS)]) for n in range(500)]
+    start = time.process_time()
+    for one in simulated:
+        _profile(one)
+    print(f"\n{1e6 * (time.process_time() - start) / len(simulated):.0f} µs for the profile of a person")
 
 
 def main() -> None:
-    """Print both tables."""
-    count = int(sys.argv[1]) if sys.argv[1:] else 1000
-    heads = ("alike", "good and bad days", "design unknown")
-    print(f"{'noise: told anything':<32}" + "".join(f"{head:>20}" for head in heads))
-    for days, a_day in ((28, 2.0), (90, 2.0), (180, 4.0)):
-        makers = [
-            partial(person, days=days, a_day=a_day),
-            partial(person, days=days, a_day=a_day, swing=0.25),
-            partial(naive, days=days, a_day=a_day, swing=0.25),
-        ]
-        rates = "".join(f"{told(count, make):>20.2%}" for make in makers)
-        print(f"{f'  {days} days, {a_day:.0f} sessions a day':<32}{rates}", flush=True)
-    print("a true difference before noon, 90 days, 2 sessions a day: found")
-    for points in (0.1, 0.2, 0.3):
-        make = partial(person, days=90, a_day=2.0, before_noon=points)
-        print(f"{f'  {100 * points:.0f} points':<32}{told(count, make, 'noon'):>20.0%}", flush=True)
+    """Print everything."""
+    _noise(int(sys.argv[1]) if sys.argv[1:] else 20_000)
+    _truth(_POWER)
+    _cost()
 
 
 if __name__ == "__main__":

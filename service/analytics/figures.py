@@ -4,7 +4,7 @@ No connection is held between two pages. Names are camelCase. A period is a date
 ``performance`` the aware ``datetime`` at which its hours begin. Ranges are dates, both included.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
@@ -14,7 +14,7 @@ import asyncpg
 
 from service.analytics import cohort_tables, withdrawn
 from service.analytics.columns import WholeColumn, flatten, text
-from service.analytics.significance import day_trend
+from service.analytics.significance import DAY_HISTORY_WEEKS, day_trends
 from service.analytics.statistic import CALENDARS, Statistic
 from service.engine import queries
 from service.errors import BadRequest, UnknownUser
@@ -155,19 +155,30 @@ def _keep_processes_together(figures: Row) -> Row:
 
 
 async def _add_trends(pool: asyncpg.Pool, rows: Sequence[asyncpg.Record], page_rows: list[Row]) -> None:
-    earlier = await pool.fetch(_SQL["earlier_days"], rows[0]["period"], rows[-1]["period"])
-    days = {row["period"]: row["figures"] for row in earlier}
-    for row, shown_row in zip(rows, page_rows, strict=True):
-        before = [days.get(row["period"] - timedelta(days=7 * week), {}) for week in range(1, 5)]
-        shown_row["trends"] = {
-            name: _trend(shown_row[name], [b.get(name) for b in before]) for name in TRENDS
-        }
+    first: datetime = rows[0]["period"] - timedelta(weeks=DAY_HISTORY_WEEKS)
+    earlier = await pool.fetch(_SQL["earlier_days"], first, rows[0]["period"], list(TRENDS))
+    days: dict[datetime, Row] = {row["period"]: row["figures"] for row in earlier}
+    shown = {row["period"]: page_row for row, page_row in zip(rows, page_rows, strict=True)}
+    days |= shown
+    for page_row in page_rows:
+        page_row["trends"] = {}
+    for name in TRENDS:
+        for day, trend in _trends(name, days, first, rows[-1]["period"]):
+            if day in shown:
+                shown[day]["trends"][name] = trend
 
 
-def _trend(current: float, same_weekdays: Sequence[float | None]) -> Row:
-    trend = day_trend(current, same_weekdays)
-    percent = None if trend.percent is None else round(trend.percent, 1)
-    return {"verdict": str(trend.verdict), "baseline": trend.baseline, "percent": percent}
+def _trends(
+    name: str, days: Mapping[datetime, Row], first: datetime, last: datetime
+) -> Iterator[tuple[datetime, Row]]:
+    """The trend of a figure on each day, weekday by weekday."""
+    dates = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    for weekday in range(7):
+        same = dates[weekday::7]
+        values = [days.get(day, {}).get(name) for day in same]
+        for day, trend in zip(same, day_trends(values), strict=True):
+            percent = None if trend.percent is None else round(trend.percent, 1)
+            yield day, {"verdict": str(trend.verdict), "baseline": trend.baseline, "percent": percent}
 
 
 async def revisions(pool: asyncpg.Pool, statistic: Statistic, period: datetime) -> list[Row] | None:

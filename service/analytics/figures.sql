@@ -15,9 +15,10 @@ SELECT max(period) FROM service.rollup WHERE statistic = $1
 SELECT min(period) AS first, max(period) AS last FROM service.rollup WHERE statistic = $1
 
 -- name: earlier_days
--- Daily figures from four weeks before $1 up to $2, with which these days are compared.
-SELECT period, figures FROM service.rollup
-WHERE statistic = 'daily' AND period >= $1::timestamp - interval '28 days' AND period < $2
+-- The figures $3 of the days from $1 up to $2 (excluded), with which later days are compared.
+SELECT r.period, jsonb_object_agg(f.name, r.figures -> f.name) AS figures
+FROM service.rollup AS r CROSS JOIN unnest($3::text[]) AS f (name)
+WHERE r.statistic = 'daily' AND r.period >= $1 AND r.period < $2 GROUP BY r.period
 
 -- name: figures_of_period
 -- The figures of one period.

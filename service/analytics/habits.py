@@ -1,41 +1,40 @@
 """Computes habits and insights from the last 90 days, of one user or of everybody. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from typing import Any
 
 from service.analytics import working_hours
 from service.analytics.churn import ChurnFeatures, ChurnModel
-from service.analytics.insight import Counts, Proportion, StreakFacts, Subject, insights
-from service.analytics.significance import design_effect
-from service.analytics.streak import current_streak, longest_streak
+from service.analytics.comparison import WORKDAYS, DoneDates, Key, weekday_of
+from service.analytics.insight import Counts, StreakFacts, Subject, insights
+from service.analytics.significance import median
+from service.analytics.streak import chance_to_last, current_streak, longest_streak
 
 WINDOW = 90
 """Days of sessions from which habits are computed."""
 _HOUR = 60
-_WEEKDAY_NAMES = (
-    "on Sundays", "on Mondays", "on Tuesdays", "on Wednesdays", "on Thursdays", "on Fridays", "on Saturdays",
-)  # fmt: skip
-Tally = Sequence[int]
-"""[completed, started]."""
+_STREAK_WINDOW = 180
+_WHOLE_WEEK = 0.75
+Cell = Sequence[int]
+"""[group of people, local date as its ordinal, before noon (0, 1), linked (0, 1), planned minutes (0: none),
+completed, started]: sessions that have all this in common."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionCounts:
     """Counts of ended focus sessions, by local time, up to and including a local date.
 
-    ``splits``: ``before noon``, ``after noon``, ``weekday``, ``weekend``, ``linked``, ``free`` to a tally.
-    ``lengths``: planned minutes, rounded to 5, to a tally. ``by_day``: local date to a tally.
-    ``weekdays``: dates with a completed session, of all dates, from Sunday on (for everybody: of user days).
-    ``weeks``: focus minutes of the last complete weeks, oldest first.
+    ``dates``: those with a completed session. ``weeks``: focus minutes of the last complete weeks, oldest
+    first. ``middles``: see ``insight.Counts``.
     """
 
-    splits: Mapping[str, Tally]
-    lengths: Mapping[int, Tally]
-    by_day: Mapping[date, Tally]
-    weekdays: Sequence[Tally]
+    cells: Iterable[Cell]
+    dates: DoneDates
     weeks: Sequence[float]
+    middles: Sequence[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +56,53 @@ class PersonActivity:
 
 def counts(facts: SessionCounts, subject: Subject, streak: StreakFacts | None = None) -> Counts:
     """The counts that the rules of insights need."""
+    everything: dict[Key, list[int]] = {}
+    before_noon: dict[Key, list[int]] = {}
+    linked: dict[Key, list[int]] = {}
+    timed: dict[Key, list[int]] = {}
+    lengths: dict[int, dict[Key, list[int]]] = {}
+    for group, day, early, has_goal, minutes, done, started in facts.cells:
+        key = (group, day)
+        parts = [everything]
+        if early:
+            parts.append(before_noon)
+        if has_goal:
+            parts.append(linked)
+        if minutes:
+            parts += timed, lengths.setdefault(minutes, {})
+        for part in parts:
+            tally = part.get(key)
+            if tally is None:
+                part[key] = [done, started]
+            else:
+                tally[0] += done
+                tally[1] += started
     return Counts(
         subject=subject,
-        noon=_pair(facts.splits, "before noon", "after noon"),
-        weekend=(
-            _split("on weekdays", facts.splits.get("weekday")),
-            _split("at the weekend", facts.splits.get("weekend")),
-        ),
-        goals=(
-            _split("that belong to a goal", facts.splits.get("linked")),
-            _split("without a goal", facts.splits.get("free")),
-        ),
-        weekdays=tuple(
-            _split(name, tally) for name, tally in zip(_WEEKDAY_NAMES, facts.weekdays, strict=True)
-        ),
-        lengths=tuple(_split(f"of {n} minutes", tally) for n, tally in sorted(facts.lengths.items())),
+        sessions=everything,
+        before_noon=before_noon,
+        weekend={key: tally for key, tally in everything.items() if weekday_of(key[1]) not in WORKDAYS},
+        linked=linked,
+        timed=timed,
+        lengths=lengths,
+        dates=facts.dates,
         streak=streak,
         weeks=tuple(facts.weeks),
-        design=design_effect((done, started) for done, started in facts.by_day.values()),
+        middles=None if facts.middles is None else tuple(facts.middles),
     )
+
+
+def weeks_at_work(minutes: Sequence[float], active: Iterable[date], as_of: date) -> list[float]:
+    """The weeks (of seven days up to ``as_of``, oldest first) that were not weeks away: those with at least
+    three quarters of the active days that such weeks usually have (the median). Empty: the last one or the
+    one before it was, so that there is nothing to compare."""
+    days = Counter((as_of - day).days // 7 for day in active)
+    by_week = [days[back] for back in reversed(range(len(minutes)))]
+    usual = median(by_week) if by_week else 0
+    at_work = [count >= max(1, _WHOLE_WEEK * usual) for count in by_week]
+    if not all(at_work[-2:]):
+        return []
+    return [value for value, present in zip(minutes, at_work, strict=True) if present]
 
 
 def insights_to_json(evidence: Counts) -> list[dict[str, Any]]:
@@ -133,16 +160,10 @@ def _streak(person: PersonActivity, as_of: date) -> StreakFacts:
     """The current streak, and the longest one that ended before it began."""
     active = set(person.active)
     current = current_streak(active, as_of)
-    start = as_of - timedelta(days=current)
+    end = as_of if as_of in active else as_of - timedelta(days=1)
+    start = end - timedelta(days=current - 1)
     previous = longest_streak({day for day in active if day < start})
-    days = min(180, (as_of - person.first).days + 1)
-    return StreakFacts(current, previous, len(active), max(days, len(active)))
-
-
-def _pair(splits: Mapping[str, Tally], first: str, second: str) -> tuple[Proportion, Proportion]:
-    return _split(first, splits.get(first)), _split(second, splits.get(second))
-
-
-def _split(name: str, tally: Tally | None) -> Proportion:
-    done, started = tally or (0, 0)
-    return Proportion(name, done, started)
+    days = min(_STREAK_WINDOW, (as_of - person.first).days + 1)
+    since = as_of - timedelta(days=days - 1)
+    chance = chance_to_last(active, since, start, current) if current > previous else 1.0
+    return StreakFacts(current, previous, len(active), max(days, len(active)), chance)

@@ -2,26 +2,30 @@
 
 Each rule tests one question, and needs a minimum of data; a rule that picks the best of several (weekday,
 length) corrects for their number (Bonferroni). Of all rules, the insights are those that pass Benjamini and
-Hochberg's procedure (1995) at 1 %: of users whose days are all alike, at most one in a hundred gets an
-insight. Strongest first, by -log₁₀ p.
-
-The tests assume independent sessions. For a user with good and bad days they are not: ``design``
-(``significance.design_effect`` of the days) is the factor by which they vary more, and each test takes it
-into account.
+Hochberg's procedure (1995) at 1 %. ``benchmarks.insight`` prints how often people and months without any
+habit are told one: at most one in a hundred. Strongest first, by -log₁₀ p.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from service.analytics.significance import compare, normal_tail, week_change
+from service.analytics.comparison import (
+    MIN_SESSIONS,
+    Difference,
+    DoneDates,
+    Tallies,
+    best_workday,
+    difference,
+)
+from service.analytics.significance import week_change
 
 _FALSE_DISCOVERY_RATE = 0.01
-_MIN_TRIALS = 20
 _MIN_DIFFERENCE = 0.1
 _MIN_STREAK = 5
 _MIN_PERCENT = 10
+_WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays")
 
 
 class Subject(StrEnum):
@@ -32,55 +36,40 @@ class Subject(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Proportion:
-    """``successes`` of ``trials`` in one part of the sessions or days. ``name``: for use in a sentence:
-    "before noon", "on Tuesdays", "of up to 25 minutes"."""
-
-    name: str
-    successes: int
-    trials: int
-
-    @property
-    def rate(self) -> float:
-        return self.successes / self.trials if self.trials else 0.0
-
-    @property
-    def words(self) -> str:
-        """The evidence: ``61 of 80``."""
-        return f"{self.successes:,} of {self.trials:,}"
-
-
-@dataclass(frozen=True, slots=True)
 class StreakFacts:
     """``current`` and ``before`` (the longest earlier one), in days; ``active`` of all ``days``, which
-    include the current streak."""
+    include the current streak. ``chance``: that a streak which begins lasts so long
+    (``streak.chance_to_last``)."""
 
     current: int
     before: int
     active: int
     days: int
+    chance: float
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the rules test. A rule without counts is skipped.
+    """What the rules test. A rule without enough data is skipped.
 
-    ``noon``: sessions completed of started, before and after noon. ``weekdays``: for each weekday, dates with
-    a completed session of the dates in the range (for everybody: people-days). ``weekend``: sessions
-    completed of started, weekdays and weekend. ``lengths``: sessions completed of started by planned length.
-    ``goals``: linked to a goal, and not. ``weeks``: focus minutes of past weeks, oldest first, the latest
-    complete one last. ``design``: see above, at least 1. Only a single user has a streak.
+    ``sessions``, and those of them ``before_noon``, at the ``weekend``, ``linked`` to a goal; those with a
+    planned length are ``timed``, and again by their length in ``lengths`` (minutes). ``dates``: those with a
+    completed session. ``weeks``: focus minutes of past weeks, oldest first, the latest complete one last;
+    ``middles``: the middle one (by focus minutes) of the workdays of these weeks, where it must have changed,
+    too: one holiday does not. Only a single user has a streak.
     """
 
     subject: Subject = Subject.YOURS
-    noon: tuple[Proportion, Proportion] | None = None
-    weekdays: tuple[Proportion, ...] = ()
-    weekend: tuple[Proportion, Proportion] | None = None
-    lengths: tuple[Proportion, ...] = ()
-    goals: tuple[Proportion, Proportion] | None = None
+    sessions: Tallies = field(default_factory=dict)
+    before_noon: Tallies = field(default_factory=dict)
+    weekend: Tallies = field(default_factory=dict)
+    linked: Tallies = field(default_factory=dict)
+    timed: Tallies = field(default_factory=dict)
+    lengths: Mapping[int, Tallies] = field(default_factory=dict)
+    dates: DoneDates | None = None
     streak: StreakFacts | None = None
     weeks: tuple[float, ...] = ()
-    design: float = 1.0
+    middles: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,23 +106,6 @@ def benjamini_hochberg(ps: Sequence[float], rate: float) -> list[bool]:
     return [p <= limit for p in ps]
 
 
-def run_tail(length: int, days: int, rate: float) -> float:
-    """P(a run of at least ``length`` successes in ``days`` independent days of that rate), exactly.
-
-    By the length of the run that ends today: a run of ``length`` is absorbing (Feller, 1968, XIII.7).
-    """
-    if length <= 0:
-        return 1.0
-    if length > days:
-        return 0.0
-    running = [1.0, *[0.0] * (length - 1)]
-    probability = 0.0
-    for _ in range(days):
-        probability += running[-1] * rate
-        running = [math.fsum(running) * (1 - rate), *(p * rate for p in running[:-1])]
-    return min(probability, 1.0)
-
-
 RULES_VERSION = 2
 """Raise it when a rule changes: a withdrawn sentence says whether the rules or the data changed."""
 
@@ -153,55 +125,74 @@ class _RuleResult:
 
 def noon(counts: Counts) -> _RuleResult | None:
     """Are sessions before noon completed more often, or less?"""
-    return _compare_parts("noon", counts, counts.noon, "finish")
+    return _compare("noon", counts, counts.before_noon, "before noon", "after noon")
 
 
 def weekend(counts: Counts) -> _RuleResult | None:
     """Are sessions at the weekend completed more often, or less?"""
-    return _compare_parts("weekend", counts, counts.weekend, "finish")
+    return _compare("weekend", counts, counts.weekend, "at the weekend", "on workdays")
 
 
 def goal_linked(counts: Counts) -> _RuleResult | None:
     """Are sessions with a goal completed more often, or less?"""
-    return _compare_parts("goals", counts, counts.goals, "finish")
+    return _compare("goals", counts, counts.linked, "that belong to a goal", "without a goal")
 
 
 def best_weekday(counts: Counts) -> _RuleResult | None:
-    """Is one weekday better than the others?"""
-    return _best_part("weekday", counts, counts.weekdays, "focus", "on other days")
+    """Does one workday have completed sessions more often than the others?"""
+    found = best_workday(counts.dates, _MIN_DIFFERENCE) if counts.dates else None
+    if found is None:
+        return None
+    weekday, compared = found
+    return _result("weekday", counts, "focus", f"on {_WEEKDAYS[weekday]}", "on other workdays", compared)
 
 
 def best_length(counts: Counts) -> _RuleResult | None:
     """Are sessions of one length completed more often than the others?"""
-    return _best_part("length", counts, counts.lengths, "finish sessions", "of other lengths")
+    candidates = []
+    for minutes, sessions in sorted(counts.lengths.items()):
+        compared = _difference(counts, sessions, counts.timed)
+        if compared is not None:
+            candidates.append(
+                (compared.p if compared.points > 0 else 1.0, -compared.points, minutes, compared)
+            )
+    if not candidates:
+        return None
+    p, _, minutes, compared = min(candidates, key=lambda candidate: candidate[:3])
+    compared = Difference(
+        compared.first, compared.second, compared.low, compared.high, min(1.0, p * len(candidates))
+    )
+    return _result("length", counts, "finish sessions", f"of {minutes} minutes", "of other lengths", compared)
 
 
 def streak_record(counts: Counts) -> _RuleResult | None:
-    """Is the current streak the longest, and longer than this share of active days makes by itself?"""
+    """Is the current streak the longest, and longer than streaks of this person last by themselves?"""
     facts = counts.streak
-    if facts is None or counts.subject is not Subject.YOURS or facts.days < _MIN_TRIALS:
+    if facts is None or counts.subject is not Subject.YOURS or facts.days < MIN_SESSIONS:
         return None
-    p = run_tail(facts.current, facts.days, facts.active / facts.days)
     evidence = (
         f"{facts.current} days in a row, {facts.before} before; active on {facts.active} of {facts.days} days"
     )
     record = facts.current > facts.before and facts.current >= _MIN_STREAK
-    return _RuleResult("streak", p, record, f"Your longest streak so far: {evidence}", evidence)
+    return _RuleResult("streak", facts.chance, record, f"Your longest streak so far: {evidence}", evidence)
 
 
 def week_trend(counts: Counts) -> _RuleResult | None:
     """Did the last week change more than weeks usually do?"""
-    if not counts.weeks:
+    if not counts.weeks or counts.weeks[-1] <= 0:
         return None
     *history, current = counts.weeks
-    change = week_change(history, current)
-    if change is None or history[-1] <= 0:
+    changes = [week_change(history, current)]
+    if counts.middles is not None:
+        changes.append(week_change(counts.middles[:-1], counts.middles[-1]))
+    ps = [change.p for change in changes if change is not None]
+    if len(ps) < len(changes) or history[-1] <= 0:
         return None
     percent = 100 * (current - history[-1]) / history[-1]
     evidence = f"{current:,.0f} minutes against {history[-1]:,.0f} in the week before"
     way = "more" if percent > 0 else "less"
     text = f"{_subject(counts)} focused {abs(percent):.0f} % {way} last week: {evidence}"
-    return _RuleResult("week", change.p, abs(percent) >= _MIN_PERCENT, text, evidence)
+    return _RuleResult("week", max(ps), abs(percent) >= _MIN_PERCENT, text, evidence)
 
 
 RULES: tuple[Callable[[Counts], _RuleResult | None], ...] = (
@@ -215,59 +206,30 @@ RULES: tuple[Callable[[Counts], _RuleResult | None], ...] = (
 )
 
 
-def _compare_parts(
-    rule: str, counts: Counts, parts: tuple[Proportion, Proportion] | None, verb: str
-) -> _RuleResult | None:
-    if parts is None:
+def _difference(counts: Counts, part: Tallies, everything: Tallies) -> Difference | None:
+    return difference(part, everything, _MIN_DIFFERENCE, people=counts.subject is Subject.EVERYBODYS)
+
+
+def _compare(rule: str, counts: Counts, part: Tallies, name: str, other: str) -> _RuleResult | None:
+    compared = _difference(counts, part, counts.sessions)
+    if compared is None:
         return None
-    p = _p_value(parts[0], parts[1], counts.design)
-    if p is None:
-        return None
-    more, less = sorted(parts, key=lambda part: -part.rate)
-    evidence = f"{more.words} against {less.words}"
-    text = (
-        f"{_subject(counts)} {verb} sessions {more.name} more often than {less.name}: "
-        f"{_percent(more)} against {_percent(less)} ({evidence})"
-    )
-    return _RuleResult(rule, p, more.rate - less.rate >= _MIN_DIFFERENCE, text, evidence)
+    if compared.points < 0:
+        name, other, compared = other, name, compared.reversed
+    return _result(rule, counts, "finish sessions", name, other, compared)
 
 
-def _best_part(
-    rule: str, counts: Counts, parts: Sequence[Proportion], verb: str, others: str
-) -> _RuleResult | None:
-    """The part that stands out most from all others; its p is multiplied by the number of tests."""
-    candidates: list[tuple[float, float, Proportion, Proportion]] = []
-    for part in parts:
-        rest = Proportion(
-            others,
-            sum(other.successes for other in parts) - part.successes,
-            sum(other.trials for other in parts) - part.trials,
-        )
-        p = _p_value(part, rest, counts.design)
-        if p is not None:
-            candidates.append((p if part.rate > rest.rate else 1.0, rest.rate - part.rate, part, rest))
-    if not candidates:
-        return None
-    p, behind, part, rest = min(candidates, key=lambda candidate: candidate[:2])
-    evidence = f"{part.words} against {rest.words}"
-    text = (
-        f"{_subject(counts)} {verb} {part.name} more often than {rest.name}: "
-        f"{_percent(part)} against {_percent(rest)} ({evidence})"
-    )
-    return _RuleResult(rule, min(1.0, p * len(candidates)), -behind >= _MIN_DIFFERENCE, text, evidence)
-
-
-def _p_value(first: Proportion, second: Proportion, design: float) -> float | None:
-    """p of the difference, with ``design`` times the variance; None without enough data."""
-    comparison = compare(
-        (first.successes, first.trials), (second.successes, second.trials), support=_MIN_TRIALS
-    )
-    return normal_tail(comparison.z / math.sqrt(max(design, 1.0))) if comparison else None
+def _result(rule: str, counts: Counts, verb: str, name: str, other: str, compared: Difference) -> _RuleResult:
+    """A difference as a sentence. Not noteworthy: under 10 points, or rates that differ otherwise than within
+    the weeks."""
+    first, second = compared.first, compared.second
+    evidence = f"{first.words} against {second.words}"
+    rates = f"{100 * first.rate:.0f} % against {100 * second.rate:.0f} %"
+    interval = f"between {100 * compared.low:.0f} and {100 * compared.high:.0f} points more"
+    text = f"{_subject(counts)} {verb} {name} more often than {other}: {rates}, {interval} ({evidence})"
+    holds = compared.points >= _MIN_DIFFERENCE and 0 < compared.low <= compared.points <= compared.high
+    return _RuleResult(rule, compared.p, holds, text, evidence)
 
 
 def _subject(counts: Counts) -> str:
     return counts.subject.value.capitalize()
-
-
-def _percent(part: Proportion) -> str:
-    return f"{100 * part.rate:.0f} %"

@@ -5,20 +5,24 @@ theoretical distribution (a Poisson test found 20.6 % of real weeks significant,
 """
 
 import math
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
 NORMAL_MAD = 1.4826
+_NORMAL_LIMIT = 1.959964
+_BASELINE_WEEKS = 4
 _MIN_WEEKDAYS = 3
+_MIN_ERRORS = 5
 _MIN_BASELINE = 20
-_TREND = 20
+_MIN_PERCENT = 5
 _SIGNIFICANT = 50
+_DAY_LEVEL = 0.006
 _MIN_WEEKS = 8
 _DIFFERENCES = 12
-_MIN_EXPECTED = 5
+DAY_HISTORY_WEEKS = _DIFFERENCES + _BASELINE_WEEKS
+"""As many earlier weeks have an influence on the trend of a day."""
 
 
 class Trend(StrEnum):
@@ -48,16 +52,6 @@ class WeekChange:
     p: float
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two proportions: their rates, z of the pooled test (positive: the first is higher), two-sided p."""
-
-    first: float
-    second: float
-    z: float
-    p: float
-
-
 def quantile(values: Iterable[float], share: float) -> float:
     """The ``share`` quantile (0 to 1), linear between neighbours: type 7 of Hyndman and Fan (1996), which is
     PostgreSQL's ``percentile_cont``. ValueError without values."""
@@ -81,28 +75,39 @@ def median(values: Iterable[float]) -> float:
     return quantile(values, 0.5)
 
 
-def day_trend(current: float, same_weekdays: Sequence[float | None]) -> DayTrend:
-    """Compare a day with the median of the same weekday in the last four weeks (None: that day is missing).
+def day_trends(values: Sequence[float | None]) -> list[DayTrend]:
+    """Compare each value of one weekday, week by week and oldest first (None: that day is missing), with the
+    median of the four before it.
 
-    100 · (current - median) / median. At least 3 days present and a median of at least 20, or the verdict is
-    ``insufficient``. More than 20 % either way is a trend, more than 50 % is significant.
+    The error of a value is √value - √median. t = error / the root mean square of the last 12 errors; a
+    change that such an error explains in more than 0.6 % of cases is ``none``, as is one of under 5 %. Over
+    50 % is ``significant``. ``insufficient``: fewer than 3 of the four days or than 5 errors (which takes 8
+    weeks), a median under 20, or a figure that never moved.
     """
-    present = [value for value in same_weekdays if value is not None]
-    if len(present) < _MIN_WEEKDAYS:
-        return DayTrend(Trend.INSUFFICIENT, None, None)
-    baseline = median(present)
-    if baseline <= 0:
-        return DayTrend(Trend.INSUFFICIENT, baseline, None)
-    percent = 100 * (current - baseline) / baseline
-    return DayTrend(_classify(abs(percent), baseline), baseline, percent)
+    errors: list[float | None] = []
+    trends: list[DayTrend] = []
+    for at, value in enumerate(values):
+        before = [earlier for earlier in values[max(0, at - _BASELINE_WEEKS) : at] if earlier is not None]
+        baseline = median(before) if len(before) >= _MIN_WEEKDAYS else None
+        error = None if value is None or baseline is None else math.sqrt(value) - math.sqrt(baseline)
+        known = [earlier for earlier in errors[-_DIFFERENCES:] if earlier is not None]
+        trends.append(_day_trend(value, baseline, error, known))
+        errors.append(error)
+    return trends
 
 
-def _classify(size: float, baseline: float) -> Trend:
-    if baseline < _MIN_BASELINE:
-        return Trend.INSUFFICIENT
-    if size > _SIGNIFICANT:
-        return Trend.SIGNIFICANT
-    return Trend.TREND if size > _TREND else Trend.NONE
+def _day_trend(
+    value: float | None, baseline: float | None, error: float | None, errors: Sequence[float]
+) -> DayTrend:
+    percent = 100 * (value - baseline) / baseline if value is not None and baseline else None
+    if baseline is None or percent is None or error is None or baseline < _MIN_BASELINE:
+        return DayTrend(Trend.INSUFFICIENT, baseline, percent)
+    usual = math.sqrt(math.fsum(e * e for e in errors) / len(errors)) if len(errors) >= _MIN_ERRORS else 0.0
+    if usual < 1e-9:
+        return DayTrend(Trend.INSUFFICIENT, baseline, percent)
+    if abs(percent) < _MIN_PERCENT or t_tail(error / usual, len(errors)) > _DAY_LEVEL:
+        return DayTrend(Trend.NONE, baseline, percent)
+    return DayTrend(Trend.SIGNIFICANT if abs(percent) > _SIGNIFICANT else Trend.TREND, baseline, percent)
 
 
 def week_change(history: Sequence[float], current: float) -> WeekChange | None:
@@ -117,7 +122,7 @@ def week_change(history: Sequence[float], current: float) -> WeekChange | None:
         return None
     roots = [math.sqrt(value) for value in history[-_DIFFERENCES - 1 :]]
     steps = [later - earlier for earlier, later in pairwise(roots)]
-    deviation = statistics.stdev(steps)
+    deviation = math.sqrt(variance(steps))
     if deviation < 1e-9:
         return None
     t = (math.sqrt(current) - roots[-1]) / deviation
@@ -131,6 +136,24 @@ def t_tail(t: float, freedom: float) -> float:
     if freedom <= 0:
         raise ValueError(f"Student's t needs more than 0 degrees of freedom, not {freedom}")
     return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
+
+
+def t_limit(freedom: float) -> float:
+    """The t of which |T| stays below in 95 % of cases, by its expansion in 1/freedom (Abramowitz and Stegun
+    26.7.5): from 7 degrees of freedom on within 0.001."""
+    z = _NORMAL_LIMIT
+    return (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
+
+
+def variance(values: Collection[float]) -> float:
+    """The variance of a sample (n - 1), by floats; ``statistics.variance`` takes ten times as long."""
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
 def normal_tail(z: float) -> float:
@@ -167,40 +190,3 @@ def _beta_fraction(a: float, b: float, x: float) -> float:
         if abs(value - before) <= 1e-15 * abs(value):
             break
     return value
-
-
-def compare(first: tuple[int, int], second: tuple[int, int], *, support: int = 20) -> Comparison | None:
-    """Compare two proportions, each (successes, trials), by the pooled z test (Fleiss, 1981, ch. 2).
-
-    z = (p₁ - p₂) / √(p(1-p)(1/n₁ + 1/n₂)), p of both together. None: fewer than ``support`` trials on a side,
-    or a table in which a cell's expected count is below 5 (Cochran's rule), where the test is not reliable.
-    """
-    (hits, trials), (other_hits, other_trials) = first, second
-    _require_proportion(hits, trials)
-    _require_proportion(other_hits, other_trials)
-    if min(trials, other_trials) < support:
-        return None
-    pooled = (hits + other_hits) / (trials + other_trials)
-    if min(pooled, 1 - pooled) * min(trials, other_trials) < _MIN_EXPECTED:
-        return None
-    rate, other_rate = hits / trials, other_hits / other_trials
-    z = (rate - other_rate) / math.sqrt(pooled * (1 - pooled) * (1 / trials + 1 / other_trials))
-    return Comparison(rate, other_rate, z, normal_tail(z))
-
-
-def design_effect(days: Iterable[tuple[int, int]]) -> float:
-    """How much more (successes, trials) of days vary than independent trials of one rate would: Pearson's
-    Σ (y - pn)² / (np(1-p)) over the days, divided by days - 1 (McCullagh and Nelder, 1989, §4.5); at least
-    1."""
-    nonempty = [(hits, trials) for hits, trials in days if trials]
-    total = sum(trials for _, trials in nonempty)
-    rate = sum(hits for hits, _ in nonempty) / total if total else 0.0
-    if len(nonempty) < 2 or not 0 < rate < 1:
-        return 1.0
-    pearson = sum((hits - rate * trials) ** 2 / (trials * rate * (1 - rate)) for hits, trials in nonempty)
-    return max(1.0, pearson / (len(nonempty) - 1))
-
-
-def _require_proportion(successes: int, trials: int) -> None:
-    if not 0 <= successes <= trials:
-        raise ValueError(f"{successes} of {trials} is no proportion: count successes among the trials")

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from datetime import date, timedelta
 
 _DAY = timedelta(days=1)
+_SATURDAY = 5
 
 
 def current_streak(days: Collection[date], today: date, moved: Collection[date] = ()) -> int:
@@ -24,6 +25,29 @@ def longest_streak(days: Iterable[date], moved: Collection[date] = ()) -> int:
     return max(
         (_run_ending(dates, day, moved) for day in dates if not _continues(dates, day, moved)), default=0
     )
+
+
+def chance_to_last(days: Collection[date], since: date, start: date, length: int) -> float:
+    """The chance that a streak which begins on ``start`` has at least ``length`` days, from the dates between
+    ``since`` and ``start`` on which a streak went on or ended.
+
+    Learned apart for workdays and weekends by Laplace's rule of succession, so that few dates promise little:
+    after s of n, (s + 1) / (n + 2).
+    """
+    tallies = {False: [1, 2], True: [1, 2]}
+    for ordinal in range(since.toordinal() + 1, start.toordinal()):
+        day = date.fromordinal(ordinal)
+        if day - _DAY in days:
+            tally = tallies[day.weekday() >= _SATURDAY]
+            tally[0] += day in days
+            tally[1] += 1
+    chance = 1.0
+    for ordinal in range(start.toordinal() + 1, start.toordinal() + length):
+        tally = tallies[date.fromordinal(ordinal).weekday() >= _SATURDAY]
+        chance *= tally[0] / tally[1]
+        tally[0] += 1
+        tally[1] += 1
+    return chance
 
 
 def _continues(days: Collection[date], day: date, moved: Collection[date]) -> bool:

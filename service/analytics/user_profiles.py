@@ -10,14 +10,23 @@ import asyncpg
 
 from service.analytics import churn
 from service.analytics.churn import ChurnFeatures, ChurnModel
-from service.analytics.habits import PersonActivity, SessionCounts, Tally, counts, insights_to_json, profile
+from service.analytics.comparison import WORKDAYS, DoneDates, weekday_of
+from service.analytics.habits import (
+    PersonActivity,
+    SessionCounts,
+    counts,
+    insights_to_json,
+    profile,
+    weeks_at_work,
+)
 from service.analytics.insight import RULES_VERSION, Subject
 from service.analytics.working_hours import MIN_ACTIVE_DAYS
+from service.analytics.significance import median
 from service.engine import queries
 from service.engine.database import Connection
 
 _SQL = queries.load(__file__)
-_WEEKS = 13
+_WEEKS = 14
 _BATCH = 50
 
 
@@ -91,13 +100,14 @@ async def mark_stale_by_model(connection: Connection, models: Mapping[datetime, 
 
 
 async def insights_of_month(connection: Connection, month: date) -> dict[str, Any]:
-    """Insights from everybody's sessions of a local month, strongest first. ``sessions``: how many ended."""
+    """Insights from everybody's sessions of a local month, strongest first; weekdays and weeks from the 14
+    weeks up to its end. ``sessions``: how many ended in the month."""
     row = await connection.fetchrow(_SQL["month_counts"], month)
     assert row
-    weekdays = row["weekdays"] or {}
-    facts = _facts(row, [weekdays.get(str(dow), (0, 0)) for dow in range(7)])
-    insights = await asyncio.to_thread(lambda: insights_to_json(counts(facts, Subject.EVERYBODYS)))
-    sessions = sum(started for _, started in facts.by_day.values())
+    insights = await asyncio.to_thread(
+        lambda: insights_to_json(counts(_everybodys_facts(row), Subject.EVERYBODYS))
+    )
+    sessions = sum(started for *_, started in row["cells"] or ())
     return {"month": f"{month:%Y-%m}", "insights": insights, "sessions": sessions, "rules": RULES_VERSION}
 
 
@@ -124,13 +134,42 @@ async def fit_churn(connection: Connection, as_of: date) -> dict[str, Any]:
     return model.to_json()
 
 
+def _everybodys_facts(row: Mapping[str, Any] | asyncpg.Record) -> SessionCounts:
+    until: date = row["last_day"]
+    last = until.toordinal()
+    days = {int(day): figures for day, figures in (row["days"] or {}).items()}
+    weeks = [
+        [(day, days.get(day, (0, 0))[1]) for day in range(last - 7 * back - 6, last - 7 * back + 1)]
+        for back in reversed(range(_WEEKS))
+    ]
+    minutes = [float(sum(value for _, value in week)) for week in weeks]
+    middles = [float(median(value for day, value in week if weekday_of(day) in WORKDAYS)) for week in weeks]
+    unknown = next((n for n, value in enumerate(minutes) if value), len(minutes))
+    return SessionCounts(
+        cells=row["cells"] or (),
+        dates=DoneDates(
+            {day: people for day, (people, _) in days.items()},
+            max(min(days, default=last), last - 7 * _WEEKS + 1),
+            last,
+            row["people"] or 1,
+        ),
+        weeks=minutes[unknown:],
+        middles=middles[unknown:],
+    )
+
+
 def _person(row: Mapping[str, Any] | asyncpg.Record, as_of: date) -> PersonActivity:
     active = [date.fromisoformat(day) for day in row["active"] or ()]
     opened = [date.fromisoformat(day) for day in row["opened"] or ()]
     done = [date.fromisoformat(day) for day in row["done"] or ()]
-    first = row["first_date"]
+    first: date = row["first_date"]
+    since = max(first.toordinal(), as_of.toordinal() - 179)
     return PersonActivity(
-        facts=_facts(row, _weekday_tallies(done, first, as_of)),
+        facts=SessionCounts(
+            cells=row["cells"] or (),
+            dates=DoneDates(dict.fromkeys((day.toordinal() for day in done), 1), since, as_of.toordinal()),
+            weeks=weeks_at_work(_whole_weeks(row["weeks"] or {}), active, as_of),
+        ),
         active=active,
         opened=opened,
         done=done,
@@ -138,25 +177,6 @@ def _person(row: Mapping[str, Any] | asyncpg.Record, as_of: date) -> PersonActiv
         starts=row["starts"] or (),
         by_hour=[(row["hours"] or {}).get(str(hour), 0) for hour in range(24)],
         first=first,
-    )
-
-
-def _weekday_tallies(done: Sequence[date], first: date, as_of: date) -> list[Tally]:
-    """By weekday from Sunday: dates with a completed session, and all dates; 180 days or since the first."""
-    since = max(first.toordinal(), as_of.toordinal() - 179)
-    weekdays = [n % 7 for n in range(since, as_of.toordinal() + 1)]
-    completed_weekdays = [day.toordinal() % 7 for day in done]
-    return [(completed_weekdays.count(weekday), weekdays.count(weekday)) for weekday in range(7)]
-
-
-def _facts(row: Mapping[str, Any] | asyncpg.Record, weekdays: Sequence[Tally]) -> SessionCounts:
-    weeks = row["weeks"] or {}
-    return SessionCounts(
-        splits=row["splits"] or {},
-        lengths={int(minutes): tally for minutes, tally in (row["lengths"] or {}).items()},
-        by_day={date.fromisoformat(day): tally for day, tally in (row["days"] or {}).items()},
-        weekdays=weekdays,
-        weeks=_whole_weeks(weeks),
     )
 
 

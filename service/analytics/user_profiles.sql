@@ -19,28 +19,20 @@ SELECT as_of FROM (SELECT (service.now() AT TIME ZONE 'UTC')::date AS as_of) AS 
 WHERE EXISTS (SELECT FROM service.user_span WHERE user_id = $1 AND last_date >= as_of - 90)
 
 -- name: profile_facts
--- The data of profiles, for users $1, up to the local date $2. Tallies are [completed, ended] focus sessions.
+-- The data of profiles, for users $1, up to the local date $2. cells: ended focus sessions that have the same date (as
+-- its ordinal: 1 is 0001-01-01), half of the day, link to a goal and planned length, with [.., completed, started].
 WITH sessions AS MATERIALIZED (
     SELECT l.user_id, l.local_day, l.local_start, l.status = 'completed' AS done, l.focus_seconds, l.planned_seconds, l.goal_id
     FROM unnest($1::text[]) AS u JOIN service.local_session AS l
       ON l.user_id = u AND l.started_at >= $2::date - interval '92 days' AND l.started_at < $2::date + interval '2 days'
     WHERE l.local_day BETWEEN $2::date - 89 AND $2::date AND l.focus AND l.status IN ('completed', 'cancelled', 'abandoned')
-), splits AS (
-    SELECT user_id, jsonb_object_agg(part, jsonb_build_array(done, started)) AS tallies
-    FROM (SELECT user_id, part, count(*) FILTER (WHERE done) AS done, count(*) AS started
-          FROM sessions CROSS JOIN LATERAL unnest(ARRAY[
-              CASE WHEN extract(hour FROM local_start) < 12 THEN 'before noon' ELSE 'after noon' END,
-              CASE WHEN extract(isodow FROM local_day) < 6 THEN 'weekday' ELSE 'weekend' END,
-              CASE WHEN goal_id IS NULL THEN 'free' ELSE 'linked' END]) AS part
-          GROUP BY user_id, part) AS totals GROUP BY user_id
-), lengths AS (
-    SELECT user_id, jsonb_object_agg(minutes, jsonb_build_array(done, started)) AS tallies
-    FROM (SELECT user_id, 5 * round(planned_seconds / 300.0)::int AS minutes, count(*) FILTER (WHERE done) AS done, count(*) AS started
-          FROM sessions WHERE planned_seconds > 0 GROUP BY 1, 2) AS totals GROUP BY user_id
-), days AS (
-    SELECT user_id, jsonb_object_agg(local_day, jsonb_build_array(done, started)) AS tallies
-    FROM (SELECT user_id, local_day, count(*) FILTER (WHERE done) AS done, count(*) AS started FROM sessions GROUP BY 1, 2) AS totals
-    GROUP BY user_id
+), cells AS (
+    SELECT user_id, jsonb_agg(jsonb_build_array(0, day, early, linked, minutes, done, started)
+                              ORDER BY day, early, linked, minutes) AS cells
+    FROM (SELECT user_id, local_day - date '0001-01-01' + 1 AS day, (extract(hour FROM local_start) < 12)::int AS early,
+                 (goal_id IS NOT NULL)::int AS linked, 5 * round(greatest(coalesce(planned_seconds, 0), 0) / 300.0)::int AS minutes,
+                 count(*) FILTER (WHERE done) AS done, count(*) AS started
+          FROM sessions GROUP BY 1, 2, 3, 4, 5) AS alike GROUP BY user_id
 ), lists AS (
     SELECT user_id, jsonb_agg(round(focus_seconds / 60.0, 1) ORDER BY local_start) FILTER (WHERE done) AS minutes,
            jsonb_agg(extract(hour FROM local_start) * 60 + extract(minute FROM local_start) ORDER BY local_start) AS starts
@@ -62,10 +54,9 @@ WITH sessions AS MATERIALIZED (
           FROM unnest($1::text[]) AS u JOIN service.user_day AS d ON d.user_id = u AND d.local_date BETWEEN $2::date - 97 AND $2::date
           GROUP BY 1, 2) AS totals GROUP BY user_id
 )
-SELECT p.user_id, p.first_date, s.tallies AS splits, l.tallies AS lengths, d.tallies AS days, i.minutes, i.starts,
-       a.active, a.opened, a.done, h.seconds AS hours, w.minutes AS weeks
-FROM service.user_span AS p
-LEFT JOIN splits AS s USING (user_id) LEFT JOIN lengths AS l USING (user_id) LEFT JOIN days AS d USING (user_id)
+SELECT p.user_id, p.first_date, c.cells, i.minutes, i.starts, a.active, a.opened, a.done, h.seconds AS hours,
+       w.minutes AS weeks
+FROM service.user_span AS p LEFT JOIN cells AS c USING (user_id)
 LEFT JOIN lists AS i USING (user_id) LEFT JOIN dates AS a USING (user_id) LEFT JOIN hours AS h USING (user_id)
 LEFT JOIN weeks AS w USING (user_id)
 WHERE p.user_id = ANY ($1::text[]) ORDER BY p.user_id
@@ -100,42 +91,32 @@ ON CONFLICT (user_id) DO UPDATE SET
 WHERE t.stale OR (t.figures, t.as_of) IS DISTINCT FROM (excluded.figures, excluded.as_of)
 
 -- name: month_counts
--- Everybody's tallies for the local month that begins on $1.
-WITH sessions AS MATERIALIZED (
-    SELECT l.local_day, l.local_start, l.status = 'completed' AS done, l.planned_seconds, l.goal_id
+-- Everybody's ended focus sessions of the local month that begins on $1, as cells (see profile_facts), of people in 50
+-- groups; how many people completed a session on each of the 98 dates (as ordinals) up to its end, and their minutes.
+WITH month AS (
+    SELECT $1::date AS first_day, ($1::date + interval '1 month')::date - 1 AS last_day
+), days AS (
+    SELECT local_date - date '0001-01-01' + 1 AS day, count(*) FILTER (WHERE completed > 0) AS people,
+           sum(focus_seconds) / 60.0 AS minutes
+    FROM service.user_day CROSS JOIN month WHERE local_date BETWEEN last_day - 97 AND last_day GROUP BY 1
+), alike AS (
+    SELECT (hashtext(l.user_id) & 2147483647) % 50 AS people, l.local_day - date '0001-01-01' + 1 AS day,
+           (extract(hour FROM l.local_start) < 12)::int AS early, (l.goal_id IS NOT NULL)::int AS linked,
+           5 * round(greatest(coalesce(l.planned_seconds, 0), 0) / 300.0)::int AS minutes,
+           count(*) FILTER (WHERE l.status = 'completed') AS done, count(*) AS started
     FROM service.local_session AS l
     WHERE l.started_at >= $1::date - interval '1 day' AND l.started_at < $1::date + interval '1 month 2 days'
       AND l.local_day BETWEEN $1::date AND ($1::date + interval '1 month')::date - 1
       AND l.focus AND l.status IN ('completed', 'cancelled', 'abandoned')
-), weekdays AS (
-    SELECT extract(dow FROM d.local_date)::int AS dow, count(*) FILTER (WHERE d.completed > 0) AS done
-    FROM service.user_day AS d
-    WHERE d.local_date BETWEEN $1::date AND ($1::date + interval '1 month')::date - 1 GROUP BY 1
-), population AS (
-    SELECT count(DISTINCT user_id) AS people FROM service.user_day
-    WHERE started > 0 AND local_date BETWEEN $1::date AND ($1::date + interval '1 month')::date - 1
+    GROUP BY 1, 2, 3, 4, 5
 )
-SELECT (SELECT jsonb_object_agg(part, jsonb_build_array(done, started))
-        FROM (SELECT part, count(*) FILTER (WHERE done) AS done, count(*) AS started
-              FROM sessions CROSS JOIN LATERAL unnest(ARRAY[
-                  CASE WHEN extract(hour FROM local_start) < 12 THEN 'before noon' ELSE 'after noon' END,
-                  CASE WHEN extract(isodow FROM local_day) < 6 THEN 'weekday' ELSE 'weekend' END,
-                  CASE WHEN goal_id IS NULL THEN 'free' ELSE 'linked' END]) AS part
-              GROUP BY part) AS totals) AS splits,
-       (SELECT jsonb_object_agg(minutes, jsonb_build_array(done, started))
-        FROM (SELECT 5 * round(planned_seconds / 300.0)::int AS minutes, count(*) FILTER (WHERE done) AS done, count(*) AS started
-              FROM sessions WHERE planned_seconds > 0 GROUP BY 1) AS totals) AS lengths,
-       (SELECT jsonb_object_agg(local_day, jsonb_build_array(done, started))
-        FROM (SELECT local_day, count(*) FILTER (WHERE done) AS done, count(*) AS started FROM sessions GROUP BY 1) AS totals) AS days,
-       (SELECT jsonb_object_agg(dow, jsonb_build_array(done, people * dates))
-        FROM (SELECT extract(dow FROM day)::int AS dow, count(*) AS dates
-              FROM generate_series($1::date, ($1::date + interval '1 month')::date - 1, interval '1 day') AS day GROUP BY 1) AS c
-        JOIN weekdays USING (dow) CROSS JOIN population) AS weekdays,
-       (SELECT jsonb_object_agg(week, minutes)
-        FROM (SELECT (($1::date + interval '1 month')::date - 1 - local_date) / 7 AS week, sum(focus_seconds) / 60.0 AS minutes
-              FROM service.user_day
-              WHERE local_date BETWEEN ($1::date + interval '1 month')::date - 98 AND ($1::date + interval '1 month')::date - 1
-              GROUP BY 1) AS totals) AS weeks
+SELECT month.last_day,
+       (SELECT jsonb_agg(jsonb_build_array(people, day, early, linked, minutes, done, started)
+                         ORDER BY people, day, early, linked, minutes) FROM alike) AS cells,
+       (SELECT jsonb_object_agg(day, jsonb_build_array(people, minutes)) FROM days) AS days,
+       (SELECT count(DISTINCT user_id) FROM service.user_day
+        WHERE started > 0 AND local_date BETWEEN last_day - 97 AND last_day) AS people
+FROM month
 
 -- name: churn_samples
 -- Users as of 28 days before $1, and whether they have had no session since: recency, active days in 28 and in 180

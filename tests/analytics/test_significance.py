@@ -10,20 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.analytics.significance import (
+    DAY_HISTORY_WEEKS,
     Trend,
-    compare,
-    day_trend,
-    design_effect,
+    day_trends,
     incomplete_beta,
     median,
     normal_tail,
     quantile,
+    t_limit,
     t_tail,
+    variance,
     week_change,
 )
 
 figures = st.lists(st.integers(-1000, 1000), min_size=1, max_size=40)
-counts = st.integers(0, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
 @settings(deadline=None)
@@ -50,28 +50,41 @@ def test_a_quantile_needs_values_and_a_share() -> None:
 # ── Days ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+HISTORY = (100, 110, 95, 105, 100, 90, 108, 97, 103, 99, 104, 96, 100)
+
+
 @pytest.mark.parametrize(
     ("current", "before", "verdict", "percent"),
     [
-        (120, (100, 100, 100, 100), Trend.NONE, 20),
-        (121, (100, 100, 100, 100), Trend.TREND, 21),
-        (79, (100, 100, 100, 100), Trend.TREND, -21),
-        (150, (100, 100, 100, 100), Trend.TREND, 50),
-        (151, (100, 100, 100, 100), Trend.SIGNIFICANT, 51),
-        (40, (100, None, 80, 120), Trend.SIGNIFICANT, -60),
-        (40, (100, None, None, 120), Trend.INSUFFICIENT, None),
-        (40, (0, 0, 0, 90), Trend.INSUFFICIENT, None),
-        (38, (19, 19, 19, 19), Trend.INSUFFICIENT, 100),
-        (40, (20, 20, 20), Trend.SIGNIFICANT, 100),
+        (104, HISTORY, Trend.NONE, 4.5),
+        (125, HISTORY, Trend.TREND, 25.6),
+        (75, HISTORY, Trend.TREND, -24.6),
+        (180, HISTORY, Trend.SIGNIFICANT, 80.9),
+        (20, HISTORY, Trend.SIGNIFICANT, -79.9),
+        (0, HISTORY, Trend.SIGNIFICANT, -100),
+        (30, (20, 34, 22, 30, 25, 38, 24, 26, 31), Trend.NONE, 5.3),
+        (50, (20, 34, 22, 30, 25, 38, 24, 26, 31), Trend.NONE, 75.4),
+        (180, HISTORY[-8:], Trend.SIGNIFICANT, 80.9),
+        (180, HISTORY[-7:], Trend.INSUFFICIENT, 80.9),
+        (180, (*HISTORY[:-4], None, None, 96, 100), Trend.INSUFFICIENT, None),
+        (40, (0,) * 12, Trend.INSUFFICIENT, None),
+        (40, (19, 18, 17, 19, 18, 17, 16, 19, 18, 19, 17), Trend.INSUFFICIENT, 116.2),
+        (40, (20,) * 12, Trend.INSUFFICIENT, 100),
         (40, (), Trend.INSUFFICIENT, None),
     ],
 )
-def test_a_day_against_the_same_weekday(
+def test_a_day_against_the_history_of_its_weekday(
     current: float, before: Sequence[float | None], verdict: Trend, percent: float | None
 ) -> None:
-    found = day_trend(current, before)
+    found = day_trends([*before, current])[-1]
     assert found.verdict is verdict
-    assert found.percent == pytest.approx(percent)
+    assert found.percent == (None if percent is None else pytest.approx(percent, abs=0.1))
+
+
+@settings(deadline=None)
+@given(st.lists(st.none() | st.integers(0, 400), min_size=1, max_size=30))
+def test_a_day_depends_on_sixteen_weeks(values: list[int | None]) -> None:
+    assert day_trends(values)[-1] == day_trends(values[-DAY_HISTORY_WEEKS - 1 :])[-1]
 
 
 # ── Student's t ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -122,6 +135,16 @@ def test_the_incomplete_beta_is_a_binomial_tail(k: int, rest: int, p: float) -> 
     assert incomplete_beta(k, rest, p) == pytest.approx(tail, abs=1e-10)
 
 
+@pytest.mark.parametrize("freedom", [7, 9, 11, 30, 200])
+def test_the_limit_of_an_interval(freedom: int) -> None:
+    assert t_tail(t_limit(freedom), freedom) == pytest.approx(0.05, abs=2e-4)
+
+
+def test_variance() -> None:
+    values = [1.5, 2.0, 7.25, -3.0]
+    assert variance(values) == pytest.approx(statistics.variance(values))
+
+
 def test_extremes_of_t() -> None:
     assert t_tail(0, 11) == 1
     assert t_tail(1e200, 11) == 0
@@ -169,50 +192,3 @@ def test_weeks_like_all_others_are_seldom_significant() -> None:
         found = week_change([root**2 for root in walk[:-1]], walk[-1] ** 2)
         hits += found is not None and found.p < 0.05
     assert 0.03 < hits / trials < 0.08
-
-
-# ── Proportions ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@settings(deadline=None)
-@given(counts, counts)
-def test_two_proportions_are_the_chi_square_of_their_table(
-    first: tuple[int, int], second: tuple[int, int]
-) -> None:
-    found = compare(first, second, support=1)
-    table = [[first[0], first[1] - first[0]], [second[0], second[1] - second[0]]]
-    total = first[1] + second[1]
-    expected = [
-        [sum(row) * sum(other[column] for other in table) / total if total else 0 for column in (0, 1)]
-        for row in table
-    ]
-    least = min(cell for row in expected for cell in row)
-    if found is None:
-        assert least < 5 + 1e-9
-        return
-    assert least >= 5 - 1e-9
-    square = sum((table[i][j] - expected[i][j]) ** 2 / expected[i][j] for i in (0, 1) for j in (0, 1))
-    assert found.z**2 == pytest.approx(square, abs=1e-9)
-    assert found.p == pytest.approx(normal_tail(math.sqrt(square)), abs=1e-9)
-    assert (found.z > 0) == (found.first > found.second)
-
-
-def test_before_noon() -> None:
-    found = compare((61, 80), (22, 55))
-    assert found is not None
-    assert (found.first, found.second) == (61 / 80, 22 / 55)
-    assert found.z == pytest.approx(4.25, abs=0.01)
-    assert compare((15, 19), (22, 55)) is None, "19 sessions are too few"
-    with pytest.raises(ValueError, match="5 of 4"):
-        compare((5, 4), (22, 55))
-
-
-@settings(deadline=None)
-@given(st.lists(counts, max_size=20))
-def test_a_design_is_at_least_one(days: list[tuple[int, int]]) -> None:
-    assert design_effect(days) >= 1
-
-
-def test_good_and_bad_days_have_a_larger_design() -> None:
-    assert design_effect([(10, 10), (0, 10)] * 10) == pytest.approx(10 * 20 / 19)
-    assert design_effect([(5, 10)] * 20) == 1
