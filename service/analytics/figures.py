@@ -4,10 +4,11 @@ No connection is held between two pages. Names are camelCase. A period is a date
 ``performance`` the aware ``datetime`` at which its hours begin. Ranges are dates, both included.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import asyncpg
@@ -160,25 +161,25 @@ async def _add_trends(pool: asyncpg.Pool, rows: Sequence[asyncpg.Record], page_r
     days: dict[datetime, Row] = {row["period"]: row["figures"] for row in earlier}
     shown = {row["period"]: page_row for row, page_row in zip(rows, page_rows, strict=True)}
     days |= shown
-    for page_row in page_rows:
-        page_row["trends"] = {}
-    for name in TRENDS:
-        for day, trend in _trends(name, days, first, rows[-1]["period"]):
-            if day in shown:
-                shown[day]["trends"][name] = trend
+    trends = await asyncio.to_thread(_trends, days, first, rows[-1]["period"])  # of 1,000 days: 0.1 s
+    for day, page_row in shown.items():
+        page_row["trends"] = {name: trends[name, day] for name in TRENDS}
 
 
-def _trends(
-    name: str, days: Mapping[datetime, Row], first: datetime, last: datetime
-) -> Iterator[tuple[datetime, Row]]:
-    """The trend of a figure on each day, weekday by weekday."""
+def _trends(days: Mapping[datetime, Row], first: datetime, last: datetime) -> dict[tuple[str, datetime], Row]:
+    """The trends of all days from ``first`` to ``last``, by figure and day."""
     dates = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-    for weekday in range(7):
+    trends: dict[tuple[str, datetime], Row] = {}
+    for name, weekday in product(TRENDS, range(7)):
         same = dates[weekday::7]
-        values = [days.get(day, {}).get(name) for day in same]
-        for day, trend in zip(same, day_trends(values), strict=True):
+        for day, trend in zip(same, day_trends([days.get(d, {}).get(name) for d in same]), strict=True):
             percent = None if trend.percent is None else round(trend.percent, 1)
-            yield day, {"verdict": str(trend.verdict), "baseline": trend.baseline, "percent": percent}
+            trends[name, day] = {
+                "verdict": str(trend.verdict),
+                "baseline": trend.baseline,
+                "percent": percent,
+            }
+    return trends
 
 
 async def revisions(pool: asyncpg.Pool, statistic: Statistic, period: datetime) -> list[Row] | None:

@@ -171,3 +171,31 @@ async def test_a_run_for_the_past_leaves_newer_profiles_alone(world: World) -> N
     await (await world.runner()).run_manual("analytics.userBehavior", RunRequest(as_of=past))
 
     assert await world.pool.fetch("SELECT * FROM service.user_profile") == before
+
+
+async def test_cells_hold_every_ended_session_by_local_time(world: World) -> None:
+    made = [
+        replace(one, goal_id="g" if n % 3 else None, planned_seconds=1500 if n % 2 else 3060)
+        for n, one in enumerate(sessions("ann", early=0.7, late=0.5))
+    ]
+    await live(world, made)
+
+    async with world.pool.acquire() as connection:
+        (person,) = await connection.fetch(user_profiles._SQL["profile_facts"], ["ann"], AS_OF)
+        month = await connection.fetchrow(user_profiles._SQL["month_counts"], date(2026, 3, 1))
+
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for n, one in enumerate(made):
+        day = AS_OF - timedelta(days=n // 2)
+        key = (day.toordinal(), int(one.id.endswith("-9")), int(n % 3 > 0), 25 if n % 2 else 50)
+        tally = alike.setdefault(key, [0, 0])
+        tally[0] += one.status == "completed"
+        tally[1] += 1
+    expected = sorted([*key, *tally] for key, tally in alike.items())
+    assert [cell[1:] for cell in person["cells"]] == expected
+    assert month is not None
+    assert [cell[1:] for cell in month["cells"]] == [
+        cell for cell in expected if cell[0] >= date(2026, 3, 1).toordinal()
+    ]
+    assert month["people"] == 1
+    assert len(month["days"]) == len({one.started_at.date() for one in made})
