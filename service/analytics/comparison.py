@@ -6,7 +6,7 @@ quiet weeks nor a level that drifts makes a difference.
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -174,13 +174,13 @@ def best_workday(dates: DoneDates, least: float) -> tuple[int, Difference] | Non
     weeks = _workdays_by_week(dates)
     if len(weeks) < _MIN_WEEKS:
         return None
-    days: list[Counter[int]] = [Counter(), Counter()]
+    done, days = [0] * len(WORKDAYS), [0] * len(WORKDAYS)
     for week in weeks:
-        for weekday, done in week.items():
-            days[0][weekday] += done
-            days[1][weekday] += 1
-    parts = {weekday: Proportion(days[0][weekday], days[1][weekday] * dates.people) for weekday in WORKDAYS}
-    whole = Proportion(days[0].total(), days[1].total() * dates.people)
+        for weekday, people in week.items():
+            done[weekday] += people
+            days[weekday] += 1
+    parts = [Proportion(n, count * dates.people) for n, count in zip(done, days, strict=True)]
+    whole = Proportion(sum(done), sum(days) * dates.people)
     best = max(WORKDAYS, key=lambda weekday: parts[weekday].rate)
     first = parts[best]
     second = Proportion(whole.successes - first.successes, whole.trials - first.trials)
@@ -197,12 +197,13 @@ def best_workday(dates: DoneDates, least: float) -> tuple[int, Difference] | Non
 
 def _workdays_by_week(dates: DoneDates) -> list[dict[int, int]]:
     """By week, the workdays of the range with the people who completed a session."""
-    weeks: dict[int, dict[int, int]] = {}
-    for ordinal in range(dates.since, dates.until + 1):
-        weekday = (ordinal - 1) % 7
-        if weekday in WORKDAYS:
-            weeks.setdefault(week_of(ordinal), {})[weekday] = dates.done.get(ordinal, 0)
-    return [week for week in weeks.values() if len(week) > 1 and any(week.values())]
+    weeks = []
+    for monday in range(dates.since - weekday_of(dates.since), dates.until + 1, 7):
+        days = range(max(monday, dates.since), min(monday + len(WORKDAYS) - 1, dates.until) + 1)
+        week = {day - monday: dates.done.get(day, 0) for day in days}
+        if len(week) > 1 and any(week.values()):
+            weeks.append(week)
+    return weeks
 
 
 def _weeks_tail(weeks: Iterable[tuple[int, int]], least: int) -> float:
