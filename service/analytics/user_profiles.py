@@ -20,8 +20,8 @@ from service.analytics.habits import (
     weeks_at_work,
 )
 from service.analytics.insight import RULES_VERSION, Subject
-from service.analytics.working_hours import MIN_ACTIVE_DAYS
 from service.analytics.significance import median
+from service.analytics.working_hours import MIN_ACTIVE_DAYS
 from service.engine import queries
 from service.engine.database import Connection
 
