@@ -136,7 +136,7 @@ def person(dice: random.Random, kind: Kind, planted: Planted = NOTHING) -> Perso
         DoneDates({day.toordinal(): 1 for day in done}, first, last),
         habits.weeks_at_work(weeks, active, as_of),
     )
-    return PersonActivity(facts, active, done, (), (), [0.0] * 24, date.fromordinal(first))
+    return PersonActivity(facts, done, active, done, (), (), [0.0] * 24, date.fromordinal(first))
 
 
 def _spans(planted: Planted) -> tuple[tuple[float, float], ...]:

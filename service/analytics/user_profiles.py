@@ -168,7 +168,7 @@ def _person(row: Mapping[str, Any] | asyncpg.Record, as_of: date) -> PersonActiv
         facts=SessionCounts(
             cells=row["cells"] or (),
             dates=DoneDates(dict.fromkeys((day.toordinal() for day in done), 1), since, as_of.toordinal()),
-            weeks=weeks_at_work(_whole_weeks(row["weeks"] or {}), active, as_of),
+            weeks=weeks_at_work(_whole_weeks(row["weeks"] or {}), opened, as_of),
         ),
         active=active,
         opened=opened,

@@ -36,8 +36,9 @@ DAILY, WEEKLY, MONTHLY, BEHAVIOUR = (
 )
 JOBS = (DAILY, WEEKLY, MONTHLY, BEHAVIOUR)
 _TABLES = (
-    "users, departed_user, kept_row, goals, timer_sessions, user_zone, recipient_setting, stale_day, user_day,"
-    " user_span, user_profile, rollup, rollup_revision, watermark, stale_period, delivery, job_run, job_def"
+    "users, departed_user, kept_row, goals, timer_sessions, user_zone, recipient_setting, stale_day,"
+    " user_day, user_span, user_profile, rollup, rollup_revision, watermark, stale_period, delivery,"
+    " job_run, job_def"
 )
 _COLUMNS = (
     "started", "focus_seconds", "completed", "cancelled", "abandoned", "breaks", "tagged", "linked", "rated",

@@ -1,3 +1,4 @@
+-- expand
 -- Monthly insights and churn models are derived like figures: with a watermark, stale periods and revisions. All those
 -- that exist are derived again, because nothing has revised them so far.
 INSERT INTO service.watermark (statistic, through)

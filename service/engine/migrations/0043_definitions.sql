@@ -1,3 +1,4 @@
+-- expand
 -- Definitions that people and operators read: active dates, and sessions that were opened.
 
 -- The active dates of somebody up to an instant: local dates with at least 60 s of credited focus, of the sessions that

@@ -1,3 +1,4 @@
+-- expand
 -- An account that is deleted at the dashboard leaves a tombstone, and what it did stays counted: final figures stay final.
 
 CREATE TABLE service.departed_user (

@@ -1,3 +1,4 @@
+-- expand
 -- A month is not derived again unless something in it has changed: a notification that was read in it, too.
 
 CREATE FUNCTION service.notification_read() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,3 +1,4 @@
+-- expand
 -- signup_day as a table of one row: the planner puts it into the asking query, while a function that returns one value
 -- and reads tables is called for each row, and may even be planned each time.
 CREATE FUNCTION service.signup_days(wanted text, created timestamptz) RETURNS TABLE (day date) LANGUAGE sql STABLE ROWS 1 AS $$
