@@ -494,7 +494,14 @@ def test_faults_are_found(cadence: Cadence, volume: int, noise: str, fault: int,
 
 
 @pytest.mark.parametrize("noise", NOISES, ids=lambda one: one.name)
-@pytest.mark.parametrize(("cadence", "volume"), [(Cadence.HOUR, 300), (Cadence.DAY, 50), (Cadence.DAY, 500)])
+@pytest.mark.parametrize(
+    ("cadence", "volume"),
+    [
+        pytest.param(Cadence.HOUR, 300, marks=pytest.mark.long(only=True)),
+        (Cadence.DAY, 50),
+        (Cadence.DAY, 500),
+    ],
+)
 def test_clean_series_stay_quiet(cadence: Cadence, volume: int, noise: object) -> None:
     (kind,) = [one for one in NOISES if one is noise]
     opened, paged = quiet(cadence, volume, kind, 4 if cadence is Cadence.HOUR else 16)

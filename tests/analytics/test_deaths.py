@@ -54,7 +54,7 @@ async def _hundred_days(lab: Lab) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("moment", ["before", pytest.param("after", marks=pytest.mark.long(only=True))])
 async def test_a_death_around_any_commit_of_any_job_leaves_the_same_rows(
     lab: Lab, dsn: str, moment: str, long_form: bool
 ) -> None:

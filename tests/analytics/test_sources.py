@@ -88,7 +88,7 @@ async def _rollups(pool: asyncpg.Pool, dashboard: Dashboard) -> dict[str, list[A
     await lab.check()
     found = await lab.substance()
     names = {dashboard.key(n): n for n in range(1, 5)}
-    for table in ("user_day", "user_span"):
+    for table in ("user_day", "user_span", "user_profile"):
         found[table] = sorted(((names[row[0]], *row[1:]) for row in found[table]), key=repr)
     return found
 

@@ -15,6 +15,8 @@ from tests.archive.archiving import CLEANUP, JANUARY, MONTHS, Case, session
 from tests.dashboard.conftest import Dashboard, PostgresDashboard
 from tests.given import ADOPT, World
 
+pytestmark = pytest.mark.either_dashboard
+
 
 @pytest.fixture
 async def case(world: World, dashboard: Dashboard, tmp_path: Path) -> Case:

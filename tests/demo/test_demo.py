@@ -69,9 +69,9 @@ async def test_a_wrong_configuration_is_told_whole_and_ends_with_2(tmp_path: Pat
     [
         (("jobs", "--json"), 0),
         (("run", "reminder", "nothing"), 2),
-        (("run", "nothing", "goalDeadlines"), 2),
+        pytest.param(("run", "nothing", "goalDeadlines"), 2, marks=pytest.mark.long(only=True)),
         (("run", "reminder", "goalDeadlines", "--as-of", "yesterday"), 2),
-        (("check-config",), 0),
+        pytest.param(("check-config",), 0, marks=pytest.mark.long(only=True)),
     ],
 )
 async def test_exit_codes_tell_scripts_what_happened(

@@ -26,6 +26,7 @@ FAULTS = {
     "disk full": "RAISE 'could not extend file' USING ERRCODE = '53100'",
     "lock timeout": "RAISE 'canceling statement due to lock timeout' USING ERRCODE = '55P03'",
 }
+_LONG = pytest.mark.long(only=True)
 MOMENTS = {
     "planning": "AFTER INSERT ON service.delivery FOR EACH STATEMENT",
     "refusing": "AFTER INSERT ON service.refusal FOR EACH STATEMENT",
@@ -178,7 +179,10 @@ async def test_the_end_of_a_run_is_written_again_where_writing_it_breaks_off(
     assert await decided(pool) == (PEOPLE // 2, PEOPLE // 2)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    [one if one in {"terminated", "too slow"} else pytest.param(one, marks=_LONG) for one in FAULTS],
+)
 async def test_a_heartbeat_that_breaks_off_is_not_the_end_of_the_run(
     world: World, pool: asyncpg.Pool, fault: str
 ) -> None:

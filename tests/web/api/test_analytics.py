@@ -437,7 +437,14 @@ async def test_a_cell_is_what_a_hand_would_count(given: Admin) -> None:
 # ── Large ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("form", "size"), [("csv", 50_000), ("json", 25_000), ("parquet", 45_000)])
+@pytest.mark.parametrize(
+    ("form", "size"),
+    [
+        pytest.param("csv", 50_000, marks=pytest.mark.long(only=True)),
+        ("json", 25_000),
+        pytest.param("parquet", 45_000, marks=pytest.mark.long(only=True)),
+    ],
+)
 async def test_a_large_table_is_read_in_pieces(
     pool: asyncpg.Pool, form: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

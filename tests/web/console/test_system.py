@@ -87,7 +87,8 @@ async def test_mail_statistics_and_the_copy_are_told(year: asyncpg.Pool) -> None
     )
     await year.execute(
         "INSERT INTO service.sync_state (collection, phase, rows_read, synced_at, error)"
-        " VALUES ('goals', 'live', 1234, service.now(), 'refused <once>')"
+        " VALUES ('goals', 'live', 1234, service.now(), 'refused <once>') ON CONFLICT (collection) DO UPDATE"
+        " SET rows_read = excluded.rows_read, error = excluded.error"
     )
     await year.execute("INSERT INTO service.malformed_row VALUES ('goals', 'g1', 1, false, '{no due date}')")
     await year.execute("INSERT INTO service.stale_period VALUES ('weekly', '2026-03-01')")
