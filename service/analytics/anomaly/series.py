@@ -404,7 +404,7 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 async def ranges(
     pool: asyncpg.Pool, names: Sequence[str], since: date, until: date
 ) -> dict[str, dict[date, dict[str, Any]]]:
-    """Judged days of series (``value``, ``low``, ``high``) from ``since`` to ``until``, both included."""
+    """Judged days of series (``value``, ``low``, ``high``, ``holiday``), both dates included."""
     rows = await pool.fetch(_SQL["points_between"], list(names), *_within(since, until))
     by_series: dict[str, dict[date, dict[str, Any]]] = {name: {} for name in names}
     for row in rows:

@@ -157,7 +157,7 @@ ORDER BY period
 
 -- name: points_between
 -- Judged points of the series $1 in [$2, $3).
-SELECT series, at, value, low, high FROM service.series_point
+SELECT series, at, value, low, high, holiday FROM service.series_point
 WHERE series = ANY ($1::text[]) AND at >= $2 AND at < $3 ORDER BY series, at
 
 -- name: anomalies_between

@@ -5,8 +5,8 @@ vertical ones are pixels. Colours are classes of the console's stylesheet.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import pairwise
 
@@ -62,11 +62,13 @@ class AxisLabel:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The positions of a chart from left to right: names, labels, and whether their figures are final."""
+    """The positions of a chart from left to right: names, labels, whether their figures are final, and which
+    are public holidays (position to countries)."""
 
     names: Sequence[str]
     ticks: Sequence[AxisLabel]
     final: Sequence[bool] = ()
+    holidays: Mapping[int, str] = field(default_factory=dict)
 
     def is_final(self, index: int) -> bool:
         return not self.final or self.final[index]
@@ -157,9 +159,10 @@ def day_ticks(days: Sequence[date]) -> list[AxisLabel]:
     return [AxisLabel(n, text, minor=position % 2 == 1) for position, (n, text) in enumerate(visible)]
 
 
-def day_axis(days: Sequence[date], final: Sequence[bool]) -> Axis:
-    """An axis of dates, each with the weekday in its name."""
-    return Axis([day_name(day) for day in days], day_ticks(days), final)
+def day_axis(days: Sequence[date], final: Sequence[bool], holidays: Mapping[date, str] | None = None) -> Axis:
+    """An axis of dates, each with the weekday in its name. ``holidays``: date to countries."""
+    positions = {n: countries for n, day in enumerate(days) if (countries := (holidays or {}).get(day))}
+    return Axis([day_name(day) for day in days], day_ticks(days), final, positions)
 
 
 # ── Whole charts ────────────────────────────────────────────────────────────────────────────────────────────
@@ -314,6 +317,8 @@ def _tooltips(axis: Axis, figures: Sequence[Line], band: Band | None) -> str:
             facts.append(
                 f"expected {number(round(band.low[index] or 0))} to {number(round(band.high[index] or 0))}"
             )
+        if index in axis.holidays:
+            facts.append(f"public holiday in {axis.holidays[index]}")
         if not axis.is_final(index):
             facts.append("provisional")
         tooltips.append(
@@ -321,6 +326,15 @@ def _tooltips(axis: Axis, figures: Sequence[Line], band: Band | None) -> str:
             f"<title>{escape(name)}: {escape(', '.join(facts))}</title></rect>"
         )
     return "".join(tooltips)
+
+
+def _holidays(axis: Axis) -> str:
+    """A stripe behind each public holiday."""
+    slot = 100 / max(len(axis.names), 1)
+    return "".join(
+        f'<rect class="holiday" x="{index * slot:.3f}%" y="{TOP}" width="{slot:.3f}%" height="{BASE - TOP}"/>'
+        for index in axis.holidays
+    )
 
 
 def _flags(axis: Axis, marks: Sequence[Mark], scale: AxisScale) -> str:
@@ -358,7 +372,7 @@ def _frame(axis: Axis, scale: AxisScale, shapes: str, summary: str) -> Markup:
     return Markup(  # noqa: S704 - every text in it is escaped
         f'<div class="plot"><svg width="{GUTTER}" height="{HEIGHT}" aria-hidden="true">{numbers}</svg>'
         f'<svg class="chart" role="img" aria-label="{escape(summary)}" width="100%" height="{HEIGHT}">'
-        f"{grid}{names}{shapes}</svg></div>"
+        f"{_holidays(axis)}{grid}{names}{shapes}</svg></div>"
     )
 
 

@@ -51,7 +51,8 @@ def section(page: str, name: str) -> str:
 
 
 def table(part: str) -> dict[str, list[str]]:
-    """The first cell of each row of a section's table, and the others."""
+    """The first cell of each row of a section's table, without public holidays, and the others."""
+    part = re.sub(r" \(public holiday in [A-Z, ]+?\)|public holiday in [A-Z, ]+?, (?=provisional)", "", part)
     body = part.partition("<tbody>")[2].partition("</tbody>")[0]
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in body.split("</tr>")]
     return {row[0]: [unescape(cell) for cell in row[1:]] for row in rows if row}
@@ -90,6 +91,19 @@ async def test_the_anomaly_is_marked_and_told_with_its_range(given: Admin) -> No
     [low, high] = re.findall(r"expected (\d+) to (\d+)", row["explanation"])[0]
     assert table(part)[day_name(lived.COLLAPSE)][1] == f"{low} to {high}"
     assert 'class="mark"' not in section(page, "active")
+
+
+async def test_public_holidays_of_the_users_are_shaded_and_named(given: Admin) -> None:
+    await given.pool.execute("UPDATE service.series_point SET holiday = NULL")
+    await given.pool.execute(
+        "UPDATE service.series_point SET holiday = 'DE'"
+        " WHERE series = 'day.sessions' AND at::date = '2026-03-10'"
+    )
+    page = await see(given, f"{PAGE}?range=4w")
+
+    for name in ("active", "sessions", "new"):
+        assert section(page, name).count('class="holiday" x=') == 1
+        assert "Tue 10 Mar 2026 (public holiday in DE)" in section(page, name)
 
 
 async def test_the_margins_are_sums_of_what_is_stored(given: Admin) -> None:

@@ -197,7 +197,11 @@ def test_an_anomaly_is_marked_on_its_day_and_told() -> None:
         "closed_at": None, "since": None,
     }  # fmt: skip
     [topic] = [one for one in TOPICS if one.series == "day.focusMinutes"]
-    panel = charts.daily(topic, days, rows, {days[2]: {"low": -5.0, "high": 400.0}}, [anomaly])
+    panel = charts.daily(
+        topic,
+        charts.ChartDays(days, rows, [anomaly], holidays={days[0]: "DE, AT"}),
+        {days[2]: {"low": -5.0, "high": 400.0}},
+    )
 
     [mark] = of_class(parsed(panel.svg), "mark")
     assert share(mark.get("cx")) == pytest.approx(100 * 2.5 / 3, abs=0.01)
@@ -209,11 +213,14 @@ def test_an_anomaly_is_marked_on_its_day_and_told() -> None:
 
     # The pointer finds the same at each day, and the scale holds it.
     assert [hit.findtext("title") for hit in of_class(parsed(panel.svg), "hit")] == [
-        f"{chart_svg.day_name(days[0])}: Minutes 100",
+        f"{chart_svg.day_name(days[0])}: Minutes 100, public holiday in DE, AT",
         f"{chart_svg.day_name(days[1])}: Minutes –",
         f"{chart_svg.day_name(days[2])}: Minutes 100, expected 0 to 400",
     ]
     assert TOP <= float(mark.get("cy", 0)) < BASE
+    assert [row[0] for row in panel.rows][-1] == f"{chart_svg.day_name(days[0])} (public holiday in DE, AT)"
+    assert [stripe.get("x") for stripe in of_class(parsed(panel.svg), "holiday")] == ["0.000%"]
+    assert panel.legend["holiday"] == "public holiday"
 
 
 def test_a_cohort_table_keeps_what_is_immature_empty() -> None:

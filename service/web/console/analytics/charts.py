@@ -1,7 +1,7 @@
 """Charts, tables and notes of /console/analytics; pure."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, timedelta
 from typing import Any
@@ -50,22 +50,36 @@ class ChartPanel:
     """Final figures that were revised, in words, newest period first."""
 
 
-def daily(
-    topic: ChartTopic,
-    days: Sequence[date],
-    rows: Mapping[date, Row],
-    ranges: Mapping[date, Row],
-    anomalies: Sequence[Row],
-    replaced: Sequence[ReplacedValue] = (),
-) -> ChartPanel:
+@dataclass(frozen=True, slots=True)
+class ChartDays:
+    """The dates of the charts, the figures of those that have some, and what is to be said of them.
+
+    ``holidays``: date to the countries that had a public one.
+    """
+
+    days: Sequence[date]
+    rows: Mapping[date, Row]
+    anomalies: Sequence[Row] = ()
+    replaced: Sequence[ReplacedValue] = ()
+    holidays: Mapping[date, str] = field(default_factory=dict)
+
+
+def holidays_of(ranges: Iterable[Mapping[date, Row]]) -> dict[date, str]:
+    """The public holidays that judged days of series name."""
+    return {day: row["holiday"] for rows in ranges for day, row in rows.items() if row["holiday"]}
+
+
+def daily(topic: ChartTopic, content: ChartDays, ranges: Mapping[date, Row]) -> ChartPanel:
     """A chart of some figures of each day; a day without figures leaves a gap."""
-    axis = chart_svg.day_axis(days, [day not in rows or rows[day]["final"] for day in days])
+    days, rows = content.days, content.rows
+    final = [day not in rows or rows[day]["final"] for day in days]
+    axis = chart_svg.day_axis(days, final, content.holidays)
     lines_ = [
         Line(name, [rows[day].get(figure) if day in rows else None for day in days], tone)
         for tone, (figure, name) in enumerate(topic.figures.items(), 1)
     ]
     band = _band(days, ranges)
-    marks = _marks(topic.series, days, anomalies)
+    marks = _marks(topic.series, days, content.anomalies)
     summary = chart_svg.summary_of(topic.title, axis, lines_, marks)
     draw = (
         chart_svg.bars(axis, lines_, summary, band=band, marks=marks)
@@ -80,9 +94,9 @@ def daily(
         ["Day", *(line.name for line in lines_), *(["Expected"] if band else [])],
         _table(axis, lines_, band),
         _legend(axis, lines_, band, marks),
-        [note(anomaly) for anomaly in anomalies if anomaly["series"] == topic.series],
+        [note(anomaly) for anomaly in content.anomalies if anomaly["series"] == topic.series],
         definition=topic.definition,
-        revised=_revised(topic, rows, replaced),
+        revised=_revised(topic, rows, content.replaced),
     )
 
 
@@ -132,6 +146,8 @@ def _legend(axis: Axis, lines_: Sequence[Line], band: Band | None, marks: Sequen
         legend["band"] = "expected range"
     if not all(axis.final):
         legend["soon"] = "provisional"
+    if axis.holidays:
+        legend["holiday"] = "public holiday"
     if marks:
         legend["mark"] = "unusual"
     return legend
@@ -141,13 +157,19 @@ def _table(axis: Axis, lines_: Sequence[Line], band: Band | None) -> list[list[s
     """The figures as rows of a table, newest first."""
     rows = []
     for n in reversed(range(len(axis.names))):
-        cells = [axis.names[n] + ("" if axis.is_final(n) else " (provisional)")]
+        cells = [_day_name(axis, n)]
         cells += [number(line.values[n]) for line in lines_]
         if band:
             low, high = band.low[n], band.high[n]
             cells.append("–" if low is None or high is None else f"{low:,.0f} to {high:,.0f}")
         rows.append(cells)
     return rows
+
+
+def _day_name(axis: Axis, n: int) -> str:
+    told = [f"public holiday in {axis.holidays[n]}"] if n in axis.holidays else []
+    told += [] if axis.is_final(n) else ["provisional"]
+    return f"{axis.names[n]} ({', '.join(told)})" if told else axis.names[n]
 
 
 # ── Weeks ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -145,12 +145,15 @@ async def _charts(deps: AdminDeps, query: ChartQuery, dates: DateRange) -> dict[
     anomalies = await series.anomalies_between(pool, dates.since, dates.until)
     drawn = [name for topic in TOPICS for name in topic.figures]
     replaced = await replaced_values(pool, Statistic.DAILY, drawn, dates.since, dates.until)
-    days, by_day = charts.days_between(dates.since, dates.until), {row["period"]: row for row in rows}
+    shown = charts.ChartDays(
+        charts.days_between(dates.since, dates.until),
+        {row["period"]: row for row in rows},
+        anomalies,
+        replaced,
+        charts.holidays_of(ranges.values()),
+    )
     return {
-        "charts": [
-            charts.daily(topic, days, by_day, ranges.get(topic.series, {}), anomalies, replaced)
-            for topic in TOPICS
-        ],
+        "charts": [charts.daily(topic, shown, ranges.get(topic.series, {})) for topic in TOPICS],
         "weeks": [charts.lifecycle(weeks), charts.hours(weeks), charts.weekdays(weeks)] if weeks else [],
         "heat": charts.heat_map(weeks),
         "retention": charts.cohort_table(cohorts),
