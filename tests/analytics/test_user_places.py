@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -143,6 +143,26 @@ def test_what_is_expected_of_a_holiday_is_learned() -> None:
     first_one, third = expected[at("2026-04-03 10:00")], expected[at("2026-05-01 10:00")]
     assert 15 < first_one < 40, "a Sunday's"
     assert third == pytest.approx(62, abs=16), "what the two before it were"
+
+
+def test_a_holiday_of_some_does_not_hide_that_nobody_comes() -> None:
+    """A third have it; what is alerted by day, at a daily series' fortieth day."""
+    first = date(2026, 2, 22)
+    places = UserPlaces({date(2026, 1, 1): {"Europe/Berlin": 1, "America/New_York": 2}})
+    days = [first + timedelta(days=n) for n in range(40)]  # to the day before Good Friday
+    usual = [SeriesValue(datetime(d.year, d.month, d.day, tzinfo=UTC), 90.0 + d.day % 7) for d in days]
+
+    def alerted(value: float) -> Severity | None:
+        values = [*usual, SeriesValue(at("2026-04-03 00:00"), value)]
+        judged = judge(start(Cadence.DAY, Measure.COUNT), None, values, zones.zone_of("UTC"), places)
+        (_, verdict, holiday) = judged.points[-1]
+        assert holiday
+        assert holiday.countries == "DE"
+        assert verdict
+        return verdict.severity
+
+    assert alerted(62) in {None, Severity.MINOR}
+    assert alerted(0) is Severity.CRITICAL
 
 
 def test_a_holiday_in_words() -> None:

@@ -330,6 +330,8 @@ def _judge(
         score > earlier for point, earlier in state.counted if index - point < rules.period
     )
     peers, among = _peers(state, phase, at, scaled)
+    # Nobody is alerted of what a holiday explains: that all who have one stay away.
+    explained = holiday is not None and value >= expected_range.low * (1 - holiday.share)
     severity = _severity(state, combined_score if is_counted else 0.0, value, expected_range.expected, shift)
     return JudgedPoint(
         cadence=state.cadence,
@@ -341,7 +343,7 @@ def _judge(
         high=expected_range.high,
         score=score,
         direction=direction,
-        severity=severity and (Severity.MINOR if holiday else severity),
+        severity=Severity.MINOR if severity and explained else severity,
         peers=len(peers),
         beyond=sum(peer >= scaled if direction is Direction.HIGH else peer <= scaled for peer in peers),
         among=among,

@@ -71,7 +71,7 @@ class JudgedPoint:
 
     ``score``: -log₁₀ of the tail. ``severity``: None unless the score counts, or a shift begins. ``peers``:
     known values of the same hour (weekday), ``among`` them ``beyond`` at least as extreme. ``shift``: one
-    that lasts. ``holiday``: the countries that had a public one; then nobody is alerted.
+    that lasts. ``holiday``: the countries that had a public one; nobody is alerted of what it may explain.
     ``never_in_days``: the age of a long series that never had such a value.
     """
 
