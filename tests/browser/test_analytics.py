@@ -119,7 +119,7 @@ async def test_ranges_tables_and_files_are_reached_without_a_mouse(
         await expect(page.locator("main .head p").first).to_contain_text("2 Mar 2026 to 8 Mar 2026")
 
         panel = page.locator("section[aria-labelledby=sessions]")
-        await panel.locator("summary").press("Enter")
+        await panel.locator("summary", has_text="The figures").press("Enter")
         await expect(panel.get_by_role("row")).to_have_count(8)
         async with page.expect_download() as download:
             await page.get_by_role("link", name="daily as CSV").press("Enter")
