@@ -133,12 +133,16 @@ async def _settle(stage: Stage, simulated: SimulatedDashboard) -> None:
     await sync.run_once(compare=True)
 
 
+_KEPT = " WHERE id NOT IN (SELECT id FROM service.kept_row WHERE collection = '{}')"
+"""Rows that went with their account are kept for the figures; the dashboard lacks them."""
+
+
 async def _copy(stage: Stage) -> dict[str, set[tuple[Any, ...]]]:
     questions = {
         "users": "SELECT id, name, email, timezone, active, last_login_at FROM service.users",
-        "goals": "SELECT id, user_id, title, open, due_date FROM service.goals",
+        "goals": "SELECT id, user_id, title, open, due_date FROM service.goals" + _KEPT.format("goals"),
         "timer_sessions": "SELECT id, user_id, started_at, ended_at, focus_seconds"
-        " FROM service.timer_sessions",
+        " FROM service.timer_sessions" + _KEPT.format("timer_sessions"),
     }
     return {table: {tuple(row) for row in await stage.pool.fetch(q)} for table, q in questions.items()}
 
