@@ -49,7 +49,7 @@ async def test_the_way_in_leads_back_and_the_way_out_closes(browser: Browser, se
         await expect(seen.page).to_have_url(f"{seen.base}/console/mails/monthly_report?part=text")
         await expect(seen.page.get_by_text("Only admins send test mails.")).to_be_visible()
         [cookie] = await seen.page.context.cookies()
-        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Lax")
 
         await seen.page.get_by_role("button", name="Sign out").click()
         await seen.open("/console/mails")
