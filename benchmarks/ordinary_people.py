@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from benchmarks.anomaly import poisson
 from service.analytics import habits
 from service.analytics.comparison import DoneDates
 from service.analytics.habits import Cell, PersonActivity, SessionCounts
@@ -136,7 +137,7 @@ def person(dice: random.Random, kind: Kind, planted: Planted = NOTHING) -> Perso
         DoneDates({day.toordinal(): 1 for day in done}, first, last),
         habits.weeks_at_work(weeks, active, as_of),
     )
-    return PersonActivity(facts, done, active, done, (), (), [0.0] * 24, date.fromordinal(first))
+    return PersonActivity(facts, done, active, (), (), [0.0] * 24, date.fromordinal(first))
 
 
 def _spans(planted: Planted) -> tuple[tuple[float, float], ...]:
@@ -170,7 +171,7 @@ def _day(
     early, linked = chance(levels.early), chance(levels.linked)
     usual = dice.choice(lengths)  # a day's sessions are of like lengths
     sessions = []
-    for _ in range(1 + _poisson(dice, extra)):
+    for _ in range(1 + poisson(dice, extra)):
         is_early, is_linked = dice.random() < early, dice.random() < linked
         minutes = usual if dice.random() < 0.6 else dice.choice(lengths)
         done = dice.random() < (
@@ -181,16 +182,6 @@ def _day(
         )
         sessions.append((int(is_early), int(is_linked), minutes, int(done)))
     return sessions
-
-
-def _poisson(dice: random.Random, mean: float) -> int:
-    if mean > 50:
-        return max(0, round(dice.gauss(mean, math.sqrt(mean))))
-    limit, count, product = math.exp(-mean), 0, dice.random()
-    while product > limit:
-        count += 1
-        product *= dice.random()
-    return count
 
 
 # ── Everybody ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -261,5 +252,5 @@ def same_weekdays(dice: random.Random, mean: float, factor: float = 1.0) -> list
             today *= factor
         elif dice.random() < 0.02:
             today *= 0.3
-        values.append(float(_poisson(dice, today)))
+        values.append(float(poisson(dice, today)))
     return values

@@ -39,15 +39,13 @@ class SessionCounts:
 
 @dataclass(frozen=True, slots=True)
 class PersonActivity:
-    """The counts, and dates of 180 days: ``active`` (a minute of focus or more), ``opened`` and ``done`` (a
-    session was started, completed);
-    ``minutes`` of completed sessions, local minutes of their ``starts``, focus seconds ``by_hour`` (0–23),
-    the ``first`` active date."""
+    """The counts, and dates of 180 days: ``active`` (a minute of focus or more) and ``opened`` (a session was
+    started); ``minutes`` of completed sessions, local minutes of their ``starts``, focus seconds ``by_hour``
+    (0–23), and the ``first`` date on which a session was opened."""
 
     facts: SessionCounts
     active: Sequence[date]
     opened: Sequence[date]
-    done: Sequence[date]
     minutes: Sequence[float]
     starts: Sequence[float]
     by_hour: Sequence[float]

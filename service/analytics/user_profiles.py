@@ -172,7 +172,6 @@ def _person(row: Mapping[str, Any] | asyncpg.Record, as_of: date) -> PersonActiv
         ),
         active=active,
         opened=opened,
-        done=done,
         minutes=row["minutes"] or (),
         starts=row["starts"] or (),
         by_hour=[(row["hours"] or {}).get(str(hour), 0) for hour in range(24)],

@@ -93,9 +93,9 @@ def _update(
     state: SeriesState,
     at: date,
     value: float | None,
-    holiday: Holiday | None = None,
+    holiday: Holiday | None,
     *,
-    clocks_changed: bool = False,
+    clocks_changed: bool,
 ) -> tuple[SeriesState, JudgedPoint | None]:
     index, phase = _position(state.cadence, at)
     if state.last is not None and index <= state.last:
