@@ -47,7 +47,7 @@ class DerivedPeriods:
 
 async def rebuild_stale_days(connection: Connection, limit: int = STALE_DAYS_PER_STEP) -> RebuiltDays:
     """Rebuild up to ``limit`` stale days, and mark the periods that depend on the changed ones as stale."""
-    await connection.execute(_SQL["lock"])
+    await lock(connection)
     await connection.execute(_SQL["plan_anew"])
     stale = await connection.fetchrow(_SQL["take_stale_days"], limit)
     assert stale
@@ -98,7 +98,7 @@ async def derive_missing(
 
     The watermark moves in the same transaction. Call ``begin_batch`` in a transaction of its own before.
     """
-    await connection.execute(_SQL["lock"])
+    await lock(connection)
     periods = await _missing(connection, statistic, target)
     if not periods:
         return DerivedPeriods(0, 0, 0)
@@ -146,7 +146,7 @@ async def watermark(connection: Connection, statistic: Statistic) -> datetime | 
 
 async def derive_stale(connection: Connection, statistic: Statistic, zone: str) -> DerivedPeriods:
     """Derive the oldest stale periods again, and those that have become final; 0 periods: none is left."""
-    await connection.execute(_SQL["lock"])
+    await lock(connection)
     now = await connection.fetchval(_SQL["now"])
     calendar = CALENDARS[statistic]
     last_over = calendar.before(over_everywhere(now))
